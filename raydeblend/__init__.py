@@ -1,0 +1,36 @@
+"""Deblended galaxy catalogs from survey images, with neural deblenders on Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raydeblend.tile import Deblender
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(name: str, device: str | None = None) -> Deblender:
+    """Return the deblender called `name` with its shipped weights.
+
+    Parameters
+    ----------
+    name
+        ``rdn`` or ``sep``.
+    device
+        A torch device; by default the GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    raydeblend.errors.ConfigError
+        If there is no deblender of that name.
+
+    Examples
+    --------
+    >>> deblender = load("rdn")                                   # doctest: +SKIP
+    >>> result = deblender(images, variance=variance, psf=psf)    # doctest: +SKIP
+    """
+    from raydeblend.deblend import load_deblender
+
+    return load_deblender(name, device)

@@ -1,0 +1,9 @@
+"""The errors a user can cause, each said in one sentence that names what is valid."""
+
+
+class ConfigError(ValueError):
+    """An argument or a whole input that cannot be used; found before any work (exit code 2)."""
+
+
+class TileError(ValueError):
+    """One tile or cell that cannot be used; it becomes a ledger entry, the run goes on."""

@@ -1,0 +1,226 @@
+"""The nouns of the survey path: Box, Tile, Cell, Blend and Deblended.
+
+Pixel centres are at whole numbers, 0-based.  Arrays are ``(bands, y, x)``, batches
+``(n, bands, y, x)``; positions are ``(x, y)`` as in FITS and in the catalog.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels, half open: rows ``y0 <= y < y1``, columns ``x0 <= x < x1``."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of this box in an array that starts at pixel (0, 0)."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def shift(self, dy: int, dx: int) -> Box:
+        """Return the box moved by whole pixels."""
+        return Box(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
+
+    def grow(self, border: int) -> Box:
+        """Return the box widened by `border` pixels on every side."""
+        return Box(self.y0 - border, self.x0 - border, self.y1 + border, self.x1 + border)
+
+    def clip(self, other: Box) -> Box:
+        """Return the part of the box that lies inside `other`."""
+        return Box(
+            max(self.y0, other.y0),
+            max(self.x0, other.x0),
+            min(self.y1, other.y1),
+            min(self.x1, other.x1),
+        )
+
+    def contains(self, y: float, x: float) -> bool:
+        """Tell whether the pixel whose square holds the position lies in the box."""
+        return (
+            self.y0 <= np.floor(y + 0.5) < self.y1 and self.x0 <= np.floor(x + 0.5) < self.x1
+        )
+
+
+@dataclass(frozen=True)
+class BandFile:
+    """Where one band of a tile lies, local or on s3, and its zero point (counts to nJy)."""
+
+    band: str
+    image: str
+    psf: str | None
+    njy_per_count: float
+
+
+@dataclass(frozen=True)
+class TileHeader:
+    """What the plan knows of a tile from its headers alone.
+
+    Attributes
+    ----------
+    name
+        The tile's name, as the file pattern or the manifest gives it.
+    bands
+        The bands asked for, in order.
+    files
+        One file per band; None where the tile lacks that band.
+    shape
+        Rows and columns.
+    wcs
+        The celestial WCS as a FITS header string.
+    pixel_scale
+        Arcsec per pixel.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    files: tuple[BandFile | None, ...]
+    shape: tuple[int, int]
+    wcs: str
+    pixel_scale: float
+
+    @property
+    def box(self) -> Box:
+        """The whole tile."""
+        return Box(0, 0, *self.shape)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The unit of work: the `inner` region owns sources by their peak pixel, `outer` is read."""
+
+    name: str
+    tile: TileHeader
+    inner: Box
+    outer: Box
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Pixels of one box of a tile.
+
+    Attributes
+    ----------
+    box
+        Which pixels of the tile these are.
+    image
+        ``(bands, y, x)`` in nJy; 0 where unusable or missing.
+    variance
+        ``(bands, y, x)`` in nJy², positive and finite; infinite weight never occurs.
+    unusable
+        ``(bands, y, x)``; true where a pixel must not be used (all true for a missing band).
+    saturated
+        ``(y, x)``; true where any band carries the SAT plane.
+    psf
+        One normalised odd stamp per band; sizes may differ.
+    flags
+        Bits of `raydeblend.flags.Flag` that hold for every source of the tile.
+    """
+
+    header: TileHeader
+    box: Box
+    image: FloatArray
+    variance: FloatArray
+    unusable: BoolArray
+    saturated: BoolArray
+    psf: tuple[FloatArray, ...]
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Blend:
+    """One footprint cut out for deblending and measurement, with other footprints taken out.
+
+    Attributes
+    ----------
+    parent_id
+        Identifies the footprint; deterministic from the tile and its brightest peak pixel.
+    box
+        The stamp in tile pixels; it may reach beyond the tile, where pixels are unusable.
+    image
+        ``(bands, y, x)`` in nJy.
+    variance
+        ``(bands, y, x)`` in nJy².
+    unusable
+        ``(bands, y, x)``: bad pixels, other footprints, and what lies off the tile.
+    footprint
+        ``(y, x)``: the detected pixels of this parent.
+    xy
+        ``(k, 2)`` detected peaks in stamp pixels (x, y), brightest first.
+    flags
+        Bits of `raydeblend.flags.Flag` that hold for the whole footprint.
+    """
+
+    parent_id: int
+    box: Box
+    image: FloatArray
+    variance: FloatArray
+    unusable: BoolArray
+    footprint: BoolArray
+    xy: FloatArray
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Deblended:
+    """What a deblender returns for a batch of stamps.
+
+    Attributes
+    ----------
+    models
+        ``(n, k, bands, y, x)`` in the unit of the input, brightest first, zero where there is
+        no k-th source.
+    n_sources
+        ``(n,)`` sources found.
+    xy
+        ``(n, k, 2)`` positions (x, y), 0-based; NaN where there is no k-th source.
+    quality
+        ``(n,)`` of ``high``, ``medium``, ``low``, ``none`` (Wang et al. 2022, section II.A).
+    """
+
+    models: FloatArray
+    n_sources: NDArray[np.int64]
+    xy: FloatArray
+    quality: NDArray[np.str_]
+    extra: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+
+
+class Deblender(Protocol):
+    """Arrays in, `Deblended` out.
+
+    ``images`` is ``(n, bands, y, x)`` in any linear unit, stamps of 24 to 256 pixels.
+    ``variance`` has the same shape and the unit squared; ``mask`` is ``(n, y, x)``, true where
+    unusable; ``psf`` is ``(bands, py, px)`` or ``(n, bands, py, px)``; `bands` names the bands
+    (by default those of the network) and `pixel_scale` is in arcsec.
+    """
+
+    name: str
+
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+    ) -> Deblended:
+        """Deblend a batch."""
+        ...
