@@ -1,0 +1,160 @@
+"""The catalog's columns: names, types, units and descriptions, and rows to Parquet and back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+
+# The tile is also in the shard's path (`tile=<tile>/`).  Readers that understand such paths
+# (pyarrow's read_table, pandas) call it a dictionary, and refuse a file that calls it a string.
+TILE_TYPE = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; `unit` is as in the VOUnits standard, empty for none."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    description: str
+
+    @property
+    def field(self) -> pa.Field:
+        """The column as a Parquet field; a float may be null, where it could not be measured."""
+        metadata = {"unit": self.unit, "description": self.description}
+        nullable = pa.types.is_floating(self.type)
+        return pa.field(self.name, self.type, nullable=nullable, metadata=metadata)
+
+
+_IDENTITY = (
+    Column("source_id", pa.int64(), "", "identifies the source; from its tile and peak pixel"),
+    Column("tile", TILE_TYPE, "", "name of the tile"),
+    Column("cell", pa.string(), "", "name of the cell that measured the source"),
+    Column("parent_id", pa.int64(), "", "identifies the footprint the source was found in"),
+    Column("n_blended", pa.int16(), "", "number of sources in the footprint"),
+    Column("ra", pa.float64(), "deg", "right ascension, ICRS"),
+    Column("dec", pa.float64(), "deg", "declination, ICRS"),
+    Column("x", pa.float64(), "pix", "column in the tile, 0 at the centre of the first pixel"),
+    Column("y", pa.float64(), "pix", "row in the tile, 0 at the centre of the first pixel"),
+    Column("is_primary", pa.bool_(), "", "false for a copy in a tile that does not own the place"),
+)
+
+_SHAPE = (
+    Column("snr", pa.float32(), "", "signal to noise of the model over all bands"),
+    Column("T", pa.float32(), "arcsec2", "area of the model before the PSF: Ixx + Iyy"),
+    Column("T_err", pa.float32(), "arcsec2", "standard error of T"),
+    Column("g1", pa.float32(), "", "reduced shear along the x axis, before the PSF"),
+    Column("g2", pa.float32(), "", "reduced shear at 45 degrees to the x axis, before the PSF"),
+    Column("g1_err", pa.float32(), "", "standard error of g1"),
+    Column("g2_err", pa.float32(), "", "standard error of g2"),
+    Column("chi2", pa.float32(), "", "chi squared of the model per degree of freedom"),
+)
+
+_PROVENANCE = (
+    Column("model", pa.string(), "", "profile that was fitted"),
+    Column("photometry", pa.string(), "", "engine that fitted it: ngmix or mixture"),
+    Column("deblender", pa.string(), "", "deblender that separated the sources"),
+    Column("quality", pa.string(), "", "deblending: isolated, high, medium, low or none"),
+    Column("blendedness", pa.float32(), "", "1 - sum I_k^2 / sum(I_k sum I); Bosch et al. 2018"),
+    Column("p_unrecognized_blend", pa.float32(), "", "probability that a single source is two"),
+    Column("flags", pa.int32(), "", "bits of raydeblend.flags.Flag"),
+)
+
+
+def columns(bands: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns of a catalog in `bands`, in order."""
+    fluxes = (column for band in bands for column in _flux_columns(band))
+    return (*_IDENTITY, *fluxes, *_SHAPE, *_PROVENANCE)
+
+
+def _flux_columns(band: str) -> tuple[Column, Column]:
+    return (
+        Column(f"flux_{band}", pa.float32(), "nJy", f"total flux of the model in {band}"),
+        Column(f"flux_err_{band}", pa.float32(), "nJy", f"standard error of flux_{band}"),
+    )
+
+
+def schema(bands: Sequence[str]) -> pa.Schema:
+    """Return the Parquet schema of a catalog in `bands`."""
+    return pa.schema([column.field for column in columns(bands)])
+
+
+def to_table(rows: Mapping[str, ArrayLike], bands: Sequence[str]) -> pa.Table:
+    """Return a table of the catalog's schema.
+
+    Parameters
+    ----------
+    rows
+        One array ``(n,)`` per column; a NaN becomes null.
+    bands
+        The bands of the flux columns.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing.
+    """
+    arrays = [_to_array(rows[field.name], field.type) for field in schema(bands)]
+    return pa.Table.from_arrays(arrays, schema=schema(bands))
+
+
+def _to_array(values: ArrayLike, kind: pa.DataType) -> pa.Array:
+    array = np.asarray(values)
+    mask = np.isnan(array) if pa.types.is_floating(kind) else None
+    if pa.types.is_dictionary(kind):
+        return pa.array(array, kind.value_type).dictionary_encode().cast(kind)
+    return pa.array(array, kind, mask=mask)
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Return a Parquet file of `table`; equal tables give equal bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> pa.Table:
+    """Read one shard.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If the bytes are not a whole Parquet file.
+    """
+    return pq.read_table(pa.BufferReader(data))
+
+
+def read_catalog(out: str) -> pa.Table:
+    """Read all shards under ``out/catalog``, local or on s3, in order of their paths.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    shards = sorted(storage.list_files(storage.join(out, "catalog"), ".parquet"))
+    if not shards:
+        raise ConfigError(f"{out} holds no catalog: there is no shard under {out}/catalog")
+    tables = [from_bytes(storage.read_bytes(path)) for path in shards]
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def counts(table: pa.Table) -> dict[str, int]:
+    """Return how many sources, blended footprints and footprints a shard holds."""
+    parents = table["parent_id"].to_numpy()
+    blended = table["n_blended"].to_numpy() > 1
+    return {
+        "sources": table.num_rows,
+        "blends": len(np.unique(parents[blended])),
+        "parents": len(np.unique(parents)),
+    }

@@ -1,0 +1,114 @@
+"""The configuration of a catalog run, validated once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from raydeblend.errors import ConfigError
+from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
+from raydeblend.survey import get_survey
+
+DEBLENDERS = ("rdn", "sep")
+PHOTOMETRY = ("auto", "ngmix", "mixture")
+
+# A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
+MIN_CELL_SIZE = 64
+
+
+@dataclass(frozen=True)
+class CatalogConfig:
+    """Everything that decides what a catalog holds, except the input and the weights.
+
+    How many workers there are is not part of it, since the catalog does not depend on that.
+
+    Attributes
+    ----------
+    bands
+        Bands to detect and measure in, in the order of the arrays and columns.
+    survey
+        Gives the pixel scale, the nominal PSFs and the known bands.
+    deblender, photometry
+        One of `DEBLENDERS` and of `PHOTOMETRY`.
+    deblend_singles
+        Whether footprints with a single detected peak are offered to the deblender too, since
+        it may know a blend that the peaks do not show.
+    cell_size, border
+        Largest side of a cell's inner region and the overlap read around it, in pixels.
+    image_pattern, psf_pattern
+        File names under the input, with ``{tile}`` and ``{band}``.
+    manifest
+        A Parquet or CSV table ``tile, band, image[, psf]`` that replaces the patterns.
+    zeropoint
+        AB magnitude of one count for files that do not say it themselves.
+    bad_planes
+        Mask planes that make a pixel unusable.
+    detect_threshold
+        Detection threshold in sigma of the combined and smoothed image.
+    detect_min_area
+        Fewest connected pixels above the threshold.
+    seed
+        Of whatever is random in the measurement.
+
+    Raises
+    ------
+    ConfigError
+        On construction, if a value is not valid.
+    """
+
+    bands: tuple[str, ...]
+    survey: str = "HSC"
+    deblender: str = "rdn"
+    photometry: str = "auto"
+    deblend_singles: bool = True
+    cell_size: int = 1024
+    border: int = 96
+    image_pattern: str = IMAGE_PATTERN
+    psf_pattern: str = PSF_PATTERN
+    manifest: str | None = None
+    zeropoint: float | None = None
+    bad_planes: tuple[str, ...] = BAD_PLANES
+    detect_threshold: float = 5.0
+    detect_min_area: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_bands(self.bands, self.survey)
+        _check_choice("deblender", self.deblender, DEBLENDERS)
+        _check_choice("photometry", self.photometry, PHOTOMETRY)
+        _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
+        _check_at_least("border", self.border, 0)
+        _check_at_least("detection area", self.detect_min_area, 1)
+        _check_at_least("seed", self.seed, 0)
+        if not self.detect_threshold > 0:
+            raise ConfigError(
+                f"the detection threshold must be above 0, not {self.detect_threshold}"
+            )
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that are equal exactly for equal configurations."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_bands(bands: Sequence[str], survey: str) -> None:
+    known = get_survey(survey)
+    if not bands:
+        raise ConfigError("no band is given; name at least one, for example g,r,i")
+    for band in bands:
+        known.band(band)
+    if len(set(bands)) < len(bands):
+        raise ConfigError(f"a band is given twice in {','.join(bands)}")
+
+
+def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise ConfigError(f"unknown {what} {value!r}; valid are {', '.join(valid)}")
+
+
+def _check_at_least(what: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"the {what} must be at least {least}, not {value}")

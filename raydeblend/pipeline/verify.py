@@ -1,0 +1,151 @@
+"""Whether a catalog is complete: the plan, the ledger and the shards against each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from raydeblend import catalog, storage
+from raydeblend.pipeline.ledger import (
+    LedgerEntry,
+    Run,
+    entry_path,
+    read_entry,
+    read_run,
+    shard_path,
+)
+
+# Copies of a source in two tiles of one sky grid agree to a fraction of a pixel.
+SAME_PLACE_ARCSEC = 0.05
+
+
+def verify_catalog(out: str) -> list[str]:
+    """Return what is wrong with the catalog in `out`, one sentence for each problem.
+
+    Cells that are recorded as failed are no problem of the catalog's bookkeeping; the run itself
+    has told of them.
+
+    Raises
+    ------
+    ConfigError
+        If `out` holds no catalog.
+    """
+    run = read_run(out)
+    problems: list[str] = []
+    entries = _read_ledger(out, problems)
+    problems += _check_ledger(run, entries)
+    problems += _check_shard_names(out, entries)
+    shards = [_read_shard(out, run, entry, problems) for entry in entries]
+    problems += _check_sources([shard for shard in shards if shard is not None])
+    return problems
+
+
+def _read_ledger(out: str, problems: list[str]) -> list[LedgerEntry]:
+    entries = []
+    for path in storage.list_files(storage.join(out, "ledger"), ".json"):
+        try:
+            entry = read_entry(path)
+        except (ValueError, TypeError) as error:
+            problems.append(f"{path} is not a ledger entry: {error}")
+            continue
+        if not _same_path(path, entry_path(out, *entry.key)):
+            problems.append(f"{path} is the entry of another cell, {_name(entry)}")
+        entries.append(entry)
+    return entries
+
+
+def _check_ledger(run: Run, entries: Iterable[LedgerEntry]) -> Iterator[str]:
+    seen = Counter(entry.key for entry in entries if entry.cell)
+    for tile, cell in sorted(run.keys - seen.keys()):
+        yield f"cell {cell} of tile {tile} is planned but not in the ledger"
+    for tile, cell in sorted(seen.keys() - run.keys):
+        yield f"cell {cell} of tile {tile} is in the ledger but not planned"
+    for (tile, cell), n in sorted(seen.items()):
+        if n > 1:
+            yield f"cell {cell} of tile {tile} is in the ledger {n} times"
+    for entry in entries:
+        if entry.cell and entry.config_hash != run.config_hash:
+            yield f"{_name(entry)} was made with another configuration, {entry.config_hash}"
+        if entry.cell and entry.weights_hash not in run.weights.values():
+            yield f"{_name(entry)} was made with other weights, {entry.weights_hash}"
+
+
+def _check_shard_names(out: str, entries: Iterable[LedgerEntry]) -> Iterator[str]:
+    expected = {_tail(shard_path(out, *entry.key)): entry for entry in entries if entry.done}
+    found = {
+        _tail(path): path for path in storage.list_files(storage.join(out, "catalog"), ".parquet")
+    }
+    for tail in sorted(expected.keys() - found.keys()):
+        yield f"the shard of {_name(expected[tail])} is missing"
+    for tail in sorted(found.keys() - expected.keys()):
+        yield f"{found[tail]} belongs to no cell of the ledger"
+
+
+def _read_shard(out: str, run: Run, entry: LedgerEntry, problems: list[str]) -> pa.Table | None:
+    path = shard_path(out, *entry.key)
+    if not entry.done or not storage.exists(path):
+        return None
+    try:
+        table = catalog.from_bytes(storage.read_bytes(path))
+    except (pa.ArrowException, OSError) as error:
+        problems.append(f"{path} cannot be read: {error}")
+        return None
+    problems += _check_shard(run, entry, table)
+    return table
+
+
+def _check_shard(run: Run, entry: LedgerEntry, table: pa.Table) -> Iterator[str]:
+    if not table.schema.equals(catalog.schema(run.bands), check_metadata=False):
+        yield f"the shard of {_name(entry)} has other columns than the catalog"
+        return
+    for column, value in (("tile", entry.tile), ("cell", entry.cell)):
+        foreign = set(table[column].unique().to_pylist()) - {value}
+        if foreign:
+            yield f"the shard of {_name(entry)} holds rows of {column} {min(foreign)}"
+    recorded = {name: getattr(entry, name) for name in ("sources", "blends", "parents")}
+    if recorded != catalog.counts(table):
+        yield f"the shard of {_name(entry)} has {catalog.counts(table)}, the ledger says {recorded}"
+
+
+def _check_sources(shards: list[pa.Table]) -> Iterator[str]:
+    if not shards:
+        return
+    names = ["source_id", "ra", "dec", "is_primary", "tile"]
+    table = pa.concat_tables([shard.select(names) for shard in shards]).unify_dictionaries()
+    ids, times = np.unique(table["source_id"].to_numpy(), return_counts=True)
+    for identifier, n in zip(ids[times > 1], times[times > 1], strict=True):
+        yield f"source {identifier} is in the catalog {n} times"
+    primary = table.filter(table["is_primary"])
+    for i, j in _twins(primary):
+        first, second = primary["source_id"][i], primary["source_id"][j]
+        yield f"sources {first} and {second} of two tiles are at one place and both primary"
+
+
+def _twins(primary: pa.Table) -> NDArray[np.int64]:
+    """Return pairs of rows from different tiles at one place in the sky."""
+    if not primary.num_rows:
+        return np.empty((0, 2), dtype=np.int64)
+    ra, dec = (np.radians(primary[name].to_numpy()) for name in ("ra", "dec"))
+    sky = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    pairs = KDTree(sky).query_pairs(np.radians(SAME_PLACE_ARCSEC / 3600), output_type="ndarray")
+    tiles = np.asarray(primary["tile"].to_pylist())
+    different = tiles[pairs[:, 0]] != tiles[pairs[:, 1]]
+    return np.asarray(pairs[different])
+
+
+def _name(entry: LedgerEntry) -> str:
+    return f"cell {entry.cell} of tile {entry.tile}" if entry.cell else f"tile {entry.tile}"
+
+
+def _tail(path: str) -> str:
+    """Return the part of a path that names tile and cell, whatever the root is called."""
+    return "/".join(path.split("/")[-2:])
+
+
+def _same_path(first: str, second: str) -> bool:
+    return _tail(first) == _tail(second)

@@ -1,0 +1,80 @@
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raydeblend import catalog
+from raydeblend.errors import ConfigError
+
+BANDS = ("g", "i")
+WORDS = ("tile", "cell", "model", "photometry", "deblender", "quality")
+FIXED = [
+    *("source_id", "tile", "cell", "parent_id", "n_blended", "ra", "dec", "x", "y", "is_primary"),
+    *("flux_g", "flux_err_g", "flux_i", "flux_err_i", "snr", "T", "T_err"),
+    *("g1", "g2", "g1_err", "g2_err", "chi2", "model", "photometry", "deblender", "quality"),
+    *("blendedness", "p_unrecognized_blend", "flags"),
+]
+
+
+def make_rows(n=3, tile="a,b"):
+    rows = {name: np.arange(n) for name in FIXED}
+    rows |= {name: np.full(n, tile) for name in WORDS}
+    rows["is_primary"] = np.ones(n, dtype=bool)
+    rows["flux_g"] = np.array([1.5, np.nan, -2.0])[:n]
+    return rows
+
+
+def test_columns_are_those_of_the_contract():
+    schema = catalog.schema(BANDS)
+    assert schema.names == FIXED
+    types = {"source_id": "int64", "n_blended": "int16", "flags": "int32", "ra": "double"}
+    assert {name: str(schema.field(name).type) for name in types} == types
+
+
+def test_every_column_says_its_unit_and_what_it_is():
+    table = catalog.from_bytes(catalog.to_bytes(catalog.to_table(make_rows(), BANDS)))
+    said = {field.name: field.metadata for field in table.schema}
+    assert all(len(metadata[b"description"]) > 5 for metadata in said.values())
+    units = {"flux_g": b"nJy", "flux_err_i": b"nJy", "ra": b"deg", "T": b"arcsec2", "x": b"pix"}
+    assert {name: said[name][b"unit"] for name in units} == units
+
+
+def test_a_value_that_was_not_measured_is_null():
+    table = catalog.to_table(make_rows(), BANDS)
+    assert table["flux_g"].to_pylist() == [1.5, None, -2.0]
+    assert table["source_id"].null_count == 0
+
+
+def test_a_missing_column_is_an_error():
+    rows = make_rows()
+    del rows["chi2"]
+    with pytest.raises(KeyError, match="chi2"):
+        catalog.to_table(rows, BANDS)
+
+
+def test_equal_tables_give_equal_bytes():
+    first, second = (catalog.to_bytes(catalog.to_table(make_rows(), BANDS)) for _ in range(2))
+    assert first == second
+
+
+def test_a_truncated_shard_cannot_be_read():
+    data = catalog.to_bytes(catalog.to_table(make_rows(), BANDS))
+    with pytest.raises(pa.ArrowInvalid):
+        catalog.from_bytes(data[:-20])
+
+
+def test_other_readers_open_a_directory_of_shards(tmp_path):
+    for tile in ("a,b", "c"):
+        path = tmp_path / "catalog" / f"tile={tile}" / "cell=0.parquet"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(catalog.to_bytes(catalog.to_table(make_rows(tile=tile), BANDS)))
+    frame = pd.read_parquet(tmp_path / "catalog")
+    assert sorted(set(frame["tile"])) == ["a,b", "c"]
+    assert pq.read_table(tmp_path / "catalog").num_rows == 6
+    assert catalog.read_catalog(str(tmp_path))["tile"].to_pylist() == ["a,b"] * 3 + ["c"] * 3
+
+
+def test_reading_a_directory_without_shards_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="holds no catalog"):
+        catalog.read_catalog(str(tmp_path))

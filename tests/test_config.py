@@ -1,0 +1,35 @@
+from dataclasses import replace
+
+import pytest
+
+from raydeblend.config import CatalogConfig
+from raydeblend.errors import ConfigError
+
+CONFIG = CatalogConfig(bands=("g", "r", "i"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bands": ("g", "q")}, r"HSC has no band 'q'; its bands are g, r, i, z, y"),
+        ({"bands": ()}, "at least one"),
+        ({"bands": ("g", "r", "g")}, "twice in g,r,g"),
+        ({"survey": "SDSS9"}, "unknown survey 'SDSS9'; known are .*HSC"),
+        ({"deblender": "magic"}, "unknown deblender 'magic'; valid are rdn, sep"),
+        ({"photometry": "eye"}, "unknown photometry 'eye'; valid are auto, ngmix, mixture"),
+        ({"cell_size": 10}, "cell size must be at least 64, not 10"),
+        ({"border": -1}, "border must be at least 0, not -1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"detect_threshold": 0.0}, "threshold must be above 0"),
+        ({"detect_threshold": float("nan")}, "threshold must be above 0"),
+    ],
+)
+def test_refuses_what_is_not_valid_and_names_what_is(change, said):
+    with pytest.raises(ConfigError, match=said):
+        replace(CONFIG, **change)
+
+
+def test_hash_tells_configurations_apart():
+    assert CONFIG.hash == CatalogConfig(bands=("g", "r", "i")).hash
+    assert CONFIG.hash != replace(CONFIG, border=97).hash
+    assert CONFIG.hash != replace(CONFIG, bands=("r", "g", "i")).hash
