@@ -1,0 +1,241 @@
+"""`raydeblend deblend IN.npz OUT.npz`: arrays in, models out (the layout is in the README)."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
+
+MIN_SIZE = 24
+MAX_SIZE = 256
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """A validated batch, divided by `unit` so that no unit leaves the range of float32.
+
+    Attributes
+    ----------
+    images
+        ``(n, bands, y, x)``; 0 where not finite.
+    variance
+        Same shape, positive and finite, or None.
+    mask
+        ``(n, y, x)``, true where unusable.
+    psf
+        ``(bands, py, px)`` or ``(n, bands, py, px)``, normalised, or None.
+    unit
+        A power of two, so that the division loses no digits.
+    """
+
+    images: FloatArray
+    variance: FloatArray | None
+    mask: BoolArray
+    psf: FloatArray | None
+    bands: tuple[str, ...] | None
+    pixel_scale: float | None
+    unit: float
+
+
+def deblend_file(in_path: str, out_path: str, deblender: Deblender) -> Deblended:
+    """Deblend the stamps of an npz file, local or on s3, and write the models to another.
+
+    Returns
+    -------
+    What was written: ``models``, ``n_sources``, ``xy`` and ``quality``, in the input's unit.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or does not have the layout, or the other cannot be written.
+    """
+    stamps = parse_stamps(read_npz(in_path))
+    storage.check_writable(os.path.dirname(out_path) or ".")
+    result = deblender(
+        stamps.images,
+        variance=stamps.variance,
+        mask=stamps.mask,
+        psf=stamps.psf,
+        bands=stamps.bands,
+        pixel_scale=stamps.pixel_scale,
+    )
+    models = np.asarray(result.models * np.float64(stamps.unit), dtype=np.float32)
+    result = Deblended(models, result.n_sources, result.xy, result.quality, result.extra)
+    write_result(out_path, result)
+    return result
+
+
+def read_npz(path: str) -> dict[str, NDArray[np.generic]]:
+    """Read all arrays of an npz file, local or on s3.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file or it is not an npz file of plain arrays.
+    """
+    try:
+        data = storage.read_bytes(path)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}") from None
+    except storage.READ_ERRORS as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)):
+            return dict(np.load(io.BytesIO(data), allow_pickle=False))
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
+        raise ConfigError(f"{path} is not an npz file of numeric arrays: {error}") from error
+
+
+def write_result(path: str, result: Deblended) -> None:
+    """Write ``models``, ``n_sources``, ``xy`` and ``quality`` as an npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        models=result.models,
+        n_sources=result.n_sources,
+        xy=result.xy,
+        quality=result.quality,
+    )
+    storage.write_bytes(path, buffer.getvalue())
+
+
+def parse_stamps(arrays: Arrays) -> Stamps:
+    """Check the arrays of the fixed layout.
+
+    Pixels that are not finite in the image, or whose variance is not positive and finite (whose
+    weight is not positive), become masked.  A band without one usable pixel in a stamp is zero
+    there and masks nothing, so that it does not spoil the others.
+
+    Raises
+    ------
+    ConfigError
+        If an array is missing or has another shape than the layout's.
+    """
+    images = _images(arrays)
+    variance = _variance(arrays, images.shape)
+    bad = ~np.isfinite(images)
+    if variance is not None:
+        bad |= ~(np.isfinite(variance) & (variance > 0))
+    images = np.where(bad, 0, images)
+    unit = _power_of_two(images)
+    return Stamps(
+        images=(images / unit).astype(np.float32),
+        variance=None if variance is None else _fill(variance / unit**2, bad),
+        mask=_merge_bands(bad) | _mask(arrays, images.shape),
+        psf=_psf(arrays, images.shape),
+        bands=_bands(arrays, images.shape[1]),
+        pixel_scale=_pixel_scale(arrays),
+        unit=unit,
+    )
+
+
+def _images(arrays: Arrays) -> NDArray[np.float64]:
+    if "images" not in arrays:
+        hint = "; this is an evaluation set, for `raydeblend evaluate`" * ("blend2" in arrays)
+        raise ConfigError(
+            f"the file has no array 'images' of shape (n, bands, y, x), but {_names(arrays)}{hint}"
+        )
+    images = _numeric(arrays, "images")
+    if images.ndim != 4 or 0 in images.shape[:2]:
+        raise ConfigError(f"images must have shape (n, bands, y, x), not {images.shape}")
+    if min(images.shape[2:]) < MIN_SIZE or max(images.shape[2:]) > MAX_SIZE:
+        raise ConfigError(
+            f"stamps must have {MIN_SIZE} to {MAX_SIZE} pixels on a side, not "
+            f"{images.shape[2]} x {images.shape[3]}"
+        )
+    return images
+
+
+def _names(arrays: Arrays) -> str:
+    return ", ".join(sorted(arrays)) or "no array at all"
+
+
+def _numeric(arrays: Arrays, name: str) -> NDArray[np.float64]:
+    if arrays[name].dtype.kind not in "fiub":
+        raise ConfigError(f"{name} must hold real numbers, not {arrays[name].dtype}")
+    return arrays[name].astype(np.float64)
+
+
+def _variance(arrays: Arrays, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    given = [name for name in ("variance", "weights") if name in arrays]
+    if len(given) > 1:
+        raise ConfigError("give either variance or weights, not both")
+    if not given:
+        return None
+    values = _numeric(arrays, given[0])
+    if values.shape != shape:
+        raise ConfigError(f"{given[0]} has shape {values.shape}, images have {shape}")
+    if given[0] == "variance":
+        return values
+    return np.divide(1, values, out=np.zeros(shape), where=values > 0)
+
+
+def _fill(variance: NDArray[np.float64], bad: BoolArray) -> FloatArray:
+    """Give unusable pixels the median of the usable ones."""
+    median = np.median(variance[~bad]) if not bad.all() else 1.0
+    return np.where(bad, median, variance).astype(np.float32)
+
+
+def _merge_bands(bad: BoolArray) -> BoolArray:
+    empty = bad.all(axis=(2, 3), keepdims=True)
+    return np.asarray((bad & ~empty).any(axis=1) | bad.all(axis=1))
+
+
+def _mask(arrays: Arrays, shape: tuple[int, ...]) -> BoolArray:
+    expected = (shape[0], *shape[2:])
+    if "mask" not in arrays:
+        return np.zeros(expected, dtype=bool)
+    mask = _numeric(arrays, "mask")
+    if mask.shape != expected:
+        raise ConfigError(f"mask has shape {mask.shape}, expected (n, y, x) = {expected}")
+    return np.asarray(mask != 0)
+
+
+def _psf(arrays: Arrays, shape: tuple[int, ...]) -> FloatArray | None:
+    if "psf" not in arrays:
+        return None
+    psf = _numeric(arrays, "psf")
+    if psf.shape[:-2] not in (shape[1:2], shape[:2]):
+        raise ConfigError(
+            f"psf has shape {psf.shape}, expected ({shape[1]}, py, px) or {shape[:2]} + (py, px)"
+        )
+    if not (psf.shape[-1] % 2 and psf.shape[-2] % 2):
+        raise ConfigError(f"psf must have odd sides, not {psf.shape[-2]} x {psf.shape[-1]}")
+    total = psf.sum(axis=(-2, -1), keepdims=True)
+    if not np.all(np.isfinite(total) & (total > 0)):
+        raise ConfigError("psf must be finite and have a positive sum in every band")
+    return np.asarray(psf / total, dtype=np.float32)
+
+
+def _bands(arrays: Arrays, n_bands: int) -> tuple[str, ...] | None:
+    if "bands" not in arrays:
+        return None
+    bands = tuple(str(band) for band in np.atleast_1d(arrays["bands"]).astype(str))
+    if len(bands) != n_bands:
+        raise ConfigError(f"bands names {len(bands)} bands, images have {n_bands}")
+    return bands
+
+
+def _pixel_scale(arrays: Arrays) -> float | None:
+    if "pixel_scale" not in arrays:
+        return None
+    scale = _numeric(arrays, "pixel_scale")
+    if scale.size != 1 or not 0 < scale.item() < np.inf:
+        raise ConfigError("pixel_scale must be one positive number, in arcsec")
+    return float(scale.item())
+
+
+def _power_of_two(images: NDArray[np.float64]) -> float:
+    size = float(np.std(images))
+    return float(2.0 ** np.round(np.log2(size))) if 0 < size < np.inf else 1.0

@@ -1,0 +1,1 @@
+"""Evaluation: test sets of the papers, metrics, matching, tables and figures."""

@@ -1,0 +1,175 @@
+"""Figures of an evaluation, as PNG files in memory (Wang et al. 2022, figures 3 and 11)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from astropy.visualization import make_lupton_rgb
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from raydeblend.evaluate.blends import Blends
+from raydeblend.evaluate.wang2022 import Scores
+from raydeblend.tile import FloatArray
+
+DPI = 150
+PANEL = 1.45
+"""Side of a gallery panel in inches."""
+
+
+def color_image(image: NDArray[np.floating], sigma: float = 1.0) -> NDArray[np.uint8]:
+    """Return an RGB picture ``(y, x, 3)`` after Lupton et al. (2004).
+
+    Parameters
+    ----------
+    image
+        ``(bands, y, x)``, bluest band first; the last, middle and first are shown as red,
+        green and blue.
+    sigma
+        Noise of the image, which sets the stretch.
+    """
+    # Linear to a few sigma, so that the sky is dark grey and faint wings show.
+    minimum = -1.5 * sigma
+    # Just above it, since astropy divides by the intensity.
+    red, green, blue = (np.maximum(image[i], 0.999 * minimum) for i in (-1, len(image) // 2, 0))
+    picture = make_lupton_rgb(red, green, blue, minimum=minimum, stretch=6 * sigma, Q=8)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def show(axes: Axes, image: NDArray[np.floating], title: str = "", sigma: float = 1.0) -> None:
+    """Draw ``(bands, y, x)`` in colour, without ticks, the first row at the bottom."""
+    axes.imshow(color_image(image, sigma), origin="lower", interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if title:
+        axes.set_title(title, fontsize=8, pad=3)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Render a figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def gallery_figure(blends: Blends, scores: Scores) -> bytes:
+    """Draw the first blends: blended, deblended beside true for each galaxy, and residual.
+
+    Parameters
+    ----------
+    blends
+        The blends that `scores.models` belong to.
+    """
+    k = blends.n_galaxies
+    columns = 2 + 2 * k
+    figure = Figure(figsize=(PANEL * columns, PANEL * len(blends) + 0.35), dpi=DPI)
+    grid = figure.subplots(len(blends), columns, squeeze=False)
+    for row, image, models, truth in zip(
+        grid, blends.images, scores.models, blends.isolated, strict=True
+    ):
+        _gallery_row(row, image, models, truth)
+    for axes, title in zip(grid[0], _gallery_titles(k), strict=True):
+        axes.set_title(title, fontsize=8, pad=3)
+    figure.suptitle(f"{scores.deblender}, blends of {k}", fontsize=9, y=0.995)
+    figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.99))
+    return to_png(figure)
+
+
+def _gallery_row(
+    row: NDArray[np.object_], image: FloatArray, models: FloatArray, truth: FloatArray
+) -> None:
+    pairs = [pair for both in zip(models, truth, strict=True) for pair in both]
+    panels = [image, *pairs, image - models.sum(axis=0)]
+    for axes, panel in zip(row, panels, strict=True):
+        show(axes, panel)
+
+
+def _gallery_titles(k: int) -> list[str]:
+    names = [f"{kind} {i + 1}" for i in range(k) for kind in ("deblended", "truth")]
+    return ["blended", *names, "residual"]
+
+
+def flux_figure(scores: Sequence[Scores]) -> bytes:
+    """Draw recovered against true flux, a row for each galaxy and a column for each deblender.
+
+    The missing galaxies are marked at the bottom; the dashed line is equality.
+    """
+    k = scores[0].n_galaxies
+    figure = Figure(figsize=(3.2 * len(scores) + 0.4, 3.0 * k + 0.2), dpi=DPI)
+    grid = figure.subplots(k, len(scores), squeeze=False, sharex=True, sharey=True)
+    for column, score in enumerate(scores):
+        for galaxy in range(k):
+            _flux_panel(grid[galaxy, column], score, galaxy)
+        grid[-1, column].set_xlabel("true flux (sky σ)")
+    for galaxy in range(k):
+        grid[galaxy, 0].set_ylabel(f"recovered flux, galaxy {galaxy + 1} of {k}")
+    figure.tight_layout(pad=0.5)
+    return to_png(figure)
+
+
+def _flux_panel(axes: Axes, score: Scores, galaxy: int) -> None:
+    flux, truth = score.flux[:, galaxy], score.flux_true[:, galaxy]
+    low, high = 0.5 * score.flux_true.min(), 2 * score.flux_true.max()
+    found = np.isfinite(flux)
+    axes.plot([low, high], [low, high], "--", color="0.5", lw=0.8, zorder=1)
+    # A flux that is not positive has no place on a logarithmic axis.
+    axes.scatter(truth[found], flux[found].clip(low), s=7, lw=0, alpha=0.6, color="tab:blue")
+    missing = f"missing: {np.mean(~found):.1%}"
+    axes.plot(truth[~found], np.full((~found).sum(), low), "|", color="tab:red", label=missing)
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low * 0.9, high))
+    axes.legend(loc="upper left", fontsize=7, frameon=False, handletextpad=0.2)
+    axes.set_title(score.deblender, fontsize=9)
+
+
+def survey_figure(
+    tile: NDArray[np.floating],
+    xy: NDArray[np.floating],
+    blend: NDArray[np.floating],
+    models: NDArray[np.floating],
+    blend_xy: NDArray[np.floating],
+) -> bytes:
+    """Draw a tile with its detected sources, and one blend with its models and residual.
+
+    Parameters
+    ----------
+    tile
+        ``(bands, y, x)``, bluest band first.
+    xy
+        ``(n, 2)`` catalog positions in tile pixels.
+    blend
+        ``(bands, y, x)`` stamp of one blend.
+    models
+        ``(k, bands, y, x)``, k at least 1; at most the four brightest are shown.
+    blend_xy
+        ``(k, 2)`` positions in stamp pixels.
+    """
+    figure = Figure(figsize=(10, 6.3), dpi=DPI)
+    grid = figure.add_gridspec(
+        3, 5, left=0.01, right=0.99, bottom=0.01, top=0.96, wspace=0.04, hspace=0.14
+    )
+    sigma = noise_level(tile)
+    axes = figure.add_subplot(grid[:, :3])
+    show(axes, tile, f"tile with {len(xy)} sources", sigma)
+    _mark(axes, xy, size=10)
+    shown = models[:4]
+    panels = [blend, *shown, blend - models.sum(axis=0)]
+    titles = ["blend", *(f"model {i + 1}" for i in range(len(shown))), "residual"]
+    for place, (panel, title) in enumerate(zip(panels, titles, strict=True)):
+        axes = figure.add_subplot(grid[place // 2, 3 + place % 2])
+        show(axes, panel, title, sigma)
+        if place == 0:
+            _mark(axes, blend_xy, size=40)
+    return to_png(figure)
+
+
+def noise_level(image: NDArray[np.floating]) -> float:
+    """Noise of an image from its pixels below the median, where there are few sources."""
+    below = image[image < np.median(image)]
+    return float(1.4826 * np.median(np.median(image) - below)) if below.size else 1.0
+
+
+def _mark(axes: Axes, xy: NDArray[np.floating], size: float) -> None:
+    axes.scatter(xy[:, 0], xy[:, 1], s=size, facecolors="none", edgecolors="white", lw=0.5)

@@ -1,0 +1,68 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from raydeblend.errors import ConfigError
+from raydeblend.evaluate.blends import to_blend_set
+from raydeblend.evaluate.protocol import run_evaluation, to_json
+from raydeblend.evaluate.wang2022 import PAPER_SCORES
+from raydeblend.simulate.protocols import wang2022_blends
+
+VALID = Path(__file__).parents[3] / "shared/data/protocols/wang2022_valid.npz"
+
+
+@pytest.mark.skipif(not VALID.exists(), reason="needs ../shared/data")
+def test_writes_metrics_tables_and_figures(tmp_path):
+    out = tmp_path / "run"
+    evaluation = run_evaluation("wang2022", (), str(VALID), 4, str(out))
+    rows = json.loads((out / "metrics.json").read_text())
+    cases = [(row["deblender"], row["n_galaxies"], row["galaxy"], row["n"]) for row in rows]
+    assert cases == [("sep", *case, 4) for case in PAPER_SCORES]
+    assert (out / "tables.md").read_text() == evaluation.tables
+    assert {Path(path).name for path in evaluation.paths} == {path.name for path in out.iterdir()}
+    for path in out.glob("*.png"):
+        assert imread(io.BytesIO(path.read_bytes())).std() > 0.05
+    assert len(list(out.glob("*.png"))) == 4
+
+
+def test_draws_a_test_set_by_seed():
+    first, again = (to_blend_set(wang2022_blends(3, seed=5)) for _ in range(2))
+    other = to_blend_set(wang2022_blends(3, seed=6))
+    for one, two, three in zip(first.blends, again.blends, other.blends, strict=True):
+        np.testing.assert_array_equal(one.images, two.images)
+        assert not np.array_equal(one.images, three.images)
+        # The noise has the unit of the data: the sky sigma of each band.
+        noise = one.images - one.isolated.sum(axis=1)
+        assert np.median(np.abs(noise)) * 1.4826 == pytest.approx(1, rel=0.1)
+
+
+def test_evaluates_a_drawn_set(tmp_path):
+    evaluation = run_evaluation("wang2022", ("sep",), None, 3, str(tmp_path), seed=1)
+    assert {row["deblender"] for row in evaluation.rows} == {"sep"}
+    assert all(row["n"] == 3 for row in evaluation.rows)
+
+
+def test_what_does_not_exist_is_null_in_json():
+    assert json.loads(
+        to_json([{"flux_bias": float("nan"), "psnr_mean": float("inf"), "n": 1}])
+    ) == [{"flux_bias": None, "psnr_mean": None, "n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"protocol": "wang2023"}, "unknown protocol 'wang2023'; known are wang2022"),
+        ({"deblenders": ("xyz",)}, "xyz"),
+        ({"n": 0}, "at least 1"),
+        ({"data": "missing.npz"}, "no file missing.npz"),
+    ],
+)
+def test_bad_arguments_are_found_before_any_work(tmp_path, change, sentence):
+    arguments = {"protocol": "wang2022", "deblenders": ("sep",), "data": None, "n": 2}
+    with pytest.raises(ConfigError, match=sentence):
+        run_evaluation(**(arguments | change), out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
