@@ -142,9 +142,10 @@ def parse_stamps(arrays: Arrays) -> Stamps:
 
 def _images(arrays: Arrays) -> NDArray[np.float64]:
     if "images" not in arrays:
-        hint = "; this is an evaluation set, for `raydeblend evaluate`" * ("blend2" in arrays)
+        hint = "; it is an evaluation set: use `raydeblend evaluate`, or save blend2 as images"
         raise ConfigError(
-            f"the file has no array 'images' of shape (n, bands, y, x), but {_names(arrays)}{hint}"
+            f"the file has no array 'images' of shape (n, bands, y, x), but "
+            f"{_names(arrays)}{hint if 'blend2' in arrays else ''}"
         )
     images = _numeric(arrays, "images")
     if images.ndim != 4 or 0 in images.shape[:2]:
