@@ -1,0 +1,1 @@
+"""From a tile to blends: background, detection image, footprints, peaks and stamps."""

@@ -1,0 +1,1 @@
+"""Fluxes, sizes and shapes of deblended sources, by ngmix or by our own mixture fitter."""

@@ -1,0 +1,28 @@
+"""How much of the light at a source belongs to others (Bosch et al. 2018, PASJ 70, S5)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def blendedness(models: ArrayLike) -> NDArray[np.float64]:
+    """Return 1 − Σ I_k² / Σ (I_k Σ_j I_j) for each source, summed over bands and pixels.
+
+    0 for a source alone, towards 1 for one drowned in a brighter neighbour (section 4.9.11 of the
+    paper, with the sum of the models in place of the image).
+
+    Parameters
+    ----------
+    models
+        ``(k, bands, y, x)``, the deblended models of one blend.
+
+    Returns
+    -------
+    ``(k,)``; NaN for a model without light.
+    """
+    light = np.asarray(models, dtype=float)
+    own = (light**2).sum((1, 2, 3))
+    with_others = (light * light.sum(0)).sum((1, 2, 3))
+    valid = (own > 0) & (with_others > 0)
+    return np.where(valid, 1 - own / np.where(valid, with_others, 1.0), np.nan)

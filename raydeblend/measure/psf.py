@@ -1,0 +1,117 @@
+"""A PSF stamp as a normalised sum of Gaussians, by least squares.
+
+Least squares rather than EM: real PSF stamps have negative wings, on which EM fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+
+from raydeblend.errors import TileError
+
+Array = NDArray[np.float64]
+
+# Starting widths in units of the width that the peak implies, and weights: a core and wings.
+_START_WIDTHS = (0.9, 1.6, 3.5)
+_START_WEIGHTS = (0.65, 0.28, 0.07)
+
+
+@dataclass(frozen=True)
+class PsfMixture:
+    """A PSF of unit flux.
+
+    Attributes
+    ----------
+    weights
+        ``(k,)``, positive, sum 1.
+    covariances
+        ``(k, 2, 2)`` in pixels², axes (x, y).
+    """
+
+    weights: Array
+    covariances: Array
+
+
+POINT = PsfMixture(np.ones(1), np.eye(2)[None])
+"""Stands in for the PSF of a band that is not measured."""
+
+
+def fit_psf(stamp: ArrayLike, components: int = 3) -> PsfMixture:
+    """Fit a PSF stamp with `components` (1 to 3) elliptical Gaussians of common, free centre.
+
+    The centre is dropped: a model is placed where the image wants it.  Weights sum to 1 by
+    construction, since a mixture normalised after the fit would give every flux the relative
+    error of the light that the fit missed in the wings.
+
+    Parameters
+    ----------
+    stamp
+        ``(py, px)``, any size; the pixel's own width is part of the PSF.
+
+    Raises
+    ------
+    TileError
+        If the stamp has no positive, finite sum.
+    """
+    image = _checked(stamp)
+    start, sigma = _start(image, components)
+    y, x = np.indices(image.shape).reshape(2, -1).astype(float)
+    # In units of the peak, since the solver stops at an absolute gradient.
+    scale = 1 / image.max()
+    fit = least_squares(
+        lambda q: scale * (_render(*_unpack(q, components), x, y) - image.ravel()),
+        start,
+        method="trf",
+        x_scale="jac",
+        max_nfev=60,
+    )
+    weights, _, covariances = _unpack(fit.x, components)
+    if not (np.all(np.isfinite(covariances)) and np.linalg.det(covariances).min() > 1e-4):
+        return PsfMixture(np.ones(1), sigma**2 * np.eye(2)[None])
+    return PsfMixture(weights, covariances)
+
+
+def render_psf(psf: PsfMixture, shape: tuple[int, int]) -> Array:
+    """Draw the mixture at pixel centres of a stamp ``(y, x)``, about its middle pixel."""
+    y, x = np.indices(shape).reshape(2, -1).astype(float)
+    centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
+    return _render(psf.weights, centre, psf.covariances, x, y).reshape(shape)
+
+
+def _checked(stamp: ArrayLike) -> Array:
+    image = np.asarray(stamp, dtype=float)
+    total = image.sum() if image.ndim == 2 else np.nan
+    if not (np.isfinite(total) and total > 0 and image.max() > 0):
+        raise TileError("the PSF stamp is not a 2-d image of finite pixels with a positive sum")
+    return image / total
+
+
+def _start(image: Array, components: int) -> tuple[Array, float]:
+    # The width of a Gaussian of the same peak and flux: robust to wings, unlike moments.
+    sigma = float(1 / np.sqrt(2 * np.pi * image.max()))
+    peak_y, peak_x = np.unravel_index(np.argmax(image), image.shape)
+    widths = np.log(sigma * np.array(_START_WIDTHS[:components]))
+    weights = np.log(np.array(_START_WEIGHTS[:components]))
+    shapes = np.stack([widths, np.zeros(components), widths], axis=1).ravel()
+    return np.concatenate([[peak_x, peak_y], weights[1:] - weights[0], shapes]), sigma
+
+
+def _unpack(q: Array, k: int) -> tuple[Array, Array, Array]:
+    weights = np.exp(np.clip(np.concatenate([[0.0], q[2 : k + 1]]), -30, 30))
+    # Cholesky factors keep every covariance positive definite.
+    a, b, c = np.clip(q[k + 1 :].reshape(k, 3).T, -10, 10)
+    factor = np.zeros((k, 2, 2))
+    factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1] = np.exp(a), b, np.exp(c)
+    return weights / weights.sum(), q[:2], factor @ factor.transpose(0, 2, 1)
+
+
+def _render(weights: Array, centre: Array, covariances: Array, x: Array, y: Array) -> Array:
+    offset = np.stack([x - centre[0], y - centre[1]])
+    inverse = np.linalg.inv(covariances)
+    chi2 = np.einsum("ip,kij,jp->kp", offset, inverse, offset)
+    norm = weights / (2 * np.pi * np.sqrt(np.linalg.det(covariances)))
+    return np.asarray(norm @ np.exp(-0.5 * chi2))
