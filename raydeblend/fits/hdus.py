@@ -40,11 +40,11 @@ def _check_whole(path: str, hdus: fits.HDUList, file: IO[bytes]) -> None:
     if path.endswith(".gz"):
         return  # its size is that of the compressed file, and gzip checks itself
     size = file.seek(0, io.SEEK_END)
-    start, span = last.fileinfo()["datLoc"], last.fileinfo()["datSpan"]
-    if size < start + last.size:
-        raise TileError(f"{path} is truncated: {size} of {start + span} bytes")
-    if size > start + span:
-        raise TileError(f"{path} is damaged: no HDU can be read after byte {start + span}")
+    end = last.fileinfo()["datLoc"] + last.fileinfo()["datSpan"]
+    if size < end:
+        raise TileError(f"{path} is truncated: {size} of {end} bytes")
+    if size > end:
+        raise TileError(f"{path} is damaged: no HDU can be read after byte {end}")
 
 
 def find_planes(path: str, hdus: fits.HDUList) -> dict[str, fits.ImageHDU]:

@@ -88,11 +88,11 @@ def read_tile(
 
 def write_band(
     path: str,
-    image: FloatArray,
+    image: NDArray[np.floating],
     mask: NDArray[np.integer] | None,
-    variance: FloatArray | None,
+    variance: NDArray[np.floating] | None,
     wcs_header: fits.Header,
-    psf: FloatArray | None,
+    psf: NDArray[np.floating] | None,
     flux_mag0: float,
     mask_planes: Mapping[str, int],
 ) -> None:

@@ -1,0 +1,1 @@
+"""Simulated galaxies, blends and tiles, drawn with GalSim."""

@@ -1,0 +1,221 @@
+"""The sky behind simulated tiles: one pixel grid, the sources on it, and the table of truth."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import galsim
+import numpy as np
+import pyarrow as pa
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from pyarrow import parquet
+from scipy.special import gammainc
+
+from raydeblend import storage
+from raydeblend.simulate.galaxies import (
+    COUNTS_AT_25,
+    COUNTS_SLOPE,
+    Galaxies,
+    draw_galaxies,
+    profile,
+)
+from raydeblend.simulate.stars import draw_stars
+from raydeblend.survey import NJY_ZERO_POINT, Survey
+from raydeblend.tile import Box
+
+FloatArray = NDArray[np.float64]
+
+# The tangent point: the COSMOS field, whose star counts are used (deg, ICRS).
+CENTRE = (150.1, 2.2)
+# Sources this far off the tiles (pixels) are drawn too, since their wings reach in.
+MARGIN = 64
+REFERENCE_BAND = "i"
+
+# Half-light radius = b^n scale lengths: 1.678 for an exponential, 7.669^4 for de Vaucouleurs
+# (Ciotti & Bertin 1999, A&A 352, 447).
+EXPONENTIAL_B, DE_VAUCOULEURS_B = 1.67835, 7.66925
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A near-square grid of square tiles on one tangent plane, like patches of an HSC tract."""
+
+    n_tiles: int
+    size: int
+    overlap: int
+    pixel_scale: float
+
+    @property
+    def columns(self) -> int:
+        """Tiles in a row."""
+        return int(np.ceil(np.sqrt(self.n_tiles)))
+
+    def name(self, tile: int) -> str:
+        """Return the tile's name, by row and column."""
+        return f"r{tile // self.columns:02d}c{tile % self.columns:02d}"
+
+    def box(self, tile: int) -> Box:
+        """Return the tile's pixels in the grid."""
+        step = self.size - self.overlap
+        row, column = divmod(tile, self.columns)
+        return Box(0, 0, self.size, self.size).shift(row * step, column * step)
+
+    @property
+    def extent(self) -> Box:
+        """The smallest box that holds all tiles."""
+        boxes = [self.box(tile) for tile in range(self.n_tiles)]
+        return Box(0, 0, max(box.y1 for box in boxes), max(box.x1 for box in boxes))
+
+    def wcs_header(self, box: Box) -> fits.Header:
+        """Return the WCS of a box of the grid: one tangent point in the middle of the field."""
+        height, width = self.extent.shape
+        header = fits.Header()
+        for axis, (name, value) in enumerate(zip(("RA---TAN", "DEC--TAN"), CENTRE, strict=True), 1):
+            header[f"CTYPE{axis}"] = name
+            header[f"CUNIT{axis}"] = "deg"
+            header[f"CRVAL{axis}"] = value
+        # FITS counts from 1.
+        header["CRPIX1"] = (width + 1) / 2 - box.x0
+        header["CRPIX2"] = (height + 1) / 2 - box.y0
+        header["CD1_1"] = -self.pixel_scale / 3600
+        header["CD2_2"] = self.pixel_scale / 3600
+        header["RADESYS"] = "ICRS"
+        return header
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The sources of a field; galaxies come first, then stars.
+
+    Attributes
+    ----------
+    xy
+        ``(n, 2)`` positions in grid pixels.
+    flux
+        ``(n, bands)`` nJy.
+    """
+
+    survey: Survey
+    grid: Grid
+    xy: FloatArray
+    flux: FloatArray
+    galaxies: Galaxies
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands."""
+        return self.galaxies.bands
+
+    @property
+    def is_star(self) -> NDArray[np.bool_]:
+        """``(n,)``."""
+        return np.arange(len(self.xy)) >= len(self.galaxies)
+
+    def profile(self, row: int, band: int) -> galsim.GSObject:
+        """Return a source of unit flux before the PSF."""
+        if row >= len(self.galaxies):
+            return galsim.DeltaFunction()
+        return profile(self.galaxies, row, band)
+
+    def on_tiles(self) -> NDArray[np.bool_]:
+        """``(n,)``: true for a source whose centre lies on at least one tile."""
+        boxes = [self.grid.box(tile) for tile in range(self.grid.n_tiles)]
+        return np.array([any(box.contains(y, x) for box in boxes) for x, y in self.xy], dtype=bool)
+
+
+def make_scene(
+    survey: Survey, bands: tuple[str, ...], grid: Grid, density: float, seed: int
+) -> Scene:
+    """Draw the sources of a field: galaxies and stars at random positions.
+
+    `density` is galaxies per square arcmin.  It sets the faint limit, so that the counts at
+    each magnitude stay those of the sky.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    field = grid.extent.grow(MARGIN)
+    area = float(np.prod(field.shape)) * (grid.pixel_scale / 60) ** 2
+    faint = 25 + np.log10(density / COUNTS_AT_25) / COUNTS_SLOPE
+    galaxies = draw_galaxies(int(rng.poisson(density * area)), bands, rng, faint)
+    stars = draw_stars(area, survey, bands, rng)
+    n = len(galaxies) + len(stars)
+    return Scene(
+        survey=survey,
+        grid=grid,
+        xy=rng.uniform((field.x0, field.y0), (field.x1, field.y1), (n, 2)) - 0.5,
+        flux=np.concatenate([10 ** (0.4 * (NJY_ZERO_POINT - galaxies.magnitude)), stars]),
+        galaxies=galaxies,
+    )
+
+
+def write_truth(path: str, scene: Scene) -> None:
+    """Write the sources whose centres lie on a tile as Parquet, units in the field metadata."""
+    buffer = io.BytesIO()
+    parquet.write_table(truth_table(scene), buffer)
+    storage.write_bytes(path, buffer.getvalue())
+
+
+def truth_table(scene: Scene) -> pa.Table:
+    """Return one row per source whose centre lies on a tile; galaxies' columns null for stars."""
+    reference = REFERENCE_BAND if REFERENCE_BAND in scene.bands else scene.bands[-1]
+    flux = scene.flux[:, scene.bands.index(reference)]
+    ra, dec = WCS(scene.grid.wcs_header(scene.grid.extent)).wcs_pix2world(scene.xy, 0).T
+    columns: list[tuple[str, str, str, NDArray[np.generic]]] = [
+        ("id", "", "number of the source in the field", np.arange(len(scene.xy))),
+        ("ra", "deg", "right ascension, ICRS", ra),
+        ("dec", "deg", "declination, ICRS", dec),
+        ("is_star", "", "a star, not a galaxy", scene.is_star),
+        ("magnitude", "mag", f"AB, total, {reference} band", NJY_ZERO_POINT - 2.5 * np.log10(flux)),
+        *(
+            (f"flux_{b}", "nJy", f"total flux, {b} band", scene.flux[:, j])
+            for j, b in enumerate(scene.bands)
+        ),
+        *_shape_columns(scene, scene.bands.index(reference)),
+    ]
+    keep = scene.on_tiles()
+    fields = [
+        pa.field(name, pa.array(values[:0]).type, metadata={"unit": unit, "description": text})
+        for name, unit, text, values in columns
+    ]
+    # NaN marks what a star does not have.
+    arrays = [pa.array(values[keep], from_pandas=True) for *_, values in columns]
+    return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _shape_columns(scene: Scene, band: int) -> list[tuple[str, str, str, NDArray[np.generic]]]:
+    galaxies = scene.galaxies
+    bulge = galaxies.bulge_fraction[:, band]
+    radius = half_light_radius(galaxies.disk_radius, galaxies.bulge_radius, bulge)
+    g = (1 - bulge[:, None]) * galaxies.disk_g + bulge[:, None] * galaxies.bulge_g
+    nothing = np.full(len(scene.xy) - len(galaxies), np.nan)
+    name = scene.bands[band]
+    return [
+        (column, unit, text, np.concatenate([values, nothing]))
+        for column, unit, text, values in (
+            ("half_light_radius", "arcsec", f"circularised, before the PSF, {name} band", radius),
+            ("g1", "", "reduced shear along the pixel axes, before the PSF", g[:, 0]),
+            ("g2", "", "reduced shear along the diagonals, before the PSF", g[:, 1]),
+            ("bulge_fraction", "", f"of the flux, {name} band", bulge),
+            ("redshift", "", "", galaxies.redshift),
+        )
+    ]
+
+
+def half_light_radius(
+    disk_radius: FloatArray, bulge_radius: FloatArray, bulge_fraction: FloatArray
+) -> FloatArray:
+    """Return the half-light radius of exponential disk + de Vaucouleurs bulge, by bisection.
+
+    The light of a Sérsic profile within r is P(2n, b (r / r_e)^(1/n)), P the regularised
+    incomplete gamma function (Graham & Driver 2005, PASA 22, 118, eq. 2).
+    """
+    low, high = np.zeros_like(disk_radius), np.maximum(disk_radius, bulge_radius)
+    for _ in range(40):
+        middle = (low + high) / 2
+        disk = gammainc(2, EXPONENTIAL_B * middle / disk_radius)
+        bulge = gammainc(8, DE_VAUCOULEURS_B * (middle / bulge_radius) ** 0.25)
+        inside = (1 - bulge_fraction) * disk + bulge_fraction * bulge
+        low, high = np.where(inside < 0.5, middle, low), np.where(inside < 0.5, high, middle)
+    return (low + high) / 2
