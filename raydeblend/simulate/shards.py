@@ -1,0 +1,211 @@
+"""Isolated galaxy images on disk: rendered once on Ray Data, one shard for each PSF.
+
+A shard is one ``.npz`` object with a deterministic name and deterministic bytes, written
+atomically: those that exist are the index of what is done, and a run that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
+from raydeblend.simulate.isolated import IsolatedGroup, render_group
+from raydeblend.survey import get_survey
+
+Item = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "isolated.json"
+VALIDATION_MODULUS = 8
+"""One galaxy in eight is never trained on, in whatever shard and at whatever PSF it appears."""
+
+
+@dataclass(frozen=True)
+class IsolatedConfig:
+    """How a set of isolated images is rendered; all of its shards agree on this.
+
+    Attributes
+    ----------
+    survey, bands
+        Whose PSF, pixel scale and noise.
+    group
+        Galaxies in a shard, all behind one PSF.
+    seed
+        Shard k depends on this and on k alone.
+    size
+        Side of the stamps in pixels.
+    faint
+        Faintest i-band magnitude (AB).
+    catalog
+        A CatSim table whose rows are drawn, or None for `draw_galaxies`.
+    """
+
+    survey: str = "HSC"
+    bands: tuple[str, ...] = ("g", "r", "i")
+    group: int = 400
+    seed: int = 0
+    size: int = 96
+    faint: float = 26.5
+    catalog: str | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One group of isolated images and the number of each galaxy.
+
+    Attributes
+    ----------
+    galaxy_id
+        ``(n,)``; two images with one id are of the same galaxy, in this or another shard.
+    """
+
+    galaxy_id: NDArray[np.int64]
+    group: IsolatedGroup
+
+    @property
+    def is_validation(self) -> NDArray[np.bool_]:
+        """``(n,)``: true for galaxies that must not be trained on."""
+        return np.asarray(self.galaxy_id % VALIDATION_MODULUS == 0)
+
+
+@contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Connect to the cluster at `address`, else to ``RAY_ADDRESS``, else start a local one.
+
+    A Ray that runs already is used and left running.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Without "local", the stale address file of a dead cluster would be followed.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    local = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def render_isolated(
+    out: str, config: IsolatedConfig, n_galaxies: int, address: str | None = None
+) -> list[str]:
+    """Render isolated images of at least `n_galaxies` galaxies into `out`; keep what is there.
+
+    Returns
+    -------
+    list of str
+        The paths of all the shards, in order.
+
+    Raises
+    ------
+    ConfigError
+        If the survey, a band or the catalog is unusable, or `out` holds images of another
+        configuration.
+    """
+    table = _check(config, n_galaxies)
+    _claim(out, config)
+    names = [f"shard-{index:05d}.npz" for index in range(-(-n_galaxies // config.group))]
+    done = {os.path.basename(path) for path in storage.list_files(out, ".npz")}
+    missing = [index for index, name in enumerate(names) if name not in done]
+    log.info("isolated images in %s: %d of %d shards to do", out, len(missing), len(names))
+    if missing:
+        items = [{"index": index, "path": storage.join(out, names[index])} for index in missing]
+        with ray_session(address):
+            _run(items, partial(_render_to, config=config, table=table))
+    return [storage.join(out, name) for name in names]
+
+
+def _run(items: list[Item], task: Callable[[Item], Item]) -> None:
+    tasks = ray.data.from_items(items, override_num_blocks=len(items)).map(task)
+    tasks.context.enable_progress_bars = False
+    tasks.materialize()
+
+
+def make_shard(config: IsolatedConfig, index: int, table: Galaxies | None = None) -> Shard:
+    """Render shard number `index`; `table` holds the catalog's galaxies where there is one."""
+    rng = np.random.default_rng([config.seed, index])
+    first = index * config.group
+    ids = np.arange(first, first + config.group)
+    if table is None:
+        galaxies = draw_galaxies(config.group, config.bands, rng, config.faint)
+    else:
+        # Every row of a catalog is used once before any is used again.
+        ids = np.random.default_rng(config.seed).permutation(len(table))[ids % len(table)]
+        galaxies = table.take(ids)
+    return Shard(ids, render_group(galaxies, get_survey(config.survey), rng, config.size))
+
+
+def write_shard(path: str, shard: Shard) -> None:
+    """Write a shard as one object; equal shards give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, galaxy_id=shard.galaxy_id, **vars(shard.group))
+    storage.write_bytes(path, buffer.getvalue())
+
+
+def read_shard(path: str) -> Shard:
+    """Read a shard.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not a shard of isolated images.
+    """
+    with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as arrays:
+        missing = {"galaxy_id", "images", "psf", "sky_sigma", "bands"} - set(arrays)
+        if missing:
+            raise ConfigError(f"{path} is not a shard of isolated images: no {min(missing)}")
+        group = IsolatedGroup(
+            images=arrays["images"],
+            psf=arrays["psf"],
+            sky_sigma=arrays["sky_sigma"],
+            bands=tuple(str(band) for band in arrays["bands"]),
+            pixel_scale=float(arrays["pixel_scale"]),
+        )
+        return Shard(arrays["galaxy_id"], group)
+
+
+def _check(config: IsolatedConfig, n_galaxies: int) -> Galaxies | None:
+    survey = get_survey(config.survey)
+    for band in config.bands:
+        survey.band(band)
+    if n_galaxies < 1 or config.group < 1:
+        raise ConfigError(
+            f"n_galaxies and group must be positive, not {n_galaxies}, {config.group}"
+        )
+    if config.catalog is None:
+        return None
+    if not os.path.exists(config.catalog):
+        raise ConfigError(f"there is no catalog {config.catalog}")
+    return read_catsim(config.catalog, config.bands, config.faint)
+
+
+def _claim(out: str, config: IsolatedConfig) -> None:
+    path = storage.join(out, MANIFEST)
+    text = json.dumps(asdict(config), indent=1).encode()
+    if not storage.exists(path):
+        storage.write_bytes(path, text)
+    elif storage.read_bytes(path) != text:
+        raise ConfigError(f"{out} holds isolated images of other settings, see {path}")
+
+
+def _render_to(item: Item, config: IsolatedConfig, table: Galaxies | None) -> Item:
+    write_shard(item["path"], make_shard(config, item["index"], table))
+    return item

@@ -1,0 +1,85 @@
+"""From shards of isolated images to the blends of a training step.
+
+Blends are made in the worker that trains on them: a worker's stream depends on the run's seed,
+the epoch and its rank, and every epoch has a fixed number of steps, so that a resumed run sees
+what the uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raydeblend.errors import ConfigError
+from raydeblend.simulate.shards import Shard, read_shard
+from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages, compose
+
+VALIDATION_CHUNK = 64
+
+
+def load_isolated(
+    paths: Sequence[str], bands: tuple[str, ...], validation: bool = False
+) -> IsolatedImages:
+    """Read shards into memory: their training galaxies, or those kept for validation.
+
+    Raises
+    ------
+    ConfigError
+        If a shard has other bands, or none of the galaxies asked for is in any.
+    """
+    images, sky_sigma = [], []
+    for path in paths:
+        shard = read_shard(path)
+        if shard.group.bands != bands:
+            raise ConfigError(f"{path} holds bands {shard.group.bands}, not {bands}")
+        kept = _usable(shard) & (shard.is_validation == validation)
+        if kept.any():
+            images.append(torch.from_numpy(shard.group.images[kept]))
+            sky_sigma.append(torch.from_numpy(shard.group.sky_sigma))
+    if not images:
+        raise ConfigError("the isolated images hold too few galaxies to train and validate on")
+    count = torch.tensor([len(group) for group in images])
+    return IsolatedImages(torch.cat(images), count.cumsum(0) - count, count, torch.stack(sky_sigma))
+
+
+def _usable(shard: Shard) -> NDArray[np.bool_]:
+    # The brightest galaxies can overflow float16.
+    return np.asarray(np.isfinite(shard.group.images).all(axis=(1, 2, 3)))
+
+
+def worker_share(paths: Sequence[str], rank: int, world: int) -> list[str]:
+    """Return the shards that worker `rank` of `world` holds: its share, or all if too few."""
+    return list(paths[rank::world] or paths)
+
+
+def stream_seed(seed: int, epoch: int, rank: int) -> int:
+    """Return the seed of one worker's blends in one epoch; distinct triples do not collide."""
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def training_blends(
+    isolated: IsolatedImages, recipe: BlendRecipe, n: int, seed: int
+) -> Iterator[BlendBatch]:
+    """Yield batches of `n` blends without end, on the device of the isolated images."""
+    generator = torch.Generator(isolated.images.device).manual_seed(seed)
+    while True:
+        yield compose(isolated, n, recipe, generator)
+
+
+def validation_blends(
+    isolated: IsolatedImages, recipe: BlendRecipe, n: int, seed: int, pairs: bool = True
+) -> Iterator[BlendBatch]:
+    """Yield the same `n` blends at every call, in chunks of bounded memory.
+
+    With `pairs` they are noisy blends of two galaxies, Wang et al.'s test set, whatever the
+    recipe mixes for training.
+    """
+    if pairs:
+        recipe = replace(recipe, n_sources=(0, 0, 1, 0, 0), brighten=0.0, noiseless=0.0)
+    generator = torch.Generator(isolated.images.device).manual_seed(seed)
+    for first in range(0, n, VALIDATION_CHUNK):
+        yield compose(isolated, min(VALIDATION_CHUNK, n - first), recipe, generator)

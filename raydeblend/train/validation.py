@@ -1,0 +1,99 @@
+"""Scores of a network after an epoch, on galaxies that it was never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from raydeblend.networks.scaling import Scaling
+from raydeblend.train.blends import BlendBatch, IsolatedImages
+from raydeblend.train.config import TrainConfig
+from raydeblend.train.data import validation_blends
+from raydeblend.train.peeling import PeelBatch
+from raydeblend.train.steps import Scalars, rdn_scores, rdn_step
+
+VALIDATION_SEED = 1_000_003
+
+
+@dataclass(frozen=True)
+class Examples:
+    """First peels, each ``(n, bands, y, x)``, divided by the maximum of the noisy blend."""
+
+    blend: Tensor
+    model: Tensor
+    truth: Tensor
+
+
+def validate(network: nn.Module, config: TrainConfig, isolated: IsolatedImages) -> Scalars:
+    """Return the scores of the network on its device; leaves it in training mode."""
+    if config.network == "counter":
+        return _counter_scores(network, config, isolated)
+    return _mean(
+        (len(chunk.n_sources), _peel_scores(network, config, chunk))
+        for chunk in validation_blends(isolated, config.recipe, config.validation, VALIDATION_SEED)
+    )
+
+
+@torch.no_grad()
+def peel_examples(network: nn.Module, config: TrainConfig, blends: BlendBatch) -> Examples:
+    """Peel each blend once."""
+    network.eval()
+    batch = PeelBatch(blends.blend, blends.sources, blends.n_sources)
+    _, model, chosen = rdn_step(network, batch, config.scaling, config.loss)
+    network.train()
+    truth = blends.sources[torch.arange(len(chosen), device=chosen.device), chosen]
+    _, maximum = config.scaling.apply(blends.blend)
+    return Examples(blends.blend / maximum, model / maximum, truth / maximum)
+
+
+def mean_ssim(examples: Examples) -> float:
+    """Mean structural similarity of model and truth (scikit-image, data_range 1)."""
+    pairs = zip(examples.model.cpu().numpy(), examples.truth.cpu().numpy(), strict=True)
+    return float(
+        np.mean([structural_similarity(t, m, data_range=1.0, channel_axis=0) for m, t in pairs])
+    )
+
+
+def _peel_scores(network: nn.Module, config: TrainConfig, blends: BlendBatch) -> Scalars:
+    scores = rdn_scores(network, blends, config.scaling, config.loss)
+    return scores | {"ssim_1": mean_ssim(peel_examples(network, config, blends))}
+
+
+def _counter_scores(network: nn.Module, config: TrainConfig, isolated: IsolatedImages) -> Scalars:
+    """Accuracy on noisy and on noiseless images, and per class over both."""
+    right: dict[str, list[Tensor]] = {}
+    for noiseless, noise in ((0.0, "noisy"), (1.0, "noiseless")):
+        recipe = replace(config.recipe, noiseless=noiseless)
+        half = max(config.validation // 2, 1)
+        for chunk in validation_blends(isolated, recipe, half, VALIDATION_SEED, pairs=False):
+            label = chunk.n_sources.clamp(max=3)
+            hit = (count(network, chunk.blend, config.scaling) == label).float()
+            right.setdefault(f"accuracy_{noise}", []).append(hit)
+            for k in range(4):
+                right.setdefault(f"accuracy_{k}", []).append(hit[label == k])
+    scores = {name: float(torch.cat(hits).mean()) for name, hits in right.items()}
+    return scores | {"accuracy": (scores["accuracy_noisy"] + scores["accuracy_noiseless"]) / 2}
+
+
+@torch.no_grad()
+def count(network: nn.Module, image: Tensor, scaling: Scaling) -> Tensor:
+    """Return the most likely class of each image ``(n, bands, y, x)``: 0, 1, 2, 3 or more."""
+    network.eval()
+    channels, _ = scaling.apply(image)
+    with torch.autocast(image.device.type, torch.bfloat16):
+        logits = network(channels.contiguous(memory_format=torch.channels_last))
+    network.train()
+    return torch.argmax(logits, dim=1)
+
+
+def _mean(weighted: Iterable[tuple[int, Scalars]]) -> Scalars:
+    counts, scores = zip(*weighted, strict=True)
+    return {
+        name: float(np.average([score[name] for score in scores], weights=counts))
+        for name in scores[0]
+    }

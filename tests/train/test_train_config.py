@@ -1,0 +1,89 @@
+"""Presets against the paper, the learning-rate schedules, and what is refused."""
+
+import dataclasses
+import math
+
+import pytest
+
+from raydeblend.errors import ConfigError
+from raydeblend.train.config import (
+    PRESETS,
+    check_workers,
+    config_hash,
+    get_config,
+    learning_rate_at,
+)
+
+
+def test_rdn_is_trained_as_in_the_paper() -> None:
+    config = get_config("rdn")
+    assert (config.model.blocks, config.model.layers) == (16, 8)
+    assert (config.learning_rate, config.batch, config.epochs) == (1e-4, 128, 150)
+    # An epoch shows as many blends of exactly two galaxies as the paper's training set holds.
+    assert config.steps == math.ceil(50_000 / 128)
+    assert config.recipe.n_sources == (0, 0, 1, 0, 0)
+    assert (config.recipe.stamp, config.loss.kind, config.scaling.kind) == (80, "l1", "maximum")
+    rates = {learning_rate_at(config, step) for step in (0, 391 * 75, 391 * 150 - 1)}
+    assert rates == {1e-4}
+
+
+def test_counter_is_trained_as_in_the_paper() -> None:
+    config = get_config("counter")
+    assert (config.learning_rate, config.batch, config.epochs) == (0.1, 200, 200)
+    assert config.steps * config.batch == 400_000
+    assert config.recipe.n_sources == (0.25, 0.25, 0.25, 0.25, 0)
+    assert config.recipe.noiseless == 0.5
+    at = [learning_rate_at(config, epoch * config.steps) for epoch in (0, 59, 60, 120, 160, 199)]
+    assert at == pytest.approx([0.1, 0.1, 0.02, 0.004, 0.0008, 0.0008])
+
+
+def test_cosine_with_warmup() -> None:
+    config = get_config("rdn", "tiny", schedule="cosine", warmup=3, steps=100, epochs=2)
+    rate = config.learning_rate
+    assert learning_rate_at(config, 0) == pytest.approx(rate / 4)
+    assert learning_rate_at(config, 100) == pytest.approx(0.505 * rate)
+    assert learning_rate_at(config, 199) == pytest.approx(0.01 * rate, rel=0.02)
+
+
+@pytest.mark.parametrize("preset", ["paper", "small", "tiny"])
+@pytest.mark.parametrize("network", sorted(PRESETS))
+def test_channels_follow_bands_and_scaling(network: str, preset: str) -> None:
+    config = get_config(network, preset, bands=("g", "i"))
+    assert config.model.in_channels == config.scaling.channels(2)
+    assert network == "counter" or config.model.out_channels == 2
+
+
+def test_hash_tells_runs_apart_but_lets_them_go_on() -> None:
+    config = get_config("rdn", "tiny")
+    assert config_hash(config) == config_hash(get_config("rdn", "tiny", epochs=99))
+    for change in ({"seed": 1}, {"batch": 4}, {"bands": ("r",)}, {"schedule": "cosine"}):
+        assert config_hash(get_config("rdn", "tiny", **change)) != config_hash(config)
+    blurred = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, stamp=48))
+    assert config_hash(blurred) != config_hash(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"network": "resnet"}, "unknown network 'resnet'; known are rdn, counter"),
+        ({"preset": "huge"}, "unknown preset 'huge'; known are paper, small, tiny"),
+        ({"surveys": ("ACME",)}, "unknown survey"),
+        ({"surveys": ()}, "at least one survey"),
+        ({"bands": ("g", "q")}, "no band 'q'"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive"),
+        ({"n_galaxies": 4}, "at least 16"),
+        ({"schedule": "steps"}, "unknown schedule 'steps'; known are paper, cosine"),
+        ({"optimizer": "lion"}, "unknown optimizer"),
+        ({"stamps": 3}, "unknown training option 'stamps'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        get_config(**({"network": "rdn", "preset": "tiny"} | arguments))
+
+
+@pytest.mark.parametrize(("workers", "said"), [(0, "at least 1"), (3, "shared equally")])
+def test_workers_must_share_the_batch(workers: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_workers(get_config("rdn", "tiny"), workers)
