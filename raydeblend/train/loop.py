@@ -118,9 +118,10 @@ def train(
     config = get_config(network, preset, **overrides)
     check_workers(config, workers)
     out, shards = _absolute(out), _absolute(shards or storage.join(out, "isolated"))
-    _claim(out, config, resume)
+    _check_out(out, config, resume)
     with ray_session(address):
         _check_capacity(workers)
+        _write_manifest(out, config)
         run = Run(config, out, tuple(_render(config, shards)))
         with follow(storage.join(out, HISTORY), config.epochs):
             checkpoint = _fit(run, workers)
@@ -134,8 +135,9 @@ def _absolute(path: str) -> str:
     return path if storage.is_s3(path) else os.path.abspath(path)
 
 
-def _claim(out: str, config: TrainConfig, resume: bool) -> None:
+def _check_out(out: str, config: TrainConfig, resume: bool) -> None:
     path = storage.join(out, MANIFEST)
+    storage.check_writable(out)
     if storage.list_files(out):
         if not resume:
             raise ConfigError(f"{out} is not empty; resume the run in it or name another place")
@@ -143,9 +145,11 @@ def _claim(out: str, config: TrainConfig, resume: bool) -> None:
             raise ConfigError(f"{out} holds no training run to resume")
         if json.loads(storage.read_bytes(path))["hash"] != config_hash(config):
             raise ConfigError(f"{out} holds a run of other settings, see {path}")
-    storage.check_writable(out)
+
+
+def _write_manifest(out: str, config: TrainConfig) -> None:
     manifest = {"hash": config_hash(config)} | asdict(config)
-    storage.write_bytes(path, json.dumps(manifest, indent=1).encode())
+    storage.write_bytes(storage.join(out, MANIFEST), json.dumps(manifest, indent=1).encode())
 
 
 def _check_capacity(workers: int) -> None:

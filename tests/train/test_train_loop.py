@@ -1,0 +1,146 @@
+"""Training on a real Ray: two workers, one of them killed; a killed driver; s3; bad arguments."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from s3 import S3Server, s3_server  # noqa: F401
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.networks.weights import load_weights
+from raydeblend.train.loop import train
+from raydeblend.train.progress import read_history
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def shards(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the isolated images of the tiny preset are; the first run renders them."""
+    return str(tmp_path_factory.mktemp("isolated"))
+
+
+@pytest.fixture(autouse=True)
+def _fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+
+
+def wait_for_epochs(out: str, epochs: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(read_history(storage.join(out, "history.json"))) < epochs:
+        assert time.monotonic() < deadline, f"no epoch {epochs} within {TIMEOUT_S} s"
+        time.sleep(0.05)
+
+
+def train_workers() -> list[int]:
+    """Ray Train workers among the descendants of this process, and of no other."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
+    rows = [line.split(maxsplit=2) for line in listing.stdout.splitlines()]
+    family = {os.getpid()}
+    for _ in range(4):  # this process, raylet, worker
+        family |= {int(pid) for pid, parent, _ in rows if int(parent) in family}
+    return [int(pid) for pid, _, args in rows if int(pid) in family and "RayTrainWorker" in args]
+
+
+def kill_a_worker(out: str, killed: list[int]) -> None:
+    wait_for_epochs(out, 2)
+    killed.append(train_workers()[-1])
+    os.kill(killed[0], signal.SIGKILL)
+
+
+def test_two_workers_of_which_one_is_killed(shards: str, tmp_path: Path) -> None:
+    out, killed = str(tmp_path / "run"), []
+    killer = threading.Thread(target=kill_a_worker, args=(out, killed))
+    killer.start()
+    result = train("rdn", out, "tiny", workers=2, shards=shards, epochs=8, steps=60)
+    killer.join()
+    assert killed
+
+    losses = [scores["loss"] for scores in result.history]
+    assert len(losses) == 8
+    assert losses[-1] < 0.8 * losses[0]
+    network, card = load_weights(result.weights)
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+    assert card.bands == ("g", "r", "i")
+    assert card.scores["galaxies kept for validation"] == result.history[-1]
+    assert list(tmp_path.glob("run/checkpoints/*/checkpoint_*/state.pt"))
+    assert list(tmp_path.glob("run/tensorboard/events*"))
+
+
+DRIVER = """
+import os, sys, ray
+from raydeblend.train.loop import train
+aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+ray.init(runtime_env={"env_vars": aws}, logging_level="ERROR", log_to_driver=False)
+out, shards, resume = sys.argv[1:]
+train("rdn", out, "tiny", resume=resume == "yes", shards=shards, epochs=6, steps=40)
+"""
+
+
+def start_driver(out: str, shards: str, resume: str) -> subprocess.Popen[bytes]:
+    """Start training in a process of its own on this process's Ray."""
+    address = ray.get_runtime_context().gcs_address
+    environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", DRIVER, out, shards, resume], env=environment)
+
+
+def test_a_killed_driver_is_resumed_from_s3(
+    shards: str,
+    s3_server: S3Server,  # noqa: F811
+) -> None:
+    out = f"s3://{s3_server.bucket}/rdn"
+    driver = start_driver(out, shards, "no")
+    try:
+        wait_for_epochs(out, 2)
+    finally:
+        driver.kill()
+        driver.wait()
+    first = read_history(storage.join(out, "history.json"))
+    assert 2 <= len(first) < 6
+    with pytest.raises(ConfigError, match="is not empty"):
+        train("rdn", out, "tiny")
+    with pytest.raises(ConfigError, match="other settings"):
+        train("rdn", out, "tiny", resume=True, seed=1)
+
+    assert start_driver(out, shards, "yes").wait(TIMEOUT_S) == 0
+    history = read_history(storage.join(out, "history.json"))
+    assert len(history) == 6
+    # What was done is kept, not repeated.
+    assert history[0] == first[0]
+    assert load_weights(f"{out}/rdn.safetensors")[1].training["epochs_done"] == 6
+    assert storage.list_files(storage.join(out, "tensorboard"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"network": "vgg"}, "unknown network"),
+        ({"workers": 0}, "at least 1"),
+        ({"workers": 3}, "shared equally"),
+        ({"workers": 16}, "need as many CPUs; the cluster has 2"),
+        ({"bands": ("g", "x")}, "no band 'x'"),
+    ],
+)
+@pytest.mark.usefixtures("ray_local")
+def test_bad_arguments(tmp_path: Path, arguments: dict[str, object], said: str) -> None:
+    arguments = {"network": "rdn", "preset": "tiny", "out": str(tmp_path / "run")} | arguments
+    with pytest.raises(ConfigError, match=said):
+        train(**arguments)
+
+
+def test_an_output_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        train("rdn", str(tmp_path), "tiny")
+    with pytest.raises(ConfigError, match="no training run to resume"):
+        train("rdn", str(tmp_path), "tiny", resume=True)
+    assert os.listdir(tmp_path) == ["precious.txt"]
