@@ -1,0 +1,47 @@
+# `make demo` and `make test` do all the set-up on a machine with Python 3.11 or 3.12 and make.
+
+PYTHON := $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
+export RAY_AUTH_MODE ?= disabled
+
+.PHONY: help install demo test check format clean
+
+help:
+	@echo "make demo     simulate a small survey, catalog it, score it (installs what it needs)"
+	@echo "make test     the whole test suite"
+	@echo "make check    format, lint, types and import rules"
+	@echo "make format   format the code"
+	@echo "make clean    remove the demo's output and caches"
+
+install: $(READY)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "raydeblend needs Python 3.11 or 3.12 on the PATH"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/raydeblend demo demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,276 @@
+"""The command line: arguments in, one call out.
+
+Exit codes: 0 done; 1 finished, but some cells failed; 2 unusable arguments or input.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from raydeblend.config import DEBLENDERS, CatalogConfig
+from raydeblend.deblend import load_deblender
+from raydeblend.errors import ConfigError
+from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
+
+EXIT_FAILED_CELLS = 1
+EXIT_UNUSABLE = 2
+
+app = typer.Typer(
+    name="raydeblend",
+    help="Deblended galaxy catalogs from survey images, with neural deblenders on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blends, with truth.")
+app.add_typer(simulate, name="simulate")
+
+
+class Preset(StrEnum):
+    """Sizes of a network."""
+
+    paper = "paper"
+    small = "small"
+    tiny = "tiny"
+
+
+Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),
+]
+Deblenders = Annotated[
+    list[str], typer.Option("--deblender", help=f"One of {', '.join(DEBLENDERS)}.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; a `ConfigError` becomes one sentence and code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except ConfigError as error:
+        print(f"raydeblend: {error}", file=sys.stderr)
+        sys.exit(EXIT_UNUSABLE)
+
+
+@simulate.command("tiles")
+def simulate_tiles_command(
+    out: Annotated[str, typer.Argument(help="Directory or s3:// prefix for tiles and truth.")],
+    survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
+    bands: Bands = "g,r,i",
+    n_tiles: Annotated[int, typer.Option(min=1, help="Tiles on one sky grid.")] = 1,
+    size: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 1024,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels shared by neighbours.")] = 0,
+    density: Annotated[
+        float | None, typer.Option(help="Galaxies per square arcminute; by default as observed.")
+    ] = None,
+    seed: Seed = 0,
+    address: Address = None,
+) -> None:
+    """Write FITS tiles on one sky grid and truth.parquet."""
+    from raydeblend.simulate.tiles import simulate_tiles
+
+    tiles = simulate_tiles(
+        out, survey, _split(bands), n_tiles, size, overlap, seed, density=density, address=address
+    )
+    print(tiles)
+
+
+@simulate.command("blends")
+def simulate_blends_command(
+    out: Annotated[str, typer.Argument(help="An .npz file of blends, local or s3://.")],
+    protocol: Annotated[str, typer.Option(help="Whose test set: wang2022.")] = "wang2022",
+    n: Annotated[int, typer.Option(min=1, help="Blends of two, and as many of three.")] = 1000,
+    catalog: Annotated[
+        str | None, typer.Option(help="CatSim table of galaxies instead of the parametric ones.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a test set that `raydeblend evaluate --data` reads."""
+    from raydeblend.simulate.protocols import write_blends
+
+    write_blends(out, protocol, n, seed, catalog)
+    print(f"{n} blends of two and {n} of three galaxies in {out}")
+
+
+@app.command()
+def train(
+    network: Annotated[str, typer.Argument(help="rdn or counter.")],
+    out: Annotated[str, typer.Option(help="Directory or s3:// prefix of the run.")],
+    preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.paper,
+    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
+    shards: Annotated[
+        str | None, typer.Option(help="Where isolated galaxy images are kept; default OUT.")
+    ] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="CatSim table of galaxies instead of the parametric ones.")
+    ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Test set (.npz) whose galaxies are left out of --catalog.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Per epoch.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Over all workers.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    address: Address = None,
+) -> None:
+    """Train a network on Ray Train and export its weights."""
+    from raydeblend.train.loop import train as run
+
+    result = run(
+        network,
+        out,
+        preset=preset.value,
+        workers=workers,
+        resume=resume,
+        shards=shards,
+        address=address,
+        catalog=catalog,
+        held_out=held_out,
+        epochs=epochs,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        n_galaxies=n_galaxies,
+        seed=seed,
+    )
+    print(f"weights: {result.weights}")
+
+
+@app.command()
+def catalog(
+    input: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the tiles.")],
+    out: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")],
+    bands: Bands,
+    survey: Annotated[str, typer.Option(help="Known bands and nominal PSFs.")] = "HSC",
+    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "rdn",
+    photometry: Annotated[str, typer.Option(help="auto, ngmix or mixture.")] = "auto",
+    cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
+    border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
+    image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
+    psf_pattern: Annotated[str, typer.Option(help="File names of the PSF stamps.")] = PSF_PATTERN,
+    manifest: Annotated[
+        str | None, typer.Option(help="Table tile, band, image[, psf] instead of the patterns.")
+    ] = None,
+    zeropoint: Annotated[
+        float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    address: Address = None,
+) -> None:
+    """Make the deblended catalog of the tiles in INPUT."""
+    from raydeblend.pipeline.survey import run_catalog
+
+    config = CatalogConfig(
+        bands=_split(bands),
+        survey=survey,
+        deblender=deblender,
+        photometry=photometry,
+        cell_size=cell_size,
+        border=border,
+        image_pattern=image_pattern,
+        psf_pattern=psf_pattern,
+        manifest=manifest,
+        zeropoint=zeropoint,
+        detect_threshold=threshold,
+        seed=seed,
+    )
+    summary = run_catalog(input, out, config, resume, overwrite, address)
+    print(
+        f"{summary.n_sources} sources, {summary.n_blends} blends in {summary.n_cells} cells, "
+        f"{summary.seconds:.1f} s\ncatalog: {summary.catalog}\nledger: {summary.ledger}"
+    )
+    if summary.n_failed:
+        print(f"{summary.n_failed} cells failed:")
+        for entry in summary.failures:
+            print(f"  {entry.tile} {entry.cell}: {entry.reason}")
+        raise typer.Exit(EXIT_FAILED_CELLS)
+
+
+@app.command()
+def verify(
+    out: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")],
+) -> None:
+    """Check that a catalog is complete: plan, ledger and shards agree, no source twice."""
+    from raydeblend.pipeline.verify import verify_catalog
+
+    problems = verify_catalog(out)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(EXIT_FAILED_CELLS)
+    print(f"{out} is complete")
+
+
+@app.command()
+def deblend(
+    source: Annotated[str, typer.Argument(metavar="IN.npz", help="Stamps to deblend.")],
+    out: Annotated[str, typer.Argument(metavar="OUT.npz", help="Models, positions, quality.")],
+    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "rdn",
+) -> None:
+    """Deblend an array of stamps: models (n, k, bands, y, x) out."""
+    from raydeblend.deblend.arrays import deblend_file
+
+    result = deblend_file(source, out, load_deblender(deblender))
+    print(f"{int(result.n_sources.sum())} sources in {len(result.n_sources)} stamps: {out}")
+
+
+@app.command()
+def evaluate(
+    protocol: Annotated[str, typer.Argument(help="wang2022.")],
+    out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],
+    deblender: Deblenders = ["rdn"],  # noqa: B006  typer reads the default, nobody changes it
+    data: Annotated[
+        str | None, typer.Option(help="Test set (.npz) instead of a drawn one.")
+    ] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="Blends of each number of galaxies.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Score deblenders by a paper's protocol, with sep and the paper's numbers beside."""
+    from raydeblend.evaluate.protocol import run_evaluation
+
+    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed)
+    print(evaluation.tables)
+    print("\n".join(evaluation.paths))
+
+
+@app.command()
+def weights() -> None:
+    """List the shipped weights: bands, pixel scale, training data, scores."""
+    from raydeblend.networks.weights import describe_shipped
+
+    print(describe_shipped())
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Argument(help="Directory for tiles, catalog and figure.")] = "demo",
+) -> None:
+    """Simulate a small HSC-like survey, catalog it, and compare with the truth."""
+    from raydeblend.demo import run_demo
+
+    run_demo(out)
+
+
+def _split(bands: str) -> tuple[str, ...]:
+    return tuple(band.strip() for band in bands.split(",") if band.strip())
+
+
+if __name__ == "__main__":
+    main()

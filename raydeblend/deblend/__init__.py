@@ -1,0 +1,29 @@
+"""Deblenders: arrays in, `raydeblend.tile.Deblended` out."""
+
+from __future__ import annotations
+
+from raydeblend.config import DEBLENDERS
+from raydeblend.errors import ConfigError
+from raydeblend.tile import Deblender
+
+
+def load_deblender(name: str, device: str | None = None) -> Deblender:
+    """Return the deblender called `name` with its shipped weights.
+
+    `device` is a torch device; by default the GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If there is no deblender of that name.
+    """
+    if name == "rdn":
+        # Imported here, so that the classical deblender works without loading torch.
+        from raydeblend.deblend.peel import RdnDeblender
+
+        return RdnDeblender.load(device)
+    if name == "sep":
+        from raydeblend.deblend.sep import SepDeblender
+
+        return SepDeblender()
+    raise ConfigError(f"unknown deblender {name!r}; known are {', '.join(DEBLENDERS)}")

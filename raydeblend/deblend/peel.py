@@ -1,0 +1,305 @@
+"""Peeling: the RDN takes off the brightest galaxy until the counter sees none (Wang et al. 2022).
+
+The loop of section II.A:  count; if none are left, stop; deblend; subtract; repeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from raydeblend.deblend.stamps import Stamps, choose_bands, prepare
+from raydeblend.deblend.templates import fit_amplitudes
+from raydeblend.networks.counter import CLASSES
+from raydeblend.networks.scaling import Scaling
+from raydeblend.networks.weights import load_weights, shipped_path
+from raydeblend.tile import Deblended, FloatArray
+
+MAX_PEELS = 10
+"""More sources than this in one stamp end the loop with low quality."""
+REPEATS = 3
+"""The same count this often in a row means that the deblender no longer finds what is there."""
+BATCH_PIXELS = 2**19
+"""Pixels of all stamps that go through the network together on a CPU; bounds the memory."""
+MIN_SIGNIFICANCE = 3.0
+"""A model is a source if a matched filter would detect it at this signal-to-noise ratio."""
+
+
+@dataclass(frozen=True)
+class Peeled:
+    """What the loop leaves, in noise units.
+
+    Attributes
+    ----------
+    models
+        ``(n, k, bands, y, x)`` in the order of peeling.
+    counts
+        ``(n, k + 1)`` what the counter said before each peel and at the end; -1 after the end.
+    p_blend
+        ``(n,)`` the counter's probability of two or more galaxies in the original.
+    """
+
+    models: Tensor
+    counts: NDArray[np.int64]
+    p_blend: FloatArray
+
+
+class RdnDeblender:
+    """The RDN and the counter together; implements `raydeblend.tile.Deblender`."""
+
+    name = "rdn"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        scaling: Scaling,
+        counter: nn.Module,
+        counter_scaling: Scaling,
+        bands: tuple[str, ...],
+        device: torch.device,
+        weights_hash: str = "",
+    ) -> None:
+        self.network = network
+        self.scaling = scaling
+        self.counter = counter
+        self.counter_scaling = counter_scaling
+        self.bands = bands
+        self.device = device
+        self.weights_hash = weights_hash
+
+    @classmethod
+    def load(
+        cls, device: str | None = None, weights: str | None = None, counter: str | None = None
+    ) -> RdnDeblender:
+        """Load the shipped weights, or those at the given paths.
+
+        Raises
+        ------
+        ConfigError
+            If weights are missing or damaged.
+        """
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        network, card = load_weights(weights or shipped_path("rdn"), chosen)
+        count, count_card = load_weights(counter or shipped_path("counter"), chosen)
+        return cls(
+            network,
+            card.scaling,
+            count,
+            count_card.scaling,
+            card.bands,
+            chosen,
+            f"{card.sha256[:16]}-{count_card.sha256[:16]}",
+        )
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+    ) -> Deblended:
+        """Deblend a batch; see `raydeblend.tile.Deblender`.
+
+        The network was trained over a range of seeing and does not use `psf` or `pixel_scale`.
+
+        Raises
+        ------
+        ConfigError
+            If the shapes of the arrays or the number of bands do not agree.
+        """
+        stamps = prepare(images, variance, mask)
+        if stamps.image.shape[0] == 0:
+            return _nothing(stamps)
+        chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
+        parts = [
+            self._deblend(part, chosen) for part in _split(stamps, self.device, len(self.bands))
+        ]
+        return _join(parts)
+
+    def _deblend(self, stamps: Stamps, chosen: list[int]) -> Deblended:
+        image = torch.from_numpy(_network_image(stamps, chosen)).to(self.device)
+        peeled = self.peel(image)
+        models = self._all_bands(peeled.models.cpu(), stamps, chosen)
+        return _collect(models, peeled, stamps)
+
+    def peel(self, image: Tensor) -> Peeled:
+        """Run the loop of section II.A on ``(n, bands, y, x)`` in noise units."""
+        residual = image.clone()
+        n = len(image)
+        counts = np.full((n, MAX_PEELS + 1), -1)
+        models: list[Tensor] = []
+        active = torch.arange(n, device=image.device)
+        p_blend = np.zeros(n, dtype=np.float32)
+        for step in range(MAX_PEELS + 1):
+            probability = self._count(residual[active])
+            rows = active.cpu().numpy()
+            counts[rows, step] = probability.argmax(dim=1).cpu().numpy()
+            if step == 0:
+                p_blend = probability[:, 2:].sum(dim=1).cpu().numpy()
+            going = (counts[rows, step] > 0) & ~_stuck(counts[rows, : step + 1])
+            active = active[torch.from_numpy(going).to(active.device)]
+            if step == MAX_PEELS or len(active) == 0:
+                break
+            model = torch.zeros_like(image)
+            model[active] = self._brightest(residual[active])
+            residual -= model
+            models.append(model)
+        stacked = (
+            torch.stack(models, dim=1) if models else image.new_zeros((n, 0, *image.shape[1:]))
+        )
+        return Peeled(stacked, counts, p_blend)
+
+    def _count(self, image: Tensor) -> Tensor:
+        """Probability of 0, 1, 2 and 3 or more galaxies, ``(n, 4)``."""
+        channels, _ = self.counter_scaling.apply(image)
+        return torch.softmax(self._run(self.counter, channels), dim=1)
+
+    def _brightest(self, image: Tensor) -> Tensor:
+        """Model of the brightest galaxy, ``(n, bands, y, x)``, never negative."""
+        channels, maximum = self.scaling.apply(image)
+        y, x = image.shape[2:]
+        # The trunk works at half resolution: odd stamps get one row or column more.
+        padded = nn.functional.pad(channels, (0, x % 2, 0, y % 2))
+        return self._run(self.network, padded)[:, :, :y, :x].clamp(min=0) * maximum
+
+    def _run(self, network: nn.Module, channels: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16):
+            output: Tensor = network(channels.contiguous(memory_format=torch.channels_last))
+        return output.float()
+
+    def _all_bands(self, models: Tensor, stamps: Stamps, chosen: list[int]) -> FloatArray:
+        """Give each band of the user's a model: the network's, or a template fitted to the band.
+
+        A band that the network does not know takes the model of the nearest network band as its
+        template, with amplitudes by weighted least squares over all sources of the blend.
+        """
+        bands = stamps.image.shape[1]
+        if chosen == list(range(bands)) and not stamps.missing.any():
+            return models.numpy()
+        source = [chosen.index(b) if b in chosen else _closest(b, chosen) for b in range(bands)]
+        templates = models.numpy()[:, :, source]
+        fitted = fit_amplitudes(stamps.image, stamps.weight, templates)
+        known = np.array([b in chosen for b in range(bands)])
+        own = known & ~stamps.missing
+        amplitude = np.where(own[:, None], 1.0, np.where(stamps.missing[:, None], 0.0, fitted))
+        return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
+
+
+def _network_image(stamps: Stamps, chosen: list[int]) -> FloatArray:
+    """Pick the network's bands; one without usable pixels is replaced by another of the stamp."""
+    image = stamps.image[:, chosen].copy()
+    for row in np.flatnonzero(stamps.missing.any(axis=1)):
+        there = [b for b in range(len(stamps.missing[row])) if not stamps.missing[row, b]]
+        for channel, band in enumerate(chosen):
+            if stamps.missing[row, band] and there:
+                nearest = min(there, key=lambda b, band=band: abs(b - band))  # type: ignore[misc]
+                image[row, channel] = stamps.image[row, nearest]
+    return image
+
+
+def _closest(band: int, chosen: list[int]) -> int:
+    return int(np.argmin([abs(band - other) for other in chosen]))
+
+
+def _stuck(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which histories end in the same count three times; "3 or more" may well repeat."""
+    if counts.shape[1] < REPEATS:
+        return np.zeros(len(counts), dtype=bool)
+    last = counts[:, -REPEATS:]
+    return np.asarray((last == last[:, :1]).all(axis=1) & (last[:, 0] < CLASSES - 1))
+
+
+def quality_of(counts: NDArray[np.int64]) -> str:
+    """Return the quality of one history of counts (section II.A).
+
+    ``high``: one fewer at every peel down to none; ``medium``: none in the end all the same;
+    ``low``: stuck, or too many; ``none``: nothing was there.  From "3 or more" the next count
+    may be 3 again.
+    """
+    history = counts[counts >= 0]
+    if history[0] == 0:
+        return "none"
+    if history[-1] != 0:
+        return "low"
+    before, after = history[:-1], history[1:]
+    one_fewer = (after == before - 1) | ((before == CLASSES - 1) & (after == CLASSES - 1))
+    return "high" if one_fewer.all() else "medium"
+
+
+def _collect(models: FloatArray, peeled: Peeled, stamps: Stamps) -> Deblended:
+    """Drop insignificant models, order by flux, restore the unit and find positions."""
+    significance = np.sqrt((models**2 * stamps.weight[:, None]).sum(axis=(2, 3, 4)))
+    real = significance > MIN_SIGNIFICANCE
+    flux = np.where(real, models.sum(axis=(2, 3, 4)), -np.inf)
+    order = np.argsort(-flux, axis=1, kind="stable")
+    rows = np.arange(len(models))[:, None]
+    n_sources = real.sum(axis=1)
+    keep = max(int(n_sources.max(initial=0)), 1)
+    order, real = order[:, :keep], real[rows, order][:, :keep]
+    ordered = models[rows, order] * real[..., None, None, None]
+    quality = np.array([quality_of(history) for history in peeled.counts], dtype="<U6")
+    quality[n_sources == 0] = "none"
+    xy = np.full((*order.shape, 2), np.nan, dtype=np.float32)
+    for row, k in zip(*np.nonzero(real), strict=True):
+        xy[row, k] = _position(ordered[row, k].sum(axis=0))
+    return Deblended(
+        models=(ordered * stamps.sigma[:, None]).astype(np.float32),
+        n_sources=n_sources,
+        xy=xy,
+        quality=quality,
+        extra={"p_blend": peeled.p_blend},
+    )
+
+
+def _position(image: FloatArray, radius: int = 3) -> tuple[float, float]:
+    """Centroid (x, y) of the pixels around the brightest one that exceed half of it."""
+    y0, x0 = np.unravel_index(int(image.argmax()), image.shape)
+    top, left = max(y0 - radius, 0), max(x0 - radius, 0)
+    window = image[top : y0 + radius + 1, left : x0 + radius + 1]
+    core = np.where(window > 0.5 * window.max(), window, 0)
+    y, x = np.indices(core.shape)
+    return float((core * x).sum() / core.sum() + left), float((core * y).sum() / core.sum() + top)
+
+
+def _split(stamps: Stamps, device: torch.device, bands: int) -> list[Stamps]:
+    pixels = stamps.image.shape[2] * stamps.image.shape[3]
+    size = max(1, BATCH_PIXELS * (1 if device.type == "cpu" else 32) // pixels)
+    rows = range(0, len(stamps.image), size)
+    return [Stamps(*(array[i : i + size] for array in vars(stamps).values())) for i in rows]
+
+
+def _nothing(stamps: Stamps) -> Deblended:
+    return Deblended(
+        stamps.image[:, None],
+        np.zeros(0, dtype=np.int64),
+        np.zeros((0, 1, 2), dtype=np.float32),
+        np.zeros(0, dtype="<U6"),
+        {"p_blend": np.zeros(0, dtype=np.float32)},
+    )
+
+
+def _join(parts: list[Deblended]) -> Deblended:
+    """Put batches together again, padded to the most sources."""
+    most = max(part.models.shape[1] for part in parts)
+    padded = [_pad(part, most) for part in parts]
+    return Deblended(
+        np.concatenate([part.models for part in padded]),
+        np.concatenate([part.n_sources for part in padded]),
+        np.concatenate([part.xy for part in padded]),
+        np.concatenate([part.quality for part in padded]),
+        {"p_blend": np.concatenate([part.extra["p_blend"] for part in padded])},
+    )
+
+
+def _pad(part: Deblended, most: int) -> Deblended:
+    more = most - part.models.shape[1]
+    models = np.pad(part.models, ((0, 0), (0, more), (0, 0), (0, 0), (0, 0)))
+    xy = np.pad(part.xy, ((0, 0), (0, more), (0, 0)), constant_values=np.nan)
+    return replace(part, models=models, xy=xy)

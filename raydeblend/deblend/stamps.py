@@ -1,0 +1,131 @@
+"""From a user's stamps to what a network sees: noise units, the network's bands, no holes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter
+
+from raydeblend.errors import ConfigError
+from raydeblend.tile import BoolArray, FloatArray
+
+# Effective wavelengths in nm, to find the nearest band that a network knows.
+WAVELENGTHS = {"u": 368, "g": 486, "r": 625, "i": 756, "z": 870, "y": 972}
+NOISE_FLOOR = 1e-3
+"""Least noise of a stamp, as a fraction of its brightest pixel: noiseless images have none."""
+HOLE_SIGMA = 1.5
+"""Width in pixels of the kernel that fills masked pixels from their neighbours."""
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """A batch made ready.
+
+    Attributes
+    ----------
+    image
+        ``(n, bands, y, x)`` in noise units, holes filled.
+    weight
+        ``(n, bands, y, x)`` inverse variance in noise units, 0 where unusable.
+    sigma
+        ``(n, bands, 1, 1)`` noise in the user's unit.
+    missing
+        ``(n, bands)`` true where a band has no usable pixel.
+    """
+
+    image: FloatArray
+    weight: FloatArray
+    sigma: FloatArray
+    missing: BoolArray
+
+
+def prepare(
+    images: ArrayLike, variance: ArrayLike | None = None, mask: ArrayLike | None = None
+) -> Stamps:
+    """Put stamps ``(n, bands, y, x)`` in noise units and fill their masked pixels.
+
+    `variance` has the same shape; without it the noise is estimated from differences of
+    neighbouring pixels.  `mask` is ``(n, y, x)``, true where unusable; pixels that are not finite
+    or whose variance is not positive are unusable too.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes do not agree.
+    """
+    image = np.array(images, dtype=np.float32)
+    if image.ndim != 4:
+        raise ConfigError(f"images must be (n, bands, y, x), not of shape {image.shape}")
+    bad = ~np.isfinite(image)
+    if mask is not None:
+        bad |= _as_shape(mask, (len(image), *image.shape[2:]), "mask")[:, None].astype(bool)
+    if variance is None:
+        sigma = _difference_noise(np.where(bad, np.nan, image))
+        weight = np.ones_like(image)
+    else:
+        spread = _as_shape(variance, image.shape, "variance").astype(np.float32)
+        bad |= ~(np.isfinite(spread) & (spread > 0))
+        sigma = np.sqrt(_median(np.where(bad, np.nan, spread)))
+        weight = sigma**2 / np.where(bad, 1, spread)
+    missing = bad.all(axis=(2, 3))
+    image[bad] = 0
+    peak = np.abs(image).max(axis=(2, 3), keepdims=True)
+    sigma = np.maximum(sigma, np.where(peak > 0, NOISE_FLOOR * peak, 1.0)).astype(np.float32)
+    return Stamps(_fill_holes(image / sigma, bad), np.where(bad, 0, weight), sigma, missing)
+
+
+def choose_bands(given: Sequence[str] | None, n_bands: int, known: Sequence[str]) -> list[int]:
+    """Return which of the `given` bands stands for each of a network's `known` bands.
+
+    A band that was not given is replaced by the nearest in wavelength.  Without names, as many
+    bands as the network has are taken to be those, and any other number to be evenly spread.
+
+    Raises
+    ------
+    ConfigError
+        If the number of names is not that of the bands.
+    """
+    if given is None:
+        return [int(b) for b in np.linspace(0, n_bands - 1, len(known)).round()]
+    if len(given) != n_bands:
+        raise ConfigError(f"{len(given)} bands are named but the images have {n_bands}")
+    return [list(given).index(band) if band in given else _nearest(band, given) for band in known]
+
+
+def _nearest(band: str, given: Sequence[str]) -> int:
+    target = WAVELENGTHS.get(band, WAVELENGTHS["i"])
+    distance = [abs(WAVELENGTHS.get(other, WAVELENGTHS["i"]) - target) for other in given]
+    return int(np.argmin(distance))
+
+
+def _as_shape(values: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[np.generic]:
+    array = np.asarray(values)
+    if array.shape != shape:
+        raise ConfigError(f"{name} must have shape {shape}, not {array.shape}")
+    return array
+
+
+def _median(values: FloatArray) -> FloatArray:
+    """Median over pixels, ``(n, bands, 1, 1)``; 0 where there is none."""
+    usable = np.isfinite(values).any(axis=(2, 3), keepdims=True)
+    return np.asarray(np.nanmedian(np.where(usable, values, 0), axis=(2, 3), keepdims=True))
+
+
+def _difference_noise(image: FloatArray) -> FloatArray:
+    """Noise from the median absolute difference of horizontal neighbours; galaxies cancel."""
+    difference = np.abs(np.diff(image, axis=3))
+    return _median(difference) * np.float32(1.4826 / np.sqrt(2))
+
+
+def _fill_holes(image: FloatArray, bad: BoolArray) -> FloatArray:
+    """Fill unusable pixels with a weighted mean of the usable ones near them, else 0."""
+    if not bad.any():
+        return image
+    smooth = [0, 0, HOLE_SIGMA, HOLE_SIGMA]
+    usable = (~bad).astype(np.float32)
+    near = gaussian_filter(usable, smooth, truncate=2.5)
+    mean = gaussian_filter(image * usable, smooth, truncate=2.5) / np.maximum(near, 1e-3)
+    return np.where(bad, np.where(near > 1e-2, mean, 0), image).astype(np.float32)

@@ -1,0 +1,95 @@
+"""The demonstration: a small simulated survey from pixels to a scored catalog."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydeblend import storage
+from raydeblend.catalog import read_catalog
+from raydeblend.config import CatalogConfig
+from raydeblend.evaluate.figures import survey_figure
+from raydeblend.evaluate.survey import format_table, score_catalog
+from raydeblend.fits import find_tiles, read_tile
+from raydeblend.pipeline.plan import plan_tasks
+from raydeblend.pipeline.separate import DeblendCell, Separated
+from raydeblend.pipeline.stages import detect_cell
+from raydeblend.pipeline.survey import RunSummary, run_catalog
+from raydeblend.session import ray_session
+from raydeblend.simulate.tiles import simulate_tiles
+from raydeblend.survey import get_survey
+from raydeblend.tile import TileHeader
+
+BANDS = ("g", "r", "i")
+N_TILES = 4
+SIZE = 512
+OVERLAP = 64
+SEED = 1
+EDGES = (18.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.0)
+
+
+def run_demo(out: str) -> None:
+    """Simulate, catalog and score; print a table and the paths of catalog and figure.
+
+    What an earlier call left in `out` (a local directory) is reused.
+    """
+    tiles, result = str(Path(out, "tiles")), str(Path(out, "catalog"))
+    config = CatalogConfig(bands=BANDS, cell_size=SIZE)
+    with ray_session():
+        truth = _tiles(tiles)
+        seconds, summary = _catalog(tiles, result, config)
+    catalog = read_catalog(result)
+    print(f"\n{summary.n_sources} sources, {summary.n_blends} blends")
+    if seconds:
+        print(f"{summary.n_sources / seconds:.1f} sources per second, start of Ray left out")
+    print(f"\n{format_table(score_catalog(catalog, truth, BANDS, EDGES))}\n")
+    figure = Path(out, "demo.png")
+    figure.write_bytes(_figure(tiles, catalog, config))
+    print(f"catalog: {summary.catalog}\nledger:  {summary.ledger}\nfigure:  {figure}")
+
+
+def _tiles(tiles: str) -> pa.Table:
+    """Simulate the tiles unless they are there; return the truth."""
+    truth = storage.join(tiles, "truth.parquet")
+    if storage.exists(truth):
+        print(f"reusing the simulated tiles in {tiles}")
+    else:
+        print(f"simulating {N_TILES} HSC tiles of {SIZE} x {SIZE} pixels in {', '.join(BANDS)}")
+        simulate_tiles(tiles, "HSC", BANDS, N_TILES, SIZE, OVERLAP, SEED)
+    return pq.read_table(truth)
+
+
+def _catalog(tiles: str, out: str, config: CatalogConfig) -> tuple[float, RunSummary]:
+    """Run the catalog, or what an earlier run lacks; return the seconds that it took."""
+    earlier = storage.exists(storage.join(out, "run.json"))
+    print(f"{'reusing the catalog in' if earlier else 'cataloging into'} {out}")
+    start = time.monotonic()
+    summary = run_catalog(tiles, out, config, resume=earlier)
+    return (0.0 if earlier else time.monotonic() - start), summary
+
+
+def _figure(tiles: str, catalog: pa.Table, config: CatalogConfig) -> bytes:
+    """Draw the first tile and its blend of most sources."""
+    header = find_tiles(tiles, BANDS, config.image_pattern, config.psf_pattern)[0][0]
+    separated = _separate(header, config)
+    counts = [len(part.models) if _whole(part.models) else 0 for part in separated.parts]
+    chosen = int(np.argmax(counts))
+    blend, part = separated.detected.blends[chosen], separated.parts[chosen]
+    tile = read_tile(header, header.box, get_survey(config.survey), config.bad_planes)
+    mine = catalog.filter(pa.compute.equal(catalog["tile"], header.name))
+    xy = np.stack([mine["x"].to_numpy(), mine["y"].to_numpy()], axis=1)
+    return survey_figure(tile.image, xy, blend.image, part.models, part.xy)
+
+
+def _separate(header: TileHeader, config: CatalogConfig) -> Separated:
+    task = plan_tasks([header], config.cell_size, config.border)[0]
+    return DeblendCell(config)(detect_cell(task, config))
+
+
+def _whole(models: np.ndarray) -> bool:
+    """Tell whether a blend is small enough to be seen in a figure."""
+    return models.shape[-1] <= 96

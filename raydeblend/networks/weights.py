@@ -1,0 +1,173 @@
+"""Weights on disk: a safetensors file and a JSON card of the same name beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.networks.counter import Counter, CounterConfig
+from raydeblend.networks.rdn import Rdn, RdnConfig
+from raydeblend.networks.scaling import Scaling
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a user must know of a set of weights.
+
+    Attributes
+    ----------
+    network
+        ``rdn`` or ``counter``.
+    architecture
+        Fields of the network's configuration.
+    bands
+        In the order of the channels.
+    pixel_scale
+        Arcsec per pixel of the training images, smallest and largest.
+    scaling
+        How images become input.
+    training
+        Configuration of the run: data, seed, steps, losses.
+    scores
+        On galaxies never trained on; each entry says on which data.
+    commit
+        Of this repository, at training.
+    sha256
+        Of the safetensors file.
+    """
+
+    network: str
+    architecture: Mapping[str, Any]
+    bands: tuple[str, ...]
+    pixel_scale: tuple[float, float]
+    scaling: Scaling
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    commit: str = ""
+    sha256: str = ""
+
+
+def build_network(network: str, architecture: Mapping[str, Any]) -> nn.Module:
+    """Return a network with random weights.
+
+    Raises
+    ------
+    ConfigError
+        If `network` is unknown.
+    """
+    if network == "rdn":
+        return Rdn(RdnConfig(**architecture))
+    if network == "counter":
+        return Counter(CounterConfig(**architecture))
+    raise ConfigError(f"unknown network {network!r}; known are rdn, counter")
+
+
+def save_weights(root: str, name: str, network: nn.Module, card: Card) -> str:
+    """Write ``<root>/<name>.safetensors`` and its card; return the former's path.
+
+    `root` may be local or on s3.  The hash in the written card is that of the written file.
+    """
+    tensors = {
+        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+    }
+    data = safetensors.torch.save(tensors)
+    path = storage.join(root, f"{name}.safetensors")
+    storage.write_bytes(path, data)
+    content = asdict(card) | {"sha256": hashlib.sha256(data).hexdigest()}
+    storage.write_bytes(_card_path(path), (json.dumps(content, indent=2) + "\n").encode())
+    return path
+
+
+def load_weights(path: str, device: torch.device | str = "cpu") -> tuple[nn.Module, Card]:
+    """Read a network, ready for inference, and its card.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing or damaged, or the two do not belong together.
+    """
+    card = load_card(path)
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != card.sha256:
+        raise ConfigError(f"{path} is not the file that its card describes (SHA-256 differs)")
+    network = build_network(card.network, card.architecture)
+    network.load_state_dict(safetensors.torch.load(data))
+    return network.eval().to(device=device, memory_format=torch.channels_last), card
+
+
+def load_card(path: str) -> Card:
+    """Read the card beside the weights at `path`.
+
+    Raises
+    ------
+    ConfigError
+        If there is none or it is damaged.
+    """
+    try:
+        content = json.loads(_read(_card_path(path)))
+        return Card(
+            **content
+            | {
+                "bands": tuple(content["bands"]),
+                "pixel_scale": tuple(content["pixel_scale"]),
+                "scaling": Scaling(**content["scaling"]),
+            }
+        )
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{_card_path(path)} is not a weights card: {error}") from error
+
+
+def shipped_weights() -> dict[str, str]:
+    """Return the names and paths of the weights inside the package."""
+    return {path.stem: str(path) for path in sorted(SHIPPED.glob("*.safetensors"))}
+
+
+def shipped_path(name: str) -> str:
+    """Return the path of the shipped weights called `name`.
+
+    Raises
+    ------
+    ConfigError
+        If none of that name is shipped.
+    """
+    shipped = shipped_weights()
+    if name not in shipped:
+        raise ConfigError(f"no weights called {name!r} are shipped; there are {', '.join(shipped)}")
+    return shipped[name]
+
+
+def _card_path(path: str) -> str:
+    return path.removesuffix(".safetensors") + ".json"
+
+
+def _read(path: str) -> bytes:
+    try:
+        return storage.read_bytes(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}") from error
+
+
+def describe_shipped() -> str:
+    """Return a plain-text list of the shipped weights with what their cards say."""
+    return "\n\n".join(_describe(name, load_card(path)) for name, path in shipped_weights().items())
+
+
+def _describe(name: str, card: Card) -> str:
+    low, high = card.pixel_scale
+    scores = "\n".join(f"  {key}: {value}" for key, value in card.scores.items())
+    return (
+        f"{name}: {card.network}, bands {', '.join(card.bands)}, {low:g} to {high:g} arcsec/pixel\n"
+        f"  trained on: {card.training.get('data', 'unknown')}\n{scores}"
+    )

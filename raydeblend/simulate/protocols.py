@@ -1,0 +1,127 @@
+"""Test sets drawn to a paper's protocol, in the layout that ``raydeblend evaluate`` reads."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
+from raydeblend.simulate.isolated import render_galaxy
+from raydeblend.survey import NJY_ZERO_POINT, Survey, draw_psf, get_survey, psf_profile
+
+PROTOCOLS = ("wang2022",)
+
+# Wang et al. 2022, section II.D: LSST 10-year g r i, i < 25.3, 80 x 80 pixels; BlendingToolKit's
+# default draws positions uniformly within a tenth of the 24 arcsec stamp around its centre.
+BANDS = ("g", "r", "i")
+FAINT = 25.3
+SIZE = 80
+MAX_SHIFT_ARCSEC = 2.4
+
+SAME_GALAXY_MAG = 0.03
+"""Galaxies closer than this in all bands' magnitudes count as one when a test set is held out."""
+
+
+def wang2022_blends(n: int, seed: int, catalog: str | None = None) -> dict[str, NDArray[Any]]:
+    """Draw `n` blends of two and `n` of three galaxies to Wang et al.'s protocol.
+
+    Parameters
+    ----------
+    catalog
+        CatSim table to draw galaxies from; by default the parametric population.
+
+    Returns
+    -------
+    arrays
+        ``blend<k> (n, 3, 80, 80)``, ``isolated<k> (n, k, 3, 80, 80)`` brightest first and
+        ``xy<k> (n, k, 2)`` for k = 2, 3; ``psf``, ``bands``, ``pixel_scale``.  Unit: the sky
+        sigma of each band.
+
+    Raises
+    ------
+    ConfigError
+        If `n` is not positive or the catalog cannot be used.
+    """
+    if n < 1:
+        raise ConfigError(f"the number of blends must be at least 1, not {n}")
+    rng = np.random.default_rng(seed)
+    survey = get_survey("LSST")
+    pool = (
+        read_catsim(catalog, BANDS, FAINT) if catalog else draw_galaxies(5 * n, BANDS, rng, FAINT)
+    )
+    psf = [psf_profile(survey, band) for band in BANDS]
+    arrays: dict[str, NDArray[Any]] = {
+        "psf": np.stack([draw_psf(profile, survey.pixel_scale) for profile in psf]),
+        "bands": np.array(BANDS),
+        "pixel_scale": np.array(survey.pixel_scale),
+    }
+    for k in (2, 3):
+        blends = [_draw_blend(pool, k, survey, psf, rng) for _ in range(n)]
+        for name, values in zip(
+            ("blend", "isolated", "xy"), zip(*blends, strict=True), strict=True
+        ):
+            arrays[f"{name}{k}"] = np.stack(values)
+    return arrays
+
+
+def hold_out(galaxies: Galaxies, survey: Survey, blends: dict[str, NDArray[Any]]) -> Galaxies:
+    """Remove the galaxies that a test set was drawn from, so that none is trained on.
+
+    They are recognised by their magnitudes in all bands: the nearest to each isolated image of
+    the test set and all within `SAME_GALAXY_MAG` of it.
+    """
+    sigma = [survey.band(band).sky_sigma for band in galaxies.bands]
+    isolated = [blends[name] for name in blends if name.startswith("isolated")]
+    fluxes = [
+        image.astype(np.float64).sum(axis=(-2, -1)).reshape(-1, len(sigma)) for image in isolated
+    ]
+    magnitudes = NJY_ZERO_POINT - 2.5 * np.log10(np.concatenate(fluxes) * sigma)
+    tree = cKDTree(galaxies.magnitude)
+    used = set(tree.query(magnitudes)[1].tolist())
+    used.update(*tree.query_ball_point(magnitudes, SAME_GALAXY_MAG))
+    keep = np.ones(len(galaxies), dtype=bool)
+    keep[sorted(used)] = False
+    return galaxies.take(keep)
+
+
+def _draw_blend(
+    pool: Galaxies, k: int, survey: Survey, psf: list[Any], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    limit = MAX_SHIFT_ARCSEC / survey.pixel_scale
+    shift = rng.uniform(-limit, limit, (k, 2))
+    rows = rng.integers(0, len(pool), k)
+    isolated = np.stack(
+        [
+            render_galaxy(pool, row, survey, psf, SIZE, angle, offset)
+            for row, angle, offset in zip(rows, rng.uniform(0, 360, k), shift, strict=True)
+        ]
+    )
+    order = np.argsort(-isolated.sum(axis=(1, 2, 3)))
+    scene = isolated.sum(axis=0)
+    sky = np.array([survey.band(band).sky_electrons for band in BANDS])[:, None, None]
+    noise = rng.normal(size=scene.shape) * np.sqrt(1 + scene / np.sqrt(sky))
+    blend = (scene + noise).astype(np.float32)
+    # GalSim's offset is from the stamp's geometric centre, (SIZE - 1) / 2 for 0-based pixels.
+    xy = (shift + (SIZE - 1) / 2).astype(np.float32)
+    return blend, isolated[order], xy[order]
+
+
+def write_blends(out: str, protocol: str, n: int, seed: int, catalog: str | None = None) -> None:
+    """Draw a protocol's test set and write it as ``.npz``, local or on s3.
+
+    Raises
+    ------
+    ConfigError
+        If the protocol is unknown, or as `wang2022_blends` does.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **wang2022_blends(n, seed, catalog))
+    storage.write_bytes(out if out.endswith(".npz") else f"{out}.npz", buffer.getvalue())

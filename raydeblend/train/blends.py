@@ -1,0 +1,144 @@
+"""Blends made on the training device: no two epochs are alike and no disk is read.
+
+Isolated images of one group (one survey, one PSF) are drawn, flipped, shifted and summed, and
+noise is added (Wang et al. 2022, section II.D: pixelwise sums, so that peeling is exact).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MAX_SOURCES = 4
+
+
+@dataclass(frozen=True)
+class IsolatedImages:
+    """All groups' isolated images in memory, group after group.
+
+    Attributes
+    ----------
+    images
+        ``(n, bands, y, x)`` in sky sigmas; float16 on a CPU to save memory.
+    start, count
+        ``(groups,)`` first row and number of rows of each group.
+    sky_sigma
+        ``(groups, bands)`` sky noise in electrons.
+    """
+
+    images: Tensor
+    start: Tensor
+    count: Tensor
+    sky_sigma: Tensor
+
+    def to(self, device: torch.device | str) -> IsolatedImages:
+        """Return the same images on another device."""
+        return IsolatedImages(*(tensor.to(device) for tensor in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class BlendRecipe:
+    """What the blends look like.
+
+    Attributes
+    ----------
+    stamp
+        Side of the blends in pixels, smaller than that of the isolated images.
+    max_shift
+        Largest shift of a galaxy from the stamp's centre along each axis, in pixels (12 in
+        Wang et al.'s protocol).
+    n_sources
+        Probability of 0, 1, 2, 3 and 4 galaxies.
+    brighten
+        Fluxes of a blend are multiplied by 10^u, u uniform between 0 and this, in one blend of
+        three: deeper surveys than those rendered.
+    noiseless
+        Fraction of blends without noise (half, for the counter: section II.D).
+    """
+
+    stamp: int = 64
+    max_shift: int = 13
+    n_sources: tuple[float, float, float, float, float] = (0.0, 0.15, 0.5, 0.25, 0.1)
+    brighten: float = 1.0
+    noiseless: float = 0.0
+
+
+@dataclass(frozen=True)
+class BlendBatch:
+    """A batch of blends with their truth.
+
+    Attributes
+    ----------
+    blend
+        ``(n, bands, y, x)`` in units of the sky noise.
+    sources
+        ``(n, MAX_SOURCES, bands, y, x)`` noiseless galaxies, brightest first, then zeros.
+    n_sources
+        ``(n,)``.
+    """
+
+    blend: Tensor
+    sources: Tensor
+    n_sources: Tensor
+
+
+def compose(
+    isolated: IsolatedImages, n: int, recipe: BlendRecipe, generator: torch.Generator
+) -> BlendBatch:
+    """Draw `n` blends on the device of the isolated images and of `generator`."""
+    device = isolated.images.device
+    group = torch.randint(len(isolated.count), (n,), generator=generator, device=device)
+    weights = torch.tensor(recipe.n_sources, dtype=torch.float32, device=device)
+    n_sources = torch.multinomial(weights, n, replacement=True, generator=generator)
+
+    uniform = torch.rand((n, MAX_SOURCES), generator=generator, device=device)
+    rows = isolated.start[group, None] + (uniform * isolated.count[group, None]).long()
+    sources = _cut_out(isolated.images, rows.flatten(), recipe, generator)
+    sources = sources.view(n, MAX_SOURCES, *sources.shape[1:])
+    present = torch.arange(MAX_SOURCES, device=device) < n_sources[:, None]
+    sources = sources * present[:, :, None, None, None]
+    sources = sources * _brightening(n, recipe, generator, device)
+    sources = _brightest_first(sources)
+
+    scene = sources.sum(dim=1)
+    noise = torch.randn(scene.shape, generator=generator, device=device)
+    # Poisson noise of sky and galaxies, in units of the sky's.
+    noise *= torch.sqrt(1 + scene.clamp(min=0) / isolated.sky_sigma[group, :, None, None])
+    noisy = torch.rand(n, generator=generator, device=device) >= recipe.noiseless
+    return BlendBatch(scene + noise * noisy[:, None, None, None], sources, n_sources)
+
+
+def _cut_out(
+    images: Tensor, rows: Tensor, recipe: BlendRecipe, generator: torch.Generator
+) -> Tensor:
+    """Cut randomly shifted, flipped and transposed stamps ``(len(rows), bands, y, x)``."""
+    n, size, stamp, device = len(rows), images.shape[-1], recipe.stamp, images.device
+    shift = torch.randint(
+        -recipe.max_shift, recipe.max_shift + 1, (n, 2), generator=generator, device=device
+    )
+    flip = torch.rand((n, 2), generator=generator, device=device) < 0.5
+    pixel = (size - stamp) // 2 + shift[:, :, None] + torch.arange(stamp, device=device)
+    inside = (pixel >= 0) & (pixel < size)
+    pixel = torch.where(flip[:, :, None], size - 1 - pixel, pixel).clamp(0, size - 1)
+    bands = torch.arange(images.shape[1], device=device)
+    y, x = pixel[:, 0], pixel[:, 1]
+    row = rows[:, None, None, None]
+    cut = images[row, bands[:, None, None], y[:, None, :, None], x[:, None, None]].float()
+    cut = cut * (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
+    transpose = torch.rand(n, generator=generator, device=device) < 0.5
+    return torch.where(transpose[:, None, None, None], cut.transpose(-1, -2), cut)
+
+
+def _brightening(
+    n: int, recipe: BlendRecipe, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    exponent = recipe.brighten * torch.rand(n, generator=generator, device=device)
+    chosen = torch.rand(n, generator=generator, device=device) < 1 / 3
+    return torch.where(chosen, 10**exponent, 1.0)[:, None, None, None, None]
+
+
+def _brightest_first(sources: Tensor) -> Tensor:
+    order = sources.sum(dim=(2, 3, 4)).argsort(dim=1, descending=True)
+    return sources.gather(1, order[:, :, None, None, None].expand_as(sources))

@@ -1,0 +1,91 @@
+"""Training images for the deblender: fresh blends, and what peeling has left of earlier ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raydeblend.train.blends import BlendRecipe, IsolatedImages, compose
+
+
+@dataclass(frozen=True)
+class PeelBatch:
+    """Images to peel once, with the galaxies that are still in them.
+
+    Attributes
+    ----------
+    image
+        ``(n, bands, y, x)`` in units of the sky noise.
+    sources
+        ``(n, k, bands, y, x)``, brightest first, zeros behind the last.
+    n_sources
+        ``(n,)``, at least 1.
+    """
+
+    image: Tensor
+    sources: Tensor
+    n_sources: Tensor
+
+    def select(self, rows: Tensor) -> PeelBatch:
+        """Return the chosen images."""
+        return PeelBatch(self.image[rows], self.sources[rows], self.n_sources[rows])
+
+    def peel(self, model: Tensor, chosen: Tensor) -> PeelBatch:
+        """Subtract `model`, which stands for source `chosen`, and keep what has sources left."""
+        others = _without(self.sources, chosen)
+        left = PeelBatch(self.image - model, others, self.n_sources - 1)
+        return left.select(left.n_sources > 0)
+
+
+class PeelStream:
+    """An endless stream of batches; a part of each is residuals of the batch before.
+
+    A deblender trained on blends alone meets its own residuals only at the second peel and fails
+    there; here they are in the training set, at no cost, since the models exist already.
+    """
+
+    def __init__(
+        self,
+        isolated: IsolatedImages,
+        recipe: BlendRecipe,
+        seed: int,
+        residual_fraction: float = 0.4,
+    ) -> None:
+        self._isolated = isolated
+        self._recipe = recipe
+        self._residual_fraction = residual_fraction
+        self._generator = torch.Generator(isolated.images.device).manual_seed(seed)
+        self._residual: PeelBatch | None = None
+
+    def draw(self, n: int) -> PeelBatch:
+        """Return `n` images."""
+        residual = self._residual
+        if residual is None:
+            return self._fresh(n)
+        keep = min(int(n * self._residual_fraction), len(residual.n_sources))
+        fresh = self._fresh(n - keep)
+        old = residual.select(torch.arange(keep, device=residual.image.device))
+        return PeelBatch(
+            torch.cat([fresh.image, old.image]),
+            torch.cat([fresh.sources, old.sources]),
+            torch.cat([fresh.n_sources, old.n_sources]),
+        )
+
+    def feed_back(self, batch: PeelBatch, model: Tensor, chosen: Tensor) -> None:
+        """Keep the residuals of `batch` for the next draw."""
+        self._residual = batch.peel(model.detach(), chosen)
+
+    def _fresh(self, n: int) -> PeelBatch:
+        blends = compose(self._isolated, n, self._recipe, self._generator)
+        return PeelBatch(blends.blend, blends.sources, blends.n_sources)
+
+
+def _without(sources: Tensor, chosen: Tensor) -> Tensor:
+    """Drop source `chosen` of each image; the others close up and zeros follow."""
+    k = sources.shape[1]
+    order = torch.arange(k - 1, device=sources.device).expand(len(sources), k - 1)
+    order = order + (order >= chosen[:, None]).long()
+    rest = sources.gather(1, order[:, :, None, None, None].expand(-1, -1, *sources.shape[2:]))
+    return torch.cat([rest, torch.zeros_like(sources[:, :1])], dim=1)

@@ -1,0 +1,88 @@
+"""One training step of each network, without Ray: tensors in, loss and scalars out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydeblend.networks.scaling import Scaling
+from raydeblend.train.blends import BlendBatch
+from raydeblend.train.losses import DeblendLoss, flux_error, psnr
+from raydeblend.train.peeling import PeelBatch
+
+Scalars = dict[str, float]
+
+
+def rdn_step(
+    network: nn.Module, batch: PeelBatch, scaling: Scaling, loss: DeblendLoss
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Peel a batch once and compare (Wang et al. 2022, Eq. 1).
+
+    Returns
+    -------
+    loss, model, chosen
+        ``()``; ``(n, bands, y, x)`` in the unit of ``batch.image``; ``(n,)`` the source that the
+        model stands for.
+    """
+    channels, maximum = scaling.apply(batch.image)
+    with torch.autocast(batch.image.device.type, torch.bfloat16):
+        output = network(channels.contiguous(memory_format=torch.channels_last))
+    model = output.float()
+    value, chosen = loss(model, batch.sources / maximum[:, None])
+    return value, model * maximum, chosen
+
+
+def counter_step(
+    network: nn.Module, image: Tensor, n_sources: Tensor, scaling: Scaling
+) -> tuple[Tensor, Tensor]:
+    """Classify a batch; cross-entropy (Eq. 2) and accuracy.
+
+    `image` is ``(n, bands, y, x)`` in noise units; classes are 0, 1, 2 and 3 or more.
+    """
+    channels, _ = scaling.apply(image)
+    with torch.autocast(image.device.type, torch.bfloat16):
+        logits = network(channels.contiguous(memory_format=torch.channels_last))
+    label = n_sources.clamp(max=3)
+    accuracy = (logits.argmax(dim=1) == label).float().mean()
+    return F.cross_entropy(logits.float(), label), accuracy.detach()
+
+
+@torch.no_grad()
+def rdn_scores(
+    network: nn.Module, blends: BlendBatch, scaling: Scaling, loss: DeblendLoss, batch: int = 32
+) -> Scalars:
+    """Peel blends of at least two galaxies twice; mean PSNR (dB) and flux error of each peel.
+
+    A tie in brightness may be peeled in either order, as `loss` says.
+    """
+    network.eval()
+    first = PeelBatch(blends.blend, blends.sources, blends.n_sources)
+    collected: dict[str, list[Tensor]] = {}
+    for rows in torch.arange(len(first.n_sources), device=first.image.device).split(batch):
+        stage = first.select(rows)
+        scale = stage.image.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.0)
+        for peel in (1, 2):
+            _, model, chosen = rdn_step(network, stage, scaling, loss)
+            truth = stage.sources[torch.arange(len(chosen)), chosen]
+            collected.setdefault(f"psnr_{peel}", []).append(psnr(model / scale, truth / scale))
+            collected.setdefault(f"flux_error_{peel}", []).append(flux_error(model, truth))
+            stage = stage.peel(model, chosen)
+    network.train()
+    return {name: float(torch.cat(values).mean()) for name, values in collected.items()}
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights (and buffers) a step towards the network's."""
+    for mean, value in zip(_state(average), _state(network), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _state(network: nn.Module) -> Iterable[Tensor]:
+    return network.state_dict().values()
