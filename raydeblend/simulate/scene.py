@@ -150,15 +150,19 @@ def make_scene(
     )
 
 
-def write_truth(path: str, scene: Scene) -> None:
-    """Write the sources whose centres lie on a tile as Parquet, units in the field metadata."""
-    buffer = io.BytesIO()
-    parquet.write_table(truth_table(scene), buffer)
+def write_truth(path: str, scene: Scene) -> int:
+    """Write `truth_table` as Parquet; returns the number of its rows."""
+    table, buffer = truth_table(scene), io.BytesIO()
+    parquet.write_table(table, buffer)
     storage.write_bytes(path, buffer.getvalue())
+    return int(table.num_rows)
 
 
 def truth_table(scene: Scene) -> pa.Table:
-    """Return one row per source whose centre lies on a tile; galaxies' columns null for stars."""
+    """Return one row per source whose centre lies on a tile, units in the field metadata.
+
+    Sizes, shapes and redshifts are null for stars.
+    """
     reference = REFERENCE_BAND if REFERENCE_BAND in scene.bands else scene.bands[-1]
     flux = scene.flux[:, scene.bands.index(reference)]
     ra, dec = WCS(scene.grid.wcs_header(scene.grid.extent)).wcs_pix2world(scene.xy, 0).T
@@ -198,7 +202,7 @@ def _shape_columns(scene: Scene, band: int) -> list[tuple[str, str, str, NDArray
             ("g1", "", "reduced shear along the pixel axes, before the PSF", g[:, 0]),
             ("g2", "", "reduced shear along the diagonals, before the PSF", g[:, 1]),
             ("bulge_fraction", "", f"of the flux, {name} band", bulge),
-            ("redshift", "", "", galaxies.redshift),
+            ("redshift", "", "cosmological", galaxies.redshift),
         )
     ]
 

@@ -48,7 +48,7 @@ def spheroid_counts(v: FloatArray) -> FloatArray:
 def draw_stars(
     area: float, survey: Survey, bands: tuple[str, ...], rng: np.random.Generator
 ) -> FloatArray:
-    """Draw the stars between V = 17 and 27 of `area` square arcmin: ``(n, bands)`` fluxes in nJy."""
+    """Draw the stars between V = 17 and 27 in `area` arcmin²: ``(n, bands)`` fluxes in nJy."""
     fluxes = []
     for counts, temperatures in (
         (disk_counts, DISK_TEMPERATURES),

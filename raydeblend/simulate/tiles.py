@@ -66,8 +66,7 @@ class SimulatedTiles:
     tiles: tuple[str, ...]
     images: tuple[str, ...]
     truth: str
-    n_galaxies: int
-    n_stars: int
+    n_sources: int
 
 
 def simulate_tiles(
@@ -114,14 +113,13 @@ def simulate_tiles(
         if on_tile:
             on_tile(scene.grid.name(tile))
     truth = storage.join(out, "truth.parquet")
-    write_truth(truth, scene)
+    n_sources = write_truth(truth, scene)
     tiles = tuple(scene.grid.name(tile) for tile in range(n_tiles))
     return SimulatedTiles(
         tiles=tiles,
         images=tuple(tile_path(out, tile, band) for tile in tiles for band in bands),
         truth=truth,
-        n_galaxies=int((~scene.is_star).sum()),
-        n_stars=int(scene.is_star.sum()),
+        n_sources=n_sources,
     )
 
 
