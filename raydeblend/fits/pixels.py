@@ -114,7 +114,7 @@ def write_band(
     hdus = [primary, fits.ImageHDU(np.asarray(image, np.float32), wcs_header, name="IMAGE")]
     if mask is not None:
         hdus.append(fits.ImageHDU(np.asarray(mask, np.int32), wcs_header, name="MASK"))
-        hdus[-1].header.update({f"MP_{name}": bit for name, bit in mask_planes.items()})
+        hdus[-1].header.update({f"HIERARCH MP_{name}": bit for name, bit in mask_planes.items()})
     if variance is not None:
         variance = np.asarray(variance, np.float32)
         hdus.append(fits.ImageHDU(variance, wcs_header, name="VARIANCE"))
@@ -126,7 +126,12 @@ def write_band(
 
 
 def estimate_variance(pixels: FloatArray) -> float:
-    """Return the noise variance of mostly empty sky: MAD², clipped at 3 sigma until it settles."""
+    """Return the noise variance of mostly empty sky: MAD², clipped at 3 sigma until it settles.
+
+    It is 0 where there are no pixels.
+    """
+    if len(pixels) == 0:
+        return 0.0
     for _ in range(CLIP_ROUNDS):
         centre = np.median(pixels)
         sigma = MAD_TO_SIGMA * np.median(np.abs(pixels - centre))
