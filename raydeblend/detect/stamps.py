@@ -1,0 +1,115 @@
+"""Footprints cut out as Blends."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from raydeblend.detect.ids import source_id
+from raydeblend.flags import Flag
+from raydeblend.tile import Blend, BoolArray, Box, FloatArray, Tile
+
+SIZES = (32, 48, 64, 80, 96, 128, 160, 192, 256)
+"""Sides of stamps, so that networks see few different shapes; larger ones keep their own."""
+
+
+def cut_blend(
+    tile: Tile,
+    labels: NDArray[np.int32],
+    label: int,
+    bounds: tuple[slice, slice],
+    peaks: NDArray[np.intp],
+    xy: NDArray[np.float64],
+    margin: int,
+) -> Blend:
+    """Cut one footprint out of a tile.
+
+    Parameters
+    ----------
+    labels
+        ``(y, x)`` footprints by number, 0 where there is none.
+    bounds
+        The footprint's bounding box in pixels of `labels`.
+    peaks
+        ``(k, 2)`` its peak pixels (y, x), brightest first.
+    xy
+        ``(k, 2)`` its sub-pixel peaks (x, y).
+    margin
+        Pixels about the bounding box.
+    """
+    box = _stamp_box(bounds, margin)
+    own = _window(labels, box, 0)
+    footprint = own == label
+    blocked = (own != 0) & ~footprint
+    unusable = _window(tile.unusable, box, True)
+    y, x = peaks[0]
+    return Blend(
+        parent_id=source_id(tile.header.name, y + tile.box.y0, x + tile.box.x0),
+        box=box.shift(tile.box.y0, tile.box.x0),
+        image=np.where(unusable, np.float32(0), _window(tile.image, box, 0)),
+        variance=_window_variance(tile, box),
+        unusable=unusable | blocked,
+        footprint=footprint,
+        xy=(xy - [box.x0, box.y0]).astype(np.float32),
+        flags=_flags(tile, box, bounds, footprint, unusable),
+    )
+
+
+def fill_unusable(blend: Blend, seed: int = 0) -> FloatArray:
+    """Return ``(bands, y, x)`` the image with noise in place of its unusable pixels.
+
+    Gaussian noise of the band's median sigma, the same for the same footprint and seed (as
+    LSST's NoiseReplacer does for neighbours), for networks that know no masks.
+    """
+    rng = np.random.default_rng([seed, blend.parent_id])
+    noise = rng.standard_normal(blend.image.shape, dtype=np.float32)
+    sigma = np.sqrt(np.median(blend.variance, axis=(1, 2), keepdims=True))
+    return np.where(blend.unusable, noise * sigma, blend.image).astype(np.float32)
+
+
+def _stamp_box(bounds: tuple[slice, slice], margin: int) -> Box:
+    """Return the square about a bounding box, of even and if possible standard size."""
+    rows, cols = bounds
+    side = max(rows.stop - rows.start, cols.stop - cols.start) + 2 * margin
+    size = next((s for s in SIZES if s >= side), side + side % 2)
+    y0, x0 = ((s.start + s.stop) // 2 - size // 2 for s in (rows, cols))
+    return Box(y0, x0, y0 + size, x0 + size)
+
+
+def _window(array: NDArray[np.generic], box: Box, fill: float) -> NDArray[np.generic]:
+    """Return the pixels of the box, the last two axes, with `fill` off the array."""
+    inside = box.clip(Box(0, 0, *array.shape[-2:]))
+    out = np.full((*array.shape[:-2], *box.shape), fill, dtype=array.dtype)
+    out[..., *inside.shift(-box.y0, -box.x0).slices] = array[..., *inside.slices]
+    return out
+
+
+def _window_variance(tile: Tile, box: Box) -> FloatArray:
+    variance = _window(tile.variance, box, np.nan)
+    typical = np.nanmedian(variance, axis=(1, 2), keepdims=True)
+    return np.where(np.isnan(variance), typical, variance).astype(np.float32)
+
+
+def _flags(
+    tile: Tile,
+    box: Box,
+    bounds: tuple[slice, slice],
+    footprint: BoolArray,
+    unusable: BoolArray,
+) -> int:
+    flags = tile.flags
+    shape = tile.image.shape[1:]
+    if any(s.start == 0 or s.stop == n for s, n in zip(bounds, shape, strict=True)):
+        flags |= Flag.EDGE
+    if box.shape[0] > SIZES[-1]:
+        flags |= Flag.DEBLEND_FALLBACK
+    # Bad pixels leave holes and notches in a footprint, so look within its closed outline.
+    outline = ndimage.binary_fill_holes(ndimage.binary_dilation(footprint))
+    inside_tile = _window(np.ones(shape, dtype=bool), box, False)
+    present = ~unusable[:, inside_tile].all(1)
+    if np.any(unusable[present] & outline & inside_tile):
+        flags |= Flag.MASKED
+    if np.any(_window(tile.saturated, box, False) & outline):
+        flags |= Flag.SATURATED
+    return int(flags)
