@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from astropy.io import fits as astrofits
-from tile_files import SHAPE, complete, planes, wcs_header, write
+from tile_files import SHAPE, complete, pixels, planes, wcs_header, write
 
 from raydeblend import fits
 from raydeblend.errors import ConfigError, TileError
@@ -166,6 +166,21 @@ def test_no_usable_pixels(tmp_path, changes):
 def test_no_usable_pixels_and_no_variance(tmp_path):
     header = header_of(tmp_path, planes(image=np.full(SHAPE, np.nan, np.float32)))
     with pytest.raises(TileError, match="a: no band has usable pixels"):
+        fits.read_tile(header, header.box, HSC)
+
+
+@pytest.mark.parametrize("compression", ["RICE_1", "GZIP_2", "HCOMPRESS_1"])
+def test_damaged_compressed_pixels(tmp_path, compression):
+    image = astrofits.CompImageHDU(
+        pixels(shape=(200, 200)), wcs_header(MAGZERO=27.0), compression_type=compression
+    )
+    header = header_of(tmp_path, astrofits.HDUList([astrofits.PrimaryHDU(), image]))
+    path = tmp_path / "a_g.fits"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = np.random.default_rng(0).bytes(4000)
+    path.write_bytes(content)
+    with pytest.raises(TileError, match=r"a_g.fits (is damaged|cannot be read as FITS): "):
         fits.read_tile(header, header.box, HSC)
 
 

@@ -10,6 +10,9 @@ from typing import IO
 
 from astropy.io import fits
 
+# astropy has no public name for what its decompressor raises; 7.0 and 8.0 have this one.
+from astropy.io.fits.hdu.compressed._compression import CfitsioException
+
 from raydeblend import storage
 from raydeblend.errors import TileError
 
@@ -30,7 +33,7 @@ def open_hdus(path: str) -> Iterator[fits.HDUList]:
         raise TileError(f"there is no file {path}") from error
     except (*storage.READ_ERRORS, fits.VerifyError, ValueError, TypeError, KeyError) as error:
         raise TileError(f"{path} cannot be read as FITS: {error}") from error
-    except (zlib.error, EOFError) as error:
+    except (CfitsioException, zlib.error, EOFError) as error:
         raise TileError(f"{path} is damaged: {error}") from error
 
 
