@@ -1,0 +1,99 @@
+"""From measurements to the rows of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydeblend import catalog
+from raydeblend.detect.ids import source_id
+from raydeblend.measure.blendedness import blendedness
+from raydeblend.measure.result import Measurements
+from raydeblend.pipeline.plan import CellTask, is_primary, to_sky
+from raydeblend.pipeline.separate import Part, peak_pixels
+from raydeblend.tile import Blend, BoolArray
+
+Rows = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of a cell, ready to be written."""
+
+    task: CellTask
+    table: pa.Table
+
+
+def owned(task: CellTask, blend: Blend, part: Part) -> BoolArray:
+    """Tell which sources ``(k,)`` have their pixel in the cell's inner region."""
+    inner = task.cell.inner
+    return np.array([inner.contains(y, x) for x, y in _tile_xy(blend, part)], dtype=bool)
+
+
+def _tile_xy(blend: Blend, part: Part) -> NDArray[np.float64]:
+    offset = np.array([blend.box.x0, blend.box.y0], dtype=np.float64)
+    return np.asarray(part.xy + offset)
+
+
+def parent_rows(task: CellTask, blend: Blend, part: Part, measured: Measurements) -> Rows:
+    """Return the rows of one footprint's sources that the cell owns; the sky follows later."""
+    xy, header = _tile_xy(blend, part), task.cell.tile
+    per_source = {
+        "source_id": [source_id(header.name, y, x) for x, y in peak_pixels(xy).tolist()],
+        "x": xy[:, 0],
+        "y": xy[:, 1],
+        "blendedness": blendedness(part.models),
+        "flags": measured.flags | part.flags,
+        **_measured_columns(measured, header.bands),
+    }
+    shared = {
+        "parent_id": blend.parent_id,
+        "n_blended": len(xy),
+        "model": measured.model,
+        "photometry": measured.photometry,
+        "deblender": part.deblender,
+        "quality": part.quality,
+        "p_unrecognized_blend": part.p_blend if len(xy) == 1 else np.nan,
+    }
+    keep = owned(task, blend, part)
+    rows = {name: np.asarray(values)[keep] for name, values in per_source.items()}
+    return rows | {name: np.full(keep.sum(), value) for name, value in shared.items()}
+
+
+def _measured_columns(measured: Measurements, bands: Sequence[str]) -> Rows:
+    names = ("snr", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
+    columns = {name: getattr(measured, name) for name in names}
+    for i, band in enumerate(bands):
+        columns[f"flux_{band}"] = measured.flux[:, i]
+        columns[f"flux_err_{band}"] = measured.flux_err[:, i]
+    return columns
+
+
+def to_measured(task: CellTask, parents: Sequence[Rows]) -> Measured:
+    """Return the shard of a cell from the rows of its footprints, ordered by source."""
+    bands = task.cell.tile.bands
+    if not parents:
+        return Measured(task, catalog.schema(bands).empty_table())
+    rows = {name: np.concatenate([rows[name] for rows in parents]) for name in parents[0]}
+    order = np.argsort(rows["source_id"])
+    rows = {name: values[order] for name, values in rows.items()}
+    return Measured(task, catalog.to_table(rows | _place(task, rows), bands))
+
+
+def _place(task: CellTask, rows: Rows) -> Rows:
+    header, n = task.cell.tile, len(rows["x"])
+    xy = np.column_stack([rows["x"], rows["y"]])
+    sky = to_sky(header, xy)
+    return {
+        "tile": np.full(n, header.name),
+        "cell": np.full(n, task.cell.name),
+        "ra": sky.ra.deg,
+        "dec": sky.dec.deg,
+        # By pixel, so that tiles on one grid decide alike whatever a fit moved.
+        "is_primary": is_primary(header, task.neighbours, peak_pixels(xy).astype(np.float64)),
+    }

@@ -1,0 +1,208 @@
+"""The deblending stage: the footprints of a cell in, the sources of each out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.config import CatalogConfig
+from raydeblend.deblend import load_deblender
+from raydeblend.deblend.sep import classical_models
+from raydeblend.detect.footprints import fill_unusable
+from raydeblend.flags import Flag
+from raydeblend.pipeline.plan import CellTask
+from raydeblend.tile import Blend, BoolArray, Deblended, Deblender, FloatArray
+
+# Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
+BATCH_PIXELS = 1 << 19
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The footprints of a cell that reach into its inner region, and the PSF of each band."""
+
+    task: CellTask
+    blends: tuple[Blend, ...]
+    psf: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The sources of one footprint.
+
+    Attributes
+    ----------
+    models
+        ``(k, bands, y, x)`` in nJy, k at least 1.
+    xy
+        ``(k, 2)`` positions (x, y) in stamp pixels, each in a pixel of its own in the footprint.
+    quality
+        ``isolated``, ``high``, ``medium``, ``low`` or ``none``.
+    deblender
+        Name of the deblender that separated it.
+    p_blend
+        Probability that a single source is two or more; NaN where not known.
+    flags
+        Bits of `raydeblend.flags.Flag` that the deblending sets.
+    """
+
+    models: FloatArray
+    xy: FloatArray
+    quality: str
+    deblender: str
+    p_blend: float = np.nan
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The footprints of a cell and the sources of each."""
+
+    detected: Detected
+    parts: tuple[Part, ...]
+
+
+class DeblendCell:
+    """Deblends the footprints of one cell after another with a deblender loaded once.
+
+    Parameters
+    ----------
+    config
+        Names the deblender and whether it sees single peaks.
+    deblender
+        Replaces the named one.
+
+    Raises
+    ------
+    ConfigError
+        If the deblender cannot be loaded.
+    """
+
+    def __init__(self, config: CatalogConfig, deblender: Deblender | None = None) -> None:
+        self.config = config
+        self.deblender = deblender or load_deblender(config.deblender)
+
+    @property
+    def weights_hash(self) -> str:
+        """Hash of the deblender's weights; empty for one that has none."""
+        return str(getattr(self.deblender, "weights_hash", ""))
+
+    def __call__(self, detected: Detected) -> Separated:
+        """Deblend the footprints of a cell, stamps of equal size together."""
+        parts: dict[int, Part] = {}
+        offered: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, blend in enumerate(detected.blends):
+            if blend.flags & Flag.DEBLEND_FALLBACK:
+                parts[i] = classical(blend)
+            elif len(blend.xy) > 1 or self.config.deblend_singles:
+                offered[blend.image.shape].append(i)
+            else:
+                parts[i] = undivided(blend, "isolated", self.deblender.name)
+        for i, part in self._deblend(detected, offered.values()):
+            parts[i] = part
+        return Separated(detected, tuple(parts[i] for i in range(len(detected.blends))))
+
+    def _deblend(
+        self, detected: Detected, groups: Iterable[Sequence[int]]
+    ) -> Iterator[tuple[int, Part]]:
+        for group in groups:
+            for batch in _batches(group, detected.blends[group[0]].image[0].size):
+                blends = [detected.blends[i] for i in batch]
+                result = self._call(blends, detected)
+                for row, (i, blend) in enumerate(zip(batch, blends, strict=True)):
+                    yield i, part_of(blend, result, row, self.deblender.name)
+
+    def _call(self, blends: Sequence[Blend], detected: Detected) -> Deblended:
+        header = detected.task.cell.tile
+        return self.deblender(
+            np.stack([fill_unusable(blend) for blend in blends]),
+            variance=np.stack([blend.variance for blend in blends]),
+            mask=np.stack([unusable_anywhere(blend) for blend in blends]),
+            psf=stack_psf(detected.psf),
+            bands=header.bands,
+            pixel_scale=header.pixel_scale,
+        )
+
+
+def _batches(group: Sequence[int], pixels: int) -> Iterator[Sequence[int]]:
+    size = max(1, BATCH_PIXELS // pixels)
+    for start in range(0, len(group), size):
+        yield group[start : start + size]
+
+
+def unusable_anywhere(blend: Blend) -> BoolArray:
+    """Return the mask ``(y, x)`` of pixels unusable in any band, leaving out missing bands."""
+    missing = blend.unusable.all(axis=(1, 2), keepdims=True)
+    return np.asarray((blend.unusable & ~missing).any(axis=0))
+
+
+def stack_psf(psf: Sequence[FloatArray]) -> FloatArray:
+    """Return PSF stamps of odd sizes as one array ``(bands, py, px)``, padded with zeros."""
+    sizes = np.array([stamp.shape for stamp in psf])
+    pads = (sizes.max(axis=0) - sizes) // 2
+    return np.stack(
+        [np.pad(stamp, ((py, py), (px, px))) for stamp, (py, px) in zip(psf, pads, strict=True)]
+    )
+
+
+def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
+    """Return what a deblender found in one footprint of its batch."""
+    n = int(result.n_sources[row])
+    models, xy = _distinct(blend, result.models[row, :n], result.xy[row, :n])
+    if not len(models):
+        failed = undivided(blend, "none", deblender)
+        return replace(failed, flags=int(Flag.DEBLEND_FAILED))
+    single = len(models) == 1 and len(blend.xy) == 1
+    quality = "isolated" if single else str(result.quality[row])
+    p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
+    low = int(Flag.LOW_QUALITY) if quality == "low" else 0
+    return Part(models, xy, quality, deblender, float(p_blend), low)
+
+
+def classical(blend: Blend) -> Part:
+    """Return the sources that SExtractor's method finds in a footprint too large for a network."""
+    models, xy = _distinct(blend, *classical_models(blend.image, blend.variance, blend.unusable))
+    if not len(models):
+        failed = undivided(blend, "none", "sep")
+        return replace(failed, flags=int(Flag.DEBLEND_FAILED))
+    return Part(models, xy, "medium" if len(models) > 1 else "isolated", "sep")
+
+
+def undivided(blend: Blend, quality: str, deblender: str) -> Part:
+    """Return a footprint as the one source at its brightest peak."""
+    model = np.where(blend.footprint & ~blend.unusable, blend.image, np.float32(0))
+    return Part(model[np.newaxis], blend.xy[:1], quality, deblender)
+
+
+def _distinct(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Drop sources outside the footprint and add up those that share a pixel.
+
+    Footprints do not overlap, so a source then has a pixel of its tile to itself, from which
+    its identifier is made.
+    """
+    inside = _in_footprint(blend, xy)
+    pixels = peak_pixels(xy[inside])
+    _, first, group = np.unique(pixels, axis=0, return_index=True, return_inverse=True)
+    # np.unique sorts by pixel; the order by brightness is that of first appearance.
+    order = np.argsort(first)
+    summed = np.zeros((len(first), *models.shape[1:]), dtype=np.float32)
+    np.add.at(summed, np.argsort(order)[group.ravel()], models[inside])
+    return summed, np.asarray(xy[inside][first[order]], dtype=np.float32)
+
+
+def _in_footprint(blend: Blend, xy: FloatArray) -> BoolArray:
+    height, width = blend.footprint.shape
+    finite = np.asarray(np.isfinite(xy).all(axis=1))
+    x, y = peak_pixels(np.where(finite[:, np.newaxis], xy, -1)).T
+    inside: BoolArray = finite & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    inside[inside] = blend.footprint[y[inside], x[inside]]
+    return inside
+
+
+def peak_pixels(xy: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the pixel ``(n, 2)`` (x, y) that each position lies in."""
+    return np.asarray(np.floor(np.asarray(xy, dtype=np.float64) + 0.5), dtype=np.int64)

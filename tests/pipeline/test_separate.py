@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+
+from raydeblend.config import CatalogConfig
+from raydeblend.flags import Flag
+from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.separate import (
+    DeblendCell,
+    Detected,
+    stack_psf,
+    unusable_anywhere,
+)
+from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
+
+HEADER = TileHeader("t", ("g", "i"), (None, None), (300, 300), "", 0.168)
+CELL = Cell("c", HEADER, HEADER.box, HEADER.box)
+PSF = (np.ones((3, 3), np.float32) / 9, np.ones((5, 5), np.float32) / 25)
+CONFIG = CatalogConfig(bands=("g", "i"), deblender="sep")
+
+
+def make_blend(xy, size=32, flags=0):
+    rng = np.random.default_rng(size)
+    footprint = np.zeros((size, size), dtype=bool)
+    footprint[4:-4, 4:-4] = True
+    return Blend(
+        parent_id=1,
+        box=Box(10, 20, 10 + size, 20 + size),
+        image=rng.normal(5, 1, (2, size, size)).astype(np.float32),
+        variance=np.ones((2, size, size), np.float32),
+        unusable=np.zeros((2, size, size), dtype=bool),
+        footprint=footprint,
+        xy=np.array(xy, dtype=np.float32),
+        flags=flags,
+    )
+
+
+class Halves:
+    """A deblender that gives every position it was told an equal share of the image."""
+
+    name = "halves"
+
+    def __init__(self, xy, quality="high", extra=None):
+        self.xy = np.array(xy, dtype=np.float32).reshape(-1, 2)
+        self.quality, self.extra = quality, extra or {}
+        self.shapes = []
+
+    def __call__(self, images, variance=None, mask=None, psf=None, bands=None, pixel_scale=None):
+        assert variance.shape == images.shape
+        assert mask.shape == (len(images), *images.shape[2:])
+        assert psf.shape == (2, 5, 5)
+        assert (bands, pixel_scale) == (("g", "i"), 0.168)
+        self.shapes.append(images.shape)
+        n, k = len(images), len(self.xy)
+        return Deblended(
+            models=np.repeat(images[:, None] / max(k, 1), max(k, 1), axis=1),
+            n_sources=np.full(n, k),
+            xy=np.tile(self.xy if k else np.full((1, 2), np.nan), (n, 1, 1)),
+            quality=np.full(n, self.quality),
+            extra={name: np.full(n, value) for name, value in self.extra.items()},
+        )
+
+
+def separate(blends, deblender, config=CONFIG):
+    return DeblendCell(config, deblender)(Detected(CellTask(CELL), tuple(blends), PSF)).parts
+
+
+def test_stamps_of_equal_size_are_deblended_together_and_stay_in_order():
+    blends = [make_blend([[9, 9], [20, 20]], size) for size in (32, 40, 32)]
+    deblender = Halves([[9, 9], [20, 20]])
+    parts = separate(blends, deblender)
+    assert sorted(deblender.shapes) == [(1, 2, 40, 40), (2, 2, 32, 32)]
+    assert [part.models.shape[-1] for part in parts] == [32, 40, 32]
+    assert {(part.quality, part.deblender, part.flags) for part in parts} == {("high", "halves", 0)}
+
+
+def test_nothing_found_gives_the_undivided_parent_with_its_flag():
+    blend = make_blend([[9, 9], [20, 20]])
+    (part,) = separate([blend], Halves([]))
+    assert part.flags == Flag.DEBLEND_FAILED
+    assert part.quality == "none"
+    assert part.xy.tolist() == [[9, 9]]
+    np.testing.assert_array_equal(part.models[0], np.where(blend.footprint, blend.image, 0))
+
+
+def test_found_sources_do_not_carry_the_flag_of_failure():
+    (part,) = separate([make_blend([[9, 9]])], Halves([[9, 9]]))
+    assert not part.flags & Flag.DEBLEND_FAILED
+
+
+def test_sources_in_one_pixel_become_one():
+    blend = make_blend([[9, 9], [20, 20]])
+    (part,) = separate([blend], Halves([[20.4, 20], [9, 9.2], [19.6, 20.1]]))
+    np.testing.assert_allclose(part.xy, [[20.4, 20], [9, 9.2]], rtol=1e-6)
+    np.testing.assert_allclose(part.models.sum(axis=0), blend.image, rtol=1e-5)
+    np.testing.assert_allclose(part.models[0], blend.image * 2 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("place", [[1, 1], [-5, 9], [31.6, 31.6], [np.nan, 9]])
+def test_a_source_outside_the_footprint_is_dropped(place):
+    (part,) = separate([make_blend([[9, 9], [20, 20]])], Halves([[9, 9], place]))
+    assert part.xy.tolist() == [[9, 9]]
+
+
+def test_quality_tells_isolated_sources_from_unblended_ones():
+    one, two = make_blend([[9, 9]]), make_blend([[9, 9], [20, 20]])
+    parts = separate([one, two], Halves([[9, 9]], quality="low"))
+    assert [part.quality for part in parts] == ["isolated", "low"]
+    assert [part.flags for part in parts] == [0, Flag.LOW_QUALITY]
+
+
+def test_single_peaks_can_be_kept_from_the_deblender():
+    deblender = Halves([[9, 9], [20, 20]])
+    config = CatalogConfig(bands=("g", "i"), deblender="sep", deblend_singles=False)
+    one, two = separate([make_blend([[9, 9]]), make_blend([[9, 9], [20, 20]])], deblender, config)
+    assert deblender.shapes == [(1, 2, 32, 32)]
+    assert (len(one.xy), one.quality, one.flags) == (1, "isolated", 0)
+    assert len(two.xy) == 2
+
+
+def test_the_probability_of_an_unrecognized_blend_is_passed_on():
+    blend = make_blend([[9, 9]])
+    (part,) = separate([blend], Halves([[9, 9]], extra={"p_blend": 0.25}))
+    assert part.p_blend == 0.25
+    (part,) = separate([blend], Halves([[9, 9]]))
+    assert np.isnan(part.p_blend)
+
+
+def test_a_footprint_too_large_for_a_network_is_deblended_classically():
+    y, x = np.mgrid[:300, :300]
+    blobs = [np.exp(-((x - cx) ** 2 + (y - 150) ** 2) / 18) for cx in (130, 160)]
+    blend = make_blend([[130, 150], [160, 150]], size=300, flags=int(Flag.DEBLEND_FALLBACK))
+    image = np.repeat(100 * sum(blobs)[None], 2, axis=0).astype(np.float32)
+    blend = Blend(**{**vars(blend), "image": image})
+    deblender = Halves([[9, 9]])
+    (part,) = separate([blend], deblender)
+    assert deblender.shapes == []
+    assert part.deblender == "sep"
+    np.testing.assert_allclose(sorted(part.xy[:, 0]), [130, 160], atol=0.5)
+
+
+def test_psf_stamps_keep_their_centres():
+    psf = stack_psf(PSF)
+    assert psf.shape == (2, 5, 5)
+    np.testing.assert_allclose(psf.sum(axis=(1, 2)), 1, rtol=1e-6)
+    np.testing.assert_array_equal(psf[0], np.pad(PSF[0], 1))
+
+
+def test_a_missing_band_does_not_mask_the_others():
+    blend = make_blend([[9, 9]])
+    blend.unusable[0] = True
+    blend.unusable[1, 3, 4] = True
+    mask = unusable_anywhere(blend)
+    assert mask.sum() == 1
+    assert mask[3, 4]

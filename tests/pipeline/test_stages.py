@@ -1,0 +1,124 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import survey_sky as sky
+
+from raydeblend import catalog
+from raydeblend.config import CatalogConfig
+from raydeblend.errors import TileError
+from raydeblend.fits import find_tiles
+from raydeblend.flags import Flag
+from raydeblend.pipeline.ledger import read_entries
+from raydeblend.pipeline.plan import CellTask, plan_cells
+from raydeblend.pipeline.stages import (
+    DeblendCell,
+    Work,
+    advance,
+    detect_cell,
+    measure_cell,
+    write_cell,
+)
+
+CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture")
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiles")
+    sky.write_tile(folder, "t", size=200)
+    (header,), _ = find_tiles(str(folder), sky.BANDS)
+    return header
+
+
+def tasks(header, size=200, border=60):
+    return [CellTask(cell) for cell in plan_cells([header], size, border)]
+
+
+@pytest.fixture(scope="module")
+def measured(header):
+    separated = DeblendCell(CONFIG)(detect_cell(tasks(header)[0], CONFIG))
+    return separated, measure_cell(separated, CONFIG)
+
+
+def test_the_stages_run_without_ray_and_keep_their_cost(header, tmp_path):
+    work = Work(tasks(header)[0])
+    stages = {"detect": detect_cell, "deblend": None, "measure": measure_cell}
+    work = advance(work, "detect", lambda task: detect_cell(task, CONFIG))
+    work = advance(work, "deblend", DeblendCell(CONFIG))
+    work = advance(work, "measure", lambda separated: measure_cell(separated, CONFIG))
+    entry = write_cell(work, str(tmp_path), "weights", CONFIG.hash)
+    assert entry.done
+    assert set(entry.seconds) == {*stages, "write"}
+    assert (entry.weights_hash, entry.config_hash) == ("weights", CONFIG.hash)
+    assert read_entries(str(tmp_path)) == [entry]
+    table = catalog.read_catalog(str(tmp_path))
+    assert (entry.sources, entry.parents) == (
+        table.num_rows,
+        len(set(table["parent_id"].to_pylist())),
+    )
+
+
+def test_a_failure_passes_the_other_stages_and_becomes_a_ledger_entry(header, tmp_path):
+    def fail(_):
+        raise TileError("no pixels")
+
+    work = advance(Work(tasks(header)[0]), "detect", fail)
+    assert advance(work, "deblend", fail) is work
+    entry = write_cell(work, str(tmp_path), "", "")
+    assert (entry.status, entry.reason) == ("failed", "detect: no pixels")
+    assert read_entries(str(tmp_path)) == [entry]
+    assert not (tmp_path / "catalog").exists()
+
+
+def test_a_mistake_in_the_code_is_not_taken_for_a_bad_cell(header):
+    with pytest.raises(AttributeError):
+        advance(Work(tasks(header)[0]), "detect", lambda task: task.no_such_thing)
+
+
+def test_a_shard_that_cannot_be_written_fails_the_cell(header, tmp_path, measured):
+    (tmp_path / "file").write_text("in the way")
+    work = Work(tasks(header)[0], content=measured[1])
+    entry = write_cell(work, str(tmp_path / "file"), "", "")
+    assert entry.status == "failed"
+    assert "Not a directory" in entry.reason or "File exists" in entry.reason
+
+
+def test_cells_own_each_source_once(header, measured):
+    table = measured[1].table
+    ids = []
+    for task in tasks(header, size=100):
+        part = measure_cell(DeblendCell(CONFIG)(detect_cell(task, CONFIG)), CONFIG).table
+        x, y = part["x"].to_numpy(), part["y"].to_numpy()
+        assert all(task.cell.inner.contains(b, a) for a, b in zip(x, y, strict=True))
+        ids += part["source_id"].to_pylist()
+    assert sorted(ids) == table["source_id"].to_pylist()
+
+
+def test_rows_say_where_and_in_what_company_a_source_is(header, measured):
+    separated, result = measured
+    table = result.table
+    found = {
+        b.parent_id: len(p.xy)
+        for b, p in zip(separated.detected.blends, separated.parts, strict=True)
+    }
+    for row in table.to_pylist():
+        assert row["n_blended"] == found[row["parent_id"]]
+        assert (row["quality"] == "isolated") <= (row["n_blended"] == 1)
+        assert row["blendedness"] >= 0 if row["n_blended"] > 1 else abs(row["blendedness"]) < 1e-6
+    assert set(table["tile"].to_pylist()) == {"t"}
+    assert table["is_primary"].to_pylist() == [True] * table.num_rows
+    assert table["p_unrecognized_blend"].null_count == table.num_rows
+
+
+def test_a_cell_without_sources_gives_an_empty_shard(header):
+    detected = detect_cell(tasks(header)[0], replace(CONFIG, detect_threshold=1e6))
+    table = measure_cell(DeblendCell(CONFIG)(detected), CONFIG).table
+    assert table.num_rows == 0
+    assert table.schema.equals(catalog.schema(sky.BANDS))
+
+
+def test_measured_sources_do_not_carry_not_attempted(measured):
+    flags = np.array(measured[1].table["flags"].to_numpy())
+    assert not (flags & Flag.NOT_ATTEMPTED).any()
+    assert measured[1].table["flux_i"].null_count < len(flags) / 10

@@ -1,0 +1,205 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import survey_sky as sky
+from s3 import s3_server  # noqa: F401
+
+from raydeblend import storage
+from raydeblend.catalog import read_catalog
+from raydeblend.config import CatalogConfig
+from raydeblend.errors import ConfigError
+from raydeblend.pipeline.ledger import read_entries
+from raydeblend.pipeline.survey import run_catalog
+from raydeblend.pipeline.verify import verify_catalog
+
+CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", cell_size=220, border=60)
+ROOT = Path(__file__).parents[2]
+HSC = ROOT.parent / "shared" / "data" / "hsc" / "calexp_fields"
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiles")
+    sky.write_tile(folder, "whole")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tiles, tmp_path_factory, ray_local):
+    out = str(tmp_path_factory.mktemp("run") / "out")
+    return out, run_catalog(tiles, out, CONFIG, progress=False)
+
+
+def matched(table, name="x"):
+    """Distance of each true galaxy to its nearest source, and that source's row."""
+    xy = np.column_stack([table["x"], table["y"]])
+    distance = np.hypot(*(sky.galaxies()[:, None, :2] - xy).T).T
+    return distance.min(axis=1), distance.argmin(axis=1)
+
+
+def test_the_catalog_holds_the_sky(finished):
+    out, summary = finished
+    table = read_catalog(out)
+    assert (summary.n_cells, summary.n_failed) == (4, 0)
+    assert summary.n_sources == table.num_rows
+    assert verify_catalog(out) == []
+    distance, row = matched(table)
+    assert (distance < 3).mean() > 0.9
+    # One count at zero point 27 is 57.544 nJy.
+    flux = np.array(table["flux_i"].to_numpy())[row] / 57.544
+    ratio = flux / sky.galaxies()[:, 2]
+    assert np.nanmedian(ratio[distance < 1]) == pytest.approx(1, abs=0.1)
+    colour = np.array(table["flux_g"].to_numpy())[row] / 57.544 / flux
+    assert np.nanmedian(colour) == pytest.approx(0.6, abs=0.03)
+
+
+def test_ledger_and_run_say_what_was_done(finished):
+    out, _ = finished
+    entries = read_entries(out)
+    assert {entry.status for entry in entries} == {"done"}
+    assert set(entries[0].seconds) == {"detect", "deblend", "measure", "write"}
+    assert min(entry.peak_memory_mb for entry in entries) > 10
+    run = json.loads(storage.read_bytes(storage.join(out, "run.json")))
+    assert run["config"]["deblender"] == "sep"
+    assert run["config"]["photometry"] in ("ngmix", "mixture")
+    assert len(run["plan"]["whole"]) == 4
+    assert {"numpy", "ray", "sep"} <= set(run["versions"])
+
+
+def test_a_second_run_gives_the_same_bytes(finished, tiles, tmp_path):
+    out, _ = finished
+    again = str(tmp_path / "again")
+    run_catalog(tiles, again, CONFIG, progress=False)
+    shards = storage.list_files(storage.join(out, "catalog"))
+    others = storage.list_files(storage.join(again, "catalog"))
+    assert [Path(p).name for p in shards] == [Path(p).name for p in others]
+    assert all(
+        Path(a).read_bytes() == Path(b).read_bytes() for a, b in zip(shards, others, strict=True)
+    )
+
+
+def test_another_cut_gives_the_same_sources(finished, tiles, tmp_path):
+    out, _ = finished
+    whole = str(tmp_path / "one")
+    summary = run_catalog(tiles, whole, replace(CONFIG, cell_size=512), progress=False)
+    assert summary.n_cells == 1
+    cut, one = read_catalog(out), read_catalog(whole)
+    assert sorted(cut["source_id"].to_pylist()) == sorted(one["source_id"].to_pylist())
+    assert set(cut["parent_id"].to_pylist()) == set(one["parent_id"].to_pylist())
+
+
+def test_overlapping_tiles_own_each_source_once(finished, tmp_path, ray_local):
+    tiles, out = tmp_path / "tiles", str(tmp_path / "out")
+    for name, x0, y0 in (("a", 0, 0), ("b", 160, 0), ("c", 0, 160), ("d", 160, 160)):
+        sky.write_tile(tiles, name, x0, y0, size=260)
+    run_catalog(str(tiles), out, replace(CONFIG, cell_size=300), progress=False)
+    assert verify_catalog(out) == []
+    table, single = read_catalog(out), read_catalog(finished[0])
+    primary = table.filter(table["is_primary"])
+    assert primary.num_rows < table.num_rows
+    assert primary.num_rows == single.num_rows
+    for name in ("ra", "dec"):
+        ours, theirs = (np.sort(t[name].to_numpy()) for t in (primary, single))
+        np.testing.assert_allclose(ours, theirs, atol=0.1 / 3600)
+
+
+def test_bad_tiles_are_in_the_ledger_and_the_others_complete(tmp_path, ray_local):
+    tiles, out = tmp_path / "tiles", str(tmp_path / "out")
+    for name in ("good", "nowcs", "dark", "partial"):
+        sky.write_tile(tiles, name, size=140)
+    for band in sky.BANDS:
+        sky.cut_off_wcs(tiles / f"nowcs_{band}.fits")
+        sky.blank(tiles / f"dark_{band}.fits")
+    (tiles / "partial_g.fits").unlink()
+    config = replace(CONFIG, cell_size=140)
+    summary = run_catalog(str(tiles), out, config, progress=False)
+    reasons = {entry.tile: entry.reason for entry in summary.failures}
+    assert set(reasons) == {"nowcs", "dark"}
+    assert "WCS" in reasons["nowcs"]
+    assert "no band has usable pixels" in reasons["dark"]
+    assert {e.key for e in read_entries(out) if not e.done} == {e.key for e in summary.failures}
+    assert verify_catalog(out) == []
+    table = read_catalog(out)
+    assert set(table["tile"].to_pylist()) == {"good", "partial"}
+    partial = table.filter(np.array(table["tile"].to_pylist()) == "partial")
+    assert partial["flux_g"].null_count == partial.num_rows
+    assert partial["flux_i"].null_count < partial.num_rows
+
+    # Healed and resumed: only what failed runs again.
+    before = {p: os.stat(p).st_mtime_ns for p in storage.list_files(summary.catalog)}
+    sky.write_tile(tiles, "dark", size=140)
+    sky.write_tile(tiles, "nowcs", size=140)
+    healed = run_catalog(str(tiles), out, config, resume=True, progress=False)
+    assert (healed.n_cells, healed.n_failed) == (4, 0)
+    assert {p: os.stat(p).st_mtime_ns for p in before} == before
+    assert verify_catalog(out) == []
+    assert healed.n_sources == read_catalog(out).num_rows
+
+
+def test_resume_runs_only_what_the_ledger_lacks(finished, tiles):
+    out, summary = finished
+    entry, *_ = storage.list_files(summary.ledger, ".json")
+    shards = {p: Path(p).read_bytes() for p in storage.list_files(summary.catalog)}
+    times = {p: os.stat(p).st_mtime_ns for p in shards}
+    Path(entry).unlink()
+    resumed = run_catalog(tiles, out, CONFIG, resume=True, progress=False)
+    assert (resumed.n_cells, resumed.n_sources) == (summary.n_cells, summary.n_sources)
+    assert {p: Path(p).read_bytes() for p in shards} == shards
+    assert sum(os.stat(p).st_mtime_ns != times[p] for p in shards) == 1
+
+
+def test_what_cannot_be_used_is_refused_before_any_work(finished, tiles, tmp_path):
+    out, _ = finished
+    with pytest.raises(ConfigError, match="--resume"):
+        run_catalog(tiles, out, CONFIG)
+    with pytest.raises(ConfigError, match=r"border \(60 then, 61 now\)"):
+        run_catalog(tiles, out, replace(CONFIG, border=61), resume=True)
+    with pytest.raises(ConfigError, match="nowhere"):
+        run_catalog(str(tmp_path / "nowhere"), str(tmp_path / "out"), CONFIG)
+    with pytest.raises(ConfigError, match="matches none"):
+        run_catalog(tiles, str(tmp_path / "out"), replace(CONFIG, image_pattern="{band}-{tile}"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_from_s3_to_s3(finished, s3_server):  # noqa: F811
+    """In a process of its own, since Ray's workers know the AWS variables of its start."""
+    source, out = f"s3://{s3_server.bucket}/sky", f"s3://{s3_server.bucket}/runs/1"
+    sky.write_tile(source, "whole")
+    script = (
+        "import sys; from raydeblend.config import CatalogConfig; "
+        "from raydeblend.pipeline.survey import run_catalog; "
+        "config = CatalogConfig(('g', 'r', 'i'), deblender='sep', cell_size=220, border=60); "
+        "print(run_catalog(*sys.argv[1:], config).n_sources)"
+    )
+    command = [sys.executable, "-c", script, source, out]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    local, remote = read_catalog(finished[0]), read_catalog(out)
+    assert int(done.stdout.split()[-1]) == remote.num_rows
+    assert remote.equals(local)
+    assert verify_catalog(out) == []
+
+
+@pytest.mark.skipif(not HSC.exists(), reason="needs ../shared/data/hsc")
+def test_a_real_hsc_field(tmp_path, ray_local):
+    config = CatalogConfig(
+        bands=sky.BANDS,
+        deblender="sep",
+        image_pattern="{tile}_300x300_{band}.fits",
+        psf_pattern="{tile}_{band}_psf.fits",
+    )
+    out = str(tmp_path / "out")
+    summary = run_catalog(str(HSC), out, config, progress=False)
+    assert (summary.n_cells, summary.n_failed) == (1, 0)
+    table = read_catalog(out)
+    # 50" x 50" of HSC's Ultra-Deep field hold about 100 to 300 sources at 5 sigma.
+    assert 60 < table.num_rows < 400
+    ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
+    assert np.hypot((ra - 149.2558) * np.cos(np.radians(2.5652)), dec - 2.5652).max() < 40 / 3600
