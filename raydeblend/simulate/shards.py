@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
+from raydeblend.simulate.heldout import leave_out
 from raydeblend.simulate.isolated import IsolatedGroup, render_group
 from raydeblend.survey import get_survey
 
@@ -53,6 +54,8 @@ class IsolatedConfig:
         Faintest i-band magnitude (AB).
     catalog
         A CatSim table whose rows are drawn, or None for `draw_galaxies`.
+    held_out
+        A test set whose galaxies are left out of the catalog.
     """
 
     survey: str = "HSC"
@@ -62,6 +65,7 @@ class IsolatedConfig:
     size: int = 96
     faint: float = 26.5
     catalog: str | None = None
+    held_out: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ def render_isolated(
         If the survey, a band or the catalog is unusable, or `out` holds images of another
         configuration.
     """
-    table = _check(config, n_galaxies)
-    _claim(out, config)
+    table = check_isolated(out, config)
+    storage.write_bytes(storage.join(out, MANIFEST), _manifest(config))
     names = [f"shard-{index:05d}.npz" for index in range(-(-n_galaxies // config.group))]
     done = {os.path.basename(path) for path in storage.list_files(out, ".npz")}
     missing = [index for index, name in enumerate(names) if name not in done]
@@ -137,6 +141,40 @@ def _run(items: list[Item], task: Callable[[Item], Item]) -> None:
     tasks = ray.data.from_items(items, override_num_blocks=len(items)).map(task)
     tasks.context.enable_progress_bars = False
     tasks.materialize()
+
+
+def check_isolated(out: str, config: IsolatedConfig) -> Galaxies | None:
+    """Check that images can be rendered into `out`; return the catalog's galaxies, if any.
+
+    Raises
+    ------
+    ConfigError
+        As `render_isolated`; nothing has been written then.
+    """
+    survey = get_survey(config.survey)
+    for band in config.bands:
+        survey.band(band)
+    if config.group < 1:
+        raise ConfigError(f"group must be positive, not {config.group}")
+    path = storage.join(out, MANIFEST)
+    if storage.exists(path) and storage.read_bytes(path) != _manifest(config):
+        raise ConfigError(f"{out} holds isolated images of other settings, see {path}")
+    return _read_table(config)
+
+
+def _manifest(config: IsolatedConfig) -> bytes:
+    return json.dumps(asdict(config), indent=1).encode()
+
+
+def _read_table(config: IsolatedConfig) -> Galaxies | None:
+    if config.catalog is None:
+        if config.held_out is not None:
+            raise ConfigError("held_out goes with a catalog: drawn galaxies are in no test set")
+        return None
+    if not os.path.exists(config.catalog):
+        raise ConfigError(f"there is no catalog {config.catalog}")
+    table = read_catsim(config.catalog, config.bands, config.faint)
+    return table if config.held_out is None else leave_out(table, config.held_out)
 
 
 def make_shard(config: IsolatedConfig, index: int, table: Galaxies | None = None) -> Shard:
@@ -180,30 +218,6 @@ def read_shard(path: str) -> Shard:
             pixel_scale=float(arrays["pixel_scale"]),
         )
         return Shard(arrays["galaxy_id"], group)
-
-
-def _check(config: IsolatedConfig, n_galaxies: int) -> Galaxies | None:
-    survey = get_survey(config.survey)
-    for band in config.bands:
-        survey.band(band)
-    if n_galaxies < 1 or config.group < 1:
-        raise ConfigError(
-            f"n_galaxies and group must be positive, not {n_galaxies}, {config.group}"
-        )
-    if config.catalog is None:
-        return None
-    if not os.path.exists(config.catalog):
-        raise ConfigError(f"there is no catalog {config.catalog}")
-    return read_catsim(config.catalog, config.bands, config.faint)
-
-
-def _claim(out: str, config: IsolatedConfig) -> None:
-    path = storage.join(out, MANIFEST)
-    text = json.dumps(asdict(config), indent=1).encode()
-    if not storage.exists(path):
-        storage.write_bytes(path, text)
-    elif storage.read_bytes(path) != text:
-        raise ConfigError(f"{out} holds isolated images of other settings, see {path}")
 
 
 def _render_to(item: Item, config: IsolatedConfig, table: Galaxies | None) -> Item:

@@ -43,8 +43,9 @@ class TrainConfig:
         of the gradient (0: off).
     surveys, bands
         Whose PSF, noise and pixel scale the blends have; the galaxies are shared equally.
-    catalog, faint
-        CatSim table of galaxies (None: drawn from published distributions) and their i limit.
+    catalog, held_out, faint
+        CatSim table of galaxies (None: drawn from published distributions), the test set whose
+        galaxies are left out of it, and the faintest i magnitude.
     n_galaxies, group
         Isolated galaxies to render, and how many of them share one PSF (one shard on disk).
     recipe, residual_fraction
@@ -75,6 +76,7 @@ class TrainConfig:
     surveys: tuple[str, ...] = ("LSST",)
     bands: tuple[str, ...] = ("g", "r", "i")
     catalog: str | None = None
+    held_out: str | None = None
     faint: float = 25.3
     n_galaxies: int = 100_000
     group: int = 500

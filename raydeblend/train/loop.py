@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, save_weights
-from raydeblend.simulate.shards import IsolatedConfig, ray_session, render_isolated
+from raydeblend.simulate.shards import IsolatedConfig, check_isolated, ray_session, render_isolated
 from raydeblend.survey import get_survey
 from raydeblend.train.board import Board
 from raydeblend.train.config import (
@@ -48,11 +49,15 @@ from raydeblend.train.progress import follow, write_history
 from raydeblend.train.steps import Scalars
 from raydeblend.train.validation import VALIDATION_SEED, Examples, peel_examples, validate
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "train.json"
 HISTORY = "history.json"
 STATE = "state.pt"
 EXAMPLES = 6
 """Blends in the picture on the board."""
+JOB_FOLDER = "/runtime_resources/working_dir_files/"
+"""Where `ray job submit --working-dir` unpacks; a relative path of a job is below."""
 MAX_FAILURES = 3
 """How often lost workers are replaced before a run gives up."""
 
@@ -119,10 +124,13 @@ def train(
     check_workers(config, workers)
     out, shards = _absolute(out), _absolute(shards or storage.join(out, "isolated"))
     _check_out(out, config, resume)
+    isolated = _isolated(config, shards)
+    for folder, images in isolated.items():
+        check_isolated(folder, images)
     with ray_session(address):
         _check_capacity(workers)
         _write_manifest(out, config)
-        run = Run(config, out, tuple(_render(config, shards)))
+        run = Run(config, out, _render(isolated, config.n_galaxies))
         with follow(storage.join(out, HISTORY), config.epochs):
             checkpoint = _fit(run, workers)
     state = start_state(config, torch.device("cpu"))
@@ -131,8 +139,13 @@ def train(
 
 
 def _absolute(path: str) -> str:
-    # Workers have a working directory of their own.
-    return path if storage.is_s3(path) else os.path.abspath(path)
+    """Return a path that means the same in every worker, whatever its working directory."""
+    if storage.is_s3(path):
+        return path
+    path = os.path.abspath(path)
+    if JOB_FOLDER in path:
+        log.warning("%s is in Ray's copy of the working directory, which Ray may remove", path)
+    return path
 
 
 def _check_out(out: str, config: TrainConfig, resume: bool) -> None:
@@ -158,11 +171,10 @@ def _check_capacity(workers: int) -> None:
         raise ConfigError(f"{workers} workers need as many CPUs; the cluster has {cpus}")
 
 
-def _render(config: TrainConfig, root: str) -> list[str]:
-    share = -(-config.n_galaxies // len(config.surveys))
-    paths: list[str] = []
-    for number, survey in enumerate(config.surveys):
-        isolated = IsolatedConfig(
+def _isolated(config: TrainConfig, root: str) -> dict[str, IsolatedConfig]:
+    """Return the isolated images of each survey, by their directory."""
+    return {
+        storage.join(root, survey): IsolatedConfig(
             survey=survey,
             bands=config.bands,
             group=config.group,
@@ -170,9 +182,16 @@ def _render(config: TrainConfig, root: str) -> list[str]:
             size=ISOLATED_SIZE,
             faint=config.faint,
             catalog=config.catalog,
+            held_out=config.held_out,
         )
-        paths += render_isolated(storage.join(root, survey), isolated, share)
-    return paths
+        for number, survey in enumerate(config.surveys)
+    }
+
+
+def _render(isolated: dict[str, IsolatedConfig], n_galaxies: int) -> tuple[str, ...]:
+    share = -(-n_galaxies // len(isolated))
+    shards = [render_isolated(folder, config, share) for folder, config in isolated.items()]
+    return tuple(path for paths in shards for path in paths)
 
 
 def _fit(run: Run, workers: int) -> ray.train.Checkpoint:
