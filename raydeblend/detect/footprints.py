@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raydeblend.detect.peaks import find_peaks, refine_peaks
+from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
 from raydeblend.detect.stamps import cut_blend, fill_unusable
 from raydeblend.errors import ConfigError
 from raydeblend.tile import Blend, FloatArray, Tile
@@ -35,9 +35,10 @@ class DetectConfig:
     min_area
         Fewest pixels of a footprint.
     prominence
-        Least height of a peak above the saddle to a higher one, in standard deviations.
+        Least height of a peak, of the sharpened image, above the saddle to a higher one, in
+        standard deviations.
     contrast
-        The same as a fraction of the peak: keeps bright galaxies whole.
+        The same as a fraction of the peak.
     margin
         Pixels between a footprint and the edge of its stamp.
 
@@ -50,7 +51,7 @@ class DetectConfig:
     threshold: float = 5.0
     isophote: float = 3.0
     min_area: int = 5
-    prominence: float = 3.0
+    prominence: float = 4.0
     contrast: float = 0.05
     margin: int = 12
 
@@ -79,12 +80,14 @@ def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
     """
     significance = detection_image(tile)
     detected = significance > min(config.isophote, config.threshold)
-    peaks = find_peaks(significance, detected, config.prominence, config.contrast)
-    peaks = peaks[significance[tuple(peaks.T)] >= config.threshold]
+    sharp = sharpened(significance, psf_width(tile))
+    peaks = find_peaks(sharp, detected, config.prominence, config.contrast)
+    height = significance[tuple(peaks.T)]
+    peaks = peaks[np.argsort(-height, kind="stable")][: np.sum(height >= config.threshold)]
     labels = _footprints(detected, peaks, config.min_area)
     owner = labels[tuple(peaks.T)]
     peaks, owner = peaks[owner > 0], owner[owner > 0]
-    xy = refine_peaks(significance, peaks)
+    xy = refine_peaks(sharp, peaks)
     return [
         cut_blend(
             tile, labels, label, box, peaks[owner == label], xy[owner == label], config.margin
@@ -103,7 +106,7 @@ def detection_image(tile: Tile) -> FloatArray:
     inverse = np.where(tile.unusable, 0.0, 1.0 / tile.variance)
     weight = inverse.sum(0)
     signal = (np.where(tile.unusable, 0.0, tile.image) * inverse).sum(0)
-    sigma = _psf_width(tile)
+    sigma = psf_width(tile)
     top = ndimage.gaussian_filter(signal, sigma, mode="constant")
     # The square of a Gaussian kernel is a Gaussian narrower by √2, times 1 / (4πσ²).
     square = ndimage.gaussian_filter(weight, sigma / np.sqrt(2), mode="constant")
@@ -118,7 +121,7 @@ def _full_weight(weight: NDArray[np.float64]) -> float:
     return float(np.median(used)) if len(used) else 1.0
 
 
-def _psf_width(tile: Tile) -> float:
+def psf_width(tile: Tile) -> float:
     """Return the standard deviation in pixels of a Gaussian as high as the bands' mean PSF."""
     present = [psf for psf, bad in zip(tile.psf, tile.unusable, strict=True) if not bad.all()]
     heights = [float(psf.max() / psf.sum()) for psf in present or tile.psf]
@@ -136,4 +139,4 @@ def _footprints(
     kept = [label for label in found[np.sort(first)] if large[label]]
     number = np.zeros(n + 1, dtype=np.int32)
     number[kept] = np.arange(1, len(kept) + 1)
-    return number[labels]
+    return np.asarray(number[labels])

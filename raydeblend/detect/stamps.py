@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -9,6 +11,8 @@ from scipy import ndimage
 from raydeblend.detect.ids import source_id
 from raydeblend.flags import Flag
 from raydeblend.tile import Blend, BoolArray, Box, FloatArray, Tile
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 SIZES = (32, 48, 64, 80, 96, 128, 160, 192, 256)
 """Sides of stamps, so that networks see few different shapes; larger ones keep their own."""
@@ -77,7 +81,7 @@ def _stamp_box(bounds: tuple[slice, slice], margin: int) -> Box:
     return Box(y0, x0, y0 + size, x0 + size)
 
 
-def _window(array: NDArray[np.generic], box: Box, fill: float) -> NDArray[np.generic]:
+def _window(array: NDArray[Scalar], box: Box, fill: float) -> NDArray[Scalar]:
     """Return the pixels of the box, the last two axes, with `fill` off the array."""
     inside = box.clip(Box(0, 0, *array.shape[-2:]))
     out = np.full((*array.shape[:-2], *box.shape), fill, dtype=array.dtype)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.measure.mixture import fit_mixture
 from raydeblend.measure.ngmix_engine import fit_ngmix
+from raydeblend.measure.profiles import profile
 from raydeblend.measure.psf import POINT, PsfMixture, fit_psf
 from raydeblend.measure.result import Measurements, fill, not_attempted
 from raydeblend.measure.stamps import Stamps, cut_stamps, join
@@ -95,7 +96,9 @@ def measure_blends(
     ConfigError
         If the engine or the model is unknown.
     """
-    fit = _engine(choose_engine(engine), psf, pixel_scale, seed, model)
+    profile(model)  # refuses an unknown model before any work
+    engine = choose_engine(engine)
+    fit = _engine(engine, psf, pixel_scale, seed, model)
     pieces = [cut_stamps(*args) for args in zip(blends, models, xy, strict=True)]
     ends = np.cumsum([len(piece.offset) for piece in pieces], dtype=int)
     rows = [np.arange(end - len(p.offset), end) for end, p in zip(ends, pieces, strict=True)]
@@ -116,7 +119,7 @@ def _engine(
 ) -> Callable[[Stamps], Measurements]:
     mixtures = [_mixture_or_none(stamp) for stamp in psf]
     known = np.array([mixture is not None for mixture in mixtures])
-    usable = [mixture or POINT for mixture in mixtures]
+    usable = tuple(mixture or POINT for mixture in mixtures)
     if engine == "mixture":
         return lambda stamps: fit_mixture(stamps.only(known), usable, pixel_scale, model)
     return lambda stamps: fit_ngmix(stamps.only(known), usable, pixel_scale, model, seed)

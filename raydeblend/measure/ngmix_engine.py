@@ -149,7 +149,7 @@ def _observations(
     x, y = stamp.offset[0] + stamp.size // 2
     jacobian = ngmix.DiagonalJacobian(row=y, col=x, scale=pixel_scale)
     bands = ngmix.MultiBandObsList()
-    for band in np.flatnonzero(measured):
+    for band in np.flatnonzero(measured).tolist():
         observation = ngmix.Observation(
             stamp.image[0, band], weight=stamp.weight[0, band], jacobian=jacobian, psf=psf[band]
         )
@@ -182,7 +182,7 @@ def _guess_size(
     moments = ngmix.gaussmom.GaussMom(fwhm=8 * pixel_scale)
     sizes = [moments.go(band[0]) for band in observations]
     good = [float(size["T"]) for size in sizes if size["flags"] == 0 and np.isfinite(size["T"])]
-    seeing = np.mean([psf[band].gmix.get_T() for band in np.flatnonzero(measured)])
+    seeing = np.mean([psf[band].gmix.get_T() for band in np.flatnonzero(measured).tolist()])
     return float(np.clip(np.median(good) - seeing if good else seeing, 0.1 * seeing, 10 * seeing))
 
 

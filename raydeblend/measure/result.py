@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,5 +77,7 @@ def fill(target: Measurements, index: NDArray[np.intp], source: Measurements) ->
 
 def concatenate(parts: Sequence[Measurements]) -> Measurements:
     """Join measurements of one model and engine."""
-    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS}
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS
+    }
     return replace(parts[0], **arrays)

@@ -1,0 +1,49 @@
+"""GalSim stamps of known truth."""
+
+from dataclasses import dataclass
+
+import galsim
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.tile import Blend, Box
+
+SCALE = 0.168
+BANDS = ("g", "r", "i")
+FLUX = np.array([6000.0, 10000.0, 15000.0])
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Single galaxies in noise: `blends` as they would be detected, with their true positions."""
+
+    blends: list[Blend]
+    models: list[NDArray[np.float64]]
+    xy: list[NDArray[np.float64]]
+    flux: NDArray[np.float64]
+    psf: tuple[NDArray[np.float32], ...]
+
+
+def make_blend(image: NDArray[np.floating], sigma: float, xy: NDArray[np.float64]) -> Blend:
+    shape = image.shape
+    return Blend(
+        parent_id=1,
+        box=Box(0, 0, *shape[1:]),
+        image=image.astype(np.float32),
+        variance=np.full(shape, sigma**2, dtype=np.float32),
+        unusable=np.zeros(shape, dtype=bool),
+        footprint=np.ones(shape[1:], dtype=bool),
+        xy=xy.astype(np.float32),
+    )
+
+
+def draw(
+    profile: galsim.GSObject, psf: NDArray[np.floating], xy: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
+    """Draw a profile convolved with a PSF stamp (which holds the pixel already)."""
+    seeing = galsim.InterpolatedImage(galsim.Image(psf.astype(float), scale=SCALE), flux=1.0)
+    offset = xy - (size - 1) / 2
+    image = galsim.Convolve(profile, seeing).drawImage(
+        nx=size, ny=size, scale=SCALE, offset=tuple(offset), method="no_pixel"
+    )
+    return np.asarray(image.array, dtype=float)
