@@ -63,7 +63,7 @@ def _source_mask(tile: Tile, bands: list[int]) -> BoolArray:
         )
         # White noise of unit variance comes out of a Gaussian filter with 1 / (2 π^½ σ).
         source |= np.abs(fine - coarse) > SOURCE_SIGMA / (2 * np.sqrt(np.pi) * FINE)
-        source |= fine > _whole_sigmas(signal[~tile.unusable[band]]) + BRIGHT
+        source |= fine > _offset(signal[~tile.unusable[band]]) + BRIGHT
     return np.asarray(ndimage.maximum_filter(source, size=2 * GROW + 1, mode="constant"))
 
 
@@ -71,7 +71,7 @@ def _sky(tile: Tile, band: int, good: BoolArray) -> FloatArray:
     """Return the sky ``(y, x)`` from the good pixels of a band."""
     image = tile.image[band].astype(float)
     sigma = float(np.sqrt(np.median(tile.variance[band])))
-    start = sigma * _whole_sigmas(image[~tile.unusable[band]] / sigma)
+    start = sigma * _offset(image[~tile.unusable[band]] / sigma)
     excess = np.where(good, image - start, 0.0)
     if min(image.shape) < WINDOW:
         return np.full(image.shape, start + excess.sum() / (good.sum() + HOLD), dtype=np.float32)
@@ -81,12 +81,13 @@ def _sky(tile: Tile, band: int, good: BoolArray) -> FloatArray:
     return _interpolate(nodes, origin, image.shape).astype(np.float32)
 
 
-def _whole_sigmas(values: NDArray[np.floating]) -> int:
-    """Return the median to the nearest whole number: 0 for any sky-subtracted image.
+def _offset(values: NDArray[np.floating]) -> float:
+    """Return the median, but 0 below half a sigma, for images that are sky-subtracted.
 
-    Rough on purpose, for it is what one cut of a tile does not share with another.
+    For these it is then the same in every cut of a tile.
     """
-    return round(float(np.median(values)))
+    median = float(np.median(values))
+    return median if abs(median) > 0.5 else 0.0
 
 
 def _window_sums(values: NDArray[np.float64], origin: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from sky_tiles import SIGMA, add_stars, cut, make_tile, noise
+
+from raydeblend.detect.background import REACH, subtract_background
+from raydeblend.tile import Box
+
+
+def sky_of(tile):
+    return tile.image - subtract_background(tile).image
+
+
+@pytest.mark.parametrize("level", [0.0, 7.3, -250.0])
+def test_constant_sky_is_removed(level):
+    rest = subtract_background(make_tile(noise((200, 240)) + level)).image
+    assert np.abs(rest.mean((1, 2)) / SIGMA).max() < 0.03
+
+
+def test_smooth_sky_is_followed():
+    y, x = np.indices((400, 400)) / 400
+    truth = 0.4 * SIGMA[:, None, None] * np.sin(2 * np.pi * x) * y
+    error = sky_of(make_tile(noise((400, 400)) + truth)) - truth
+    assert np.std(error / SIGMA[:, None, None]) < 0.05
+
+
+def test_empty_sky_stays():
+    sky = sky_of(make_tile(noise((400, 400))))
+    assert np.abs(sky / SIGMA[:, None, None]).max() < 0.12
+    assert np.std(sky / SIGMA[:, None, None]) < 0.03
+
+
+def test_large_bright_galaxy_keeps_its_light():
+    y, x = np.indices((400, 400)) - 200
+    galaxy = 400 * np.exp(-np.hypot(x, 1.4 * y) / 12)
+    taken = sky_of(make_tile(noise((400, 400)) + galaxy)) - sky_of(make_tile(noise((400, 400))))
+    inside = np.hypot(x, 1.4 * y) < 60
+    assert np.abs(taken[:, inside].sum(1)).max() < 0.01 * galaxy.sum()
+    assert np.abs(taken / SIGMA[:, None, None]).max() < 0.15
+
+
+def test_the_same_pixels_in_any_cut():
+    rng = np.random.default_rng(1)
+    image = add_stars(
+        noise((500, 500)), rng.uniform(0, 500, (60, 2)), 10 ** rng.uniform(2, 4.5, 60)
+    )
+    tile = make_tile(image + gaussian_filter(rng.normal(0, 60, (500, 500)), 40))
+    whole = subtract_background(tile).image
+    for box in (Box(0, 0, 500, 270), Box(37, 101, 500, 500), Box(3, 7, 460, 490)):
+        part = subtract_background(cut(tile, box)).image
+        safe = box.grow(-REACH)
+        safe = Box(
+            0 if box.y0 == 0 else safe.y0,
+            0 if box.x0 == 0 else safe.x0,
+            500 if box.y1 == 500 else safe.y1,
+            500 if box.x1 == 500 else safe.x1,
+        )
+        inside = safe.shift(-box.y0, -box.x0)
+        np.testing.assert_array_equal(part[:, *inside.slices], whole[:, *safe.slices])
+
+
+def test_field_smaller_than_a_window_gets_one_constant():
+    sky = sky_of(make_tile(noise((40, 60)) + 20))
+    assert np.ptp(sky, axis=(1, 2)).max() < 1e-4
+    np.testing.assert_allclose(sky.mean((1, 2)), 20, atol=0.5)
+
+
+def test_missing_band_and_bad_pixels_stay_untouched():
+    tile = make_tile(noise((120, 120)) + 50)
+    unusable = tile.unusable.copy()
+    unusable[1] = True
+    unusable[0, 10:14] = True
+    image = np.where(unusable, 0, tile.image)
+    out = subtract_background(replace(tile, unusable=unusable, image=image))
+    assert not out.image[unusable].any()
+    assert np.abs(np.median(out.image[0][~unusable[0]])) < 0.3
+
+
+def test_nothing_usable():
+    tile = make_tile(np.zeros((64, 64))[None])
+    tile = replace(tile, unusable=np.ones_like(tile.unusable))
+    np.testing.assert_array_equal(subtract_background(tile).image, tile.image)
