@@ -22,7 +22,7 @@ from raydeblend.pipeline.survey import RunSummary, run_catalog
 from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.survey import get_survey
-from raydeblend.tile import TileHeader
+from raydeblend.tile import FloatArray, TileHeader
 
 BANDS = ("g", "r", "i")
 N_TILES = 4
@@ -90,6 +90,6 @@ def _separate(header: TileHeader, config: CatalogConfig) -> Separated:
     return DeblendCell(config)(detect_cell(task, config))
 
 
-def _whole(models: np.ndarray) -> bool:
+def _whole(models: FloatArray) -> bool:
     """Tell whether a blend is small enough to be seen in a figure."""
-    return models.shape[-1] <= 96
+    return bool(models.shape[-1] <= 96)

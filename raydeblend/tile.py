@@ -54,9 +54,8 @@ class Box:
 
     def contains(self, y: float, x: float) -> bool:
         """Tell whether the pixel whose square holds the position lies in the box."""
-        return (
-            self.y0 <= np.floor(y + 0.5) < self.y1 and self.x0 <= np.floor(x + 0.5) < self.x1
-        )
+        row, column = np.floor(y + 0.5), np.floor(x + 0.5)
+        return bool(self.y0 <= row < self.y1 and self.x0 <= column < self.x1)
 
 
 @dataclass(frozen=True)

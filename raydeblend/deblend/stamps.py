@@ -69,8 +69,8 @@ def prepare(
         spread = _as_shape(variance, image.shape, "variance").astype(np.float32)
         bad |= ~(np.isfinite(spread) & (spread > 0))
         sigma = np.sqrt(_median(np.where(bad, np.nan, spread)))
-        weight = sigma**2 / np.where(bad, 1, spread)
-    missing = bad.all(axis=(2, 3))
+        weight = np.asarray(sigma**2 / np.where(bad, 1, spread), dtype=np.float32)
+    missing = np.asarray(bad.all(axis=(2, 3)))
     image[bad] = 0
     peak = np.abs(image).max(axis=(2, 3), keepdims=True)
     sigma = np.maximum(sigma, np.where(peak > 0, NOISE_FLOOR * peak, 1.0)).astype(np.float32)

@@ -58,7 +58,8 @@ class ResidualDenseBlock(nn.Module):
         for layer in self.layers:
             # The input of each layer is the preceding block's output and all maps so far.
             maps.append(torch.relu(layer(torch.cat(maps, dim=1))))
-        return x + self.fusion(torch.cat(maps, dim=1))
+        fused: Tensor = self.fusion(torch.cat(maps, dim=1))
+        return x + fused
 
 
 class Rdn(nn.Module):

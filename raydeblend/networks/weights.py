@@ -104,7 +104,8 @@ def load_weights(path: str, device: torch.device | str = "cpu") -> tuple[nn.Modu
         raise ConfigError(f"{path} is not the file that its card describes (SHA-256 differs)")
     network = build_network(card.network, card.architecture)
     network.load_state_dict(safetensors.torch.load(data))
-    return network.eval().to(device=device, memory_format=torch.channels_last), card
+    # mypy knows only some overloads of `to`; channels last is the layout convolutions like.
+    return network.eval().to(device=device, memory_format=torch.channels_last), card  # type: ignore[call-overload]
 
 
 def load_card(path: str) -> Card:

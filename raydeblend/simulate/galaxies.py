@@ -218,7 +218,7 @@ def _magnitudes_in(
     relative = np.concatenate([np.zeros((n, 1)), -np.cumsum(colours, axis=1)], axis=1)
     relative -= relative[:, [CATSIM_BANDS.index(REFERENCE_BAND)]]
     columns = [CATSIM_BANDS.index(b) if b in CATSIM_BANDS else 3 for b in bands]
-    return magnitude_i[:, None] + relative[:, columns]
+    return np.asarray(magnitude_i[:, None] + relative[:, columns])
 
 
 def _shears_from_axes(table: Table, component: str, angle: str) -> FloatArray:

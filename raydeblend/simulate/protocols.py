@@ -123,5 +123,6 @@ def write_blends(out: str, protocol: str, n: int, seed: int, catalog: str | None
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **wang2022_blends(n, seed, catalog))
+    arrays: dict[str, Any] = wang2022_blends(n, seed, catalog)
+    np.savez_compressed(buffer, **arrays)
     storage.write_bytes(out if out.endswith(".npz") else f"{out}.npz", buffer.getvalue())

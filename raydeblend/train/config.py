@@ -50,6 +50,8 @@ class TrainConfig:
         Isolated galaxies to render, and how many of them share one PSF (one shard on disk).
     recipe, residual_fraction
         How blends are composed, and which part of a batch are residuals of the one before.
+    deblender
+        Weights (a path, or a name of the shipped) that leave the residuals for a counter.
     loss
         The deblender's.
     ema
@@ -83,6 +85,7 @@ class TrainConfig:
     scaling: Scaling = field(default_factory=Scaling)
     recipe: BlendRecipe = field(default_factory=BlendRecipe)
     residual_fraction: float = 0.0
+    deblender: str | None = None
     loss: DeblendLoss = field(default_factory=DeblendLoss)
     ema: float = 0.0
     validation: int = 1000
@@ -106,19 +109,14 @@ _COUNTER = TrainConfig(
 # What we ship: fewer maps at half resolution, and a loss for which faint blends count too.
 _SMALL: dict[str, Any] = {
     "preset": "small",
-    "batch": 32,
     "steps": 500,
-    "epochs": 40,
-    "learning_rate": 1e-3,
     "schedule": "cosine",
     "warmup": 300,
     "optimizer": "adam",
-    "weight_decay": 1e-4,
     "clip": 1.0,
     "surveys": ("LSST", "HSC"),
     "n_galaxies": 20_000,
     "group": 250,
-    "scaling": Scaling("maximum+asinh"),
     "ema": 0.999,
     "validation": 256,
 }
@@ -138,6 +136,11 @@ PRESETS: dict[str, dict[str, TrainConfig]] = {
         "small": replace(
             _RDN,
             **_SMALL,
+            batch=32,
+            epochs=40,
+            learning_rate=1e-3,
+            weight_decay=1e-4,
+            scaling=Scaling("maximum+asinh"),
             model=RdnConfig(blocks=6, layers=4, features=48, growth=32, downscale=2),
             recipe=BlendRecipe(stamp=64),
             residual_fraction=0.4,
@@ -156,8 +159,15 @@ PRESETS: dict[str, dict[str, TrainConfig]] = {
         "small": replace(
             _COUNTER,
             **_SMALL,
+            batch=64,
+            epochs=12,
+            learning_rate=2e-3,
+            weight_decay=1e-3,
+            scaling=Scaling("asinh"),
             model=CounterConfig(width_divisor=4, hidden=128, pooled=2, dropout=0.2),
-            recipe=BlendRecipe(64, n_sources=(0.25, 0.25, 0.25, 0.15, 0.1), noiseless=0.5),
+            recipe=BlendRecipe(64, n_sources=(0.25, 0.25, 0.25, 0.15, 0.1), noiseless=0.3),
+            residual_fraction=0.5,
+            deblender="rdn",
         ),
         "tiny": replace(
             _COUNTER,

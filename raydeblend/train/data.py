@@ -19,6 +19,7 @@ from raydeblend.simulate.shards import Shard, read_shard
 from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages, compose
 
 VALIDATION_CHUNK = 64
+"""Blends composed at a time, so that memory stays bounded."""
 
 
 def load_isolated(
@@ -61,25 +62,14 @@ def stream_seed(seed: int, epoch: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def training_blends(
+def validation_blends(
     isolated: IsolatedImages, recipe: BlendRecipe, n: int, seed: int
 ) -> Iterator[BlendBatch]:
-    """Yield batches of `n` blends without end, on the device of the isolated images."""
-    generator = torch.Generator(isolated.images.device).manual_seed(seed)
-    while True:
-        yield compose(isolated, n, recipe, generator)
+    """Yield the same `n` noisy blends of two galaxies at every call, in chunks.
 
-
-def validation_blends(
-    isolated: IsolatedImages, recipe: BlendRecipe, n: int, seed: int, pairs: bool = True
-) -> Iterator[BlendBatch]:
-    """Yield the same `n` blends at every call, in chunks of bounded memory.
-
-    With `pairs` they are noisy blends of two galaxies, Wang et al.'s test set, whatever the
-    recipe mixes for training.
+    That is Wang et al.'s test set, whatever the recipe mixes for training.
     """
-    if pairs:
-        recipe = replace(recipe, n_sources=(0, 0, 1, 0, 0), brighten=0.0, noiseless=0.0)
+    pairs = replace(recipe, n_sources=(0, 0, 1, 0, 0), brighten=0.0, noiseless=0.0)
     generator = torch.Generator(isolated.images.device).manual_seed(seed)
     for first in range(0, n, VALIDATION_CHUNK):
-        yield compose(isolated, min(VALIDATION_CHUNK, n - first), recipe, generator)
+        yield compose(isolated, min(VALIDATION_CHUNK, n - first), pairs, generator)

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
-from raydeblend.networks.weights import build_network
+from raydeblend.errors import ConfigError
+from raydeblend.networks.weights import build_network, load_weights, shipped_path
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.config import TrainConfig, learning_rate_at
-from raydeblend.train.data import training_blends
+from raydeblend.train.counting import Peel, count_batches, make_peel
 from raydeblend.train.peeling import PeelStream
 from raydeblend.train.steps import Scalars, counter_step, rdn_step, update_average
 
@@ -85,10 +86,15 @@ def load_state(state: TrainState, path: str) -> None:
     state.history = content["history"]
 
 
-def step_loss(config: TrainConfig, isolated: IsolatedImages, n: int, seed: int) -> StepLoss:
-    """Return the loss of fresh batches of `n` images, by the step function of the network."""
+def step_loss(
+    config: TrainConfig, isolated: IsolatedImages, n: int, seed: int, peel: Peel | None = None
+) -> StepLoss:
+    """Return the loss of fresh batches of `n` images, by the step function of the network.
+
+    `peel` is the deblender whose residuals a counter learns from too.
+    """
     if config.network == "counter":
-        return _counter_loss(config, isolated, n, seed)
+        return _counter_loss(config, isolated, n, seed, peel)
     return _rdn_loss(config, isolated, n, seed)
 
 
@@ -105,15 +111,37 @@ def _rdn_loss(config: TrainConfig, isolated: IsolatedImages, n: int, seed: int) 
     return loss
 
 
-def _counter_loss(config: TrainConfig, isolated: IsolatedImages, n: int, seed: int) -> StepLoss:
-    blends = training_blends(isolated, config.recipe, n, seed)
+def _counter_loss(
+    config: TrainConfig, isolated: IsolatedImages, n: int, seed: int, peel: Peel | None
+) -> StepLoss:
+    batches = count_batches(isolated, config.recipe, n, seed, peel, config.residual_fraction)
 
     def loss(network: nn.Module) -> Tensor:
-        batch = next(blends)
-        value, _ = counter_step(network, batch.blend, batch.n_sources, config.scaling)
+        batch = next(batches)
+        value, _ = counter_step(network, batch.image, batch.n_sources, config.scaling)
         return value
 
     return loss
+
+
+def load_peel(config: TrainConfig, device: torch.device) -> Peel | None:
+    """Return the deblender named in the configuration of a counter, None where it has none.
+
+    Raises
+    ------
+    ConfigError
+        If there are no such weights, or they are of other bands.
+    """
+    if config.deblender is None:
+        return None
+    named = config.deblender.endswith(".safetensors")
+    path = config.deblender if named else shipped_path(config.deblender)
+    network, card = load_weights(path, device)
+    if card.network != "rdn" or card.bands != config.bands:
+        raise ConfigError(
+            f"{path} is a {card.network} of {card.bands}, not an rdn of {config.bands}"
+        )
+    return make_peel(network, card.scaling)
 
 
 def run_epoch(network: nn.Module, state: TrainState, loss: StepLoss, config: TrainConfig) -> Tensor:

@@ -36,9 +36,11 @@ from raydeblend.train.config import (
     get_config,
     learning_rate_at,
 )
+from raydeblend.train.counting import Peel
 from raydeblend.train.data import load_isolated, stream_seed, validation_blends, worker_share
 from raydeblend.train.epoch import (
     TrainState,
+    load_peel,
     load_state,
     run_epoch,
     save_state,
@@ -120,13 +122,14 @@ def train(
     ConfigError
         If an argument is unusable, or `out` exists and is not to be resumed; before any work.
     """
-    config = get_config(network, preset, **overrides)
+    config = get_config(network, preset, **_with_absolute_paths(overrides))
     check_workers(config, workers)
     out, shards = _absolute(out), _absolute(shards or storage.join(out, "isolated"))
     _check_out(out, config, resume)
     isolated = _isolated(config, shards)
     for folder, images in isolated.items():
         check_isolated(folder, images)
+    load_peel(config, torch.device("cpu"))
     with ray_session(address):
         _check_capacity(workers)
         _write_manifest(out, config)
@@ -136,6 +139,14 @@ def train(
     state = start_state(config, torch.device("cpu"))
     _load_checkpoint(state, checkpoint)
     return TrainResult(_export(run, state), state.history)
+
+
+def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
+    def is_path(name: str, value: Any) -> bool:
+        named = name in ("catalog", "held_out") or str(value).endswith(".safetensors")
+        return named and value is not None
+
+    return {k: _absolute(value) if is_path(k, value) else value for k, value in overrides.items()}
 
 
 def _absolute(path: str) -> str:
@@ -238,11 +249,17 @@ def _export(run: Run, state: TrainState) -> str:
         bands=config.bands,
         pixel_scale=(min(scales), max(scales)),
         scaling=config.scaling,
-        training=asdict(config) | {"epochs_done": state.epoch},
+        training=asdict(config) | {"data": _describe_data(config), "epochs_done": state.epoch},
         scores={"galaxies kept for validation": state.history[-1]},
         commit=_commit(),
     )
     return save_weights(run.out, config.network, state.final, card)
+
+
+def _describe_data(config: TrainConfig) -> str:
+    galaxies = os.path.basename(config.catalog) if config.catalog else "drawn galaxies"
+    surveys = " and ".join(config.surveys)
+    return f"{surveys}: {config.n_galaxies} images of {galaxies}, i < {config.faint}"
 
 
 def _commit() -> str:
@@ -260,17 +277,20 @@ def train_worker(arguments: dict[str, Any]) -> None:
     config, context = run.config, ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
+    # The faint wings of galaxies are denormal numbers, with which CPUs are many times slower.
+    torch.set_flush_denormal(True)
     state = start_state(config, device)
     if ray.train.get_checkpoint() is not None:
         _load_checkpoint(state, ray.train.get_checkpoint())
     network = _parallel(state.network, device, world)
     isolated = load_isolated(worker_share(run.shards, rank, world), config.bands).to(device)
-    recorder = Recorder(run, device, state.epoch) if rank == 0 else None
+    peel = load_peel(config, device)
+    recorder = Recorder(run, device, state.epoch, peel) if rank == 0 else None
     for epoch in range(state.epoch, config.epochs):
         began = time.monotonic()
         seed = stream_seed(config.seed, epoch, rank)
         loss = run_epoch(
-            network, state, step_loss(config, isolated, config.batch // world, seed), config
+            network, state, step_loss(config, isolated, config.batch // world, seed, peel), config
         )
         scores = {"loss": _mean_over_workers(loss), "seconds": time.monotonic() - began}
         state.history.append(recorder.record(state, scores) if recorder else scores)
@@ -307,8 +327,8 @@ def _checkpoint(state: TrainState, write: bool) -> None:
 class Recorder:
     """Validates after each epoch and writes down how it went; the first worker has one."""
 
-    def __init__(self, run: Run, device: torch.device, first_epoch: int) -> None:
-        self._config, self._out = run.config, run.out
+    def __init__(self, run: Run, device: torch.device, first_epoch: int, peel: Peel | None) -> None:
+        self._config, self._out, self._peel = run.config, run.out, peel
         held_out = load_isolated(run.shards, run.config.bands, validation=True)
         self._isolated = held_out.to(device)
         self._board = Board(run.out, first_epoch)
@@ -317,7 +337,9 @@ class Recorder:
         """Add the validation's scores to those of the epoch; log them all."""
         config, network = self._config, state.final
         rate = learning_rate_at(config, state.epoch * config.steps)
-        scores = scores | {"learning_rate": rate} | validate(network, config, self._isolated)
+        scores = (
+            scores | {"learning_rate": rate} | validate(network, config, self._isolated, self._peel)
+        )
         self._board.write(scores, state.epoch + 1, self._examples(network))
         write_history(storage.join(self._out, HISTORY), [*state.history, scores])
         return scores

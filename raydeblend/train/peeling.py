@@ -33,10 +33,14 @@ class PeelBatch:
         return PeelBatch(self.image[rows], self.sources[rows], self.n_sources[rows])
 
     def peel(self, model: Tensor, chosen: Tensor) -> PeelBatch:
-        """Subtract `model`, which stands for source `chosen`, and keep what has sources left."""
+        """Subtract `model`, which stands for source `chosen`; some may have none left."""
         others = _without(self.sources, chosen)
-        left = PeelBatch(self.image - model, others, self.n_sources - 1)
-        return left.select(left.n_sources > 0)
+        return PeelBatch(self.image - model, others, self.n_sources - 1)
+
+    def join(self, other: PeelBatch) -> PeelBatch:
+        """Return both batches as one."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return PeelBatch(*(torch.cat(pair) for pair in pairs))
 
 
 class PeelStream:
@@ -61,25 +65,24 @@ class PeelStream:
 
     def draw(self, n: int) -> PeelBatch:
         """Return `n` images."""
-        residual = self._residual
-        if residual is None:
-            return self._fresh(n)
-        keep = min(int(n * self._residual_fraction), len(residual.n_sources))
-        fresh = self._fresh(n - keep)
-        old = residual.select(torch.arange(keep, device=residual.image.device))
-        return PeelBatch(
-            torch.cat([fresh.image, old.image]),
-            torch.cat([fresh.sources, old.sources]),
-            torch.cat([fresh.n_sources, old.n_sources]),
-        )
+        if self._residual is None:
+            return fresh_blends(self._isolated, self._recipe, n, self._generator)
+        keep = min(int(n * self._residual_fraction), len(self._residual.n_sources))
+        fresh = fresh_blends(self._isolated, self._recipe, n - keep, self._generator)
+        return fresh.join(self._residual.select(torch.arange(keep, device=fresh.image.device)))
 
     def feed_back(self, batch: PeelBatch, model: Tensor, chosen: Tensor) -> None:
         """Keep the residuals of `batch` for the next draw."""
-        self._residual = batch.peel(model.detach(), chosen)
+        left = batch.peel(model.detach(), chosen)
+        self._residual = left.select(left.n_sources > 0)
 
-    def _fresh(self, n: int) -> PeelBatch:
-        blends = compose(self._isolated, n, self._recipe, self._generator)
-        return PeelBatch(blends.blend, blends.sources, blends.n_sources)
+
+def fresh_blends(
+    isolated: IsolatedImages, recipe: BlendRecipe, n: int, generator: torch.Generator
+) -> PeelBatch:
+    """Compose `n` blends that nothing was peeled from."""
+    blends = compose(isolated, n, recipe, generator)
+    return PeelBatch(blends.blend, blends.sources, blends.n_sources)
 
 
 def _without(sources: Tensor, chosen: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ def rdn_scores(
     network.eval()
     first = PeelBatch(blends.blend, blends.sources, blends.n_sources)
     collected: dict[str, list[Tensor]] = {}
-    for rows in torch.arange(len(first.n_sources), device=first.image.device).split(batch):
+    everything = torch.arange(len(first.n_sources), device=first.image.device)
+    for rows in torch.split(everything, batch):
         stage = first.select(rows)
         scale = stage.image.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.0)
         for peel in (1, 2):

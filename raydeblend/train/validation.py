@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
+from raydeblend.networks.counter import CLASSES
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch, IsolatedImages
 from raydeblend.train.config import TrainConfig
-from raydeblend.train.data import validation_blends
+from raydeblend.train.counting import Peel, count_batches
+from raydeblend.train.data import VALIDATION_CHUNK, validation_blends
 from raydeblend.train.peeling import PeelBatch
 from raydeblend.train.steps import Scalars, rdn_scores, rdn_step
 
@@ -29,10 +32,12 @@ class Examples:
     truth: Tensor
 
 
-def validate(network: nn.Module, config: TrainConfig, isolated: IsolatedImages) -> Scalars:
+def validate(
+    network: nn.Module, config: TrainConfig, isolated: IsolatedImages, peel: Peel | None = None
+) -> Scalars:
     """Return the scores of the network on its device; leaves it in training mode."""
     if config.network == "counter":
-        return _counter_scores(network, config, isolated)
+        return _counter_scores(network, config, isolated, peel)
     return _mean(
         (len(chunk.n_sources), _peel_scores(network, config, chunk))
         for chunk in validation_blends(isolated, config.recipe, config.validation, VALIDATION_SEED)
@@ -64,20 +69,32 @@ def _peel_scores(network: nn.Module, config: TrainConfig, blends: BlendBatch) ->
     return scores | {"ssim_1": mean_ssim(peel_examples(network, config, blends))}
 
 
-def _counter_scores(network: nn.Module, config: TrainConfig, isolated: IsolatedImages) -> Scalars:
-    """Accuracy on noisy and on noiseless images, and per class over both."""
+def _counter_scores(
+    network: nn.Module, config: TrainConfig, isolated: IsolatedImages, peel: Peel | None
+) -> Scalars:
+    """Accuracy on noisy, noiseless and once more peeled images, and per class over all."""
     right: dict[str, list[Tensor]] = {}
-    for noiseless, noise in ((0.0, "noisy"), (1.0, "noiseless")):
+    for kind, batch in _counter_batches(config, isolated, peel):
+        label = batch.n_sources.clamp(max=3)
+        hit = (count(network, batch.image, config.scaling) == label).float()
+        right.setdefault("accuracy", []).append(hit)
+        right.setdefault(f"accuracy_{kind}", []).append(hit)
+        for k in range(CLASSES):
+            right.setdefault(f"accuracy_{k}", []).append(hit[label == k])
+    return {name: float(torch.cat(hits).mean()) for name, hits in right.items()}
+
+
+def _counter_batches(
+    config: TrainConfig, isolated: IsolatedImages, peel: Peel | None
+) -> Iterator[tuple[str, PeelBatch]]:
+    chunks = -(-config.validation // (2 * VALIDATION_CHUNK))
+    for kind, noiseless in (("noisy", 0.0), ("noiseless", 1.0)):
         recipe = replace(config.recipe, noiseless=noiseless)
-        half = max(config.validation // 2, 1)
-        for chunk in validation_blends(isolated, recipe, half, VALIDATION_SEED, pairs=False):
-            label = chunk.n_sources.clamp(max=3)
-            hit = (count(network, chunk.blend, config.scaling) == label).float()
-            right.setdefault(f"accuracy_{noise}", []).append(hit)
-            for k in range(4):
-                right.setdefault(f"accuracy_{k}", []).append(hit[label == k])
-    scores = {name: float(torch.cat(hits).mean()) for name, hits in right.items()}
-    return scores | {"accuracy": (scores["accuracy_noisy"] + scores["accuracy_noiseless"]) / 2}
+        stream = count_batches(isolated, recipe, VALIDATION_CHUNK, VALIDATION_SEED)
+        for batch in islice(stream, chunks):
+            yield kind, batch
+            if peel is not None and kind == "noisy":
+                yield "peeled", peel(batch.select(batch.n_sources > 0))
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""Training: losses, one step per network, and the Ray Train loop."""

@@ -1,0 +1,72 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from raydeblend.errors import ConfigError
+from raydeblend.networks.rdn import Rdn, RdnConfig
+from raydeblend.networks.scaling import Scaling
+from raydeblend.networks.weights import (
+    Card,
+    describe_shipped,
+    load_card,
+    load_weights,
+    save_weights,
+    shipped_path,
+    shipped_weights,
+)
+
+CONFIG = RdnConfig(blocks=1, layers=1, features=4, growth=4)
+
+
+def save(root: Path) -> tuple[str, Rdn]:
+    network = Rdn(CONFIG)
+    card = Card("rdn", asdict(CONFIG), ("g", "r", "i"), (0.17, 0.2), Scaling("maximum"))
+    return save_weights(str(root), "test", network, card), network
+
+
+def test_weights_come_back_with_their_card(tmp_path: Path) -> None:
+    path, network = save(tmp_path)
+    loaded, card = load_weights(path)
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(loaded(x), network(x))
+    assert card.bands == ("g", "r", "i")
+    assert card.scaling == Scaling("maximum")
+    assert not loaded.training
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path: Path) -> None:
+    path, _ = save(tmp_path)
+    data = bytearray(Path(path).read_bytes())
+    data[-1] ^= 1
+    Path(path).write_bytes(data)
+    with pytest.raises(ConfigError, match="SHA-256"):
+        load_weights(path)
+
+
+def test_missing_and_damaged_cards_are_named(tmp_path: Path) -> None:
+    path, _ = save(tmp_path)
+    card = tmp_path / "test.json"
+    card.write_text(json.dumps({"network": "rdn"}))
+    with pytest.raises(ConfigError, match="not a weights card"):
+        load_card(path)
+    card.unlink()
+    with pytest.raises(ConfigError, match="no file"):
+        load_card(path)
+
+
+def test_unknown_weights_name_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match="rdn"):
+        shipped_path("nonsense")
+
+
+def test_shipped_weights_load_and_are_small() -> None:
+    assert {"rdn", "counter"} <= set(shipped_weights())
+    for name, path in shipped_weights().items():
+        _, card = load_weights(path)
+        assert Path(path).stat().st_size < 8e6
+        assert card.scores, name
+        assert card.commit, name
+    assert "rdn" in describe_shipped()
