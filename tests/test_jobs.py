@@ -78,9 +78,15 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def submit(head: Head, *command: str) -> subprocess.CompletedProcess[str]:
     line = [RAY, "job", "submit", "--address", head.dashboard, "--working-dir", str(ROOT), "--"]
-    return subprocess.run(
-        [*line, *command], env=head.environment, capture_output=True, text=True, timeout=120
-    )
+    for _ in range(30):
+        job = subprocess.run(
+            [*line, *command], env=head.environment, capture_output=True, text=True, timeout=120
+        )
+        # The dashboard listens a few seconds before the agent that runs jobs.
+        if "No available agent" not in job.stderr:
+            break
+        time.sleep(1)
+    return job
 
 
 def test_training_as_a_job(head: Head, tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from raydeblend.train.blends import BlendRecipe
 from raydeblend.train.data import (
     load_isolated,
     stream_seed,
-    training_blends,
     validation_blends,
     worker_share,
 )
@@ -90,16 +89,6 @@ def test_seeds_differ_between_runs_epochs_and_ranks() -> None:
     seeds = {stream_seed(*triple) for triple in triples}
     assert len(seeds) == len(triples)
     assert stream_seed(0, 1, 2) == stream_seed(0, 1, 2)
-
-
-def test_a_stream_is_repeated_by_its_seed_alone(shards: list[str]) -> None:
-    isolated = load_isolated(shards, BANDS)
-
-    def third(seed: int) -> torch.Tensor:
-        return next(itertools.islice(training_blends(isolated, RECIPE, 4, seed), 2, None)).blend
-
-    assert torch.equal(third(5), third(5))
-    assert not torch.equal(third(5), third(6))
 
 
 def test_validation_is_the_same_pairs_every_time(shards: list[str]) -> None:

@@ -8,12 +8,15 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydeblend.errors import ConfigError
+from raydeblend.networks.weights import Card, save_weights
 from raydeblend.simulate.shards import IsolatedConfig, make_shard, write_shard
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.config import TrainConfig, get_config
 from raydeblend.train.data import load_isolated
 from raydeblend.train.epoch import (
     TrainState,
+    load_peel,
     load_state,
     run_epoch,
     save_state,
@@ -101,6 +104,13 @@ def test_validation_scores(shard: str) -> None:
     assert [scores[f"accuracy_{k}"] for k in range(4)] == [0, 0, 1, 0]
     assert scores["accuracy_noisy"] == pytest.approx(0.25, abs=0.1)
 
+    # With one galaxy peeled, two are left of the blends of three: one in three of those peeled.
+    def peel(batch: PeelBatch) -> PeelBatch:
+        return batch.peel(batch.sources[:, 0], torch.zeros(len(batch.image), dtype=torch.long))
+
+    scores = validate(AlwaysTwo(), counter, held_out, peel)
+    assert scores["accuracy_peeled"] == pytest.approx(1 / 3, abs=0.1)
+
 
 class AlwaysTwo(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -141,3 +151,22 @@ def follow_batches(rank: int, world: int, folder: str) -> None:
     torch.save(torch.stack(losses), f"{folder}/losses-{world}-{rank}.pt")
     if world > 1:
         torch.distributed.destroy_process_group()
+
+
+def test_a_counter_learns_from_a_deblender(isolated: IsolatedImages, tmp_path: Path) -> None:
+    rdn = get_config("rdn", "tiny")
+    card = Card("rdn", dataclasses.asdict(rdn.model), rdn.bands, (0.2, 0.2), rdn.scaling)
+    path = save_weights(str(tmp_path), "rdn", start_state(rdn, CPU).network, card)
+    counter = get_config("counter", "tiny", epochs=1, residual_fraction=0.5, deblender=path)
+    peel, state = load_peel(counter, CPU), start_state(counter, CPU)
+    loss = run_epoch(state.network, state, step_loss(counter, isolated, 16, 0, peel), counter)
+    without = start_state(counter, CPU)
+    other = run_epoch(without.network, without, step_loss(counter, isolated, 16, 0), counter)
+    assert torch.isfinite(loss)
+    assert loss != other
+
+    assert load_peel(get_config("counter", "tiny"), CPU) is None
+    with pytest.raises(ConfigError, match="not an rdn of"):
+        load_peel(dataclasses.replace(counter, bands=("g", "r")), CPU)
+    with pytest.raises(ConfigError, match="no weights called 'nope'"):
+        load_peel(dataclasses.replace(counter, deblender="nope"), CPU)
