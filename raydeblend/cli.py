@@ -32,6 +32,9 @@ simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blen
 app.add_typer(simulate, name="simulate")
 
 
+log = logging.getLogger(__name__)
+
+
 class Preset(StrEnum):
     """Sizes of a network."""
 
@@ -78,10 +81,10 @@ def simulate_tiles_command(
     """Write FITS tiles on one sky grid and truth.parquet."""
     from raydeblend.simulate.tiles import simulate_tiles
 
-    tiles = simulate_tiles(
-        out, survey, _split(bands), n_tiles, size, overlap, seed, density=density, address=address
+    written = simulate_tiles(
+        out, survey, _split(bands), n_tiles, size, overlap, seed, density, address, on_tile=log.info
     )
-    print(tiles)
+    print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
 
 
 @simulate.command("blends")

@@ -16,9 +16,10 @@ from raydeblend.evaluate.figures import survey_figure
 from raydeblend.evaluate.survey import format_table, score_catalog
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.pipeline.plan import plan_tasks
+from raydeblend.pipeline.run import RunSummary
 from raydeblend.pipeline.separate import DeblendCell, Separated
 from raydeblend.pipeline.stages import detect_cell
-from raydeblend.pipeline.survey import RunSummary, run_catalog
+from raydeblend.pipeline.survey import run_catalog
 from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.survey import get_survey

@@ -9,12 +9,9 @@ A stage is a plain callable of `stages`; a cell that fails is a row too, so that
 
 from __future__ import annotations
 
-import logging
-import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -38,6 +35,7 @@ from raydeblend.pipeline.stages import (
     measure_cell,
     write_cell,
 )
+from raydeblend.session import ray_session
 
 # A task and an actor fit on one CPU together, so that no machine is too small to go on; and
 # they ask for different shares, since Ray would fuse stages that ask for equal ones.
@@ -78,7 +76,6 @@ def run_catalog(
     """
     start = time.monotonic()
     config = replace(config, photometry=choose_engine(config.photometry))
-    storage.check_readable(input)
     headers, unusable = find_tiles(
         input,
         config.bands,
@@ -161,22 +158,3 @@ def _limit_store(graph: ray.data.Dataset) -> None:
     limits = ExecutionResources.for_limits(object_store_memory=STORE_SHARE * store)
     graph.context.execution_options.resource_limits = limits
     graph.context.enable_progress_bars = False
-
-
-@contextmanager
-def ray_session(address: str | None = None) -> Iterator[None]:
-    """Connect to the cluster at `address`, else to ``RAY_ADDRESS``, else start a local one.
-
-    A Ray that runs already is used and left running.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
 from raydeblend.simulate.isolated import render_galaxy
-from raydeblend.survey import NJY_ZERO_POINT, Survey, draw_psf, get_survey, psf_profile
+from raydeblend.survey import Survey, draw_psf, get_survey, psf_profile
 
 PROTOCOLS = ("wang2022",)
 
@@ -23,9 +22,6 @@ BANDS = ("g", "r", "i")
 FAINT = 25.3
 SIZE = 80
 MAX_SHIFT_ARCSEC = 2.4
-
-SAME_GALAXY_MAG = 0.03
-"""Galaxies closer than this in all bands' magnitudes count as one when a test set is held out."""
 
 
 def wang2022_blends(n: int, seed: int, catalog: str | None = None) -> dict[str, NDArray[Any]]:
@@ -68,26 +64,6 @@ def wang2022_blends(n: int, seed: int, catalog: str | None = None) -> dict[str, 
         ):
             arrays[f"{name}{k}"] = np.stack(values)
     return arrays
-
-
-def hold_out(galaxies: Galaxies, survey: Survey, blends: dict[str, NDArray[Any]]) -> Galaxies:
-    """Remove the galaxies that a test set was drawn from, so that none is trained on.
-
-    They are recognised by their magnitudes in all bands: the nearest to each isolated image of
-    the test set and all within `SAME_GALAXY_MAG` of it.
-    """
-    sigma = [survey.band(band).sky_sigma for band in galaxies.bands]
-    isolated = [blends[name] for name in blends if name.startswith("isolated")]
-    fluxes = [
-        image.astype(np.float64).sum(axis=(-2, -1)).reshape(-1, len(sigma)) for image in isolated
-    ]
-    magnitudes = NJY_ZERO_POINT - 2.5 * np.log10(np.concatenate(fluxes) * sigma)
-    tree = cKDTree(galaxies.magnitude)
-    used = set(tree.query(magnitudes)[1].tolist())
-    used.update(*tree.query_ball_point(magnitudes, SAME_GALAXY_MAG))
-    keep = np.ones(len(galaxies), dtype=bool)
-    keep[sorted(used)] = False
-    return galaxies.take(keep)
 
 
 def _draw_blend(

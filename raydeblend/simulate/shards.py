@@ -10,8 +10,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.session import ray_session
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
 from raydeblend.simulate.heldout import leave_out
 from raydeblend.simulate.isolated import IsolatedGroup, render_group
@@ -85,27 +85,6 @@ class Shard:
     def is_validation(self) -> NDArray[np.bool_]:
         """``(n,)``: true for galaxies that must not be trained on."""
         return np.asarray(self.galaxy_id % VALIDATION_MODULUS == 0)
-
-
-@contextmanager
-def ray_session(address: str | None = None) -> Iterator[None]:
-    """Connect to the cluster at `address`, else to ``RAY_ADDRESS``, else start a local one.
-
-    A Ray that runs already is used and left running.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    # Without "local", the stale address file of a dead cluster would be followed.
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
-    for name in ("ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def render_isolated(

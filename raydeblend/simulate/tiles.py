@@ -146,7 +146,7 @@ def _write_all(scene: Scene, seed: int, out: str, address: str | None) -> Iterat
         return
     import ray
 
-    from raydeblend.simulate.shards import ray_session
+    from raydeblend.session import ray_session
 
     with ray_session(address):
         task = ray.remote(write_tile)

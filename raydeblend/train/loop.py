@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, save_weights
-from raydeblend.simulate.shards import IsolatedConfig, check_isolated, ray_session, render_isolated
+from raydeblend.session import ray_session
+from raydeblend.simulate.shards import IsolatedConfig, check_isolated, render_isolated
 from raydeblend.survey import get_survey
 from raydeblend.train.board import Board
 from raydeblend.train.config import (
@@ -289,6 +290,7 @@ def train_worker(arguments: dict[str, Any]) -> None:
     for epoch in range(state.epoch, config.epochs):
         began = time.monotonic()
         seed = stream_seed(config.seed, epoch, rank)
+        torch.manual_seed(seed)  # of dropout
         loss = run_epoch(
             network, state, step_loss(config, isolated, config.batch // world, seed, peel), config
         )

@@ -81,7 +81,8 @@ def _counter_scores(
         right.setdefault(f"accuracy_{kind}", []).append(hit)
         for k in range(CLASSES):
             right.setdefault(f"accuracy_{k}", []).append(hit[label == k])
-    return {name: float(torch.cat(hits).mean()) for name, hits in right.items()}
+    joined = {name: torch.cat(hits) for name, hits in right.items()}
+    return {name: float(hits.mean()) for name, hits in joined.items() if len(hits)}
 
 
 def _counter_batches(

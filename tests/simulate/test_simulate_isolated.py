@@ -5,7 +5,7 @@ import pytest
 
 from raydeblend.simulate.galaxies import draw_galaxies
 from raydeblend.simulate.isolated import render_galaxy, render_group
-from raydeblend.simulate.protocols import hold_out, wang2022_blends
+from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.survey import get_survey, psf_profile
 
 BANDS = ("g", "r", "i")
@@ -18,7 +18,9 @@ def galaxies():
 
 
 def test_flux_is_in_sky_sigmas(galaxies) -> None:
-    small = dataclasses.replace(galaxies, disk_radius=np.full(12, 0.2), bulge_radius=np.full(12, 0.1))
+    small = dataclasses.replace(
+        galaxies, disk_radius=np.full(12, 0.2), bulge_radius=np.full(12, 0.1)
+    )
     psfs = [psf_profile(LSST, band) for band in BANDS]
     image = render_galaxy(small, 0, LSST, psfs, 96)
     for band, name in enumerate(BANDS):
@@ -56,13 +58,3 @@ def test_protocol_has_the_fixed_layout_and_unit_sky() -> None:
     found = np.stack([peak % 80, peak // 80], axis=1)
     np.testing.assert_allclose(found, arrays["xy2"][:, 0], atol=1.0)
     np.testing.assert_array_equal(arrays["blend2"], wang2022_blends(6, seed=1)["blend2"])
-
-
-def test_galaxies_of_a_test_set_are_held_out(galaxies) -> None:
-    psfs = [psf_profile(LSST, band) for band in BANDS]
-    used = [2, 7]
-    images = np.stack([render_galaxy(galaxies, row, LSST, psfs, 160) for row in used])
-    kept = hold_out(galaxies, LSST, {"isolated2": images[None]})
-    assert len(kept) == 10
-    for row in used:
-        assert not (kept.magnitude == galaxies.magnitude[row]).all(axis=1).any()

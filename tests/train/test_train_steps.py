@@ -28,9 +28,7 @@ def isolated() -> IsolatedImages:
     peak = 10 ** (1 + torch.rand(40, 3, 1, 1, generator=rng))
     shape = torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * width**2))
     images = (peak * shape[:, None]).half()
-    return IsolatedImages(
-        images, torch.tensor([0]), torch.tensor([40]), torch.full((1, 3), 200.0)
-    )
+    return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), torch.full((1, 3), 200.0))
 
 
 def network() -> Rdn:
