@@ -20,7 +20,7 @@ from raydeblend.train.loop import train
 from raydeblend.train.progress import read_history
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 
 @pytest.fixture(scope="module")
