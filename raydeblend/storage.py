@@ -75,7 +75,7 @@ def list_files(prefix: str, suffix: str = "") -> list[str]:
     Local paths come back absolute, those on s3 with ``s3://``.  A missing prefix has no files.
     """
     filesystem = make_filesystem(prefix)
-    found = filesystem.find(prefix)
+    found = filesystem.find(absolute(prefix))
     return sorted(_full(prefix, path) for path in found if path.endswith(suffix))
 
 

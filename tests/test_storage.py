@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from s3 import s3_server  # noqa: F401
@@ -147,3 +148,13 @@ def test_corrected_credentials_work_in_the_same_process(s3_server, monkeypatch):
         with pytest.raises(ConfigError):
             storage.check_writable("s3://tiles/a")
     storage.check_writable("s3://tiles/a")
+
+
+def test_a_relative_folder_above_this_one_lists_plain_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.fits").write_bytes(b"a")
+    monkeypatch.chdir(tmp_path / "here")
+    assert storage.list_files("../there") == [str(tmp_path / "there" / "a.fits")]
