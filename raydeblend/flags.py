@@ -17,7 +17,7 @@ class Flag(IntFlag):
     PSF_NOMINAL = 1 << 5  # no PSF with the tile: the survey's nominal PSF was used
     VARIANCE_ESTIMATED = 1 << 6  # no variance plane: estimated from the image
     DEBLEND_FAILED = 1 << 7  # the deblender found nothing; the row is the undivided parent
-    DEBLEND_FALLBACK = 1 << 8  # footprint too large for the network: classical deblending
+    DEBLEND_FALLBACK = 1 << 8  # footprint, or a peak the network missed, deblended classically
     FIT_FAILED = 1 << 9  # photometry did not return a usable fit; fluxes are null
     FIT_NOT_CONVERGED = 1 << 10  # stopped at the iteration limit
     LOW_QUALITY = 1 << 11  # deblend quality "low" (Wang et al. 2022, section II.A)
@@ -32,7 +32,10 @@ DESCRIPTIONS: dict[Flag, str] = {
     Flag.PSF_NOMINAL: "the survey's nominal PSF was used",
     Flag.VARIANCE_ESTIMATED: "the variance was estimated from the image",
     Flag.DEBLEND_FAILED: "the deblender found nothing; the row is the undivided parent",
-    Flag.DEBLEND_FALLBACK: "footprint too large for the network; deblended classically",
+    Flag.DEBLEND_FALLBACK: (
+        "footprint too large for the network, or a peak in it that the network missed; "
+        "deblended classically"
+    ),
     Flag.FIT_FAILED: "photometry gave no usable fit; fluxes are null",
     Flag.FIT_NOT_CONVERGED: "photometry stopped at its iteration limit",
     Flag.LOW_QUALITY: "deblend of low quality",

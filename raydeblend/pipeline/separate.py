@@ -19,6 +19,8 @@ from raydeblend.tile import Blend, BoolArray, Deblended, Deblender, FloatArray
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
 BATCH_PIXELS = 1 << 19
+MATCH_RADIUS = 3.0
+"""Pixels within which a model explains a detected peak; about a PSF's half width."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class DeblendCell:
     def _call(self, blends: Sequence[Blend], detected: Detected) -> Deblended:
         header = detected.task.cell.tile
         return self.deblender(
-            np.stack([fill_unusable(blend) for blend in blends]),
+            np.stack([deblender_image(blend) for blend in blends]),
             variance=np.stack([blend.variance for blend in blends]),
             mask=np.stack([unusable_anywhere(blend) for blend in blends]),
             psf=stack_psf(detected.psf),
@@ -132,6 +134,12 @@ def _batches(group: Sequence[int], pixels: int) -> Iterator[Sequence[int]]:
     size = max(1, BATCH_PIXELS // pixels)
     for start in range(0, len(group), size):
         yield group[start : start + size]
+
+
+def deblender_image(blend: Blend) -> FloatArray:
+    """Return the stamp with noise for unusable pixels; a band that is missing is NaN."""
+    missing = blend.unusable.all(axis=(1, 2), keepdims=True)
+    return np.where(missing, np.float32(np.nan), fill_unusable(blend))
 
 
 def unusable_anywhere(blend: Blend) -> BoolArray:
@@ -150,17 +158,41 @@ def stack_psf(psf: Sequence[FloatArray]) -> FloatArray:
 
 
 def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
-    """Return what a deblender found in one footprint of its batch."""
+    """Return what a deblender found in one footprint of its batch.
+
+    Detected peaks that its models do not explain are deblended classically from the residual, so
+    that a network's miss does not lose a source.
+    """
     n = int(result.n_sources[row])
     models, xy = _distinct(blend, result.models[row, :n], result.xy[row, :n])
-    if not len(models):
+    more, more_xy = _missed(blend, models, xy)
+    if not len(models) + len(more):
         failed = undivided(blend, "none", deblender)
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
+    models, xy = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
     single = len(models) == 1 and len(blend.xy) == 1
     quality = "isolated" if single else str(result.quality[row])
     p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
-    low = int(Flag.LOW_QUALITY) if quality == "low" else 0
-    return Part(models, xy, quality, deblender, float(p_blend), low)
+    flags = Flag.LOW_QUALITY if quality == "low" else Flag(0)
+    flags |= Flag.DEBLEND_FALLBACK if len(more) else Flag(0)
+    return Part(models, xy, quality, deblender, float(p_blend), int(flags))
+
+
+def _missed(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return classical models and positions of the detected peaks that no model explains."""
+    missed = _far_from(blend.xy, xy)
+    if not missed.any() or len(blend.xy) < 2:
+        return models[:0], xy[:0]
+    residual = blend.image - models.sum(axis=0)
+    more, more_xy = classical_models(residual, blend.variance, blend.unusable)
+    wanted = ~_far_from(more_xy, blend.xy[missed]) & _far_from(more_xy, xy)
+    return more[wanted], more_xy[wanted]
+
+
+def _far_from(xy: FloatArray, others: FloatArray) -> BoolArray:
+    """Tell which positions have none of the others within `MATCH_RADIUS`."""
+    distance = np.linalg.norm(xy[:, None] - others[None], axis=2)
+    return np.asarray((distance > MATCH_RADIUS).all(axis=1))
 
 
 def classical(blend: Blend) -> Part:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.separate import (
     DeblendCell,
     Detected,
+    deblender_image,
     stack_psf,
     unusable_anywhere,
 )
@@ -152,3 +155,47 @@ def test_a_missing_band_does_not_mask_the_others():
     mask = unusable_anywhere(blend)
     assert mask.sum() == 1
     assert mask[3, 4]
+
+
+def blob(y, x, peak, size=32):
+    rows, columns = np.mgrid[:size, :size]
+    return peak * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 8)
+
+
+class OnlyOne:
+    """A deblender that finds the source at (9, 9) and misses every other."""
+
+    name = "only-one"
+
+    def __call__(self, images, variance=None, mask=None, psf=None, bands=None, pixel_scale=None):
+        n = len(images)
+        model = np.broadcast_to(blob(9, 9, 60), images.shape[1:]).astype(np.float32)
+        xy = np.tile(np.float32([9, 9]), (n, 1, 1))
+        return Deblended(
+            np.tile(model, (n, 1, 1, 1, 1)), np.ones(n, dtype=int), xy, np.full(n, "medium")
+        )
+
+
+def test_a_peak_that_the_network_missed_is_deblended_from_the_residual():
+    noise = np.random.default_rng(0).normal(0, 1, (2, 32, 32))
+    second = blob(21, 20, 40)
+    image = (noise + blob(9, 9, 60) + second).astype(np.float32)
+    blend = replace(make_blend([[9, 9], [20, 21]]), image=image)
+    (part,) = separate([blend], OnlyOne())
+    np.testing.assert_allclose(part.xy, [[9, 9], [20, 21]], atol=0.5)
+    assert part.flags == Flag.DEBLEND_FALLBACK
+    flux = part.models[1].sum(axis=(1, 2))
+    np.testing.assert_allclose(flux, second.sum(), rtol=0.15)
+    # With one peak, which it found, nothing is added.
+    (alone,) = separate([replace(blend, xy=blend.xy[:1])], OnlyOne())
+    assert len(alone.models) == 1
+    assert not alone.flags
+
+
+def test_a_missing_band_is_shown_to_the_deblender_as_missing():
+    blend = make_blend([[9, 9]])
+    unusable = blend.unusable.copy()
+    unusable[0] = True
+    image = deblender_image(replace(blend, unusable=unusable))
+    assert np.isnan(image[0]).all()
+    assert np.isfinite(image[1]).all()
