@@ -29,9 +29,9 @@ TRUNCATE = 2.0
 SOURCE_SIGMA = 3.0
 # The wings and halos that it does not see are still brighter than this, in sigma of a pixel.
 BRIGHT = 0.7
-GROW = 5
+GROW = 9
 REACH = STEP + WINDOW // 2 + int(COARSE * TRUNCATE + 0.5) + GROW
-"""Pixels: 85, within the border of 96 that cells have by default."""
+"""Pixels: 89, within the border of 96 that cells have by default."""
 
 # As many imaginary pixels of unchanged sky hold the value where sources leave few real ones.
 HOLD = 0.05 * WINDOW**2

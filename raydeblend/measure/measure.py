@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from raydeblend.errors import ConfigError, TileError
-from raydeblend.measure.mixture import fit_mixture
 from raydeblend.measure.ngmix_engine import fit_ngmix
 from raydeblend.measure.profiles import profile
 from raydeblend.measure.psf import POINT, PsfMixture, fit_psf
@@ -121,6 +120,9 @@ def _engine(
     known = np.array([mixture is not None for mixture in mixtures])
     usable = tuple(mixture or POINT for mixture in mixtures)
     if engine == "mixture":
+        # Imported here, so that workers that measure with ngmix start without torch.
+        from raydeblend.measure.mixture import fit_mixture
+
         return lambda stamps: fit_mixture(stamps.only(known), usable, pixel_scale, model)
     return lambda stamps: fit_ngmix(stamps.only(known), usable, pixel_scale, model, seed)
 

@@ -12,6 +12,7 @@ import galsim
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.special import gammaincinv
 
 from raydeblend.errors import ConfigError
 
@@ -29,8 +30,9 @@ BRIGHTEST = 17.0
 REDSHIFT_SLOPE, REDSHIFT_OFFSET = 0.0417, -0.744
 REDSHIFT_MAX = 4.0
 
-# Miller et al. 2013 (MNRAS 429, 2858), appendix B1: median disk scale length
-# ln(r_d / arcsec) = -1.145 - 0.269 (i - 23), p(r) ~ r exp(-(r/A)^(4/3)) with A = r_d / 0.833.
+# Miller et al. 2013 (MNRAS 429, 2858), appendix B1: median major-axis scale length of disks
+# ln(r_d / arcsec) = -1.145 - 0.269 (i - 23), distributed as p(r) ~ r exp(-(r/A)^(4/3)), here with
+# A such that the median of p is r_d.
 LOG_SCALE_AT_23, LOG_SCALE_SLOPE = -1.145, -0.269
 HALF_LIGHT_PER_SCALE = 1.678
 # Simard et al. 2002, as adopted there: a bulge's half-light radius is 0.6 of the disk's scale.
@@ -111,12 +113,12 @@ def draw_galaxies(
     """Draw `n` galaxies brighter than i = `faint` (AB) from the published distributions."""
     magnitude_i = _draw_magnitudes(n, faint, rng)
     redshift = _draw_redshifts(magnitude_i, rng)
-    scale = _draw_scale_lengths(magnitude_i, rng)
+    shear = _draw_shears(n, rng)
+    scale = _draw_scale_lengths(magnitude_i, rng) * np.sqrt(_axis_ratio(shear))
     bulge_dominated = rng.random(n) < BULGE_DOMINATED
     bulge = np.where(
         bulge_dominated, 1.0, np.minimum(np.abs(rng.normal(0, DISK_BULGE_SIGMA, n)), 1.0)
     )
-    shear = _draw_shears(n, rng)
     return Galaxies(
         bands=bands,
         magnitude=_magnitudes_in(bands, magnitude_i, rng),
@@ -192,7 +194,8 @@ def _draw_redshifts(magnitude: FloatArray, rng: np.random.Generator) -> FloatArr
 def _draw_scale_lengths(magnitude: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Invert r exp(-(r/A)^(4/3)): with u = (r/A)^(4/3), u is gamma distributed with shape 3/2."""
     median = np.exp(LOG_SCALE_AT_23 + LOG_SCALE_SLOPE * (magnitude - 23))
-    return median / 0.833 * rng.gamma(1.5, 1.0, len(magnitude)) ** 0.75
+    draws = rng.gamma(1.5, 1.0, len(magnitude)) / gammaincinv(1.5, 0.5)
+    return np.asarray(median * draws**0.75)
 
 
 def _draw_shears(n: int, rng: np.random.Generator) -> FloatArray:
@@ -204,6 +207,12 @@ def _draw_shears(n: int, rng: np.random.Generator) -> FloatArray:
     modulus = np.interp(rng.random(n), cumulative, e)
     angle = rng.uniform(0, 2 * np.pi, n)
     return np.stack([modulus * np.cos(angle), modulus * np.sin(angle)], axis=1)
+
+
+def _axis_ratio(shear: FloatArray) -> FloatArray:
+    """Minor over major axis of an ellipse of reduced shear ``(n, 2)``."""
+    modulus = np.hypot(*shear.T)
+    return np.asarray((1 - modulus) / (1 + modulus))
 
 
 def _magnitudes_in(
