@@ -89,19 +89,30 @@ def simulate_tiles_command(
 
 @simulate.command("blends")
 def simulate_blends_command(
-    out: Annotated[str, typer.Argument(help="An .npz file of blends, local or s3://.")],
-    protocol: Annotated[str, typer.Option(help="Whose test set: wang2022.")] = "wang2022",
-    n: Annotated[int, typer.Option(min=1, help="Blends of two, and as many of three.")] = 1000,
+    out: Annotated[str, typer.Argument(help="An .npz file or a directory, local or s3://.")],
+    protocol: Annotated[str, typer.Option(help="Whose blends: wang2022.")] = "wang2022",
+    n: Annotated[int, typer.Option(min=1, help="Blends of two and as many of three.")] = 1000,
+    training: Annotated[
+        bool,
+        typer.Option("--training", help="Shards of N isolated galaxies for `raydeblend train`."),
+    ] = False,
     catalog: Annotated[
         str | None, typer.Option(help="CatSim table of galaxies instead of the parametric ones.")
     ] = None,
     seed: Seed = 0,
+    address: Address = None,
 ) -> None:
-    """Write a test set that `raydeblend evaluate --data` reads."""
-    from raydeblend.simulate.protocols import write_blends
+    """Write a test set that `evaluate --data` reads, or shards that `train --shards` reads."""
+    from raydeblend.simulate.protocols import check_protocol, write_blends
 
-    write_blends(out, protocol, n, seed, catalog)
-    print(f"{n} blends of two and {n} of three galaxies in {out}")
+    check_protocol(protocol)
+    if training:
+        from raydeblend.train.loop import render_training
+
+        print("\n".join(render_training(out, n, seed, catalog, address)))
+        return
+    path = write_blends(out, protocol, n, seed, catalog)
+    print(f"{n} blends of two and {n} of three galaxies in {path}")
 
 
 @app.command()

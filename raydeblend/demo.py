@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.config import CatalogConfig
+from raydeblend.errors import ConfigError
 from raydeblend.evaluate.figures import survey_figure
 from raydeblend.evaluate.survey import format_table, score_catalog
 from raydeblend.fits import find_tiles, read_tile
@@ -65,12 +67,19 @@ def _tiles(tiles: str) -> pa.Table:
 
 
 def _catalog(tiles: str, out: str, config: CatalogConfig) -> tuple[float, RunSummary]:
-    """Run the catalog, or what an earlier run lacks; return the seconds that it took."""
-    earlier = storage.exists(storage.join(out, "run.json"))
-    print(f"{'reusing the catalog in' if earlier else 'cataloging into'} {out}")
+    """Run the catalog, or reuse that of the same code and weights; return the seconds it took."""
+    if storage.exists(storage.join(out, "run.json")):
+        try:
+            summary = run_catalog(tiles, out, config, resume=True)
+        except ConfigError as changed:
+            print(changed)
+        else:
+            print(f"reusing the catalog in {out}")
+            return 0.0, summary
+    print(f"cataloging into {out}")
     start = time.monotonic()
-    summary = run_catalog(tiles, out, config, resume=earlier)
-    return (0.0 if earlier else time.monotonic() - start), summary
+    summary = run_catalog(tiles, out, config, overwrite=True)
+    return time.monotonic() - start, summary
 
 
 def _figure(tiles: str, catalog: pa.Table, config: CatalogConfig) -> bytes:
@@ -81,7 +90,7 @@ def _figure(tiles: str, catalog: pa.Table, config: CatalogConfig) -> bytes:
     chosen = int(np.argmax(counts))
     blend, part = separated.detected.blends[chosen], separated.parts[chosen]
     tile = read_tile(header, header.box, get_survey(config.survey), config.bad_planes)
-    mine = catalog.filter(pa.compute.equal(catalog["tile"], header.name))
+    mine = catalog.filter(pc.equal(catalog["tile"], header.name))
     xy = np.stack([mine["x"].to_numpy(), mine["y"].to_numpy()], axis=1)
     return survey_figure(tile.image, xy, blend.image, part.models, part.xy)
 

@@ -93,3 +93,17 @@ def test_weights_lists_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> No
     code, out, _ = run(capsys, "weights")
     assert code == 0
     assert "rdn: rdn, bands g, r, i" in out
+
+
+def test_training_shards_are_rendered_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ray_local: None
+) -> None:
+    arguments = ["simulate", "blends", str(tmp_path), "--training", "--n", "4"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    shard = Path(out.strip())
+    written = shard.stat().st_mtime_ns
+    with np.load(shard) as arrays:
+        assert arrays["images"].shape[1:] == (3, 96, 96)
+    assert run(capsys, *arguments)[0] == 0
+    assert shard.stat().st_mtime_ns == written

@@ -28,7 +28,13 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("train", "pipeline", "evaluate"), 3),
     **dict.fromkeys(("cli", "demo", "__init__"), 4),
 }
-RAY_HOMES = ("train/loop.py", "pipeline/survey.py", "simulate/shards.py", "session.py")
+RAY_HOMES = (
+    "train/loop.py",
+    "pipeline/survey.py",
+    "simulate/shards.py",
+    "simulate/tiles.py",
+    "session.py",
+)
 TORCH_HOMES = ("networks/", "deblend/", "train/", "measure/mixture.py")
 
 

@@ -88,17 +88,26 @@ def _draw_blend(
     return blend, isolated[order], xy[order]
 
 
-def write_blends(out: str, protocol: str, n: int, seed: int, catalog: str | None = None) -> None:
-    """Draw a protocol's test set and write it as ``.npz``, local or on s3.
+def check_protocol(protocol: str) -> None:
+    """Raise a `ConfigError` for a protocol that is not one of `PROTOCOLS`."""
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+
+
+def write_blends(out: str, protocol: str, n: int, seed: int, catalog: str | None = None) -> str:
+    """Draw a protocol's test set, write it as ``.npz``, local or on s3, and return its path.
+
+    `out` is the file, or a directory for ``<protocol>.npz``.
 
     Raises
     ------
     ConfigError
         If the protocol is unknown, or as `wang2022_blends` does.
     """
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    check_protocol(protocol)
+    path = out if out.endswith(".npz") else storage.join(out, f"{protocol}.npz")
     buffer = io.BytesIO()
     arrays: dict[str, Any] = wang2022_blends(n, seed, catalog)
     np.savez_compressed(buffer, **arrays)
-    storage.write_bytes(out if out.endswith(".npz") else f"{out}.npz", buffer.getvalue())
+    storage.write_bytes(path, buffer.getvalue())
+    return path

@@ -142,6 +142,25 @@ def train(
     return TrainResult(_export(run, state), state.history)
 
 
+def render_training(
+    out: str, n: int, seed: int = 0, catalog: str | None = None, address: str | None = None
+) -> list[str]:
+    """Render `n` isolated galaxies of the paper's presets, for ``train(shards=out)``.
+
+    Raises
+    ------
+    ConfigError
+        If `catalog` is unusable or `out` holds images of other settings.
+    """
+    overrides = _with_absolute_paths({"n_galaxies": n, "seed": seed, "catalog": catalog})
+    config = get_config("rdn", "paper", **overrides)
+    isolated = _isolated(config, _absolute(out))
+    for folder, images in isolated.items():
+        check_isolated(folder, images)
+    with ray_session(address):
+        return list(_render(isolated, n))
+
+
 def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
     def is_path(name: str, value: Any) -> bool:
         named = name in ("catalog", "held_out") or str(value).endswith(".safetensors")
