@@ -98,7 +98,7 @@ def test_weights_lists_what_is_shipped(capsys: pytest.CaptureFixture[str]) -> No
 def test_training_shards_are_rendered_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ray_local: None
 ) -> None:
-    arguments = ["simulate", "blends", str(tmp_path), "--training", "--n", "4"]
+    arguments = ["simulate", "blends", str(tmp_path), "--training", "--n", "16"]
     code, out, _ = run(capsys, *arguments)
     assert code == 0
     shard = Path(out.strip())

@@ -5,13 +5,14 @@ The loop of section II.A:  count; if none are left, stop; deblend; subtract; rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, prepare
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.networks.counter import CLASSES
@@ -25,6 +26,8 @@ REPEATS = 3
 """The same count this often in a row means that the deblender no longer finds what is there."""
 BATCH_PIXELS = 2**19
 """Pixels of all stamps that go through the network together on a CPU; bounds the memory."""
+MERGE_RADIUS = 2.0
+"""Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual."""
 MIN_SIGNIFICANCE = 3.0
 """A model is a source if a matched filter would detect it at this signal-to-noise ratio."""
 
@@ -115,19 +118,21 @@ class RdnDeblender:
             If the shapes of the arrays or the number of bands do not agree.
         """
         stamps = prepare(images, variance, mask)
-        if stamps.image.shape[0] == 0:
-            return _nothing(stamps)
         chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
-        parts = [
-            self._deblend(part, chosen) for part in _split(stamps, self.device, len(self.bands))
-        ]
-        return _join(parts)
-
-    def _deblend(self, stamps: Stamps, chosen: list[int]) -> Deblended:
-        image = torch.from_numpy(_network_image(stamps, chosen)).to(self.device)
-        peeled = self.peel(image)
-        models = self._all_bands(peeled.models.cpu(), stamps, chosen)
-        return _collect(models, peeled, stamps)
+        sources: list[Sources] = []
+        quality: list[str] = []
+        p_blend: list[float] = []
+        for part in _split(stamps, self.device):
+            image = torch.from_numpy(_network_image(part, chosen)).to(self.device)
+            peeled = self.peel(image)
+            models = self._all_bands(peeled.models.cpu(), part, chosen)
+            for row in range(len(models)):
+                found, xy = _sources(models[row], part.weight[row])
+                sources.append((found * part.sigma[row], xy))
+                quality.append(quality_of(peeled.counts[row]) if len(found) else "none")
+            p_blend.extend(peeled.p_blend.tolist())
+        extra = {"p_blend": np.array(p_blend, dtype=np.float32)}
+        return stack_sources(sources, quality, stamps.image.shape, extra)
 
     def peel(self, image: Tensor) -> Peeled:
         """Run the loop of section II.A on ``(n, bands, y, x)`` in noise units."""
@@ -233,29 +238,26 @@ def quality_of(counts: NDArray[np.int64]) -> str:
     return "high" if one_fewer.all() else "medium"
 
 
-def _collect(models: FloatArray, peeled: Peeled, stamps: Stamps) -> Deblended:
-    """Drop insignificant models, order by flux, restore the unit and find positions."""
-    significance = np.sqrt((models**2 * stamps.weight[:, None]).sum(axis=(2, 3, 4)))
-    real = significance > MIN_SIGNIFICANCE
-    flux = np.where(real, models.sum(axis=(2, 3, 4)), -np.inf)
-    order = np.argsort(-flux, axis=1, kind="stable")
-    rows = np.arange(len(models))[:, None]
-    n_sources = real.sum(axis=1)
-    keep = max(int(n_sources.max(initial=0)), 1)
-    order, real = order[:, :keep], real[rows, order][:, :keep]
-    ordered = models[rows, order] * real[..., None, None, None]
-    quality = np.array([quality_of(history) for history in peeled.counts], dtype="<U6")
-    quality[n_sources == 0] = "none"
-    xy = np.full((*order.shape, 2), np.nan, dtype=np.float32)
-    for row, k in zip(*np.nonzero(real), strict=True):
-        xy[row, k] = _position(ordered[row, k].sum(axis=0))
-    return Deblended(
-        models=(ordered * stamps.sigma[:, None]).astype(np.float32),
-        n_sources=n_sources,
-        xy=xy,
-        quality=quality,
-        extra={"p_blend": peeled.p_blend},
-    )
+def _sources(models: FloatArray, weight: FloatArray) -> Sources:
+    """Return the significant models ``(k, bands, y, x)`` of one stamp, brightest first."""
+    significance = np.sqrt((models**2 * weight).sum(axis=(1, 2, 3)))
+    real = models[significance > MIN_SIGNIFICANCE]
+    ordered = real[np.argsort(-real.sum(axis=(1, 2, 3)), kind="stable")]
+    xy = np.array([_position(model.sum(axis=0)) for model in ordered], dtype=np.float32)
+    return _merge(ordered, xy.reshape(-1, 2))
+
+
+def _merge(models: FloatArray, xy: FloatArray) -> Sources:
+    """Add a model that lies on a brighter one to it: a second helping of the same galaxy."""
+    kept: list[int] = []
+    merged = models.copy()
+    for k, position in enumerate(xy):
+        near = [j for j in kept if np.hypot(*(xy[j] - position)) < MERGE_RADIUS]
+        if near:
+            merged[near[0]] += models[k]
+        else:
+            kept.append(k)
+    return merged[kept], xy[kept]
 
 
 def _position(image: FloatArray, radius: int = 3) -> tuple[float, float]:
@@ -268,38 +270,8 @@ def _position(image: FloatArray, radius: int = 3) -> tuple[float, float]:
     return float((core * x).sum() / core.sum() + left), float((core * y).sum() / core.sum() + top)
 
 
-def _split(stamps: Stamps, device: torch.device, bands: int) -> list[Stamps]:
+def _split(stamps: Stamps, device: torch.device) -> list[Stamps]:
     pixels = stamps.image.shape[2] * stamps.image.shape[3]
     size = max(1, BATCH_PIXELS * (1 if device.type == "cpu" else 32) // pixels)
     rows = range(0, len(stamps.image), size)
     return [Stamps(*(array[i : i + size] for array in vars(stamps).values())) for i in rows]
-
-
-def _nothing(stamps: Stamps) -> Deblended:
-    return Deblended(
-        stamps.image[:, None],
-        np.zeros(0, dtype=np.int64),
-        np.zeros((0, 1, 2), dtype=np.float32),
-        np.zeros(0, dtype="<U6"),
-        {"p_blend": np.zeros(0, dtype=np.float32)},
-    )
-
-
-def _join(parts: list[Deblended]) -> Deblended:
-    """Put batches together again, padded to the most sources."""
-    most = max(part.models.shape[1] for part in parts)
-    padded = [_pad(part, most) for part in parts]
-    return Deblended(
-        np.concatenate([part.models for part in padded]),
-        np.concatenate([part.n_sources for part in padded]),
-        np.concatenate([part.xy for part in padded]),
-        np.concatenate([part.quality for part in padded]),
-        {"p_blend": np.concatenate([part.extra["p_blend"] for part in padded])},
-    )
-
-
-def _pad(part: Deblended, most: int) -> Deblended:
-    more = most - part.models.shape[1]
-    models = np.pad(part.models, ((0, 0), (0, more), (0, 0), (0, 0), (0, 0)))
-    xy = np.pad(part.xy, ((0, 0), (0, more), (0, 0)), constant_values=np.nan)
-    return replace(part, models=models, xy=xy)

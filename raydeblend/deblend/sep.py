@@ -12,6 +12,7 @@ import sep
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
+from raydeblend.deblend.sources import stack_sources
 from raydeblend.tile import BoolArray, Deblended, FloatArray
 
 # The DES settings as published in github.com/esheldon/sxdes 0.3.1, which Wang et al. cite.
@@ -51,7 +52,8 @@ class SepDeblender:
             )
             for i, image in enumerate(batch)
         ]
-        return _pad(found, batch.shape)
+        quality = ["medium" if len(models) else "none" for models, _ in found]
+        return stack_sources(found, quality, batch.shape)
 
 
 def classical_models(
@@ -132,14 +134,3 @@ def _difference_noise(image: FloatArray) -> float:
     difference = np.diff(image, axis=1)
     mad = np.median(np.abs(difference - np.median(difference)))
     return float(1.4826 * mad / np.sqrt(2)) or 1.0
-
-
-def _pad(found: list[tuple[FloatArray, FloatArray]], shape: tuple[int, ...]) -> Deblended:
-    n_sources = np.array([len(models) for models, _ in found], dtype=np.int64)
-    k = max(1, int(n_sources.max(initial=0)))
-    models = np.zeros((shape[0], k, *shape[1:]), dtype=np.float32)
-    xy = np.full((shape[0], k, 2), np.nan, dtype=np.float32)
-    for i, (model, position) in enumerate(found):
-        models[i, : len(model)] = model
-        xy[i, : len(model)] = position
-    return Deblended(models, n_sources, xy, np.where(n_sources > 0, "medium", "none"))
