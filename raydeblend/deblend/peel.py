@@ -26,6 +26,9 @@ REPEATS = 3
 """The same count this often in a row means that the deblender no longer finds what is there."""
 BATCH_PIXELS = 2**19
 """Pixels of all stamps that go through the network together on a CPU; bounds the memory."""
+MODEL_FLOOR = 0.01
+"""Sky sigmas below which a model is zero: the network's own floor, which thousands of dark pixels
+would add up to some percent of a faint galaxy's flux."""
 MERGE_RADIUS = 2.0
 """Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual."""
 MIN_SIGNIFICANCE = 3.0
@@ -127,7 +130,7 @@ class RdnDeblender:
             peeled = self.peel(image)
             models = self._all_bands(peeled.models.cpu(), part, chosen)
             for row in range(len(models)):
-                found, xy = _sources(models[row], part.weight[row])
+                found, xy = sources_of(models[row], part.weight[row])
                 sources.append((found * part.sigma[row], xy))
                 quality.append(quality_of(peeled.counts[row]) if len(found) else "none")
             p_blend.extend(peeled.p_blend.tolist())
@@ -172,7 +175,8 @@ class RdnDeblender:
         y, x = image.shape[2:]
         # The trunk works at half resolution: odd stamps get one row or column more.
         padded = nn.functional.pad(channels, (0, x % 2, 0, y % 2))
-        return self._run(self.network, padded)[:, :, :y, :x].clamp(min=0) * maximum
+        model = self._run(self.network, padded)[:, :, :y, :x] * maximum
+        return nn.functional.threshold(model, MODEL_FLOOR, 0.0)
 
     def _run(self, network: nn.Module, channels: Tensor) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -238,8 +242,12 @@ def quality_of(counts: NDArray[np.int64]) -> str:
     return "high" if one_fewer.all() else "medium"
 
 
-def _sources(models: FloatArray, weight: FloatArray) -> Sources:
-    """Return the significant models ``(k, bands, y, x)`` of one stamp, brightest first."""
+def sources_of(models: FloatArray, weight: FloatArray) -> Sources:
+    """Return the significant models of one stamp, brightest first, and their positions.
+
+    `models` is ``(k, bands, y, x)`` and `weight` ``(bands, y, x)`` their inverse variance, both
+    in noise units.
+    """
     significance = np.sqrt((models**2 * weight).sum(axis=(1, 2, 3)))
     real = models[significance > MIN_SIGNIFICANCE]
     ordered = real[np.argsort(-real.sum(axis=(1, 2, 3)), kind="stable")]

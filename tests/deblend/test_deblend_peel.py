@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 
 import raydeblend
-from raydeblend.deblend.peel import MAX_PEELS, RdnDeblender, quality_of
+from raydeblend.deblend.peel import MAX_PEELS, RdnDeblender, quality_of, sources_of
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.protocols import wang2022_blends
-
-GRID = torch.arange(32, dtype=torch.float32)
 
 
 def blob(y: float, x: float, peak: float, size: int = 32) -> Tensor:
@@ -44,11 +42,11 @@ class Script(nn.Module):
 
 
 class PeakCount(nn.Module):
-    """Counts pixels above 5 sigma that are maxima of their surroundings."""
+    """Counts pixels above 5 sigma in all three bands that are maxima of their surroundings."""
 
     def forward(self, image: Tensor) -> Tensor:
         white = image.sum(dim=1, keepdim=True)
-        maxima = (nn.functional.max_pool2d(white, 5, 1, 2) == white) & (white > 15)
+        maxima = (nn.functional.max_pool2d(white, 5, 1, 2) == white) & (white > 3 * np.arcsinh(5))
         logits = torch.zeros(len(image), 4)
         logits[torch.arange(len(image)), maxima.sum(dim=(1, 2, 3)).clamp(max=3)] = 10
         return logits
@@ -59,8 +57,7 @@ def deblender(counter: nn.Module) -> RdnDeblender:
         BrightestBlob(),
         Scaling("maximum"),
         counter,
-        # Softening 1 and asinh are undone by no network here: counts look at large values only.
-        Scaling("asinh", softening=1e-3),
+        Scaling("asinh", softening=1.0),
         ("g", "r", "i"),
         torch.device("cpu"),
     )
@@ -175,3 +172,22 @@ def test_shipped_weights_do_not_care_about_unit_batch_or_odd_sizes(
     np.testing.assert_allclose(plain.models * 1024, scaled.models, rtol=1e-5, atol=1e-3)
     k = int(alone.n_sources[0])
     np.testing.assert_allclose(plain.models[0, :k], alone.models[0, :k], rtol=0.05, atol=0.1)
+
+
+def test_a_second_helping_of_a_galaxy_is_added_to_it() -> None:
+    first, second = blob(22, 20, 200.0), blob(22, 21, 20.0)
+    models = torch.stack([second, first])[:, None].numpy()
+    weight = np.ones((1, 32, 32), dtype=np.float32)
+    merged, xy = sources_of(models, weight)
+    np.testing.assert_allclose(merged[:, 0], (first + second)[None].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(xy, [[20, 22]], atol=0.1)
+    models[0] = np.roll(models[0], 8, axis=2)
+    assert len(sources_of(models, weight)[0]) == 2
+
+
+def test_insignificant_models_are_no_sources() -> None:
+    # A matched filter sees a Gaussian of sigma 2 with peak p at signal-to-noise p (4 pi)^1/2.
+    weight = np.ones((1, 32, 32), dtype=np.float32)
+    for peak, n in ((2.9 / np.sqrt(4 * np.pi), 0), (3.1 / np.sqrt(4 * np.pi), 1)):
+        models = blob(16, 16, peak)[None, None].numpy()
+        assert len(sources_of(models, weight)[0]) == n
