@@ -45,7 +45,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--temp-dir", folder]
         command += ["--node-ip-address=127.0.0.1", f"--port={free_port()}"]
         command += ["--include-dashboard=true", f"--dashboard-port={port}"]
-        command += ["--disable-usage-stats"]
+        # The agent that runs jobs has a fixed port by default; another Ray may hold it already.
+        command += [f"--dashboard-agent-listen-port={free_port()}", "--disable-usage-stats"]
         log = tmp_path_factory.mktemp("head") / "log"
         with log.open("w") as stream:
             process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
