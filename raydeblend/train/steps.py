@@ -54,9 +54,10 @@ def counter_step(
 def rdn_scores(
     network: nn.Module, blends: BlendBatch, scaling: Scaling, loss: DeblendLoss, batch: int = 32
 ) -> Scalars:
-    """Peel blends of at least two galaxies twice; mean PSNR (dB) and flux error of each peel.
+    """Peel blends twice; mean PSNR (dB) and flux error of each peel.
 
-    A tie in brightness may be peeled in either order, as `loss` says.
+    Blends of one galaxy count for the first peel only.  A tie in brightness may be peeled in
+    either order, as `loss` says.
     """
     network.eval()
     first = PeelBatch(blends.blend, blends.sources, blends.n_sources)
@@ -67,10 +68,11 @@ def rdn_scores(
         scale = stage.image.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1.0)
         for peel in (1, 2):
             _, model, chosen = rdn_step(network, stage, scaling, loss)
-            truth = stage.sources[torch.arange(len(chosen)), chosen]
+            truth = stage.sources[torch.arange(len(chosen), device=chosen.device), chosen]
             collected.setdefault(f"psnr_{peel}", []).append(psnr(model / scale, truth / scale))
             collected.setdefault(f"flux_error_{peel}", []).append(flux_error(model, truth))
-            stage = stage.peel(model, chosen)
+            left = stage.n_sources > 1
+            stage, scale = stage.peel(model, chosen).select(left), scale[left]
     network.train()
     return {name: float(torch.cat(values).mean()) for name, values in collected.items()}
 

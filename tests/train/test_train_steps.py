@@ -9,11 +9,11 @@ import torch
 from raydeblend.networks.counter import Counter, CounterConfig
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
-from raydeblend.train.blends import BlendRecipe, IsolatedImages
+from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages
 from raydeblend.train.counting import count_batches, make_peel
 from raydeblend.train.losses import DeblendLoss
 from raydeblend.train.peeling import PeelBatch, PeelStream
-from raydeblend.train.steps import counter_step, rdn_step, update_average
+from raydeblend.train.steps import counter_step, rdn_scores, rdn_step, update_average
 
 SCALING = Scaling("maximum+asinh")
 LOSS = DeblendLoss("log_mse", flux_weight=0.2, tie_ratio=0.8)
@@ -126,3 +126,24 @@ def test_the_average_forgets_at_the_given_rate() -> None:
         net.output.bias += 1
     update_average(average, net, decay=0.9)
     torch.testing.assert_close(average.output.bias, start + 0.1)
+
+
+def test_scores_of_a_second_peel_leave_out_blends_of_one() -> None:
+    class Brightest(torch.nn.Module):
+        """Returns the brighter half of the image, left or right, which holds one galaxy."""
+
+        def forward(self, channels: torch.Tensor) -> torch.Tensor:
+            left = channels.clone()
+            left[..., 8:] = 0
+            right = channels - left
+            brighter = left.sum(dim=(1, 2, 3)) >= right.sum(dim=(1, 2, 3))
+            return torch.where(brighter[:, None, None, None], left, right)
+
+    sources = torch.zeros(2, 4, 1, 16, 16)
+    sources[:, 0, 0, 4, 4] = 100
+    sources[1, 1, 0, 4, 12] = 50
+    blends = BlendBatch(sources.sum(dim=1), sources, torch.tensor([1, 2]))
+    scores = rdn_scores(Brightest(), blends, Scaling("maximum"), DeblendLoss("l1"))
+    assert scores["flux_error_1"] == pytest.approx(0, abs=0.01)
+    # With the blend of one galaxy counted, its missing second galaxy would be an error of 1.
+    assert scores["flux_error_2"] == pytest.approx(0, abs=0.01)
