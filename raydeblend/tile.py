@@ -210,7 +210,10 @@ class Deblender(Protocol):
     (by default those of the network) and `pixel_scale` is in arcsec.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name that the catalog's `deblender` column carries."""
+        ...
 
     def __call__(
         self,

@@ -54,28 +54,18 @@ class Peeled:
     p_blend: FloatArray
 
 
+@dataclass(frozen=True)
 class RdnDeblender:
     """The RDN and the counter together; implements `raydeblend.tile.Deblender`."""
 
-    name = "rdn"
-
-    def __init__(
-        self,
-        network: nn.Module,
-        scaling: Scaling,
-        counter: nn.Module,
-        counter_scaling: Scaling,
-        bands: tuple[str, ...],
-        device: torch.device,
-        weights_hash: str = "",
-    ) -> None:
-        self.network = network
-        self.scaling = scaling
-        self.counter = counter
-        self.counter_scaling = counter_scaling
-        self.bands = bands
-        self.device = device
-        self.weights_hash = weights_hash
+    network: nn.Module
+    scaling: Scaling
+    counter: nn.Module
+    counter_scaling: Scaling
+    bands: tuple[str, ...]
+    device: torch.device
+    weights_hash: str = ""
+    name: str = "rdn"
 
     @classmethod
     def load(
