@@ -21,22 +21,3 @@ class Flag(IntFlag):
     FIT_FAILED = 1 << 9  # photometry did not return a usable fit; fluxes are null
     FIT_NOT_CONVERGED = 1 << 10  # stopped at the iteration limit
     LOW_QUALITY = 1 << 11  # deblend quality "low" (Wang et al. 2022, section II.A)
-
-
-DESCRIPTIONS: dict[Flag, str] = {
-    Flag.NOT_ATTEMPTED: "never measured",
-    Flag.EDGE: "footprint touches the edge of the tile or of the region that was read",
-    Flag.MASKED: "unusable pixels inside the footprint",
-    Flag.SATURATED: "saturated pixels inside the footprint",
-    Flag.BAND_MISSING: "at least one band could not be measured; its flux is null",
-    Flag.PSF_NOMINAL: "the survey's nominal PSF was used",
-    Flag.VARIANCE_ESTIMATED: "the variance was estimated from the image",
-    Flag.DEBLEND_FAILED: "the deblender found nothing; the row is the undivided parent",
-    Flag.DEBLEND_FALLBACK: (
-        "footprint too large for the network, or a peak in it that the network missed; "
-        "deblended classically"
-    ),
-    Flag.FIT_FAILED: "photometry gave no usable fit; fluxes are null",
-    Flag.FIT_NOT_CONVERGED: "photometry stopped at its iteration limit",
-    Flag.LOW_QUALITY: "deblend of low quality",
-}

@@ -138,6 +138,11 @@ def draw_psf(profile: galsim.GSObject, pixel_scale: float, size: int = 41) -> ND
     return np.asarray(stamp / stamp.sum(), dtype=np.float32)
 
 
-def nominal_psf(survey: Survey, band: str, size: int = 41) -> NDArray[np.float32]:
-    """Return the survey's nominal PSF stamp ``(size, size)`` for tiles that bring none."""
-    return draw_psf(psf_profile(survey, band), survey.pixel_scale, size)
+def nominal_psf(
+    survey: Survey, band: str, size: int = 41, pixel_scale: float | None = None
+) -> NDArray[np.float32]:
+    """Return the survey's nominal PSF stamp ``(size, size)``, for tiles that bring none.
+
+    `pixel_scale` (arcsec) replaces the survey's own.
+    """
+    return draw_psf(psf_profile(survey, band), pixel_scale or survey.pixel_scale, size)

@@ -16,6 +16,7 @@ from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, prepare
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.networks.counter import CLASSES
+from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import load_weights, shipped_path
 from raydeblend.tile import Deblended, FloatArray
@@ -157,7 +158,7 @@ class RdnDeblender:
     def _count(self, image: Tensor) -> Tensor:
         """Probability of 0, 1, 2 and 3 or more galaxies, ``(n, 4)``."""
         channels, _ = self.counter_scaling.apply(image)
-        return torch.softmax(self._run(self.counter, channels), dim=1)
+        return torch.softmax(forward(self.counter, channels), dim=1)
 
     def _brightest(self, image: Tensor) -> Tensor:
         """Model of the brightest galaxy, ``(n, bands, y, x)``, never negative."""
@@ -165,13 +166,8 @@ class RdnDeblender:
         y, x = image.shape[2:]
         # The trunk works at half resolution: odd stamps get one row or column more.
         padded = nn.functional.pad(channels, (0, x % 2, 0, y % 2))
-        model = self._run(self.network, padded)[:, :, :y, :x] * maximum
+        model = forward(self.network, padded)[:, :, :y, :x] * maximum
         return nn.functional.threshold(model, MODEL_FLOOR, 0.0)
-
-    def _run(self, network: nn.Module, channels: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
-            output: Tensor = network(channels.contiguous(memory_format=torch.channels_last))
-        return output.float()
 
     def _all_bands(self, models: Tensor, stamps: Stamps, chosen: list[int]) -> FloatArray:
         """Give each band of the user's a model: the network's, or a template fitted to the band.

@@ -14,7 +14,7 @@ from raydeblend import storage
 from raydeblend.errors import TileError
 from raydeblend.fits.hdus import PSF, by, find_planes, open_hdus
 from raydeblend.flags import Flag
-from raydeblend.survey import Survey, draw_psf, psf_profile
+from raydeblend.survey import Survey, nominal_psf
 from raydeblend.tile import BandFile, BoolArray, Box, FloatArray, Tile, TileHeader
 
 BAD_PLANES = ("BAD", "SAT", "CR", "NO_DATA", "SUSPECT", "UNMASKEDNAN")
@@ -167,7 +167,7 @@ def _missing(header: TileHeader, band: str, box: Box, survey: Survey) -> _Band:
         variance=np.ones(box.shape, dtype=np.float32),
         unusable=np.ones(box.shape, dtype=bool),
         saturated=np.zeros(box.shape, dtype=bool),
-        psf=draw_psf(psf_profile(survey, band), header.pixel_scale),
+        psf=nominal_psf(survey, band, pixel_scale=header.pixel_scale),
         flags=Flag.BAND_MISSING,
     )
 
@@ -248,4 +248,4 @@ def _psf(header: TileHeader, file: BandFile, raw: _Raw, survey: Survey) -> tuple
         return normalise_psf(stamp, file.psf), Flag(0)
     if raw.psf is not None:
         return normalise_psf(raw.psf, file.image), Flag(0)
-    return draw_psf(psf_profile(survey, file.band), header.pixel_scale), Flag.PSF_NOMINAL
+    return nominal_psf(survey, file.band, pixel_scale=header.pixel_scale), Flag.PSF_NOMINAL

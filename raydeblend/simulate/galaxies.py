@@ -107,6 +107,11 @@ def surface_density(faint: float) -> float:
     return float(COUNTS_AT_25 * 10 ** (COUNTS_SLOPE * (faint - 25)))
 
 
+def faint_limit(density: float) -> float:
+    """Return the i magnitude down to which there are `density` galaxies per square arcminute."""
+    return float(25 + np.log10(density / COUNTS_AT_25) / COUNTS_SLOPE)
+
+
 def draw_galaxies(
     n: int, bands: tuple[str, ...], rng: np.random.Generator, faint: float = 26.5
 ) -> Galaxies:

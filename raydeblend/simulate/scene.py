@@ -16,10 +16,9 @@ from scipy.special import gammainc
 
 from raydeblend import storage
 from raydeblend.simulate.galaxies import (
-    COUNTS_AT_25,
-    COUNTS_SLOPE,
     Galaxies,
     draw_galaxies,
+    faint_limit,
     profile,
 )
 from raydeblend.simulate.stars import draw_stars
@@ -137,7 +136,7 @@ def make_scene(
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     field = grid.extent.grow(MARGIN)
     area = float(np.prod(field.shape)) * (grid.pixel_scale / 60) ** 2
-    faint = 25 + np.log10(density / COUNTS_AT_25) / COUNTS_SLOPE
+    faint = faint_limit(density)
     galaxies = draw_galaxies(int(rng.poisson(density * area)), bands, rng, faint)
     stars = draw_stars(area, survey, bands, rng)
     n = len(galaxies) + len(stars)

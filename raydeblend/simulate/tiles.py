@@ -16,7 +16,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits import njy_per_count, write_band
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
-from raydeblend.survey import Band, draw_psf, get_survey, psf_profile
+from raydeblend.survey import Band, get_survey, nominal_psf, psf_profile
 from raydeblend.tile import Box
 
 FloatArray = NDArray[np.float64]
@@ -168,7 +168,7 @@ def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
             mask=pixels.mask,
             variance=pixels.variance / scale**2,
             wcs_header=header,
-            psf=draw_psf(psf_profile(scene.survey, band), scene.grid.pixel_scale),
+            psf=nominal_psf(scene.survey, band, pixel_scale=scene.grid.pixel_scale),
             flux_mag0=10 ** (0.4 * ZERO_POINT),
             mask_planes=MASK_PLANES,
         )
@@ -227,7 +227,7 @@ def _add(canvas: galsim.Image, source: galsim.GSObject, xy: FloatArray, scale: f
 
 def _saturation(scene: Scene, band: str) -> float:
     """Return the saturation level in nJy per pixel."""
-    psf = draw_psf(psf_profile(scene.survey, band), scene.grid.pixel_scale)
+    psf = nominal_psf(scene.survey, band, pixel_scale=scene.grid.pixel_scale)
     return float(psf.max()) * njy_per_count(SATURATION_MAGNITUDE)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
 from raydeblend.train.losses import DeblendLoss
@@ -47,9 +48,7 @@ def make_peel(network: nn.Module, scaling: Scaling) -> Peel:
     @torch.no_grad()
     def peel(batch: PeelBatch) -> PeelBatch:
         channels, maximum = scaling.apply(batch.image)
-        with torch.autocast(batch.image.device.type, torch.bfloat16):
-            output: Tensor = network(channels.contiguous(memory_format=torch.channels_last))
-        model = output.float().clamp(min=0) * maximum
+        model = forward(network, channels).clamp(min=0) * maximum
         _, chosen = EITHER(model, batch.sources)
         return batch.peel(model, chosen)
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch
 from raydeblend.train.losses import DeblendLoss, flux_error, psnr
@@ -28,9 +29,7 @@ def rdn_step(
         model stands for.
     """
     channels, maximum = scaling.apply(batch.image)
-    with torch.autocast(batch.image.device.type, torch.bfloat16):
-        output = network(channels.contiguous(memory_format=torch.channels_last))
-    model = output.float()
+    model = forward(network, channels)
     value, chosen = loss(model, batch.sources / maximum[:, None])
     return value, model * maximum, chosen
 
@@ -43,11 +42,10 @@ def counter_step(
     `image` is ``(n, bands, y, x)`` in noise units; classes are 0, 1, 2 and 3 or more.
     """
     channels, _ = scaling.apply(image)
-    with torch.autocast(image.device.type, torch.bfloat16):
-        logits = network(channels.contiguous(memory_format=torch.channels_last))
+    logits = forward(network, channels)
     label = n_sources.clamp(max=3)
     accuracy = (logits.argmax(dim=1) == label).float().mean()
-    return F.cross_entropy(logits.float(), label), accuracy.detach()
+    return F.cross_entropy(logits, label), accuracy.detach()
 
 
 @torch.no_grad()

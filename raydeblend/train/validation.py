@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from raydeblend.networks.counter import CLASSES
+from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch, IsolatedImages
 from raydeblend.train.config import TrainConfig
@@ -103,8 +104,7 @@ def count(network: nn.Module, image: Tensor, scaling: Scaling) -> Tensor:
     """Return the most likely class of each image ``(n, bands, y, x)``: 0, 1, 2, 3 or more."""
     network.eval()
     channels, _ = scaling.apply(image)
-    with torch.autocast(image.device.type, torch.bfloat16):
-        logits = network(channels.contiguous(memory_format=torch.channels_last))
+    logits = forward(network, channels)
     network.train()
     return torch.argmax(logits, dim=1)
 
