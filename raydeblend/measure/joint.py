@@ -1,0 +1,323 @@
+"""All sources of a blend fitted at once, many blends of equal source count together.
+
+The sources are bulge + disk mixtures (`bulge_disk.py`).  In each band the fluxes of all disks and
+bulges are linear and solved exactly, none negative, inside each step (variable projection: Golub &
+Pereyra 1973, with Kaufman's form of the Jacobian); centres, sizes and shears of all sources go by
+Levenberg–Marquardt with the analytic Jacobian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from raydeblend.measure.bulge_disk import (
+    COMPONENTS,
+    PARAMETERS,
+    Light,
+    component_images,
+    derivatives,
+    source_images,
+    unit_light,
+)
+from raydeblend.measure.joint_priors import JointPriors, log_prior
+
+# Stop when the step promises to lower χ²/2 by less than this (parameters move by 10 % of σ), or
+# by less than this part of it, its rounding error.
+TOLERANCE = 5e-3
+ROUNDING = 3e-8
+MAX_STEPS = 25
+# Steps in which only the brightest source of each blend moves.
+FIRST_STEPS = 6
+# Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
+_LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
+# A disk keeps this part of its source's first flux, so that no source loses its gradient.
+_FLOOR = 0.01
+# Relative to the curvature of a flux: holds it where it is.
+_HOLD = 1e7
+
+
+@dataclass(frozen=True)
+class Scene:
+    """n blends of K sources each on p pixels, which need not be all of a stamp nor in order.
+
+    Attributes
+    ----------
+    data, weight
+        ``(n, b, p)`` in units of the band's noise; weight 0 where unusable.
+    pixels
+        ``(n, 2, p)`` coordinates (x, y).
+    psf_weight, psf_cov
+        ``(n, b, c)`` and ``(n, b, c, 3)`` (xx, xy, yy in pixels²).
+    start
+        ``(n, K, 2)`` expected positions (x, y).
+    pixel_scale
+        Arcsec per pixel.
+    """
+
+    data: Tensor
+    weight: Tensor
+    pixels: Tensor
+    psf_weight: Tensor
+    psf_cov: Tensor
+    start: Tensor
+    pixel_scale: float
+    priors: JointPriors
+
+    def take(self, index: Tensor) -> Scene:
+        """Return the chosen blends."""
+        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+
+@dataclass(frozen=True)
+class JointState:
+    """The model at theta: fluxes, objective and normal equations.
+
+    Attributes
+    ----------
+    theta
+        ``(n, K, 8)``, see `bulge_disk.py`.
+    flux
+        ``(n, b, K, 2)`` of disk and bulge.
+    chi2
+        ``(n,)``.
+    objective
+        ``(n,)``: χ²/2 − ln prior; infinite outside the priors' domain.
+    gradient, curvature
+        ``(n, 8 K)`` and ``(n, 8 K, 8 K)`` of the objective, the fluxes projected out.
+    flux_cov
+        ``(n, b, 2 K, 2 K)`` covariance of the fluxes for fixed theta.
+    cross
+        ``(n, b, 2 K, 8 K)`` derivative of the fluxes by theta.
+    """
+
+    theta: Tensor
+    flux: Tensor
+    chi2: Tensor
+    objective: Tensor
+    gradient: Tensor
+    curvature: Tensor
+    flux_cov: Tensor
+    cross: Tensor
+
+    def put(self, index: Tensor, other: JointState) -> None:
+        """Replace the chosen blends, in place."""
+        for field in fields(self):
+            getattr(self, field.name)[index] = getattr(other, field.name)
+
+    def take(self, index: Tensor) -> JointState:
+        """Return the chosen blends."""
+        return JointState(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def fit_joint(scene: Scene, theta: Tensor | None = None) -> tuple[JointState, Tensor]:
+    """Fit all sources of each blend at once.
+
+    Parameters
+    ----------
+    theta
+        ``(n, K, 8)`` an earlier solution to start from; without one the brightest source of each
+        blend is fitted first, the others meanwhile galaxies of usual size, as a faint source may
+        otherwise grow to take the outskirts of a bright one.
+
+    Returns
+    -------
+    state, converged
+        The best found and ``(n,)``.
+    """
+    if theta is None:
+        theta = scene.priors.usual(scene.start)
+        if theta.shape[1] > 1:
+            scale = flux_scale(scene, theta)
+            brightest = one_hot(scale.sum(1).argmax(1), theta.shape[1]).bool()
+            theta = _descend(scene, theta, scale, FIRST_STEPS, brightest)[0].theta
+    return _descend(scene, theta, flux_scale(scene, theta), MAX_STEPS)
+
+
+def flux_errors(state: JointState) -> Tensor:
+    """Return ``(n, b, K)`` the errors of the sources' total fluxes.
+
+    From the inverse curvature of the whole problem, so with the neighbours' part included:
+    Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.
+    """
+    covariance, _ = torch.linalg.inv_ex(state.curvature)
+    total = state.flux_cov + state.cross @ covariance[:, None] @ state.cross.transpose(2, 3)
+    n, bands, size, _ = total.shape
+    pairs = total.reshape(n, bands, size // COMPONENTS, COMPONENTS, size // COMPONENTS, COMPONENTS)
+    variance = pairs.sum((3, 5)).diagonal(dim1=2, dim2=3)
+    return variance.clamp(min=0).sqrt()
+
+
+def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
+    """Return the sources' images ``(n, K, b, p)`` at other pixels ``(n, 2, p)``."""
+    n, k = theta.shape[:2]
+    images = source_images(_light(scene, theta, pixels), flux.transpose(1, 2).flatten(0, 1))
+    return images.unflatten(0, (n, k))
+
+
+def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
+    """Return ``(n, b, K)`` positive total fluxes, for bulges of the usual part of the light."""
+    images = component_images(_light(scene, theta, scene.pixels))
+    usual = scene.priors.bulge
+    images = (1 - usual) * images[:, :, 0] + usual * images[:, :, 1]
+    maps = images.unflatten(0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
+    weighted = maps * scene.weight[:, :, None]
+    gram = (weighted @ maps.transpose(2, 3)).double()
+    right = (weighted @ scene.data[..., None])[..., 0].double()
+    own = gram.diagonal(dim1=2, dim2=3)
+    # A ridge of 1 % lets sources on one spot share its light.
+    ridge = torch.diag_embed(torch.where(own > 0, 0.01 * own, 1.0))
+    flux = torch.linalg.solve(gram + ridge, right)
+    return torch.maximum(flux, 2 / own.clamp(min=1e-12).sqrt())
+
+
+def _light(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:
+    """Evaluate all sources of all blends, ``n K`` in a row."""
+    k = theta.shape[1]
+
+    def each(blends: Tensor) -> Tensor:
+        return blends.repeat_interleave(k, 0)
+
+    psf = each(scene.psf_weight), each(scene.psf_cov)
+    return unit_light(theta.flatten(0, 1), psf, each(pixels), scene.pixel_scale)
+
+
+def _descend(
+    scene: Scene, theta: Tensor, scale: Tensor, steps: int, moving: Tensor | None = None
+) -> tuple[JointState, Tensor]:
+    """Levenberg–Marquardt from theta, each blend for itself; `moving` ``(n, K)`` or all."""
+    state = _evaluate(scene, theta, scale, moving)
+    n = len(theta)
+    converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
+    damping = torch.full((n,), 1e-2, dtype=torch.float64, device=theta.device)
+    active = torch.arange(n, device=theta.device)
+    for _ in range(steps):
+        here = state.take(active)
+        step, gain = _step(here, damping[active])
+        rounding = ROUNDING * here.objective
+        done = (gain < TOLERANCE + rounding) & (damping[active] < 1.0)
+        converged[active[done]] = True
+        here, step, gain = here.take(~done), step[~done], gain[~done]
+        rounding, active = rounding[~done], active[~done]
+        if not len(active):
+            break
+        chosen = None if moving is None else moving[active]
+        trial = _evaluate(scene.take(active), here.theta + step, scale[active], chosen)
+        fall = here.objective - trial.objective
+        better = fall >= -rounding
+        state.put(active[better], trial.take(better))
+        damping[active] = _next_damping(damping[active], fall / gain)
+    return state, converged
+
+
+def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the damped step ``(n, K, 8)`` and the fall of the objective that it promises."""
+    diagonal = state.curvature.diagonal(dim1=1, dim2=2)
+    matrix = state.curvature + torch.diag_embed(damping[:, None] * diagonal)
+    step, info = torch.linalg.solve_ex(matrix, -state.gradient)
+    step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
+    gain = -0.5 * (step * state.gradient).sum(1)
+    largest = step.new_tensor(_LARGEST)
+    return step.unflatten(1, (-1, PARAMETERS)).clamp(-largest, largest), gain
+
+
+def _next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
+    """Return the next damping from the true over the promised fall (Marquardt's rule)."""
+    factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 10.0, 1.0))
+    return (damping * factor.to(damping)).clamp(1e-4, 1e8)
+
+
+def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None) -> JointState:
+    n, k = theta.shape[:2]
+    bands = scene.data.shape[1]
+    light = _light(scene, theta, scene.pixels)
+    # Sources side by side: (n, b, 2 K, p), the disk and the bulge of each.
+    unit = _by_band(component_images(light), n)
+    weighted = unit * scene.weight[:, :, None]
+    gram = (weighted @ unit.transpose(2, 3)).double()
+    right = (weighted @ scene.data[..., None])[..., 0].double()
+    matrix, flux = _solve_fluxes(gram, right, scale, scene.priors)
+    residual = scene.data - (flux.to(unit)[:, :, None] @ unit)[:, :, 0]
+    chi2 = (scene.weight * residual**2).sum((1, 2), dtype=torch.float64)
+
+    pairs = flux.unflatten(2, (k, COMPONENTS))
+    slopes = _by_band(derivatives(light, pairs.transpose(1, 2).flatten(0, 1)), n)  # (n, b, 8 K, p)
+    weighted = slopes * scene.weight[:, :, None]
+    inner = (weighted @ slopes.transpose(2, 3)).double()
+    overlap = (weighted @ unit.transpose(2, 3)).double()
+    pull = (weighted @ residual[..., None])[..., 0].double().sum(1)
+    flux_cov = torch.linalg.inv(matrix)
+    cross = -flux_cov @ overlap.transpose(2, 3)
+    curvature = (inner + overlap @ cross).sum(1)
+
+    penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start)
+    bulges = _bulge_offset(pairs, scene.priors) / (scene.priors.bulge_scatter * scale)
+    objective = 0.5 * chi2 + penalty.sum(1) + 0.5 * (bulges**2).sum((1, 2))
+    gradient = prior_pull.flatten(1) - pull
+    for source in range(k):
+        own = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
+        curvature[:, own, own] += stiffness[:, source]
+    if moving is not None:
+        gradient, curvature = _held(gradient, curvature, moving)
+    return JointState(
+        theta=theta,
+        flux=pairs,
+        chi2=chi2,
+        objective=torch.nan_to_num(objective, nan=torch.inf),
+        gradient=gradient,
+        curvature=curvature,
+        flux_cov=flux_cov,
+        cross=cross,
+    )
+
+
+def _by_band(maps: Tensor, n: int) -> Tensor:
+    """Reorder ``(n K, b, m, p)`` to ``(n, b, K m, p)``."""
+    return maps.unflatten(0, (n, -1)).transpose(1, 2).flatten(2, 3)
+
+
+def _bulge_offset(pairs: Tensor, priors: JointPriors) -> Tensor:
+    """Return how far each bulge ``(n, b, K)`` is from the usual part of its source's light."""
+    return pairs[..., 1] - priors.bulge * pairs.sum(-1)
+
+
+def _solve_fluxes(
+    gram: Tensor, right: Tensor, scale: Tensor, priors: JointPriors
+) -> tuple[Tensor, Tensor]:
+    """Return the matrix of the normal equations, ``(n, b, 2 K, 2 K)``, and the fluxes.
+
+    The prior on a bulge, N(usual part of the flux, scatter times `scale`), is quadratic in the
+    fluxes; none may be negative, and one that would be is held at its bound.
+    """
+    k = scale.shape[2]
+    bulge = scale.new_tensor([-priors.bulge, 1 - priors.bulge])
+    prior = torch.outer(bulge, bulge) / (priors.bulge_scatter * scale[..., None, None]) ** 2
+    matrix = gram.clone()
+    for source in range(k):
+        own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)
+        matrix[..., own, own] += prior[:, :, source]
+    bound = torch.zeros_like(right)
+    bound[..., ::COMPONENTS] = _FLOOR * scale
+    diagonal = matrix.diagonal(dim1=2, dim2=3)
+    matrix = matrix + torch.diag_embed(1e-6 * diagonal + 1e-12)
+    right = right - (matrix @ bound[..., None])[..., 0]
+    above = torch.linalg.solve(matrix, right)
+    held = torch.zeros_like(above, dtype=torch.bool)
+    for _ in range(3):
+        negative = (above < 0) & ~held
+        if not negative.any():
+            break
+        held |= negative
+        matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
+        above = torch.linalg.solve(matrix, right)
+    return matrix, bound + above.clamp(min=0)
+
+
+def _held(gradient: Tensor, curvature: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
+    free = moving.repeat_interleave(PARAMETERS, 1).to(gradient)
+    both = free[:, :, None] * free[:, None]
+    return gradient * free, curvature * both + torch.diag_embed(1 - free)

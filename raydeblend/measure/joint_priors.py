@@ -1,0 +1,106 @@
+"""What a galaxy looks like before it is seen: the priors of the joint fit.
+
+Means and scatters of sizes, shears and bulges are those of CatSim galaxies with i < 25.3 (LSST's
+simulated sky, Connolly et al. 2014, SPIE 9150, 14), rounded: half-light radii of disks scatter by
+0.75 in ln about 0.3", bulges have half the size of their disk with a scatter of 1.0, and a tenth
+of the light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Index of (g1, g2), of ln r and of the bulge's ln r and (g1, g2) in theta.
+_SHEAR = slice(2, 4)
+_SIZE = 4
+_BULGE_SIZE = 5
+_BULGE_SHEAR = slice(6, 8)
+# Bulges of this shear or more are outside the domain; for disks the prior sees to that.
+_MAX_BULGE_SHEAR = 0.95
+
+
+@dataclass(frozen=True)
+class JointPriors:
+    """Priors of each source; fluxes are free but not negative.
+
+    Attributes
+    ----------
+    centre
+        Standard deviation, in pixels, of each coordinate about the expected position.
+    shape
+        Width of p(g) ∝ (1 − g²)² exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24) of the disk.
+    log_radius, log_radius_scatter
+        ln of the disk's half-light radius in arcsec.
+    log_ratio, log_ratio_scatter
+        ln of the bulge's radius over the disk's.
+    alignment, alignment_scatter
+        A bulge's shear is that of its disk times `alignment`, with this scatter.
+    bulge, bulge_scatter
+        Mean and scatter of the bulge's part of the light, in each band.
+    """
+
+    centre: float = 0.5
+    shape: float = 0.3
+    log_radius: float = -1.2
+    log_radius_scatter: float = 0.75
+    log_ratio: float = -0.6
+    log_ratio_scatter: float = 0.8
+    alignment: float = 0.2
+    alignment_scatter: float = 0.15
+    bulge: float = 0.1
+    bulge_scatter: float = 0.2
+
+    def usual(self, start: Tensor) -> Tensor:
+        """Return theta ``(n, K, 8)`` of usual round galaxies at positions ``(n, K, 2)``."""
+        theta = start.new_zeros(*start.shape[:2], 8)
+        theta[..., :2] = start
+        theta[..., _SIZE] = self.log_radius
+        theta[..., _BULGE_SIZE] = self.log_radius + self.log_ratio
+        return theta
+
+
+def log_prior(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return −ln p ``(n, K)``, its gradient ``(n, K, 8)`` and its positive curvature.
+
+    All but the barrier of the disk's shear is Gaussian: −ln p = |A theta − mean|² / 2 with rows
+    of A divided by their scatter.
+    """
+    rows, mean = _whitening(priors, theta, start)
+    off = theta @ rows.T - mean
+    penalty = 0.5 * (off**2).sum(-1)
+    gradient = off @ rows
+    curvature = (rows.T @ rows).expand(*theta.shape, theta.shape[-1]).clone()
+
+    shear = theta[..., _SHEAR]
+    room = 1 - (shear**2).sum(-1)
+    inside = (room > 1e-6) & ((theta[..., _BULGE_SHEAR] ** 2).sum(-1) < _MAX_BULGE_SHEAR**2)
+    room = torch.where(inside, room, 1.0)
+    gradient[..., _SHEAR] += 4 * shear / room[..., None]
+    barrier = 8 * shear[..., :, None] * shear[..., None, :] / room[..., None, None] ** 2
+    barrier += 4 * torch.eye(2).to(theta) / room[..., None, None]
+    curvature[..., _SHEAR, _SHEAR] += barrier
+    penalty = torch.where(inside, penalty - 2 * room.log(), torch.inf)
+    return penalty, gradient, curvature
+
+
+def _whitening(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Return A ``(8, 8)`` and the mean ``(n, K, 8)`` of A theta, in standard deviations."""
+    scatter = theta.new_tensor(
+        [
+            *(priors.centre, priors.centre, priors.shape, priors.shape),
+            *(priors.log_radius_scatter, priors.log_ratio_scatter),
+            *(priors.alignment_scatter, priors.alignment_scatter),
+        ]
+    )
+    rows = torch.eye(8).to(theta)
+    rows[_BULGE_SIZE, _SIZE] = -1
+    for bulge, disk in ((6, 2), (7, 3)):
+        rows[bulge, disk] = -priors.alignment
+    mean = torch.zeros_like(theta)
+    mean[..., :2] = start
+    mean[..., _SIZE] = priors.log_radius
+    mean[..., _BULGE_SIZE] = priors.log_ratio
+    return rows / scatter[:, None], mean / scatter
