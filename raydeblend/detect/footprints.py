@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,9 +105,23 @@ def detection_image(tile: Tile) -> FloatArray:
     pixels and missing bands simply without weight, so that narrow gaps are bridged.
     """
     inverse = np.where(tile.unusable, 0.0, 1.0 / tile.variance)
+    return matched_filter(np.where(tile.unusable, 0.0, tile.image), inverse, psf_width(tile))
+
+
+def matched_filter(
+    image: NDArray[np.floating], inverse: NDArray[np.floating], sigma: float
+) -> FloatArray:
+    """Return the significance ``(y, x)`` of `detection_image`.
+
+    Parameters
+    ----------
+    image, inverse
+        ``(bands, y, x)`` and its inverse variance, 0 where unusable.
+    sigma
+        Standard deviation in pixels of the Gaussian that stands for the PSF.
+    """
     weight = inverse.sum(0)
-    signal = (np.where(tile.unusable, 0.0, tile.image) * inverse).sum(0)
-    sigma = psf_width(tile)
+    signal = (image * inverse).sum(0)
     top = ndimage.gaussian_filter(signal, sigma, mode="constant")
     # The square of a Gaussian kernel is a Gaussian narrower by √2, times 1 / (4πσ²).
     square = ndimage.gaussian_filter(weight, sigma / np.sqrt(2), mode="constant")
@@ -124,7 +139,12 @@ def _full_weight(weight: NDArray[np.float64]) -> float:
 def psf_width(tile: Tile) -> float:
     """Return the standard deviation in pixels of a Gaussian as high as the bands' mean PSF."""
     present = [psf for psf, bad in zip(tile.psf, tile.unusable, strict=True) if not bad.all()]
-    heights = [float(psf.max() / psf.sum()) for psf in present or tile.psf]
+    return gaussian_width(present or tile.psf)
+
+
+def gaussian_width(psf: Sequence[FloatArray]) -> float:
+    """Return the standard deviation in pixels of a Gaussian as high as the stamps' mean."""
+    heights = [float(stamp.max() / stamp.sum()) for stamp in psf]
     return float(np.clip(1 / np.sqrt(2 * np.pi * np.mean(heights)), 0.7, 10.0))
 
 

@@ -22,8 +22,12 @@ PARAMETERS = 8
 COMPONENTS = 2
 """Disk and bulge, in this order."""
 
-# The innermost Gaussians of a profile, far narrower than any seeing, are merged into one.
-_MERGED = {"exp": 2, "dev": 3}
+# How many of the innermost Gaussians of a profile, far narrower than any seeing, are merged into
+# one; and how many where the wide Gaussians of the PSF's wings are convolved with them.
+_MERGED = {"exp": 2, "dev": 4}
+_MERGED_IN_WINGS = {"exp": 4, "dev": 6}
+CORE_COMPONENTS = 2
+"""Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
 # Rows of coefficients: 3 for the centre, then 4 for each of (g1, g2, ln r) of disk and bulge.
 _SHAPES = 3
 
@@ -77,7 +81,8 @@ def unit_light(
     theta
         ``(n, 8)``.
     psf
-        Weights ``(n, b, c)`` and covariances ``(n, b, c, 3)`` (xx, xy, yy in pixels²).
+        Weights ``(n, b, c)`` and covariances ``(n, b, c, 3)`` (xx, xy, yy in pixels²), the
+        narrowest Gaussians first.
     pixels
         ``(n, 2, p)`` coordinates (x, y).
     pixel_scale
@@ -91,7 +96,8 @@ def unit_light(
     dx, dy = offset.unbind(1)
     quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 1)
     factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
-    values = (factors.to(pixels) @ quadratic[:, None]).exp_()
+    # Below −80 the result would be denormal, for which exp is ten times slower.
+    values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-80).exp_()
     norm = weight / (2 * np.pi * determinant.sqrt())
     return Light(values, norm, precision, slopes, offset, quadratic, in_disk)
 
@@ -156,8 +162,22 @@ def _convolved(
     theta: Tensor, psf: tuple[Tensor, Tensor], pixel_scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return weights, covariances and their derivatives of all Gaussians, and which are disk."""
+    parts = [
+        _convolved_with(theta, tuple(each[:, :, chosen] for each in psf), merged, pixel_scale)
+        for chosen, merged in (
+            (slice(0, CORE_COMPONENTS), _MERGED),
+            (slice(CORE_COMPONENTS, None), _MERGED_IN_WINGS),
+        )
+    ]
+    weight, cov, slopes, in_disk = zip(*parts, strict=True)
+    return torch.cat(weight, 2), torch.cat(cov, 2), torch.cat(slopes, 3), torch.cat(in_disk)
+
+
+def _convolved_with(
+    theta: Tensor, psf: tuple[Tensor, ...], merged: dict[str, int], pixel_scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     psf_weight, psf_cov = psf
-    disk, bulge = _round("exp", theta), _round("dev", theta)
+    disk, bulge = _round("exp", merged, theta), _round("dev", merged, theta)
     weight = torch.cat([disk.weights, bulge.weights])
     parts = [
         _component(theta[:, columns], shape.variances, pixel_scale)
@@ -200,14 +220,14 @@ def _component(shape: Tensor, variances: Tensor, pixel_scale: float) -> tuple[Te
     return cov, torch.stack(slopes, 1)
 
 
-def _round(name: str, like: Tensor) -> _Round:
-    """Return a profile on the device of `like`."""
+def _round(name: str, merged: dict[str, int], like: Tensor) -> _Round:
+    """Return a profile, its innermost Gaussians merged, on the device of `like`."""
     table = profile(name)
     # T is <x²> + <y²>, twice the variance along an axis.
     variances = 0.5 * table.t_per_radius2 * table.fractions
-    first = _MERGED[name]
+    first = merged[name]
     core = table.weights[:first]
     weights = np.concatenate([[core.sum()], table.weights[first:]])
-    merged = np.average(variances[:first], weights=core)
-    variances = np.concatenate([[merged], variances[first:]])
+    inner = np.average(variances[:first], weights=core)
+    variances = np.concatenate([[inner], variances[first:]])
     return _Round(torch.as_tensor(weights).to(like), torch.as_tensor(variances).to(like))

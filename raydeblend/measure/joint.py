@@ -25,11 +25,14 @@ from raydeblend.measure.bulge_disk import (
 )
 from raydeblend.measure.joint_priors import JointPriors, log_prior
 
-# Stop when the step promises to lower χ²/2 by less than this (parameters move by 10 % of σ), or
+# Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
 # by less than this part of it, its rounding error.
-TOLERANCE = 5e-3
+TOLERANCE = 1e-2
 ROUNDING = 3e-8
 MAX_STEPS = 25
+# A trial has this many steps before what they promise, times HOPE, is held against its goal.
+TRIAL_STEPS = 3
+HOPE = 4.0
 # Steps in which only the brightest source of each blend moves.
 FIRST_STEPS = 6
 # Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
@@ -54,6 +57,8 @@ class Scene:
         ``(n, b, c)`` and ``(n, b, c, 3)`` (xx, xy, yy in pixels²).
     start
         ``(n, K, 2)`` expected positions (x, y).
+    compact
+        ``(n, K)`` sources that were found as points, see `JointPriors`.
     pixel_scale
         Arcsec per pixel.
     """
@@ -64,12 +69,13 @@ class Scene:
     psf_weight: Tensor
     psf_cov: Tensor
     start: Tensor
+    compact: Tensor
     pixel_scale: float
     priors: JointPriors
 
     def take(self, index: Tensor) -> Scene:
         """Return the chosen blends."""
-        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start")
+        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
 
@@ -114,7 +120,9 @@ class JointState:
         return JointState(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def fit_joint(scene: Scene, theta: Tensor | None = None) -> tuple[JointState, Tensor]:
+def fit_joint(
+    scene: Scene, theta: Tensor | None = None, goal: Tensor | None = None
+) -> tuple[JointState, Tensor]:
     """Fit all sources of each blend at once.
 
     Parameters
@@ -123,6 +131,8 @@ def fit_joint(scene: Scene, theta: Tensor | None = None) -> tuple[JointState, Te
         ``(n, K, 8)`` an earlier solution to start from; without one the brightest source of each
         blend is fitted first, the others meanwhile galaxies of usual size, as a faint source may
         otherwise grow to take the outskirts of a bright one.
+    goal
+        ``(n,)`` objective to reach; a fit that will hardly come below it is given up.
 
     Returns
     -------
@@ -135,7 +145,7 @@ def fit_joint(scene: Scene, theta: Tensor | None = None) -> tuple[JointState, Te
             scale = flux_scale(scene, theta)
             brightest = one_hot(scale.sum(1).argmax(1), theta.shape[1]).bool()
             theta = _descend(scene, theta, scale, FIRST_STEPS, brightest)[0].theta
-    return _descend(scene, theta, flux_scale(scene, theta), MAX_STEPS)
+    return _descend(scene, theta, flux_scale(scene, theta), MAX_STEPS, goal=goal)
 
 
 def flux_errors(state: JointState) -> Tensor:
@@ -187,7 +197,12 @@ def _light(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:
 
 
 def _descend(
-    scene: Scene, theta: Tensor, scale: Tensor, steps: int, moving: Tensor | None = None
+    scene: Scene,
+    theta: Tensor,
+    scale: Tensor,
+    steps: int,
+    moving: Tensor | None = None,
+    goal: Tensor | None = None,
 ) -> tuple[JointState, Tensor]:
     """Levenberg–Marquardt from theta, each blend for itself; `moving` ``(n, K)`` or all."""
     state = _evaluate(scene, theta, scale, moving)
@@ -195,12 +210,14 @@ def _descend(
     converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
     damping = torch.full((n,), 1e-2, dtype=torch.float64, device=theta.device)
     active = torch.arange(n, device=theta.device)
-    for _ in range(steps):
+    for number in range(steps):
         here = state.take(active)
         step, gain = _step(here, damping[active])
         rounding = ROUNDING * here.objective
         done = (gain < TOLERANCE + rounding) & (damping[active] < 1.0)
         converged[active[done]] = True
+        if goal is not None and number >= TRIAL_STEPS:
+            done |= here.objective - HOPE * gain > goal[active]
         here, step, gain = here.take(~done), step[~done], gain[~done]
         rounding, active = rounding[~done], active[~done]
         if not len(active):
@@ -254,7 +271,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None)
     cross = -flux_cov @ overlap.transpose(2, 3)
     curvature = (inner + overlap @ cross).sum(1)
 
-    penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start)
+    penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start, scene.compact)
     bulges = _bulge_offset(pairs, scene.priors) / (scene.priors.bulge_scatter * scale)
     objective = 0.5 * chi2 + penalty.sum(1) + 0.5 * (bulges**2).sum((1, 2))
     gradient = prior_pull.flatten(1) - pull

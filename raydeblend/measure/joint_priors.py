@@ -40,6 +40,10 @@ class JointPriors:
         A bulge's shear is that of its disk times `alignment`, with this scatter.
     bulge, bulge_scatter
         Mean and scatter of the bulge's part of the light, in each band.
+    largest, largest_scatter
+        Sources that were found as points in a residual, "compact", have radii below `largest`
+        (ln arcsec), with this scatter beyond it: else they take what a bright neighbour's model
+        leaves of its outskirts.
     """
 
     centre: float = 0.5
@@ -52,6 +56,8 @@ class JointPriors:
     alignment_scatter: float = 0.15
     bulge: float = 0.1
     bulge_scatter: float = 0.2
+    largest: float = 0.0
+    largest_scatter: float = 0.1
 
     def usual(self, start: Tensor) -> Tensor:
         """Return theta ``(n, K, 8)`` of usual round galaxies at positions ``(n, K, 2)``."""
@@ -62,8 +68,12 @@ class JointPriors:
         return theta
 
 
-def log_prior(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def log_prior(
+    priors: JointPriors, theta: Tensor, start: Tensor, compact: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return −ln p ``(n, K)``, its gradient ``(n, K, 8)`` and its positive curvature.
+
+    `start` ``(n, K, 2)`` are expected positions and `compact` ``(n, K)`` tells which sources are.
 
     All but the barrier of the disk's shear is Gaussian: −ln p = |A theta − mean|² / 2 with rows
     of A divided by their scatter.
@@ -83,6 +93,13 @@ def log_prior(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tensor
     barrier += 4 * torch.eye(2).to(theta) / room[..., None, None]
     curvature[..., _SHEAR, _SHEAR] += barrier
     penalty = torch.where(inside, penalty - 2 * room.log(), torch.inf)
+
+    sizes = theta[..., _SIZE : _BULGE_SIZE + 1]
+    over = (sizes - priors.largest).clamp(min=0) * compact[..., None] / priors.largest_scatter
+    penalty = penalty + 0.5 * (over**2).sum(-1)
+    gradient[..., _SIZE : _BULGE_SIZE + 1] += over / priors.largest_scatter
+    for index, beyond in ((_SIZE, over[..., 0]), (_BULGE_SIZE, over[..., 1])):
+        curvature[..., index, index] += (beyond > 0) / priors.largest_scatter**2
     return penalty, gradient, curvature
 
 

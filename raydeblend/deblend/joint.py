@@ -1,0 +1,211 @@
+"""The joint deblender: all sources of a blend fitted at once, their number decided by evidence.
+
+Peaks say how many sources there are and where; bulge + disk galaxies are fitted to all of them
+together (`raydeblend.measure.joint`); what the residual still shows is tried as another source, and
+kept if the fit gains more than a chance source would; sources without significant flux go.
+No training: PSF, variance and mask are in the likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from raydeblend.deblend.evidence import add_sources, drop_sources, first_peaks
+from raydeblend.deblend.scenes import Fit, Stamp, Task, draw, fit_tasks, lit_pixels
+from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.stamps import prepare
+from raydeblend.detect.footprints import gaussian_width, matched_filter
+from raydeblend.errors import ConfigError
+from raydeblend.measure.joint_priors import JointPriors
+from raydeblend.measure.profiles import profile
+from raydeblend.measure.psf import POINT, PsfMixture
+from raydeblend.measure.wings import fit_wings
+from raydeblend.tile import Deblended, FloatArray
+
+MODEL_ERROR = 0.003
+"""Part of a pixel's light that its variance gets as error: no galaxy is quite bulge + disk."""
+HIGH_CHI2 = 1.2
+"""Reduced χ² up to which the quality of a deblend is ``high``."""
+MEDIUM_CHI2 = 2.0
+"""The same for ``medium``."""
+
+
+@dataclass(frozen=True)
+class JointDeblender:
+    """Simultaneous bulge + disk fits; implements `raydeblend.tile.Deblender`.
+
+    Attributes
+    ----------
+    priors
+        Of sizes, shapes and bulges.
+    share_residual
+        Whether each pixel's residual is shared out by the models' parts of the light there, so
+        that structure beyond bulge + disk is kept and all flux is in some model.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    priors: JointPriors = field(default_factory=JointPriors)
+    share_residual: bool = False
+    name: str = "joint"
+
+    @classmethod
+    def load(cls, device: str | None = None) -> JointDeblender:
+        """Return the deblender on a torch device, by default the GPU where there is one."""
+        return cls(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+        xy: Sequence[ArrayLike] | None = None,
+    ) -> Deblended:
+        """Deblend a batch; see `raydeblend.tile.Deblender`.
+
+        Parameters
+        ----------
+        xy
+            Per stamp the positions ``(k, 2)`` of its sources; then none is added or dropped.
+
+        Raises
+        ------
+        ConfigError
+            If there is no PSF or pixel scale, or shapes do not agree.
+        """
+        stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
+        if xy is None:
+            fits = self._find(stamps)
+        else:
+            start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
+            fits = self._fit(stamps, start)
+        sources = [self._sources(*row) for row in zip(stamps, fits, sigma, strict=True)]
+        quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
+        return stack_sources(sources, quality, np.shape(images), _measured(stamps, fits, sigma))
+
+    def _find(self, stamps: Sequence[Stamp]) -> list[Fit]:
+        """Fit the peaks of each stamp, then add and drop sources by evidence."""
+        fits = self._fit(stamps, [first_peaks(stamp) for stamp in stamps])
+        fits = add_sources(stamps, fits, self.priors, self.device)
+        return drop_sources(stamps, fits, self.priors, self.device)
+
+    def _fit(self, stamps: Sequence[Stamp], start: Sequence[NDArray[np.float64]]) -> list[Fit]:
+        tasks = [Task(stamp, xy, np.zeros(len(xy), dtype=bool)) for stamp, xy in zip(stamps, start, strict=True)]
+        return fit_tasks(tasks, self.priors, self.device)
+
+    def _stamps(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None,
+        mask: ArrayLike | None,
+        psf: ArrayLike | None,
+        pixel_scale: float | None,
+    ) -> tuple[list[Stamp], FloatArray]:
+        if psf is None or pixel_scale is None:
+            raise ConfigError("the deblender 'joint' needs the PSF and the pixel scale")
+        made = prepare(images, variance, mask)
+        light = np.clip(made.image, 0, None)
+        weight = made.weight / (1 + made.weight * (MODEL_ERROR * light) ** 2)
+        mixtures = _psf_of_each(np.asarray(psf, dtype=np.float64), made.image.shape)
+        stamps = [
+            _stamp(image, weighted, *mixture, pixel_scale)
+            for image, weighted, mixture in zip(made.image, weight, mixtures, strict=True)
+        ]
+        return stamps, made.sigma
+
+    def _sources(self, stamp: Stamp, fit: Fit, sigma: FloatArray) -> Sources:
+        models = draw(stamp, fit, self.device)
+        if self.share_residual:
+            models = share(models, stamp)
+        order = np.argsort(-models.sum((1, 2, 3)), kind="stable")
+        return models[order] * sigma, fit.theta[order, :2].astype(np.float32)
+
+
+def _stamp(
+    image: FloatArray,
+    weight: FloatArray,
+    psf: tuple[PsfMixture, ...],
+    width: float,
+    pixel_scale: float,
+) -> Stamp:
+    significance = matched_filter(image, weight, width)
+    pixels = lit_pixels(significance, width, (weight > 0).any(0))
+    return Stamp(image, weight, psf, width, pixel_scale, pixels)
+
+
+def share(models: FloatArray, stamp: Stamp) -> FloatArray:
+    """Add to each model ``(k, bands, y, x)`` its part of the residual of every used pixel."""
+    total = models.sum(0)
+    part = models / np.where(total > 0, total, 1)
+    residual = np.where(stamp.weight > 0, stamp.image - total, 0)
+    return np.asarray(models + part * residual)
+
+
+def quality_of(stamp: Stamp, fit: Fit) -> str:
+    """Return ``high``, ``medium`` or ``low`` by reduced χ² and convergence, ``none`` if empty."""
+    if not len(fit.theta):
+        return "none"
+    reduced = fit.chi2 / max(stamp.n_values, 1)
+    if fit.converged and reduced < HIGH_CHI2:
+        return "high"
+    return "medium" if reduced < MEDIUM_CHI2 else "low"
+
+
+def _psf_of_each(
+    psf: NDArray[np.float64], shape: tuple[int, ...]
+) -> list[tuple[tuple[PsfMixture, ...], float]]:
+    """Return mixtures and width for each stamp; the same arrays are fitted once."""
+    if psf.ndim == 3:
+        return [_psf(psf, shape)] * shape[0]
+    if psf.ndim != 4 or len(psf) != shape[0]:
+        raise ConfigError(f"psf must be (bands, y, x) or (n, bands, y, x), not {psf.shape}")
+    known: dict[bytes, tuple[tuple[PsfMixture, ...], float]] = {}
+    return [known.setdefault(each.tobytes(), _psf(each, shape)) for each in psf]
+
+
+def _psf(psf: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[tuple[PsfMixture, ...], float]:
+    if len(psf) != shape[1]:
+        raise ConfigError(f"psf has {len(psf)} bands, the images have {shape[1]}")
+    mixtures = tuple(fit_wings(stamp) for stamp in psf)
+    return mixtures, gaussian_width(list(psf))
+
+
+def _measured(
+    stamps: Sequence[Stamp], fits: Sequence[Fit], sigma: FloatArray
+) -> dict[str, NDArray[np.generic]]:
+    """Return fluxes and errors ``(n, k, bands)``, shapes and reduced χ² for `Deblended.extra`."""
+    most = max([1, *(len(fit.theta) for fit in fits)])
+    bands = sigma.shape[1]
+    extra = {name: np.full((len(fits), most, bands), np.nan) for name in ("flux", "flux_err")}
+    extra |= {name: np.full((len(fits), most), np.nan) for name in ("T", "g1", "g2", "chi2")}
+    rows = zip(stamps, fits, sigma[:, :, 0, 0], strict=True)
+    for row, (stamp, fit, unit) in enumerate(rows):
+        order = np.argsort(-fit.total.sum(0), kind="stable")
+        k = len(order)
+        extra["flux"][row, :k] = fit.total.T[order] * unit
+        extra["flux_err"][row, :k] = fit.flux_err.T[order] * unit
+        extra["chi2"][row, :k] = fit.chi2 / max(stamp.n_values, 1)
+        for name, values in _shapes(fit).items():
+            extra[name][row, :k] = values[order]
+    return dict(extra)
+
+
+def _shapes(fit: Fit) -> dict[str, NDArray[np.float64]]:
+    """Return T (arcsec²), g1 and g2 ``(k,)`` of disk and bulge together, by their second moments."""
+    light = fit.flux.sum(0) / np.maximum(fit.flux.sum((0, 2))[:, None], 1e-30)
+    t, e1, e2 = np.zeros((3, len(light)))
+    for part, (name, size, shear) in enumerate((("exp", 4, (2, 3)), ("dev", 5, (6, 7)))):
+        own = light[:, part] * profile(name).t_per_radius2 * np.exp(2 * fit.theta[:, size])
+        g1, g2 = fit.theta[:, shear].T
+        norm = 1 + g1**2 + g2**2
+        t, e1, e2 = t + own, e1 + own * 2 * g1 / norm, e2 + own * 2 * g2 / norm
+    e1, e2 = e1 / t, e2 / t
+    to_shear = 1 / (1 + np.sqrt(np.clip(1 - e1**2 - e2**2, 0, 1)))
+    return {"T": t, "g1": e1 * to_shear, "g2": e2 * to_shear}
