@@ -11,8 +11,8 @@ from raydeblend.errors import ConfigError
 from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
 from raydeblend.survey import get_survey
 
-DEBLENDERS = ("rdn", "sep")
-PHOTOMETRY = ("auto", "ngmix", "mixture")
+DEBLENDERS = ("rdn", "joint", "sep")
+PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
 MIN_CELL_SIZE = 64
@@ -31,7 +31,8 @@ class CatalogConfig:
     survey
         Gives the pixel scale, the nominal PSFs and the known bands.
     deblender, photometry
-        One of `DEBLENDERS` and of `PHOTOMETRY`.
+        One of `DEBLENDERS` and of `PHOTOMETRY`; ``joint`` photometry is that of the joint
+        deblender and goes with no other.
     deblend_singles
         Whether footprints with a single detected peak are offered to the deblender too, since
         it may know a blend that the peaks do not show.
@@ -78,6 +79,11 @@ class CatalogConfig:
         _check_bands(self.bands, self.survey)
         _check_choice("deblender", self.deblender, DEBLENDERS)
         _check_choice("photometry", self.photometry, PHOTOMETRY)
+        if self.photometry == "joint" and self.deblender != "joint":
+            raise ConfigError(
+                f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
+                "use auto, ngmix or mixture"
+            )
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)

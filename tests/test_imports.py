@@ -35,7 +35,7 @@ RAY_HOMES = (
     "simulate/tiles.py",
     "session.py",
 )
-TORCH_HOMES = ("networks/", "deblend/", "train/", "measure/mixture.py")
+TORCH_HOMES = ("networks/", "deblend/", "train/", "measure/mixture", "measure/joint", "measure/bulge_disk.py")
 
 
 def imports(path: Path, inside_functions: bool) -> Iterator[str]:

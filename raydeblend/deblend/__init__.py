@@ -22,6 +22,10 @@ def load_deblender(name: str, device: str | None = None) -> Deblender:
         from raydeblend.deblend.peel import RdnDeblender
 
         return RdnDeblender.load(device)
+    if name == "joint":
+        from raydeblend.deblend.joint import JointDeblender
+
+        return JointDeblender.load(device)
     if name == "sep":
         from raydeblend.deblend.sep import SepDeblender
 

@@ -13,7 +13,7 @@ from raydeblend.deblend.scenes import Fit, Stamp, Task, draw, fit_tasks
 from raydeblend.detect.footprints import DetectConfig, matched_filter
 from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
 from raydeblend.measure.joint_priors import JointPriors
-from raydeblend.tile import BoolArray, FloatArray
+from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
@@ -22,6 +22,8 @@ ROUNDS = 4
 """How often the residual is looked at again."""
 CANDIDATE = 3.5
 """Significance in the residual from which a source is tried."""
+NEAR = 5.0
+"""PSF widths about a candidate within which it is fitted alone."""
 MIN_SPLIT = 1.0
 """Least half-length in pixels of a source that is tried as two."""
 MAX_SPLIT = 6.0
@@ -30,7 +32,7 @@ MIN_SPLIT_SNR = 8.0
 """Its least significance: two halves must each be a source."""
 MODEL_ERROR = 0.03
 """Part of a model's light that may be wrong without another source: arms, bars, clumps."""
-MIN_GAIN = 18.0
+MIN_GAIN = 14.0
 """Least gain of ln posterior for one source more.  It has eight parameters of its own and a flux
 for each band; noise alone gains half as much as it has parameters."""
 DOUBTFUL = 10.0
@@ -91,27 +93,28 @@ def _without_weakest(stamp: Stamp, fit: Fit) -> Task | None:
     """Return the fit without its weakest source, if that is not beyond doubt."""
     if not len(fit.theta) or fit.snr.min() > DOUBTFUL:
         return None
-    keep = np.arange(len(fit.theta)) != int(np.argmin(fit.snr))
-    return _task(stamp, fit.theta[keep], fit.compact[keep], fit.objective + MIN_GAIN)
+    weakest = int(np.argmin(fit.snr))
+    rest = fit.take(np.delete(np.arange(len(fit.theta)), weakest))
+    distance = np.hypot(*(rest.theta[:, :2] - fit.theta[weakest, :2]).T)
+    return _trial(stamp, rest, np.argsort(distance)[:1], fit.objective + MIN_GAIN)
 
 
-def _trials(
-    stamp: Stamp, fit: Fit, priors: JointPriors, device: torch.device
-) -> Iterator[Task]:
+def _trials(stamp: Stamp, fit: Fit, priors: JointPriors, device: torch.device) -> Iterator[Task]:
     """Yield fits with more sources to try."""
     models = draw(stamp, fit, device)
     candidates = _candidates(stamp, models)
     added = _significant(stamp, models, candidates, priors, device)
     if len(added):
-        compact = np.concatenate([fit.compact, np.ones(len(added), dtype=bool)])
-        goal = fit.objective - MIN_GAIN * len(added)
-        yield _task(stamp, np.concatenate([fit.theta, added]), compact, goal)
+        base = fit.add(added, compact=True)
+        changed = np.arange(len(fit.theta), len(base.theta))
+        yield _trial(stamp, base, changed, fit.objective - MIN_GAIN * len(added))
     longest, half = _longest(stamp, fit)
     if half >= MIN_SPLIT:
         signal = float((stamp.weight * models[longest] ** 2).sum(dtype=np.float64))
-        theta, compact = _split(fit, longest, min(half, MAX_SPLIT))
+        base = _split(fit, longest, min(half, MAX_SPLIT))
+        changed = np.arange(len(base.theta) - 2, len(base.theta))
         goal = fit.objective - MIN_GAIN - 0.5 * MODEL_ERROR**2 * signal
-        yield _task(stamp, theta, compact, goal)
+        yield _trial(stamp, base, changed, goal)
 
 
 def _candidates(stamp: Stamp, models: FloatArray) -> Array:
@@ -160,7 +163,8 @@ def _significant(
 
 def _near(stamp: Stamp, xy: Array) -> NDArray[np.intp]:
     y, x = np.indices(stamp.image.shape[1:]).reshape(2, -1)[:, stamp.pixels]
-    return stamp.pixels[np.hypot(x - xy[0], y - xy[1]) < 5 * stamp.width]
+    near = np.hypot(x - xy[0], y - xy[1]) < NEAR * stamp.width
+    return np.asarray(stamp.pixels[near])
 
 
 def _longest(stamp: Stamp, fit: Fit) -> tuple[int, float]:
@@ -178,8 +182,8 @@ def _longest(stamp: Stamp, fit: Fit) -> tuple[int, float]:
     return int(np.argmax(half)), float(half.max())
 
 
-def _split(fit: Fit, source: int, half: float) -> tuple[Array, BoolArray]:
-    """Return theta ``(k + 1, 8)`` with one source cut in two, and which are compact."""
+def _split(fit: Fit, source: int, half: float) -> Fit:
+    """Return the fit with one source cut in two, the last ones."""
     g1, g2 = fit.theta[source, 2:4]
     angle, shear = 0.5 * np.arctan2(g2, g1), np.hypot(g1, g2)
     step = half * np.array([np.cos(angle), np.sin(angle)])
@@ -188,10 +192,9 @@ def _split(fit: Fit, source: int, half: float) -> tuple[Array, BoolArray]:
     halves[1, :2] -= step
     halves[:, [2, 3, 6, 7]] = 0
     halves[:, 4:6] += np.log(max((1 - shear) / (1 + shear), 0.3))
-    theta = np.concatenate([np.delete(fit.theta, source, axis=0), halves])
-    compact = np.append(np.delete(fit.compact, source), [False, False])
-    return theta, compact
+    rest = np.delete(np.arange(len(fit.theta)), source)
+    return fit.take(rest).add(halves, compact=False)
 
 
-def _task(stamp: Stamp, theta: Array, compact: BoolArray, goal: float) -> Task:
-    return Task(stamp, theta[:, :2].copy(), compact, theta, goal)
+def _trial(stamp: Stamp, base: Fit, changed: NDArray[np.intp], goal: float) -> Task:
+    return Task(stamp, base.theta[:, :2].copy(), base.compact, base, changed, goal)

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.deblend.evidence import add_sources, drop_sources, first_peaks
+from raydeblend.deblend.joint_photometry import measure_fits
 from raydeblend.deblend.scenes import Fit, Stamp, Task, draw, fit_tasks, lit_pixels
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError
 from raydeblend.measure.joint_priors import JointPriors
-from raydeblend.measure.profiles import profile
-from raydeblend.measure.psf import POINT, PsfMixture
+from raydeblend.measure.psf import PsfMixture
 from raydeblend.measure.wings import fit_wings
 from raydeblend.tile import Deblended, FloatArray
 
@@ -75,6 +75,10 @@ class JointDeblender:
         xy
             Per stamp the positions ``(k, 2)`` of its sources; then none is added or dropped.
 
+        Returns
+        -------
+        `Deblended` whose `extra` holds the measurements of `joint_photometry.measure_fits`.
+
         Raises
         ------
         ConfigError
@@ -86,9 +90,11 @@ class JointDeblender:
         else:
             start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
             fits = self._fit(stamps, start)
-        sources = [self._sources(*row) for row in zip(stamps, fits, sigma, strict=True)]
+        orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
+        sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
-        return stack_sources(sources, quality, np.shape(images), _measured(stamps, fits, sigma))
+        measured = measure_fits(stamps, fits, orders, sigma[:, :, 0, 0])
+        return stack_sources(sources, quality, np.shape(images), dict(measured))
 
     def _find(self, stamps: Sequence[Stamp]) -> list[Fit]:
         """Fit the peaks of each stamp, then add and drop sources by evidence."""
@@ -97,7 +103,10 @@ class JointDeblender:
         return drop_sources(stamps, fits, self.priors, self.device)
 
     def _fit(self, stamps: Sequence[Stamp], start: Sequence[NDArray[np.float64]]) -> list[Fit]:
-        tasks = [Task(stamp, xy, np.zeros(len(xy), dtype=bool)) for stamp, xy in zip(stamps, start, strict=True)]
+        tasks = [
+            Task(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
+            for stamp, xy in zip(stamps, start, strict=True)
+        ]
         return fit_tasks(tasks, self.priors, self.device)
 
     def _stamps(
@@ -120,11 +129,12 @@ class JointDeblender:
         ]
         return stamps, made.sigma
 
-    def _sources(self, stamp: Stamp, fit: Fit, sigma: FloatArray) -> Sources:
+    def _sources(
+        self, stamp: Stamp, fit: Fit, order: NDArray[np.intp], sigma: FloatArray
+    ) -> Sources:
         models = draw(stamp, fit, self.device)
         if self.share_residual:
             models = share(models, stamp)
-        order = np.argsort(-models.sum((1, 2, 3)), kind="stable")
         return models[order] * sigma, fit.theta[order, :2].astype(np.float32)
 
 
@@ -136,7 +146,7 @@ def _stamp(
     pixel_scale: float,
 ) -> Stamp:
     significance = matched_filter(image, weight, width)
-    pixels = lit_pixels(significance, width, (weight > 0).any(0))
+    pixels = lit_pixels(significance, width, np.asarray((weight > 0).any(0)))
     return Stamp(image, weight, psf, width, pixel_scale, pixels)
 
 
@@ -175,37 +185,3 @@ def _psf(psf: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[tuple[PsfMix
         raise ConfigError(f"psf has {len(psf)} bands, the images have {shape[1]}")
     mixtures = tuple(fit_wings(stamp) for stamp in psf)
     return mixtures, gaussian_width(list(psf))
-
-
-def _measured(
-    stamps: Sequence[Stamp], fits: Sequence[Fit], sigma: FloatArray
-) -> dict[str, NDArray[np.generic]]:
-    """Return fluxes and errors ``(n, k, bands)``, shapes and reduced χ² for `Deblended.extra`."""
-    most = max([1, *(len(fit.theta) for fit in fits)])
-    bands = sigma.shape[1]
-    extra = {name: np.full((len(fits), most, bands), np.nan) for name in ("flux", "flux_err")}
-    extra |= {name: np.full((len(fits), most), np.nan) for name in ("T", "g1", "g2", "chi2")}
-    rows = zip(stamps, fits, sigma[:, :, 0, 0], strict=True)
-    for row, (stamp, fit, unit) in enumerate(rows):
-        order = np.argsort(-fit.total.sum(0), kind="stable")
-        k = len(order)
-        extra["flux"][row, :k] = fit.total.T[order] * unit
-        extra["flux_err"][row, :k] = fit.flux_err.T[order] * unit
-        extra["chi2"][row, :k] = fit.chi2 / max(stamp.n_values, 1)
-        for name, values in _shapes(fit).items():
-            extra[name][row, :k] = values[order]
-    return dict(extra)
-
-
-def _shapes(fit: Fit) -> dict[str, NDArray[np.float64]]:
-    """Return T (arcsec²), g1 and g2 ``(k,)`` of disk and bulge together, by their second moments."""
-    light = fit.flux.sum(0) / np.maximum(fit.flux.sum((0, 2))[:, None], 1e-30)
-    t, e1, e2 = np.zeros((3, len(light)))
-    for part, (name, size, shear) in enumerate((("exp", 4, (2, 3)), ("dev", 5, (6, 7)))):
-        own = light[:, part] * profile(name).t_per_radius2 * np.exp(2 * fit.theta[:, size])
-        g1, g2 = fit.theta[:, shear].T
-        norm = 1 + g1**2 + g2**2
-        t, e1, e2 = t + own, e1 + own * 2 * g1 / norm, e2 + own * 2 * g2 / norm
-    e1, e2 = e1 / t, e2 / t
-    to_shear = 1 / (1 + np.sqrt(np.clip(1 - e1**2 - e2**2, 0, 1)))
-    return {"T": t, "g1": e1 * to_shear, "g2": e2 * to_shear}

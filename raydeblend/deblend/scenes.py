@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from raydeblend.measure.joint import JointState, Scene, fit_joint, flux_errors, render
+from raydeblend.measure.joint import JointState, Scene, covariances, fit_joint, render
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import PsfMixture
 from raydeblend.tile import BoolArray, FloatArray
@@ -79,23 +79,31 @@ class Fit:
 
     Attributes
     ----------
-    theta
-        ``(k, 8)``, see `raydeblend.measure.bulge_disk`.
-    flux
+    theta, theta_cov
+        ``(k, 8)``, see `raydeblend.measure.bulge_disk`, and the covariances ``(k, 8, 8)``.
+    flux, flux_err
         ``(bands, k, 2)`` of disk and bulge, and their total's error ``(bands, k)``.
     compact
         ``(k,)`` sources that were found as points, see `JointPriors`.
-    objective, chi2
-        χ²/2 − ln prior, and χ².
+    prior
+        ``(k,)`` −ln prior of each source.
+    chi2
+        χ² of the whole.
     """
 
     theta: Array
+    theta_cov: Array
     flux: Array
     flux_err: Array
     compact: BoolArray
-    objective: float
+    prior: Array
     chi2: float
     converged: bool
+
+    @property
+    def objective(self) -> float:
+        """χ²/2 − ln prior."""
+        return 0.5 * self.chi2 + float(self.prior.sum())
 
     @property
     def total(self) -> Array:
@@ -108,31 +116,69 @@ class Fit:
         error = np.where(self.flux_err > 0, self.flux_err, np.inf)
         return np.asarray(np.sqrt(((self.total / error) ** 2).sum(0)))
 
+    def take(self, index: NDArray[np.intp]) -> Fit:
+        """Return some of the sources; χ² is not theirs."""
+        return replace(
+            self,
+            theta=self.theta[index],
+            theta_cov=self.theta_cov[index],
+            flux=self.flux[:, index],
+            flux_err=self.flux_err[:, index],
+            compact=self.compact[index],
+            prior=self.prior[index],
+        )
+
+    def add(self, theta: Array, compact: bool) -> Fit:
+        """Return the fit with more sources ``(m, 8)``, as yet without light."""
+        m, bands = len(theta), len(self.flux)
+        return replace(
+            self,
+            theta=np.concatenate([self.theta, theta]),
+            theta_cov=np.concatenate([self.theta_cov, np.zeros((m, 8, 8))]),
+            flux=np.concatenate([self.flux, np.zeros((bands, m, 2))], 1),
+            flux_err=np.concatenate([self.flux_err, np.zeros((bands, m))], 1),
+            compact=np.concatenate([self.compact, np.full(m, compact)]),
+            prior=np.concatenate([self.prior, np.zeros(m)]),
+        )
+
 
 @dataclass(frozen=True)
 class Task:
-    """A blend to fit with sources at `start` ``(k, 2)``, from `theta` ``(k, 8)`` if known.
+    """A blend to fit.
 
-    A fit that will hardly come below the objective `goal` is given up.
+    Attributes
+    ----------
+    start
+        ``(k, 2)`` expected positions.
+    compact
+        ``(k,)`` sources that were found as points.
+    base
+        An earlier fit to start from.
+    changed
+        Which of its sources are new or have lost a neighbour; in a large blend only they and
+        what is near them are fitted again.
+    goal
+        A fit that will hardly come below this objective is given up.
     """
 
     stamp: Stamp
     start: Array
     compact: BoolArray
-    theta: Array | None = None
+    base: Fit | None = None
+    changed: NDArray[np.intp] | None = None
     goal: float = -np.inf
 
 
 def fit_tasks(tasks: Sequence[Task], priors: JointPriors, device: torch.device) -> list[Fit]:
     """Fit all blends, those of equal source count and similar size together."""
-    fits = {i: _empty(task.stamp) for i, task in enumerate(tasks) if not len(task.start)}
+    fits = {i: _without_sources(t.stamp) for i, t in enumerate(tasks) if not len(t.start)}
     for i, task in enumerate(tasks):
         if len(task.start) > TOGETHER:
             fits[i] = _fit_blocks(task, priors, device)
     for batch in _batches(tasks):
         chosen = [tasks[i] for i in batch]
         scene = _scene(chosen, priors, device)
-        warm = [task.theta for task in chosen if task.theta is not None]
+        warm = [task.base.theta for task in chosen if task.base is not None]
         goal = torch.tensor([task.goal for task in chosen], dtype=torch.float64, device=device)
         trial = goal if goal.isfinite().all() else None
         state, converged = fit_joint(scene, _stack(warm, device) if warm else None, trial)
@@ -170,52 +216,62 @@ def _groups_of(k: int) -> Iterator[slice]:
     return (slice(i, i + TOGETHER) for i in range(0, k, TOGETHER))
 
 
-def _empty(stamp: Stamp) -> Fit:
+def _without_sources(stamp: Stamp) -> Fit:
     bands = len(stamp.image)
-    square = stamp.at_pixels(stamp.weight * stamp.image**2)
-    chi2 = float(square.sum(dtype=np.float64))
-    none = np.zeros((bands, 0, 2))
-    compact = np.zeros(0, dtype=bool)
-    return Fit(np.zeros((0, 8)), none, none[..., 0], compact, 0.5 * chi2, chi2, True)
+    return Fit(
+        theta=np.zeros((0, 8)),
+        theta_cov=np.zeros((0, 8, 8)),
+        flux=np.zeros((bands, 0, 2)),
+        flux_err=np.zeros((bands, 0)),
+        compact=np.zeros(0, dtype=bool),
+        prior=np.zeros(0),
+        chi2=_chi2(stamp, stamp.image),
+        converged=True,
+    )
+
+
+def _chi2(stamp: Stamp, residual: FloatArray) -> float:
+    return float(stamp.at_pixels(stamp.weight * residual**2).sum(dtype=np.float64))
 
 
 def _fit_blocks(task: Task, priors: JointPriors, device: torch.device) -> Fit:
     """Fit a blend of many sources by blocks of near ones, each on the image less the others."""
-    stamp, k = task.stamp, len(task.start)
-    bands = len(stamp.image)
-    known = task.theta is not None
-    models = np.zeros((k, *stamp.image.shape), dtype=np.float32)
-    fit = replace(
-        _empty(stamp),
-        theta=np.zeros((k, 8)),
-        flux=np.zeros((bands, k, 2)),
-        flux_err=np.zeros((bands, k)),
-        compact=task.compact,
-    )
-    prior = np.zeros(k)
-    for sweep in range(SWEEPS):
-        for block in _blocks(task.start):
+    stamp, fit, sweeps = task.stamp, task.base, 1
+    if fit is None:
+        theta = priors.usual(torch.from_numpy(task.start[None])).numpy()[0]
+        fit, sweeps = _without_sources(stamp).add(theta, compact=False), SWEEPS
+    models = draw(stamp, fit, device)
+    for sweep in range(sweeps):
+        for block in _blocks(task.start, task.changed):
             others = models.sum(0) - models[block].sum(0)
             part = _around(replace(stamp, image=stamp.image - others), models, task.start, block)
-            theta = fit.theta[block] if sweep else task.theta[block] if known else None
-            own = Task(part, task.start[block], task.compact[block], theta)
+            base = fit.take(block) if sweep or task.base is not None else None
+            own = Task(part, task.start[block], task.compact[block], base)
             (done,) = fit_tasks([own], priors, device)
-            fit.theta[block], fit.flux[:, block] = done.theta, done.flux
-            fit.flux_err[:, block] = done.flux_err
+            _put(fit, block, done)
             models[block] = draw(stamp, done, device)
-            prior[block] = (done.objective - 0.5 * done.chi2) / len(block)
-    square = stamp.at_pixels(stamp.weight * (stamp.image - models.sum(0)) ** 2)
-    chi2 = float(square.sum(dtype=np.float64))
-    return replace(fit, chi2=chi2, objective=0.5 * chi2 + float(prior.sum()))
+    return replace(fit, compact=task.compact, chi2=_chi2(stamp, stamp.image - models.sum(0)))
 
 
-def _blocks(xy: Array) -> Iterator[NDArray[np.intp]]:
-    """Yield the indices of up to TOGETHER near sources; every source is in one block."""
+def _put(fit: Fit, block: NDArray[np.intp], done: Fit) -> None:
+    """Write the sources of a block into a fit, in place."""
+    fit.theta[block], fit.theta_cov[block] = done.theta, done.theta_cov
+    fit.flux[:, block], fit.flux_err[:, block] = done.flux, done.flux_err
+    fit.prior[block] = done.prior
+
+
+def _blocks(xy: Array, changed: NDArray[np.intp] | None = None) -> Iterator[NDArray[np.intp]]:
+    """Yield the indices of up to TOGETHER near sources, until all (changed) ones had a turn."""
     left = np.arange(len(xy))
-    while len(left):
-        near = np.argsort(cdist(xy[left[:1]], xy[left])[0], kind="stable")[:TOGETHER]
-        yield left[near]
-        left = np.delete(left, near)
+    due = left if changed is None else changed
+    while len(due):
+        # A changed source sees all its neighbours; else every source has one block.
+        among = left if changed is None else np.arange(len(xy))
+        near = np.argsort(cdist(xy[due[:1]], xy[among])[0], kind="stable")[:TOGETHER]
+        block = among[near]
+        yield block
+        left = np.setdiff1d(left, block)
+        due = np.setdiff1d(due, block)
 
 
 def _around(stamp: Stamp, models: FloatArray, xy: Array, block: NDArray[np.intp]) -> Stamp:
@@ -234,7 +290,7 @@ def _around(stamp: Stamp, models: FloatArray, xy: Array, block: NDArray[np.intp]
 def _batches(tasks: Sequence[Task]) -> Iterator[list[int]]:
     groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
     for i, task in enumerate(tasks):
-        key = (len(task.start), len(task.stamp.image), task.theta is not None)
+        key = (len(task.start), len(task.stamp.image), task.base is not None)
         if 0 < key[0] <= TOGETHER:
             groups[key].append(i)
     for (k, bands, _), members in groups.items():
@@ -289,18 +345,18 @@ def _stack(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays).astype(np.float64)).to(device)
 
 
-def _fits(
-    tasks: Sequence[Task], state: JointState, converged: torch.Tensor
-) -> Iterator[Fit]:
-    errors = flux_errors(state).cpu().numpy()
+def _fits(tasks: Sequence[Task], state: JointState, converged: torch.Tensor) -> Iterator[Fit]:
+    shape_cov, errors = (each.cpu().numpy() for each in covariances(state))
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
+    prior = state.prior.cpu().numpy()
     for row, task in enumerate(tasks):
         yield Fit(
             theta=theta[row],
+            theta_cov=shape_cov[row],
             flux=flux[row],
             flux_err=errors[row],
             compact=task.compact,
-            objective=float(state.objective[row]),
+            prior=prior[row],
             chi2=float(state.chi2[row]),
             converged=bool(converged[row]),
         )

@@ -126,7 +126,7 @@ def derivatives(light: Light, flux: Tensor) -> Tensor:
     out = sums.new_empty(*sums.shape[:2], PARAMETERS, sums.shape[3])
     out[:, :, 0] = sums[:, :, 0] * dx + sums[:, :, 1] * dy
     out[:, :, 1] = sums[:, :, 1] * dx + sums[:, :, 2] * dy
-    shapes = sums[:, :, 3:].unflatten(2, (2 * _SHAPES, 4))
+    shapes = torch.unflatten(sums[:, :, 3:], 2, (2 * _SHAPES, 4))
     out[:, :, 2:] = (shapes[:, :, :, :3] * light.quadratic[:, None, None]).sum(3) - shapes[
         :, :, :, 3
     ]

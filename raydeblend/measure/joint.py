@@ -91,8 +91,10 @@ class JointState:
         ``(n, b, K, 2)`` of disk and bulge.
     chi2
         ``(n,)``.
+    prior
+        ``(n, K)`` −ln prior of each source; infinite outside the domain.
     objective
-        ``(n,)``: χ²/2 − ln prior; infinite outside the priors' domain.
+        ``(n,)``: χ²/2 − ln prior.
     gradient, curvature
         ``(n, 8 K)`` and ``(n, 8 K, 8 K)`` of the objective, the fluxes projected out.
     flux_cov
@@ -104,6 +106,7 @@ class JointState:
     theta: Tensor
     flux: Tensor
     chi2: Tensor
+    prior: Tensor
     objective: Tensor
     gradient: Tensor
     curvature: Tensor
@@ -148,25 +151,30 @@ def fit_joint(
     return _descend(scene, theta, flux_scale(scene, theta), MAX_STEPS, goal=goal)
 
 
-def flux_errors(state: JointState) -> Tensor:
-    """Return ``(n, b, K)`` the errors of the sources' total fluxes.
+def covariances(state: JointState) -> tuple[Tensor, Tensor]:
+    """Return the covariances ``(n, K, 8, 8)`` of each theta and the errors ``(n, b, K)`` of fluxes.
 
     From the inverse curvature of the whole problem, so with the neighbours' part included:
-    Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.
+    Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
     """
+    k = state.theta.shape[1]
     covariance, _ = torch.linalg.inv_ex(state.curvature)
     total = state.flux_cov + state.cross @ covariance[:, None] @ state.cross.transpose(2, 3)
-    n, bands, size, _ = total.shape
-    pairs = total.reshape(n, bands, size // COMPONENTS, COMPONENTS, size // COMPONENTS, COMPONENTS)
-    variance = pairs.sum((3, 5)).diagonal(dim1=2, dim2=3)
-    return variance.clamp(min=0).sqrt()
+    pairs = _blocks(total, k, COMPONENTS).sum((3, 5))
+    own = _blocks(covariance, k, PARAMETERS).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    return own, pairs.diagonal(dim1=2, dim2=3).clamp(min=0).sqrt()
+
+
+def _blocks(matrices: Tensor, k: int, size: int) -> Tensor:
+    """Reorder ``(..., k size, k size)`` to ``(..., k, size, k, size)``."""
+    return matrices.reshape(*matrices.shape[:-2], k, size, k, size)
 
 
 def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
     """Return the sources' images ``(n, K, b, p)`` at other pixels ``(n, 2, p)``."""
     n, k = theta.shape[:2]
     images = source_images(_light(scene, theta, pixels), flux.transpose(1, 2).flatten(0, 1))
-    return images.unflatten(0, (n, k))
+    return torch.unflatten(images, 0, (n, k))
 
 
 def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
@@ -174,7 +182,7 @@ def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     images = component_images(_light(scene, theta, scene.pixels))
     usual = scene.priors.bulge
     images = (1 - usual) * images[:, :, 0] + usual * images[:, :, 1]
-    maps = images.unflatten(0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
+    maps = torch.unflatten(images, 0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
     weighted = maps * scene.weight[:, :, None]
     gram = (weighted @ maps.transpose(2, 3)).double()
     right = (weighted @ scene.data[..., None])[..., 0].double()
@@ -182,7 +190,9 @@ def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     # A ridge of 1 % lets sources on one spot share its light.
     ridge = torch.diag_embed(torch.where(own > 0, 0.01 * own, 1.0))
     flux = torch.linalg.solve(gram + ridge, right)
-    return torch.maximum(flux, 2 / own.clamp(min=1e-12).sqrt())
+    # A band without usable pixels gets next to no light.
+    least = torch.where(own > 0, 2 / own.clamp(min=1e-30).sqrt(), 1e-6)
+    return torch.maximum(flux, least)
 
 
 def _light(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:
@@ -239,7 +249,7 @@ def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
     step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
     gain = -0.5 * (step * state.gradient).sum(1)
     largest = step.new_tensor(_LARGEST)
-    return step.unflatten(1, (-1, PARAMETERS)).clamp(-largest, largest), gain
+    return torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest), gain
 
 
 def _next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
@@ -250,7 +260,6 @@ def _next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
 
 def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None) -> JointState:
     n, k = theta.shape[:2]
-    bands = scene.data.shape[1]
     light = _light(scene, theta, scene.pixels)
     # Sources side by side: (n, b, 2 K, p), the disk and the bulge of each.
     unit = _by_band(component_images(light), n)
@@ -261,7 +270,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None)
     residual = scene.data - (flux.to(unit)[:, :, None] @ unit)[:, :, 0]
     chi2 = (scene.weight * residual**2).sum((1, 2), dtype=torch.float64)
 
-    pairs = flux.unflatten(2, (k, COMPONENTS))
+    pairs = torch.unflatten(flux, 2, (k, COMPONENTS))
     slopes = _by_band(derivatives(light, pairs.transpose(1, 2).flatten(0, 1)), n)  # (n, b, 8 K, p)
     weighted = slopes * scene.weight[:, :, None]
     inner = (weighted @ slopes.transpose(2, 3)).double()
@@ -273,7 +282,8 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None)
 
     penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start, scene.compact)
     bulges = _bulge_offset(pairs, scene.priors) / (scene.priors.bulge_scatter * scale)
-    objective = 0.5 * chi2 + penalty.sum(1) + 0.5 * (bulges**2).sum((1, 2))
+    prior = penalty + 0.5 * (bulges**2).sum(1)
+    objective = 0.5 * chi2 + prior.sum(1)
     gradient = prior_pull.flatten(1) - pull
     for source in range(k):
         own = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
@@ -284,6 +294,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None)
         theta=theta,
         flux=pairs,
         chi2=chi2,
+        prior=prior,
         objective=torch.nan_to_num(objective, nan=torch.inf),
         gradient=gradient,
         curvature=curvature,
@@ -294,7 +305,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None)
 
 def _by_band(maps: Tensor, n: int) -> Tensor:
     """Reorder ``(n K, b, m, p)`` to ``(n, b, K m, p)``."""
-    return maps.unflatten(0, (n, -1)).transpose(1, 2).flatten(2, 3)
+    return torch.unflatten(maps, 0, (n, -1)).transpose(1, 2).flatten(2, 3)
 
 
 def _bulge_offset(pairs: Tensor, priors: JointPriors) -> Tensor:

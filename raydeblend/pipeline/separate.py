@@ -14,11 +14,16 @@ from raydeblend.deblend import load_deblender
 from raydeblend.deblend.sep import classical_models
 from raydeblend.detect.footprints import fill_unusable
 from raydeblend.flags import Flag
+from raydeblend.measure.result import ARRAYS, Measurements
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, BoolArray, Deblended, Deblender, FloatArray
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
 BATCH_PIXELS = 1 << 19
+JOINT, JOINT_MODEL = "joint", "bulge+disk"
+"""Names of its photometry and of its model in the catalog."""
+VALUES = tuple(name for name in ARRAYS if name != "flags")
+"""What a deblender that measures its sources must give in `Deblended.extra`."""
 MATCH_RADIUS = 3.0
 """Pixels within which a model explains a detected peak; about a PSF's half width."""
 
@@ -50,6 +55,8 @@ class Part:
         Probability that a single source is two or more; NaN where not known.
     flags
         Bits of `raydeblend.flags.Flag` that the deblending sets.
+    measured
+        The deblender's own measurements of its sources, if it makes any.
     """
 
     models: FloatArray
@@ -58,6 +65,7 @@ class Part:
     deblender: str
     p_blend: float = np.nan
     flags: int = 0
+    measured: Measurements | None = None
 
 
 @dataclass(frozen=True)
@@ -164,18 +172,31 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
     that a network's miss does not lose a source.
     """
     n = int(result.n_sources[row])
-    models, xy = _distinct(blend, result.models[row, :n], result.xy[row, :n])
+    models, xy, first = _distinct(blend, result.models[row, :n], result.xy[row, :n])
     more, more_xy = _missed(blend, models, xy)
     if not len(models) + len(more):
         failed = undivided(blend, "none", deblender)
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
-    models, xy = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
+    measured = _measured(blend, result, row, first) if not len(more) else None
+    models, xy, _ = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
     single = len(models) == 1 and len(blend.xy) == 1
     quality = "isolated" if single else str(result.quality[row])
     p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
     flags = Flag.LOW_QUALITY if quality == "low" else Flag(0)
     flags |= Flag.DEBLEND_FALLBACK if len(more) else Flag(0)
-    return Part(models, xy, quality, deblender, float(p_blend), int(flags))
+    return Part(models, xy, quality, deblender, float(p_blend), int(flags), measured)
+
+
+def _measured(
+    blend: Blend, result: Deblended, row: int, sources: NDArray[np.intp]
+) -> Measurements | None:
+    """Return the deblender's measurements of the chosen sources, in the order given."""
+    if not set(VALUES) <= set(result.extra):
+        return None
+    values = {name: np.asarray(result.extra[name][row, sources], np.float64) for name in VALUES}
+    missing = np.isnan(values["flux"]).any(axis=1)
+    flags = np.where(missing, Flag.BAND_MISSING, 0) | np.int32(blend.flags)
+    return Measurements(**values, flags=flags.astype(np.int32), model=JOINT_MODEL, photometry=JOINT)
 
 
 def _missed(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -197,7 +218,7 @@ def _far_from(xy: FloatArray, others: FloatArray) -> BoolArray:
 
 def classical(blend: Blend) -> Part:
     """Return the sources that SExtractor's method finds in a footprint too large for a network."""
-    models, xy = _distinct(blend, *classical_models(blend.image, blend.variance, blend.unusable))
+    models, xy, _ = _distinct(blend, *classical_models(blend.image, blend.variance, blend.unusable))
     if not len(models):
         failed = undivided(blend, "none", "sep")
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
@@ -210,8 +231,12 @@ def undivided(blend: Blend, quality: str, deblender: str) -> Part:
     return Part(model[np.newaxis], blend.xy[:1], quality, deblender)
 
 
-def _distinct(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _distinct(
+    blend: Blend, models: FloatArray, xy: FloatArray
+) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     """Drop sources outside the footprint and add up those that share a pixel.
+
+    Returns models, positions and the index of each in the input, the brightest of those added up.
 
     Footprints do not overlap, so a source then has a pixel of its tile to itself, from which
     its identifier is made.
@@ -223,7 +248,8 @@ def _distinct(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatAr
     order = np.argsort(first)
     summed = np.zeros((len(first), *models.shape[1:]), dtype=np.float32)
     np.add.at(summed, np.argsort(order)[group.ravel()], models[inside])
-    return summed, np.asarray(xy[inside][first[order]], dtype=np.float32)
+    kept = np.flatnonzero(inside)[first[order]]
+    return summed, np.asarray(xy[kept], dtype=np.float32), kept
 
 
 def _in_footprint(blend: Blend, xy: FloatArray) -> BoolArray:

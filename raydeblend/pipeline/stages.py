@@ -18,11 +18,11 @@ from raydeblend.detect.background import subtract_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.errors import TileError
 from raydeblend.fits import read_tile
-from raydeblend.measure.measure import measure_blends
+from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.ledger import LedgerEntry, shard_path, write_entry
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import Measured, owned, parent_rows, to_measured
-from raydeblend.pipeline.separate import DeblendCell, Detected, Separated
+from raydeblend.pipeline.separate import JOINT, DeblendCell, Detected, Separated
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 
@@ -111,21 +111,43 @@ def _reaches(blend: Blend, inner: Box) -> bool:
     return bool(part.y1 > part.y0 and part.x1 > part.x0 and blend.footprint[part.slices].any())
 
 
+def choose_photometry(config: CatalogConfig) -> str:
+    """Return the photometry to use: the configured one, or what ``auto`` means here.
+
+    Raises
+    ------
+    ConfigError
+        If it is not installed.
+    """
+    if config.photometry == "auto" and config.deblender == JOINT:
+        return JOINT
+    return config.photometry if config.photometry == JOINT else choose_engine(config.photometry)
+
+
 def measure_cell(separated: Separated, config: CatalogConfig) -> Measured:
-    """Measure the footprints of which the cell owns a source, and return its own rows."""
+    """Measure the footprints of which the cell owns a source, and return its own rows.
+
+    With photometry ``joint`` only those are fitted that the deblender has not measured itself.
+    """
     detected = separated.detected
     task = detected.task
     pairs = zip(detected.blends, separated.parts, strict=True)
     mine = [(blend, part) for blend, part in pairs if owned(task, blend, part).any()]
-    measured = measure_blends(
-        [blend for blend, _ in mine],
-        [part.models for _, part in mine],
-        [part.xy for _, part in mine],
-        detected.psf,
-        task.cell.tile.pixel_scale,
-        config.photometry,
-        config.seed,
+    joint = config.photometry == JOINT
+    done = [part.measured if joint else None for _, part in mine]
+    left = [pair for pair, measured in zip(mine, done, strict=True) if measured is None]
+    fitted = iter(
+        measure_blends(
+            [blend for blend, _ in left],
+            [part.models for _, part in left],
+            [part.xy for _, part in left],
+            detected.psf,
+            task.cell.tile.pixel_scale,
+            "mixture" if joint else config.photometry,
+            config.seed,
+        )
     )
+    measured = [next(fitted) if own is None else own for own in done]
     parents = [parent_rows(task, *pair, m) for pair, m in zip(mine, measured, strict=True)]
     return to_measured(task, parents)
 

@@ -22,7 +22,6 @@ from ray.data import ActorPoolStrategy, ExecutionResources
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
-from raydeblend.measure.measure import choose_engine
 from raydeblend.pipeline.ledger import LedgerEntry, Run, open_output
 from raydeblend.pipeline.plan import CellTask, plan_tasks
 from raydeblend.pipeline.progress import track
@@ -31,6 +30,7 @@ from raydeblend.pipeline.stages import (
     DeblendCell,
     Work,
     advance,
+    choose_photometry,
     detect_cell,
     measure_cell,
     write_cell,
@@ -75,7 +75,7 @@ def run_catalog(
         Before any work, if the input, the output or the configuration cannot be used.
     """
     start = time.monotonic()
-    config = replace(config, photometry=choose_engine(config.photometry))
+    config = replace(config, photometry=choose_photometry(config))
     headers, unusable = find_tiles(
         input,
         config.bands,

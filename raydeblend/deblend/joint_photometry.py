@@ -1,0 +1,99 @@
+"""What the joint fit measures: fluxes, sizes and shapes of its sources, with their errors.
+
+Disk and bulge count together: T and the shear are those of their summed second moments.  Errors
+come from the curvature of the whole blend, so that they hold the neighbours' part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.deblend.scenes import Fit, Stamp
+from raydeblend.measure.profiles import profile
+
+Array = NDArray[np.float64]
+
+PER_SOURCE = ("snr", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
+PER_BAND = ("flux", "flux_err")
+# Columns (g1, g2, ln r) of disk and bulge in theta.
+_COMPONENTS = (("exp", (2, 3, 4)), ("dev", (6, 7, 5)))
+# Step of the numerical derivative of T and shear by theta.
+_STEP = 1e-4
+
+
+def measure_fits(
+    stamps: Sequence[Stamp],
+    fits: Sequence[Fit],
+    orders: Sequence[NDArray[np.intp]],
+    sigma: NDArray[np.floating],
+) -> dict[str, Array]:
+    """Return the measurements of all stamps, padded with NaN to the most sources in any.
+
+    Parameters
+    ----------
+    orders
+        Per stamp the order of its sources.
+    sigma
+        ``(n, bands)`` unit of the stamps.
+
+    Returns
+    -------
+    ``flux`` and ``flux_err`` ``(n, k, bands)``; signal to noise, ``T`` (arcsec²), ``g1``, ``g2``,
+    their errors and the blend's reduced χ², ``(n, k)``.
+    """
+    most = max([1, *(len(fit.theta) for fit in fits)])
+    out = {name: np.full((len(fits), most, sigma.shape[1]), np.nan) for name in PER_BAND}
+    out |= {name: np.full((len(fits), most), np.nan) for name in PER_SOURCE}
+    for row, (stamp, fit, order, unit) in enumerate(zip(stamps, fits, orders, sigma, strict=True)):
+        for name, values in _measure(stamp, fit, unit).items():
+            out[name][row, : len(order)] = values[order]
+    return out
+
+
+def _measure(stamp: Stamp, fit: Fit, unit: NDArray[np.floating]) -> dict[str, Array]:
+    used = (stamp.at_pixels(stamp.weight) > 0).any(1)
+    unit = np.where(used, unit, np.nan)
+    freedom = max(stamp.n_values - fit.theta.size - fit.flux.size, 1)
+    shape, error = _shapes(fit.theta, _shares(fit)), _shape_errors(fit)
+    return {
+        "flux": fit.total.T * unit,
+        "flux_err": fit.flux_err.T * unit,
+        "snr": fit.snr,
+        "chi2": np.full(len(fit.theta), fit.chi2 / freedom),
+        **dict(zip(("T", "g1", "g2"), shape, strict=True)),
+        **dict(zip(("T_err", "g1_err", "g2_err"), error, strict=True)),
+    }
+
+
+def _shares(fit: Fit) -> Array:
+    """Return the parts ``(k, 2)`` of disk and bulge in the light of each source."""
+    light = np.maximum(fit.flux.sum(0), 0)
+    return np.asarray(light / np.maximum(light.sum(1, keepdims=True), 1e-30))
+
+
+def _shapes(theta: Array, shares: Array) -> Array:
+    """Return T (arcsec²), g1 and g2, ``(3, k)``."""
+    t, e1, e2 = np.zeros((3, len(theta)))
+    for (name, columns), share in zip(_COMPONENTS, shares.T, strict=True):
+        g1, g2, log_radius = theta[:, columns].T
+        own = share * profile(name).t_per_radius2 * np.exp(2 * log_radius)
+        norm = 1 + g1**2 + g2**2
+        t, e1, e2 = t + own, e1 + own * 2 * g1 / norm, e2 + own * 2 * g2 / norm
+    e1, e2 = e1 / t, e2 / t
+    to_shear = 1 / (1 + np.sqrt(np.clip(1 - e1**2 - e2**2, 0, 1)))
+    return np.stack([t, e1 * to_shear, e2 * to_shear])
+
+
+def _shape_errors(fit: Fit) -> Array:
+    """Propagate the covariance of theta, for fixed fluxes, to T, g1 and g2; ``(3, k)``."""
+    shares, slopes = _shares(fit), np.zeros((fit.theta.shape[1], 3, len(fit.theta)))
+    for i in range(len(slopes)):
+        step = np.zeros(fit.theta.shape[1])
+        step[i] = _STEP
+        slopes[i] = _shapes(fit.theta + step, shares) - _shapes(fit.theta - step, shares)
+    slopes /= 2 * _STEP
+    variance = np.einsum("iak,kij,jak->ak", slopes, fit.theta_cov, slopes)
+    return np.asarray(np.sqrt(np.maximum(variance, 0)))
