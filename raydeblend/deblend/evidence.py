@@ -171,14 +171,14 @@ def _longest(stamp: Stamp, fit: Fit) -> tuple[int, float]:
     """Return the significant source that is longest, and its half-length in pixels.
 
     Halves at ±s on the major axis, each as wide as the whole is across, have the second moments
-    of the whole if s² is the difference of its variances along the two axes, T |e|.
+    of the whole if s² is the difference of its variances along the two axes.
     """
     if not len(fit.theta):
         return -1, 0.0
     shear = np.hypot(*fit.theta[:, 2:4].T)
     # Variance along an axis of an exponential disk of half-light radius 1: 1.065.
-    t = 2 * 1.065 * np.exp(2 * fit.theta[:, 4]) / stamp.pixel_scale**2
-    half = np.sqrt(t * 2 * shear / (1 + shear**2)) * (fit.snr > MIN_SPLIT_SNR)
+    variance = 1.065 * np.exp(2 * fit.theta[:, 4]) / stamp.pixel_scale**2
+    half = np.sqrt(variance * 4 * shear / (1 - shear**2)) * (fit.snr > MIN_SPLIT_SNR)
     return int(np.argmax(half)), float(half.max())
 
 

@@ -79,9 +79,10 @@ def _shapes(theta: Array, shares: Array) -> Array:
     t, e1, e2 = np.zeros((3, len(theta)))
     for (name, columns), share in zip(_COMPONENTS, shares.T, strict=True):
         g1, g2, log_radius = theta[:, columns].T
-        own = share * profile(name).t_per_radius2 * np.exp(2 * log_radius)
-        norm = 1 + g1**2 + g2**2
-        t, e1, e2 = t + own, e1 + own * 2 * g1 / norm, e2 + own * 2 * g2 / norm
+        round_t = share * profile(name).t_per_radius2 * np.exp(2 * log_radius)
+        square = g1**2 + g2**2
+        t = t + round_t * (1 + square) / (1 - square)
+        e1, e2 = e1 + round_t * 2 * g1 / (1 - square), e2 + round_t * 2 * g2 / (1 - square)
     e1, e2 = e1 / t, e2 / t
     to_shear = 1 / (1 + np.sqrt(np.clip(1 - e1**2 - e2**2, 0, 1)))
     return np.stack([t, e1 * to_shear, e2 * to_shear])

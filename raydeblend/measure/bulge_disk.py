@@ -202,18 +202,19 @@ def _convolved_with(
 def _component(shape: Tensor, variances: Tensor, pixel_scale: float) -> tuple[Tensor, Tensor]:
     """Return covariances ``(n, k, 3)`` in pixels² and their derivatives ``(n, 3, k, 3)``.
 
-    `shape` is (g1, g2, ln r), ``(n, 3)``.  C = v [[1 + e1, e2], [e2, 1 − e1]] with
-    e = 2g / (1 + |g|²).
+    `shape` is (g1, g2, ln r), ``(n, 3)``.  A shear keeps the area, so that r is that of the round
+    galaxy: C = v / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2], [2 g2, 1 + |g|² − 2 g1]].
     """
     g1, g2 = shape[:, 0], shape[:, 1]
     scale = (2 * shape[:, 2]).exp() / pixel_scale**2
-    norm = 1 + g1**2 + g2**2
-    e1, e2 = 2 * g1 / norm, 2 * g2 / norm
-    one, zero = torch.ones_like(g1), torch.zeros_like(g1)
-    rows = [torch.stack([one + e1, e2, one - e1], 1)]
-    for g, unit1, unit2 in ((g1, 1.0, 0.0), (g2, 0.0, 1.0)):
-        d1, d2 = 2 * (unit1 - e1 * g) / norm, 2 * (unit2 - e2 * g) / norm
-        rows.append(torch.stack([zero + d1, zero + d2, zero - d1], 1))
+    square = g1**2 + g2**2
+    room = (1 - square)[:, None]
+    matrix = torch.stack([1 + square + 2 * g1, 2 * g2, 1 + square - 2 * g1], 1)
+    zero, two = torch.zeros_like(g1), torch.full_like(g1, 2.0)
+    by_g1 = torch.stack([2 * g1 + 2, zero, 2 * g1 - 2], 1)
+    by_g2 = torch.stack([2 * g2, two, 2 * g2], 1)
+    rows = [matrix / room]
+    rows += [by / room + 2 * g[:, None] * matrix / room**2 for by, g in ((by_g1, g1), (by_g2, g2))]
     rows.append(2 * rows[0])
     spread = (scale[:, None] * variances)[..., None]
     cov, *slopes = (row[:, None] * spread for row in rows)
