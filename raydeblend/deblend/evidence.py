@@ -32,6 +32,8 @@ MIN_SPLIT_SNR = 8.0
 """Its least significance: two halves must each be a source."""
 MODEL_ERROR = 0.03
 """Part of a model's light that may be wrong without another source: arms, bars, clumps."""
+SMOOTH_ERROR = 0.005
+"""The same for the sum over a PSF, from the mixtures that stand for profiles and PSF."""
 MIN_GAIN = 14.0
 """Least gain of ln posterior for one source more.  It has eight parameters of its own and a flux
 for each band; noise alone gains half as much as it has parameters."""
@@ -120,11 +122,14 @@ def _trials(stamp: Stamp, fit: Fit, priors: JointPriors, device: torch.device) -
 def _candidates(stamp: Stamp, models: FloatArray) -> Array:
     """Return the positions ``(m, 2)`` of significant peaks of the residual, well apart.
 
-    The light of the models counts as noise too, by the part of it that may be wrong.
+    The light of the models counts as noise too: in each pixel by the part of it that may be
+    wrong there, and in the sum over the filter by what does not average out.
     """
     total = models.sum(0)
     weight = stamp.weight / (1 + stamp.weight * (MODEL_ERROR * total) ** 2)
-    image = matched_filter(stamp.image - total, weight, stamp.width)
+    light = matched_filter(total, weight, stamp.width)
+    rest = matched_filter(stamp.image - total, weight, stamp.width)
+    image = np.asarray(rest / np.sqrt(1 + (SMOOTH_ERROR * light) ** 2), dtype=np.float32)
     peaks = find_peaks(image, image > CANDIDATE, CANDIDATE, 0.0)
     return refine_peaks(image, peaks)
 

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 _WIDTHS = (0.85, 1.3, 2.5, 6.0)
 _WEIGHTS = (0.5, 0.35, 0.1, 0.05)
 # Residuals are divided by the root of the image plus this part of its peak, as if of photons.
-_SOFTENING = 0.02
+_SOFTENING = 0.01
 # Narrowest Gaussian, in pixels: no PSF that is sampled at all is narrower.
 _NARROWEST = 0.3
 
