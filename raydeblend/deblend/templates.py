@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.measure.amplitudes import solve_amplitudes
 from raydeblend.tile import FloatArray
-
-RIDGE = 1e-6
-"""Relative to a template's own norm: two equal templates share the light."""
 
 
 def fit_amplitudes(
@@ -30,11 +28,5 @@ def fit_amplitudes(
     amplitudes
         ``(n, k, bands)``, at least 0.
     """
-    weighted = templates * weight[:, None]
-    normal = np.einsum("nkbyx,nlbyx->nbkl", weighted, templates, dtype=np.float64)
-    right = np.einsum("nkbyx,nbyx->nbk", weighted, image, dtype=np.float64)
-    own = np.diagonal(normal, axis1=2, axis2=3)
-    ridge = np.where(own > 0, RIDGE * own, 1.0)
-    normal = normal + ridge[..., None] * np.eye(templates.shape[1])
-    amplitudes = np.linalg.solve(normal, right[..., None])[..., 0]
-    return np.asarray(np.maximum(amplitudes, 0).swapaxes(1, 2))
+    solution = solve_amplitudes(image, weight, templates)
+    return np.asarray(np.maximum(solution.value, 0))

@@ -26,3 +26,27 @@ def blendedness(models: ArrayLike) -> NDArray[np.float64]:
     with_others = (light * light.sum(0)).sum((1, 2, 3))
     valid = (own > 0) & (with_others > 0)
     return np.where(valid, 1 - own / np.where(valid, with_others, 1.0), np.nan)
+
+
+def neighbour_flux(models: ArrayLike, weight: ArrayLike) -> NDArray[np.float64]:
+    """Return the flux of the other sources under each source's own profile.
+
+    It is what a fit of that profile would gain in a band if nobody took the others out,
+    Σ w I_k Σ_{j≠k} I_j / Σ w I_k², times the source's flux Σ I_k.
+
+    Parameters
+    ----------
+    models
+        ``(k, bands, y, x)``, the deblended models of one blend.
+    weight
+        ``(bands, y, x)`` inverse variance.
+
+    Returns
+    -------
+    ``(k, bands)``, at least 0; 0 for a model without light.
+    """
+    light, weight = np.asarray(models, dtype=float), np.asarray(weight, dtype=float)
+    own = np.einsum("kbyx,byx->kb", light**2, weight)
+    others = np.einsum("kbyx,kbyx,byx->kb", light, light.sum(0) - light, weight)
+    flux = light.sum((2, 3))
+    return np.where(own > 0, np.maximum(flux * others, 0) / np.where(own > 0, own, 1.0), 0.0)

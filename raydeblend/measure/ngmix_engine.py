@@ -13,17 +13,12 @@ from numpy.typing import NDArray
 
 from raydeblend.flags import Flag
 from raydeblend.measure.priors import DEFAULT_PRIORS, Priors
-from raydeblend.measure.profiles import profile
+from raydeblend.measure.profiles import NGMIX_T_SCALE, profile
 from raydeblend.measure.psf import PsfMixture
 from raydeblend.measure.result import Measurements, concatenate, not_attempted
 from raydeblend.measure.stamps import Stamps
 
 TRIES = 3
-
-# ngmix's mixtures are cut off (exp near 4.5 half-light radii), so that its T is that of the cut
-# profile.  The factor, <x²> + <y²> of the whole profile over ngmix's T at the best fit to it,
-# makes T mean the same in both engines.
-T_SCALE = {"exp": 1.0214, "dev": 4.281, "gauss": 1.0}
 
 
 class _LogSizePrior:
@@ -31,9 +26,10 @@ class _LogSizePrior:
 
     bounds = None
 
-    def __init__(self, mean: float, sigma: float) -> None:
+    def __init__(self, mean: float, sigma: float, rng: Any) -> None:
         self.mean = mean
         self.sigma = sigma
+        self.rng = rng
 
     def has_bounds(self) -> bool:
         return False
@@ -44,6 +40,16 @@ class _LogSizePrior:
         if size <= 0:
             raise GMixRangeError("T must be positive")
         return float(-0.5 * ((np.log(size) - self.mean) / self.sigma) ** 2)
+
+    def get_fdiff(self, size: float) -> float:
+        from ngmix.gexceptions import GMixRangeError
+
+        if size <= 0:
+            raise GMixRangeError("T must be positive")
+        return float((np.log(size) - self.mean) / self.sigma)
+
+    def sample(self, n: int | None = None) -> Any:
+        return np.exp(self.rng.normal(self.mean, self.sigma, n))
 
 
 def fit_ngmix(
@@ -110,7 +116,7 @@ def _fit_one(
     flags = 0 if measured.all() else int(Flag.BAND_MISSING)
     result = _run(stamp, psf, measured, pixel_scale, model, seed, priors) if measured.any() else {}
     if result.get("flags", 1) == 0:
-        _write(out, result, measured, stamp.unit[0], T_SCALE[model])
+        _write(out, result, measured, stamp.unit[0], NGMIX_T_SCALE[model])
     else:
         flags |= int(Flag.FIT_FAILED)
     out.flags[:] = flags
@@ -134,7 +140,10 @@ def _run(
     prior = _joint_prior(rng, int(measured.sum()), pixel_scale, model, priors)
     fitter = ngmix.fitting.Fitter(model=model, prior=prior)
     size = _guess_size(observations, psf, measured, pixel_scale)
-    guesser = ngmix.guessers.TPSFFluxGuesser(rng, T=size)
+    if model == "bdf":
+        guesser = ngmix.guessers.BDFPSFFluxGuesser(T=size, prior=prior)
+    else:
+        guesser = ngmix.guessers.TPSFFluxGuesser(rng, T=size)
     try:
         return ngmix.runners.run_fitter(observations, fitter, guesser=guesser, ntry=TRIES)
     except (ngmix.gexceptions.GMixRangeError, ngmix.gexceptions.PSFFluxFailure):
@@ -161,16 +170,20 @@ def _observations(
 
 def _joint_prior(rng: Any, bands: int, pixel_scale: float, model: str, priors: Priors) -> Any:
     from ngmix import priors as ngmix_priors
-    from ngmix.joint_prior import PriorSimpleSep
+    from ngmix.joint_prior import PriorBDFSep, PriorSimpleSep
 
     sigma = priors.centre * pixel_scale
-    log_t = priors.log_t(profile(model)) - np.log(T_SCALE[model])
-    return PriorSimpleSep(
+    log_t = priors.log_t(profile(model)) - np.log(NGMIX_T_SCALE[model])
+    shape = (
         ngmix_priors.CenPrior(0.0, 0.0, sigma, sigma, rng=rng),
         ngmix_priors.GPriorBA(priors.shape, rng=rng),
-        _LogSizePrior(log_t, priors.log_size),
-        [ngmix_priors.FlatPrior(-1e15, 1e15, rng=rng)] * bands,
+        _LogSizePrior(log_t, priors.log_size, rng),
     )
+    fluxes = [ngmix_priors.FlatPrior(-1e15, 1e15, rng=rng)] * bands
+    if model == "bdf":
+        fraction = ngmix_priors.Normal(priors.bulge, priors.bulge_scatter, rng=rng)
+        return PriorBDFSep(*shape, fraction, fluxes)
+    return PriorSimpleSep(*shape, fluxes)
 
 
 def _guess_size(
@@ -194,8 +207,9 @@ def _write(
     # errors smaller where the noise is correlated and should make them larger.
     error = np.sqrt(np.diag(result["pars_cov0"]))
     pars = result["pars"]
-    out.flux[0, measured] = pars[5:] * unit[measured]
-    out.flux_err[0, measured] = error[5:] * unit[measured]
+    bands = slice(len(pars) - int(measured.sum()), None)
+    out.flux[0, measured] = pars[bands] * unit[measured]
+    out.flux_err[0, measured] = error[bands] * unit[measured]
     out.snr[0] = result["s2n"]
     out.T[0], out.T_err[0] = pars[4] * t, error[4] * t
     out.g1[0], out.g2[0] = pars[2:4]

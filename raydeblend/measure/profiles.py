@@ -6,6 +6,12 @@ half-light radii, both of unit flux.  ``exp``: 6 Gaussians, a = 2, r_max = 12; w
 the profile from 0.05 to 3 half-light radii.  ``dev``: 10 Gaussians, a = 3 (a = 2 lets the cusp
 at the centre outweigh the light), r_max = 16; within 1 % from 0.1 to 8 half-light radii.
 Neither is truncated, unlike the profiles of that paper.
+
+``bdf`` is a bulge (``dev``) and a disk (``exp``) of one centre and shape, the fraction of the
+light in the bulge being the same in all bands and one more parameter of the shape: the model that
+ngmix calls ``bdf``.  Its sizes are tied as there, ngmix's T of the bulge over that of the disk
+being 1, which makes the bulge's half-light radius `BULGE_RADIUS` times the disk's.  Amplitudes of
+bulge and disk free in every band would be linear, but at low S/N nothing tells them apart.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from numpy.typing import NDArray
 
 from raydeblend.errors import ConfigError
 
-MODELS = ("exp", "dev", "gauss")
+MODELS = ("exp", "dev", "gauss", "bdf")
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,19 @@ class Profile:
     fractions
         ``(k,)``: <x²> + <y²> of each Gaussian over that of the exact profile.
     t_per_radius2
-        <x²> + <y²> of the exact profile in units of its squared half-light radius.
+        <x²> + <y²> of the exact profile in units of its squared half-light radius; for ``bdf``
+        of the disk alone, by whose T the size of the whole is told: the far wings of a bulge,
+        which no image shows, would make the second moment of the whole 4 f times as large.
+    slope
+        ``(k,)`` change of the weights with the bulge's fraction f, which is 0 in `weights`; None
+        for a profile without it.
     """
 
     name: str
     weights: NDArray[np.float64]
     fractions: NDArray[np.float64]
     t_per_radius2: float
+    slope: NDArray[np.float64] | None = None
 
 
 _EXP = (
@@ -71,16 +83,46 @@ _TABLES = {
 }
 
 
+# ngmix's mixtures are cut off (exp near 4.5 half-light radii), so that its T is that of the cut
+# profile.  The factor, <x²> + <y²> of the whole profile over ngmix's T at the best fit to it,
+# makes T mean the same in both engines; that of ``bdf`` is the disk's.
+NGMIX_T_SCALE = {"exp": 1.0214, "dev": 4.281, "gauss": 1.0, "bdf": 1.0214}
+
+BULGE_RADIUS = float(
+    np.sqrt((NGMIX_T_SCALE["dev"] / _TABLES["dev"][1]) / (NGMIX_T_SCALE["exp"] / _TABLES["exp"][1]))
+)
+"""Half-light radius of the bulge over that of the disk in ``bdf``, 0.64."""
+
+
 def profile(name: str) -> Profile:
-    """Return the profile called `name`: ``exp``, ``dev`` (de Vaucouleurs) or ``gauss``.
+    """Return the profile called `name`: ``exp``, ``dev`` (de Vaucouleurs), ``gauss`` or ``bdf``.
 
     Raises
     ------
     ConfigError
         If there is no such profile.
     """
-    if name not in _TABLES:
+    if name not in MODELS:
         raise ConfigError(f"unknown galaxy model {name!r}; known are {', '.join(MODELS)}")
+    if name == "bdf":
+        return _bulge_and_disk()
     table, t_per_radius2 = _TABLES[name]
     weights, fractions = np.array(table).T
     return Profile(name, weights / weights.sum(), fractions, t_per_radius2)
+
+
+def parameters(name: str) -> int:
+    """Return how many parameters the shape has: (x, y, g1, g2, ln T) and a bulge's fraction."""
+    return 6 if name == "bdf" else 5
+
+
+def _bulge_and_disk() -> Profile:
+    disk, bulge = profile("exp"), profile("dev")
+    ratio = BULGE_RADIUS**2 * bulge.t_per_radius2 / disk.t_per_radius2
+    return Profile(
+        "bdf",
+        np.concatenate([disk.weights, 0 * bulge.weights]),
+        np.concatenate([disk.fractions, ratio * bulge.fractions]),
+        disk.t_per_radius2,
+        np.concatenate([-disk.weights, bulge.weights]),
+    )

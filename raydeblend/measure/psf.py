@@ -63,8 +63,9 @@ def fit_psf(stamp: ArrayLike, components: int = 3) -> PsfMixture:
     # In units of the peak, since the solver stops at an absolute gradient.
     scale = 1 / image.max()
     fit = least_squares(
-        lambda q: scale * (_render(*_unpack(q, components), x, y) - image.ravel()),
+        lambda q: scale * (_model(q, x, y)[0] - image.ravel()),
         start,
+        jac=lambda q: scale * _model(q, x, y)[1],
         method="trf",
         x_scale="jac",
         max_nfev=60,
@@ -100,13 +101,38 @@ def _start(image: Array, components: int) -> tuple[Array, float]:
     return np.concatenate([[peak_x, peak_y], weights[1:] - weights[0], shapes]), sigma
 
 
+def _clipped(q: Array, k: int) -> tuple[Array, Array]:
+    """Return the weights ``(k,)`` and the (a, b, c) ``(3, k)`` of the Cholesky factors."""
+    light = np.exp(np.clip(np.concatenate([[0.0], q[2 : k + 1]]), -30, 30))
+    return light / light.sum(), np.clip(q[k + 1 :].reshape(k, 3).T, -10, 10)
+
+
 def _unpack(q: Array, k: int) -> tuple[Array, Array, Array]:
-    weights = np.exp(np.clip(np.concatenate([[0.0], q[2 : k + 1]]), -30, 30))
-    # Cholesky factors keep every covariance positive definite.
-    a, b, c = np.clip(q[k + 1 :].reshape(k, 3).T, -10, 10)
+    # Cholesky factors [[exp a, 0], [b, exp c]] keep every covariance positive definite.
+    weights, (a, b, c) = _clipped(q, k)
     factor = np.zeros((k, 2, 2))
     factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1] = np.exp(a), b, np.exp(c)
-    return weights / weights.sum(), q[:2], factor @ factor.transpose(0, 2, 1)
+    return weights, q[:2], factor @ factor.transpose(0, 2, 1)
+
+
+def _model(q: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return the mixture ``(p,)`` at the pixels and its derivatives ``(p, len(q))``.
+
+    With z = L⁻¹ d, L the Cholesky factor, a Gaussian is exp(−|z|²/2) / (2π exp(a + c)).
+    """
+    k = len(q) // 4
+    weights, (a, b, c) = _clipped(q, k)
+    a, b, c = a[:, None], b[:, None], c[:, None]
+    z1 = (x - q[0]) * np.exp(-a)
+    z2 = (y - q[1] - b * z1) * np.exp(-c)
+    unit = np.exp(-0.5 * (z1**2 + z2**2) - a - c) / (2 * np.pi)
+    light = weights[:, None] * unit
+    total = light.sum(0)
+    slant = z2 * np.exp(-c)
+    shapes = np.stack([z1**2 - b * z1 * slant - 1, z1 * slant, z2**2 - 1], 1)
+    centre = [(light * np.exp(-a) * (z1 - b * slant)).sum(0), (light * slant).sum(0)]
+    amounts = weights[1:, None] * (unit[1:] - total)
+    return total, np.concatenate([centre, amounts, (light[:, None] * shapes).reshape(3 * k, -1)]).T
 
 
 def _render(weights: Array, centre: Array, covariances: Array, x: Array, y: Array) -> Array:

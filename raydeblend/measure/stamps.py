@@ -12,7 +12,7 @@ from raydeblend.tile import Blend
 Array = NDArray[np.float64]
 
 # Odd sides in pixels; the smallest that holds the blend's stamp, or the largest.
-SIZES = (33, 49, 65, 97)
+SIZES = (33, 49, 65, 81, 97)
 # A band is measured only where this many of the 7×7 pixels about the source can be used.
 CORE = 3
 MIN_CORE_PIXELS = 10
@@ -61,6 +61,12 @@ def stamp_size(blend: Blend) -> int:
     return next((size for size in SIZES if size >= side), SIZES[-1])
 
 
+def weight_of(blend: Blend) -> Array:
+    """Return the inverse variance ``(bands, y, x)`` of a blend, 0 where unusable."""
+    usable = ~blend.unusable & np.isfinite(blend.variance) & (blend.variance > 0)
+    return np.where(usable, 1 / np.where(usable, blend.variance, 1.0), 0.0)
+
+
 def cut_stamps(blend: Blend, models: ArrayLike, xy: ArrayLike) -> Stamps:
     """Cut every source of a blend from the image minus the other sources' models.
 
@@ -72,8 +78,7 @@ def cut_stamps(blend: Blend, models: ArrayLike, xy: ArrayLike) -> Stamps:
         ``(k, 2)`` positions (x, y) in pixels of the blend's stamp.
     """
     models, xy = np.asarray(models, dtype=float), np.asarray(xy, dtype=float)
-    usable = ~blend.unusable & np.isfinite(blend.variance) & (blend.variance > 0)
-    weight = np.where(usable, 1 / np.where(usable, blend.variance, 1.0), 0.0)
+    weight = weight_of(blend)
     everything = blend.image - models.sum(0)
     size = stamp_size(blend)
     parts = [_cut(everything + m, weight, at, size) for m, at in zip(models, xy, strict=True)]
@@ -129,5 +134,7 @@ def _measurable(image: Array, weight: Array) -> NDArray[np.bool_]:
 
 
 def _noise(weight: Array) -> Array:
-    """Return the median noise ``(bands,)`` of the used pixels; 1 where there are none."""
-    return np.array([np.median(w[w > 0]) ** -0.5 if np.any(w > 0) else 1.0 for w in weight])
+    """Return the noise ``(bands,)`` of the mean weight of the used pixels; 1 without any."""
+    used = np.count_nonzero(weight > 0, axis=(1, 2))
+    mean = weight.sum((1, 2)) / np.maximum(used, 1)
+    return np.where(mean > 0, mean, 1.0) ** -0.5

@@ -1,5 +1,7 @@
 """The mixture fitter against GalSim's truth, finite differences and analytic errors."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
@@ -7,10 +9,18 @@ import torch
 from galaxy_stamps import SCALE, make_blend
 
 from raydeblend.flags import Flag
-from raydeblend.measure import mixture
+from raydeblend.measure import mixture, mixture_model
 from raydeblend.measure.measure import measure_blends
+from raydeblend.measure.mixture_model import (
+    make_pairs,
+    make_problem,
+    model_maps,
+    size_class,
+    unit_model,
+)
+from raydeblend.measure.mixture_solver import evaluate
 from raydeblend.measure.priors import DEFAULT_PRIORS
-from raydeblend.measure.profiles import profile
+from raydeblend.measure.profiles import BULGE_RADIUS, MODELS, profile
 from raydeblend.measure.psf import PsfMixture, fit_psf
 from raydeblend.measure.stamps import cut_stamps
 
@@ -84,25 +94,26 @@ def test_flux_error_of_a_point_source_is_that_of_the_matched_filter(psf):
     assert np.all(np.abs(result.flux[0] - 500) < 4 * result.flux_err[0])
 
 
-def test_derivatives_agree_with_finite_differences(galaxies, monkeypatch):
-    monkeypatch.setattr(mixture, "PIXEL_TYPE", torch.float64)
+@pytest.mark.parametrize("model", MODELS)
+def test_derivatives_agree_with_finite_differences(galaxies, monkeypatch, model):
+    monkeypatch.setattr(mixture_model, "PIXEL_TYPE", torch.float64)
     truth = galaxies(galaxy(), n=2, snr=50, size=24)
     cuts = [cut_stamps(*args) for args in zip(truth.blends, truth.models, truth.xy, strict=True)]
-    problem = mixture._problem(
-        cuts[0], tuple(map(fit_psf, truth.psf)), SCALE, profile("exp"), DEFAULT_PRIORS, "cpu"
-    )
-    theta = torch.tensor([[0.2, -0.1, 0.15, 0.1, -1.2]], dtype=torch.float64)
-    state = mixture._evaluate(problem, theta)
-    _, jacobian = mixture._model(problem, theta)
-    for i in range(5):
+    psf = tuple(map(fit_psf, truth.psf))
+    problem = make_problem(cuts[0], psf, SCALE, profile(model), DEFAULT_PRIORS)
+    theta = torch.tensor([[0.2, -0.1, 0.15, 0.1, -1.2, 0.3]], dtype=torch.float64)
+    theta = theta[:, : problem.parameters]
+    state = evaluate(problem, theta)
+    maps = model_maps(problem, theta)
+    for i in range(problem.parameters):
         step = torch.zeros_like(theta)
         step[0, i] = 1e-5
-        up, down = (mixture._evaluate(problem, theta + s) for s in (step, -step))
+        up, down = (evaluate(problem, theta + s) for s in (step, -step))
         slope = (up.objective - down.objective) / 2e-5
         assert float(state.gradient[0, i]) == pytest.approx(float(slope), rel=1e-4, abs=1e-3)
-        values = [mixture._model(problem, theta + s)[0] for s in (step, -step)]
+        values = [unit_model(problem, theta + s) for s in (step, -step)]
         numeric = (values[0] - values[1]) / 2e-5
-        torch.testing.assert_close(jacobian[:, :, i], numeric, rtol=1e-4, atol=1e-8)
+        torch.testing.assert_close(maps[:, :, 1 + i], numeric, rtol=1e-4, atol=1e-8)
 
 
 def test_shape_convention_is_that_of_galsim(galaxies):
@@ -125,6 +136,69 @@ def test_other_profiles_fit_their_own_galaxies(galaxies, model):
     flux = np.mean([m.flux[0] for m in out], axis=0)
     # A tenth of a de Vaucouleurs galaxy's light lies beyond the stamp.
     np.testing.assert_allclose(flux, truth.flux, rtol=0.01 if model == "gauss" else 0.03)
+
+
+@pytest.mark.parametrize("bulge", [0.0, 0.3, 1.0])
+def test_bulge_and_disk_are_both_counted(galaxies, bulge):
+    disk = galsim.Exponential(half_light_radius=0.5)
+    centre = galsim.DeVaucouleurs(half_light_radius=0.5 * BULGE_RADIUS)
+    shape = ((1 - bulge) * disk + bulge * centre).shear(g1=0.1, g2=-0.1)
+    truth = galaxies(shape, n=4, snr=1000, size=64)
+    out = measure_blends(
+        truth.blends, truth.models, truth.xy, truth.psf, SCALE, "mixture", model="bdf"
+    )
+    flux = np.mean([m.flux[0] for m in out], axis=0)
+    np.testing.assert_allclose(flux, truth.flux, rtol=0.012)
+    size = 6 * disk.scale_radius**2 * (1 + 0.02) / (1 - 0.02)
+    assert np.mean([m.T[0] for m in out]) == pytest.approx(size, rel=0.03 if bulge < 1 else 0.3)
+    assert np.mean([m.g1[0] for m in out]) == pytest.approx(0.1, abs=0.005)
+
+
+def test_summed_pixels_have_the_model_of_the_pixels(galaxies, monkeypatch):
+    monkeypatch.setattr(mixture_model, "PIXEL_TYPE", torch.float64)
+    truth = galaxies(galaxy(), n=1, snr=50)
+    cut = cut_stamps(truth.blends[0], truth.models[0], truth.xy[0])
+    problem = make_problem(
+        cut, tuple(map(fit_psf, truth.psf)), SCALE, profile("exp"), DEFAULT_PRIORS
+    )
+    theta = torch.tensor([[0.2, -0.1, 0.15, 0.1, -1.2]], dtype=torch.float64)
+    coarse = mixture.summed(problem)
+    value = unit_model(problem, theta).view(1, 3, problem.side, problem.side)
+    keep = coarse.side * mixture.BIN
+    mean = torch.nn.functional.avg_pool2d(value[..., :keep, :keep], mixture.BIN).flatten(2)
+    # Fourth moments of the squares are left out; the first fit need not be exact.
+    assert float((unit_model(coarse, theta) - mean).abs().max() / mean.max()) < 0.01
+    torch.testing.assert_close(coarse.weight.sum(), problem.weight.view_as(value)[
+        ..., :keep, :keep].sum())  # fmt: skip
+
+
+def test_merged_gaussians_change_next_to_nothing(galaxies):
+    truth = galaxies(galaxy(), n=1, snr=50)
+    cut = cut_stamps(truth.blends[0], truth.models[0], truth.xy[0])
+    psf = tuple(map(fit_psf, truth.psf))
+    for model in MODELS:
+        problem = make_problem(cut, psf, SCALE, profile(model), DEFAULT_PRIORS)
+        theta = torch.tensor([[0.2, -0.1, 0.15, 0.1, -1.2, 0.5]], dtype=torch.float64)
+        theta = theta[:, : problem.parameters]
+        half_t = float(size_class(np.array([-1.2]), SCALE)[1][0])
+        merged = replace(problem, pairs=make_pairs(profile(model), psf, half_t))
+        whole, fewer = (unit_model(p, theta) for p in (problem, merged))
+        assert float((whole - fewer).abs().max() / whole.max()) < 5e-4
+        if model != "gauss":
+            assert len(merged.pairs.gal_weight) < len(problem.pairs.gal_weight)
+
+
+def test_windows_and_summed_pixels_leave_the_solution_of_the_whole_stamp(galaxies, monkeypatch):
+    truth = galaxies(galaxy(), n=25, snr=40, seed=4)
+    fast = measure(truth)
+    monkeypatch.setattr(mixture, "WINDOWS", ())
+    monkeypatch.setattr(mixture_model, "MERGING_ERROR", 0.0)
+    monkeypatch.setattr(mixture.solve, "__defaults__", (1e-8, None))
+    slow = measure(truth)
+    difference = (fast["flux"] - slow["flux"]) / slow["flux_err"]
+    assert np.abs(difference).max() < 0.3
+    assert np.median(np.abs(difference)) < 0.03
+    assert np.abs(np.median(difference)) < 0.02
 
 
 def test_band_without_a_psf_mixture_component_does_not_matter(galaxies):

@@ -41,5 +41,5 @@ def test_size_of_the_exponential_is_six_scale_lengths_squared():
 
 
 def test_unknown_model_names_the_known():
-    with pytest.raises(ConfigError, match="exp, dev, gauss"):
+    with pytest.raises(ConfigError, match="exp, dev, gauss, bdf"):
         profile("sersic")

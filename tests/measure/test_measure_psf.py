@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from raydeblend.errors import TileError
-from raydeblend.measure.psf import fit_psf, render_psf
+from raydeblend.measure.psf import _model, _render, _unpack, fit_psf, render_psf
 
 
 def gaussian(sigma_x: float, sigma_y: float, size: int, x0: float = 0, y0: float = 0) -> np.ndarray:
@@ -75,3 +75,16 @@ def test_ngmix_em_finds_the_same_size(psf):
     areas = np.sqrt(pars[:, 3] * pars[:, 5] - pars[:, 4] ** 2)
     theirs = (pars[:, 0] / (2 * np.pi * areas)).sum() / pars[:, 0].sum()
     assert ours == pytest.approx(theirs, rel=0.02)
+
+
+def test_derivatives_of_the_mixture_agree_with_finite_differences():
+    y, x = np.indices((15, 17)).reshape(2, -1).astype(float)
+    q = np.array([8.2, 6.9, 0.3, -1.0, 0.5, 0.2, 0.6, 0.8, -0.3, 0.7, 1.2, 0.1, 1.4])
+    model, jacobian = _model(q, x, y)
+    weights, centre, covariances = _unpack(q, 3)
+    np.testing.assert_allclose(model, _render(weights, centre, covariances, x, y), rtol=1e-10)
+    for i in range(len(q)):
+        step = np.zeros(len(q))
+        step[i] = 1e-6
+        slope = (_model(q + step, x, y)[0] - _model(q - step, x, y)[0]) / 2e-6
+        np.testing.assert_allclose(jacobian[:, i], slope, atol=1e-8)
