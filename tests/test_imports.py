@@ -35,7 +35,15 @@ RAY_HOMES = (
     "simulate/tiles.py",
     "session.py",
 )
-TORCH_HOMES = ("networks/", "deblend/", "train/", "measure/mixture", "measure/joint", "measure/bulge_disk.py")
+TORCH_HOMES = (
+    "networks/",
+    "deblend/",
+    "train/",
+    "measure/mixture",
+    "measure/joint",
+    "measure/bulge_disk.py",
+    "simulate/galaxy_zoo.py",
+)
 
 
 def imports(path: Path, inside_functions: bool) -> Iterator[str]:
