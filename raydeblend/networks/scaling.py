@@ -60,3 +60,12 @@ class Scaling:
         if self.kind == "asinh":
             return stretched, maximum
         return torch.cat([linear, stretched], dim=1), maximum
+
+    def invert(self, channels: Tensor) -> Tensor:
+        """Return the image in noise units whose ``asinh`` channels these are.
+
+        A network that ends in tanh reaches sinh(softening) and nothing brighter.
+        """
+        if self.kind != "asinh":
+            raise ValueError(f"channels of the kind {self.kind} have lost the image's unit")
+        return torch.sinh(channels * self.softening)

@@ -11,13 +11,18 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.networks.branched import Branched, BranchedConfig
 from raydeblend.networks.counter import Counter, CounterConfig
+from raydeblend.networks.gan import GanConfig, Generator
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
+from raydeblend.networks.srgan import Srgan, SrganConfig
+from raydeblend.networks.vae import Vae, vae_config
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 
@@ -29,7 +34,7 @@ class Card:
     Attributes
     ----------
     network
-        ``rdn`` or ``counter``.
+        As `build_network` knows it.
     architecture
         Fields of the network's configuration.
     bands
@@ -67,11 +72,19 @@ def build_network(network: str, architecture: Mapping[str, Any]) -> nn.Module:
     ConfigError
         If `network` is unknown.
     """
-    if network == "rdn":
+    if network in ("rdn", "rdn-joint"):
         return Rdn(RdnConfig(**architecture))
-    if network == "counter":
+    if network in ("counter", "rdn-joint-counter"):
         return Counter(CounterConfig(**architecture))
-    raise ConfigError(f"unknown network {network!r}; known are rdn, counter")
+    if network == "gan":
+        return Generator(GanConfig(**architecture))
+    if network == "branched":
+        return Branched(BranchedConfig(**architecture))
+    if network in ("srgan", "srgan-multiband"):
+        return Srgan(SrganConfig(**architecture))
+    if network in ("vae", "vae-deblend"):
+        return Vae(vae_config(architecture))
+    raise ConfigError(f"this version knows no network {network!r}")
 
 
 def save_weights(root: str, name: str, network: nn.Module, card: Card) -> str:
@@ -102,10 +115,20 @@ def load_weights(path: str, device: torch.device | str = "cpu") -> tuple[nn.Modu
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ConfigError(f"{path} is not the file that its card describes (SHA-256 differs)")
-    network = build_network(card.network, card.architecture)
-    network.load_state_dict(safetensors.torch.load(data))
+    network = _fill(path, card, data)
     # mypy knows only some overloads of `to`; channels last is the layout convolutions like.
     return network.eval().to(device=device, memory_format=torch.channels_last), card  # type: ignore[call-overload]
+
+
+def _fill(path: str, card: Card, data: bytes) -> nn.Module:
+    """Return the network of the card with the weights in `data`."""
+    try:
+        network = build_network(card.network, card.architecture)
+        network.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, TypeError, SafetensorError) as error:
+        reason = str(error).split("\n")[0]
+        raise ConfigError(f"{path} is not the {card.network} of its card: {reason}") from error
+    return network
 
 
 def load_card(path: str) -> Card:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +44,32 @@ def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path: Path) -> N
     data[-1] ^= 1
     Path(path).write_bytes(data)
     with pytest.raises(ConfigError, match="SHA-256"):
+        load_weights(path)
+
+
+def test_weights_of_another_size_or_network_are_refused(tmp_path: Path) -> None:
+    path, _ = save(tmp_path)
+    card = tmp_path / "test.json"
+    content = json.loads(card.read_text())
+    for change, said in (
+        ({"architecture": content["architecture"] | {"features": 8}}, "not the rdn of its card"),
+        ({"architecture": {"depth": 3}}, "not the rdn of its card"),
+        ({"network": "counter", "architecture": {}}, "not the counter of its card"),
+        ({"network": "resnet"}, "knows no network 'resnet'"),
+    ):
+        card.write_text(json.dumps(content | change))
+        with pytest.raises(ConfigError, match=said):
+            load_weights(path)
+
+
+def test_a_damaged_file_with_the_right_hash_is_refused(tmp_path: Path) -> None:
+    path, _ = save(tmp_path)
+    data = Path(path).read_bytes()[:-7]
+    Path(path).write_bytes(data)
+    card = tmp_path / "test.json"
+    content = json.loads(card.read_text()) | {"sha256": hashlib.sha256(data).hexdigest()}
+    card.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="not the rdn of its card"):
         load_weights(path)
 
 
