@@ -1,6 +1,7 @@
 """The command line: arguments in, one call out.
 
-Exit codes: 0 done; 1 finished, but some cells failed; 2 unusable arguments or input.
+Exit codes: 0 done; 1 finished, but some cells failed, or training diverged or collapsed; 2
+unusable arguments or input.
 """
 
 from __future__ import annotations
@@ -17,9 +18,17 @@ from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
+from raydeblend.train.stopping import TrainingError
 
 EXIT_FAILED_CELLS = 1
+EXIT_TRAINING_STOPPED = 1
 EXIT_UNUSABLE = 2
+
+NETWORKS = (
+    "gan", "srgan", "srgan-multiband", "branched", "rdn", "counter", "rdn-joint", "vae",
+    "vae-deblend",
+)  # fmt: skip
+"""Listed here too, since the table of `raydeblend.train.families` loads torch."""
 
 app = typer.Typer(
     name="raydeblend",
@@ -55,13 +64,16 @@ Deblenders = Annotated[
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; a `ConfigError` becomes one sentence and code 2."""
+    """Run the command line and exit; an error that a user can mend becomes one sentence."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         app(args=None if arguments is None else list(arguments))
     except ConfigError as error:
         print(f"raydeblend: {error}", file=sys.stderr)
         sys.exit(EXIT_UNUSABLE)
+    except TrainingError as error:
+        print(f"raydeblend: {error}", file=sys.stderr)
+        sys.exit(EXIT_TRAINING_STOPPED)
 
 
 @simulate.command("tiles")
@@ -117,7 +129,7 @@ def simulate_blends_command(
 
 @app.command()
 def train(
-    network: Annotated[str, typer.Argument(help="rdn or counter.")],
+    network: Annotated[str, typer.Argument(help=f"One of {', '.join(NETWORKS)}.")],
     out: Annotated[str, typer.Option(help="Directory or s3:// prefix of the run.")],
     preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.paper,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
@@ -125,13 +137,45 @@ def train(
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
     shards: Annotated[
-        str | None, typer.Option(help="Where isolated galaxy images are kept; default OUT.")
+        str | None, typer.Option(help="Where images made for training are kept; default OUT.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Instead of the preset's, separated by commas.")
+    ] = None,
+    surveys: Annotated[
+        str | None, typer.Option(help="Whose PSF, noise and pixel scale, separated by commas.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Folder of HST stamps, COSMOS catalogs or Galaxy Zoo pictures."),
     ] = None,
     catalog: Annotated[
         str | None, typer.Option(help="CatSim table of galaxies instead of the parametric ones.")
     ] = None,
     held_out: Annotated[
         str | None, typer.Option(help="Test set (.npz) whose galaxies are left out of --catalog.")
+    ] = None,
+    blends: Annotated[
+        str | None,
+        typer.Option(help="branched: galaxy_zoo (maxima of pictures) or survey (sums)."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="vae, vae-deblend: galaxies of euclid (VIS) or survey.")
+    ] = None,
+    adversarial: Annotated[
+        str | None, typer.Option(help="gan: minimax or non-saturating loss of the generator.")
+    ] = None,
+    rdn_weights: Annotated[
+        str | None, typer.Option(help="rdn-joint: phase one's deblender, a file or shipped name.")
+    ] = None,
+    counter_weights: Annotated[
+        str | None, typer.Option(help="rdn-joint: phase one's counter, a file or shipped name.")
+    ] = None,
+    vae_weights: Annotated[
+        str | None, typer.Option(help="vae-deblend: stage one's VAE, a file or shipped name.")
+    ] = None,
+    vgg19_weights: Annotated[
+        str | None, typer.Option(help="branched: torchvision's VGG-19 state dict, a file.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Per epoch.")] = None,
@@ -141,7 +185,11 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     address: Address = None,
 ) -> None:
-    """Train a network on Ray Train and export its weights."""
+    """Train a network on Ray Train and export its weights.
+
+    An option that the network does not have is refused.  Exit code 1: training diverged, or a
+    generator collapsed; the checkpoints are kept.
+    """
     from raydeblend.train.loop import train as run
 
     result = run(
@@ -152,8 +200,18 @@ def train(
         resume=resume,
         shards=shards,
         address=address,
+        bands=_split(bands) if bands is not None else None,
+        surveys=_split(surveys) if surveys is not None else None,
+        data=data,
         catalog=catalog,
         held_out=held_out,
+        blends=blends,
+        images=images,
+        adversarial=adversarial,
+        rdn_weights=rdn_weights,
+        counter_weights=counter_weights,
+        vae_weights=vae_weights,
+        vgg19_weights=vgg19_weights,
         epochs=epochs,
         steps=steps,
         batch=batch,
@@ -170,8 +228,8 @@ def catalog(
     out: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
     survey: Annotated[str, typer.Option(help="Known bands and nominal PSFs.")] = "HSC",
-    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "rdn",
-    photometry: Annotated[str, typer.Option(help="auto, ngmix or mixture.")] = "auto",
+    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "joint",
+    photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
     cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
     border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
     image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
@@ -236,7 +294,7 @@ def verify(
 def deblend(
     source: Annotated[str, typer.Argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, typer.Argument(metavar="OUT.npz", help="Models, positions, quality.")],
-    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "rdn",
+    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "joint",
 ) -> None:
     """Deblend an array of stamps: models (n, k, bands, y, x) out."""
     from raydeblend.deblend.arrays import deblend_file
@@ -247,19 +305,25 @@ def deblend(
 
 @app.command()
 def evaluate(
-    protocol: Annotated[str, typer.Argument(help="wang2022.")],
+    protocol: Annotated[
+        str, typer.Argument(help="wang2022, reiman2019, nemani2023 or hsc-blends.")
+    ],
     out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],
-    deblender: Deblenders = ["rdn"],  # noqa: B006  typer reads the default, nobody changes it
+    deblender: Deblenders = ["joint"],  # noqa: B006  typer reads the default, nobody changes it
     data: Annotated[
-        str | None, typer.Option(help="Test set (.npz) instead of a drawn one.")
+        str | None,
+        typer.Option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
     ] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Blends of each number of galaxies.")] = None,
+    catalog: Annotated[
+        str | None, typer.Option(help="nemani2023: COSMOS fits instead of parametric galaxies.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Score deblenders by a paper's protocol, with sep and the paper's numbers beside."""
     from raydeblend.evaluate.protocol import run_evaluation
 
-    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed)
+    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed, catalog)
     print(evaluation.tables)
     print("\n".join(evaluation.paths))
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from raydeblend import cli
+from raydeblend.train.families import NETWORKS
+
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -112,4 +115,11 @@ def test_every_script_is_its_command(script: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("raydeblend.cli.main", calls.append)
     monkeypatch.setattr(sys, "argv", [script, "--out", "x"])
     runpy.run_path(str(ROOT / "jobs" / script), run_name="__main__")
-    assert calls == [[*script.removesuffix(".py").split("_"), "--out", "x"]]
+    command, *network = script.removesuffix(".py").split("_")
+    assert calls == [[command, *(["-".join(network)] if network else []), "--out", "x"]]
+
+
+def test_every_network_has_a_script() -> None:
+    scripts = {path.stem for path in (ROOT / "jobs").glob("train_*.py")}
+    assert scripts == {"train_" + network.replace("-", "_") for network in NETWORKS}
+    assert set(cli.NETWORKS) == set(NETWORKS)

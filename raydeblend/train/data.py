@@ -18,6 +18,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.simulate.shards import Shard, read_shard
 from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages, compose
 
+VALIDATION_SEED = 1_000_003
 VALIDATION_CHUNK = 64
 """Blends composed at a time, so that memory stays bounded."""
 

@@ -1,176 +1,62 @@
-"""Epochs on one device, without Ray: what a run carries from step to step."""
+"""Epochs on one device or several, without Ray."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from raydeblend.errors import ConfigError
-from raydeblend.networks.weights import build_network, load_weights, shipped_path
-from raydeblend.train.blends import IsolatedImages
-from raydeblend.train.config import TrainConfig, learning_rate_at
-from raydeblend.train.counting import Peel, count_batches, make_peel
-from raydeblend.train.peeling import PeelStream
-from raydeblend.train.steps import Scalars, counter_step, rdn_step, update_average
+from raydeblend.train.family import Step
+from raydeblend.train.state import Scalars
+from raydeblend.train.stopping import check_finite
 
-StepLoss = Callable[[nn.Module], Tensor]
-"""Draws the next batch and returns the loss of a network on it."""
+CHECK_EVERY = 50
+"""Steps after which the workers tell each other their losses, and stop if one is not finite."""
 
 
-@dataclass
-class TrainState:
-    """Everything that a checkpoint holds.
-
-    Attributes
-    ----------
-    average
-        Running mean of the weights, or None where the configuration has none.
-    history
-        Scores of each epoch done.
-    """
-
-    network: nn.Module
-    average: nn.Module | None
-    optimizer: torch.optim.Optimizer
-    history: list[Scalars] = field(default_factory=list)
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return len(self.history)
-
-    @property
-    def final(self) -> nn.Module:
-        """The network to validate and to export."""
-        return self.network if self.average is None else self.average
-
-
-def start_state(config: TrainConfig, device: torch.device) -> TrainState:
-    """Return the state before the first epoch; the same for every worker."""
-    torch.manual_seed(config.seed)
-    network = build_network(config.network, asdict(config.model)).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(network) if config.ema else None
-    return TrainState(network, average, _optimizer(network, config))
-
-
-def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    parameters, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, config.momentum, weight_decay=decay)
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-
-
-def save_state(state: TrainState, path: str) -> None:
-    """Write a state to a local file."""
-    content = {
-        "network": state.network.state_dict(),
-        "average": state.average.state_dict() if state.average is not None else None,
-        "optimizer": state.optimizer.state_dict(),
-        "history": state.history,
-    }
-    torch.save(content, path)
-
-
-def load_state(state: TrainState, path: str) -> None:
-    """Replace the content of `state` by that of a file from `save_state`."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    state.network.load_state_dict(content["network"])
-    if state.average is not None:
-        state.average.load_state_dict(content["average"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.history = content["history"]
-
-
-def step_loss(
-    config: TrainConfig, isolated: IsolatedImages, n: int, seed: int, peel: Peel | None = None
-) -> StepLoss:
-    """Return the loss of fresh batches of `n` images, by the step function of the network.
-
-    `peel` is the deblender whose residuals a counter learns from too.
-    """
-    if config.network == "counter":
-        return _counter_loss(config, isolated, n, seed, peel)
-    return _rdn_loss(config, isolated, n, seed)
-
-
-def _rdn_loss(config: TrainConfig, isolated: IsolatedImages, n: int, seed: int) -> StepLoss:
-    stream = PeelStream(isolated, config.recipe, seed, config.residual_fraction)
-
-    def loss(network: nn.Module) -> Tensor:
-        batch = stream.draw(n)
-        value, model, chosen = rdn_step(network, batch, config.scaling, config.loss)
-        if config.residual_fraction:
-            stream.feed_back(batch, model, chosen)
-        return value
-
-    return loss
-
-
-def _counter_loss(
-    config: TrainConfig, isolated: IsolatedImages, n: int, seed: int, peel: Peel | None
-) -> StepLoss:
-    batches = count_batches(isolated, config.recipe, n, seed, peel, config.residual_fraction)
-
-    def loss(network: nn.Module) -> Tensor:
-        batch = next(batches)
-        value, _ = counter_step(network, batch.image, batch.n_sources, config.scaling)
-        return value
-
-    return loss
-
-
-def load_peel(config: TrainConfig, device: torch.device) -> Peel | None:
-    """Return the deblender named in the configuration of a counter, None where it has none.
+def run_epoch(step: Step, first: int, count: int) -> Scalars:
+    """Do `count` steps, of which the first is number `first`; return the means over all workers.
 
     Raises
     ------
-    ConfigError
-        If there are no such weights, or they are of other bands.
+    TrainingDiverged
+        If a loss is not finite, on every worker.
     """
-    if config.deblender is None:
-        return None
-    named = config.deblender.endswith(".safetensors")
-    path = config.deblender if named else shipped_path(config.deblender)
-    network, card = load_weights(path, device)
-    if card.network != "rdn" or card.bands != config.bands:
-        raise ConfigError(
-            f"{path} is a {card.network} of {card.bands}, not an rdn of {config.bands}"
-        )
-    return make_peel(network, card.scaling)
+    means: list[tuple[int, Scalars]] = []
+    for begin in range(first, first + count, CHECK_EVERY):
+        end = min(begin + CHECK_EVERY, first + count)
+        scores = mean_over_workers([step(number) for number in range(begin, end)])
+        check_finite(scores, end - 1)
+        means.append((end - begin, scores))
+    return {name: sum(n * scores[name] for n, scores in means) / count for name in means[0][1]}
 
 
-def run_epoch(network: nn.Module, state: TrainState, loss: StepLoss, config: TrainConfig) -> Tensor:
-    """Train one epoch and return its mean loss on this device, ``()``.
-
-    `network` is that of the state, or its data-parallel wrapper, which averages the gradients.
-    """
-    network.train()
-    first = state.epoch * config.steps
-    losses = [
-        train_step(network, state, loss, config, step)
-        for step in range(first, first + config.steps)
-    ]
-    return torch.stack(losses).mean()
+def mean_over_workers(scalars: list[dict[str, Tensor]]) -> Scalars:
+    """Return the mean of each scalar over the steps of this worker and over the workers."""
+    names = list(scalars[0])
+    mean = torch.stack([torch.stack([step[name].float() for name in names]) for step in scalars])
+    mean = mean.mean(dim=0)
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean)
+        mean = mean / torch.distributed.get_world_size()
+    return dict(zip(names, mean.tolist(), strict=True))
 
 
-def train_step(
-    network: nn.Module, state: TrainState, loss: StepLoss, config: TrainConfig, step: int
-) -> Tensor:
-    """Do one step of the optimizer; `step` counts from 0 over all epochs."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate_at(config, step)
-    state.optimizer.zero_grad(set_to_none=True)
-    value = loss(network)
-    value.backward()  # type: ignore[no-untyped-call]
-    if config.clip:
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-    state.optimizer.step()
-    if state.average is not None:
-        # Short memory at first, so that the random start is forgotten.
-        update_average(state.average, state.network, min(config.ema, (step + 1) / (step + 10)))
-    return value.detach()
+def descend(optimizer: Optimizer, loss: Tensor, rate: float, clip: float = 0.0) -> None:
+    """Do one step of an optimizer at the given learning rate; `clip` limits the gradient's norm."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if clip:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
+
+
+def training_mode(networks: Mapping[str, nn.Module]) -> None:
+    """Put all networks into training mode."""
+    for network in networks.values():
+        network.train()

@@ -20,47 +20,31 @@ import pyarrow.fs
 import ray.train
 import ray.train.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.networks.weights import Card, save_weights
+from raydeblend.networks.weights import Card, build_network, save_weights
 from raydeblend.session import ray_session
-from raydeblend.simulate.shards import IsolatedConfig, check_isolated, render_isolated
-from raydeblend.survey import get_survey
+from raydeblend.train import isolated
 from raydeblend.train.board import Board
-from raydeblend.train.config import (
-    ISOLATED_SIZE,
-    TrainConfig,
-    check_workers,
-    config_hash,
-    get_config,
-    learning_rate_at,
-)
-from raydeblend.train.counting import Peel
-from raydeblend.train.data import load_isolated, stream_seed, validation_blends, worker_share
-from raydeblend.train.epoch import (
-    TrainState,
-    load_peel,
-    load_state,
-    run_epoch,
-    save_state,
-    start_state,
-    step_loss,
-)
+from raydeblend.train.config import RunConfig, check_workers, config_hash, learning_rate_at
+from raydeblend.train.data import stream_seed
+from raydeblend.train.epoch import run_epoch, training_mode
+from raydeblend.train.families import get_config, get_family
 from raydeblend.train.progress import follow, write_history
-from raydeblend.train.steps import Scalars
-from raydeblend.train.validation import VALIDATION_SEED, Examples, peel_examples, validate
+from raydeblend.train.state import Scalars, TrainState, load_state, save_state
+from raydeblend.train.stopping import TrainingError, check_health, read_stop, write_stop
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "train.json"
 HISTORY = "history.json"
 STATE = "state.pt"
-EXAMPLES = 6
-"""Blends in the picture on the board."""
+STOPPED = "stopped.json"
 JOB_FOLDER = "/runtime_resources/working_dir_files/"
 """Where `ray job submit --working-dir` unpacks; a relative path of a job is below."""
+PATH_OPTIONS = ("catalog", "held_out", "data", "vgg19_weights")
 MAX_FAILURES = 3
 """How often lost workers are replaced before a run gives up."""
 
@@ -85,9 +69,9 @@ class TrainResult:
 class Run:
     """What every worker is told."""
 
-    config: TrainConfig
+    config: RunConfig
     out: str
-    shards: tuple[str, ...]
+    paths: tuple[str, ...]
 
 
 def train(
@@ -105,7 +89,7 @@ def train(
     Parameters
     ----------
     network, preset, overrides
-        See `raydeblend.train.config.get_config`.
+        See `raydeblend.train.families.get_config`.
     out
         Directory or ``s3://`` prefix for checkpoints, TensorBoard logs and weights.
     workers
@@ -113,8 +97,7 @@ def train(
     resume
         Go on with the run in `out` from its last checkpoint, if there is one.
     shards
-        Where the isolated galaxy images are kept, by default in `out`; missing ones are
-        rendered.
+        Where images made for training are kept, by default in `out`; missing ones are made.
     address
         Of a Ray cluster; by default ``RAY_ADDRESS``, else this machine alone.
 
@@ -122,24 +105,39 @@ def train(
     ------
     ConfigError
         If an argument is unusable, or `out` exists and is not to be resumed; before any work.
+    TrainingError
+        If a loss is not finite or a generator has collapsed; the checkpoints are kept.
     """
     config = get_config(network, preset, **_with_absolute_paths(overrides))
     check_workers(config, workers)
     out, shards = _absolute(out), _absolute(shards or storage.join(out, "isolated"))
     _check_out(out, config, resume)
-    isolated = _isolated(config, shards)
-    for folder, images in isolated.items():
-        check_isolated(folder, images)
-    load_peel(config, torch.device("cpu"))
+    for name, count in count_parameters(config).items():
+        log.info("%s of the preset %s has %s parameters", name, preset, f"{count:,}")
+    family = get_family(network)
+    family.check(config, shards)
     with ray_session(address):
         _check_capacity(workers)
         _write_manifest(out, config)
-        run = Run(config, out, _render(isolated, config.n_galaxies))
+        run = Run(config, out, family.prepare(config, shards))
         with follow(storage.join(out, HISTORY), config.epochs):
             checkpoint = _fit(run, workers)
-    state = start_state(config, torch.device("cpu"))
+    state = family.start(config, torch.device("cpu"))
     _load_checkpoint(state, checkpoint)
     return TrainResult(_export(run, state), state.history)
+
+
+def count_parameters(config: RunConfig) -> dict[str, int]:
+    """Return the number of parameters of each network that a run exports, by its file's name."""
+    names = get_family(config.network).exported_as(config.network)
+    with torch.device("meta"):
+        networks = {
+            file: build_network(file, config.architecture(name)) for name, file in names.items()
+        }
+    return {
+        file: sum(parameter.numel() for parameter in network.parameters())
+        for file, network in networks.items()
+    }
 
 
 def render_training(
@@ -154,16 +152,14 @@ def render_training(
     """
     overrides = _with_absolute_paths({"n_galaxies": n, "seed": seed, "catalog": catalog})
     config = get_config("rdn", "paper", **overrides)
-    isolated = _isolated(config, _absolute(out))
-    for folder, images in isolated.items():
-        check_isolated(folder, images)
+    isolated.check_shards(config, _absolute(out))
     with ray_session(address):
-        return list(_render(isolated, n))
+        return list(isolated.render_shards(config, _absolute(out)))
 
 
 def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
     def is_path(name: str, value: Any) -> bool:
-        named = name in ("catalog", "held_out") or str(value).endswith(".safetensors")
+        named = name in PATH_OPTIONS or str(value).endswith(".safetensors")
         return named and value is not None
 
     return {k: _absolute(value) if is_path(k, value) else value for k, value in overrides.items()}
@@ -179,7 +175,7 @@ def _absolute(path: str) -> str:
     return path
 
 
-def _check_out(out: str, config: TrainConfig, resume: bool) -> None:
+def _check_out(out: str, config: RunConfig, resume: bool) -> None:
     path = storage.join(out, MANIFEST)
     storage.check_writable(out)
     if storage.list_files(out):
@@ -191,7 +187,7 @@ def _check_out(out: str, config: TrainConfig, resume: bool) -> None:
             raise ConfigError(f"{out} holds a run of other settings, see {path}")
 
 
-def _write_manifest(out: str, config: TrainConfig) -> None:
+def _write_manifest(out: str, config: RunConfig) -> None:
     manifest = {"hash": config_hash(config)} | asdict(config)
     storage.write_bytes(storage.join(out, MANIFEST), json.dumps(manifest, indent=1).encode())
 
@@ -202,30 +198,9 @@ def _check_capacity(workers: int) -> None:
         raise ConfigError(f"{workers} workers need as many CPUs; the cluster has {cpus}")
 
 
-def _isolated(config: TrainConfig, root: str) -> dict[str, IsolatedConfig]:
-    """Return the isolated images of each survey, by their directory."""
-    return {
-        storage.join(root, survey): IsolatedConfig(
-            survey=survey,
-            bands=config.bands,
-            group=config.group,
-            seed=config.seed + number,
-            size=ISOLATED_SIZE,
-            faint=config.faint,
-            catalog=config.catalog,
-            held_out=config.held_out,
-        )
-        for number, survey in enumerate(config.surveys)
-    }
-
-
-def _render(isolated: dict[str, IsolatedConfig], n_galaxies: int) -> tuple[str, ...]:
-    share = -(-n_galaxies // len(isolated))
-    shards = [render_isolated(folder, config, share) for folder, config in isolated.items()]
-    return tuple(path for paths in shards for path in paths)
-
-
 def _fit(run: Run, workers: int) -> ray.train.Checkpoint:
+    stopped = storage.join(run.out, STOPPED)
+    storage.remove_tree(stopped)
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"run": run},
@@ -241,7 +216,9 @@ def _fit(run: Run, workers: int) -> ray.train.Checkpoint:
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    return trainer.fit().checkpoint
+    checkpoint = trainer.fit().checkpoint
+    read_stop(stopped)
+    return checkpoint
 
 
 def _checkpoint_storage(path: str) -> dict[str, Any]:
@@ -261,25 +238,25 @@ def _load_checkpoint(state: TrainState, checkpoint: ray.train.Checkpoint) -> Non
 
 
 def _export(run: Run, state: TrainState) -> str:
-    config = run.config
-    scales = [get_survey(survey).pixel_scale for survey in config.surveys]
-    card = Card(
-        network=config.network,
-        architecture=asdict(config.model),
+    names = get_family(run.config.network).exported_as(run.config.network)
+    paths = [
+        save_weights(run.out, file, state.final(name), _card(run.config, state, name, file))
+        for name, file in names.items()
+    ]
+    return paths[0]
+
+
+def _card(config: RunConfig, state: TrainState, name: str, file: str) -> Card:
+    return Card(
+        network=file,
+        architecture=config.architecture(name),
         bands=config.bands,
-        pixel_scale=(min(scales), max(scales)),
-        scaling=config.scaling,
-        training=asdict(config) | {"data": _describe_data(config), "epochs_done": state.epoch},
+        pixel_scale=config.pixel_scale(),
+        scaling=config.scaling_of(name),
+        training=asdict(config) | {"data": config.describe_data(), "epochs_done": state.epoch},
         scores={"galaxies kept for validation": state.history[-1]},
         commit=_commit(),
     )
-    return save_weights(run.out, config.network, state.final, card)
-
-
-def _describe_data(config: TrainConfig) -> str:
-    galaxies = os.path.basename(config.catalog) if config.catalog else "drawn galaxies"
-    surveys = " and ".join(config.surveys)
-    return f"{surveys}: {config.n_galaxies} images of {galaxies}, i < {config.faint}"
 
 
 def _commit() -> str:
@@ -295,43 +272,35 @@ def train_worker(arguments: dict[str, Any]) -> None:
     """Run the epochs that are left, as one worker of the group."""
     run: Run = arguments["run"]
     config, context = run.config, ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     # The faint wings of galaxies are denormal numbers, with which CPUs are many times slower.
     torch.set_flush_denormal(True)
-    state = start_state(config, device)
+    state = get_family(config.network).start(config, device)
     if ray.train.get_checkpoint() is not None:
         _load_checkpoint(state, ray.train.get_checkpoint())
-    network = _parallel(state.network, device, world)
-    isolated = load_isolated(worker_share(run.shards, rank, world), config.bands).to(device)
-    peel = load_peel(config, device)
-    recorder = Recorder(run, device, state.epoch, peel) if rank == 0 else None
-    for epoch in range(state.epoch, config.epochs):
-        began = time.monotonic()
-        seed = stream_seed(config.seed, epoch, rank)
-        torch.manual_seed(seed)  # of dropout
-        loss = run_epoch(
-            network, state, step_loss(config, isolated, config.batch // world, seed, peel), config
-        )
-        scores = {"loss": _mean_over_workers(loss), "seconds": time.monotonic() - began}
-        state.history.append(recorder.record(state, scores) if recorder else scores)
-        if (epoch + 1) % config.checkpoint_every == 0 or epoch + 1 == config.epochs:
-            _checkpoint(state, write=rank == 0)
+    worker = Worker(run, state, device, context.get_world_rank(), context.get_world_size())
+    try:
+        for epoch in range(state.epoch, config.epochs):
+            worker.run_epoch()
+            if (epoch + 1) % config.checkpoint_every == 0 or epoch + 1 == config.epochs:
+                _checkpoint(state, write=worker.rank == 0)
+    except TrainingError as stop:
+        # All workers stop here together.  Were it a failure, Ray Train would try again.
+        if worker.rank == 0:
+            write_stop(storage.join(run.out, STOPPED), stop)
 
 
 def _parallel(network: nn.Module, device: torch.device, world: int) -> nn.Module:
     if world > 1 and device.type == "cuda":
         # Statistics over the whole batch, not over a worker's part; CPUs have no such layer.
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-    wrapped: nn.Module = ray.train.torch.prepare_model(network)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        return network
+    # Batch norm's buffers play no part in training; sent around between two passes through one
+    # network, they would spoil the first one's gradient.
+    options = {"broadcast_buffers": False}
+    wrapped: nn.Module = ray.train.torch.prepare_model(network, parallel_strategy_kwargs=options)
     return wrapped
-
-
-def _mean_over_workers(value: Tensor) -> float:
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(value)
-        value = value / torch.distributed.get_world_size()
-    return float(value)
 
 
 def _checkpoint(state: TrainState, write: bool) -> None:
@@ -345,29 +314,73 @@ def _checkpoint(state: TrainState, write: bool) -> None:
         )
 
 
+class Worker:
+    """One worker of the group; the first one validates and writes down how it went."""
+
+    def __init__(
+        self, run: Run, state: TrainState, device: torch.device, rank: int, world: int
+    ) -> None:
+        config = run.config
+        self.rank, self._world, self._state, self._config = rank, world, state, config
+        self._family = get_family(config.network)
+        self._networks = {
+            name: _parallel(network, device, world) for name, network in state.networks.items()
+        }
+        self._data = self._family.load(config, run.paths, rank, world, device)
+        self._recorder = Recorder(run, device, state.epoch) if rank == 0 else None
+
+    def run_epoch(self) -> None:
+        """Train one epoch and add its scores to the history.
+
+        Raises
+        ------
+        TrainingError
+            On all workers alike.
+        """
+        config, state, began = self._config, self._state, time.monotonic()
+        seed = stream_seed(config.seed, state.epoch, self.rank)
+        # Whatever draws from torch's own generator, as dropout does, depends on epoch and rank
+        # alone: a resumed run goes on as the unbroken one did.
+        torch.manual_seed(seed)
+        n = config.batch // self._world
+        training_mode(state.networks)
+        step = self._family.steps(config, state, self._networks, self._data, n, seed)
+        scores = run_epoch(step, state.epoch * config.steps, config.steps)
+        scores["seconds"] = time.monotonic() - began
+        if self._recorder:
+            scores = self._recorder.record(state, scores)
+        check_health(_from_first_worker(scores), state.epoch + 1, config.grace)
+        state.history.append(scores)
+        if self._recorder:
+            self._recorder.write(state)
+
+
+def _from_first_worker(scores: Scalars) -> Scalars:
+    """Return what the first worker has, so that all stop or none."""
+    if not torch.distributed.is_initialized():
+        return scores
+    box = [scores]
+    torch.distributed.broadcast_object_list(box)
+    return box[0]
+
+
 class Recorder:
     """Validates after each epoch and writes down how it went; the first worker has one."""
 
-    def __init__(self, run: Run, device: torch.device, first_epoch: int, peel: Peel | None) -> None:
-        self._config, self._out, self._peel = run.config, run.out, peel
-        held_out = load_isolated(run.shards, run.config.bands, validation=True)
-        self._isolated = held_out.to(device)
+    def __init__(self, run: Run, device: torch.device, first_epoch: int) -> None:
+        self._config, self._out = run.config, run.out
+        self._family = get_family(run.config.network)
+        self._held_out = self._family.load_validation(run.config, run.paths, device)
         self._board = Board(run.out, first_epoch)
 
     def record(self, state: TrainState, scores: Scalars) -> Scalars:
-        """Add the validation's scores to those of the epoch; log them all."""
-        config, network = self._config, state.final
-        rate = learning_rate_at(config, state.epoch * config.steps)
-        scores = (
-            scores | {"learning_rate": rate} | validate(network, config, self._isolated, self._peel)
-        )
-        self._board.write(scores, state.epoch + 1, self._examples(network))
-        write_history(storage.join(self._out, HISTORY), [*state.history, scores])
+        """Add the validation's scores to those of the epoch; show them, and samples."""
+        config, epoch = self._config, state.epoch + 1
+        scores = scores | {"learning_rate": learning_rate_at(config, epoch * config.steps)}
+        scores |= self._family.validate(config, state, self._held_out)
+        self._board.write(scores, epoch, self._family.picture(config, state, self._held_out))
         return scores
 
-    def _examples(self, network: nn.Module) -> Examples | None:
-        config = self._config
-        if config.network != "rdn":
-            return None
-        blends = validation_blends(self._isolated, config.recipe, EXAMPLES, VALIDATION_SEED)
-        return peel_examples(network, config, next(blends))
+    def write(self, state: TrainState) -> None:
+        """Write the history, in which the driver looks how far the run is."""
+        write_history(storage.join(self._out, HISTORY), state.history)

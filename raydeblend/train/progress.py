@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from raydeblend import storage
-from raydeblend.train.steps import Scalars
+from raydeblend.train.state import Scalars
 
 POLL_S = 1.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,8 +11,7 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch
 from raydeblend.train.losses import DeblendLoss, flux_error, psnr
 from raydeblend.train.peeling import PeelBatch
-
-Scalars = dict[str, float]
+from raydeblend.train.state import Scalars
 
 
 def rdn_step(
@@ -73,17 +70,3 @@ def rdn_scores(
             stage, scale = stage.peel(model, chosen).select(left), scale[left]
     network.train()
     return {name: float(torch.cat(values).mean()) for name, values in collected.items()}
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the averaged weights (and buffers) a step towards the network's."""
-    for mean, value in zip(_state(average), _state(network), strict=True):
-        if mean.dtype.is_floating_point:
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
-
-
-def _state(network: nn.Module) -> Iterable[Tensor]:
-    return network.state_dict().values()

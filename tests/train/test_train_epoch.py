@@ -1,6 +1,7 @@
 """Epochs on one device without Ray, and two processes that must equal one."""
 
 import dataclasses
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,17 @@ from torch.nn.parallel import DistributedDataParallel
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, save_weights
 from raydeblend.simulate.shards import IsolatedConfig, make_shard, write_shard
+from raydeblend.train import counter
 from raydeblend.train.blends import IsolatedImages
-from raydeblend.train.config import TrainConfig, get_config
+from raydeblend.train.config import RunConfig
+from raydeblend.train.counter import CounterData, count_scores, load_peel
 from raydeblend.train.data import load_isolated
-from raydeblend.train.epoch import (
-    TrainState,
-    load_peel,
-    load_state,
-    run_epoch,
-    save_state,
-    start_state,
-    step_loss,
-    train_step,
-)
+from raydeblend.train.epoch import descend, run_epoch
+from raydeblend.train.families import get_config, get_family
 from raydeblend.train.peeling import PeelBatch, PeelStream
+from raydeblend.train.state import TrainState, load_state, save_state
 from raydeblend.train.steps import rdn_step
-from raydeblend.train.validation import validate
+from raydeblend.train.stopping import TrainingDiverged
 
 CPU = torch.device("cpu")
 
@@ -43,13 +39,19 @@ def isolated(shard: str) -> IsolatedImages:
     return load_isolated([shard], ("g", "r", "i"))
 
 
-def train_epochs(config: TrainConfig, isolated: IsolatedImages, seed: int = 0) -> TrainState:
-    state = start_state(config, CPU)
-    for epoch in range(config.epochs):
-        loss = run_epoch(
-            state.network, state, step_loss(config, isolated, 16, seed + epoch), config
-        )
-        state.history.append({"loss": float(loss)})
+def data_of(config: RunConfig, isolated: IsolatedImages) -> object:
+    return CounterData(isolated, None) if config.network == "counter" else isolated
+
+
+def train_epochs(
+    config: RunConfig, isolated: IsolatedImages, seed: int = 0, state: TrainState | None = None
+) -> TrainState:
+    family = get_family(config.network)
+    state = family.start(config, CPU) if state is None else state
+    for epoch in range(state.epoch, config.epochs):
+        data = data_of(config, isolated)
+        step = family.steps(config, state, state.networks, data, 16, seed + epoch)
+        state.history.append(run_epoch(step, epoch * config.steps, config.steps))
     return state
 
 
@@ -75,31 +77,65 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     half = train_epochs(dataclasses.replace(config, epochs=1), isolated)
     save_state(half, str(tmp_path / "state.pt"))
 
-    resumed = start_state(config, CPU)
+    resumed = get_family("rdn").start(config, CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
     assert resumed.epoch == 1
-    loss = run_epoch(resumed.network, resumed, step_loss(config, isolated, 16, 1), config)
-    assert float(loss) == whole.history[1]["loss"]
-    for a, b in zip(resumed.final.parameters(), whole.final.parameters(), strict=True):
+    train_epochs(config, isolated, state=resumed)
+    assert resumed.history == whole.history
+    for a, b in zip(parameters(resumed), parameters(whole), strict=True):
         assert torch.equal(a, b)
+
+
+def parameters(state: TrainState) -> list[torch.Tensor]:
+    return [p for name in state.networks for p in state.final(name).parameters()]
+
+
+def test_checkpoints_of_other_networks_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(get_family("counter").start(get_config("counter", "tiny"), CPU), str(path))
+    state = get_family("rdn").start(get_config("rdn", "tiny"), CPU)
+    with pytest.raises(ConfigError, match="checkpoint of other networks"):
+        load_state(state, str(path))
+    other = get_config("rdn", "tiny", bands=("g", "r"))
+    save_state(get_family("rdn").start(other, CPU), str(path))
+    with pytest.raises(ConfigError, match="not a checkpoint of this run"):
+        load_state(state, str(path))
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match="not a checkpoint of this run"):
+        load_state(state, str(path))
+
+
+def test_random_numbers_come_back_with_a_checkpoint(tmp_path: Path) -> None:
+    state = get_family("rdn").start(get_config("rdn", "tiny"), CPU)
+    save_state(state, str(tmp_path / "state.pt"))
+    expected = torch.rand(4)
+    load_state(state, str(tmp_path / "state.pt"))
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_epoch(isolated: IsolatedImages) -> None:
+    broken = dataclasses.replace(isolated, sky_sigma=isolated.sky_sigma * 0)
+    with pytest.raises(TrainingDiverged, match="loss is nan by step 4"):
+        train_epochs(get_config("rdn", "tiny", steps=4), broken)
 
 
 def test_average_lags_behind_the_network(isolated: IsolatedImages) -> None:
     state = train_epochs(get_config("rdn", "tiny", epochs=1, ema=0.99, steps=3), isolated)
-    assert state.final is state.average
-    assert not torch.equal(state.average.output.weight, state.network.output.weight)
-    assert train_epochs(get_config("rdn", "tiny", epochs=1, steps=1), isolated).average is None
+    assert state.final("rdn") is state.averages["rdn"]
+    assert not torch.equal(state.final("rdn").output.weight, state.networks["rdn"].output.weight)
+    without = train_epochs(get_config("rdn", "tiny", epochs=1, steps=1), isolated)
+    assert without.final("rdn") is without.networks["rdn"]
 
 
 def test_validation_scores(shard: str) -> None:
     held_out = load_isolated([shard], ("g", "r", "i"), validation=True)
     rdn = get_config("rdn", "tiny", validation=6)
-    scores = validate(start_state(rdn, CPU).network, rdn, held_out)
+    scores = get_family("rdn").validate(rdn, get_family("rdn").start(rdn, CPU), held_out)
     assert set(scores) == {"psnr_1", "psnr_2", "flux_error_1", "flux_error_2", "ssim_1"}
 
     # A counter that always answers 2 is right for the share of blends with two galaxies.
-    counter = get_config("counter", "tiny", validation=400)
-    scores = validate(AlwaysTwo(), counter, held_out)
+    config = get_config("counter", "tiny", validation=400)
+    scores = count_scores(AlwaysTwo(), config, CounterData(held_out, None))
     assert scores["accuracy"] == pytest.approx(0.25, abs=0.08)
     assert [scores[f"accuracy_{k}"] for k in range(4)] == [0, 0, 1, 0]
     assert scores["accuracy_noisy"] == pytest.approx(0.25, abs=0.1)
@@ -108,7 +144,7 @@ def test_validation_scores(shard: str) -> None:
     def peel(batch: PeelBatch) -> PeelBatch:
         return batch.peel(batch.sources[:, 0], torch.zeros(len(batch.image), dtype=torch.long))
 
-    scores = validate(AlwaysTwo(), counter, held_out, peel)
+    scores = count_scores(AlwaysTwo(), config, CounterData(held_out, peel))
     assert scores["accuracy_peeled"] == pytest.approx(1 / 3, abs=0.1)
 
 
@@ -135,38 +171,43 @@ def follow_batches(rank: int, world: int, folder: str) -> None:
     """Train on this worker's part of each stored batch and store the losses."""
     torch.set_num_threads(1)
     config = get_config("rdn", "tiny", batch=8)
-    state = start_state(config, CPU)
-    network: nn.Module = state.network
+    state = get_family("rdn").start(config, CPU)
+    network = state.networks["rdn"]
     if world > 1:
         init = f"file://{folder}/rendezvous"
-        torch.distributed.init_process_group("gloo", init, rank=rank, world_size=world)
+        torch.distributed.init_process_group(
+            "gloo", init, rank=rank, world_size=world, timeout=timedelta(seconds=60)
+        )
         network = DistributedDataParallel(network)
     batches = iter([PeelBatch(**content) for content in torch.load(f"{folder}/batches.pt")])
 
-    def loss(network: nn.Module) -> torch.Tensor:
-        part = next(batches).select(torch.arange(rank, 8, world))
-        return rdn_step(network, part, config.scaling, config.loss)[0]
-
-    losses = [train_step(network, state, loss, config, step) for step in range(4)]
+    losses = []
+    for batch in batches:
+        part = batch.select(torch.arange(rank, 8, world))
+        loss = rdn_step(network, part, config.scaling, config.loss)[0]
+        descend(state.optimizers["rdn"], loss, config.learning_rate, config.clip)
+        losses.append(loss.detach())
     torch.save(torch.stack(losses), f"{folder}/losses-{world}-{rank}.pt")
     if world > 1:
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 def test_a_counter_learns_from_a_deblender(isolated: IsolatedImages, tmp_path: Path) -> None:
     rdn = get_config("rdn", "tiny")
     card = Card("rdn", dataclasses.asdict(rdn.model), rdn.bands, (0.2, 0.2), rdn.scaling)
-    path = save_weights(str(tmp_path), "rdn", start_state(rdn, CPU).network, card)
-    counter = get_config("counter", "tiny", epochs=1, residual_fraction=0.5, deblender=path)
-    peel, state = load_peel(counter, CPU), start_state(counter, CPU)
-    loss = run_epoch(state.network, state, step_loss(counter, isolated, 16, 0, peel), counter)
-    without = start_state(counter, CPU)
-    other = run_epoch(without.network, without, step_loss(counter, isolated, 16, 0), counter)
-    assert torch.isfinite(loss)
-    assert loss != other
+    network = get_family("rdn").start(rdn, CPU).networks["rdn"]
+    path = save_weights(str(tmp_path), "rdn", network, card)
+    config = get_config("counter", "tiny", residual_fraction=0.5, deblender=path)
+    losses = []
+    for peel in (load_peel(config, CPU), None):
+        state = counter.start(config, CPU)
+        step = counter.make_steps(config, state, state.networks, CounterData(isolated, peel), 16, 0)
+        losses.append(run_epoch(step, 0, 4)["loss"])
+    assert losses[0] != losses[1]
 
     assert load_peel(get_config("counter", "tiny"), CPU) is None
-    with pytest.raises(ConfigError, match="not an rdn of"):
-        load_peel(dataclasses.replace(counter, bands=("g", "r")), CPU)
+    with pytest.raises(ConfigError, match="not the rdn of g, r that is needed"):
+        load_peel(dataclasses.replace(config, bands=("g", "r")), CPU)
     with pytest.raises(ConfigError, match="no weights called 'nope'"):
-        load_peel(dataclasses.replace(counter, deblender="nope"), CPU)
+        load_peel(dataclasses.replace(config, deblender="nope"), CPU)

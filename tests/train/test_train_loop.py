@@ -6,18 +6,24 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import ray
 import torch
 from s3 import S3Server, s3_server  # noqa: F401
 
 from raydeblend import storage
+from raydeblend.cli import main
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import load_weights
+from raydeblend.simulate.shards import read_shard, write_shard
 from raydeblend.train.loop import train
 from raydeblend.train.progress import read_history
+from raydeblend.train.stopping import TrainingDiverged
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 300.0
@@ -74,6 +80,67 @@ def test_two_workers_of_which_one_is_killed(shards: str, tmp_path: Path) -> None
     assert card.scores["galaxies kept for validation"] == result.history[-1]
     assert list(tmp_path.glob("run/checkpoints/*/checkpoint_*/state.pt"))
     assert list(tmp_path.glob("run/tensorboard/events*"))
+    pictures = [plt.imread(path) for path in sorted(tmp_path.glob("run/samples/*.png"))]
+    assert len(pictures) == 8
+    assert {picture.shape[:2] for picture in pictures} == {(6 * 32, 4 * 32)}
+
+
+@pytest.mark.parametrize(
+    ("network", "files", "score"),
+    [
+        ("counter", ["counter"], "accuracy"),
+        ("gan", ["gan"], "diversity"),
+        ("rdn-joint", ["rdn-joint", "rdn-joint-counter"], "psnr_2"),
+    ],
+)
+def test_every_tiny_preset_runs_on_two_workers(
+    network: str, files: list[str], score: str, shards: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "run")
+    result = train(network, out, "tiny", workers=2, shards=shards, epochs=2)
+    assert len(result.history) == 2
+    assert np.isfinite(result.history[-1][score])
+    for name in files:
+        _, card = load_weights(storage.join(out, f"{name}.safetensors"))
+        assert (card.network, card.training["preset"]) == (name, "tiny")
+    assert result.weights == storage.join(out, f"{files[0]}.safetensors")
+    assert len(list(tmp_path.glob("run/samples/*.png"))) == 2
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
+    ray_local: None, tmp_path: Path
+) -> None:
+    out, own = str(tmp_path / "run"), str(tmp_path / "shards")
+    first = train("rdn", out, "tiny", shards=own, epochs=1, steps=4)
+    kept = list(tmp_path.glob("run/checkpoints/*/checkpoint_*/state.pt"))
+    assert len(kept) == 1
+    before = kept[0].read_bytes()
+    # A sky without noise: every blend is infinitely noisy in its units.
+    for path in tmp_path.glob("shards/*/*.npz"):
+        shard = read_shard(str(path))
+        group = replace(shard.group, sky_sigma=0 * shard.group.sky_sigma)
+        write_shard(str(path), replace(shard, group=group))
+    with pytest.raises(TrainingDiverged, match="loss is nan by step 8"):
+        train("rdn", out, "tiny", shards=own, epochs=3, steps=4, resume=True)
+    assert kept[0].read_bytes() == before
+    assert read_history(storage.join(out, "history.json")) == first.history
+
+
+def test_a_collapsed_generator_ends_the_run(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A generator that does not learn gives the same grey image for every noise vector.
+    out = str(tmp_path / "run")
+    options = ["--preset", "tiny", "--epochs", "9", "--steps", "1", "--learning-rate", "1e-12"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "gan", "--out", out, *options])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert "raydeblend: training collapsed in epoch 4: the samples are all alike" in said
+    # What there was before is kept, and nothing exported.
+    assert len(read_history(storage.join(out, "history.json"))) == 3
+    assert list(tmp_path.glob("run/checkpoints/*/checkpoint_*/state.pt"))
+    assert not list(tmp_path.glob("run/*.safetensors"))
 
 
 DRIVER = """
@@ -128,6 +195,8 @@ def test_a_killed_driver_is_resumed_from_s3(
         ({"workers": 3}, "shared equally"),
         ({"workers": 16}, "need as many CPUs; the cluster has 2"),
         ({"bands": ("g", "x")}, "no band 'x'"),
+        ({"data": "."}, "rdn has no training option 'data'"),
+        ({"network": "gan", "data": "/nowhere"}, "there is no folder /nowhere"),
     ],
 )
 @pytest.mark.usefixtures("ray_local")

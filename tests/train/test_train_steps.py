@@ -13,7 +13,8 @@ from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages
 from raydeblend.train.counting import count_batches, make_peel
 from raydeblend.train.losses import DeblendLoss
 from raydeblend.train.peeling import PeelBatch, PeelStream
-from raydeblend.train.steps import counter_step, rdn_scores, rdn_step, update_average
+from raydeblend.train.state import update_average
+from raydeblend.train.steps import counter_step, rdn_scores, rdn_step
 
 SCALING = Scaling("maximum+asinh")
 LOSS = DeblendLoss("log_mse", flux_weight=0.2, tie_ratio=0.8)

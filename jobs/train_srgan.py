@@ -1,0 +1,8 @@
+"""`raydeblend train srgan` as a script for `ray job submit`; it takes the same options."""
+
+import sys
+
+from raydeblend.cli import main
+
+if __name__ == "__main__":
+    main(["train", "srgan", *sys.argv[1:]])

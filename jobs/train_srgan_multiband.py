@@ -1,0 +1,8 @@
+"""`raydeblend train srgan-multiband` as a script for `ray job submit`; with its options."""
+
+import sys
+
+from raydeblend.cli import main
+
+if __name__ == "__main__":
+    main(["train", "srgan-multiband", *sys.argv[1:]])

@@ -1,0 +1,8 @@
+"""`raydeblend train vae` as a script for `ray job submit`; it takes the same options."""
+
+import sys
+
+from raydeblend.cli import main
+
+if __name__ == "__main__":
+    main(["train", "vae", *sys.argv[1:]])

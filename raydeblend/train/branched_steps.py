@@ -1,0 +1,191 @@
+"""Losses and steps of the branched network (Reiman & Göhre 2019, section 2.2), without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydeblend.networks.forward import forward
+from raydeblend.networks.vgg import Features
+from raydeblend.train.branched_data import PairBatch
+from raydeblend.train.losses import flux_error
+
+
+@dataclass(frozen=True)
+class BranchedLoss:
+    """How the two images are compared with the two true galaxies.
+
+    Attributes
+    ----------
+    pixel
+        ``mse``: Eq. 4.  ``log_mse``: half its logarithm for each image, whose mean is the mean
+        PSNR, so that nearly black images count as much as bright ones.
+    floor
+        Squared error, in the paper's unit, that counts as none.
+    flux_weight
+        Weight of the relative error of each band's flux; images without a galaxy have none.
+    tie_ratio
+        Two galaxies whose fluxes differ by less than this ratio may come out of either branch;
+        1 turns it off.
+    adversarial
+        ``minimax``: the generator lowers log(1 - D), Eqs. 1 and 2.  ``non_saturating``: it lowers
+        -log D, as SRGAN's does, which has a gradient when the discriminator is sure.
+    adversarial_weight
+        1e-3 (section 2.2.2); 0 leaves the discriminator out.
+    burn_in
+        First steps, in which the generator lowers Eq. 5 alone, the squared error of deep
+        features; "a few thousand batches" (section 4).
+    """
+
+    pixel: Literal["mse", "log_mse"] = "mse"
+    floor: float = 1e-5
+    flux_weight: float = 0.0
+    tie_ratio: float = 1.0
+    adversarial: Literal["minimax", "non_saturating"] = "minimax"
+    adversarial_weight: float = 1e-3
+    burn_in: int = 3000
+
+
+def pixel_loss(model: Tensor, batch: PairBatch, loss: BranchedLoss) -> Tensor:
+    """Compare ``(n, 2, bands, y, x)`` with the true pair; the mean over both images, ``()``."""
+    straight = _per_image(model, batch.galaxies, loss).mean(dim=1)
+    if loss.tie_ratio >= 1:
+        return straight.mean()
+    swapped = _per_image(model, batch.galaxies.flip(1), loss).mean(dim=1)
+    flux = batch.galaxies.sum(dim=(2, 3, 4))
+    tie = flux.amin(dim=1) > loss.tie_ratio * flux.amax(dim=1)
+    return torch.where(tie & (swapped < straight), swapped, straight).mean()
+
+
+def _per_image(model: Tensor, truth: Tensor, loss: BranchedLoss) -> Tensor:
+    """Loss of each image, ``(n, 2)``."""
+    # The paper's images are in [-1, 1]: twice the distances in [0, 1].
+    error = (2 * (model - truth)).square().mean(dim=(2, 3, 4))
+    value = 0.5 * torch.log(error + loss.floor) if loss.pixel == "log_mse" else error
+    if not loss.flux_weight:
+        return value
+    flux = flux_error(model.flatten(0, 1), truth.flatten(0, 1)).view_as(error)
+    there = truth.amax(dim=(2, 3, 4)) > 0
+    return value + loss.flux_weight * torch.where(there, flux, 0.0)
+
+
+def feature_loss(model: Tensor, batch: PairBatch, features: Features) -> Tensor:
+    """Mean squared error of deep features (Eq. 5), the mean over both images, ``()``."""
+    bands = model.shape[2]
+    three = [0, bands // 2, bands - 1]
+    sigmas = batch.sigmas.repeat_interleave(model.shape[1], dim=0)
+
+    def extract(images: Tensor) -> Tensor:
+        image = images.flatten(0, 1)[:, three].clamp(0, 1)
+        with torch.autocast(image.device.type, torch.bfloat16):
+            activations: Tensor = features(image, sigmas)
+        return activations.float()
+
+    with torch.no_grad():
+        truth = extract(batch.galaxies)
+    return F.mse_loss(extract(model), truth)
+
+
+def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of real and of deblended images ``(n, 2, bands, y, x)``.
+
+    Both go through together: batch normalisation then sees the same mixture in the steps of
+    either network, and a data-parallel wrapper one pass for each backward one.
+    """
+    images = 2 * torch.cat([real.flatten(0, 1), fake.flatten(0, 1)]) - 1
+    logits_real, logits_fake = forward(discriminator, images).chunk(2)
+    return logits_real, logits_fake
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the cross-entropy of the logits, the negative of Eq. 1."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def adversarial_loss(fake: Tensor, kind: str) -> Tensor:
+    """Return what the generator lowers, from the logits of its images (Eq. 2)."""
+    return F.softplus(-fake).mean() if kind == "non_saturating" else -F.softplus(fake).mean()
+
+
+def generator_loss(
+    model: Tensor,
+    batch: PairBatch,
+    loss: BranchedLoss,
+    discriminator: nn.Module,
+    features: Features | None,
+) -> dict[str, Tensor]:
+    """Return the generator's ``loss`` and its parts; with `features`, those alone (burn-in).
+
+    `discriminator` must be that of the state, not its data-parallel wrapper.
+    """
+    if features is not None:
+        value = feature_loss(model, batch, features)
+        return {"loss": value, "loss_pixel": pixel_loss(model.detach(), batch, loss)}
+    pixel = pixel_loss(model, batch, loss)
+    if not loss.adversarial_weight:
+        return {"loss": pixel, "loss_pixel": pixel}
+    with _frozen(discriminator):
+        _, fake = judge(discriminator, batch.galaxies, model)
+    adversarial = adversarial_loss(fake, loss.adversarial)
+    return {"loss": pixel + loss.adversarial_weight * adversarial, "loss_pixel": pixel}
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Leave the network's parameters out of the graph."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+@dataclass(frozen=True)
+class PairNetworks:
+    """The two networks as the step uses them.
+
+    Attributes
+    ----------
+    generator, discriminator
+        As they are updated, wrapped where there are several workers.
+    critic
+        The discriminator itself.
+    features
+        For the burn-in; None once it is over.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    critic: nn.Module
+    features: Features | None
+
+
+Descend = Callable[[str, Tensor], None]
+"""Does a step of the optimizer of that name down the gradient of that loss."""
+
+
+def branched_step(
+    networks: PairNetworks, batch: PairBatch, loss: BranchedLoss, descend: Descend
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Update the discriminator once and the generator once (section 2.2.2).
+
+    Returns
+    -------
+    scalars, model
+        Detached losses ``()``, and the generator's output ``(n, 2, bands, y, x)``.
+    """
+    model = forward(networks.generator, batch.channels)
+    scalars = {}
+    if loss.adversarial_weight:
+        real, fake = judge(networks.discriminator, batch.galaxies, model.detach())
+        scalars["loss_discriminator"] = discriminator_loss(real, fake)
+        descend("discriminator", scalars["loss_discriminator"])
+    losses = generator_loss(model, batch, loss, networks.critic, networks.features)
+    descend("generator", losses["loss"])
+    return {name: value.detach() for name, value in (losses | scalars).items()}, model.detach()

@@ -1,0 +1,267 @@
+"""The GAN that draws galaxies from noise (Hemmati et al. 2022, section 3): run, presets, steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.networks.gan import COARSEST, Discriminator, GanConfig, Generator
+from raydeblend.networks.scaling import Scaling
+from raydeblend.simulate.sharp import BRIGHTEST, PIXEL_SCALE, check_bands
+from raydeblend.train.board import draw_columns
+from raydeblend.train.config import RunConfig, check_choice, check_positive, learning_rate_at
+from raydeblend.train.data import VALIDATION_SEED
+from raydeblend.train.epoch import descend
+from raydeblend.train.family import Family, Step
+from raydeblend.train.gan_data import StampConfig, describe, draw_batch, make_stamps, read_stamps
+from raydeblend.train.health import health_scores
+from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
+
+AdversarialLoss = Literal["minimax", "non-saturating"]
+
+SCALING = Scaling("asinh", softening=8.0)
+"""tanh's 0 is the sky, its 1 is sinh(8) = 1490 sky sigmas; brighter cores are cut there."""
+ROWS = 8
+"""Images in each column of the sample grid."""
+
+
+@dataclass(frozen=True)
+class GanRun(RunConfig):
+    """A run of the GAN.
+
+    Attributes
+    ----------
+    learning_rate, discriminator_rate
+        Of generator and discriminator.
+    beta_1
+        Adam's memory of the mean gradient.
+    adversarial
+        The generator's loss: ``minimax`` (Goodfellow et al. 2014, equation 1), which the paper
+        has, or ``non-saturating`` (end of their section 3), which also learns while the
+        discriminator is sure.
+    data
+        Folder of HST stamps (see `raydeblend.simulate.hst.load_hst`); None: drawn galaxies only.
+    n_galaxies, faint
+        Galaxies to draw, and their faintest i magnitude.
+    """
+
+    model: GanConfig
+    discriminator_rate: float = 2e-4
+    beta_1: float = 0.5
+    adversarial: AdversarialLoss = "minimax"
+    data: str | None = None
+    n_galaxies: int = 3000
+    faint: float = 24.5
+
+    def pixel_scale(self) -> tuple[float, float]:
+        """Arcsec per pixel of the images."""
+        return PIXEL_SCALE, PIXEL_SCALE
+
+    def describe_data(self) -> str:
+        """Return what the images show."""
+        return describe(self.stamps())
+
+    def stamps(self) -> StampConfig:
+        """Return which stamps the run needs."""
+        return StampConfig(
+            self.bands, self.model.size, self.n_galaxies, self.faint, self.seed, self.data
+        )
+
+    def fitted(self) -> Self:
+        """Return this with the channels that `bands` ask for."""
+        return replace(self, model=replace(self.model, channels=len(self.bands)))
+
+    def check(self) -> None:
+        """Raise ConfigError if a band is unknown or a number out of range."""
+        super().check()
+        check_bands(self.bands)
+        check_positive("discriminator_rate", self.discriminator_rate)
+        check_choice("adversarial loss", self.adversarial, ("minimax", "non-saturating"))
+        if self.model.size != COARSEST * 2**self.model.doublings or self.model.doublings < 1:
+            raise ConfigError(f"size must be {COARSEST} times a power of 2, not {self.model.size}")
+        if self.n_galaxies < 16:
+            raise ConfigError("n_galaxies must be at least 16: one in eight is validated on")
+        if self.faint <= BRIGHTEST:
+            raise ConfigError(f"faint must be beyond magnitude {BRIGHTEST:g}, not {self.faint}")
+
+
+# Section 3: three thousand cutouts, minimax loss, Adam.  What is not printed is that of DCGAN
+# (Radford et al. 2016, section 4): batches of 128, rate 2e-4, beta_1 0.5.
+_PAPER = GanRun(
+    "gan", "paper", GanConfig(), 128, 24, 500, 2e-4,
+    bands=("F775W",), scaling=SCALING, validation=256, checkpoint_every=10, grace=10,
+)  # fmt: skip
+PRESETS: Mapping[str, GanRun] = {
+    "paper": _PAPER,
+    "small": replace(
+        _PAPER,
+        preset="small",
+        model=GanConfig(features=24),
+        batch=64,
+        steps=100,
+        epochs=40,
+        adversarial="non-saturating",
+        bands=("F814W",),
+        ema=0.999,
+        checkpoint_every=1,
+        grace=3,
+    ),
+    "tiny": replace(
+        _PAPER,
+        preset="tiny",
+        model=GanConfig(noise=16, features=4),
+        batch=16,
+        steps=12,
+        epochs=3,
+        adversarial="non-saturating",
+        bands=("F814W",),
+        n_galaxies=64,
+        validation=16,
+        checkpoint_every=1,
+        grace=3,
+    ),
+}
+
+
+def check(config: GanRun, root: str) -> None:
+    """Check that the folder of HST stamps is there."""
+    if config.data is not None and not os.path.isdir(config.data):
+        raise ConfigError(f"there is no folder {config.data} of HST stamps")
+
+
+def prepare(config: GanRun, root: str) -> tuple[str, ...]:
+    """Draw the galaxies and read the real ones, once for all workers."""
+    return (make_stamps(storage.join(root, "hst"), config.stamps()),)
+
+
+def load(
+    config: GanRun, paths: Sequence[str], rank: int, world: int, device: torch.device
+) -> Tensor:
+    """Return all training images; workers draw other ones from them."""
+    return read_stamps(paths[0], validation=False).to(device)
+
+
+def load_validation(config: GanRun, paths: Sequence[str], device: torch.device) -> Tensor:
+    """Return at most `validation` images of galaxies that are never trained on, scaled."""
+    images = read_stamps(paths[0], validation=True).to(device)
+    return scale(config, images[: config.validation])
+
+
+def scale(config: GanRun, images: Tensor) -> Tensor:
+    """Return images in sky sigmas as the networks see them, -1..1."""
+    return config.scaling.apply(images.float())[0].clamp(-1, 1)
+
+
+def start(config: GanRun, device: torch.device) -> TrainState:
+    """Return the state before the first epoch."""
+    torch.manual_seed(config.seed)
+    networks: dict[str, nn.Module] = {
+        "generator": Generator(config.model),
+        "discriminator": Discriminator(config.model),
+    }
+    averaged = ("generator",) if config.ema else ()
+    return start_state(networks, partial(_adam, config), device, averaged)
+
+
+def _adam(config: GanRun, network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), config.learning_rate, (config.beta_1, 0.999))
+
+
+def make_steps(
+    config: GanRun,
+    state: TrainState,
+    networks: Mapping[str, nn.Module],
+    images: Tensor,
+    n: int,
+    seed: int,
+) -> Step:
+    """Return the step function of one epoch: the discriminator, then the generator."""
+    draw = torch.Generator(images.device).manual_seed(seed)
+
+    def step(number: int) -> dict[str, Tensor]:
+        real = scale(config, draw_batch(images, n, draw))
+        noise = torch.randn((n, config.model.noise), generator=draw, device=images.device)
+        fake = _run(networks["generator"], noise)
+        judged = discriminator_loss(networks["discriminator"], real, fake.detach())
+        rate = learning_rate_at(config, number, config.discriminator_rate)
+        descend(state.optimizers["discriminator"], judged, rate, config.clip)
+        # The wrapped discriminator would share gradients that nobody uses.
+        loss = generator_loss(state.networks["discriminator"], fake, config.adversarial)
+        rate = learning_rate_at(config, number)
+        descend(state.optimizers["generator"], loss, rate, config.clip)
+        update_averages(state, config.ema, number)
+        return {"loss": loss.detach(), "loss_discriminator": judged.detach()}
+
+    return step
+
+
+def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """Cross-entropy of real images called 1 and generated ones called 0 (Goodfellow et al.)."""
+    of_real, of_fake = _run(discriminator, real), _run(discriminator, fake)
+    called_real = F.binary_cross_entropy_with_logits(of_real, torch.ones_like(of_real))
+    return called_real + F.binary_cross_entropy_with_logits(of_fake, torch.zeros_like(of_fake))
+
+
+def generator_loss(discriminator: nn.Module, fake: Tensor, kind: AdversarialLoss) -> Tensor:
+    """log(1 - D(G(z))), or -log D(G(z)), averaged."""
+    logit = _run(discriminator, fake)
+    if kind == "minimax":
+        return -F.binary_cross_entropy_with_logits(logit, torch.zeros_like(logit))
+    return F.binary_cross_entropy_with_logits(logit, torch.ones_like(logit))
+
+
+def _run(network: nn.Module, images: Tensor) -> Tensor:
+    """Run a network in bfloat16; float32 out."""
+    with torch.autocast(images.device.type, torch.bfloat16):
+        output: Tensor = network(images)
+    return output.float()
+
+
+@torch.no_grad()
+def sample(network: nn.Module, n: int, seed: int, device: torch.device) -> Tensor:
+    """Return `n` images of a generator as it leaves them, ``(n, channels, y, x)`` in -1..1.
+
+    ``Scaling.invert`` makes sky sigmas of them, and `SKY_SIGMA` nJy.
+    """
+    draw = torch.Generator(device).manual_seed(seed)
+    network.eval()
+    noise = torch.randn((n, network.config.noise), generator=draw, device=device)  # type: ignore[arg-type,union-attr]
+    images: Tensor = network(noise)
+    network.train()
+    return images
+
+
+def validate(config: GanRun, state: TrainState, held_out: Tensor) -> Scalars:
+    """Return what the discriminator says, and how diverse and how bright samples are."""
+    fake = sample(state.final("generator"), len(held_out), VALIDATION_SEED, held_out.device)
+    return health_scores(state.networks["discriminator"], held_out, fake)
+
+
+def picture(config: GanRun, state: TrainState, held_out: Tensor) -> Tensor:
+    """Draw two columns of real images beside four of samples."""
+    fake = sample(state.final("generator"), 4 * ROWS, VALIDATION_SEED, held_out.device)
+    real = held_out.repeat(-(-2 * ROWS // len(held_out)), 1, 1, 1)[: 2 * ROWS]
+    images = torch.cat([real, fake])
+    return draw_columns(list(torch.split(images, ROWS)), stretch=1.0)
+
+
+FAMILY = Family(
+    exported=("generator",),
+    check=check,
+    prepare=prepare,
+    load=load,
+    load_validation=load_validation,
+    start=start,
+    steps=make_steps,
+    validate=validate,
+    picture=picture,
+)

@@ -1,0 +1,134 @@
+"""What a run carries from step to step, and how that becomes a checkpoint and comes back."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from raydeblend.errors import ConfigError
+
+Scalars = dict[str, float]
+
+MEMORY_OF_THE_START = 10
+"""The averages forget the random start as if they were over the last ``step / 10`` steps."""
+
+
+@dataclass
+class TrainState:
+    """Everything that a checkpoint holds.
+
+    Attributes
+    ----------
+    networks
+        What is trained, by name, on the device: ``{"generator": ..., "discriminator": ...}``.
+    averages
+        Running means of the weights of some of them, by the same names.
+    optimizers
+        By the same names.  Learning rates follow from the step number alone, so that a schedule
+        has no state of its own.
+    history
+        Scores of each epoch done.
+    """
+
+    networks: dict[str, nn.Module]
+    averages: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    history: list[Scalars] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history)
+
+    def final(self, name: str) -> nn.Module:
+        """Return the network to validate and to export: the average, where there is one."""
+        return self.averages.get(name, self.networks[name])
+
+
+def start_state(
+    networks: dict[str, nn.Module],
+    make_optimizer: Callable[[nn.Module], Optimizer],
+    device: torch.device,
+    averaged: tuple[str, ...] = (),
+) -> TrainState:
+    """Return the state before the first epoch, with an optimizer for each network.
+
+    The caller seeds torch before it builds the networks, so that every worker starts the same.
+    """
+    for network in networks.values():
+        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TrainState(
+        networks=networks,
+        averages={name: copy.deepcopy(networks[name]) for name in averaged},
+        optimizers={name: make_optimizer(network) for name, network in networks.items()},
+    )
+
+
+def update_averages(state: TrainState, decay: float, step: int) -> None:
+    """Move all averages after step number `step`, from 0 over all epochs."""
+    # Short memory at first, so that the random start is forgotten.
+    early = (step + 1) / (step + MEMORY_OF_THE_START)
+    for name, average in state.averages.items():
+        update_average(average, state.networks[name], min(decay, early))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights (and buffers) a step towards the network's."""
+    for mean, value in zip(_tensors(average), _tensors(network), strict=True):
+        if mean.dtype.is_floating_point:
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _tensors(network: nn.Module) -> Iterable[Tensor]:
+    return network.state_dict().values()
+
+
+def save_state(state: TrainState, path: str) -> None:
+    """Write a state to a local file, with that of the random numbers."""
+    content = {
+        "networks": _state_dicts(state.networks),
+        "averages": _state_dicts(state.averages),
+        "optimizers": {name: each.state_dict() for name, each in state.optimizers.items()},
+        "history": state.history,
+        "random": torch.get_rng_state(),
+    }
+    torch.save(content, path)
+
+
+def load_state(state: TrainState, path: str) -> None:
+    """Replace the content of `state` by that of a file from `save_state`.
+
+    Raises
+    ------
+    ConfigError
+        If the file is damaged, or of other networks.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        for kind in ("networks", "averages", "optimizers"):
+            own = getattr(state, kind)
+            if set(own) != set(content[kind]):
+                raise ConfigError(f"{path} is the checkpoint of other networks: {kind} differ")
+            for name, each in own.items():
+                each.load_state_dict(content[kind][name])
+        state.history = content["history"]
+        torch.set_rng_state(content["random"])
+    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise ConfigError(f"{path} is not a checkpoint of this run: {_first(error)}") from error
+
+
+def _state_dicts(networks: dict[str, nn.Module]) -> dict[str, object]:
+    return {name: network.state_dict() for name, network in networks.items()}
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,358 @@
+"""The autoencoders of Nemani et al. 2023: their runs, presets and scores.
+
+`vae` learns to reconstruct isolated galaxies; `vae-deblend` learns, behind the frozen decoder of
+`vae`, to encode the galaxy in the middle of a blend (section 1 of the paper).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.networks.scaling import Scaling
+from raydeblend.networks.vae import Vae, VaeConfig, freeze_decoder, vae_config
+from raydeblend.networks.weights import load_card, load_weights, shipped_path, shipped_weights
+from raydeblend.simulate.euclid import BANDS as EUCLID_BANDS
+from raydeblend.simulate.euclid import FAINT as EUCLID_FAINT
+from raydeblend.simulate.euclid import SURVEY as EUCLID
+from raydeblend.simulate.euclid_shards import EuclidConfig, check_euclid, render_euclid_shards
+from raydeblend.survey import get_survey
+from raydeblend.train import isolated as survey_images
+from raydeblend.train.blends import IsolatedImages
+from raydeblend.train.board import draw_columns
+from raydeblend.train.config import RunConfig, check_choice, learning_rate_at
+from raydeblend.train.data import VALIDATION_CHUNK, VALIDATION_SEED, load_isolated, worker_share
+from raydeblend.train.epoch import descend
+from raydeblend.train.family import Family, Step
+from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
+from raydeblend.train.vae_blends import CentredBatch, CentredRecipe, compose_centred
+from raydeblend.train.vae_steps import VaeLoss, encode_decode, vae_scores, vae_step
+
+IMAGES = ("euclid", "survey")
+SURVEY_BANDS, SURVEY_FAINT = ("g", "r", "i"), 25.3
+STAGE_ONE = {"euclid": "vae-euclid", "survey": "vae"}
+"""Names under which the weights of stage one are shipped."""
+EUCLID_SIZE = 80
+"""Side of the isolated VIS images: wings of a galaxy in the annulus reach the other side."""
+EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class VaeRun(RunConfig):
+    """A run of either stage.
+
+    Attributes
+    ----------
+    images
+        ``euclid``: VIS, one band.  ``survey``: the isolated images that `rdn` is trained on.
+    surveys
+        Whose images, for ``survey``.
+    catalog
+        Galaxies to draw: COSMOS Sérsic fits for ``euclid``, CatSim for ``survey``; None: from
+        published distributions.
+    held_out
+        A test set whose galaxies are left out of a CatSim catalog.
+    data, realistic
+        Folder of HST galaxies, and the part of the VIS images that is theirs.
+    faint
+        Faintest magnitude; None: 24.5 for ``euclid``, i = 25.3 for ``survey``.
+    n_galaxies, group
+        Isolated galaxies to render, and how many are in one shard.
+    recipe, loss
+        How images are composed, and what the output is compared with.
+    weight_decay
+        Decoupled, of Adam.
+    vae_weights
+        Of stage one, for stage two; None: the shipped ones, except for ``paper``.
+    warm_start
+        Start the encoder of stage two from that of stage one, not anew.
+    """
+
+    model: VaeConfig
+    images: str = "euclid"
+    bands: tuple[str, ...] = EUCLID_BANDS
+    surveys: tuple[str, ...] = ("LSST", "HSC")
+    catalog: str | None = None
+    held_out: str | None = None
+    data: str | None = None
+    realistic: float = 0.2
+    faint: float | None = None
+    n_galaxies: int = 150_000
+    group: int = 500
+    recipe: CentredRecipe = field(default_factory=CentredRecipe)
+    loss: VaeLoss = field(default_factory=VaeLoss)
+    weight_decay: float = 0.0
+    vae_weights: str | None = None
+    warm_start: bool = False
+
+    def pixel_scale(self) -> tuple[float, float]:
+        """Arcsec per pixel of the surveys, smallest and largest."""
+        surveys = (EUCLID,) if self.images == "euclid" else self.surveys
+        scales = [get_survey(survey).pixel_scale for survey in surveys]
+        return min(scales), max(scales)
+
+    def describe_data(self) -> str:
+        """Return how many galaxies of which kind."""
+        if self.images == "survey":
+            return as_blend_run(self).describe_data()
+        galaxies = os.path.basename(self.catalog) if self.catalog else "drawn galaxies"
+        real = f", {self.realistic:.0%} of them HST galaxies" if self.data else ""
+        return f"{EUCLID}: {self.n_galaxies} images of {galaxies}{real}, mag < {self.faint}"
+
+    def check(self) -> None:
+        """Raise ConfigError if the images are unknown, or a number is out of range."""
+        check_choice("images", self.images, IMAGES)
+        super().check()
+        as_blend_run(self.fitted_to_images()).check()
+        side = self.model.downscale * 2 ** len(self.model.filters)
+        if self.model.stamp % side:
+            raise ConfigError(f"stamp must be a multiple of {side}, not {self.model.stamp}")
+        if not 0 < self.recipe.annulus[0] < self.recipe.annulus[1] <= self.model.stamp // 2:
+            raise ConfigError(f"annulus must grow and fit the stamp, not {self.recipe.annulus}")
+
+    def fitted(self) -> Self:
+        """Return this with what follows from `images`, `bands` and the weights of stage one."""
+        run = self.fitted_to_images()
+        stamp = replace(run.recipe, stamp=run.model.stamp)
+        run = replace(run, model=replace(run.model, bands=len(run.bands)), recipe=stamp)
+        if run.network != "vae-deblend":
+            return run
+        name = run.vae_weights
+        if name is None and run.preset != "paper" and STAGE_ONE[run.images] in shipped_weights():
+            name = STAGE_ONE[run.images]
+        if name is None:
+            return run
+        # The decoder is that of stage one, and the new encoder is built as its encoder was.
+        architecture = load_card(_path(name)).architecture
+        return replace(run, vae_weights=name, model=vae_config(architecture))
+
+    def fitted_to_images(self) -> Self:
+        """Return this with the bands and the faintest magnitude of the kind of images."""
+        survey = self.images == "survey"
+        bands = SURVEY_BANDS if survey and self.bands == EUCLID_BANDS else self.bands
+        faint = self.faint or (SURVEY_FAINT if survey else EUCLID_FAINT)
+        surveys = self.surveys if survey else (EUCLID,)
+        return replace(self, bands=bands, faint=faint, surveys=surveys)
+
+
+ALONE = (1.0, 0.0, 0.0, 0.0)
+# 75,000 images for each stage are 750 batches of 100; Adam with 1e-4 and that batch are debvader's.
+_VAE = VaeRun(
+    "vae", "paper", VaeConfig(), 100, 750, 100, 1e-4,
+    scaling=Scaling("asinh"),
+    recipe=CentredRecipe(n_neighbours=ALONE),
+    validation=1024,
+)  # fmt: skip
+_DEBLEND = replace(_VAE, network="vae-deblend", recipe=CentredRecipe())
+
+_SMALL_MODEL = VaeConfig(
+    filters=(32, 64, 128), latent=32, hidden=256, downscale=2, apertures=(1.5, 3.0, 6.0, 12.0)
+)
+_SMALL: dict[str, Any] = {
+    "preset": "small",
+    "model": _SMALL_MODEL,
+    "batch": 32,
+    "steps": 500,
+    "learning_rate": 2e-3,
+    "schedule": "cosine",
+    "warmup": 100,
+    "clip": 20.0,
+    "ema": 0.998,
+    "weight_decay": 1e-5,
+    "n_galaxies": 30_000,
+    "validation": 512,
+}
+_TINY: dict[str, Any] = {
+    "preset": "tiny",
+    "batch": 16,
+    "steps": 12,
+    "epochs": 3,
+    "learning_rate": 2e-3,
+    "clip": 20.0,
+    "n_galaxies": 128,
+    "group": 64,
+    "validation": 32,
+}
+_TINY_MODEL = VaeConfig(filters=(8, 16, 16), latent=8, hidden=32, downscale=2, apertures=(3.0,))
+# Detected peaks are off by a pixel, stamps end, and surveys differ in depth; singles are there
+# too, so that what is left of a blend is in distribution.
+_SMALL_RECIPE = CentredRecipe(jitter=1, annulus=(4.0, 20.0), rescale=0.3, cropped=0.2)
+_SMALL_BLENDS = replace(_SMALL_RECIPE, n_neighbours=(0.3, 0.5, 0.15, 0.05), rescale=0.15)
+VAE_PRESETS: Mapping[str, VaeRun] = {
+    "paper": _VAE,
+    "small": replace(
+        _VAE,
+        **(_SMALL | {"learning_rate": 3e-3}),
+        epochs=50,
+        recipe=replace(_SMALL_RECIPE, n_neighbours=ALONE),
+    ),
+    "tiny": replace(_VAE, **_TINY, model=_TINY_MODEL),
+}
+DEBLEND_PRESETS: Mapping[str, VaeRun] = {
+    "paper": _DEBLEND,
+    "small": replace(_DEBLEND, **_SMALL, epochs=60, recipe=_SMALL_BLENDS, warm_start=True),
+    "tiny": replace(_DEBLEND, **_TINY, model=_SMALL_MODEL),
+}
+
+
+def as_blend_run(config: VaeRun) -> survey_images.BlendRun:
+    """Return the run whose isolated images these are, for `raydeblend.train.isolated`."""
+    return survey_images.BlendRun(
+        config.network, config.preset, config.model, config.batch, config.steps, config.epochs,
+        config.learning_rate, bands=config.bands, seed=config.seed, surveys=config.surveys,
+        catalog=config.catalog, held_out=config.held_out, n_galaxies=config.n_galaxies,
+        faint=config.faint or SURVEY_FAINT, group=config.group,
+    )  # fmt: skip
+
+
+def check(config: VaeRun, root: str) -> None:
+    """Check the galaxies, the place of the shards and the weights of stage one."""
+    if config.images == "euclid":
+        check_euclid(*_euclid(config, root))
+    else:
+        survey_images.check_shards(as_blend_run(config), root)
+    if config.network != "vae-deblend":
+        return
+    if config.vae_weights is None:
+        raise ConfigError("stage two needs the weights of stage one: give vae_weights")
+    card = load_card(_path(config.vae_weights))
+    if card.network != "vae" or card.bands != config.bands:
+        raise ConfigError(
+            f"{config.vae_weights} is a {card.network} of {', '.join(card.bands)}, "
+            f"not the vae of {', '.join(config.bands)} that is needed"
+        )
+
+
+def prepare(config: VaeRun, root: str) -> tuple[str, ...]:
+    """Render the isolated images into `root`; return the shards."""
+    if config.images == "euclid":
+        return tuple(render_euclid_shards(*_euclid(config, root), config.n_galaxies))
+    return survey_images.render_shards(as_blend_run(config), root)
+
+
+def _euclid(config: VaeRun, root: str) -> tuple[str, EuclidConfig]:
+    return storage.join(root, EUCLID), EuclidConfig(
+        group=config.group,
+        seed=config.seed,
+        size=EUCLID_SIZE,
+        faint=config.faint or EUCLID_FAINT,
+        catalog=config.catalog,
+        hst=config.data,
+        realistic=config.realistic if config.data else 0.0,
+    )
+
+
+def load(
+    config: VaeRun, paths: Sequence[str], rank: int, world: int, device: torch.device
+) -> IsolatedImages:
+    """Return the galaxies that worker `rank` of `world` trains on."""
+    return load_isolated(worker_share(paths, rank, world), config.bands).to(device)
+
+
+def load_validation(
+    config: VaeRun, paths: Sequence[str], device: torch.device
+) -> list[CentredBatch]:
+    """Return images of galaxies never trained on: alone for `vae`, in pairs for `vae-deblend`."""
+    galaxies = load_isolated(paths, config.bands, validation=True).to(device)
+    paired = (0.0, 1.0, 0.0, 0.0) if config.network == "vae-deblend" else ALONE
+    recipe = CentredRecipe(config.recipe.stamp, 0, config.recipe.annulus, paired)
+    generator = torch.Generator(device).manual_seed(VALIDATION_SEED)
+    sizes = [
+        min(VALIDATION_CHUNK, config.validation - first)
+        for first in range(0, config.validation, VALIDATION_CHUNK)
+    ]
+    return [compose_centred(galaxies, size, recipe, generator) for size in sizes]
+
+
+def start(config: VaeRun, device: torch.device) -> TrainState:
+    """Return the state before the first epoch; in stage two, behind the decoder of stage one."""
+    torch.manual_seed(config.seed)
+    network = Vae(config.model)
+    if config.network == "vae-deblend":
+        _behind_stage_one(network, config)
+
+    def make_optimizer(network: nn.Module) -> torch.optim.Optimizer:
+        learning = [p for p in network.parameters() if p.requires_grad]
+        return torch.optim.AdamW(learning, config.learning_rate, weight_decay=config.weight_decay)
+
+    averaged = (config.network,) if config.ema else ()
+    return start_state({config.network: network}, make_optimizer, device, averaged)
+
+
+def _behind_stage_one(network: Vae, config: VaeRun) -> None:
+    if config.vae_weights is not None:
+        first, _ = load_weights(_path(config.vae_weights))
+        assert isinstance(first, Vae)
+        network.decoder.load_state_dict(first.decoder.state_dict())
+        if config.warm_start:
+            network.encoder.load_state_dict(first.encoder.state_dict())
+    freeze_decoder(network)
+
+
+def _path(weights: str) -> str:
+    return weights if weights.endswith(".safetensors") else shipped_path(weights)
+
+
+def make_steps(
+    config: VaeRun,
+    state: TrainState,
+    networks: Mapping[str, nn.Module],
+    data: IsolatedImages,
+    n: int,
+    seed: int,
+) -> Step:
+    """Return the step function of one epoch."""
+    name, device = config.network, data.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def step(number: int) -> dict[str, Tensor]:
+        batch = compose_centred(data, n, config.recipe, generator)
+        noise = torch.randn((n, config.model.latent), generator=generator, device=device)
+        loss, parts = vae_step(networks[name], batch, config.scaling, config.loss, noise)
+        descend(state.optimizers[name], loss, learning_rate_at(config, number), config.clip)
+        update_averages(state, config.ema, number)
+        return {"loss": loss.detach(), **parts}
+
+    return step
+
+
+def validate(config: VaeRun, state: TrainState, data: list[CentredBatch]) -> Scalars:
+    """Flux residuals on the validation images, see `vae_scores`."""
+    return vae_scores(state.final(config.network), data, config.scaling, config.model.latent)
+
+
+@torch.no_grad()
+def picture(config: VaeRun, state: TrainState, data: list[CentredBatch]) -> Tensor:
+    """Draw images, models, true galaxies and what the models leave of the images."""
+    image, target = data[0].image[:EXAMPLES], data[0].target[:EXAMPLES]
+    network = state.final(config.network).eval()
+    noise = image.new_zeros(len(image), config.model.latent)
+    model, *_ = encode_decode(network, image, config.scaling, noise)
+    network.train()
+    peak = image.amax(dim=(1, 2, 3), keepdim=True)
+    return draw_columns([part / peak for part in (image, model, target, image - model)])
+
+
+def _family(network: str) -> Family[VaeRun, IsolatedImages, list[CentredBatch]]:
+    return Family(
+        exported=(network,),
+        check=check,
+        prepare=prepare,
+        load=load,
+        load_validation=load_validation,
+        start=start,
+        steps=make_steps,
+        validate=validate,
+        picture=picture,
+    )
+
+
+FAMILY = _family("vae")
+DEBLEND_FAMILY = _family("vae-deblend")

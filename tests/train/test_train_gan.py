@@ -1,0 +1,301 @@
+"""The GAN's losses, steps, data and health, on one device without Ray."""
+
+import dataclasses
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raydeblend.errors import ConfigError
+from raydeblend.networks.gan import GanConfig
+from raydeblend.networks.scaling import Scaling
+from raydeblend.train import gan
+from raydeblend.train.epoch import run_epoch
+from raydeblend.train.families import get_config
+from raydeblend.train.gan_data import (
+    SKY_SIGMA,
+    StampConfig,
+    draw_batch,
+    draw_stamps,
+    make_stamps,
+    read_stamps,
+)
+from raydeblend.train.health import health_scores, mean_distance
+from raydeblend.train.state import TrainState, load_state, save_state
+from raydeblend.train.stopping import TrainingCollapsed, check_health
+
+CPU = torch.device("cpu")
+HST = Path(__file__).parents[3] / "shared" / "data" / "hst"
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """Round Gaussians of all widths and brightnesses, in sky sigmas, with noise."""
+    draw = torch.Generator().manual_seed(0)
+    axis = torch.arange(64) - 63 / 2
+    width = 2 + 4 * torch.rand(128, 1, 1, generator=draw)
+    peak = 10 ** (1 + 2 * torch.rand(128, 1, 1, generator=draw))
+    shape = peak * torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * width**2))
+    return (shape + torch.randn(128, 64, 64, generator=draw))[:, None].half()
+
+
+def train_epochs(
+    config: gan.GanRun, images: torch.Tensor, state: TrainState | None = None
+) -> TrainState:
+    state = gan.start(config, CPU) if state is None else state
+    for epoch in range(state.epoch, config.epochs):
+        torch.manual_seed(epoch)
+        step = gan.make_steps(config, state, state.networks, images, config.batch, epoch)
+        state.history.append(run_epoch(step, epoch * config.steps, config.steps))
+    return state
+
+
+class Constant(nn.Module):
+    """Gives the same logit for every image."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(images),), self.logit)
+
+
+def test_losses_are_those_of_goodfellow() -> None:
+    batch, p = torch.zeros(4, 1, 8, 8), 0.8
+    network = Constant(float(np.log(p / (1 - p))))
+    judged = gan.discriminator_loss(network, batch, batch)
+    assert judged.item() == pytest.approx(-np.log(p) - np.log(1 - p), rel=1e-5)
+    minimax = gan.generator_loss(network, batch, "minimax")
+    assert minimax.item() == pytest.approx(np.log(1 - p), rel=1e-5)
+    other = gan.generator_loss(network, batch, "non-saturating")
+    assert other.item() == pytest.approx(-np.log(p), rel=1e-5)
+
+
+@pytest.mark.parametrize("adversarial", ["minimax", "non-saturating"])
+def test_each_step_moves_both_networks_and_only_by_their_own_losses(
+    adversarial: str, images: torch.Tensor
+) -> None:
+    config = get_config("gan", "tiny", adversarial=adversarial, steps=1, epochs=1)
+    before = gan.start(config, CPU)
+    after = train_epochs(config, images)
+    for name, network in after.networks.items():
+        pairs = zip(network.parameters(), before.networks[name].parameters(), strict=True)
+        # Adam's first step moves every weight by the learning rate, whatever its gradient.
+        moved = torch.cat([(a - b).detach().abs().flatten() for a, b in pairs])
+        assert moved.median().item() == pytest.approx(2e-4, rel=0.05), name
+    frozen = get_config("gan", "tiny", learning_rate=1e-30, steps=3, epochs=1)
+    state = train_epochs(frozen, images)
+    for a, b in zip(
+        state.networks["generator"].parameters(),
+        gan.start(frozen, CPU).networks["generator"].parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_samples_become_like_the_real_images(images: torch.Tensor) -> None:
+    images = images[:, :, 24:40, 24:40]
+    model = GanConfig(noise=16, size=16, features=8)
+    config = get_config("gan", "tiny", model=model, epochs=1, steps=100, learning_rate=2e-3)
+    real = gan.scale(config, images)
+    mean = real.mean(dim=0)
+
+    def error(state: TrainState) -> float:
+        samples = gan.sample(state.final("generator"), 64, 0, CPU)
+        return float((samples.mean(dim=0) - mean).square().mean() / mean.square().mean())
+
+    before, after = error(gan.start(config, CPU)), error(train_epochs(config, images))
+    assert after < 0.5 * before
+
+
+def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
+    images: torch.Tensor, tmp_path: Path
+) -> None:
+    config = get_config("gan", "tiny", epochs=2, steps=3)
+    config = dataclasses.replace(config, ema=0.9, schedule="cosine")
+    whole = train_epochs(config, images)
+    half = gan.start(config, CPU)
+    step = gan.make_steps(config, half, half.networks, images, config.batch, 0)
+    half.history.append(run_epoch(step, 0, config.steps))
+    save_state(half, str(tmp_path / "state.pt"))
+
+    resumed = gan.start(config, CPU)
+    load_state(resumed, str(tmp_path / "state.pt"))
+    train_epochs(config, images, resumed)
+    assert resumed.history[1] == whole.history[1]
+    for name in whole.networks:
+        ours, theirs = resumed.final(name).state_dict(), whole.final(name).state_dict()
+        for key, value in ours.items():
+            torch.testing.assert_close(value, theirs[key], rtol=1e-5, atol=1e-7)
+    memory = [s.optimizers["discriminator"].state_dict()["state"][0] for s in (resumed, whole)]
+    torch.testing.assert_close(memory[0]["exp_avg_sq"], memory[1]["exp_avg_sq"])
+
+    # Without the optimizers' memory the second epoch would be another one.
+    forgetful = gan.start(config, CPU)
+    fresh = {name: optimizer.state_dict() for name, optimizer in forgetful.optimizers.items()}
+    load_state(forgetful, str(tmp_path / "state.pt"))
+    for name, optimizer in forgetful.optimizers.items():
+        optimizer.load_state_dict(fresh[name])
+    train_epochs(config, images, forgetful)
+    assert forgetful.history[1] != whole.history[1]
+
+
+def test_two_workers_with_other_images_keep_the_same_networks(
+    images: torch.Tensor, tmp_path: Path
+) -> None:
+    torch.save(images[:, :, 24:40, 24:40], tmp_path / "images.pt")
+    torch.multiprocessing.spawn(train_as_worker, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"worker-{rank}.pt") for rank in range(2))
+    start = gan.start(worker_config(), CPU)
+    for name, network in start.networks.items():
+        for key, parameter in network.named_parameters():
+            assert torch.equal(first[name][key], second[name][key]), (name, key)
+            assert not torch.equal(first[name][key], parameter), (name, key)
+
+
+def worker_config() -> gan.GanRun:
+    return get_config("gan", "tiny", model=GanConfig(noise=8, size=16, features=4), steps=3)
+
+
+def train_as_worker(rank: int, folder: str) -> None:
+    """Train on batches of this worker's own seed and store the networks."""
+    torch.set_num_threads(1)
+    config = worker_config()
+    torch.distributed.init_process_group(
+        "gloo",
+        f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
+    state = gan.start(config, CPU)
+    networks = {
+        name: DistributedDataParallel(network, broadcast_buffers=False)
+        for name, network in state.networks.items()
+    }
+    images = torch.load(f"{folder}/images.pt")
+    run_epoch(gan.make_steps(config, state, networks, images, 8, seed=rank), 0, config.steps)
+    content = {name: network.state_dict() for name, network in state.networks.items()}
+    torch.save(content, f"{folder}/worker-{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_health_of_copies_and_of_collapsed_samples() -> None:
+    draw = torch.Generator().manual_seed(1)
+    real = torch.rand((32, 1, 16, 16), generator=draw)
+    other = torch.rand((32, 1, 16, 16), generator=draw)
+    healthy = health_scores(Constant(0.0), real, other)
+    assert healthy["diversity"] == pytest.approx(1, abs=0.02)
+    assert healthy["brightness"] == pytest.approx(1, abs=0.05)
+    assert healthy["discriminator_real"] == healthy["discriminator_fake"] == 0.5
+    alike = health_scores(Constant(0.0), real, other[:1].expand(32, -1, -1, -1))
+    assert alike["diversity"] == pytest.approx(0, abs=1e-6)
+    assert alike["brightness"] == pytest.approx(1, abs=0.2)
+    assert health_scores(Constant(0.0), real, 0.01 * other)["brightness"] < 0.02
+    # Two independent uniform numbers differ by sqrt(1/6) rms.
+    assert mean_distance(real).item() == pytest.approx(6**-0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ({"diversity": 0.01, "brightness": 1.0}, "epoch 4: the samples are all alike"),
+        ({"diversity": 1.0, "brightness": 0.019}, "epoch 4: the samples are all black"),
+        ({"diversity": float("nan"), "brightness": 1.0}, "all alike"),
+    ],
+)
+def test_a_collapse_is_said_after_the_grace(scores: dict[str, float], said: str) -> None:
+    check_health(scores, epoch=3, grace=3)
+    with pytest.raises(TrainingCollapsed, match=said):
+        check_health(scores, epoch=4, grace=3)
+
+
+def test_other_scores_and_healthy_ones_stop_nothing() -> None:
+    check_health({"loss": 1.0}, epoch=9, grace=0)
+    check_health({"diversity": 0.02, "brightness": 0.02}, epoch=9, grace=0)
+
+
+def test_tanh_scaling_is_undone() -> None:
+    x = torch.tensor([-3.0, 0.0, 0.5, 30.0, 1400.0])
+    channels, _ = gan.SCALING.apply(x[None, None, None])
+    assert channels.abs().max() <= 1
+    np.testing.assert_allclose(channels.flatten(), np.arcsinh(x) / 8, rtol=1e-6)
+    torch.testing.assert_close(gan.SCALING.invert(channels).flatten(), x, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="lost"):
+        Scaling("maximum").invert(channels)
+
+
+def test_drawn_stamps_have_the_sky_and_the_flux_that_they_should(tmp_path: Path) -> None:
+    config = StampConfig(("F814W",), 64, 60, 24.5, 3, None)
+    stamps, galaxy = draw_stamps(config)
+    assert stamps.shape == (60, 1, 64, 64)
+    corner = stamps[:, 0, :6, :6].astype(np.float64)
+    assert np.median(corner.std(axis=(1, 2))) == pytest.approx(1, abs=0.1)
+    # All are brighter than the faint limit, by the drawn colours at most a few tenths in F814W;
+    # some flux lies outside the stamps.
+    flux = stamps.astype(np.float64).sum(axis=(1, 2, 3)) * SKY_SIGMA
+    magnitude = 31.4 - 2.5 * np.log10(flux)
+    assert magnitude.max() < 25.2
+    assert magnitude.min() > 18
+    path = make_stamps(str(tmp_path), config)
+    assert make_stamps(str(tmp_path), config) == path
+    held_out, trained = read_stamps(path, True), read_stamps(path, False)
+    assert (len(held_out), len(trained)) == ((galaxy % 8 == 0).sum(), (galaxy % 8 != 0).sum())
+    again = torch.from_numpy(stamps[galaxy % 8 == 0])
+    assert torch.equal(held_out, again)
+
+
+def test_a_batch_shows_each_orientation_of_a_galaxy() -> None:
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    batch = draw_batch(image, 400, torch.Generator().manual_seed(0))
+    corners = batch[:, 0, 0, 0]
+    np.testing.assert_allclose(
+        [(corners == c).float().mean() for c in (0, 3, 12, 15)], 0.25, atol=0.08
+    )
+    # Of the eight orientations, four keep rows as rows.
+    assert ((batch[:, 0, 0, 1] - corners).abs() == 1).float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.skipif(not HST.exists(), reason="no HST stamps in ../shared")
+def test_real_galaxies_join_the_drawn_ones() -> None:
+    folder = HST / "btk_cosmos_26ext_100"
+    stamps, galaxy = draw_stamps(StampConfig(("F814W",), 64, 16, 24.5, 0, str(folder)))
+    assert len(stamps) > 16 + 40
+    assert len(set(galaxy.tolist())) == len(galaxy)
+    assert np.isfinite(stamps).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"bands": ("i",)}, "unknown HST band 'i'"),
+        ({"adversarial": "wasserstein"}, "known are minimax, non-saturating"),
+        ({"n_galaxies": 4}, "at least 16"),
+        ({"faint": 18.0}, "beyond magnitude 19"),
+        ({"discriminator_rate": -1.0}, "discriminator_rate must be positive"),
+        ({"surveys": ("HSC",)}, "gan has no training option 'surveys'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        get_config("gan", "tiny", **arguments)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    config = get_config("gan", "tiny", data=str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="there is no folder"):
+        gan.check(config, str(tmp_path))
+
+
+def test_bands_become_channels() -> None:
+    config = get_config("gan", "tiny", bands=("F606W", "F814W", "F160W"))
+    state = gan.start(config, CPU)
+    assert gan.sample(state.final("generator"), 2, 0, CPU).shape == (2, 3, 64, 64)
+    picture = gan.picture(config, state, torch.rand(5, 3, 64, 64))
+    assert picture.shape == (3, 8 * 64, 6 * 64)
