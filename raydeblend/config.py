@@ -11,7 +11,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
 from raydeblend.survey import get_survey
 
-DEBLENDERS = ("rdn", "joint", "sep")
+DEBLENDERS = ("joint", "rdn", "rdn-joint", "branched", "vae", "srgan", "sep")
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
@@ -61,7 +61,7 @@ class CatalogConfig:
 
     bands: tuple[str, ...]
     survey: str = "HSC"
-    deblender: str = "rdn"
+    deblender: str = "joint"
     photometry: str = "auto"
     deblend_singles: bool = True
     cell_size: int = 1024

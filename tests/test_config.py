@@ -15,7 +15,7 @@ CONFIG = CatalogConfig(bands=("g", "r", "i"))
         ({"bands": ()}, "at least one"),
         ({"bands": ("g", "r", "g")}, "twice in g,r,g"),
         ({"survey": "SDSS9"}, "unknown survey 'SDSS9'; known are .*HSC"),
-        ({"deblender": "magic"}, "unknown deblender 'magic'; valid are rdn, sep"),
+        ({"deblender": "magic"}, "unknown deblender 'magic'; valid are joint, rdn, "),
         ({"photometry": "eye"}, "unknown photometry 'eye'; valid are auto, ngmix, mixture"),
         ({"cell_size": 10}, "cell size must be at least 64, not 10"),
         ({"border": -1}, "border must be at least 0, not -1"),

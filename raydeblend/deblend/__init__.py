@@ -17,15 +17,27 @@ def load_deblender(name: str, device: str | None = None) -> Deblender:
     ConfigError
         If there is no deblender of that name.
     """
-    if name == "rdn":
-        # Imported here, so that the classical deblender works without loading torch.
+    # Imported where they are used, so that the classical deblender works without loading torch.
+    if name in ("rdn", "rdn-joint"):
         from raydeblend.deblend.peel import RdnDeblender
 
-        return RdnDeblender.load(device)
+        return RdnDeblender.load_shipped(name, device)
     if name == "joint":
         from raydeblend.deblend.joint import JointDeblender
 
         return JointDeblender.load(device)
+    if name == "branched":
+        from raydeblend.deblend.branched import BranchedDeblender
+
+        return BranchedDeblender.load(device)
+    if name == "vae":
+        from raydeblend.deblend.vae import VaeDeblender
+
+        return VaeDeblender.load(device)
+    if name == "srgan":
+        from raydeblend.deblend.srgan import SrganDeblender
+
+        return SrganDeblender.load(device)
     if name == "sep":
         from raydeblend.deblend.sep import SepDeblender
 

@@ -5,7 +5,7 @@ The loop of section II.A:  count; if none are left, stop; deblend; subtract; rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.deblend.stamps import Stamps, choose_bands, prepare
+from raydeblend.deblend.stamps import (
+    Stamps,
+    choose_bands,
+    network_image,
+    prepare,
+    split_batches,
+)
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.networks.counter import CLASSES
 from raydeblend.networks.forward import forward
@@ -25,8 +31,6 @@ MAX_PEELS = 10
 """More sources than this in one stamp end the loop with low quality."""
 REPEATS = 3
 """The same count this often in a row means that the deblender no longer finds what is there."""
-BATCH_PIXELS = 2**19
-"""Pixels of all stamps that go through the network together on a CPU; bounds the memory."""
 MODEL_FLOOR = 0.01
 """Sky sigmas below which a model is zero: the network's own floor, which thousands of dark pixels
 would add up to some percent of a faint galaxy's flux."""
@@ -92,6 +96,14 @@ class RdnDeblender:
             f"{card.sha256[:16]}-{count_card.sha256[:16]}",
         )
 
+    @classmethod
+    def load_shipped(cls, name: str, device: str | None = None) -> RdnDeblender:
+        """Load ``rdn``, or ``rdn-joint``: deblender and counter after phase two (section II.E)."""
+        if name == "rdn":
+            return cls.load(device)
+        weights = shipped_path(name), shipped_path(f"{name}-counter")
+        return replace(cls.load(device, *weights), name=name)
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -116,8 +128,8 @@ class RdnDeblender:
         sources: list[Sources] = []
         quality: list[str] = []
         p_blend: list[float] = []
-        for part in _split(stamps, self.device):
-            image = torch.from_numpy(_network_image(part, chosen)).to(self.device)
+        for part in split_batches(stamps, self.device.type == "cpu"):
+            image = torch.from_numpy(network_image(part, chosen)).to(self.device)
             peeled = self.peel(image)
             models = self._all_bands(peeled.models.cpu(), part, chosen)
             for row in range(len(models)):
@@ -187,18 +199,6 @@ class RdnDeblender:
         return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
 
 
-def _network_image(stamps: Stamps, chosen: list[int]) -> FloatArray:
-    """Pick the network's bands; one without usable pixels is replaced by another of the stamp."""
-    image = stamps.image[:, chosen].copy()
-    for row in np.flatnonzero(stamps.missing.any(axis=1)):
-        there = [b for b in range(len(stamps.missing[row])) if not stamps.missing[row, b]]
-        for channel, band in enumerate(chosen):
-            if stamps.missing[row, band] and there:
-                nearest = min(there, key=lambda b, band=band: abs(b - band))  # type: ignore[misc]
-                image[row, channel] = stamps.image[row, nearest]
-    return image
-
-
 def _closest(band: int, chosen: list[int]) -> int:
     return int(np.argmin([abs(band - other) for other in chosen]))
 
@@ -262,10 +262,3 @@ def _position(image: FloatArray, radius: int = 3) -> tuple[float, float]:
     core = np.where(window > 0.5 * window.max(), window, 0)
     y, x = np.indices(core.shape)
     return float((core * x).sum() / core.sum() + left), float((core * y).sum() / core.sum() + top)
-
-
-def _split(stamps: Stamps, device: torch.device) -> list[Stamps]:
-    pixels = stamps.image.shape[2] * stamps.image.shape[3]
-    size = max(1, BATCH_PIXELS * (1 if device.type == "cpu" else 32) // pixels)
-    rows = range(0, len(stamps.image), size)
-    return [Stamps(*(array[i : i + size] for array in vars(stamps).values())) for i in rows]

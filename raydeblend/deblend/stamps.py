@@ -14,6 +14,8 @@ from raydeblend.tile import BoolArray, FloatArray
 
 # Effective wavelengths in nm, to find the nearest band that a network knows.
 WAVELENGTHS = {"u": 368, "g": 486, "r": 625, "i": 756, "z": 870, "y": 972}
+BATCH_PIXELS = 2**19
+"""Pixels of all stamps that go through the network together on a CPU; bounds the memory."""
 NOISE_FLOOR = 1e-3
 """Least noise of a stamp, as a fraction of its brightest pixel: noiseless images have none."""
 HOLE_SIGMA = 1.5
@@ -93,6 +95,26 @@ def choose_bands(given: Sequence[str] | None, n_bands: int, known: Sequence[str]
     if len(given) != n_bands:
         raise ConfigError(f"{len(given)} bands are named but the images have {n_bands}")
     return [list(given).index(band) if band in given else _nearest(band, given) for band in known]
+
+
+def network_image(stamps: Stamps, chosen: list[int]) -> FloatArray:
+    """Pick the network's bands; one without usable pixels is replaced by another of the stamp."""
+    image = stamps.image[:, chosen].copy()
+    for row in np.flatnonzero(stamps.missing.any(axis=1)):
+        there = [b for b in range(len(stamps.missing[row])) if not stamps.missing[row, b]]
+        for channel, band in enumerate(chosen):
+            if stamps.missing[row, band] and there:
+                nearest = min(there, key=lambda b, band=band: abs(b - band))  # type: ignore[misc]
+                image[row, channel] = stamps.image[row, nearest]
+    return image
+
+
+def split_batches(stamps: Stamps, on_cpu: bool) -> list[Stamps]:
+    """Cut a batch so that its pixels fit the memory of a CPU or a GPU."""
+    pixels = stamps.image.shape[2] * stamps.image.shape[3]
+    size = max(1, BATCH_PIXELS * (1 if on_cpu else 32) // pixels)
+    rows = range(0, len(stamps.image), size)
+    return [Stamps(*(array[i : i + size] for array in vars(stamps).values())) for i in rows]
 
 
 def _nearest(band: str, given: Sequence[str]) -> int:
