@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import BlendSet, read_blends, to_blend_set
 from raydeblend.evaluate.figures import flux_figure, gallery_figure
+from raydeblend.evaluate.hsc_blends import evaluate_hsc_blends, read_hsc_blends, summary_table
 from raydeblend.evaluate.tables import quality_table, score_table
-from raydeblend.evaluate.wang2022 import Row, Scores, evaluate_wang2022
+from raydeblend.evaluate.wang2022 import TOLD, Scores, evaluate_wang2022
 from raydeblend.simulate.protocols import wang2022_blends
+from raydeblend.tile import Deblender
 
-PROTOCOLS = ("wang2022",)
 BASELINE = "sep"
-DEFAULT_N = 1000
-"""Blends drawn per number of galaxies without a file; the size of the paper's test sets."""
+ZOO = "branched-zoo"
+"""The one deblender of pictures; only for the protocol reiman2019."""
+DEFAULT_N = {"wang2022": 1000, "nemani2023": 500, "reiman2019": 1000}
+"""Blends drawn without a file, per number of galaxies."""
+PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "hsc-blends")
+
+Row = Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,13 @@ class Evaluation:
     paths: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Report:
+    rows: Sequence[Row]
+    tables: str
+    figures: Mapping[str, bytes]
+
+
 def run_evaluation(
     protocol: str,
     deblenders: Sequence[str],
@@ -38,6 +52,7 @@ def run_evaluation(
     n: int | None,
     out: str,
     seed: int = 0,
+    catalog: str | None = None,
 ) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
 
@@ -45,10 +60,17 @@ def run_evaluation(
     ----------
     protocol
         One of `PROTOCOLS`.
+    deblenders
+        By name; for ``wang2022`` also ``joint-true``, the joint fit told the true positions.
     data
-        An npz file of the fixed layout; without one, `n` blends are drawn with `seed`.
+        ``wang2022``: an npz file of the fixed layout; without one, `n` blends are drawn with
+        `seed`.  ``reiman2019``: a folder of Galaxy Zoo pictures.  ``nemani2023``: a folder of
+        HST stamps for the realistic set, which is left out without one.  ``hsc-blends``: a
+        folder of npz files.
     out
         A directory, local or on s3, for ``metrics.json``, ``tables.md`` and the figures.
+    catalog
+        ``nemani2023``: COSMOS Sérsic fits, instead of the parametric galaxies.
 
     Raises
     ------
@@ -57,20 +79,21 @@ def run_evaluation(
         written; before any work.
     """
     check_arguments(protocol, n)
-    names = dict.fromkeys([*deblenders, BASELINE])
-    loaded = {name: load_deblender(name) for name in names}
-    test_set = read_blends(data) if data is not None else None
     storage.check_writable(out)
-    if test_set is None:
-        test_set = to_blend_set(wang2022_blends(n or DEFAULT_N, seed))
-    rows, scores = evaluate_wang2022(loaded, test_set, n)
-    tables = f"{score_table(rows)}\n\n{quality_table(scores)}\n"
+    if protocol == "reiman2019":
+        report = _reiman2019(deblenders, _needed(data, "a folder of pictures"), n, seed)
+    elif protocol == "nemani2023":
+        report = _nemani2023(deblenders, data, n, seed, catalog)
+    elif protocol == "hsc-blends":
+        report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n)
+    else:
+        report = _wang2022(deblenders, data, n, seed)
     files = {
-        "metrics.json": (to_json(rows) + "\n").encode(),
-        "tables.md": tables.encode(),
-        **draw_figures(scores, test_set),
+        "metrics.json": (to_json(report.rows) + "\n").encode(),
+        "tables.md": report.tables.encode(),
+        **report.figures,
     }
-    return Evaluation(rows, tables, _write(out, files))
+    return Evaluation(list(report.rows), report.tables, _write(out, files))
 
 
 def check_arguments(protocol: str, n: int | None) -> None:
@@ -85,6 +108,86 @@ def check_arguments(protocol: str, n: int | None) -> None:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     if n is not None and n < 1:
         raise ConfigError(f"the number of blends must be at least 1, not {n}")
+
+
+def _needed(data: str | None, what: str) -> str:
+    if data is None:
+        raise ConfigError(f"this protocol needs {what}; name it with --data")
+    return data
+
+
+def _load(names: Sequence[str]) -> dict[str, Deblender]:
+    return {name: _load_one(name) for name in dict.fromkeys([*names, BASELINE])}
+
+
+def _load_one(name: str) -> Deblender:
+    if name != TOLD:
+        return load_deblender(name)
+    from raydeblend.deblend.joint import JointDeblender
+
+    return replace(JointDeblender.load(), name=TOLD)
+
+
+def _wang2022(deblenders: Sequence[str], data: str | None, n: int | None, seed: int) -> _Report:
+    loaded = _load(deblenders)
+    if data is not None:
+        test_set = read_blends(data)
+    else:
+        test_set = to_blend_set(wang2022_blends(n or DEFAULT_N["wang2022"], seed))
+    rows, scores = evaluate_wang2022(loaded, test_set, n)
+    tables = f"{score_table(rows)}\n\n{quality_table(scores)}\n"
+    return _Report(rows, tables, draw_figures(scores, test_set))
+
+
+def _reiman2019(deblenders: Sequence[str], data: str, n: int | None, seed: int) -> _Report:
+    from raydeblend.deblend.branched import ZooSeparator
+    from raydeblend.evaluate import reiman2019
+
+    test = reiman2019.read_test(data, n or DEFAULT_N["reiman2019"], seed)
+    separators = {
+        name: reiman2019.by_branch(ZooSeparator.load())
+        if name == ZOO
+        else reiman2019.by_position(load_deblender(name))
+        for name in dict.fromkeys([*deblenders, BASELINE])
+    }
+    rows, scores = reiman2019.evaluate_reiman2019(separators, test)
+    figures = reiman2019.draw_figures(separators, scores, test)
+    return _Report(rows, reiman2019.score_table(rows) + "\n", figures)
+
+
+def _nemani2023(
+    deblenders: Sequence[str], data: str | None, n: int | None, seed: int, catalog: str | None
+) -> _Report:
+    from raydeblend.evaluate import nemani2023
+
+    loaded: dict[str, Any] = {
+        name: deblender
+        for chosen in dict.fromkeys([*deblenders, BASELINE])
+        for name, deblender in _for_euclid(chosen).items()
+    }
+    sets = nemani2023.draw_sets(n or DEFAULT_N["nemani2023"], seed, catalog, data)
+    rows, results = nemani2023.evaluate_nemani2023(loaded, sets)
+    figures = {f"residuals_{kind}.png": nemani2023.residual_figure(results, kind) for kind in sets}
+    return _Report(rows, nemani2023.residual_table(rows) + "\n", figures)
+
+
+def _for_euclid(name: str) -> dict[str, Deblender]:
+    """Return a deblender for VIS stamps: that of the VAE has weights of its own.
+
+    The paper's use of it, with the galaxy's position known, comes beside.
+    """
+    if name != "vae":
+        return {name: load_deblender(name)}
+    from raydeblend.deblend.vae import CentredVae, VaeDeblender
+
+    vae = VaeDeblender.load(weights="vae-deblend-euclid")
+    return {"vae": vae, "vae-centred": CentredVae(vae)}
+
+
+def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None) -> _Report:
+    loaded = _load(deblenders)
+    rows = evaluate_hsc_blends(loaded, read_hsc_blends(data, n))
+    return _Report(rows, summary_table(rows) + "\n", {})
 
 
 def to_json(rows: Sequence[Row]) -> str:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,10 @@ PAPER_QUALITY: dict[int, tuple[float, float, float]] = {
     2: (0.773, 0.153, 0.074),
     3: (0.504, 0.369, 0.127),
 }
+
+
+TOLD = "joint-true"
+"""Name of the joint deblender when it is told the true positions."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +156,14 @@ def _join(parts: Sequence[Scores]) -> Scores:
 
 def deblend(deblender: Deblender, blends: Blends, data: BlendSet) -> Deblended:
     """Run the deblender; the unit is the sky sigma, so that the variance of the sky is 1."""
+    told: dict[str, Any] = {"xy": list(blends.xy)} if deblender.name == TOLD else {}
     return deblender(
         blends.images,
         variance=np.ones_like(blends.images),
         psf=data.psf,
         bands=data.bands,
         pixel_scale=data.pixel_scale,
+        **told,
     )
 
 

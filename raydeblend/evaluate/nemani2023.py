@@ -1,0 +1,321 @@
+"""The protocol of Nemani et al. (2023): flux residuals of the centred galaxy in Euclid VIS stamps.
+
+Four test sets, analytic and realistic galaxies, alone and blended with a second one.  The paper's
+number for each is the standard deviation of the normalised residual over the set (Table 1); the
+normalised median absolute deviation is printed beside it, since a few hopeless blends make the
+first, and both also for the stamps whose centred galaxy outshines the others: the paper does not
+say which galaxy it centres.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from raydeblend.evaluate import metrics
+from raydeblend.evaluate.blends import Blends, BlendSet
+from raydeblend.evaluate.figures import DPI, to_png
+from raydeblend.evaluate.matching import match_positions
+from raydeblend.evaluate.tables import markdown, number
+from raydeblend.evaluate.wang2022 import BATCH, Row, deblend
+from raydeblend.simulate.euclid import FAINT, SURVEY, read_cosmos_sersic
+from raydeblend.simulate.euclid_blends import nemani2023_blends
+from raydeblend.simulate.euclid_real import load_real
+from raydeblend.survey import NJY_ZERO_POINT, get_survey
+from raydeblend.tile import Deblender
+
+PAPER = "Nemani et al. 2023"
+PROTOCOL = "nemani2023"
+# Table 1, by kind of galaxy and number of galaxies.
+PAPER_STD = {
+    ("analytic", 1): 0.0897,
+    ("analytic", 2): 0.0993,
+    ("realistic", 1): 0.139,
+    ("realistic", 2): 0.188,
+}
+PAPER_SEXTRACTOR = 0.12
+"""By how much SExtractor underestimates fluxes (section 3, citing Boucaud et al. 2019)."""
+RESAMPLES = 400
+BINS = 8
+"""Of equally many galaxies, for the running mean and median."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """How one deblender did on one test set of n stamps.
+
+    Attributes
+    ----------
+    stamps
+        ``analytic`` or ``realistic``.
+    n_galaxies
+        1 or 2.
+    magnitude
+        ``(n,)`` true AB magnitude of the centred galaxy inside the stamp.
+    error
+        ``(n,)`` F / F_true - 1; NaN where the galaxy was not found.  The paper's residual, whose
+        points above 0 are underestimates, is minus this.
+    contrast
+        ``(n,)`` light of the other galaxies over that of the centred one; 0 where it is alone.
+    flux_sigma
+        ``(n,)`` the model's own uncertainty of F / F_true; NaN where it states none.
+    psnr, ssim
+        ``(n,)`` of the centred galaxy's model; zeros where it was not found.
+    seconds_per_blend
+        Wall time of the deblender.
+    """
+
+    deblender: str
+    stamps: str
+    n_galaxies: int
+    magnitude: Floats
+    error: Floats
+    contrast: Floats
+    flux_sigma: Floats
+    psnr: Floats
+    ssim: Floats
+    seconds_per_blend: float
+
+
+def draw_sets(
+    n: int, seed: int, catalog: str | None = None, hst: str | None = None, faint: float = FAINT
+) -> dict[str, BlendSet]:
+    """Draw the test sets by kind: ``analytic``, and ``realistic`` where HST galaxies are given.
+
+    Raises
+    ------
+    ConfigError
+        If `n` is not positive, or the catalog or the folder cannot be used.
+    """
+    fits = read_cosmos_sersic(catalog) if catalog else None
+    sets = {"analytic": to_set(nemani2023_blends(n, seed, fits, faint=faint))}
+    if hst is not None:
+        real = load_real(hst, validation=True)
+        sets["realistic"] = to_set(nemani2023_blends(n, seed + 1, real=real, faint=faint))
+    return sets
+
+
+def to_set(arrays: Mapping[str, NDArray[Any]]) -> BlendSet:
+    """Return the arrays of `nemani2023_blends` as a set of stamps of one and of two galaxies."""
+    blends = tuple(
+        Blends(*(arrays[f"{name}{k}"] for name in ("blend", "isolated", "xy"))) for k in (1, 2)
+    )
+    bands = tuple(str(band) for band in arrays["bands"])
+    return BlendSet(blends, arrays["psf"], bands, float(arrays["pixel_scale"]))
+
+
+def evaluate_nemani2023(
+    deblenders: Mapping[str, Deblender], sets: Mapping[str, BlendSet]
+) -> tuple[list[Row], list[Residuals]]:
+    """Score deblenders on all test sets; rows carry the fixed columns and those of this protocol.
+
+    `deblenders` is by the name the rows carry.
+    """
+    results = [
+        score(name, deblender, kind, blends, data)
+        for kind, data in sets.items()
+        for blends in data.blends
+        for name, deblender in deblenders.items()
+    ]
+    return [make_row(result) for result in results], results
+
+
+def score(name: str, deblender: Deblender, kind: str, blends: Blends, data: BlendSet) -> Residuals:
+    """Deblend all stamps in batches and compare the galaxy in the middle with the truth."""
+    parts = [
+        _score_batch(name, deblender, kind, blends[start : start + BATCH], data)
+        for start in range(0, len(blends), BATCH)
+    ]
+    arrays: dict[str, Any] = {
+        field: np.concatenate([getattr(part, field) for part in parts])
+        for field in ("magnitude", "error", "contrast", "flux_sigma", "psnr", "ssim")
+    }
+    seconds = sum(part.seconds_per_blend * len(part.error) for part in parts) / len(blends)
+    return replace(parts[0], seconds_per_blend=seconds, **arrays)
+
+
+def _score_batch(
+    name: str, deblender: Deblender, kind: str, blends: Blends, data: BlendSet
+) -> Residuals:
+    began = time.perf_counter()
+    result = deblend(deblender, blends, data)
+    seconds = (time.perf_counter() - began) / len(blends)
+    middle = centred(blends)
+    truth = blends.isolated[np.arange(len(blends)), middle]
+    models, sigma = np.zeros_like(truth), np.full(len(blends), np.nan)
+    found = np.zeros(len(blends), dtype=bool)
+    stated = result.extra.get("flux_err_model")
+    for i, count in enumerate(result.n_sources):
+        match = match_positions(result.xy[i, :count], blends.xy[i])[middle[i]]
+        found[i] = match >= 0
+        if found[i]:
+            models[i] = result.models[i, match]
+            if stated is not None:
+                sigma[i] = float(np.sqrt(np.sum(np.square(stated[i, match], dtype=np.float64))))
+    flux_true = metrics.flux(truth)
+    peaks = blends.images.max(axis=(1, 2, 3))
+    pairs = list(zip(models, truth, peaks.tolist(), strict=True))
+    return Residuals(
+        deblender=name,
+        stamps=kind,
+        n_galaxies=blends.n_galaxies,
+        magnitude=to_magnitude(flux_true),
+        error=np.where(found, metrics.flux(models) / flux_true - 1, np.nan),
+        contrast=metrics.flux(blends.isolated).sum(axis=1) / flux_true - 1,
+        flux_sigma=sigma / flux_true,
+        psnr=np.array([metrics.psnr(*pair) for pair in pairs]),
+        ssim=np.array([metrics.ssim(*pair) for pair in pairs]),
+        seconds_per_blend=seconds,
+    )
+
+
+def centred(blends: Blends) -> NDArray[np.int64]:
+    """Return which galaxy of each stamp is nearest to its middle."""
+    height, width = blends.images.shape[2:]
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    return np.asarray(np.linalg.norm(blends.xy - middle, axis=-1).argmin(axis=1))
+
+
+def to_magnitude(flux: Floats) -> Floats:
+    """AB magnitude of a flux in units of the sky noise of VIS."""
+    band = get_survey(SURVEY).bands[0]
+    return np.asarray(NJY_ZERO_POINT - 2.5 * np.log10(flux * band.sky_sigma))
+
+
+def make_row(result: Residuals) -> Row:
+    """Return one row of metrics: the fixed columns, and the spread with its 95 % interval."""
+    error = result.error
+    brighter = error[result.contrast < 1]
+    low, high = bootstrap(error, flux_std)
+    return {
+        "protocol": PROTOCOL,
+        "deblender": result.deblender,
+        "stamps": result.stamps,
+        "n_galaxies": result.n_galaxies,
+        "galaxy": 1,
+        "n": len(error),
+        "psnr_mean": float(np.mean(result.psnr)),
+        "psnr_median": float(np.median(result.psnr)),
+        "ssim_mean": float(np.mean(result.ssim)),
+        "ssim_median": float(np.median(result.ssim)),
+        "flux_bias": metrics.flux_bias(error),
+        "flux_nmad": metrics.flux_nmad(error),
+        "flux_mape": metrics.flux_mape(error),
+        "flux_std": flux_std(error),
+        "flux_std_low": low,
+        "flux_std_high": high,
+        "flux_std_brighter": flux_std(brighter),
+        "flux_nmad_brighter": metrics.flux_nmad(brighter),
+        "flux_pull": flux_pull(result),
+        "found": metrics.found_fraction(error),
+        "seconds_per_blend": result.seconds_per_blend,
+    }
+
+
+def flux_std(error: Floats) -> float:
+    """Return the standard deviation of ``F / F_true - 1`` over the found (Table 1)."""
+    found = error[np.isfinite(error)]
+    return float(np.std(found)) if found.size else float("nan")
+
+
+def flux_pull(result: Residuals) -> float:
+    """Scaled median of |error| over its stated uncertainty; 1 if that is right, NaN if none is."""
+    pull = np.abs(result.error / result.flux_sigma)
+    pull = pull[np.isfinite(pull)]
+    return float(1.4826 * np.median(pull)) if pull.size else float("nan")
+
+
+def bootstrap(
+    values: Floats, statistic: Callable[[Floats], float], seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of a statistic from resampled values (percentile bootstrap)."""
+    rng = np.random.default_rng(seed)
+    draws = [statistic(rng.choice(values, len(values))) for _ in range(RESAMPLES)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def residual_table(rows: Sequence[Row]) -> str:
+    """Return the paper's Table 1 with our numbers, as Markdown; its row follows each set."""
+    header = ["stamps", "galaxies", "deblender", "n", "std", "95 %", "NMAD", "bias", "mape"]
+    header += ["found", "pull", "std, brighter", "NMAD, brighter", "s/stamp"]
+    lines = []
+    for case, paper in PAPER_STD.items():
+        own = [row for row in rows if (row["stamps"], row["n_galaxies"]) == case]
+        lines += [_line(row) for row in own]
+        if own:
+            lines.append([case[0], str(case[1]), PAPER, "–", f"{paper:.1%}", *["–"] * 9])
+    return markdown(header, lines)
+
+
+def _line(row: Row) -> list[str]:
+    interval = f"{number(float(row['flux_std_low']), '.1%')} to "
+    interval += number(float(row["flux_std_high"]), ".1%")
+    cells = [str(row[name]) for name in ("stamps", "n_galaxies", "deblender", "n")]
+    cells += [number(float(row["flux_std"]), ".1%"), interval]
+    cells += [number(float(row["flux_nmad"]), ".1%"), number(float(row["flux_bias"]), "+.1%")]
+    cells += [number(float(row["flux_mape"]), ".1%"), number(float(row["found"]), ".1%")]
+    return [
+        *cells,
+        number(float(row["flux_pull"]), ".2f"),
+        number(float(row["flux_std_brighter"]), ".1%"),
+        number(float(row["flux_nmad_brighter"]), ".1%"),
+        number(float(row["seconds_per_blend"]), ".4f"),
+    ]
+
+
+def residual_figure(results: Sequence[Residuals], kind: str) -> bytes:
+    """Draw residuals against magnitude (Figs. 4 and 5), a column for each deblender.
+
+    Points above the red line are underestimates, as in the paper; the solid lines are the
+    running mean (black) and median (yellow), the dashed ones those of the whole set.
+    """
+    shown = [result for result in results if result.stamps == kind]
+    names = list(dict.fromkeys(result.deblender for result in shown))
+    figure = Figure(figsize=(3.4 * len(names) + 0.5, 6.0), dpi=DPI)
+    grid = figure.subplots(2, len(names), squeeze=False, sharex=True, sharey=True)
+    for result in shown:
+        axes = grid[result.n_galaxies - 1, names.index(result.deblender)]
+        _panel(axes, result)
+    for axes in grid[-1]:
+        axes.set_xlabel("true magnitude (AB, VIS)")
+    for axes, what in zip(grid[:, 0], ("isolated", "blended"), strict=True):
+        axes.set_ylabel(f"{what}\n(true − estimated) / true flux")
+    figure.suptitle(f"centred galaxy, {kind} stamps", fontsize=9, y=0.995)
+    figure.tight_layout(pad=0.5, rect=(0, 0, 1, 0.97))
+    return to_png(figure)
+
+
+def _panel(axes: Axes, result: Residuals) -> None:
+    found = np.isfinite(result.error)
+    magnitude, residual = result.magnitude[found], -result.error[found]
+    axes.scatter(magnitude, residual.clip(-0.6, 0.6), s=5, lw=0, alpha=0.5, color="tab:blue")
+    axes.axhline(0, color="tab:red", lw=0.8)
+    for statistic, colour, name in ((np.mean, "k", "mean"), (np.median, "gold", "median")):
+        if residual.size:
+            axes.axhline(float(statistic(residual)), ls="--", lw=0.8, color=colour)
+        axes.plot(*running(magnitude, residual, statistic), color=colour, lw=1.2, label=name)
+    spread = f"std {number(flux_std(result.error), '.1%')}"
+    axes.set_title(f"{result.deblender}: {spread}, found {np.mean(found):.0%}", fontsize=8)
+    axes.set_ylim(-0.62, 0.62)
+    axes.legend(loc="lower left", fontsize=7, frameon=False)
+
+
+def running(
+    x: Floats, y: Floats, statistic: Callable[[Floats], Any]
+) -> tuple[list[float], list[float]]:
+    """Return the median of x and the statistic of y in bins of equally many points."""
+    order = np.argsort(x, kind="stable")
+    bins = [part for part in np.array_split(order, BINS) if len(part)]
+    return [float(np.median(x[part])) for part in bins], [
+        float(statistic(y[part])) for part in bins
+    ]

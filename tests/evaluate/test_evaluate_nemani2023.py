@@ -1,0 +1,110 @@
+"""The protocol of Nemani et al. 2023, with deblenders whose answer is known."""
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+from raydeblend.evaluate.blends import Blends, BlendSet
+from raydeblend.evaluate.nemani2023 import (
+    bootstrap,
+    centred,
+    draw_sets,
+    evaluate_nemani2023,
+    flux_std,
+    residual_figure,
+    residual_table,
+    running,
+    to_magnitude,
+)
+from raydeblend.tile import Deblended
+
+
+class _Biased:
+    """Returns the true galaxies times 1 + error, those of the first stamp not at all."""
+
+    name = "biased"
+
+    def __init__(self, sets: dict[str, BlendSet], errors: np.ndarray) -> None:
+        self._blends = [blends for data in sets.values() for blends in data.blends]
+        self._errors = errors
+
+    def __call__(self, images: ArrayLike, **_: object) -> Deblended:
+        array = np.asarray(images)
+        blends = next(b for b in self._blends if np.array_equal(b.images, array))
+        factor = (1 + self._errors)[:, None, None, None, None].astype(np.float32)
+        # Fainter galaxies first, so that only their places tell which is which.
+        models, xy = (blends.isolated * factor)[:, ::-1], blends.xy[:, ::-1]
+        count = np.full(len(array), blends.n_galaxies)
+        count[0] = 0
+        sigma = 0.1 * models.sum(axis=(3, 4))
+        quality = np.array(["high"] * len(array))
+        return Deblended(models, count, xy, quality, {"flux_err_model": sigma})
+
+
+@pytest.fixture(scope="module")
+def sets() -> dict[str, BlendSet]:
+    return draw_sets(12, seed=3)
+
+
+def test_known_errors_come_out_as_they_went_in(sets: dict[str, BlendSet]) -> None:
+    errors = np.random.default_rng(0).normal(0.02, 0.1, 12)
+    rows, results = evaluate_nemani2023({"biased": _Biased(sets, errors)}, sets)
+    assert [(row["stamps"], row["n_galaxies"]) for row in rows] == [
+        ("analytic", 1),
+        ("analytic", 2),
+    ]
+    for row, result in zip(rows, results, strict=True):
+        assert np.isnan(result.error[0])
+        np.testing.assert_allclose(result.error[1:], errors[1:], atol=1e-4)
+        assert row["flux_std"] == pytest.approx(np.std(errors[1:]), abs=1e-4)
+        assert row["flux_bias"] == pytest.approx(np.median(errors[1:]), abs=1e-4)
+        assert row["found"] == pytest.approx(11 / 12)
+        pull = np.abs(errors[1:]) / (0.1 * (1 + errors[1:]))
+        assert row["flux_pull"] == pytest.approx(1.4826 * np.median(pull), rel=1e-3)
+
+
+def test_blends_with_a_fainter_neighbour_are_counted_apart(sets: dict[str, BlendSet]) -> None:
+    errors = np.random.default_rng(1).normal(0, 0.1, 12)
+    rows, _ = evaluate_nemani2023({"biased": _Biased(sets, errors)}, sets)
+    flux = sets["analytic"].blends[1].isolated.sum(axis=(2, 3, 4))
+    brighter = flux[1:, 0] > flux[1:, 1]
+    assert 0 < brighter.sum() < 11
+    assert rows[1]["flux_std_brighter"] == pytest.approx(np.std(errors[1:][brighter]), abs=1e-4)
+    assert rows[0]["flux_std_brighter"] == rows[0]["flux_std"]
+
+
+def test_the_middle_galaxy_counts_and_not_the_brighter() -> None:
+    isolated = np.zeros((1, 2, 1, 9, 9), dtype=np.float32)
+    xy = np.array([[[1.0, 1.0], [4.0, 4.2]]], dtype=np.float32)
+    assert centred(Blends(isolated.sum(axis=1), isolated, xy)).tolist() == [1]
+
+
+def test_magnitudes_are_those_of_vis() -> None:
+    # surveycodex: 3.4349 nJy of sky noise per pixel, so that flux 1 is 31.4 - 2.5 log10 of it.
+    assert float(to_magnitude(np.array([1.0]))[0]) == pytest.approx(30.0602, abs=1e-3)
+
+
+def test_the_interval_covers_the_truth() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for seed in range(40):
+        low, high = bootstrap(rng.normal(0, 0.1, 80), flux_std, seed)
+        hits += low <= 0.1 <= high
+    assert hits >= 32
+
+
+def test_the_running_mean_is_over_equally_many_points() -> None:
+    x = np.arange(80.0)
+    places, values = running(x[::-1], 2 * x[::-1], np.mean)
+    np.testing.assert_allclose(places, np.arange(8) * 10 + 4.5)
+    np.testing.assert_allclose(values, 2 * np.array(places))
+
+
+def test_the_table_and_the_figure_show_every_case(sets: dict[str, BlendSet]) -> None:
+    rows, results = evaluate_nemani2023({"biased": _Biased(sets, np.full(12, 0.05))}, sets)
+    table = residual_table(rows)
+    assert table.count("Nemani et al. 2023") == 2
+    assert "9.0%" in table
+    assert "9.9%" in table
+    assert "+5.0%" in table
+    assert residual_figure(results, "analytic").startswith(b"\x89PNG")
