@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import galsim
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ SCALE = 0.2
 def profile(image, edges):
     y, x = np.indices(image.shape) - (image.shape[0] - 1) / 2
     radius = np.hypot(x, y)
-    return np.array([image[(radius >= a) & (radius < b)].sum() for a, b in zip(edges, edges[1:])])
+    return np.array([image[(radius >= a) & (radius < b)].sum() for a, b in pairwise(edges)])
 
 
 def draw(mixture, size):
