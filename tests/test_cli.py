@@ -24,7 +24,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (["catalog", "{empty}", "{out}", "--bands", "g", "--survey", "SDS"], ["unknown survey"]),
         (["catalog", "{empty}", "{out}", "--bands", "g"], ["{empty}"]),
         (["catalog", "{empty}/missing", "{out}", "--bands", "g"], ["missing"]),
-        (["catalog", "{empty}", "{out}", "--bands", "g", "--deblender", "x"], ["rdn, sep"]),
+        (["catalog", "{empty}", "{out}", "--bands", "g", "--deblender", "x"], ["joint, rdn"]),
         (["catalog", "{empty}", "{out}", "--bands", "g", "--photometry", "x"], ["ngmix"]),
         (["catalog", "{empty}", "{out}", "--bands", ""], ["no band is given"]),
         (["train", "gun", "--out", "{out}"], ["unknown network 'gun'", "rdn, counter"]),
@@ -85,7 +85,7 @@ def test_simulated_blends_are_scored_beside_sep(
     code, table, _ = run(capsys, "evaluate", "wang2022", "--data", str(data), "--out", str(out))
     assert code == 0
     rows = json.loads((out / "metrics.json").read_text())
-    assert {row["deblender"] for row in rows} == {"rdn", "sep"}
+    assert {row["deblender"] for row in rows} == {"joint", "sep"}
     assert "sep" in table
 
 

@@ -25,8 +25,11 @@ from raydeblend.errors import ConfigError
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import PsfMixture
 from raydeblend.measure.wings import fit_wings
+from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Deblended, FloatArray
 
+DEFAULT_SURVEY, DEFAULT_BAND = "LSST", "r"
+"""Whose pixel scale and nominal PSF stand in where none is given; fluxes then are rough."""
 MODEL_ERROR = 0.003
 """Part of a pixel's light that its variance gets as error: no galaxy is quite bulge + disk."""
 HIGH_CHI2 = 1.2
@@ -82,7 +85,7 @@ class JointDeblender:
         Raises
         ------
         ConfigError
-            If there is no PSF or pixel scale, or shapes do not agree.
+            If shapes do not agree.
         """
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
         if xy is None:
@@ -117,9 +120,12 @@ class JointDeblender:
         psf: ArrayLike | None,
         pixel_scale: float | None,
     ) -> tuple[list[Stamp], FloatArray]:
-        if psf is None or pixel_scale is None:
-            raise ConfigError("the deblender 'joint' needs the PSF and the pixel scale")
         made = prepare(images, variance, mask)
+        survey = get_survey(DEFAULT_SURVEY)
+        pixel_scale = pixel_scale or survey.pixel_scale
+        if psf is None:
+            nominal = nominal_psf(survey, DEFAULT_BAND, pixel_scale=pixel_scale)
+            psf = np.stack([nominal] * made.image.shape[1])
         light = np.clip(made.image, 0, None)
         weight = made.weight / (1 + made.weight * (MODEL_ERROR * light) ** 2)
         mixtures = _psf_of_each(np.asarray(psf, dtype=np.float64), made.image.shape)

@@ -79,15 +79,14 @@ def run_evaluation(
         written; before any work.
     """
     check_arguments(protocol, n)
-    storage.check_writable(out)
     if protocol == "reiman2019":
-        report = _reiman2019(deblenders, _needed(data, "a folder of pictures"), n, seed)
+        report = _reiman2019(deblenders, _needed(data, "a folder of pictures"), n, out, seed)
     elif protocol == "nemani2023":
-        report = _nemani2023(deblenders, data, n, seed, catalog)
+        report = _nemani2023(deblenders, data, n, out, seed, catalog)
     elif protocol == "hsc-blends":
-        report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n)
+        report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n, out)
     else:
-        report = _wang2022(deblenders, data, n, seed)
+        report = _wang2022(deblenders, data, n, out, seed)
     files = {
         "metrics.json": (to_json(report.rows) + "\n").encode(),
         "tables.md": report.tables.encode(),
@@ -128,18 +127,22 @@ def _load_one(name: str) -> Deblender:
     return replace(JointDeblender.load(), name=TOLD)
 
 
-def _wang2022(deblenders: Sequence[str], data: str | None, n: int | None, seed: int) -> _Report:
+def _wang2022(
+    deblenders: Sequence[str], data: str | None, n: int | None, out: str, seed: int
+) -> _Report:
     loaded = _load(deblenders)
-    if data is not None:
-        test_set = read_blends(data)
-    else:
+    test_set = read_blends(data) if data is not None else None
+    storage.check_writable(out)
+    if test_set is None:
         test_set = to_blend_set(wang2022_blends(n or DEFAULT_N["wang2022"], seed))
     rows, scores = evaluate_wang2022(loaded, test_set, n)
     tables = f"{score_table(rows)}\n\n{quality_table(scores)}\n"
     return _Report(rows, tables, draw_figures(scores, test_set))
 
 
-def _reiman2019(deblenders: Sequence[str], data: str, n: int | None, seed: int) -> _Report:
+def _reiman2019(
+    deblenders: Sequence[str], data: str, n: int | None, out: str, seed: int
+) -> _Report:
     from raydeblend.deblend.branched import ZooSeparator
     from raydeblend.evaluate import reiman2019
 
@@ -150,13 +153,19 @@ def _reiman2019(deblenders: Sequence[str], data: str, n: int | None, seed: int) 
         else reiman2019.by_position(load_deblender(name))
         for name in dict.fromkeys([*deblenders, BASELINE])
     }
+    storage.check_writable(out)
     rows, scores = reiman2019.evaluate_reiman2019(separators, test)
     figures = reiman2019.draw_figures(separators, scores, test)
     return _Report(rows, reiman2019.score_table(rows) + "\n", figures)
 
 
 def _nemani2023(
-    deblenders: Sequence[str], data: str | None, n: int | None, seed: int, catalog: str | None
+    deblenders: Sequence[str],
+    data: str | None,
+    n: int | None,
+    out: str,
+    seed: int,
+    catalog: str | None,
 ) -> _Report:
     from raydeblend.evaluate import nemani2023
 
@@ -165,6 +174,7 @@ def _nemani2023(
         for chosen in dict.fromkeys([*deblenders, BASELINE])
         for name, deblender in _for_euclid(chosen).items()
     }
+    storage.check_writable(out)
     sets = nemani2023.draw_sets(n or DEFAULT_N["nemani2023"], seed, catalog, data)
     rows, results = nemani2023.evaluate_nemani2023(loaded, sets)
     figures = {f"residuals_{kind}.png": nemani2023.residual_figure(results, kind) for kind in sets}
@@ -184,9 +194,10 @@ def _for_euclid(name: str) -> dict[str, Deblender]:
     return {"vae": vae, "vae-centred": CentredVae(vae)}
 
 
-def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None) -> _Report:
-    loaded = _load(deblenders)
-    rows = evaluate_hsc_blends(loaded, read_hsc_blends(data, n))
+def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None, out: str) -> _Report:
+    loaded, blends = _load(deblenders), read_hsc_blends(data, n)
+    storage.check_writable(out)
+    rows = evaluate_hsc_blends(loaded, blends)
     return _Report(rows, summary_table(rows) + "\n", {})
 
 

@@ -157,8 +157,6 @@ def test_a_batch_of_unlike_stamps_is_each_its_own(monkeypatch, pair):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"psf": None}, "needs the PSF"),
-        ({"pixel_scale": None}, "needs the PSF"),
         ({"psf": PSF[:2]}, "2 bands"),
         ({"psf": PSF[0]}, "psf must be"),
     ],
@@ -166,6 +164,14 @@ def test_a_batch_of_unlike_stamps_is_each_its_own(monkeypatch, pair):
 def test_bad_arguments_are_named(change, problem):
     with pytest.raises(ConfigError, match=problem):
         deblend(noisy(*PAIR), **change)
+
+
+def test_without_a_psf_a_usual_one_stands_in(pair):
+    images = noisy(*PAIR).astype(np.float32)[None]
+    result = JOINT(images)
+    assert result.n_sources[0] == 2
+    np.testing.assert_allclose(result.xy, pair.xy, atol=0.3)
+    np.testing.assert_allclose(result.extra["flux"], pair.extra["flux"], rtol=0.15)
 
 
 def test_it_is_loaded_by_name():
