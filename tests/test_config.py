@@ -33,3 +33,9 @@ def test_hash_tells_configurations_apart():
     assert CONFIG.hash == CatalogConfig(bands=("g", "r", "i")).hash
     assert CONFIG.hash != replace(CONFIG, border=97).hash
     assert CONFIG.hash != replace(CONFIG, bands=("r", "g", "i")).hash
+
+
+def test_joint_photometry_goes_with_the_joint_deblender_only():
+    CatalogConfig(bands=("g",), deblender="joint", photometry="joint")
+    with pytest.raises(ConfigError, match="made by the deblender 'joint', not by 'rdn'"):
+        CatalogConfig(bands=("g",), deblender="rdn", photometry="joint")

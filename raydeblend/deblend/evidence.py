@@ -92,8 +92,11 @@ def drop_sources(
 
 
 def _without_weakest(stamp: Stamp, fit: Fit) -> Task | None:
-    """Return the fit without its weakest source, if that is not beyond doubt."""
-    if not len(fit.theta) or fit.snr.min() > DOUBTFUL:
+    """Return the fit without its weakest source, if that is not beyond doubt.
+
+    The last one stays: it was detected.
+    """
+    if len(fit.theta) < 2 or fit.snr.min() > DOUBTFUL:
         return None
     weakest = int(np.argmin(fit.snr))
     rest = fit.take(np.delete(np.arange(len(fit.theta)), weakest))

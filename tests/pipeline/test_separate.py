@@ -7,6 +7,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.flags import Flag
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.separate import (
+    VALUES,
     DeblendCell,
     Detected,
     deblender_image,
@@ -199,3 +200,40 @@ def test_a_missing_band_is_shown_to_the_deblender_as_missing():
     image = deblender_image(replace(blend, unusable=unusable))
     assert np.isnan(image[0]).all()
     assert np.isfinite(image[1]).all()
+
+
+class Measuring(Halves):
+    """One that also measures: source k of each stamp has flux 10 k + band."""
+
+    def __call__(self, images, **options):
+        result = super().__call__(images, **options)
+        n, k = len(images), len(self.xy)
+        flux = np.tile(10.0 * np.arange(k)[:, None] + np.arange(2), (n, 1, 1))
+        shared = dict.fromkeys(VALUES, np.ones((n, k))) | {"flux": flux, "flux_err": flux + 1}
+        return replace(result, extra=shared)
+
+
+def test_measurements_follow_their_sources():
+    # The second shares a pixel with the first, the third is off the footprint.
+    xy = [(10, 10), (10.2, 10.1), (1, 1), (20, 20)]
+    (part,) = separate([make_blend([(10, 10), (20, 20)], flags=int(Flag.MASKED))], Measuring(xy))
+    np.testing.assert_array_equal(part.xy, np.array([(10, 10), (20, 20)], np.float32))
+    np.testing.assert_array_equal(part.measured.flux, [[0, 1], [30, 31]])
+    np.testing.assert_array_equal(part.measured.flags, int(Flag.MASKED))
+
+
+class Blind(Measuring):
+    """One whose models hold next to no light."""
+
+    def __call__(self, images, **options):
+        result = super().__call__(images, **options)
+        return replace(result, models=1e-3 * result.models)
+
+
+def test_a_source_that_had_to_be_added_sends_the_blend_to_the_fitter():
+    blend = make_blend([(10, 10), (20, 20)])
+    image = np.zeros_like(blend.image)
+    image[:, 18:23, 18:23] = 50
+    (part,) = separate([replace(blend, image=image)], Blind([(10, 10)]))
+    assert part.flags & Flag.DEBLEND_FALLBACK
+    assert part.measured is None

@@ -15,6 +15,7 @@ from raydeblend.pipeline.stages import (
     DeblendCell,
     Work,
     advance,
+    choose_photometry,
     detect_cell,
     measure_cell,
     write_cell,
@@ -122,3 +123,35 @@ def test_measured_sources_do_not_carry_not_attempted(measured):
     flags = np.array(measured[1].table["flags"].to_numpy())
     assert not (flags & Flag.NOT_ATTEMPTED).any()
     assert measured[1].table["flux_i"].null_count < len(flags) / 10
+
+
+def test_the_joint_deblender_measures_its_own_sources(header):
+    config = replace(CONFIG, deblender="joint", photometry="auto")
+    assert choose_photometry(config) == "joint"
+    config = replace(config, photometry="joint")
+    separated = DeblendCell(config)(detect_cell(tasks(header)[0], config))
+    table = measure_cell(separated, config).table
+    # At the tile's edge a fitted centre can lie off the footprint, which is then a failure.
+    given_up = Flag.DEBLEND_FALLBACK | Flag.DEBLEND_FAILED
+    own = {
+        part.measured is not None
+        for part in separated.parts
+        if not part.flags & given_up and part.deblender == "joint"
+    }
+    assert own == {True}
+    joint = table.filter(np.array(table["photometry"].to_pylist()) == "joint")
+    assert joint.num_rows > table.num_rows / 2
+    assert set(joint["model"].to_pylist()) == {"bulge+disk"}
+    for column in ("flux_i", "flux_err_i", "snr", "T", "T_err", "g1_err", "chi2"):
+        assert joint[column].null_count == 0, column
+    # Sums over the models, which are other numbers than the fitted fluxes, say the same.
+    models = [part.models.sum((2, 3)) for part in separated.parts if part.measured is not None]
+    fitted = [part.measured.flux for part in separated.parts if part.measured is not None]
+    np.testing.assert_allclose(np.concatenate(models), np.concatenate(fitted), rtol=0.15)
+
+
+def test_another_photometry_can_be_asked_for(header):
+    config = replace(CONFIG, deblender="joint", photometry="mixture")
+    assert choose_photometry(config) == "mixture"
+    table = measure_cell(DeblendCell(config)(detect_cell(tasks(header)[0], config)), config).table
+    assert set(table["photometry"].to_pylist()) == {"mixture"}
