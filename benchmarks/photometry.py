@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import platform
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import blends as on_blends
 from benchmarks import isolated
+from benchmarks.circumstances import circumstances
 from raydeblend.measure.measure import noise_part
 from raydeblend.measure.profiles import MODELS
 
-VALID = Path("/work/shared/data/protocols/wang2022_valid.npz")
+VALID = Path("../shared/data/protocols/wang2022_valid.npz")
 # Profiles beside ``exp`` take a quarter of the galaxies.
 OTHERS = tuple(model for model in MODELS if model != "exp")
 
@@ -33,7 +31,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    print(_circumstances(), flush=True)
+    print(circumstances(), flush=True)
     if options.calibrate:
         _calibrate(20 if options.quick else options.blends, options.deblender)
         return
@@ -62,22 +60,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--deblender", default="rdn", help="whose models the neighbours have")
     parser.add_argument("--data", type=Path, default=VALID, help="blends of known truth")
     return parser.parse_args()
-
-
-def _circumstances() -> str:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    processor = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{now}, commit {commit or 'unknown'}, {processor}, 1 thread"
 
 
 def _isolated(n: int) -> None:

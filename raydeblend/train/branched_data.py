@@ -21,6 +21,8 @@ from raydeblend.train.peeling import PeelBatch, fresh_blends
 
 ZOO_SIGMAS = 80.0
 """Sky noise of a Galaxy Zoo picture at 80 pixels: its corners scatter by about 1/80."""
+MAX_LEFT = 0.1
+"""Part of the galaxies' power that a model may miss for its residual to be trained on."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class SurveyStream:
     """An endless stream of survey blends; a part of each batch is residuals of the one before.
 
     Stamps with more than two galaxies are separated by running the network again on what it
-    leaves, so residuals are in the training set, those of which nothing is left included.
+    leaves, so residuals are in the training set, those of which nothing is left included.  Only
+    where both galaxies are gone: what a black model leaves is the blend itself, and to call that
+    empty teaches the network to stay black.
     """
 
     def __init__(
@@ -93,7 +97,8 @@ class SurveyStream:
 
     def draw(self, n: int) -> PairBatch:
         """Return `n` images with their two brightest galaxies."""
-        keep = 0 if self._left is None else int(n * self._fraction)
+        left = 0 if self._left is None else len(self._left.n_sources)
+        keep = min(int(n * self._fraction), left)
         batch = fresh_blends(self._isolated, self._recipe, n - keep, self._generator)
         if self._left is not None and keep:
             rows = torch.arange(keep, device=batch.image.device)
@@ -107,10 +112,18 @@ class SurveyStream:
             return
         drawn = self._drawn
         _, maximum = self._scaling.apply(drawn.image)
-        residual = drawn.image - (output.detach().clamp(min=0) * maximum[:, None]).sum(dim=1)
+        model = (output.detach().clamp(min=0) * maximum[:, None]).sum(dim=1)
         behind = torch.zeros_like(drawn.sources[:, :BRANCHES])
         sources = torch.cat([drawn.sources[:, BRANCHES:], behind], dim=1)
-        self._left = PeelBatch(residual, sources, (drawn.n_sources - BRANCHES).clamp(min=0))
+        n_sources = (drawn.n_sources - BRANCHES).clamp(min=0)
+        gone = _is_gone(model, drawn.sources[:, :BRANCHES].sum(dim=1))
+        self._left = PeelBatch(drawn.image - model, sources, n_sources).select(gone)
+
+
+def _is_gone(model: Tensor, truth: Tensor) -> Tensor:
+    """Whether ``(n, bands, y, x)`` less its model holds little of it, ``(n,)``."""
+    missed, power = ((x * x).sum(dim=(1, 2, 3)) for x in (model - truth, truth))
+    return missed <= MAX_LEFT * power
 
 
 PairStream = ZooStream | SurveyStream

@@ -28,6 +28,9 @@ class BranchedLoss:
         PSNR, so that nearly black images count as much as bright ones.
     floor
         Squared error, in the paper's unit, that counts as none.
+    empty_floor
+        The same for an image without a galaxy, if larger.  A black model of it has no error at
+        all; with a low floor its logarithm outweighs what all real galaxies cost a black network.
     flux_weight
         Weight of the relative error of each band's flux; images without a galaxy have none.
     tie_ratio
@@ -45,6 +48,7 @@ class BranchedLoss:
 
     pixel: Literal["mse", "log_mse"] = "mse"
     floor: float = 1e-5
+    empty_floor: float = 1e-5
     flux_weight: float = 0.0
     tie_ratio: float = 1.0
     adversarial: Literal["minimax", "non_saturating"] = "minimax"
@@ -67,11 +71,12 @@ def _per_image(model: Tensor, truth: Tensor, loss: BranchedLoss) -> Tensor:
     """Loss of each image, ``(n, 2)``."""
     # The paper's images are in [-1, 1]: twice the distances in [0, 1].
     error = (2 * (model - truth)).square().mean(dim=(2, 3, 4))
-    value = 0.5 * torch.log(error + loss.floor) if loss.pixel == "log_mse" else error
+    there = truth.amax(dim=(2, 3, 4)) > 0
+    floor = torch.where(there, loss.floor, max(loss.floor, loss.empty_floor))
+    value = 0.5 * torch.log(error + floor) if loss.pixel == "log_mse" else error
     if not loss.flux_weight:
         return value
     flux = flux_error(model.flatten(0, 1), truth.flatten(0, 1)).view_as(error)
-    there = truth.amax(dim=(2, 3, 4)) > 0
     return value + loss.flux_weight * torch.where(there, flux, 0.0)
 
 

@@ -198,7 +198,8 @@ VAE_PRESETS: Mapping[str, VaeRun] = {
 DEBLEND_PRESETS: Mapping[str, VaeRun] = {
     "paper": _DEBLEND,
     "small": replace(_DEBLEND, **_SMALL, epochs=60, recipe=_SMALL_BLENDS, warm_start=True),
-    "tiny": replace(_DEBLEND, **_TINY, model=_SMALL_MODEL),
+    # Of survey images, whose first stage is shipped.
+    "tiny": replace(_DEBLEND, **_TINY, model=_SMALL_MODEL, images="survey"),
 }
 
 

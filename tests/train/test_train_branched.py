@@ -175,6 +175,49 @@ def test_survey_pairs_are_the_two_brightest_and_residuals_follow(isolated: Isola
     assert count.max() > 0
 
 
+def test_what_a_black_model_leaves_is_not_called_empty(isolated: IsolatedImages) -> None:
+    pairs = replace(RECIPE, n_sources=(0, 0, 1, 0, 0))
+    stream = SurveyStream(isolated, pairs, Scaling("maximum"), seed=5, residual_fraction=0.5)
+    black = torch.zeros_like(stream.draw(16).galaxies)
+    stream.feed_back(black)
+    second = stream.draw(16)
+    assert (second.galaxies.amax(dim=(2, 3, 4)) > 0).all()
+    # Half of each galaxy is a quarter of its power, still too much; a tenth is not.
+    stream.feed_back(0.5 * second.galaxies)
+    third = stream.draw(16)
+    assert (third.galaxies.amax(dim=(2, 3, 4)) > 0).all()
+    stream.feed_back(0.9 * third.galaxies)
+    empty = stream.draw(16).galaxies.amax(dim=(1, 2, 3, 4)) == 0
+    assert empty.tolist() == [False] * 8 + [True] * 8
+
+
+def mean_loss(run: BranchedRun, data: IsolatedImages, part: float, haze: float) -> float:
+    """Loss of a network that returns `part` of each galaxy on a haze, from its second batch on."""
+    stream = SurveyStream(data, run.recipe, run.scaling, 3, run.residual_fraction)
+    values = []
+    for _ in range(9):
+        batch = stream.draw(32)
+        model = part * batch.galaxies + haze
+        values.append(pixel_loss(model, batch, run.loss).item())
+        stream.feed_back(model)
+    return float(np.mean(values[1:]))
+
+
+def test_no_black_network_lowers_the_loss_that_is_shipped(isolated: IsolatedImages) -> None:
+    # A run of `small` on survey images collapsed: black had the lower loss of the two.
+    run = get_config("branched", "small", blends="survey")
+    run = replace(run, recipe=replace(run.recipe, stamp=32, max_shift=6))
+    assert mean_loss(run, isolated, 0.7, 3e-3) < mean_loss(run, isolated, 0.0, 0.0) - 0.5
+
+
+def test_an_empty_image_counts_no_more_than_others() -> None:
+    loss = BranchedLoss("log_mse", floor=1e-7, empty_floor=1e-4)
+    black = pixel_loss(pair(0.0, 0.0), batch_of(pair(0.0, 0.0)), loss)
+    assert black.item() == pytest.approx(0.5 * math.log(1e-4))
+    perfect = pixel_loss(pair(0.5, 0.2), batch_of(pair(0.5, 0.2)), loss)
+    assert perfect.item() == pytest.approx(0.5 * math.log(1e-7))
+
+
 def test_health_and_scores_of_known_outputs(isolated: IsolatedImages) -> None:
     class Half(torch.nn.Module):
         """Half of the image in either branch."""

@@ -86,18 +86,24 @@ def test_two_workers_of_which_one_is_killed(shards: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("network", "files", "score"),
+    ("network", "files", "score", "shared"),
     [
-        ("counter", ["counter"], "accuracy"),
-        ("gan", ["gan"], "diversity"),
-        ("rdn-joint", ["rdn-joint", "rdn-joint-counter"], "psnr_2"),
+        ("counter", ["counter"], "accuracy", True),
+        ("gan", ["gan"], "diversity", True),
+        ("rdn-joint", ["rdn-joint", "rdn-joint-counter"], "psnr_2", True),
+        ("branched", ["branched"], "psnr_1", False),
+        ("srgan", ["srgan"], "psnr", False),
+        ("srgan-multiband", ["srgan-multiband"], "psnr", False),
+        ("vae", ["vae"], "flux_nmad", False),
+        ("vae-deblend", ["vae-deblend"], "flux_nmad", False),
     ],
 )
 def test_every_tiny_preset_runs_on_two_workers(
-    network: str, files: list[str], score: str, shards: str, tmp_path: Path
+    network: str, files: list[str], score: str, shared: bool, shards: str, tmp_path: Path
 ) -> None:
     out = str(tmp_path / "run")
-    result = train(network, out, "tiny", workers=2, shards=shards, epochs=2)
+    kept = shards if shared else None
+    result = train(network, out, "tiny", workers=2, shards=kept, epochs=2)
     assert len(result.history) == 2
     assert np.isfinite(result.history[-1][score])
     for name in files:
