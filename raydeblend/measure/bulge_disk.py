@@ -96,8 +96,8 @@ def unit_light(
     dx, dy = offset.unbind(1)
     quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 1)
     factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
-    # Below −80 the result would be denormal, for which exp is ten times slower.
-    values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-80).exp_()
+    # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
+    values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-30).exp_()
     norm = weight / (2 * np.pi * determinant.sqrt())
     return Light(values, norm, precision, slopes, offset, quadratic, in_disk)
 

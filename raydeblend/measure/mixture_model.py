@@ -243,8 +243,8 @@ def _gaussians(problem: Problem, theta: Tensor) -> tuple[Any, ...]:
     dy = problem.y - centre[:, None, 1:]
     quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 2)
     factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
-    # Below −80 the result would be denormal, for which exp is ten times slower.
-    gaussians = (factors.to(quadratic) @ quadratic).clamp_(min=-80).exp_()
+    # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
+    gaussians = (factors.to(quadratic) @ quadratic).clamp_(min=-30).exp_()
     area = 2 * np.pi * determinant.sqrt()
     change = None if slope is None else slope / area
     return gaussians, weight / area, change, precision, slopes, (dx, dy), quadratic

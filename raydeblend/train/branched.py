@@ -166,7 +166,7 @@ PRESETS: Mapping[str, BranchedRun] = {
         discriminator=DiscriminatorConfig(features=8, hidden=64),
         # Finer, since galaxies of a survey are hardly larger than the seeing.
         survey_model=replace(_SMALL_MODEL, downscale=2, features=48),
-        survey_loss=replace(_SMALL_LOSS, floor=1e-7, flux_weight=0.2, tie_ratio=0.8),
+        survey_loss=replace(_SMALL_LOSS, floor=1e-4, flux_weight=0.2, tie_ratio=0.8),
         scaling=Scaling("maximum+asinh"),
         recipe=BlendRecipe(stamp=64, n_sources=(0.05, 0.15, 0.45, 0.25, 0.1)),
         residual_fraction=0.3,

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from raydeblend.networks.forward import forward
 from raydeblend.networks.vgg import Features
 from raydeblend.train.branched_data import PairBatch
-from raydeblend.train.losses import flux_error
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,12 @@ class BranchedLoss:
         ``mse``: Eq. 4.  ``log_mse``: half its logarithm for each image, whose mean is the mean
         PSNR, so that nearly black images count as much as bright ones.
     floor
-        Squared error, in the paper's unit, that counts as none.
-    empty_floor
-        The same for an image without a galaxy, if larger.  A black model of it has no error at
-        all; with a low floor its logarithm outweighs what all real galaxies cost a black network.
+        Squared error, in the paper's unit, that counts as none.  Images without a galaxy, or
+        with a faint one, have no more error than this when the model is black; with a low floor
+        they outweigh all the others, and the network stays black.
     flux_weight
-        Weight of the relative error of each band's flux; images without a galaxy have none.
+        Weight of the error of each band's flux, over the flux of both galaxies (over its own,
+        the faintest would count most); images without a galaxy have none.
     tie_ratio
         Two galaxies whose fluxes differ by less than this ratio may come out of either branch;
         1 turns it off.
@@ -48,7 +47,6 @@ class BranchedLoss:
 
     pixel: Literal["mse", "log_mse"] = "mse"
     floor: float = 1e-5
-    empty_floor: float = 1e-5
     flux_weight: float = 0.0
     tie_ratio: float = 1.0
     adversarial: Literal["minimax", "non_saturating"] = "minimax"
@@ -71,13 +69,18 @@ def _per_image(model: Tensor, truth: Tensor, loss: BranchedLoss) -> Tensor:
     """Loss of each image, ``(n, 2)``."""
     # The paper's images are in [-1, 1]: twice the distances in [0, 1].
     error = (2 * (model - truth)).square().mean(dim=(2, 3, 4))
-    there = truth.amax(dim=(2, 3, 4)) > 0
-    floor = torch.where(there, loss.floor, max(loss.floor, loss.empty_floor))
-    value = 0.5 * torch.log(error + floor) if loss.pixel == "log_mse" else error
+    value = 0.5 * torch.log(error + loss.floor) if loss.pixel == "log_mse" else error
     if not loss.flux_weight:
         return value
-    flux = flux_error(model.flatten(0, 1), truth.flatten(0, 1)).view_as(error)
-    return value + loss.flux_weight * torch.where(there, flux, 0.0)
+    there = truth.amax(dim=(2, 3, 4)) > 0
+    return value + loss.flux_weight * torch.where(there, _flux_error(model, truth), 0.0)
+
+
+def _flux_error(model: Tensor, truth: Tensor) -> Tensor:
+    """Mean over bands of the error of the flux over that of both galaxies, ``(n, 2)``."""
+    flux, true_flux = model.sum(dim=(3, 4)), truth.sum(dim=(3, 4))
+    both = true_flux.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    return ((flux - true_flux).abs() / both).clamp(max=1).mean(dim=2)
 
 
 def feature_loss(model: Tensor, batch: PairBatch, features: Features) -> Tensor:

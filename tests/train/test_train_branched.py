@@ -210,12 +210,27 @@ def test_no_black_network_lowers_the_loss_that_is_shipped(isolated: IsolatedImag
     assert mean_loss(run, isolated, 0.7, 3e-3) < mean_loss(run, isolated, 0.0, 0.0) - 0.5
 
 
-def test_an_empty_image_counts_no_more_than_others() -> None:
-    loss = BranchedLoss("log_mse", floor=1e-7, empty_floor=1e-4)
-    black = pixel_loss(pair(0.0, 0.0), batch_of(pair(0.0, 0.0)), loss)
-    assert black.item() == pytest.approx(0.5 * math.log(1e-4))
-    perfect = pixel_loss(pair(0.5, 0.2), batch_of(pair(0.5, 0.2)), loss)
-    assert perfect.item() == pytest.approx(0.5 * math.log(1e-7))
+def test_faint_galaxies_do_not_outweigh_bright_ones() -> None:
+    # The gradients of a black model of either galaxy; the second branch of a run stayed black.
+    loss = get_config("branched", "small", blends="survey").loss
+    axis = torch.arange(64) - 63 / 2
+    shape = torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * 3.0**2)).expand(3, 64, 64)
+
+    def pull(peak: float) -> float:
+        model = torch.stack([shape, 1e-6 * shape])[None].requires_grad_(True)
+        pixel_loss(model, batch_of(torch.stack([shape, peak * shape])[None]), loss).backward()
+        assert model.grad is not None
+        return float(model.grad[:, 1].norm())
+
+    assert pull(0.03) < 8 * pull(0.7)
+    assert pull(0.003) < 8 * pull(0.7)
+
+
+def test_flux_errors_are_over_the_flux_of_both_galaxies() -> None:
+    loss = BranchedLoss(flux_weight=1.0)
+    # 0.1 and 0.2 too much, over 0.7.
+    value = pixel_loss(pair(0.6, 0.4), batch_of(pair(0.5, 0.2)), loss).item()
+    assert value == pytest.approx((0.2**2 + 0.4**2 + 0.1 / 0.7 + 0.2 / 0.7) / 2)
 
 
 def test_health_and_scores_of_known_outputs(isolated: IsolatedImages) -> None:
