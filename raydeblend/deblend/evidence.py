@@ -20,6 +20,8 @@ Array = NDArray[np.float64]
 DETECT = DetectConfig()
 ROUNDS = 4
 """How often the residual is looked at again."""
+MOST_MORE = 2
+"""Sources beyond twice the peaks."""
 CANDIDATE = 3.5
 """Significance in the residual from which a source is tried."""
 NEAR = 5.0
@@ -56,12 +58,17 @@ def add_sources(
 ) -> list[Fit]:
     """Try the residual's peaks as more sources, and the longest source as two, while that gains.
 
-    The better of both trials is kept if it gains enough, and the blend is looked at again.
+    The better of both trials is kept if it gains enough, and the blend is looked at again, until
+    it has twice as many sources as it had peaks, and MOST_MORE: what is left of a bright galaxy
+    could be fitted with ever more.
     """
     best = list(fits)
+    most = [2 * len(fit.theta) + MOST_MORE for fit in fits]
     going: Sequence[int] = range(len(best))
     for _ in range(ROUNDS):
-        trials = [(i, t) for i in going for t in _trials(stamps[i], best[i], priors, device)]
+        trials = [
+            (i, t) for i in going for t in _trials(stamps[i], best[i], most[i], priors, device)
+        ]
         tried = fit_tasks([task for _, task in trials], priors, device)
         gains: dict[int, float] = {}
         for (i, task), fit in zip(trials, tried, strict=True):
@@ -104,11 +111,16 @@ def _without_weakest(stamp: Stamp, fit: Fit) -> Task | None:
     return _trial(stamp, rest, np.argsort(distance)[:1], fit.objective + MIN_GAIN)
 
 
-def _trials(stamp: Stamp, fit: Fit, priors: JointPriors, device: torch.device) -> Iterator[Task]:
-    """Yield fits with more sources to try."""
+def _trials(
+    stamp: Stamp, fit: Fit, most: int, priors: JointPriors, device: torch.device
+) -> Iterator[Task]:
+    """Yield fits with more sources to try, at most `most` of them."""
+    room = most - len(fit.theta)
+    if room < 1:
+        return
     models = draw(stamp, fit, device)
     candidates = _candidates(stamp, models)
-    added = _significant(stamp, models, candidates, priors, device)
+    added = _significant(stamp, models, candidates, priors, device)[:room]
     if len(added):
         base = fit.add(added, compact=True)
         changed = np.arange(len(fit.theta), len(base.theta))
@@ -144,7 +156,7 @@ def _significant(
     priors: JointPriors,
     device: torch.device,
 ) -> Array:
-    """Return theta ``(m, 8)`` of the candidates that gain enough on the residual.
+    """Return theta ``(m, 8)`` of the candidates that gain enough on the residual, best first.
 
     Each is fitted alone, about its position; only the best of those that gain less is let
     through to the joint fit, in which others may make way for it.
@@ -163,10 +175,11 @@ def _significant(
         [0.5 * (t.stamp.at_pixels(t.stamp.weight * t.stamp.image**2)).sum() for t in tasks]
     )
     gain = empty - [fit.objective for fit in fits]
-    keep = gain > MIN_GAIN
-    if not keep.any():
-        keep = gain == max(gain.max(), 0.3 * MIN_GAIN)
-    return np.array([fit.theta[0] for fit, k in zip(fits, keep, strict=True) if k]).reshape(-1, 8)
+    order = np.argsort(-gain, kind="stable")
+    chosen = order[gain[order] > MIN_GAIN]
+    if not len(chosen):
+        chosen = order[:1][gain[order[:1]] > 0.3 * MIN_GAIN]
+    return np.array([fits[i].theta[0] for i in chosen]).reshape(-1, 8)
 
 
 def _near(stamp: Stamp, xy: Array) -> NDArray[np.intp]:
