@@ -8,7 +8,8 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,11 +89,12 @@ class JointDeblender:
             If shapes do not agree.
         """
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
-        if xy is None:
-            fits = self._find(stamps)
-        else:
-            start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
-            fits = self._fit(stamps, start)
+        with one_thread():
+            if xy is None:
+                fits = self._find(stamps)
+            else:
+                start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
+                fits = self._fit(stamps, start)
         orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
         sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
@@ -154,6 +156,17 @@ def _stamp(
     significance = matched_filter(image, weight, width)
     pixels = lit_pixels(significance, width, np.asarray((weight > 0).any(0)))
     return Stamp(image, weight, psf, width, pixel_scale, pixels)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one CPU thread: for small products more only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def share(models: FloatArray, stamp: Stamp) -> FloatArray:
