@@ -22,9 +22,9 @@ from raydeblend.deblend.scenes import Fit, Stamp, Task, draw, fit_tasks, lit_pix
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
-from raydeblend.errors import ConfigError
+from raydeblend.errors import ConfigError, TileError
 from raydeblend.measure.joint_priors import JointPriors
-from raydeblend.measure.psf import PsfMixture
+from raydeblend.measure.psf import POINT, PsfMixture
 from raydeblend.measure.wings import fit_wings
 from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Deblended, FloatArray
@@ -149,13 +149,17 @@ class JointDeblender:
 def _stamp(
     image: FloatArray,
     weight: FloatArray,
-    psf: tuple[PsfMixture, ...],
+    psf: tuple[PsfMixture | None, ...],
     width: float,
     pixel_scale: float,
 ) -> Stamp:
+    """Make a stamp; a band whose PSF cannot be used is treated as missing."""
+    known = np.array([mixture is not None for mixture in psf])
+    weight = np.where(known[:, None, None], weight, np.float32(0))
     significance = matched_filter(image, weight, width)
     pixels = lit_pixels(significance, width, np.asarray((weight > 0).any(0)))
-    return Stamp(image, weight, psf, width, pixel_scale, pixels)
+    mixtures = tuple(mixture or POINT for mixture in psf)
+    return Stamp(image, weight, mixtures, width, pixel_scale, pixels)
 
 
 @contextmanager
@@ -187,20 +191,29 @@ def quality_of(stamp: Stamp, fit: Fit) -> str:
     return "medium" if reduced < MEDIUM_CHI2 else "low"
 
 
-def _psf_of_each(
-    psf: NDArray[np.float64], shape: tuple[int, ...]
-) -> list[tuple[tuple[PsfMixture, ...], float]]:
+_Psf = tuple[tuple[PsfMixture | None, ...], float]
+
+
+def _psf_of_each(psf: NDArray[np.float64], shape: tuple[int, ...]) -> list[_Psf]:
     """Return mixtures and width for each stamp; the same arrays are fitted once."""
     if psf.ndim == 3:
         return [_psf(psf, shape)] * shape[0]
     if psf.ndim != 4 or len(psf) != shape[0]:
         raise ConfigError(f"psf must be (bands, y, x) or (n, bands, y, x), not {psf.shape}")
-    known: dict[bytes, tuple[tuple[PsfMixture, ...], float]] = {}
+    known: dict[bytes, _Psf] = {}
     return [known.setdefault(each.tobytes(), _psf(each, shape)) for each in psf]
 
 
-def _psf(psf: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[tuple[PsfMixture, ...], float]:
+def _psf(psf: NDArray[np.float64], shape: tuple[int, ...]) -> _Psf:
     if len(psf) != shape[1]:
         raise ConfigError(f"psf has {len(psf)} bands, the images have {shape[1]}")
-    mixtures = tuple(fit_wings(stamp) for stamp in psf)
-    return mixtures, gaussian_width(list(psf))
+    mixtures = tuple(_wings_or_none(stamp) for stamp in psf)
+    usable = [stamp for stamp, found in zip(psf, mixtures, strict=True) if found is not None]
+    return mixtures, gaussian_width(usable) if usable else 1.0
+
+
+def _wings_or_none(stamp: NDArray[np.float64]) -> PsfMixture | None:
+    try:
+        return fit_wings(stamp)
+    except TileError:
+        return None

@@ -165,6 +165,12 @@ def covariances(state: JointState) -> tuple[Tensor, Tensor]:
     return own, pairs.diagonal(dim1=2, dim2=3).clamp(min=0).sqrt()
 
 
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve systems that may be singular: those give no finite result, and no exception."""
+    result: Tensor = torch.linalg.solve_ex(matrix, right).result
+    return result
+
+
 def _blocks(matrices: Tensor, k: int, size: int) -> Tensor:
     """Reorder ``(..., k size, k size)`` to ``(..., k, size, k, size)``."""
     return matrices.reshape(*matrices.shape[:-2], k, size, k, size)
@@ -189,7 +195,7 @@ def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     own = gram.diagonal(dim1=2, dim2=3)
     # A ridge of 1 % lets sources on one spot share its light.
     ridge = torch.diag_embed(torch.where(own > 0, 0.01 * own, 1.0))
-    flux = torch.linalg.solve(gram + ridge, right)
+    flux = _solve(gram + ridge, right)
     # A band without usable pixels gets next to no light.
     least = torch.where(own > 0, 2 / own.clamp(min=1e-30).sqrt(), 1e-6)
     return torch.maximum(flux, least)
@@ -276,7 +282,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None)
     inner = (weighted @ slopes.transpose(2, 3)).double()
     overlap = (weighted @ unit.transpose(2, 3)).double()
     pull = (weighted @ residual[..., None])[..., 0].double().sum(1)
-    flux_cov = torch.linalg.inv(matrix)
+    flux_cov = torch.linalg.inv_ex(matrix).inverse
     cross = -flux_cov @ overlap.transpose(2, 3)
     curvature = (inner + overlap @ cross).sum(1)
 
@@ -333,7 +339,7 @@ def _solve_fluxes(
     diagonal = matrix.diagonal(dim1=2, dim2=3)
     matrix = matrix + torch.diag_embed(1e-6 * diagonal + 1e-12)
     right = right - (matrix @ bound[..., None])[..., 0]
-    above = torch.linalg.solve(matrix, right)
+    above = _solve(matrix, right)
     held = torch.zeros_like(above, dtype=torch.bool)
     for _ in range(3):
         negative = (above < 0) & ~held
@@ -341,7 +347,7 @@ def _solve_fluxes(
             break
         held |= negative
         matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
-        above = torch.linalg.solve(matrix, right)
+        above = _solve(matrix, right)
     return matrix, bound + above.clamp(min=0)
 
 

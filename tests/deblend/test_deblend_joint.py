@@ -105,6 +105,21 @@ def test_a_missing_band_is_null_and_spoils_no_other(pair):
     assert np.abs(result.models[0, :, 2]).max() < 1e-3
 
 
+def test_a_band_whose_psf_cannot_be_used_is_missing(pair):
+    broken = PSF.copy()
+    broken[1] = np.nan
+    result = deblend(noisy(*PAIR), psf=broken)
+    assert np.isnan(result.extra["flux"][0, :, 1]).all()
+    np.testing.assert_allclose(
+        result.extra["flux"][0, :, ::2], pair.extra["flux"][0, :, ::2], rtol=0.1
+    )
+
+
+def test_no_usable_psf_or_pixel_finds_nothing():
+    assert deblend(noisy(*PAIR), psf=np.zeros_like(PSF)).n_sources[0] == 0
+    assert deblend(np.full((3, SIZE, SIZE), np.nan)).n_sources[0] == 0
+
+
 def test_masked_pixels_have_no_part(pair):
     image, mask = noisy(*PAIR), np.zeros((1, SIZE, SIZE), dtype=bool)
     mask[0, 28:30, 20:40] = True
