@@ -20,11 +20,18 @@ from raydeblend.deblend.peel import (
     sources_of,
 )
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.deblend.stamps import Stamps, choose_bands, network_image, prepare, split_batches
+from raydeblend.deblend.stamps import (
+    Stamps,
+    choose_bands,
+    nearest_channels,
+    network_image,
+    prepare,
+    split_batches,
+)
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.errors import ConfigError
 from raydeblend.networks.branched import BRANCHES, Branched
-from raydeblend.networks.forward import forward
+from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import Card, load_weights, shipped_path
 from raydeblend.tile import Deblended, FloatArray
@@ -55,7 +62,7 @@ class BranchedDeblender:
         ConfigError
             If weights are missing, damaged or not of survey images.
         """
-        chosen = _device(device)
+        chosen = choose_device(device)
         network, card = _load(weights or shipped_path("branched"), "survey", chosen)
         downscale = network.config.downscale
         return cls(network, card.scaling, card.bands, chosen, downscale, card.sha256[:16])
@@ -147,7 +154,7 @@ class ZooSeparator:
         ConfigError
             If weights are missing, damaged or not of Galaxy Zoo pictures.
         """
-        chosen = _device(device)
+        chosen = choose_device(device)
         network, card = _load(weights or shipped_path("branched-zoo"), "galaxy_zoo", chosen)
         return cls(network, chosen, card.sha256[:16])
 
@@ -173,9 +180,7 @@ def all_bands(models: FloatArray, stamps: Stamps, chosen: list[int]) -> FloatArr
     -------
     ``(n, k, bands, y, x)`` in the user's bands; zero where a band has no usable pixel.
     """
-    bands = range(stamps.image.shape[1])
-    source = [int(np.argmin([abs(band - other) for other in chosen])) for band in bands]
-    templates = models[:, :, source]
+    templates = models[:, :, nearest_channels(chosen, stamps.image.shape[1])]
     amplitude = fit_amplitudes(stamps.image, stamps.weight, templates)
     amplitude = np.where(stamps.missing[:, None], 0.0, amplitude)
     return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
@@ -192,10 +197,6 @@ def _quality(models: FloatArray, found: int, ended: bool) -> str:
     if not ended:
         return "low"
     return "high" if found == np.count_nonzero(models.any(axis=(1, 2, 3))) else "medium"
-
-
-def _device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _load(path: str, blends: str, device: torch.device) -> tuple[Branched, Card]:

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from raydeblend.deblend.scenes import Fit, Stamp, Task, draw, fit_tasks
-from raydeblend.detect.footprints import DetectConfig, matched_filter
-from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
+from raydeblend.detect.footprints import DetectConfig, matched_filter, significant_peaks
+from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.tile import FloatArray
 
@@ -46,11 +46,7 @@ DOUBTFUL = 10.0
 def first_peaks(stamp: Stamp) -> Array:
     """Return the positions ``(k, 2)`` of the peaks of a stamp, brightest first."""
     image = matched_filter(stamp.image, stamp.weight, stamp.width)
-    sharp = sharpened(image, stamp.width)
-    peaks = find_peaks(sharp, image > DETECT.isophote, DETECT.prominence, DETECT.contrast)
-    height = image[tuple(peaks.T)]
-    peaks = peaks[np.argsort(-height, kind="stable")][: np.sum(height >= DETECT.threshold)]
-    return refine_peaks(sharp, peaks)
+    return significant_peaks(image, stamp.width, DETECT)[1]
 
 
 def add_sources(

@@ -26,6 +26,7 @@ from raydeblend.errors import ConfigError, TileError
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import POINT, PsfMixture
 from raydeblend.measure.wings import fit_wings
+from raydeblend.networks.forward import choose_device
 from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Deblended, FloatArray
 
@@ -50,17 +51,20 @@ class JointDeblender:
     share_residual
         Whether each pixel's residual is shared out by the models' parts of the light there, so
         that structure beyond bulge + disk is kept and all flux is in some model.
+    drop_given
+        Whether sources at given positions are dropped by evidence, as its own are.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     priors: JointPriors = field(default_factory=JointPriors)
     share_residual: bool = False
+    drop_given: bool = False
     name: str = "joint"
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:
         """Return the deblender on a torch device, by default the GPU where there is one."""
-        return cls(torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        return cls(choose_device(device))
 
     def __call__(
         self,
@@ -77,7 +81,8 @@ class JointDeblender:
         Parameters
         ----------
         xy
-            Per stamp the positions ``(k, 2)`` of its sources; then none is added or dropped.
+            Per stamp the positions ``(k, 2)`` of its sources; then none is added, and none
+            dropped but with `drop_given`.
 
         Returns
         -------
@@ -95,6 +100,8 @@ class JointDeblender:
             else:
                 start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
                 fits = self._fit(stamps, start)
+                if self.drop_given:
+                    fits = drop_sources(stamps, fits, self.priors, self.device)
         orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
         sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]

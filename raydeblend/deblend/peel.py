@@ -16,13 +16,14 @@ from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import (
     Stamps,
     choose_bands,
+    nearest_channels,
     network_image,
     prepare,
     split_batches,
 )
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.networks.counter import CLASSES
-from raydeblend.networks.forward import forward
+from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import load_weights, shipped_path
 from raydeblend.tile import Deblended, FloatArray
@@ -83,7 +84,7 @@ class RdnDeblender:
         ConfigError
             If weights are missing or damaged.
         """
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        chosen = choose_device(device)
         network, card = load_weights(weights or shipped_path("rdn"), chosen)
         count, count_card = load_weights(counter or shipped_path("counter"), chosen)
         return cls(
@@ -190,17 +191,12 @@ class RdnDeblender:
         bands = stamps.image.shape[1]
         if chosen == list(range(bands)) and not stamps.missing.any():
             return models.numpy()
-        source = [chosen.index(b) if b in chosen else _closest(b, chosen) for b in range(bands)]
-        templates = models.numpy()[:, :, source]
+        templates = models.numpy()[:, :, nearest_channels(chosen, bands)]
         fitted = fit_amplitudes(stamps.image, stamps.weight, templates)
         known = np.array([b in chosen for b in range(bands)])
         own = known & ~stamps.missing
         amplitude = np.where(own[:, None], 1.0, np.where(stamps.missing[:, None], 0.0, fitted))
         return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
-
-
-def _closest(band: int, chosen: list[int]) -> int:
-    return int(np.argmin([abs(band - other) for other in chosen]))
 
 
 def _stuck(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -20,15 +20,13 @@ from scipy.ndimage import gaussian_filter
 from skimage.segmentation import watershed
 from torch import Tensor, nn
 
-from raydeblend.deblend.evidence import drop_sources
 from raydeblend.deblend.joint import JointDeblender
-from raydeblend.deblend.scenes import Fit, Stamp
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, network_image, prepare, split_batches
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
 from raydeblend.errors import ConfigError
-from raydeblend.networks.forward import forward
+from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import FACTOR, unstretch
 from raydeblend.networks.weights import load_weights, shipped_path
@@ -52,19 +50,6 @@ SEEING_SIGMA = 1.6
 FLOOR = 0.02
 """Sky sigmas of a coarse pixel below which a segment ends."""
 MAX_SOURCES = 12
-
-
-@dataclass(frozen=True)
-class _CheckedFit(JointDeblender):
-    """Fits at given positions, without those that the original pixels do not ask for.
-
-    The network imagines a source here and there; dropped are those without which the fit is
-    hardly worse, as the joint deblender does with its own.
-    """
-
-    def _fit(self, stamps: Sequence[Stamp], start: Sequence[NDArray[np.float64]]) -> list[Fit]:
-        fits = JointDeblender._fit(self, stamps, start)
-        return drop_sources(stamps, fits, self.priors, self.device)
 
 
 @dataclass(frozen=True)
@@ -93,7 +78,7 @@ class SrganDeblender:
         ConfigError
             If weights are missing, damaged or of another network.
         """
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        chosen = choose_device(device)
         path = weights or shipped_path("srgan")
         network, card = load_weights(path, chosen)
         if card.network not in ("srgan", "srgan-multiband"):
@@ -124,7 +109,8 @@ class SrganDeblender:
         xy = [self._positions(*row) for row in zip(sharp, *self._seen(stamps, bands), strict=True)]
         if psf is None or pixel_scale is None:
             return _fit_segments(stamps, sharp, xy)
-        fitter = _CheckedFit(self.device)
+        # The network imagines a source here and there.
+        fitter = JointDeblender(self.device, drop_given=True)
         return fitter(images, variance, mask, psf, bands, pixel_scale, xy=xy)
 
     def sharpen(self, stamps: Stamps, bands: Sequence[str] | None) -> FloatArray:

@@ -97,6 +97,11 @@ def choose_bands(given: Sequence[str] | None, n_bands: int, known: Sequence[str]
     return [list(given).index(band) if band in given else _nearest(band, given) for band in known]
 
 
+def nearest_channels(chosen: Sequence[int], bands: int) -> list[int]:
+    """Return the network's channel nearest to each of the user's `bands`, its own if it has one."""
+    return [int(np.argmin([abs(band - other) for other in chosen])) for band in range(bands)]
+
+
 def network_image(stamps: Stamps, chosen: list[int]) -> FloatArray:
     """Pick the network's bands; one without usable pixels is replaced by another of the stamp."""
     image = stamps.image[:, chosen].copy()

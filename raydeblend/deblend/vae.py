@@ -17,18 +17,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from raydeblend.deblend.peel import MIN_SIGNIFICANCE
 from raydeblend.deblend.sources import stack_sources
-from raydeblend.deblend.stamps import Stamps, choose_bands, prepare
+from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare
 from raydeblend.deblend.templates import fit_amplitudes
-from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
+from raydeblend.detect.footprints import DetectConfig, gaussian_width, significant_peaks
 from raydeblend.errors import ConfigError
+from raydeblend.networks.forward import choose_device
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Posterior, Vae
 from raydeblend.networks.weights import load_weights, shipped_path
 from raydeblend.tile import Deblended, FloatArray
 
-# Those of `raydeblend.detect.footprints.DetectConfig`.
-THRESHOLD, ISOPHOTE, PROMINENCE, CONTRAST = 5.0, 3.0, 4.0, 0.05
+DETECT = DetectConfig()
 PSF_WIDTH = 1.5
 """Pixels (sigma) where no PSF is given: HSC's i band in median seeing."""
 MAX_SOURCES = 12
@@ -38,8 +39,6 @@ SAMPLES = 16
 SEED = 20230228
 """Of the latent samples: the same stamps always give the same uncertainties."""
 BATCH = 64
-MIN_SIGNIFICANCE = 3.0
-"""A model is a source if a matched filter would detect it at this signal-to-noise ratio."""
 QUALITY = ((1.5, "high"), (3.0, "medium"))
 """Largest reduced chi-squared, where the models are brighter than the noise, of each quality."""
 
@@ -117,7 +116,7 @@ class VaeDeblender:
         ConfigError
             If weights are missing or damaged.
         """
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        chosen = choose_device(device)
         given = weights or "vae-deblend"
         path = given if given.endswith(".safetensors") else shipped_path(given)
         network, card = load_weights(path, chosen)
@@ -233,12 +232,8 @@ def detect(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
     width
         Of the PSF in pixels (sigma).
     """
-    significance = significance_image(image, weight, width)
-    sharp = sharpened(significance, width)
-    peaks = find_peaks(sharp, significance > ISOPHOTE, PROMINENCE, CONTRAST)
-    height = significance[tuple(peaks.T)]
-    order = np.argsort(-height, kind="stable")[: min(int((height >= THRESHOLD).sum()), MAX_SOURCES)]
-    return refine_peaks(sharp, peaks[order]).astype(np.float32)
+    _, xy = significant_peaks(significance_image(image, weight, width), width, DETECT)
+    return xy[:MAX_SOURCES].astype(np.float32)
 
 
 def significance_image(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
@@ -290,13 +285,8 @@ def _psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
     if psf is None:
         return np.full(n, PSF_WIDTH)
     stamps = np.asarray(psf, dtype=np.float64)
-    heights = (stamps.max(axis=(-2, -1)) / stamps.sum(axis=(-2, -1))).mean(axis=-1)
-    return np.broadcast_to(np.clip(1 / np.sqrt(2 * np.pi * heights), 0.7, 10.0), (n,))
-
-
-def _nearest(chosen: list[int], bands: int) -> list[int]:
-    """Return the network's channel nearest to each band of the images."""
-    return [int(np.argmin([abs(b - c) for c in chosen])) for b in range(bands)]
+    each = stamps if stamps.ndim == 4 else stamps[np.newaxis]
+    return np.broadcast_to([gaussian_width(list(bands)) for bands in each], (n,))
 
 
 def _sources(
@@ -309,7 +299,7 @@ def _sources(
 ) -> _Stamp:
     """Give each source of one stamp its model in all bands; keep the significant ones."""
     bands, *shape = pixels.image.shape
-    nearest = _nearest(chosen, bands)
+    nearest = nearest_channels(chosen, bands)
     templates = paste(decoded.model, corners, (shape[0], shape[1]))[:, nearest]
     amplitude = fit_amplitudes(pixels.image[None], pixels.weight[None], templates[None])[0]
     if not refit:
@@ -382,7 +372,7 @@ class CentredVae:
         xy = np.array([[(width - 1) / 2, (height - 1) / 2]], dtype=np.float32)
         corners = [self.vae.corners(xy)] * n
         decoded = self.vae.decode_all(_network_image(stamps, chosen), corners)
-        nearest = _nearest(chosen, stamps.image.shape[1])
+        nearest = nearest_channels(chosen, stamps.image.shape[1])
         models = [paste(part.model, corners[0], (height, width))[:, nearest] for part in decoded]
         sources = [(m * sigma, xy) for m, sigma in zip(models, stamps.sigma, strict=True)]
         spread = [part.flux_spread[:, nearest] for part in decoded]

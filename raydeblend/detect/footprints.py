@@ -70,6 +70,11 @@ class DetectConfig:
                 "a footprint needs at least one pixel and a margin that is not negative"
             )
 
+    @property
+    def outline(self) -> float:
+        """Significance at which footprints end; never above that of a peak."""
+        return min(self.isophote, self.threshold)
+
 
 def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
     """Return one Blend per footprint, in the order of their brightest peaks.
@@ -80,21 +85,39 @@ def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
         Background-subtracted.
     """
     significance = detection_image(tile)
-    detected = significance > min(config.isophote, config.threshold)
-    sharp = sharpened(significance, psf_width(tile))
-    peaks = find_peaks(sharp, detected, config.prominence, config.contrast)
-    height = significance[tuple(peaks.T)]
-    peaks = peaks[np.argsort(-height, kind="stable")][: np.sum(height >= config.threshold)]
+    detected = significance > config.outline
+    peaks, xy = significant_peaks(significance, psf_width(tile), config)
     labels = _footprints(detected, peaks, config.min_area)
     owner = labels[tuple(peaks.T)]
-    peaks, owner = peaks[owner > 0], owner[owner > 0]
-    xy = refine_peaks(sharp, peaks)
+    peaks, xy, owner = peaks[owner > 0], xy[owner > 0], owner[owner > 0]
     return [
         cut_blend(
             tile, labels, label, box, peaks[owner == label], xy[owner == label], config.margin
         )
         for label, box in enumerate(ndimage.find_objects(labels), start=1)
     ]
+
+
+def significant_peaks(
+    significance: FloatArray, width: float, config: DetectConfig
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the peaks of a significance image ``(y, x)``, the highest first.
+
+    Parameters
+    ----------
+    width
+        Standard deviation in pixels of a Gaussian that stands for the PSF.
+
+    Returns
+    -------
+    pixels, xy
+        ``(k, 2)`` as (y, x), and sub-pixel positions (x, y).
+    """
+    sharp = sharpened(significance, width)
+    peaks = find_peaks(sharp, significance > config.outline, config.prominence, config.contrast)
+    height = significance[tuple(peaks.T)]
+    peaks = peaks[np.argsort(-height, kind="stable")][: np.sum(height >= config.threshold)]
+    return peaks, refine_peaks(sharp, peaks)
 
 
 def detection_image(tile: Tile) -> FloatArray:

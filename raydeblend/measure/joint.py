@@ -24,6 +24,7 @@ from raydeblend.measure.bulge_disk import (
     unit_light,
 )
 from raydeblend.measure.joint_priors import JointPriors, log_prior
+from raydeblend.measure.mixture_solver import next_damping
 
 # Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
 # by less than this part of it, its rounding error.
@@ -243,7 +244,7 @@ def _descend(
         fall = here.objective - trial.objective
         better = fall >= -rounding
         state.put(active[better], trial.take(better))
-        damping[active] = _next_damping(damping[active], fall / gain)
+        damping[active] = next_damping(damping[active], fall / gain)
     return state, converged
 
 
@@ -256,12 +257,6 @@ def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
     gain = -0.5 * (step * state.gradient).sum(1)
     largest = step.new_tensor(_LARGEST)
     return torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest), gain
-
-
-def _next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
-    """Return the next damping from the true over the promised fall (Marquardt's rule)."""
-    factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 10.0, 1.0))
-    return (damping * factor.to(damping)).clamp(1e-4, 1e8)
 
 
 def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None) -> JointState:

@@ -73,7 +73,7 @@ def solve(
         fall = here.objective - trial.objective
         better = fall >= -rounding
         state.put(active[better], trial.take(better))
-        damping[active] = _next_damping(damping[active], fall / gain)
+        damping[active] = next_damping(damping[active], fall / gain)
     return state, converged
 
 
@@ -88,7 +88,7 @@ def _last_step(state: State, step: Tensor, gain: Tensor) -> State:
     )
 
 
-def _next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
+def next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
     """Return the damping for the next step from the true over the promised fall.
 
     Gauss–Newton overshoots where it underrates the curvature; a poor step, even if it goes down,

@@ -57,7 +57,7 @@ def fit_psf(stamp: ArrayLike, components: int = 3) -> PsfMixture:
     TileError
         If the stamp has no positive, finite sum.
     """
-    image = _checked(stamp)
+    image = normalised(stamp)
     start, sigma = _start(image, components)
     y, x = np.indices(image.shape).reshape(2, -1).astype(float)
     # In units of the peak, since the solver stops at an absolute gradient.
@@ -83,7 +83,14 @@ def render_psf(psf: PsfMixture, shape: tuple[int, int]) -> Array:
     return _render(psf.weights, centre, psf.covariances, x, y).reshape(shape)
 
 
-def _checked(stamp: ArrayLike) -> Array:
+def normalised(stamp: ArrayLike) -> Array:
+    """Return a PSF stamp of unit flux.
+
+    Raises
+    ------
+    TileError
+        If it is not a 2-d image of finite pixels with a positive sum.
+    """
     image = np.asarray(stamp, dtype=float)
     total = image.sum() if image.ndim == 2 else np.nan
     if not (np.isfinite(total) and total > 0 and image.max() > 0):

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
-from raydeblend.errors import TileError
-from raydeblend.measure.psf import PsfMixture
+from raydeblend.measure.psf import PsfMixture, normalised
 
 Array = NDArray[np.float64]
 
@@ -40,11 +39,7 @@ def fit_wings(stamp: ArrayLike) -> PsfMixture:
     TileError
         If the stamp has no positive, finite sum.
     """
-    image = np.asarray(stamp, dtype=float)
-    total = image.sum() if image.ndim == 2 else np.nan
-    if not (np.isfinite(total) and total > 0 and image.max() > 0):
-        raise TileError("the PSF stamp is not a 2-d image of finite pixels with a positive sum")
-    image = image / total
+    image = normalised(stamp)
     y, x = np.indices(image.shape).reshape(2, -1).astype(float)
     data = image.ravel()
     scale = 1 / np.sqrt(np.abs(data) + _SOFTENING * data.max())

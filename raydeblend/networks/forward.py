@@ -14,3 +14,8 @@ def forward(network: nn.Module, channels: Tensor) -> Tensor:
     with torch.autocast(channels.device.type, torch.bfloat16):
         output: Tensor = network(channels.contiguous(memory_format=torch.channels_last))
     return output.float()
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the torch device called `name`; by default the GPU where there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

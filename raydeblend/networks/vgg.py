@@ -10,6 +10,7 @@ the deepest of VGG-19 is the sixteenth, and that is taken.
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import safetensors.torch
@@ -30,20 +31,20 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Features(nn.Module):
+class Features(nn.Module, ABC):
     """What feature networks have in common: frozen, and three channels with the bluest first."""
 
     def freeze(self) -> Features:
         """Return itself, ready for use as a part of a loss."""
         return self.eval().requires_grad_(False)
 
+    @abstractmethod
     def forward(self, image: Tensor, sigmas: Tensor) -> Tensor:
         """Map ``(n, 3, y, x)`` in [0, 1] to ``(n, features, y', x')``.
 
         `sigmas` is how many standard deviations of the noise a pixel value of 1 is,
         ``(n, 1, 1, 1)``.
         """
-        raise NotImplementedError
 
 
 class Vgg19Features(Features):
