@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import BlendSet, read_blends, to_blend_set
 from raydeblend.evaluate.figures import flux_figure, gallery_figure
 from raydeblend.evaluate.hsc_blends import evaluate_hsc_blends, read_hsc_blends, summary_table
+from raydeblend.evaluate.provenance import NAME, describe_run, to_file
 from raydeblend.evaluate.tables import quality_table, score_table
 from raydeblend.evaluate.wang2022 import TOLD, Scores, evaluate_wang2022
 from raydeblend.simulate.protocols import wang2022_blends
@@ -79,6 +81,8 @@ def run_evaluation(
         written; before any work.
     """
     check_arguments(protocol, n)
+    command = command_line(protocol, deblenders, data, n, out, seed, catalog)
+    start = time.monotonic()
     if protocol == "reiman2019":
         report = _reiman2019(deblenders, _needed(data, "a folder of pictures"), n, out, seed)
     elif protocol == "nemani2023":
@@ -90,9 +94,28 @@ def run_evaluation(
     files = {
         "metrics.json": (to_json(report.rows) + "\n").encode(),
         "tables.md": report.tables.encode(),
+        NAME: to_file(describe_run(command, time.monotonic() - start)),
         **report.figures,
     }
     return Evaluation(list(report.rows), report.tables, _write(out, files))
+
+
+def command_line(
+    protocol: str,
+    deblenders: Sequence[str],
+    data: str | None,
+    n: int | None,
+    out: str,
+    seed: int = 0,
+    catalog: str | None = None,
+) -> list[str]:
+    """Return the words of the command that runs this evaluation."""
+    options = {"--data": data, "--n": n, "--catalog": catalog, "--seed": seed or None, "--out": out}
+    return [
+        *("raydeblend", "evaluate", protocol),
+        *(word for name in deblenders for word in ("--deblender", name)),
+        *(str(w) for pair in options.items() if pair[1] is not None for w in pair),
+    ]
 
 
 def check_arguments(protocol: str, n: int | None) -> None:

@@ -19,3 +19,8 @@ def forward(network: nn.Module, channels: Tensor) -> Tensor:
 def choose_device(name: str | None) -> torch.device:
     """Return the torch device called `name`; by default the GPU where there is one."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def gpu_name() -> str | None:
+    """Return the name of the GPU that `choose_device` takes, None where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -1,0 +1,118 @@
+"""Where numbers come from: command, commit, weights, hardware and date, beside ``metrics.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+
+NAME = "provenance.json"
+PACKAGES = ("raydeblend", "numpy", "scipy", "torch", "scikit-image", "sep", "galsim", "ngmix")
+"""Whose versions are written, where they are installed."""
+_PACKAGE = Path(__file__).parent.parent
+
+
+def describe_run(command: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Return what a reader needs to repeat a run and to judge its times.
+
+    Parameters
+    ----------
+    command
+        Words of the command line.
+    seconds
+        Wall time of the run.
+    """
+    return {
+        "command": shlex.join(command),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": round(seconds, 1),
+        "commit": commit(),
+        "hardware": hardware(),
+        "weights": weight_hashes(),
+        "versions": versions(),
+    }
+
+
+def commit() -> str:
+    """Return the checkout's commit, with ``-dirty`` where tracked files differ from it."""
+    run = subprocess.run(
+        ["git", "-C", str(_PACKAGE), "describe", "--always", "--dirty", "--exclude", "*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stdout.strip() or "unknown (not a git checkout)"
+
+
+def hardware() -> str:
+    """Return the processor, the cores this process may use, and the GPU if there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores, {_gpu()}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _gpu() -> str:
+    from raydeblend.networks.forward import gpu_name
+
+    return gpu_name() or "no GPU"
+
+
+def weight_hashes() -> dict[str, str]:
+    """Return the SHA-256 of the shipped weights by name, from their cards."""
+    from raydeblend.networks.weights import load_card, shipped_weights
+
+    return {name: load_card(path).sha256 for name, path in shipped_weights().items()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    found = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **{k: v for k, v in found.items() if v}}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def to_file(provenance: Mapping[str, Any]) -> bytes:
+    """Return the content of ``provenance.json``."""
+    return (json.dumps(provenance, indent=1) + "\n").encode()
+
+
+def read_provenance(root: str) -> dict[str, Any]:
+    """Return the provenance of a results directory; empty where none was written.
+
+    Raises
+    ------
+    ConfigError
+        If the file is damaged.
+    """
+    path = storage.join(root, NAME)
+    if not storage.exists(path):
+        return {}
+    try:
+        content = json.loads(storage.read_bytes(path))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} does not hold the provenance of a run")
+    return content
