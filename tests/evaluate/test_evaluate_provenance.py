@@ -44,6 +44,14 @@ def test_a_directory_without_provenance_is_empty_and_a_damaged_one_refused(tmp_p
 
 def test_the_command_names_what_differs_from_the_defaults() -> None:
     words = command_line("wang2022", ("joint", "sep"), None, 3, "out", seed=2)
-    assert words[:7] == "raydeblend evaluate wang2022 --deblender joint --deblender sep".split()
-    assert words[7:] == "--n 3 --seed 2 --out out".split()
+    assert words[:7] == [
+        "raydeblend",
+        "evaluate",
+        "wang2022",
+        "--deblender",
+        "joint",
+        "--deblender",
+        "sep",
+    ]
+    assert words[7:] == ["--n", "3", "--seed", "2", "--out", "out"]
     assert "--seed" not in command_line("hsc-blends", (), "data", None, "out")
