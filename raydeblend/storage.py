@@ -1,17 +1,21 @@
 """Files on local disk and on s3, by the same functions: a path is a string, ``s3://…`` or local.
 
 Writes are atomic: a reader sees the whole object or none.  s3 is reached through s3fs, with
-credentials and endpoint from the usual AWS variables (``AWS_ENDPOINT_URL`` included).
+credentials and endpoint from the usual AWS variables (``AWS_ENDPOINT_URL`` included); what the
+server refuses for a while (500, 503 SlowDown, no connection) is asked again for about a minute.
+Neither credentials nor endpoint ever stand in a message: see `explain`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import IO
+from typing import IO, Any
+from urllib.parse import urlsplit
 
 import fsspec
 import s3fs
@@ -33,6 +37,21 @@ S3_PREFIX = "s3://"
 # A FITS header is a few blocks of 2880 bytes; pixels are read in one request whatever this is.
 BLOCK_SIZE = 64 * 1024
 
+# botocore waits a random part of 1, 2, 4, ... 20 s between attempts: 12 of them take 75 s on
+# average and 150 s at most, so a server that is gone for some 20 to 60 s is outlived.
+ATTEMPTS = 12
+# Of the checks before any work: a wrong address should be told in seconds.
+CHECK_ATTEMPTS = 3
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
+# s3fs repeats on top of botocore what breaks off after the answer has begun; its own default of
+# 5 would multiply the times above.
+S3FS_ATTEMPTS = 2
+
+TEMPORARY = ".tmp"
+SECRETS = ("KEY", "SECRET", "TOKEN", "ENDPOINT", "PASSWORD")
+"""Parts of the names of AWS variables that no message may hold the value of."""
+URL = re.compile(r"https?://[^\s\"']+")
+
 
 def is_s3(path: str) -> bool:
     """Tell whether the path lies on s3."""
@@ -41,17 +60,35 @@ def is_s3(path: str) -> bool:
 
 def make_filesystem(path: str) -> fsspec.AbstractFileSystem:
     """Return the fsspec filesystem that serves `path`, without cached listings."""
+    return _filesystem(path, ATTEMPTS)
+
+
+def _filesystem(path: str, attempts: int) -> fsspec.AbstractFileSystem:
     if not is_s3(path):
         return LocalFileSystem()
-    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    return _s3_filesystem(os.getpid(), settings)
+    return _s3_filesystem(os.getpid(), tuple(sorted(_aws_variables().items())), attempts)
+
+
+def _aws_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 @lru_cache(maxsize=8)
-def _s3_filesystem(process: int, settings: tuple[tuple[str, str], ...]) -> s3fs.S3FileSystem:
+def _s3_filesystem(
+    process: int, settings: tuple[tuple[str, str], ...], attempts: int
+) -> s3fs.S3FileSystem:
     # One client per process and per set of AWS variables: s3fs's own cache knows neither, so
     # that a forked worker or changed credentials would meet a stale client.
-    return s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    config = {
+        "retries": {"mode": "standard", "total_max_attempts": attempts},
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+    }
+    filesystem = s3fs.S3FileSystem(
+        skip_instance_cache=True, use_listings_cache=False, config_kwargs=config
+    )
+    filesystem.retries = S3FS_ATTEMPTS
+    return filesystem
 
 
 def join(root: str, *parts: str) -> str:
@@ -72,15 +109,41 @@ def exists(path: str) -> bool:
 def list_files(prefix: str, suffix: str = "") -> list[str]:
     """List the files below `prefix`, at any depth, whose names end in `suffix`, sorted.
 
-    Local paths come back absolute, those on s3 with ``s3://``.  A missing prefix has no files.
+    Local paths come back absolute, those on s3 with ``s3://``.  A missing prefix has no files,
+    and what a killed writer left unfinished is none.
     """
-    filesystem = make_filesystem(prefix)
-    found = filesystem.find(absolute(prefix))
-    return sorted(_full(prefix, path) for path in found if path.endswith(suffix))
+    return [path for path in list_stamps(prefix) if path.endswith(suffix)]
 
 
-def _full(prefix: str, path: str) -> str:
-    return S3_PREFIX + path if is_s3(prefix) else path
+def list_stamps(prefix: str) -> dict[str, str]:
+    """List the files below `prefix` with the `stamp` of each, from one listing, sorted."""
+    found = make_filesystem(prefix).find(absolute(prefix), detail=True)
+    start = S3_PREFIX if is_s3(prefix) else ""
+    return {
+        start + path: _stamp(info)
+        for path, info in sorted(found.items())
+        if not _is_temporary(path)
+    }
+
+
+def stamp(path: str) -> str:
+    """Return what changes when a file does: its size, and its ETag or time of modification.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    return _stamp(make_filesystem(path).info(absolute(path)))
+
+
+def _stamp(info: Mapping[str, Any]) -> str:
+    return f"{info['size']}:{info.get('ETag') or info.get('mtime')}".replace('"', "")
+
+
+def _is_temporary(path: str) -> bool:
+    name = os.path.basename(path)
+    return name.startswith(".") and name.endswith(TEMPORARY)
 
 
 def read_bytes(path: str) -> bytes:
@@ -97,8 +160,8 @@ def read_bytes(path: str) -> bytes:
 def write_bytes(path: str, data: bytes) -> None:
     """Write a file atomically; it replaces one of the same name.
 
-    Locally a temporary name and ``os.replace``, parents are made; on s3 one put, which is
-    invisible until complete.
+    Locally a temporary name and ``os.replace``, parents are made; on s3 one put (of parts, if
+    large), which is invisible until complete.
     """
     if is_s3(path):
         make_filesystem(path).pipe_file(path, data)
@@ -106,10 +169,13 @@ def write_bytes(path: str, data: bytes) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     # A name of its own for each writer, since a lost worker may still write the same file.
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
+            # Else a machine that loses power may keep the new name without the content.
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
@@ -131,6 +197,22 @@ def remove_tree(path: str) -> None:
         filesystem.rm(path, recursive=True)
 
 
+def remove_temporary(root: str) -> int:
+    """Remove what killed writers left unfinished below a local `root`; return how many files.
+
+    Nobody may be writing there.  On s3 there is nothing to remove.
+    """
+    if is_s3(root):
+        return 0
+    walk = os.walk(absolute(root))
+    left = [os.path.join(folder, name) for folder, _, names in walk for name in names]
+    left = [path for path in left if _is_temporary(path)]
+    for path in left:
+        with suppress(FileNotFoundError):
+            os.remove(path)
+    return len(left)
+
+
 def check_readable(root: str) -> None:
     """Check that `root` exists and can be listed.
 
@@ -142,7 +224,8 @@ def check_readable(root: str) -> None:
     with _as_config_error(root, "read"):
         if is_s3(root):
             # Asked directly, since s3fs takes a missing bucket for a missing file.
-            make_filesystem(root).call_s3("list_objects_v2", Bucket=_bucket(root), MaxKeys=1)
+            s3 = _filesystem(root, CHECK_ATTEMPTS)
+            s3.call_s3("list_objects_v2", Bucket=_bucket(root), MaxKeys=1)
         if not exists(root):
             raise ConfigError(f"{root} does not exist")
         if not is_s3(root) and not os.access(root, os.R_OK):
@@ -159,7 +242,10 @@ def check_writable(root: str) -> None:
     """
     probe = join(root, f".raydeblend-probe-{uuid.uuid4().hex}")
     with _as_config_error(root, "write"):
-        write_bytes(probe, b"")
+        if is_s3(root):
+            _filesystem(probe, CHECK_ATTEMPTS).pipe_file(probe, b"")
+        else:
+            write_bytes(probe, b"")
         make_filesystem(probe).rm_file(probe)
 
 
@@ -185,9 +271,26 @@ def _explain(path: str, error: Exception) -> str:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "no s3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if isinstance(error, EndpointConnectionError):
-        return f"no s3 server answers at {os.environ.get('AWS_ENDPOINT_URL', 'the AWS endpoint')}"
+        return "no s3 server answers at the address that AWS_ENDPOINT_URL or the region gives"
     if isinstance(error, PermissionError):
-        return f"the s3 server refused the credentials ({error})".rstrip(".")
+        return f"the s3 server refused the credentials ({explain(error)})".rstrip(".")
     if isinstance(error, FileNotFoundError):
         return f"there is no bucket {_bucket(path)!r}"
-    return str(error)
+    return explain(error)
+
+
+def explain(error: BaseException) -> str:
+    """Return an error's text without s3 addresses, keys and tokens, fit for ledgers and logs."""
+    text = URL.sub("(address)", str(error) or type(error).__name__)
+    for secret in sorted(_secrets(), key=len, reverse=True):
+        text = text.replace(secret, "(hidden)")
+    return text
+
+
+def _secrets() -> Iterator[str]:
+    for name, value in _aws_variables().items():
+        if value and any(part in name for part in SECRETS):
+            yield value
+            address = urlsplit(value)
+            # Errors name host and port too, without the scheme.
+            yield from (part for part in (address.netloc, address.hostname) if part)

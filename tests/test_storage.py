@@ -120,7 +120,7 @@ CHECKS = [storage.check_readable, storage.check_writable]
             "s3://tiles/a",
             "no s3 credentials",
         ),
-        ({"AWS_ENDPOINT_URL": "nonsense"}, "s3://tiles/a", "Invalid endpoint: nonsense"),
+        ({"AWS_ENDPOINT_URL": "nonsense"}, "s3://tiles/a", r"Invalid endpoint: \(hidden\)"),
     ],
 )
 def test_s3_that_cannot_be_used(s3_server, monkeypatch, check, variables, path, sentence):  # noqa: F811
@@ -133,8 +133,9 @@ def test_s3_that_cannot_be_used(s3_server, monkeypatch, check, variables, path, 
 
 def test_an_s3_server_that_does_not_answer(s3_server, monkeypatch):  # noqa: F811
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(ConfigError, match=r"no s3 server answers at http://127.0.0.1:9"):
+    with pytest.raises(ConfigError, match="no s3 server answers at the address") as caught:
         storage.check_writable("s3://tiles/a")
+    assert "127.0.0.1" not in str(caught.value)
 
 
 def test_a_prefix_without_objects_does_not_exist(s3_server):  # noqa: F811
