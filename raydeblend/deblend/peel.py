@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from raydeblend.deblend.counting import count_galaxies
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import (
     Stamps,
@@ -170,8 +171,7 @@ class RdnDeblender:
 
     def _count(self, image: Tensor) -> Tensor:
         """Probability of 0, 1, 2 and 3 or more galaxies, ``(n, 4)``."""
-        channels, _ = self.counter_scaling.apply(image)
-        return torch.softmax(forward(self.counter, channels), dim=1)
+        return count_galaxies(self.counter, image, self.counter_scaling)
 
     def _brightest(self, image: Tensor) -> Tensor:
         """Model of the brightest galaxy, ``(n, bands, y, x)``, never negative."""
