@@ -58,9 +58,8 @@ Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),
 ]
-Deblenders = Annotated[
-    list[str], typer.Option("--deblender", help=f"One of {', '.join(DEBLENDERS)}.")
-]
+DEBLENDER_HELP = f"One of {', '.join(DEBLENDERS)}, or your own as module:name."
+Deblenders = Annotated[list[str], typer.Option("--deblender", help=DEBLENDER_HELP)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -228,7 +227,7 @@ def catalog(
     out: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
     survey: Annotated[str, typer.Option(help="Known bands and nominal PSFs.")] = "HSC",
-    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "joint",
+    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
     cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
     border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
@@ -294,7 +293,7 @@ def verify(
 def deblend(
     source: Annotated[str, typer.Argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, typer.Argument(metavar="OUT.npz", help="Models, positions, quality.")],
-    deblender: Annotated[str, typer.Option(help=f"One of {', '.join(DEBLENDERS)}.")] = "joint",
+    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
 ) -> None:
     """Deblend an array of stamps: models (n, k, bands, y, x) out."""
     from raydeblend.deblend.arrays import deblend_file

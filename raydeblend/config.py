@@ -31,8 +31,8 @@ class CatalogConfig:
     survey
         Gives the pixel scale, the nominal PSFs and the known bands.
     deblender, photometry
-        One of `DEBLENDERS` and of `PHOTOMETRY`; ``joint`` photometry is that of the joint
-        deblender and goes with no other.
+        One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
+        ``joint`` is that of the joint deblender and goes with no other.
     deblend_singles
         Whether footprints with a single detected peak are offered to the deblender too, since
         it may know a blend that the peaks do not show.
@@ -77,7 +77,8 @@ class CatalogConfig:
 
     def __post_init__(self) -> None:
         _check_bands(self.bands, self.survey)
-        _check_choice("deblender", self.deblender, DEBLENDERS)
+        if ":" not in self.deblender:
+            _check_choice("deblender", self.deblender, DEBLENDERS)
         _check_choice("photometry", self.photometry, PHOTOMETRY)
         if self.photometry == "joint" and self.deblender != "joint":
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raydeblend.config import DEBLENDERS
+from raydeblend.deblend.own import load_own
 from raydeblend.errors import ConfigError
 from raydeblend.tile import Deblender
 
@@ -10,13 +11,16 @@ from raydeblend.tile import Deblender
 def load_deblender(name: str, device: str | None = None) -> Deblender:
     """Return the deblender called `name` with its shipped weights.
 
-    `device` is a torch device; by default the GPU where there is one, else the CPU.
+    `device` is a torch device; by default the GPU where there is one, else the CPU.  A name with
+    a colon, ``module:name``, is a user's own (`raydeblend.deblend.own`).
 
     Raises
     ------
     ConfigError
         If there is no deblender of that name.
     """
+    if ":" in name:
+        return load_own(name)
     # Imported where they are used, so that the classical deblender works without loading torch.
     if name in ("rdn", "rdn-joint"):
         from raydeblend.deblend.peel import RdnDeblender
