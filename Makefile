@@ -10,12 +10,13 @@ READY := $(VENV)/.ready
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check docs format clean
 
 help:
 	@echo "make demo     simulate a small survey, catalog it, score it (installs what it needs)"
 	@echo "make test     the whole test suite"
 	@echo "make check    format, lint, types and import rules"
+	@echo "make docs     the documentation, into site/; a warning is an error"
 	@echo "make format   format the code"
 	@echo "make clean    remove the demo's output and caches"
 
@@ -39,9 +40,12 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo site .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,96 @@
+"""Fills the reference pages from the code, as a hook of mkdocs.
+
+A page asks for a part with a line ``<!-- generated: NAME -->``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import typer
+from typer.core import TyperArgument, TyperGroup, TyperOption
+
+from raydeblend.catalog import columns
+from raydeblend.cli import app
+from raydeblend.flags import DESCRIPTIONS, Flag
+from raydeblend.networks.weights import describe_shipped
+
+MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace each mark of a page (the event's name is mkdocs's)."""
+    return MARK.sub(lambda found: PARTS[found.group(1)](), markdown)
+
+
+def commands() -> str:
+    """Return a section for each command, with its arguments and options."""
+    group = typer.main.get_command(app)
+    return "\n\n".join(_command(path, command) for path, command in _walk(group, ()))
+
+
+def _walk(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _walk(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def _command(path: tuple[str, ...], command: Any) -> str:
+    arguments = [p for p in command.params if isinstance(p, TyperArgument)]
+    usage = " ".join(["raydeblend", *path, *(_metavar(p) for p in arguments)])
+    help_text = (command.help or "").strip()
+    rows = [_row(f"`{_metavar(p)}`", p, required=p.required) for p in arguments]
+    rows += [
+        _row(", ".join(f"`{name}`" for name in p.opts), p, required=p.required)
+        for p in command.params
+        if isinstance(p, TyperOption) and p.name != "help"
+    ]
+    head = "| | default | |\n| --- | --- | --- |"
+    return "\n\n".join([f"## `{usage}`", help_text, "\n".join([head, *rows])])
+
+
+def _metavar(argument: Any) -> str:
+    name = (argument.metavar or str(argument.name).upper()).strip("[]")
+    return f"{name}…" if argument.nargs == -1 else name
+
+
+def _row(name: str, parameter: Any, required: bool) -> str:
+    default = "required" if required else _shown(parameter.default)
+    return f"| {name} | {default} | {(parameter.help or '').replace('|', '&#124;')} |"
+
+
+def _shown(default: Any) -> str:
+    if default is None or default is False or callable(default):
+        return ""
+    value = getattr(default, "value", default)
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"`{text.replace('|', '&#124;')}`" if text else ""
+
+
+def catalog_columns() -> str:
+    """Return the columns of a catalog of one band, whose name stands for all."""
+    rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.description} |" for c in columns(["<band>"])]
+    return "\n".join(["| column | type | unit | |", "| --- | --- | --- | --- |", *rows])
+
+
+def flags() -> str:
+    """Return the bits of the `flags` column."""
+    rows = [f"| {flag.value} | `{flag.name}` | {DESCRIPTIONS[flag]} |" for flag in Flag]
+    return "\n".join(["| value | name | |", "| --- | --- | --- |", *rows])
+
+
+def weights() -> str:
+    """Return what `raydeblend weights` prints."""
+    return f"```text\n{describe_shipped()}\n```"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "columns": catalog_columns,
+    "flags": flags,
+    "weights": weights,
+}

@@ -1,0 +1,84 @@
+"""Every command and every Python block of the documentation, run as it stands.
+
+The blocks of a page run in order in one empty directory: ``sh`` blocks by the shell, ``python``
+blocks by Python, those with ``file=NAME`` are written to that file.  Blocks of any other kind are
+not meant to be typed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raydeblend.catalog import columns
+from raydeblend.cli import app
+from raydeblend.flags import Flag
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(sh|python)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ("tutorial.md", "howto/read.md", "howto/deblender.md")
+
+
+def blocks(page: str) -> Iterator[tuple[str, str, str]]:
+    for found in BLOCK.finditer((ROOT / "docs" / page).read_text()):
+        yield found.group(1), found.group(2) or "", found.group(3)
+
+
+def _command(kind: str, text: str) -> list[str]:
+    return ["sh", "-e", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work(page: str, tmp_path: Path) -> None:
+    scripts = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{scripts}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "disabled",
+    }
+    ran = 0
+    for kind, file, text in blocks(page):
+        if file:
+            (tmp_path / file).write_text(text)
+            continue
+        done = subprocess.run(
+            _command(kind, text),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        ran += 1
+    assert ran > 0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_site_builds_without_a_warning_and_names_everything(site: Path) -> None:
+    text = {page: (site / f"reference/{page}/index.html").read_text() for page in _REFERENCE}
+    for column in columns(["&lt;band&gt;"]):
+        assert column.name in text["columns"]
+    for flag in Flag:
+        assert str(flag.name) in text["columns"]
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        assert f"raydeblend {name}" in text["commands"]
+    assert "run_catalog" in text["python"]
+
+
+_REFERENCE = ("commands", "columns", "python")
