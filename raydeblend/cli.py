@@ -173,6 +173,9 @@ def train(
     vae_weights: Annotated[
         str | None, typer.Option(help="vae-deblend: stage one's VAE, a file or shipped name.")
     ] = None,
+    srgan_weights: Annotated[
+        str | None, typer.Option(help="srgan: weights to start from, a file or shipped name.")
+    ] = None,
     vgg19_weights: Annotated[
         str | None, typer.Option(help="branched: torchvision's VGG-19 state dict, a file.")
     ] = None,
@@ -210,6 +213,7 @@ def train(
         rdn_weights=rdn_weights,
         counter_weights=counter_weights,
         vae_weights=vae_weights,
+        srgan_weights=srgan_weights,
         vgg19_weights=vgg19_weights,
         epochs=epochs,
         steps=steps,

@@ -161,7 +161,8 @@ def reference_band(bands: Sequence[str]) -> int:
 def sharpen(network: nn.Module, image: Tensor, scaling: Scaling) -> Tensor:
     """Return ``(n, bands, 3 y, 3 x)`` of ``(n, bands, y, x)``, both in sky sigmas of a pixel."""
     channels, _ = scaling.apply(image)
-    return unstretch(forward(network, channels), scaling.softening)
+    sharp = forward(network, channels)[:, : image.shape[1]]
+    return unstretch(sharp, scaling.softening)
 
 
 def sharp_peaks(

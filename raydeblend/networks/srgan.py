@@ -24,6 +24,10 @@ FACTOR = 3
 UPSAMPLE_KERNEL = 9
 HIGHEST = 0.995
 """Of the tanh: a target that it can reach."""
+EMPTY = -4.0
+"""First logit of the map of sources: most pixels have none."""
+SOURCE_SIGMA = 1.5
+"""Fine pixels: width of a source in the map of sources."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class SrganConfig:
     skip
         Add the bilinearly enlarged input before the tanh, so that the network learns the
         difference that resolution makes.
+    sources
+        Give one channel more, the last: logits of the map of sources, see `source_target`.
     """
 
     bands: int = 1
@@ -54,6 +60,7 @@ class SrganConfig:
     fine_layers: int = 2
     norm: bool = True
     skip: bool = False
+    sources: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,9 +111,14 @@ class Srgan(nn.Module):
             ),
         )
         self.output = nn.Conv2d(fine, config.bands, 3, padding=1)
+        if config.sources:
+            self.sources = _source_head(fine)
 
     def forward(self, low: Tensor) -> Tensor:
-        """Map ``(n, bands, y, x)`` to ``(n, bands, 3 y, 3 x)``, both stretched (`stretch`)."""
+        """Map ``(n, bands, y, x)`` to ``(n, bands, 3 y, 3 x)``, both stretched (`stretch`).
+
+        With `sources` a channel of logits follows.
+        """
         first = self.head(low)
         fine = self.fine(self.upsample(first + self.blocks(first)))
         # The last layer in full precision: half of it would make steps, and peaks, of its own.
@@ -114,7 +126,11 @@ class Srgan(nn.Module):
             image = self.output(fine.float())
             if self.config.skip:
                 image = image + enlarge(low.float())
-            return torch.tanh(image)
+            image = torch.tanh(image)
+        if not self.config.sources:
+            return image
+        logits = self.sources(fine)
+        return torch.cat([image, logits.float()], dim=1)
 
 
 class Critic(nn.Module):
@@ -163,6 +179,32 @@ def stretch(high: Tensor, softening: float) -> Tensor:
 def unstretch(image: Tensor, softening: float) -> Tensor:
     """Return the fine image in sky sigmas of the coarse pixels: the inverse of `stretch`."""
     return torch.sinh(image * softening) / FACTOR**2
+
+
+def _source_head(features: int) -> nn.Sequential:
+    last = nn.Conv2d(features, 1, 3, padding=1)
+    nn.init.constant_(last.bias, EMPTY)  # type: ignore[arg-type]
+    return nn.Sequential(nn.Conv2d(features, features, 3, padding=1), nn.ReLU(), last)
+
+
+def source_target(xy: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return the map of sources ``(n, 1, y, x)``: a Gaussian of height 1 at each, the higher wins.
+
+    What a network that minimises cross entropy gives for it is its mean over what the sky may
+    be: where a source may be in several places, or may not be at all, it is lower.  This is the
+    key-point map of CenterNet (Zhou et al. 2019, section 3).
+
+    Parameters
+    ----------
+    xy
+        ``(n, k, 2)`` positions (x, y) in fine pixels; NaN where there is none.
+    shape
+        (y, x) in fine pixels.
+    """
+    y = torch.arange(shape[0], device=xy.device)[:, None] - xy[..., 1, None, None]
+    x = torch.arange(shape[1], device=xy.device)[None, :] - xy[..., 0, None, None]
+    bumps = torch.exp(-(x**2 + y**2) / (2 * SOURCE_SIGMA**2))
+    return bumps.nan_to_num(0.0).amax(dim=1, keepdim=True)
 
 
 def _convolution(channels: int, features: int, norm: bool) -> list[nn.Module]:

@@ -108,26 +108,28 @@ def draw_sharp(
     n: int, bands: tuple[str, ...], rng: np.random.Generator, size: int = 72, faint: float = 25.2
 ) -> SharpGalaxies:
     """Draw `n` parametric bulge + disk galaxies with BRIGHTEST < i < `faint` (AB), noiseless."""
-    galaxies = _draw_population(n, rng, faint)
-    flux = _flux(hst_magnitudes(galaxies.magnitude, bands))
+    galaxies = draw_population(n, rng, faint)
+    flux = flux_njy(hst_magnitudes(galaxies.magnitude, bands))
     images = np.zeros((n, len(bands), size, size), dtype=np.float16)
     for row in range(n):
         angle, offset = rng.uniform(0, 360), rng.uniform(-0.5, 0.5, 2)
-        images[row] = _render(galaxies, row, bands, size, angle, offset) * flux[row, :, None, None]
+        images[row] = render(galaxies, row, bands, size, angle, offset) * flux[row, :, None, None]
     return SharpGalaxies(images, np.arange(n, dtype=np.int64), bands)
 
 
-def _draw_population(n: int, rng: np.random.Generator, faint: float) -> Galaxies:
+def draw_population(n: int, rng: np.random.Generator, faint: float) -> Galaxies:
+    """Draw `n` galaxies with BRIGHTEST < i < `faint` (AB), in u g r i z y."""
     # Counts rise tenfold in 3.2 magnitudes: few of twice as many are too bright.
     drawn = draw_galaxies(2 * n + 16, CATSIM_BANDS, rng, faint)
     return drawn.take(np.flatnonzero(drawn.magnitude[:, 3] > BRIGHTEST)[:n])
 
 
-def _flux(magnitude: FloatArray) -> FloatArray:
+def flux_njy(magnitude: FloatArray) -> FloatArray:
+    """Return nJy of AB magnitudes."""
     return np.asarray(10 ** (0.4 * (NJY_ZERO_POINT - magnitude)))
 
 
-def _render(
+def render(
     galaxies: Galaxies,
     row: int,
     bands: tuple[str, ...],
@@ -167,30 +169,31 @@ def real_sharp(
         If `root` holds nothing usable.
     """
     stamps = load_hst(root, ("F814W",), int(size * max(SHRINK)), PIXEL_SCALE)
-    usable = np.flatnonzero(_magnitude_of(stamps) < FAINTEST_REAL)
+    usable = np.flatnonzero(magnitude_of(stamps) < FAINTEST_REAL)
     if not len(usable):
         raise ConfigError(f"{root} holds no galaxy brighter than {FAINTEST_REAL} mag")
     stamps = stamps.take(usable)
-    own = _magnitude_of(stamps)
-    galaxies = _draw_population(n, rng, faint)
+    own = magnitude_of(stamps)
+    galaxies = draw_population(n, rng, faint)
     rows = np.resize(rng.permutation(len(stamps)), n)
     images = np.zeros((n, len(bands), size, size), dtype=np.float16)
     for index, row in enumerate(rows):
         sed = hst_magnitudes(galaxies.magnitude[index : index + 1], bands)[0]
         reference = float(galaxies.magnitude[index, 3])
         fainter = max(reference - own[row], DIMMING)
-        shape = _shrunk(stamps.images[row, 0], fainter, size, bands)
-        flux = _flux(sed - reference + own[row] + fainter)
+        shape = shrunk(stamps.images[row, 0], fainter, size, bands)
+        flux = flux_njy(sed - reference + own[row] + fainter)
         images[index] = shape * flux[:, None, None]
     return SharpGalaxies(images, stamps.galaxy[rows] + REAL, bands)
 
 
-def _magnitude_of(stamps: HstStamps) -> FloatArray:
+def magnitude_of(stamps: HstStamps) -> FloatArray:
+    """Return AB magnitudes ``(n,)`` in the first band; UNKNOWN_MAGNITUDE without a zero point."""
     own = NJY_ZERO_POINT - 2.5 * np.log10(stamps.images[:, 0].sum(axis=(1, 2), dtype=np.float64))
     return np.where(stamps.calibrated, own, UNKNOWN_MAGNITUDE)
 
 
-def _shrunk(
+def shrunk(
     image: NDArray[np.float32], fainter: float, size: int, bands: tuple[str, ...]
 ) -> NDArray[np.float32]:
     """Return the galaxy ``(bands, size, size)`` of unit flux, as small as suits its new flux."""

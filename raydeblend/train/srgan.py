@@ -12,13 +12,14 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
@@ -31,8 +32,10 @@ from raydeblend.networks.srgan import (
     Srgan,
     SrganConfig,
     pair_channels,
+    source_target,
     stretch,
 )
+from raydeblend.networks.weights import load_weights, shipped_path
 from raydeblend.simulate.hst import load_hst
 from raydeblend.simulate.sharp import (
     HST_BANDS,
@@ -80,6 +83,10 @@ class SrganRun(RunConfig):
         Learning rate of the discriminator as a multiple of the generator's.
     momentum
         First of Adam's two; 0.5 for adversarial training (Radford et al. 2016).
+    source_weight
+        Of the mean cross entropy of the map of sources, where the network has one.
+    srgan_weights
+        Shipped name or file of a generator to start from; layers that it lacks start at random.
     """
 
     model: SrganConfig
@@ -94,6 +101,8 @@ class SrganRun(RunConfig):
     adversarial: str = "minimax"
     critic_rate: float = 1.0
     momentum: float = 0.5
+    source_weight: float = 1.0
+    srgan_weights: str | None = None
 
     def pixel_scale(self) -> tuple[float, float]:
         """Arcsec per pixel of the input."""
@@ -146,7 +155,7 @@ _SMALL = replace(
     clip=1.0,
     ema=0.998,
     model=SrganConfig(
-        features=48, blocks=6, fine_features=24, fine_layers=1, norm=False, skip=True
+        features=48, blocks=6, fine_features=24, fine_layers=1, norm=False, skip=True, sources=True
     ),
     critic=CriticConfig(features=12, layers=4, norm=False),
     recipe=PairRecipe(brighten=1.0),
@@ -164,7 +173,9 @@ _TINY = replace(
     epochs=2,
     learning_rate=2e-3,
     clip=1.0,
-    model=SrganConfig(features=8, blocks=1, fine_features=8, fine_layers=1, skip=True),
+    model=SrganConfig(
+        features=8, blocks=1, fine_features=8, fine_layers=1, skip=True, sources=True
+    ),
     critic=CriticConfig(features=4, layers=3),
     n_galaxies=64,
     recipe=PairRecipe(seeing=(1.0, 1.0, 1)),
@@ -182,6 +193,8 @@ def check(config: SrganRun, root: str) -> None:
     """Raise ConfigError unless the folder of real galaxies can be used."""
     if config.data is not None:
         load_hst(config.data, limit=1)
+    if config.srgan_weights is not None:
+        _first_generator(config)
 
 
 def prepare(config: SrganRun, root: str) -> tuple[str, ...]:
@@ -236,11 +249,26 @@ def start(config: SrganRun, device: torch.device) -> TrainState:
     """Return the state before the first epoch."""
     torch.manual_seed(config.seed)
     networks: dict[str, nn.Module] = {
-        "generator": Srgan(config.model),
+        "generator": _first_generator(config),
         "discriminator": Critic(config.critic),
     }
     averaged = ("generator",) if config.ema else ()
     return start_state(networks, partial(_optimizer, config), device, averaged)
+
+
+def _first_generator(config: SrganRun) -> Srgan:
+    generator = Srgan(config.model)
+    if config.srgan_weights is not None:
+        earlier, card = load_weights(weights_path(config.srgan_weights))
+        if dict(card.architecture) | {"sources": 0} != asdict(config.model) | {"sources": 0}:
+            raise ConfigError(f"{config.srgan_weights} is not a network of this run's size")
+        generator.load_state_dict(earlier.state_dict(), strict=False)
+    return generator
+
+
+def weights_path(name: str) -> str:
+    """Return the path of weights given by shipped name or by path."""
+    return name if "/" in name or name.endswith(".safetensors") else shipped_path(name)
 
 
 def _optimizer(config: SrganRun, network: nn.Module) -> torch.optim.Optimizer:
@@ -279,9 +307,13 @@ def srgan_step(
     rate = learning_rate_at(config, number)
     low, _ = config.scaling.apply(batch.low)
     real = stretch(batch.high, config.scaling.softening)
-    fake = forward(networks["generator"], low)
+    output = forward(networks["generator"], low)
+    fake = output[:, : real.shape[1]]
     content = (fake - real).abs().mean()
     scalars = {"loss": config.content_weight * content, "loss_content": content}
+    if config.model.sources:
+        scalars["loss_sources"] = source_loss(output[:, -1:], batch.xy)
+        scalars["loss"] = scalars["loss"] + config.source_weight * scalars["loss_sources"]
     if config.adversarial_weight:
         scalars |= _step_critic(config, state, networks["discriminator"], (low, real, fake), rate)
         adversarial = _adversarial(config, state.networks["discriminator"], low, real, fake)
@@ -289,6 +321,16 @@ def srgan_step(
         scalars["loss_adversarial"] = adversarial
     descend(state.optimizers["generator"], scalars["loss"], rate, config.clip)
     return {name: value.detach() for name, value in scalars.items()}
+
+
+def source_loss(logits: Tensor, xy: Tensor) -> Tensor:
+    """Return the mean cross entropy of the map of sources, 0 at best, of ``(n, 1, y, x)`` logits.
+
+    The entropy of the target, which no network can lower, is taken off.
+    """
+    target = source_target(xy, (logits.shape[2], logits.shape[3]))
+    least = torch.special.xlogy(target, target) + torch.special.xlogy(1 - target, 1 - target)
+    return binary_cross_entropy_with_logits(logits, target) + least.mean()
 
 
 def _step_critic(

@@ -77,7 +77,8 @@ def _scores(
 ) -> dict[str, NDArray[np.floating]]:
     """One number for each pair, by name."""
     low, _ = scaling.apply(batch.low)
-    real, fake = stretch(batch.high, scaling.softening), forward(generator, low)
+    real = stretch(batch.high, scaling.softening)
+    fake = forward(generator, low)[:, : real.shape[1]]
     logits = [forward(critic, pair_channels(low, image)) for image in (real, fake)]
     scores = {
         "psnr": -10 * torch.log10((fake - real).square().mean(dim=(1, 2, 3)) + 1e-12),
