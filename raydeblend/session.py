@@ -1,15 +1,29 @@
-"""The one place where Ray is started."""
+"""The one place where Ray is started, and where a cluster is looked at before any work."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raydeblend.errors import ConfigError
 
 QUIET = ("ray.data", "ray.train")
+CONNECT_S = 10.0
+"""Ray itself tries for two minutes where nobody answers, and then ends the process."""
+ANSWER_S = 60.0
+"""Nodes that take longer to start a process are not waited for."""
+SAME_EVERYWHERE = ("raydeblend", "numpy", "pyarrow", "torch")
+"""Ray compares its own version and Python's when it connects."""
+UNVERSIONED = "unversioned"
+
+Versions = Mapping[str, str]
 
 
 @contextmanager
@@ -17,17 +31,124 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     """Connect to the cluster at `address`, else to ``RAY_ADDRESS``, else start a local one.
 
     A Ray that runs already is used and left running.
+
+    Raises
+    ------
+    ConfigError
+        If nobody answers at the address, the cluster refuses the connection, or the packages of
+        one of its nodes are missing or of another version than here.
     """
     if ray.is_initialized():
         yield
         return
     # Without "local", the stale address file of a dead cluster would be followed.
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    _connect(address)
     try:
+        if address != "local":
+            check_nodes()
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    local = {"include_dashboard": False} if address == "local" else {}
+    check_reachable(address)
+    try:
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
+    # RuntimeError: a cluster of another version of Ray or Python; its text says which.
+    except (ConnectionError, RuntimeError) as error:
+        raise ConfigError(
+            f"the Ray cluster at {address} refuses the connection ({_one_line(error)}); if it uses "
+            "authentication, RAY_AUTH_MODE=token and its token are needed here"
+        ) from error
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def check_reachable(address: str) -> None:
+    """Check that somebody listens at ``host:port`` or ``ray://host:port``.
+
+    Other addresses (``local``, ``auto``) are Ray's to understand.
+
+    Raises
+    ------
+    ConfigError
+        If nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or "
+            "leave the address out to use this machine alone"
+        ) from error
+
+
+def check_nodes() -> None:
+    """Check that every node of the cluster has the packages that this process has.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first node that has not, and what differs.
+    """
+    ask = _asker()
+    here = ask(SAME_EVERYWHERE)
+    remote = ray.remote(num_cpus=0, max_retries=0)(ask)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    asked = {
+        remote.options(scheduling_strategy=_on(node)).remote(SAME_EVERYWHERE): node
+        for node in nodes
+    }
+    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    for answer in done:
+        different = compare(here, ray.get(answer))
+        if different:
+            name = asked[answer]["NodeManagerHostname"]
+            raise ConfigError(
+                f"node {name} of the cluster does not have what this process has: {different}; "
+                "use one image or environment on all nodes"
+            )
+
+
+def _on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+
+
+def _asker() -> Callable[[Sequence[str]], Versions]:
+    """Return a function that gives the version of each package, empty for one that is missing.
+
+    It is pickled by value, since it is made here: a node without raydeblend could not import it.
+    """
+
+    def ask(names: Sequence[str]) -> Versions:
+        from importlib import metadata, util
+
+        found = {}
+        for name in names:
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                # A job's working directory has modules that nobody installed.
+                found[name] = UNVERSIONED if util.find_spec(name) else ""
+        return found
+
+    return ask
+
+
+def compare(here: Versions, there: Versions) -> str:
+    """Say in what the versions on a node differ from those here; empty if in nothing known."""
+    return ", ".join(
+        f"{name} is {there[name] or 'missing'} there and {here[name] or 'missing'} here"
+        for name in here
+        if there[name] != here[name] and UNVERSIONED not in (there[name], here[name])
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,126 @@
+"""A cluster that cannot be used is one sentence, soon."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from raydeblend.errors import ConfigError
+from raydeblend.session import check_reachable, compare
+
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_answers(scheme: str, unused_port: int) -> None:
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match="no Ray cluster answers at"):
+        check_reachable(f"{scheme}127.0.0.1:{unused_port}")
+    assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_names_of_rays_own_are_not_looked_up(address: str) -> None:
+    check_reachable(address)
+
+
+def test_a_version_that_differs_is_named() -> None:
+    assert compare({"torch": "2.13"}, {"torch": "2.13"}) == ""
+    assert compare({"torch": "2.13"}, {"torch": "2.9"}) == "torch is 2.9 there and 2.13 here"
+    assert compare({"torch": "2.13"}, {"torch": ""}) == "torch is missing there and 2.13 here"
+    # A working directory that Ray unpacked has modules, but no versions.
+    assert compare({"raydeblend": "0.1"}, {"raydeblend": "unversioned"}) == ""
+
+
+@pytest.fixture
+def closed_head(unused_port: int, tmp_path: Path) -> Iterator[str]:
+    """The address of a cluster with a token that we do not have."""
+    token = tmp_path / "token"
+    token.write_text(secrets.token_hex(32))
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    with tempfile.TemporaryDirectory(prefix="rs", ignore_cleanup_errors=True) as folder:
+        command = [RAY, "start", "--head", "--block", "--num-cpus=1", f"--temp-dir={folder}"]
+        command += ["--node-ip-address=127.0.0.1", f"--port={unused_port}"]
+        command += ["--include-dashboard=false", "--disable-usage-stats"]
+        with (tmp_path / "head.log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            _wait_for(unused_port)
+            yield f"127.0.0.1:{unused_port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(120):
+        with socket.socket() as trial:
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise AssertionError("the head did not start")
+
+
+def test_a_wrong_token_ends_the_command_with_2(closed_head: str, tmp_path: Path) -> None:
+    token = tmp_path / "other"
+    token.write_text(secrets.token_hex(32))
+    command = [sys.executable, "-m", "raydeblend.cli", "simulate", "tiles", str(tmp_path / "sky")]
+    done = subprocess.run(
+        [*command, "--n-tiles", "2", "--size", "64", "--address", closed_head],
+        env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert f"raydeblend: the Ray cluster at {closed_head} refuses the connection" in done.stderr
+
+
+# In a process of its own, since the suite's Ray stays connected in this one.
+TWO_NODES = """
+import os, sys
+from raydeblend.errors import ConfigError
+from raydeblend.session import check_nodes
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+try:
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    check_nodes()
+    # A node whose Python finds the record of another numpy first.
+    os.environ["PYTHONPATH"] = sys.argv[1]
+    cluster.add_node(num_cpus=1)
+    check_nodes()
+except ConfigError as error:
+    print(error)
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+def test_a_node_with_other_packages_is_named(tmp_path: Path) -> None:
+    record = tmp_path / "numpy-0.0.1.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_NODES, str(tmp_path)],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert "does not have what this process has: numpy is 0.0.1 there and 2" in done.stdout
