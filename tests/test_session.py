@@ -93,6 +93,8 @@ def test_a_wrong_token_ends_the_command_with_2(closed_head: str, tmp_path: Path)
 # In a process of its own, since the suite's Ray stays connected in this one.
 TWO_NODES = """
 import os, sys
+import ray
+from ray.cluster_utils import Cluster
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_nodes
 
