@@ -80,8 +80,8 @@ class BranchedRun(BlendRun):
         Size of the discriminator.
     loss
         What either network lowers.
-    survey_model, survey_loss
-        Replace `model` and `loss` for survey images, where they are given.
+    survey_loss
+        Replaces `loss` for survey images, where it is given.
     vgg19_weights
         File of VGG-19's weights for the burn-in; None takes the counter trained here.
     """
@@ -91,7 +91,6 @@ class BranchedRun(BlendRun):
     data: str | None = None
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loss: BranchedLoss = field(default_factory=BranchedLoss)
-    survey_model: BranchedConfig | None = None
     survey_loss: BranchedLoss | None = None
     vgg19_weights: str | None = None
 
@@ -113,9 +112,8 @@ class BranchedRun(BlendRun):
         if self.blends == "galaxy_zoo":
             # Inputs are in [0, 1] as they come; `scaling` is for survey images.
             return self._with_channels(galaxy_zoo.BANDS, len(galaxy_zoo.BANDS), self.model.head)
-        model, loss = self.survey_model or self.model, self.survey_loss or self.loss
         # tanh never reaches the sky's zero, and a gate would let its noise through.
-        return replace(self, model=model, loss=loss)._with_channels(
+        return replace(self, loss=self.survey_loss or self.loss)._with_channels(
             self.bands, self.scaling.channels(len(self.bands)), "linear"
         )
 
@@ -164,9 +162,10 @@ PRESETS: Mapping[str, BranchedRun] = {
         model=_SMALL_MODEL,
         loss=_SMALL_LOSS,
         discriminator=DiscriminatorConfig(features=8, hidden=64),
-        # Finer, since galaxies of a survey are hardly larger than the seeing.
-        survey_model=replace(_SMALL_MODEL, downscale=2, features=48),
-        survey_loss=replace(_SMALL_LOSS, floor=1e-4, flux_weight=0.2, tie_ratio=0.8),
+        # Without the discriminator: what counts in a catalog is the pixels' light.
+        survey_loss=replace(
+            _SMALL_LOSS, adversarial_weight=0.0, floor=1e-4, flux_weight=0.2, tie_ratio=0.8
+        ),
         scaling=Scaling("maximum+asinh"),
         recipe=BlendRecipe(stamp=64, n_sources=(0.05, 0.15, 0.45, 0.25, 0.1)),
         residual_fraction=0.3,
