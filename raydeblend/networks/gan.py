@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 COARSEST = 4
@@ -65,6 +66,20 @@ class Generator(nn.Module):
         """Map ``(n, noise)`` to ``(n, channels, size, size)`` in -1..1."""
         image: Tensor = self.layers(noise[:, :, None, None])
         return image
+
+
+@torch.no_grad()
+def sample(network: nn.Module, n: int, seed: int, device: torch.device) -> Tensor:
+    """Return `n` images of a generator as it leaves them, ``(n, channels, y, x)`` in -1..1.
+
+    ``Scaling.invert`` makes sky sigmas of them, and `SKY_SIGMA` nJy.
+    """
+    draw = torch.Generator(device).manual_seed(seed)
+    network.eval()
+    noise = torch.randn((n, network.config.noise), generator=draw, device=device)  # type: ignore[arg-type,union-attr]
+    images: Tensor = network(noise)
+    network.train()
+    return images
 
 
 class Discriminator(nn.Module):

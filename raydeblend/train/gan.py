@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.networks.gan import COARSEST, Discriminator, GanConfig, Generator
+from raydeblend.networks.gan import COARSEST, Discriminator, GanConfig, Generator, sample
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.sharp import BRIGHTEST, PIXEL_SCALE, check_bands
+from raydeblend.simulate.sky_stamps import StampConfig, describe, make_stamps
 from raydeblend.train.board import draw_columns
 from raydeblend.train.config import RunConfig, check_choice, check_positive, learning_rate_at
 from raydeblend.train.data import VALIDATION_SEED
 from raydeblend.train.epoch import descend
 from raydeblend.train.family import Family, Step
-from raydeblend.train.gan_data import StampConfig, describe, draw_batch, make_stamps, read_stamps
+from raydeblend.train.gan_data import draw_batch, read_stamps
 from raydeblend.train.health import health_scores
 from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
 
@@ -224,20 +225,6 @@ def _run(network: nn.Module, images: Tensor) -> Tensor:
     with torch.autocast(images.device.type, torch.bfloat16):
         output: Tensor = network(images)
     return output.float()
-
-
-@torch.no_grad()
-def sample(network: nn.Module, n: int, seed: int, device: torch.device) -> Tensor:
-    """Return `n` images of a generator as it leaves them, ``(n, channels, y, x)`` in -1..1.
-
-    ``Scaling.invert`` makes sky sigmas of them, and `SKY_SIGMA` nJy.
-    """
-    draw = torch.Generator(device).manual_seed(seed)
-    network.eval()
-    noise = torch.randn((n, network.config.noise), generator=draw, device=device)  # type: ignore[arg-type,union-attr]
-    images: Tensor = network(noise)
-    network.train()
-    return images
 
 
 def validate(config: GanRun, state: TrainState, held_out: Tensor) -> Scalars:

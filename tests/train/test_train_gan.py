@@ -13,17 +13,16 @@ from torch.nn.parallel import DistributedDataParallel
 from raydeblend.errors import ConfigError
 from raydeblend.networks.gan import GanConfig
 from raydeblend.networks.scaling import Scaling
+from raydeblend.simulate.sky_stamps import (
+    SKY_SIGMA,
+    StampConfig,
+    draw_stamps,
+    make_stamps,
+)
 from raydeblend.train import gan
 from raydeblend.train.epoch import run_epoch
 from raydeblend.train.families import get_config
-from raydeblend.train.gan_data import (
-    SKY_SIGMA,
-    StampConfig,
-    draw_batch,
-    draw_stamps,
-    make_stamps,
-    read_stamps,
-)
+from raydeblend.train.gan_data import draw_batch, read_stamps
 from raydeblend.train.health import health_scores, mean_distance
 from raydeblend.train.state import TrainState, load_state, save_state
 from raydeblend.train.stopping import TrainingCollapsed, check_health
