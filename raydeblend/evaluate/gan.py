@@ -155,7 +155,7 @@ def distribution_figure(generated: Drawn, real: Drawn, rows: Sequence[Row]) -> b
 def sample_figure(generated: Drawn, real: Drawn) -> bytes:
     """Draw real galaxies beside generated ones."""
     figure = Figure(figsize=(9, 4.9), dpi=DPI, layout="constrained")
-    halves = np.ravel(figure.subfigures(1, 2))
+    halves = figure.subfigures(1, 2, squeeze=False).flat
     for part, drawn, title in zip(halves, (real, generated), ("real", "generated"), strict=True):
         part.suptitle(title, fontsize=11)
         grid = part.subplots(GRID, GRID, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
