@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,19 @@ def _flux_columns(band: str) -> tuple[Column, Column]:
 
 def schema(bands: Sequence[str]) -> pa.Schema:
     """Return the Parquet schema of a catalog in `bands`."""
-    return pa.schema([column.field for column in columns(bands)])
+    described = columns(bands)
+    metadata = {"table_meta_yaml": _astropy_header(described)}
+    return pa.schema([column.field for column in described], metadata=metadata)
+
+
+def _astropy_header(described: Sequence[Column]) -> str:
+    """Return what astropy's Table.read takes units and descriptions from; JSON is YAML too."""
+    rows = [
+        {"name": column.name, "description": column.description}
+        | ({"unit": column.unit} if column.unit else {})
+        for column in described
+    ]
+    return json.dumps({"datatype": rows})
 
 
 def to_table(rows: Mapping[str, ArrayLike], bands: Sequence[str]) -> pa.Table:
@@ -147,14 +160,3 @@ def read_catalog(out: str) -> pa.Table:
         raise ConfigError(f"{out} holds no catalog: there is no shard under {out}/catalog")
     tables = [from_bytes(storage.read_bytes(path)) for path in shards]
     return pa.concat_tables(tables).unify_dictionaries()
-
-
-def counts(table: pa.Table) -> dict[str, int]:
-    """Return how many sources, blended footprints and footprints a shard holds."""
-    parents = table["parent_id"].to_numpy()
-    blended = table["n_blended"].to_numpy() > 1
-    return {
-        "sources": table.num_rows,
-        "blends": len(np.unique(parents[blended])),
-        "parents": len(np.unique(parents)),
-    }

@@ -17,10 +17,10 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.figures import survey_figure
 from raydeblend.evaluate.survey import format_table, score_catalog
 from raydeblend.fits import find_tiles, read_tile
-from raydeblend.pipeline.plan import plan_tasks
-from raydeblend.pipeline.run import RunSummary
+from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.separate import DeblendCell, Separated
 from raydeblend.pipeline.stages import detect_cell
+from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
@@ -96,7 +96,7 @@ def _figure(tiles: str, catalog: pa.Table, config: CatalogConfig) -> bytes:
 
 
 def _separate(header: TileHeader, config: CatalogConfig) -> Separated:
-    task = plan_tasks([header], config.cell_size, config.border)[0]
+    task = plan_survey([header], config.cell_size, config.border).task(0)
     return DeblendCell(config)(detect_cell(task, config))
 
 

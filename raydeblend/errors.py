@@ -7,3 +7,7 @@ class ConfigError(ValueError):
 
 class TileError(ValueError):
     """One tile or cell that cannot be used; it becomes a ledger entry, the run goes on."""
+
+
+class NoDataError(TileError):
+    """A region of which the masks say themselves that it holds no usable pixel in any band."""

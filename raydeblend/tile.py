@@ -6,7 +6,7 @@ Pixel centres are at whole numbers, 0-based.  Arrays are ``(bands, y, x)``, batc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -60,12 +60,16 @@ class Box:
 
 @dataclass(frozen=True)
 class BandFile:
-    """Where one band of a tile lies, local or on s3, and its zero point (counts to nJy)."""
+    """Where one band of a tile lies, local or on s3, and its zero point (counts to nJy).
+
+    `stamp` is what changes when a file does (`raydeblend.storage.stamp`), empty where not known.
+    """
 
     band: str
     image: str
     psf: str | None
     njy_per_count: float
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,19 @@ class Tile:
     saturated: BoolArray
     psf: tuple[FloatArray, ...]
     flags: int = 0
+
+    def crop(self, box: Box) -> Tile:
+        """Return the part of the pixels that lies in `box`."""
+        box = box.clip(self.box)
+        part = (..., *box.shift(-self.box.y0, -self.box.x0).slices)
+        return replace(
+            self,
+            box=box,
+            image=self.image[part],
+            variance=self.variance[part],
+            unusable=self.unusable[part],
+            saturated=self.saturated[part],
+        )
 
 
 @dataclass(frozen=True)

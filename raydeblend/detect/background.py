@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -61,7 +62,7 @@ def subtract_background(tile: Tile) -> Tile:
 
 def _source_mask(tile: Tile, bands: list[int]) -> BoolArray:
     """Return ``(y, x)`` the pixels with light of sources in any band, grown by `GROW`."""
-    origin, shape = (tile.box.y0, tile.box.x0), tile.image.shape[1:]
+    origin, shape = grid_origin(tile), tile.image.shape[1:]
     source = np.zeros(_binned(np.zeros(shape, np.float32), origin).shape, dtype=bool)
     for band in bands:
         signal = np.where(tile.unusable[band], 0, tile.image[band] / np.sqrt(tile.variance[band]))
@@ -108,10 +109,20 @@ def _sky(tile: Tile, band: int, good: BoolArray) -> FloatArray:
     if min(image.shape) < WINDOW:
         total = excess.sum(dtype=np.float64) / (good.sum() + HOLD)
         return np.full(image.shape, start + total, dtype=np.float32)
-    origin = tile.box.y0, tile.box.x0
+    origin = grid_origin(tile)
     total, count = (_window_sums(a, origin) for a in (excess, good))
     nodes = start + total / (count + HOLD)
     return _interpolate(nodes, origin, image.shape)
+
+
+def grid_origin(tile: Tile) -> tuple[int, int]:
+    """Return row and column of the first pixel on the pixel grid that tiles of a projection share.
+
+    It starts at the reference pixel of the WCS, so that tiles of one grid have the same nodes.
+    """
+    cards = fits.Header.fromstring(tile.header.wcs)
+    y, x = (round(1 - cards.get(name, 1.0)) for name in ("CRPIX2", "CRPIX1"))
+    return tile.box.y0 + y, tile.box.x0 + x
 
 
 def _offset(values: NDArray[np.floating]) -> float:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cache
 from hashlib import blake2b
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 PIXEL_BITS = 17
 """Enough for tiles of 131,072 pixels a side."""
 NAME_BITS = 63 - 2 * PIXEL_BITS
@@ -26,6 +29,13 @@ def source_id(tile_name: str, y: int, x: int) -> int:
     if not (0 <= y < 1 << PIXEL_BITS and 0 <= x < 1 << PIXEL_BITS):
         raise ValueError(f"pixel (y={y}, x={x}) of tile {tile_name!r} has no identifier")
     return _name_bits(tile_name) << 2 * PIXEL_BITS | y << PIXEL_BITS | x
+
+
+def pixels(identifiers: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return row and column ``(n,)`` of the pixels that identifiers were made from."""
+    ids = np.asarray(identifiers, dtype=np.int64)
+    last = (1 << PIXEL_BITS) - 1
+    return ids >> PIXEL_BITS & last, ids & last
 
 
 @cache

@@ -16,6 +16,10 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 SIZES = (32, 48, 64, 80, 96, 128, 160, 192, 256)
 """Sides of stamps, so that networks see few different shapes; larger ones keep their own."""
+GUARD = 40
+"""Pixels from the edge of the region read, where the tile goes on, within which a footprint or
+what its stamp shows of others may depend on how the tile was cut: the detection's filters reach
+over 28, a stamp of standard size over its margin and up to 16 more."""
 
 
 def cut_blend(
@@ -91,8 +95,21 @@ def _window(array: NDArray[Scalar], box: Box, fill: float) -> NDArray[Scalar]:
 
 def _window_variance(tile: Tile, box: Box) -> FloatArray:
     variance = _window(tile.variance, box, np.nan)
+    if _inside(box, tile):
+        return variance
     typical = np.nanmedian(variance, axis=(1, 2), keepdims=True)
     return np.where(np.isnan(variance), typical, variance).astype(np.float32)
+
+
+def _at_edge(tile: Tile, bounds: tuple[slice, slice]) -> bool:
+    """Tell whether a footprint touches the tile's edge or comes near that of the region read."""
+    box, whole = tile.box, tile.header.box
+    starts = (box.y0 > whole.y0, box.x0 > whole.x0)
+    stops = (box.y1 < whole.y1, box.x1 < whole.x1)
+    return any(
+        side.start <= GUARD * before or side.stop >= n - GUARD * after
+        for side, n, before, after in zip(bounds, box.shape, starts, stops, strict=True)
+    )
 
 
 def _flags(
@@ -104,16 +121,24 @@ def _flags(
 ) -> int:
     flags = tile.flags
     shape = tile.image.shape[1:]
-    if any(s.start == 0 or s.stop == n for s, n in zip(bounds, shape, strict=True)):
+    if _at_edge(tile, bounds):
         flags |= Flag.EDGE
     if box.shape[0] > SIZES[-1]:
         flags |= Flag.DEBLEND_FALLBACK
+    saturated = _window(tile.saturated, box, False)
+    if not (unusable.any() or saturated.any()):
+        return int(flags)
     # Bad pixels leave holes and notches in a footprint, so look within its closed outline.
     outline = ndimage.binary_fill_holes(ndimage.binary_dilation(footprint))
     inside_tile = _window(np.ones(shape, dtype=bool), box, False)
     present = ~unusable[:, inside_tile].all(1)
     if np.any(unusable[present] & outline & inside_tile):
         flags |= Flag.MASKED
-    if np.any(_window(tile.saturated, box, False) & outline):
+    if np.any(saturated & outline):
         flags |= Flag.SATURATED
     return int(flags)
+
+
+def _inside(box: Box, tile: Tile) -> bool:
+    """Tell whether all pixels of a box are on the tile."""
+    return box == box.clip(Box(0, 0, *tile.image.shape[1:]))

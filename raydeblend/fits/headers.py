@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, WcsError
-from astropy.wcs.utils import proj_plane_pixel_scales
+from astropy.wcs import WCS, WcsError, Wcsprm
 
 from raydeblend import storage
 from raydeblend.errors import TileError
 from raydeblend.fits import inputs
 from raydeblend.fits.hdus import PLANES, by, find_planes, open_hdus
+from raydeblend.fits.layouts import match_layout
+from raydeblend.fits.manifest import read_manifest
 from raydeblend.survey import NJY_ZERO_POINT
 from raydeblend.tile import BandFile, TileHeader
 
@@ -37,13 +38,15 @@ class TileFailure:
 
 
 @dataclass(frozen=True)
-class _FileHeader:
-    """What one file's headers say."""
+class TileFiles:
+    """A tile's files by band."""
 
-    path: str
-    shape: tuple[int, int]
-    primary: fits.Header
-    image: fits.Header
+    name: str
+    files: Mapping[str, inputs.Source]
+
+
+Planned = TileHeader | TileFailure
+Reader = Callable[[Sequence[TileFiles], tuple[str, ...], float | None], Iterable[Planned]]
 
 
 def find_tiles(
@@ -53,6 +56,8 @@ def find_tiles(
     psf_pattern: str = PSF_PATTERN,
     manifest: str | None = None,
     zeropoint: float | None = None,
+    layout: str = "native",
+    read: Reader | None = None,
 ) -> tuple[list[TileHeader], list[TileFailure]]:
     """Find the tiles below `root` and read their headers, never their pixels.
 
@@ -65,9 +70,13 @@ def find_tiles(
     image_pattern, psf_pattern
         See `raydeblend.fits.inputs.match_patterns`.
     manifest
-        See `raydeblend.fits.inputs.read_manifest`; it replaces the patterns.
+        See `raydeblend.fits.manifest.read_manifest`; it replaces the patterns.
     zeropoint
         AB magnitude of one count, for files that carry neither FLUXMAG0 nor MAGZERO.
+    layout
+        How a survey names its files, see `raydeblend.fits.layouts`; it replaces the patterns.
+    read
+        Reads the headers of many tiles: `read_headers`, or that on many machines.
 
     Returns
     -------
@@ -81,17 +90,33 @@ def find_tiles(
     """
     storage.check_readable(root)
     if manifest:
-        found = inputs.read_manifest(root, manifest, bands)
+        found = read_manifest(root, manifest, bands)
+    elif layout != "native":
+        found = match_layout(root, bands, layout)
     else:
         found = inputs.match_patterns(root, bands, image_pattern, psf_pattern)
-    files = _read_headers([file.image for tile in found.values() for file in tile.values()])
-    headers, failures = [], []
-    for name in sorted(found):
-        try:
-            headers.append(_tile_header(name, bands, found[name], files, zeropoint))
-        except TileError as error:
-            failures.append(TileFailure(name, str(error)))
-    return headers, failures
+    inputs.check_names(found)
+    tiles = [TileFiles(name, found[name]) for name in sorted(found)]
+    planned = list((read or read_headers)(tiles, bands, zeropoint))
+    headers = [tile for tile in planned if isinstance(tile, TileHeader)]
+    return headers, [tile for tile in planned if isinstance(tile, TileFailure)]
+
+
+def read_headers(
+    tiles: Sequence[TileFiles], bands: tuple[str, ...], zeropoint: float | None
+) -> list[Planned]:
+    """Read the headers of many tiles at once, in order; see `find_tiles`."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
+        # astropy warns of what is raised here as an error, or of cards nobody reads.
+        warnings.simplefilter("ignore")
+        return list(pool.map(lambda tile: _plan_tile(tile, bands, zeropoint), tiles))
+
+
+def _plan_tile(tile: TileFiles, bands: tuple[str, ...], zeropoint: float | None) -> Planned:
+    try:
+        return _tile_header(tile, bands, zeropoint)
+    except TileError as error:
+        return TileFailure(tile.name, str(error))
 
 
 def njy_per_count(zeropoint: float) -> float:
@@ -99,90 +124,85 @@ def njy_per_count(zeropoint: float) -> float:
     return float(10 ** (0.4 * (NJY_ZERO_POINT - zeropoint)))
 
 
-def _read_headers(paths: list[str]) -> dict[str, _FileHeader | TileError]:
-    """Read many files' headers at once; a bad file gives its error in place of a header."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
-        # astropy warns of what is raised here as an error, or of cards nobody reads.
-        warnings.simplefilter("ignore")
-        return dict(zip(paths, pool.map(_read_header, paths), strict=True))
-
-
-def _read_header(path: str) -> _FileHeader | TileError:
-    try:
-        with open_hdus(path) as hdus:
-            planes = find_planes(path, hdus)
-            shape = planes["IMAGE"].shape
-            for name in PLANES:
-                other = planes.get(name, planes["IMAGE"]).shape
-                if other != shape:
-                    raise TileError(f"{path}: IMAGE is {by(shape)} pixels, {name} {by(other)}")
-            return _FileHeader(path, shape, hdus[0].header, planes["IMAGE"].header)
-    except TileError as error:
-        return error
-
-
-def _tile_header(
-    name: str,
-    bands: tuple[str, ...],
-    sources: Mapping[str, inputs.Source],
-    files: Mapping[str, _FileHeader | TileError],
-    zeropoint: float | None,
-) -> TileHeader:
+def _tile_header(tile: TileFiles, bands: tuple[str, ...], zeropoint: float | None) -> TileHeader:
     """Bring the bands of one tile together; they must share one pixel grid."""
     found: dict[str, BandFile] = {}
-    grids: list[tuple[_FileHeader, WCS]] = []
-    for band, source in sources.items():
-        file = files[source.image]
-        if isinstance(file, TileError):
-            raise file
-        grids.append((file, _celestial_wcs(file)))
-        _check_same_grid(grids[0], grids[-1])
-        found[band] = BandFile(band, source.image, source.psf, _zero_point(file, zeropoint))
-    file, wcs = grids[0]
+    first: tuple[str, inputs.Grid] | None = None
+    for band, source in tile.files.items():
+        grid = source.grid or _read_grid(source.image, zeropoint)
+        first = first or (source.image, grid)
+        _check_same_grid(first, (source.image, grid))
+        stamp = source.stamp
+        found[band] = BandFile(band, source.image, source.psf, grid.njy_per_count, stamp)
+    if first is None:
+        raise TileError(f"{tile.name} has no file")
     return TileHeader(
-        name=name,
+        name=tile.name,
         bands=bands,
         files=tuple(found.get(band) for band in bands),
-        shape=file.shape,
-        wcs=wcs.to_header_string(relax=True),
-        # The geometric mean of a pixel's sides.
-        pixel_scale=float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs)))) * 3600,
+        shape=first[1].shape,
+        wcs=first[1].wcs,
+        pixel_scale=_pixel_scale(*first),
     )
 
 
-def _celestial_wcs(file: _FileHeader) -> WCS:
+def _read_grid(path: str, zeropoint: float | None) -> inputs.Grid:
+    with open_hdus(path) as hdus:
+        planes = find_planes(path, hdus)
+        shape = planes["IMAGE"].shape
+        for name in PLANES:
+            other = planes.get(name, planes["IMAGE"]).shape
+            if other != shape:
+                raise TileError(f"{path}: IMAGE is {by(shape)} pixels, {name} {by(other)}")
+        cards = hdus[0].header, planes["IMAGE"].header
+    return inputs.Grid(shape, _celestial_cards(path, cards[1]), _zero_point(path, cards, zeropoint))
+
+
+def _pixel_scale(path: str, grid: inputs.Grid) -> float:
+    """Return the geometric mean of a pixel's sides in arcsec."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            wcs = WCS(file.image, naxis=2)
+        core = Wcsprm(header=grid.wcs.encode(), relax=True)
+        matrix = core.get_pc() * core.get_cdelt()[:, None]
+    except (WcsError, ValueError) as error:
+        raise TileError(f"{path} has a bad WCS: {' '.join(str(error).split())}") from error
+    return float(np.sqrt(np.prod(np.sqrt((matrix**2).sum(axis=0))))) * 3600
+
+
+def _celestial_cards(path: str, header: fits.Header) -> str:
+    """Return the cards of a header's celestial WCS, without the blocks' padding."""
+    try:
+        wcs = WCS(header, naxis=2)
         corner = wcs.wcs_pix2world([[0.0, 0.0]], 0)
     except (WcsError, ValueError) as error:
-        raise TileError(f"{file.path} has a bad WCS: {' '.join(str(error).split())}") from error
+        raise TileError(f"{path} has a bad WCS: {' '.join(str(error).split())}") from error
     if not (wcs.has_celestial and np.isfinite(corner).all()):
-        raise TileError(f"{file.path} has no celestial WCS")
-    return wcs
+        raise TileError(f"{path} has no celestial WCS")
+    return str(wcs.to_header(relax=True).tostring(endcard=False, padding=False))
 
 
-def _check_same_grid(one: tuple[_FileHeader, WCS], other: tuple[_FileHeader, WCS]) -> None:
-    (a, wcs_a), (b, wcs_b) = one, other
+def _check_same_grid(one: tuple[str, inputs.Grid], other: tuple[str, inputs.Grid]) -> None:
+    (path_a, a), (path_b, b) = one, other
     if a.shape != b.shape:
         raise TileError(
-            f"bands differ in shape: {a.path} is {by(a.shape)}, {b.path} {by(b.shape)} pixels"
+            f"bands differ in shape: {path_a} is {by(a.shape)}, {path_b} {by(b.shape)} pixels"
         )
+    if a.wcs == b.wcs:
+        return
+    wcs_a, wcs_b = (WCS(fits.Header.fromstring(grid.wcs)) for grid in (a, b))
     corners = np.array([[0.0, 0.0], [a.shape[1] - 1.0, a.shape[0] - 1.0]])
     offset = wcs_b.wcs_world2pix(wcs_a.wcs_pix2world(corners, 0), 0) - corners
     if not np.abs(offset).max() <= GRID_TOLERANCE:
-        raise TileError(f"{a.path} and {b.path} are not on one pixel grid")
+        raise TileError(f"{path_a} and {path_b} are not on one pixel grid")
 
 
-def _zero_point(file: _FileHeader, zeropoint: float | None) -> float:
+def _zero_point(path: str, headers: Sequence[fits.Header], zeropoint: float | None) -> float:
     """Return the nJy of one count, from FLUXMAG0, else MAGZERO, else `zeropoint`."""
     for card in ("FLUXMAG0", "MAGZERO"):
-        for cards in (file.primary, file.image):
+        for cards in headers:
             if card in cards:
-                return _from_card(file.path, card, cards[card])
+                return _from_card(path, card, cards[card])
     if zeropoint is None:
-        raise TileError(f"{file.path} has no zero point (FLUXMAG0 or MAGZERO)")
+        raise TileError(f"{path} has no zero point (FLUXMAG0 or MAGZERO)")
     return njy_per_count(zeropoint)
 
 

@@ -1,26 +1,40 @@
-"""Which files belong to which tile and band, by pattern or by manifest; none is opened here."""
+"""Which files belong to which tile and band, by their names; none is opened here."""
 
 from __future__ import annotations
 
-import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import pyarrow as pa
-from pyarrow import csv, parquet
+from urllib.parse import quote
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 
-MANIFEST_COLUMNS = ("tile", "band", "image")
+LONGEST_NAME = 200
+"""Bytes of a tile's name in a path; file systems take 255 in all."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a file's headers say: shape, celestial WCS (FITS cards) and nJy of one count."""
+
+    shape: tuple[int, int]
+    wcs: str
+    njy_per_count: float
 
 
 @dataclass(frozen=True)
 class Source:
-    """The image of one tile in one band and, if it has one, its PSF file."""
+    """The image of one tile in one band and, if it has one, its PSF file.
+
+    `grid` is given where the manifest tells what the headers would; `stamp` changes when a file
+    does, and is empty where only opening the files would tell it.
+    """
 
     image: str
     psf: str | None
+    grid: Grid | None = None
+    stamp: str = ""
 
 
 Sources = dict[str, dict[str, Source]]
@@ -42,15 +56,16 @@ def match_patterns(
     """
     regex = compile_pattern(image_pattern, bands)
     base = storage.join(storage.absolute(root), "")
-    files = storage.list_files(root)
-    known = set(files)
+    files = storage.list_stamps(root)
     found: Sources = {}
     for path in files:
         match = regex.fullmatch(path.removeprefix(base))
         if match:
             tile, band = match["tile"], match["band"]
             psf = base + psf_pattern.replace("{tile}", tile).replace("{band}", band)
-            found.setdefault(tile, {})[band] = Source(path, psf if psf in known else None)
+            stamps = " ".join(files[name] for name in (path, psf) if name in files)
+            known = psf if psf in files else None
+            found.setdefault(tile, {})[band] = Source(path, known, stamp=stamps)
     if not found:
         raise ConfigError(
             f"{image_pattern!r} matches none of the {len(files)} files below {root} "
@@ -82,53 +97,17 @@ def compile_pattern(pattern: str, bands: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(regex)
 
 
-def read_manifest(root: str, manifest: str, bands: tuple[str, ...]) -> Sources:
-    """Read a Parquet or CSV table with columns tile, band, image and optionally psf.
-
-    Relative paths in it start at `root`; rows of other bands are left out.
+def check_names(names: Iterable[str]) -> None:
+    """Check that tiles can give files their names.
 
     Raises
     ------
     ConfigError
-        If the table cannot be read, lacks a column or value, names one image twice, or has no
-        row in `bands`.
+        If one is too long; other characters than a file system takes are encoded.
     """
-    found: Sources = {}
-    for row in _read_table(manifest).to_pylist():
-        tile, band, image = (row[name] for name in MANIFEST_COLUMNS)
-        if not (tile and band and image):
-            raise ConfigError(f"{manifest} has a row without tile, band or image")
-        if band in found.get(tile, {}):
-            raise ConfigError(f"{manifest} names tile {tile!r} in band {band!r} twice")
-        if band in bands:
-            psf = _below(root, row["psf"]) if row.get("psf") else None
-            found.setdefault(tile, {})[band] = Source(_below(root, image), psf)
-    if not found:
-        raise ConfigError(f"{manifest} lists no tile in the bands {', '.join(bands)}")
-    return found
-
-
-def _read_table(manifest: str) -> pa.Table:
-    """Read the manifest with its columns as text."""
-    if not storage.exists(manifest):
-        raise ConfigError(f"there is no manifest {manifest}")
-    data = io.BytesIO(storage.read_bytes(manifest))
-    names = (*MANIFEST_COLUMNS, "psf")
-    # As text from the start: a tile called 0013 must not become the number 13.
-    as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    try:
-        is_csv = manifest.endswith(".csv")
-        table = csv.read_csv(data, convert_options=as_text) if is_csv else parquet.read_table(data)
-    except pa.ArrowInvalid as error:
-        raise ConfigError(f"{manifest} is not a Parquet or CSV table: {error}") from error
-    missing = [name for name in MANIFEST_COLUMNS if name not in table.column_names]
-    if missing:
-        raise ConfigError(f"{manifest} has no column {missing[0]!r}; it needs tile, band, image")
-    present = [name for name in names if name in table.column_names]
-    return table.select(present).cast(pa.schema([(name, pa.string()) for name in present]))
-
-
-def _below(root: str, path: str) -> str:
-    if path.startswith("/") or storage.is_s3(path):
-        return path
-    return storage.join(storage.absolute(root), path)
+    for name in names:
+        if len(quote(name)) > LONGEST_NAME:
+            raise ConfigError(
+                f"the name of tile {name[:40]!r}… is too long: a path takes {LONGEST_NAME} bytes, "
+                f"this one needs {len(quote(name))}"
+            )

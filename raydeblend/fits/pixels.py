@@ -11,7 +11,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from raydeblend import storage
-from raydeblend.errors import TileError
+from raydeblend.errors import NoDataError, TileError
 from raydeblend.fits.hdus import PSF, by, find_planes, open_hdus
 from raydeblend.flags import Flag
 from raydeblend.survey import Survey, nominal_psf
@@ -44,6 +44,8 @@ class _Band:
     saturated: BoolArray
     psf: FloatArray
     flags: Flag
+    masked: bool = False
+    """Whether the mask rules out every pixel, or there is no file."""
 
 
 def read_tile(
@@ -58,17 +60,22 @@ def read_tile(
 
     Raises
     ------
+    NoDataError
+        If the masks rule out every pixel of every band.
     TileError
-        If a file cannot be read, a PSF stamp is unusable, or no band has a usable pixel.
+        If a file cannot be read, a PSF stamp is unusable, or no band has a usable pixel for
+        another reason.
     """
     box = box.clip(header.box)
     if min(box.shape) <= 0:
         raise TileError(f"{header.name}: the box lies outside the tile")
     bands = [
-        _read_band(header, file, box, survey, bad_planes) or _missing(header, name, box, survey)
+        _read_band(header, name, file, box, survey, bad_planes)
         for name, file in zip(header.bands, header.files, strict=True)
     ]
     unusable = np.stack([band.unusable for band in bands])
+    if all(band.masked for band in bands):
+        raise NoDataError(f"{header.name}: no band has usable pixels: the masks rule out all")
     if unusable.all():
         raise TileError(
             f"{header.name}: no band has usable pixels (all are masked, NaN, constant, or of "
@@ -161,7 +168,7 @@ def normalise_psf(stamp: NDArray[np.generic], where: str) -> FloatArray:
     return np.asarray(stamp / stamp.sum(), dtype=np.float32)
 
 
-def _missing(header: TileHeader, band: str, box: Box, survey: Survey) -> _Band:
+def _missing(header: TileHeader, band: str, box: Box, survey: Survey, masked: bool) -> _Band:
     return _Band(
         image=np.zeros(box.shape, dtype=np.float32),
         variance=np.ones(box.shape, dtype=np.float32),
@@ -169,23 +176,26 @@ def _missing(header: TileHeader, band: str, box: Box, survey: Survey) -> _Band:
         saturated=np.zeros(box.shape, dtype=bool),
         psf=nominal_psf(survey, band, pixel_scale=header.pixel_scale),
         flags=Flag.BAND_MISSING,
+        masked=masked,
     )
 
 
 def _read_band(
     header: TileHeader,
+    name: str,
     file: BandFile | None,
     box: Box,
     survey: Survey,
     bad_planes: tuple[str, ...],
-) -> _Band | None:
-    """Read one band of a box; None if the tile lacks it or nothing in it can be measured."""
+) -> _Band:
+    """Read one band of a box; it is missing too if nothing in it can be measured."""
     if file is None:
-        return None
+        return _missing(header, name, box, survey, masked=True)
     raw = _read_raw(file, box)
     psf, flags = _psf(header, file, raw, survey)
     image = _scaled(raw.image, file.njy_per_count)
-    unusable = ~np.isfinite(image) | _masked(raw, bad_planes)
+    masked = _masked(raw, bad_planes)
+    unusable = ~np.isfinite(image) | masked
     if raw.variance is None:
         variance = np.full_like(image, estimate_variance(image[~unusable]))
         flags |= Flag.VARIANCE_ESTIMATED
@@ -194,7 +204,7 @@ def _read_band(
     unusable |= ~(np.isfinite(variance) & (variance > 0))
     usable = image[~unusable]
     if usable.size == 0 or usable.min() == usable.max():
-        return None
+        return _missing(header, name, box, survey, bool(masked.all()))
     image[unusable] = 0
     variance[unusable] = np.median(variance[~unusable])
     return _Band(image, variance, unusable, _plane(raw, ("SAT",)), psf, flags)

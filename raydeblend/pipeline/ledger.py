@@ -1,4 +1,4 @@
-"""What has been done: the ledger of cells, the run's description, and where all files lie.
+"""What a run is and what of it is done: ``run.json``, the plan and the ledger of an output.
 
 A cell's shard is written before its ledger entry, both whole or not at all, under names that the
 cell alone decides.  So an entry ``done`` means that the shard is there, and a cell that two
@@ -7,58 +7,52 @@ workers do by accident gives the same shard twice.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.fits.manifest import changed_tiles, write_manifest
+from raydeblend.pipeline.entries import (
+    SCHEMA,
+    LedgerEntry,
+    entry_path,
+    plain,
+    read_entries,
+    read_entry,
+    read_ledger,
+    shard_path,
+    to_json,
+    write_entry,
+)
+from raydeblend.pipeline.plan import Plan, plan_hash
 
-RUN_FILE = "run.json"
-PLAN_FAILURE = "plan.json"
+__all__ = [
+    "LedgerEntry",
+    "Run",
+    "differences",
+    "entry_path",
+    "open_output",
+    "read_entries",
+    "read_entry",
+    "read_plan",
+    "read_run",
+    "shard_path",
+    "write_entry",
+    "write_run",
+]
 
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """The outcome of one cell, or of a whole tile that could not be planned (`cell` is empty).
-
-    Attributes
-    ----------
-    status
-        ``done`` or ``failed``.
-    reason
-        Why it failed; empty if done.
-    sources, blends, parents
-        Rows of the shard, and how many footprints they came from, blended ones and all.
-    seconds
-        Wall time per stage.
-    peak_memory_mb
-        Largest resident memory, in MiB, of the processes that worked on the cell.
-    """
-
-    tile: str
-    cell: str
-    status: str
-    reason: str = ""
-    sources: int = 0
-    blends: int = 0
-    parents: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_memory_mb: float = 0.0
-    weights_hash: str = ""
-    config_hash: str = ""
-
-    @property
-    def done(self) -> bool:
-        """Whether the cell's shard is complete."""
-        return self.status == "done"
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Tile and cell."""
-        return self.tile, self.cell
+RUN_FILE, PLAN_FILE, TILES_FILE = "run.json", "plan.parquet", "tiles.parquet"
+SUMMARY_FILE = "summary.json"
+NAMED = 3
+"""How many tiles a message names."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class Run:
     versions
         Of the packages that can change a result.
     plan
-        Names of the cells by tile.
+        The number of tiles and cells in ``plan.parquet``, and its hash.
     """
 
     input: str
@@ -86,66 +80,17 @@ class Run:
     config_hash: str
     weights: Mapping[str, str]
     versions: Mapping[str, str]
-    plan: Mapping[str, Sequence[str]]
+    plan: Mapping[str, Any]
 
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands of the catalog."""
         return tuple(self.config["bands"])
 
-    @property
-    def keys(self) -> set[tuple[str, str]]:
-        """Tile and cell of every planned cell."""
-        return {(tile, cell) for tile, cells in self.plan.items() for cell in cells}
-
-
-def shard_path(out: str, tile: str, cell: str) -> str:
-    """Return where a cell's rows lie; no tile name leads outside `out`."""
-    return storage.join(out, "catalog", _folder(tile), f"cell={quote(cell, safe='')}.parquet")
-
-
-def entry_path(out: str, tile: str, cell: str) -> str:
-    """Return where a cell's ledger entry lies, or that of a tile without a plan."""
-    name = f"cell={quote(cell, safe='')}.json" if cell else PLAN_FAILURE
-    return storage.join(out, "ledger", _folder(tile), name)
-
-
-def _folder(tile: str) -> str:
-    # Percent-encoding is what readers of `key=value` paths decode.
-    return f"tile={quote(tile, safe=' ,+')}"
-
-
-def write_entry(out: str, entry: LedgerEntry) -> None:
-    """Write one entry, replacing an earlier one of the same cell."""
-    storage.write_bytes(entry_path(out, *entry.key), _to_json(asdict(entry)))
-
-
-def read_entries(out: str) -> list[LedgerEntry]:
-    """Read the whole ledger, in order of paths.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a file is not a ledger entry.
-    """
-    paths = sorted(storage.list_files(storage.join(out, "ledger"), ".json"))
-    return [read_entry(path) for path in paths]
-
-
-def read_entry(path: str) -> LedgerEntry:
-    """Read one entry.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the file is not a ledger entry.
-    """
-    return LedgerEntry(**json.loads(storage.read_bytes(path)))
-
 
 def write_run(out: str, run: Run) -> None:
     """Write ``run.json``."""
-    storage.write_bytes(storage.join(out, RUN_FILE), _to_json(asdict(run)))
+    storage.write_bytes(storage.join(out, RUN_FILE), to_json(asdict(run)))
 
 
 def read_run(out: str) -> Run:
@@ -162,12 +107,50 @@ def read_run(out: str) -> Run:
     return Run(**json.loads(storage.read_bytes(path)))
 
 
-def _to_json(values: Mapping[str, object]) -> bytes:
-    return json.dumps(values, indent=1, sort_keys=True).encode()
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """Return what ``run.json`` says of a plan."""
+    return {"tiles": len(plan.tiles), "cells": len(plan), "hash": plan_hash(plan.to_table())}
 
 
-def open_output(out: str, run: Run, resume: bool, overwrite: bool) -> list[LedgerEntry]:
-    """Make `out` ready for a run and return the entries of cells that are done already.
+def write_plan(out: str, table: pa.Table) -> None:
+    """Write ``plan.parquet``: a row per cell, see `Plan.to_table`."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    storage.write_bytes(storage.join(out, PLAN_FILE), buffer.getvalue())
+
+
+def read_plan(out: str) -> pa.Table:
+    """Read ``plan.parquet``.
+
+    Raises
+    ------
+    ConfigError
+        If there is none or it is damaged.
+    """
+    return _read_table(out, PLAN_FILE)
+
+
+def _read_table(out: str, name: str) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, name))))
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise ConfigError(f"{out} has no {name} that can be read: {error}") from error
+
+
+def keys(table: pa.Table) -> list[tuple[str, str]]:
+    """Return tile and cell of every row of a plan or of a table of entries."""
+    return list(zip(table["tile"].to_pylist(), table["cell"].to_pylist(), strict=True))
+
+
+def open_output(
+    out: str, run: Run, plan: Plan, tiles: pa.Table, resume: bool, overwrite: bool
+) -> pa.Table:
+    """Make `out` ready for a run and return the ledger of the cells that are done already.
+
+    Parameters
+    ----------
+    tiles
+        Their manifest, see `raydeblend.fits.manifest`.
 
     Raises
     ------
@@ -177,58 +160,69 @@ def open_output(out: str, run: Run, resume: bool, overwrite: bool) -> list[Ledge
     """
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other")
+    done = SCHEMA.empty_table()
     if overwrite:
         _remove(out)
     elif resume and storage.exists(storage.join(out, RUN_FILE)):
-        return _resume(out, run)
+        done = _resume(out, run, plan, tiles)
     elif storage.list_files(out, ""):
         raise ConfigError(
             f"{out} is not empty; give --resume to go on or --overwrite to replace it"
         )
+    write_manifest(storage.join(out, TILES_FILE), tiles)
+    write_plan(out, plan.to_table())
+    # Last: without it there is no run to resume.
     write_run(out, run)
-    return []
+    return done
 
 
 def _remove(out: str) -> None:
     """Remove what a run writes, and nothing else that may lie there."""
-    for folder in ("catalog", "ledger"):
-        storage.remove_tree(storage.join(out, folder))
+    for name in (RUN_FILE, "catalog", "ledger", PLAN_FILE, TILES_FILE, SUMMARY_FILE):
+        storage.remove_tree(storage.join(out, name))
 
 
-def _resume(out: str, run: Run) -> list[LedgerEntry]:
-    earlier = read_run(out)
-    changes = differences(earlier, run)
+def _resume(out: str, run: Run, plan: Plan, tiles: pa.Table) -> pa.Table:
+    ledger = read_ledger(out)
+    done = ledger.filter(pc.equal(ledger["status"], "done"))
+    changes = differences(read_run(out), run)
+    changes += _lost_cells(read_plan(out), plan)
+    changes += _changed_input(out, tiles, done)
     if changes:
         raise ConfigError(f"cannot resume {out}, it was begun with another {'; '.join(changes)}")
     # Tiles that were unusable then may be planned now; their entry must not outlive that.
-    entries = read_entries(out)
-    for entry in entries:
-        if not entry.cell:
-            storage.remove_tree(entry_path(out, *entry.key))
-    write_run(out, run)
-    return [entry for entry in entries if entry.done]
+    unplanned = ledger.filter(pc.equal(ledger["cell"], ""))
+    for tile in unplanned["tile"].to_pylist():
+        storage.remove_tree(entry_path(out, tile, ""))
+    return done
+
+
+def _lost_cells(earlier: pa.Table, plan: Plan) -> list[str]:
+    gone = set(keys(earlier)) - set(plan.keys())
+    return [f"plan ({len(gone)} planned cells are gone from the input)"] if gone else []
+
+
+def _changed_input(out: str, tiles: pa.Table, done: pa.Table) -> list[str]:
+    """Tell of tiles with cells that are done and files that are not what they were then."""
+    begun = set(done["tile"].unique().to_pylist())
+    changed = [t for t in changed_tiles(_read_table(out, TILES_FILE), tiles) if t in begun]
+    more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+    return [f"input (changed are tiles {', '.join(changed[:NAMED])}{more})"] if changed else []
 
 
 def differences(earlier: Run, later: Run) -> list[str]:
     """Say in what a later run is not the same as an earlier one; empty if it is."""
     said = [
         _change(name, earlier.config.get(name), value)
-        for name, value in _plain(later.config).items()
+        for name, value in plain(later.config).items()
         if earlier.config.get(name) != value
     ]
     if earlier.input != later.input:
         said.append(_change("input", earlier.input, later.input))
     if dict(earlier.weights) != dict(later.weights):
         said.append(_change("weights", dict(earlier.weights), dict(later.weights)))
-    gone = len(earlier.keys - later.keys)
-    return [*said, f"plan ({gone} planned cells are gone from the input)"] if gone else said
+    return said
 
 
 def _change(name: str, earlier: object, later: object) -> str:
     return f"{name} ({earlier!r} then, {later!r} now)"
-
-
-def _plain(values: Mapping[str, object]) -> dict[str, object]:
-    """Return values as they look after a round trip through JSON: tuples become lists."""
-    plain: dict[str, object] = json.loads(_to_json(values))
-    return plain

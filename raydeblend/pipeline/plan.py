@@ -1,26 +1,24 @@
-"""Which cells there are, and which tile owns a position where tiles overlap; from headers alone."""
+"""Which cells there are, from headers alone, in a form that 600,000 of them can travel in."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+import pickle
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from astropy.coordinates import SkyCoord
-from astropy.io import fits
-from astropy.wcs import WCS
+import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
+from raydeblend.pipeline.ownership import neighbours_of
 from raydeblend.tile import Box, Cell, TileHeader
 
-Float64Array = NDArray[np.float64]
-
-# Far below a pixel, far above rounding: two tiles whose centres are exactly as far away must
-# agree that it is a tie, whichever of them computed the position.
-TIE_DEGREES = 1e-8
+BOX = ("y0", "x0", "y1", "x1")
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,79 @@ class CellTask:
     neighbours: tuple[TileHeader, ...] = ()
 
 
-def plan_cells(headers: Sequence[TileHeader], cell_size: int, border: int) -> list[Cell]:
-    """Cut tiles into cells, in order of tile and then row and column.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The cells of a survey, in order of tile and then row and column.
+
+    Everything is an array: a worker that gets the plan from Ray's object store copies nothing,
+    and unpacks the headers of the one cell that it does.
+
+    Attributes
+    ----------
+    tiles
+        ``(tiles,)`` their names, sorted.
+    packed, ends
+        Their compressed headers one after another, and where each ends, ``(tiles,)``.
+    near, near_ends
+        The numbers of the tiles that may overlap the first, the second, …, and where each
+        list ends, ``(tiles,)``.
+    tile
+        ``(cells,)`` the number of each cell's tile.
+    inner
+        ``(cells, 4)`` its inner region ``y0, x0, y1, x1`` in tile pixels.
+    border
+        Pixels read around it, as far as the tile reaches.
+    """
+
+    tiles: NDArray[np.str_]
+    packed: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+    near: NDArray[np.int32]
+    near_ends: NDArray[np.int64]
+    tile: NDArray[np.int32]
+    inner: NDArray[np.int32]
+    border: int
+
+    def __len__(self) -> int:
+        return len(self.tile)
+
+    def header(self, tile: int) -> TileHeader:
+        """Unpack the header of a tile by its number."""
+        start = self.ends[tile - 1] if tile else 0
+        header: TileHeader = pickle.loads(
+            zlib.decompress(self.packed[start : self.ends[tile]].tobytes())
+        )
+        return header
+
+    def task(self, i: int) -> CellTask:
+        """Return the i-th cell with its tile's header and those of the tile's neighbours."""
+        tile = int(self.tile[i])
+        header, inner = self.header(tile), self.box(i)
+        start = self.near_ends[tile - 1] if tile else 0
+        near = self.near[start : self.near_ends[tile]].tolist()
+        outer = inner.grow(self.border).clip(header.box)
+        cell = Cell(cell_name(inner), header, inner, outer)
+        return CellTask(cell, tuple(self.header(other) for other in near))
+
+    def box(self, i: int) -> Box:
+        """Return the inner region of the i-th cell."""
+        return Box(*self.inner[i].tolist())
+
+    def keys(self) -> list[tuple[str, str]]:
+        """Return the tile and the name of every cell."""
+        names = [cell_name(Box(*edges)) for edges in self.inner.tolist()]
+        return list(zip(self.tiles[self.tile].tolist(), names, strict=True))
+
+    def to_table(self) -> pa.Table:
+        """Return one row per cell: tile, cell and its inner region."""
+        tiles = pa.DictionaryArray.from_arrays(pa.array(self.tile), pa.array(self.tiles.tolist()))
+        cells = pa.array([cell for _, cell in self.keys()], pa.string())
+        edges = [pa.array(column) for column in np.ascontiguousarray(self.inner.T)]
+        return pa.table([tiles, cells, *edges], names=["tile", "cell", *BOX])
+
+
+def plan_survey(headers: Sequence[TileHeader], cell_size: int, border: int) -> Plan:
+    """Cut tiles into cells.
 
     A tile is cut evenly into as few cells as `cell_size` allows, so that no sliver is left over.
 
@@ -43,16 +112,25 @@ def plan_cells(headers: Sequence[TileHeader], cell_size: int, border: int) -> li
     border
         Pixels read around it, as far as the tile reaches.
     """
-    return [cell for header in headers for cell in _cut(header, cell_size, border)]
+    inners = [_cut(header.shape, cell_size) for header in headers]
+    packs = [zlib.compress(pickle.dumps(header), 1) for header in headers]
+    near = neighbours_of(headers)
+    return Plan(
+        tiles=np.array([header.name for header in headers], dtype=np.str_),
+        packed=np.frombuffer(b"".join(packs), np.uint8),
+        ends=np.cumsum([len(pack) for pack in packs], dtype=np.int64),
+        near=np.concatenate([*near, np.empty(0, np.int32)]),
+        near_ends=np.cumsum([len(others) for others in near], dtype=np.int64),
+        tile=np.repeat(np.arange(len(headers), dtype=np.int32), [len(cut) for cut in inners]),
+        inner=np.concatenate([*inners, np.empty((0, 4), np.int32)]),
+        border=border,
+    )
 
 
-def _cut(header: TileHeader, cell_size: int, border: int) -> list[Cell]:
-    rows, columns = (_edges(size, cell_size) for size in header.shape)
-    inners = [Box(y0, x0, y1, x1) for y0, y1 in rows for x0, x1 in columns]
-    return [
-        Cell(cell_name(inner), header, inner, inner.grow(border).clip(header.box))
-        for inner in inners
-    ]
+@lru_cache(maxsize=256)
+def _cut(shape: tuple[int, int], cell_size: int) -> NDArray[np.int32]:
+    rows, columns = (_edges(size, cell_size) for size in shape)
+    return np.array([(y0, x0, y1, x1) for y0, y1 in rows for x0, x1 in columns], np.int32)
 
 
 def _edges(size: int, largest: int) -> list[tuple[int, int]]:
@@ -66,76 +144,11 @@ def cell_name(inner: Box) -> str:
     return f"y{inner.y0:05d}-{inner.y1:05d}_x{inner.x0:05d}-{inner.x1:05d}"
 
 
-def plan_tasks(headers: Sequence[TileHeader], cell_size: int, border: int) -> list[CellTask]:
-    """Return the cells of all tiles with the neighbours of each."""
-    neighbours = overlapping(headers)
-    cells = plan_cells(headers, cell_size, border)
-    return [CellTask(cell, neighbours[cell.tile.name]) for cell in cells]
-
-
-def overlapping(headers: Sequence[TileHeader]) -> dict[str, tuple[TileHeader, ...]]:
-    """Return, by name of tile, the other tiles whose circumscribed circles touch its own."""
-    if not headers:
-        return {}
-    centres = np.array([_unit_vector(centre(header)) for header in headers])
-    radii = np.array([_radius_degrees(header) for header in headers])
-    reach = 2 * np.sin(np.radians(2 * radii.max()) / 2)
-    near = KDTree(centres).query_ball_point(centres, reach)
-    return {
-        header.name: tuple(headers[j] for j in sorted(near[i]) if j != i)
-        for i, header in enumerate(headers)
-    }
-
-
-def centre(header: TileHeader) -> SkyCoord:
-    """Return the sky position (ICRS) of a tile's centre."""
-    return to_sky(header, np.array([[(header.shape[1] - 1) / 2, (header.shape[0] - 1) / 2]]))[0]
-
-
-def to_sky(header: TileHeader, xy: Float64Array) -> SkyCoord:
-    """Return ICRS positions ``(n,)`` of tile pixels ``(n, 2)``."""
-    return _wcs(header).pixel_to_world(xy[:, 0], xy[:, 1]).icrs
-
-
-def is_primary(
-    header: TileHeader, neighbours: Sequence[TileHeader], xy: Float64Array
-) -> NDArray[np.bool_]:
-    """Tell which positions ``(n, 2)`` in tile pixels the tile itself owns.
-
-    A position belongs to the tile with the nearest centre among those that contain it, on a tie
-    to the first by name.
-    """
-    if not len(xy) or not neighbours:
-        return np.ones(len(xy), dtype=bool)
-    sky = to_sky(header, xy)
-    own = _centre_distance(header, sky)
-    owned = np.ones(len(xy), dtype=bool)
-    for other in neighbours:
-        distance = _centre_distance(other, sky)
-        nearer = (distance < own) | ((distance == own) & (other.name < header.name))
-        owned &= ~(nearer & _contains(other, sky))
-    return owned
-
-
-def _centre_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
-    degrees = sky.separation(centre(header)).deg
-    return np.asarray(np.round(degrees / TIE_DEGREES), dtype=np.float64)
-
-
-def _contains(header: TileHeader, sky: SkyCoord) -> NDArray[np.bool_]:
-    x, y = _wcs(header).world_to_pixel(sky)
-    rows, columns = header.shape
-    inside = (x >= -0.5) & (x < columns - 0.5) & (y >= -0.5) & (y < rows - 0.5)
-    return np.asarray(inside, dtype=bool)
-
-
-def _radius_degrees(header: TileHeader) -> float:
-    return math.hypot(*header.shape) / 2 * header.pixel_scale / 3600
-
-
-def _unit_vector(position: SkyCoord) -> Float64Array:
-    return np.asarray(position.cartesian.xyz.value, dtype=np.float64)
-
-
-def _wcs(header: TileHeader) -> WCS:
-    return WCS(fits.Header.fromstring(header.wcs))
+def plan_hash(table: pa.Table) -> str:
+    """Return sixteen hex digits of a plan's rows, whatever file they are stored in."""
+    digest = hashlib.sha256()
+    for name in ("tile", "cell"):
+        digest.update("\n".join(table[name].to_pylist()).encode())
+    for name in BOX:
+        digest.update(np.ascontiguousarray(table[name].to_numpy(), np.int32).tobytes())
+    return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,7 +42,7 @@ def _lines(entries: Iterable[LedgerEntry], total: int) -> Iterator[LedgerEntry]:
     for entry in entries:
         tally.add(entry)
         if time.monotonic() - last > LOG_EVERY_S or tally.cells == total:
-            log.info("%d of %d cells; %s", tally.cells, total, tally.rates())
+            log.info("%d of %d cells; %s; %s", tally.cells, total, tally.rates(), tally.left())
             last = time.monotonic()
         yield entry
 
@@ -64,3 +65,9 @@ class Tally:
         """Say how many sources came, how fast, and how many cells failed."""
         rate = self.sources / max(time.monotonic() - self.start, 1e-3)
         return f"{self.sources} sources, {rate:.1f}/s, {self.failed} failed"
+
+    def left(self) -> str:
+        """Say how much time is left if the cells to come take as long as those that came."""
+        elapsed = time.monotonic() - self.start
+        seconds = elapsed / max(self.cells, 1) * (self.total - self.cells)
+        return f"{timedelta(seconds=round(seconds))} left"

@@ -11,12 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend import catalog
-from raydeblend.detect.ids import source_id
+from raydeblend.detect.ids import pixels, source_id
+from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.result import Measurements
-from raydeblend.pipeline.plan import CellTask, is_primary, to_sky
+from raydeblend.pipeline.ownership import is_primary, to_sky
+from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.separate import Part, peak_pixels
-from raydeblend.tile import Blend, BoolArray
+from raydeblend.tile import Blend, BoolArray, Box
 
 Rows = dict[str, NDArray[Any]]
 
@@ -96,4 +98,24 @@ def _place(task: CellTask, rows: Rows) -> Rows:
         "dec": sky.dec.deg,
         # By pixel, so that tiles on one grid decide alike whatever a fit moved.
         "is_primary": is_primary(header, task.neighbours, peak_pixels(xy).astype(np.float64)),
+    }
+
+
+def counts(table: pa.Table, inner: Box) -> dict[str, Any]:
+    """Return what the ledger says of a shard.
+
+    A footprint that reaches into several cells counts in the one with its brightest peak, whose
+    pixel is part of its identifier.
+    """
+    parents, first = np.unique(table["parent_id"].to_numpy(), return_index=True)
+    y, x = pixels(parents)
+    own = (y >= inner.y0) & (y < inner.y1) & (x >= inner.x0) & (x < inner.x1)
+    blended = table["n_blended"].to_numpy()[first] > 1
+    flags = table["flags"].to_numpy()
+    carried = {str(flag.name): int(np.count_nonzero(flags & flag)) for flag in Flag}
+    return {
+        "sources": table.num_rows,
+        "blends": int(np.sum(own & blended)),
+        "parents": int(np.sum(own)),
+        "flags": {name: n for name, n in carried.items() if n},
     }

@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import resource
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
-from raydeblend.detect.background import subtract_background
+from raydeblend.detect.background import REACH, subtract_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
-from raydeblend.errors import TileError
+from raydeblend.errors import NoDataError, TileError
 from raydeblend.fits import read_tile
 from raydeblend.measure.measure import choose_engine, measure_blends
-from raydeblend.pipeline.ledger import LedgerEntry, shard_path, write_entry
+from raydeblend.pipeline.ledger import (
+    LedgerEntry,
+    entry_path,
+    read_entry,
+    shard_path,
+    write_entry,
+)
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.rows import Measured, owned, parent_rows, to_measured
+from raydeblend.pipeline.rows import Measured, counts, owned, parent_rows, to_measured
 from raydeblend.pipeline.separate import JOINT, DeblendCell, Detected, Separated
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 
-__all__ = ["DeblendCell", "Work", "advance", "detect_cell", "measure_cell", "write_cell"]
+__all__ = ["DeblendCell", "Stages", "Work", "advance", "detect_cell", "measure_cell", "write_cell"]
 
 # What bad pixels, files, disks and memory can raise.  Anything else is a mistake in the code
 # and should end the run.
@@ -70,6 +78,47 @@ class Work:
     peak_memory_mb: float = 0.0
 
 
+@dataclass(frozen=True)
+class Stages:
+    """What is done to a cell before it is written.
+
+    Attributes
+    ----------
+    detect, measure
+        From the task to the footprints, and from the separated sources to their rows.
+    deblend
+        Makes the stage between them, once in each actor.
+    """
+
+    detect: Callable[[CellTask], Detected]
+    deblend: Callable[[], Callable[[Detected], Separated]]
+    measure: Callable[[Separated], Measured]
+
+
+def stages_of(config: CatalogConfig) -> Stages:
+    """Return the stages that a configuration asks for."""
+    return Stages(
+        partial(detect_cell, config=config),
+        partial(DeblendCell, config),
+        partial(measure_cell, config=config),
+    )
+
+
+def advance_anyhow(work: Work, name: str, stage: Callable[[Any], object]) -> Work:
+    """Run one stage as `advance` does; a mistake in the code too fails only the cell.
+
+    In a run of days one cell in which an index is out of range must not end it, nor be taken for
+    one whose worker died.
+    """
+    try:
+        return advance(work, name, stage)
+    except Exception as mistake:  # noqa: BLE001  whatever it is, it is told with its place
+        place = traceback.extract_tb(mistake.__traceback__)[-1]
+        where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
+        said = f"{type(mistake).__name__} at {where}: {storage.explain(mistake)}"
+        return replace(work, content=None, error=f"{name}: mistake in the code, {said}")
+
+
 def advance(work: Work, name: str, stage: Callable[[Any], object]) -> Work:
     """Run one stage on the content of `work` (the first on its task) and note what it cost."""
     if work.error:
@@ -79,7 +128,7 @@ def advance(work: Work, name: str, stage: Callable[[Any], object]) -> Work:
     try:
         content = stage(work.task if work.content is None else work.content)
     except CELL_ERRORS as problem:
-        error = f"{name}: {problem or type(problem).__name__}"
+        error = f"{name}: {storage.explain(problem)}"
     seconds = {**work.seconds, name: time.perf_counter() - start}
     peak = max(work.peak_memory_mb, _peak_memory_mb())
     return replace(work, content=content, error=error, seconds=seconds, peak_memory_mb=peak)
@@ -92,6 +141,9 @@ def _peak_memory_mb() -> float:
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     """Read a cell's pixels and find the footprints that can hold sources of the cell.
 
+    Where the masks rule out every pixel there is nothing to find: surveys have such corners, and
+    to call them failed would hide those that are.
+
     Raises
     ------
     TileError
@@ -100,8 +152,13 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         If they cannot be read.
     """
     cell = task.cell
-    tile = read_tile(cell.tile, cell.outer, get_survey(config.survey), config.bad_planes)
-    blends = find_blends(subtract_background(tile), detection(config))
+    # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
+    box = cell.outer.grow(REACH)
+    try:
+        tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
+    except NoDataError:
+        return Detected(task, (), ())
+    blends = find_blends(subtract_background(tile).crop(cell.outer), detection(config))
     return Detected(task, tuple(b for b in blends if _reaches(b, cell.inner)), tile.psf)
 
 
@@ -164,8 +221,24 @@ def write_cell(work: Work, out: str, weights_hash: str, config_hash: str) -> Led
 
     A cell that could not be written is failed; without a ledger entry, if need be.
     """
+    work = advance_anyhow(work, "write", lambda measured: _write_shard(measured, out))
+    return _record(work, out, weights_hash, config_hash)
+
+
+def give_up(
+    task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
+) -> LedgerEntry:
+    """Record a cell as failed, unless a worker got as far as its ledger entry before it died."""
+    path = entry_path(out, task.cell.tile.name, task.cell.name)
+    if storage.exists(path):
+        entry = read_entry(path)
+        if entry.done and (entry.weights_hash, entry.config_hash) == (weights_hash, config_hash):
+            return entry
+    return _record(Work(task, error=reason), out, weights_hash, config_hash)
+
+
+def _record(work: Work, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
     cell = work.task.cell
-    work = advance(work, "write", lambda measured: _write_shard(measured, out))
     entry = LedgerEntry(
         tile=cell.tile.name,
         cell=cell.name,
@@ -178,14 +251,17 @@ def write_cell(work: Work, out: str, weights_hash: str, config_hash: str) -> Led
         **(work.content or {}),
     )
     try:
+        if not entry.done:
+            # An earlier attempt may have come as far as the shard.
+            storage.remove_tree(shard_path(out, *entry.key))
         write_entry(out, entry)
     except storage.READ_ERRORS as error:
-        return replace(entry, status="failed", reason=f"ledger: {error}")
+        return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
     return entry
 
 
-def _write_shard(measured: Measured, out: str) -> dict[str, int]:
+def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     cell = measured.task.cell
     path = shard_path(out, cell.tile.name, cell.name)
     storage.write_bytes(path, catalog.to_bytes(measured.table))
-    return catalog.counts(measured.table)
+    return counts(measured.table, cell.inner)

@@ -1,41 +1,72 @@
 """A survey's tiles in, a deblended catalog out: the whole Ray Data graph.
 
-    plan ──► detect ──► deblend ──► measure ──► write ──► ledger entries, to the driver
-    cells    tasks      actors      tasks       tasks
+    plan ──► detect ──► deblend ──► measure, write ──► ledger entries, to the driver
+    cells    tasks      actors      tasks
 
 One row is one cell, on its way as a pickled `stages.Work`: stamps, never tiles, leave `detect`.
 A stage is a plain callable of `stages`; a cell that fails is a row too, so that the run goes on.
+
+What survives which death
+-------------------------
+- **A worker or an actor**: Ray tries nothing again; a cell that was with a process that died
+  just does not come back.  When all others have, the driver sends what is missing through the
+  graph again, in all `TRIES` times: a *round* is a run over what the ledger lacks.  A cell that
+  is missing after the last round is failed: "its worker died 4 times".  Ray's own retries
+  would do a poisonous cell over and over, without end by default, and count each of its stages
+  apart.  Any three deaths cost no cell, since a death costs a cell no more than one try.
+- **A node**: the same for all the cells that were on it; nothing is rebuilt from lineage, since
+  a cell on its way is only some seconds of work.  Actors start again on the nodes left.
+- **The driver**: every finished cell is in the ledger, and ``--resume`` does the others.
+  Orphaned workers may outlive it by seconds; they and the new ones write the same bytes, each
+  whole or not at all.
+- **The s3 server**: `storage` asks again for a minute; then the cell is failed.
+
+Back-pressure is set, not left to chance: a block is one cell, an actor gets its next cell when
+it has finished one, and Ray Data starts no task when `STORE_SHARE` of the object store is full.
+Weights are files of at most some MB that each actor maps from disk: the page cache holds them
+once per node, and no pickle of a network goes through the object store.  Cells are not batched
+together for the network: one holds hundreds of stamps, which is more than a batch.
 """
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, ExecutionResources
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
-from raydeblend.pipeline.ledger import LedgerEntry, Run, open_output
-from raydeblend.pipeline.plan import CellTask, plan_tasks
+from raydeblend.fits.headers import Planned, TileFiles, read_headers
+from raydeblend.fits.manifest import to_manifest
+from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_entry
+from raydeblend.pipeline.ledger import Run, keys, open_output
+from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.progress import track
-from raydeblend.pipeline.run import RunSummary, describe, fail_tile, summarise
+from raydeblend.pipeline.run import describe, fail_tile
 from raydeblend.pipeline.stages import (
-    DeblendCell,
+    Stages,
     Work,
-    advance,
+    advance_anyhow,
     choose_photometry,
-    detect_cell,
-    measure_cell,
+    give_up,
+    stages_of,
     write_cell,
 )
+from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
 from raydeblend.session import ray_session
+
+TRIES = 4
+"""How often a cell is begun before the deaths of its workers are taken for its own fault."""
 
 # A task and an actor fit on one CPU together, so that no machine is too small to go on; and
 # they ask for different shares, since Ray would fuse stages that ask for equal ones.
@@ -44,7 +75,15 @@ ACTOR_CPUS = 0.1
 # Ray Data would fill half of the object store with stamps that wait.
 STORE_SHARE = 0.25
 
+# Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
+WAVE = 20_000
+# Headers of fewer tiles are read in the driver; a task reads so many.
+FEW_TILES, TILES_A_TASK = 2000, 200
+
 Row = dict[str, Any]
+Indices = NDArray[np.int64]
+
+log = logging.getLogger(__name__)
 
 
 def run_catalog(
@@ -55,6 +94,7 @@ def run_catalog(
     overwrite: bool = False,
     address: str | None = None,
     progress: bool = True,
+    stages: Stages | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -68,6 +108,8 @@ def run_catalog(
         A Ray cluster; by default ``RAY_ADDRESS``, else this machine.
     progress
         Whether to show how far the run is.
+    stages
+        What is done to a cell, if not what `config` says.
 
     Raises
     ------
@@ -83,59 +125,136 @@ def run_catalog(
         config.psf_pattern,
         manifest=config.manifest,
         zeropoint=config.zeropoint,
+        layout=config.layout,
+        read=partial(_read_headers, address=address),
     )
-    tasks = plan_tasks(headers, config.cell_size, config.border)
+    plan = plan_survey(headers, config.cell_size, config.border)
     storage.check_writable(out)
-    run = describe(input, config, tasks)
-    entries = open_output(out, run, resume, overwrite)
-    entries += [fail_tile(out, tile) for tile in unusable]
-    done = {entry.key for entry in entries}
-    tasks = [task for task in tasks if (task.cell.tile.name, task.cell.name) not in done]
-    if tasks:
+    run = describe(input, config, plan)
+    done = open_output(out, run, plan, to_manifest(headers), resume, overwrite)
+    totals = Totals(done)
+    for tile in unusable:
+        totals.add(fail_tile(out, tile))
+    finished = set(keys(done))
+    todo = np.array([i for i, key in enumerate(plan.keys()) if key not in finished], np.int64)
+    if len(todo):
         with ray_session(address):
-            entries += track(process(tasks, out, config, run), len(tasks), progress)
-    return summarise(entries, out, time.monotonic() - start)
+            entries = process(plan, todo, out, config, run, stages)
+            for entry in _gather(track(entries, len(todo), progress), out):
+                totals.add(entry)
+    summary = totals.summarise(out, time.monotonic() - start)
+    write_summary(out, summary)
+    return summary
+
+
+def _read_headers(
+    tiles: Sequence[TileFiles],
+    bands: tuple[str, ...],
+    zeropoint: float | None,
+    address: str | None,
+) -> list[Planned]:
+    """Read the headers of many tiles on all machines, those of few in this process."""
+    if len(tiles) < FEW_TILES:
+        return read_headers(tiles, bands, zeropoint)
+    starts = range(0, len(tiles), TILES_A_TASK)
+    with ray_session(address):
+        task = ray.remote(read_headers)
+        waiting = [task.remote(tiles[i : i + TILES_A_TASK], bands, zeropoint) for i in starts]
+        return [tile for part in ray.get(waiting) for tile in part]
+
+
+def _gather(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
+    """Pass on the entries of a run and keep its ledger short."""
+    before = [read_entry(path) for path in list_ledger(out).loose]
+    gatherer = Gatherer(out, [entry for entry in before if entry.done])
+    for entry in entries:
+        gatherer.add(entry)
+        yield entry
+    gatherer.close()
 
 
 def process(
-    tasks: Sequence[CellTask], out: str, config: CatalogConfig, run: Run
+    plan: Plan,
+    todo: Indices,
+    out: str,
+    config: CatalogConfig,
+    run: Run,
+    stages: Stages | None = None,
 ) -> Iterator[LedgerEntry]:
-    """Do the cells on Ray and yield the ledger entry of each as it is written."""
-    items = [{"work": pickle.dumps(Work(task))} for task in tasks]
-    cells = ray.data.from_items(items, override_num_blocks=len(items))
-    detect = partial(step, name="detect", stage=partial(detect_cell, config=config))
-    measure = partial(step, name="measure", stage=partial(measure_cell, config=config))
-    write = partial(
-        finish, out=out, weights_hash=run.weights[config.deblender], config_hash=run.config_hash
-    )
+    """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written."""
+    stages = stages or stages_of(config)
+    hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
+    conclude = partial(finish, measure=stages.measure, out=out, **hashes)
+    shared = ray.put(plan)
+    for start in range(0, len(todo), WAVE):
+        left = set(todo[start : start + WAVE].tolist())
+        yield from _rounds(left, partial(_round, shared, stages, conclude))
+        for i in sorted(left):
+            yield give_up(plan.task(i), out, f"its worker died {TRIES} times", **hashes)
+
+
+def _rounds(
+    left: set[int], send: Callable[[Sequence[int]], Iterator[tuple[int, LedgerEntry]]]
+) -> Iterator[LedgerEntry]:
+    """Send cells through the graph until none is left, `TRIES` times; takes them out of `left`."""
+    for n in range(1, TRIES + 1):
+        for i, entry in send(sorted(left)):
+            left.remove(i)
+            yield entry
+        if not left:
+            return
+        log.warning("%d cells were lost with their workers (try %d of %d)", len(left), n, TRIES)
+
+
+def _round(
+    plan: ray.ObjectRef, stages: Stages, conclude: Callable[[Row], Row], left: Sequence[int]
+) -> Iterator[tuple[int, LedgerEntry]]:
+    """Send cells through the graph once; those that lose their worker do not come back."""
+    cells = ray.data.from_items([{"cell": i} for i in left], override_num_blocks=len(left))
+    detect = partial(begin, plan=plan, stage=stages.detect)
     graph = (
-        cells.map(detect, num_cpus=TASK_CPUS)
-        .map(DeblendActor, fn_constructor_args=(config,), compute=_pool(), **_actor_share())
-        .map(measure, num_cpus=TASK_CPUS)
-        .map(write, num_cpus=TASK_CPUS)
+        cells.map(detect, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
+        .map(
+            DeblendActor,
+            fn_constructor_args=(stages.deblend,),
+            compute=_pool(),
+            num_cpus=ACTOR_CPUS,
+            num_gpus=_gpus(),
+            ray_remote_args_fn=_started_again,
+        )
+        .map(conclude, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
     )
-    _limit_store(graph)
+    _set_limits(graph)
     for row in graph.iter_rows():
-        yield pickle.loads(row["entry"])
+        yield row["cell"], pickle.loads(row["entry"])
+
+
+def begin(row: Row, plan: ray.ObjectRef, stage: Callable[[Any], object]) -> Row:
+    """Run the first stage on the cell with the number of a row."""
+    # Of the plan in the object store nothing is copied but what is asked for.
+    work = Work(ray.get(plan).task(row["cell"]))
+    return {**row, "work": pickle.dumps(advance_anyhow(work, "detect", stage))}
 
 
 def step(row: Row, name: str, stage: Callable[[Any], object]) -> Row:
     """Run one stage on the cell of a row."""
-    return {"work": pickle.dumps(advance(pickle.loads(row["work"]), name, stage))}
+    return {**row, "work": pickle.dumps(advance_anyhow(pickle.loads(row["work"]), name, stage))}
 
 
-def finish(row: Row, out: str, weights_hash: str, config_hash: str) -> Row:
-    """Write the cell of a row; what comes back is its ledger entry."""
-    return {
-        "entry": pickle.dumps(write_cell(pickle.loads(row["work"]), out, weights_hash, config_hash))
-    }
+def finish(
+    row: Row, measure: Callable[[Any], object], out: str, weights_hash: str, config_hash: str
+) -> Row:
+    """Measure and write the cell of a row; what comes back is its ledger entry."""
+    work = advance_anyhow(pickle.loads(row["work"]), "measure", measure)
+    entry = write_cell(work, out, weights_hash, config_hash)
+    return {"cell": row["cell"], "entry": pickle.dumps(entry)}
 
 
 class DeblendActor:
     """The deblending stage as an actor, which holds the network."""
 
-    def __init__(self, config: CatalogConfig) -> None:
-        self.stage = DeblendCell(config)
+    def __init__(self, make: Callable[[], Callable[[Any], object]]) -> None:
+        self.stage = make()
 
     def __call__(self, row: Row) -> Row:
         """Deblend the cell of a row."""
@@ -148,13 +267,25 @@ def _pool() -> ActorPoolStrategy:
     return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1)
 
 
-def _actor_share() -> dict[str, float]:
-    gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
-    return {"num_cpus": ACTOR_CPUS, "num_gpus": gpus}
+def _gpus() -> float:
+    return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
-def _limit_store(graph: ray.data.Dataset) -> None:
+def _tried_once() -> dict[str, int]:
+    return {"max_retries": 0}
+
+
+def _started_again() -> dict[str, int]:
+    # An actor starts again as often as it dies; the cell that it had is not given to it again.
+    return {"max_restarts": -1, "max_task_retries": 0}
+
+
+def _set_limits(graph: ray.data.Dataset) -> None:
     store = ray.cluster_resources().get("object_store_memory", 0)
     limits = ExecutionResources.for_limits(object_store_memory=STORE_SHARE * store)
     graph.context.execution_options.resource_limits = limits
     graph.context.enable_progress_bars = False
+    # A block that lost its worker is left out instead of ending the run; Ray Data would print
+    # each with its traceback.
+    graph.context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 import numpy as np
 import pyarrow as pa
@@ -11,17 +11,24 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import catalog, storage
+from raydeblend.pipeline.entries import from_table, list_ledger, read_table
 from raydeblend.pipeline.ledger import (
     LedgerEntry,
     Run,
     entry_path,
+    keys,
     read_entry,
+    read_plan,
     read_run,
     shard_path,
 )
+from raydeblend.pipeline.plan import BOX, plan_hash
+from raydeblend.pipeline.rows import counts
+from raydeblend.tile import Box
 
 # Copies of a source in two tiles of one sky grid agree to a fraction of a pixel.
 SAME_PLACE_ARCSEC = 0.05
+COUNTED = ("sources", "blends", "parents")
 
 
 def verify_catalog(out: str) -> list[str]:
@@ -35,35 +42,61 @@ def verify_catalog(out: str) -> list[str]:
     ConfigError
         If `out` holds no catalog.
     """
-    run = read_run(out)
+    run, plan = read_run(out), read_plan(out)
     problems: list[str] = []
+    if plan_hash(plan) != run.plan["hash"]:
+        problems.append(f"{out}/plan.parquet is not the plan that run.json names")
+    inner = _inner_regions(plan)
     entries = _read_ledger(out, problems)
-    problems += _check_ledger(run, entries)
+    problems += _check_ledger(run, inner.keys(), entries)
     problems += _check_shard_names(out, entries)
-    shards = [_read_shard(out, run, entry, problems) for entry in entries]
+    shards = [_read_shard(out, run, entry, inner.get(entry.key), problems) for entry in entries]
     problems += _check_sources([shard for shard in shards if shard is not None])
     return problems
 
 
+def _inner_regions(plan: pa.Table) -> dict[tuple[str, str], Box]:
+    edges = zip(*(plan[name].to_pylist() for name in BOX), strict=True)
+    return {key: Box(*box) for key, box in zip(keys(plan), edges, strict=True)}
+
+
 def _read_ledger(out: str, problems: list[str]) -> list[LedgerEntry]:
+    """Return all entries; one that is gathered and has its file too is read from that."""
+    files = list_ledger(out)
+    loose = _read_loose(files.loose, problems)
+    own = {entry.key for entry in loose}
+    gathered = [entry for path in files.tables for entry in _read_gathered(path, problems)]
+    return [*(entry for entry in gathered if entry.key not in own), *loose]
+
+
+def _read_gathered(path: str, problems: list[str]) -> Iterator[LedgerEntry]:
+    try:
+        yield from from_table(read_table(path).drop_columns(["seconds", "flags"]))
+    except (pa.ArrowException, OSError) as error:
+        problems.append(f"{path} cannot be read: {error}")
+
+
+def _read_loose(paths: Iterable[str], problems: list[str]) -> list[LedgerEntry]:
     entries = []
-    for path in storage.list_files(storage.join(out, "ledger"), ".json"):
+    for path in paths:
         try:
             entry = read_entry(path)
         except (ValueError, TypeError) as error:
             problems.append(f"{path} is not a ledger entry: {error}")
             continue
-        if not _same_path(path, entry_path(out, *entry.key)):
+        if not _same_path(path, entry_path("", *entry.key)):
             problems.append(f"{path} is the entry of another cell, {_name(entry)}")
         entries.append(entry)
     return entries
 
 
-def _check_ledger(run: Run, entries: Iterable[LedgerEntry]) -> Iterator[str]:
+def _check_ledger(
+    run: Run, planned: Set[tuple[str, str]], entries: Iterable[LedgerEntry]
+) -> Iterator[str]:
     seen = Counter(entry.key for entry in entries if entry.cell)
-    for tile, cell in sorted(run.keys - seen.keys()):
+    for tile, cell in sorted(planned - seen.keys()):
         yield f"cell {cell} of tile {tile} is planned but not in the ledger"
-    for tile, cell in sorted(seen.keys() - run.keys):
+    for tile, cell in sorted(seen.keys() - planned):
         yield f"cell {cell} of tile {tile} is in the ledger but not planned"
     for (tile, cell), n in sorted(seen.items()):
         if n > 1:
@@ -86,7 +119,9 @@ def _check_shard_names(out: str, entries: Iterable[LedgerEntry]) -> Iterator[str
         yield f"{found[tail]} belongs to no cell of the ledger"
 
 
-def _read_shard(out: str, run: Run, entry: LedgerEntry, problems: list[str]) -> pa.Table | None:
+def _read_shard(
+    out: str, run: Run, entry: LedgerEntry, inner: Box | None, problems: list[str]
+) -> pa.Table | None:
     path = shard_path(out, *entry.key)
     if not entry.done or not storage.exists(path):
         return None
@@ -95,11 +130,11 @@ def _read_shard(out: str, run: Run, entry: LedgerEntry, problems: list[str]) -> 
     except (pa.ArrowException, OSError) as error:
         problems.append(f"{path} cannot be read: {error}")
         return None
-    problems += _check_shard(run, entry, table)
+    problems += _check_shard(run, entry, inner, table)
     return table
 
 
-def _check_shard(run: Run, entry: LedgerEntry, table: pa.Table) -> Iterator[str]:
+def _check_shard(run: Run, entry: LedgerEntry, inner: Box | None, table: pa.Table) -> Iterator[str]:
     if not table.schema.equals(catalog.schema(run.bands), check_metadata=False):
         yield f"the shard of {_name(entry)} has other columns than the catalog"
         return
@@ -107,9 +142,10 @@ def _check_shard(run: Run, entry: LedgerEntry, table: pa.Table) -> Iterator[str]
         foreign = set(table[column].unique().to_pylist()) - {value}
         if foreign:
             yield f"the shard of {_name(entry)} holds rows of {column} {min(foreign)}"
-    recorded = {name: getattr(entry, name) for name in ("sources", "blends", "parents")}
-    if recorded != catalog.counts(table):
-        yield f"the shard of {_name(entry)} has {catalog.counts(table)}, the ledger says {recorded}"
+    recorded = {name: getattr(entry, name) for name in COUNTED}
+    found = counts(table, inner) if inner else recorded
+    if recorded != {name: found[name] for name in COUNTED}:
+        yield f"the shard of {_name(entry)} has {found}, the ledger says {recorded}"
 
 
 def _check_sources(shards: list[pa.Table]) -> Iterator[str]:

@@ -70,7 +70,7 @@ def test_ledger_and_run_say_what_was_done(finished):
     run = json.loads(storage.read_bytes(storage.join(out, "run.json")))
     assert run["config"]["deblender"] == "sep"
     assert run["config"]["bands"] == ["g", "r", "i"]
-    assert len(run["plan"]["whole"]) == 4
+    assert run["plan"]["cells"] == 4
     assert {"numpy", "ray", "sep"} <= set(run["versions"])
 
 

@@ -10,7 +10,7 @@ from raydeblend.errors import TileError
 from raydeblend.fits import find_tiles
 from raydeblend.flags import Flag
 from raydeblend.pipeline.ledger import read_entries
-from raydeblend.pipeline.plan import CellTask, plan_cells
+from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import (
     DeblendCell,
     Work,
@@ -33,7 +33,8 @@ def header(tmp_path_factory):
 
 
 def tasks(header, size=200, border=60):
-    return [CellTask(cell) for cell in plan_cells([header], size, border)]
+    plan = plan_survey([header], size, border)
+    return [plan.task(i) for i in range(len(plan))]
 
 
 @pytest.fixture(scope="module")

@@ -5,27 +5,42 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from headers import make_header
 
 from raydeblend import catalog
+from raydeblend.fits.manifest import to_manifest
+from raydeblend.pipeline.entries import Gatherer, read_entries
 from raydeblend.pipeline.ledger import (
     LedgerEntry,
     Run,
+    describe_plan,
     entry_path,
     open_output,
     shard_path,
     write_entry,
+    write_plan,
 )
+from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.verify import verify_catalog
+from raydeblend.tile import Box
 
-CELLS = ("c0", "c1")
-RUN = Run("tiles", {"bands": ["i"]}, "abc", {"sep": ""}, {}, {"t": CELLS, "u": ("c0",)})
+TILES = [make_header("t", (100, 200)), make_header("u", (100, 100), origin=(200, 0))]
+PLAN = plan_survey(TILES, 100, 20)
+(_, C0), (_, C1), _ = PLAN.keys()
+RUN = Run("tiles", {"bands": ["i"]}, "abc", {"sep": ""}, {}, describe_plan(PLAN))
 
 
 def make_shard(tile, cell, first_id, n=4, dec=0.0, is_primary=True):
+    x0 = 100 * (cell == C1)
     rows = {name: np.zeros(n) for name in catalog.schema(("i",)).names}
     rows |= {name: np.full(n, "x") for name in ("model", "photometry", "deblender", "quality")}
     rows |= {"tile": np.full(n, tile), "cell": np.full(n, cell)}
-    rows |= {"source_id": first_id + np.arange(n), "parent_id": [0, 0, 1, 2], "flags": [0] * n}
+    rows |= {
+        "source_id": first_id + np.arange(n),
+        "parent_id": [x0, x0, x0 + 1, x0 + 2],
+        "flags": [0] * n,
+    }
     rows |= {"n_blended": [2, 2, 1, 1], "is_primary": np.full(n, is_primary)}
     rows |= {"ra": 10.0 + first_id / 1000 + np.arange(n) / 3600, "dec": np.full(n, dec)}
     return catalog.to_table(rows, ("i",))
@@ -36,15 +51,16 @@ def write_cell(out, tile, cell, table):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(catalog.to_bytes(table))
     hashes = {"weights_hash": "", "config_hash": "abc"}
-    write_entry(out, LedgerEntry(tile, cell, "done", **catalog.counts(table), **hashes))
+    box = PLAN.box(PLAN.keys().index((tile, cell))) if cell in (C0, C1) else Box(0, 0, 100, 100)
+    write_entry(out, LedgerEntry(tile, cell, "done", **counts(table, box), **hashes))
 
 
 @pytest.fixture
 def out(tmp_path):
     """A whole catalog of two tiles and three cells."""
     out = str(tmp_path / "out")
-    open_output(out, RUN, resume=False, overwrite=False)
-    for first_id, (tile, cell) in enumerate([("t", "c0"), ("t", "c1"), ("u", "c0")]):
+    open_output(out, RUN, PLAN, to_manifest(TILES), resume=False, overwrite=False)
+    for first_id, (tile, cell) in enumerate(PLAN.keys()):
         write_cell(out, tile, cell, make_shard(tile, cell, 100 * first_id))
     return out
 
@@ -55,66 +71,65 @@ def only(problems):
 
 
 def test_a_whole_catalog_has_no_problem(out):
-    assert catalog.counts(make_shard("t", "c0", 0)) == {"sources": 4, "blends": 1, "parents": 3}
     assert verify_catalog(out) == []
 
 
 def test_a_failed_cell_is_no_problem_of_the_bookkeeping(out):
-    Path(shard_path(out, "t", "c1")).unlink()
-    failed = LedgerEntry("t", "c1", "failed", reason="bad", config_hash="abc")
+    Path(shard_path(out, "t", C1)).unlink()
+    failed = LedgerEntry("t", C1, "failed", reason="bad", config_hash="abc")
     write_entry(out, failed)
     write_entry(out, LedgerEntry("broken", "", "failed", reason="no WCS"))
     assert verify_catalog(out) == []
 
 
 def test_finds_a_missing_shard(out):
-    Path(shard_path(out, "t", "c1")).unlink()
-    assert only(verify_catalog(out)) == "the shard of cell c1 of tile t is missing"
+    Path(shard_path(out, "t", C1)).unlink()
+    assert only(verify_catalog(out)) == f"the shard of cell {C1} of tile t is missing"
 
 
 def test_finds_a_truncated_shard(out):
-    path = Path(shard_path(out, "t", "c1"))
+    path = Path(shard_path(out, "t", C1))
     path.write_bytes(path.read_bytes()[:-9])
     assert "cannot be read" in only(verify_catalog(out))
 
 
 def test_finds_a_foreign_shard(out):
-    shutil.copy(shard_path(out, "t", "c1"), shard_path(out, "t", "c9"))
+    shutil.copy(shard_path(out, "t", C1), shard_path(out, "t", "c9"))
     assert "cell=c9.parquet belongs to no cell" in only(verify_catalog(out))
 
 
 def test_finds_a_shard_copied_over_another(out):
-    shutil.copy(shard_path(out, "t", "c0"), shard_path(out, "t", "c1"))
+    shutil.copy(shard_path(out, "t", C0), shard_path(out, "t", C1))
     said = verify_catalog(out)
-    assert "the shard of cell c1 of tile t holds rows of cell c0" in said
+    assert f"the shard of cell {C1} of tile t holds rows of cell {C0}" in said
     assert "source 0 is in the catalog 2 times" in said
 
 
 def test_finds_a_source_that_two_tiles_both_own(out):
-    write_cell(out, "u", "c0", make_shard("u", "c0", 1000, n=4))
-    table = make_shard("u", "c0", 1000)
-    table = table.set_column(5, table.schema.field(5), make_shard("t", "c0", 0)["ra"])
-    write_cell(out, "u", "c0", table)
+    write_cell(out, "u", C0, make_shard("u", C0, 1000, n=4))
+    table = make_shard("u", C0, 1000)
+    table = table.set_column(5, table.schema.field(5), make_shard("t", C0, 0)["ra"])
+    write_cell(out, "u", C0, table)
     assert all("both primary" in said for said in verify_catalog(out))
     assert len(verify_catalog(out)) == 4
     copies = table.set_column(
-        9, table.schema.field(9), make_shard("t", "c0", 0, is_primary=False)["is_primary"]
+        9, table.schema.field(9), make_shard("t", C0, 0, is_primary=False)["is_primary"]
     )
-    write_cell(out, "u", "c0", copies)
+    write_cell(out, "u", C0, copies)
     assert verify_catalog(out) == []
 
 
 def test_finds_a_cell_without_ledger_entry(out):
-    Path(entry_path(out, "t", "c1")).unlink()
+    Path(entry_path(out, "t", C1)).unlink()
     said = verify_catalog(out)
-    assert "cell c1 of tile t is planned but not in the ledger" in said
-    assert any("cell=c1.parquet belongs to no cell" in s for s in said)
+    assert f"cell {C1} of tile t is planned but not in the ledger" in said
+    assert any(f"cell={C1}.parquet belongs to no cell" in s for s in said)
 
 
 def test_finds_a_cell_that_is_twice_in_the_ledger(out):
-    shutil.copy(entry_path(out, "t", "c1"), entry_path(out, "t", "again"))
+    shutil.copy(entry_path(out, "t", C1), entry_path(out, "t", "again"))
     said = verify_catalog(out)
-    assert "cell c1 of tile t is in the ledger 2 times" in said
+    assert f"cell {C1} of tile t is in the ledger 2 times" in said
     assert any("is the entry of another cell" in s for s in said)
 
 
@@ -126,10 +141,34 @@ def test_finds_cells_that_were_not_planned_and_files_that_are_no_entries(out):
 
 
 def test_finds_counts_configurations_and_weights_that_differ(out):
-    entry = LedgerEntry("t", "c1", "done", sources=4, blends=1, parents=3, config_hash="abc")
+    entry = LedgerEntry("t", C1, "done", sources=4, blends=1, parents=3, config_hash="abc")
     write_entry(out, replace(entry, sources=5))
     assert "the ledger says {'sources': 5" in only(verify_catalog(out))
     write_entry(out, replace(entry, config_hash="old"))
     assert "another configuration, old" in only(verify_catalog(out))
     write_entry(out, replace(entry, weights_hash="w"))
     assert "other weights, w" in only(verify_catalog(out))
+
+
+def test_reads_gathered_entries_and_files_of_their_own_alike(out):
+    Gatherer(out, [entry for entry in read_entries(out) if entry.tile == "t"]).gather()
+    assert verify_catalog(out) == []
+    Path(shard_path(out, "t", C1)).unlink()
+    assert only(verify_catalog(out)) == f"the shard of cell {C1} of tile t is missing"
+    table = Path(out, "ledger", "compact-00000.parquet")
+    table.write_bytes(table.read_bytes()[:-9])
+    assert any("compact-00000.parquet cannot be read" in said for said in verify_catalog(out))
+
+
+def test_finds_a_plan_that_is_not_the_runs(out):
+    write_plan(out, PLAN.to_table()[:2])
+    said = verify_catalog(out)
+    assert f"{out}/plan.parquet is not the plan that run.json names" in said
+    assert f"cell {C0} of tile u is in the ledger but not planned" in said
+
+
+def test_a_footprint_in_two_cells_counts_in_that_of_its_brightest_peak():
+    table = make_shard("t", C0, 0)  # parents at x = 0 (two sources), 1 and 2
+    here, there = counts(table, Box(0, 0, 100, 2)), counts(table, Box(0, 2, 100, 200))
+    assert (here["sources"], here["blends"], here["parents"]) == (4, 1, 2)
+    assert (there["sources"], there["blends"], there["parents"]) == (4, 0, 1)

@@ -1,0 +1,106 @@
+"""Which tile owns a position where tiles overlap, and which tiles do overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS, Wcsprm
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from raydeblend.tile import TileHeader
+
+Float64Array = NDArray[np.float64]
+
+# Far below a pixel, far above rounding: two tiles whose centres are exactly as far away must
+# agree that it is a tie, whichever of them computed the position.
+TIE_DEGREES = 1e-8
+# Frames whose axes are the same to a tenth of an arcsecond, so that neighbours can be sought
+# without astropy's transformations, which are a thousand times slower.
+SAME_AXES = ("", "ICRS", "FK5")
+J2000 = 2000.0
+SLACK_DEGREES = 1 / 3600
+
+
+def neighbours_of(headers: Sequence[TileHeader]) -> list[NDArray[np.int32]]:
+    """Return the numbers of the other tiles whose circumscribed circles touch each tile's own."""
+    if not headers:
+        return []
+    centres = np.array([_unit_vector(*_approximate_centre(header)) for header in headers])
+    radii = np.array([_radius_degrees(header) for header in headers])
+    reach = 2 * np.sin(np.radians(2 * radii.max() + SLACK_DEGREES) / 2)
+    near = KDTree(centres).query_ball_point(centres, reach, return_sorted=True)
+    return [np.array([j for j in found if j != i], np.int32) for i, found in enumerate(near)]
+
+
+def _approximate_centre(header: TileHeader) -> tuple[float, float]:
+    """Return right ascension and declination in degrees, to an arcsecond."""
+    core = Wcsprm(header=header.wcs.encode(), relax=True)
+    # NaN: the header names no equinox.
+    of_2000 = math.isnan(core.equinox) or core.equinox == J2000
+    same = core.radesys.strip() in SAME_AXES and of_2000
+    if same and core.ctype[0].startswith("RA"):
+        rows, columns = header.shape
+        ra, dec = core.p2s([[(columns - 1) / 2, (rows - 1) / 2]], 0)["world"][0]
+        return float(ra), float(dec)
+    position = centre(header)
+    return float(position.ra.deg), float(position.dec.deg)
+
+
+def centre(header: TileHeader) -> SkyCoord:
+    """Return the sky position (ICRS) of a tile's centre."""
+    return to_sky(header, np.array([[(header.shape[1] - 1) / 2, (header.shape[0] - 1) / 2]]))[0]
+
+
+def to_sky(header: TileHeader, xy: Float64Array) -> SkyCoord:
+    """Return ICRS positions ``(n,)`` of tile pixels ``(n, 2)``."""
+    return _wcs(header).pixel_to_world(xy[:, 0], xy[:, 1]).icrs
+
+
+def is_primary(
+    header: TileHeader, neighbours: Sequence[TileHeader], xy: Float64Array
+) -> NDArray[np.bool_]:
+    """Tell which positions ``(n, 2)`` in tile pixels the tile itself owns.
+
+    A position belongs to the tile with the nearest centre among those that contain it, on a tie
+    to the first by name.
+    """
+    if not len(xy) or not neighbours:
+        return np.ones(len(xy), dtype=bool)
+    sky = to_sky(header, xy)
+    own = _centre_distance(header, sky)
+    owned = np.ones(len(xy), dtype=bool)
+    for other in neighbours:
+        distance = _centre_distance(other, sky)
+        nearer = (distance < own) | ((distance == own) & (other.name < header.name))
+        owned &= ~(nearer & _contains(other, sky))
+    return owned
+
+
+def _centre_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
+    degrees = sky.separation(centre(header)).deg
+    return np.asarray(np.round(degrees / TIE_DEGREES), dtype=np.float64)
+
+
+def _contains(header: TileHeader, sky: SkyCoord) -> NDArray[np.bool_]:
+    x, y = _wcs(header).world_to_pixel(sky)
+    rows, columns = header.shape
+    inside = (x >= -0.5) & (x < columns - 0.5) & (y >= -0.5) & (y < rows - 0.5)
+    return np.asarray(inside, dtype=bool)
+
+
+def _radius_degrees(header: TileHeader) -> float:
+    return math.hypot(*header.shape) / 2 * header.pixel_scale / 3600
+
+
+def _unit_vector(ra: float, dec: float) -> tuple[float, float, float]:
+    a, d = math.radians(ra), math.radians(dec)
+    return math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
+
+
+def _wcs(header: TileHeader) -> WCS:
+    return WCS(fits.Header.fromstring(header.wcs))

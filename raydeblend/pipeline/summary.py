@@ -1,0 +1,179 @@
+"""What a run came to: counted as the cells come in, printed on one screen and kept as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydeblend import storage
+from raydeblend.pipeline.entries import to_json
+from raydeblend.pipeline.ledger import SUMMARY_FILE, LedgerEntry
+
+SHOWN = 8
+"""Reasons of failure that a screen shows."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to; counts are of the whole catalog, also of what was done before.
+
+    Attributes
+    ----------
+    n_cells
+        Cells in the ledger, and tiles that could not be planned.
+    n_sources, n_blends, n_parents
+        Rows of the catalog; footprints of more than one source, and all.
+    seconds
+        Wall time of this run.
+    stage_seconds
+        Of all cells together, by stage.
+    flags
+        How many sources carry each flag, by name.
+    """
+
+    n_cells: int
+    n_failed: int
+    failures: tuple[LedgerEntry, ...]
+    n_sources: int
+    n_blends: int
+    seconds: float
+    catalog: str
+    ledger: str
+    n_parents: int = 0
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    flags: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Failures of one kind: how many, and one of them."""
+
+    text: str
+    n: int
+    example: LedgerEntry
+
+
+class Totals:
+    """Adds up a ledger without keeping it, except for what failed.
+
+    Parameters
+    ----------
+    done
+        The ledger of cells that were done before, see `raydeblend.pipeline.entries`.
+    """
+
+    def __init__(self, done: pa.Table) -> None:
+        self.counts = Counter(
+            {name: pc.sum(done[name]).as_py() or 0 for name in ("sources", "blends", "parents")}
+        )
+        self.counts["cells"] = len(done)
+        self.seconds = _sums(done["seconds"])
+        self.flags = _sums(done["flags"])
+        self.failures: list[LedgerEntry] = []
+
+    def add(self, entry: LedgerEntry) -> None:
+        """Add one cell, or a tile that could not be planned."""
+        self.counts.update(
+            cells=1, sources=entry.sources, blends=entry.blends, parents=entry.parents
+        )
+        self.seconds.update(entry.seconds)
+        self.flags.update(entry.flags)
+        if not entry.done:
+            self.failures.append(entry)
+
+    def summarise(self, out: str, seconds: float) -> RunSummary:
+        """Return what it came to."""
+        return RunSummary(
+            n_cells=self.counts["cells"],
+            n_failed=len(self.failures),
+            failures=tuple(sorted(self.failures, key=lambda entry: entry.key)),
+            n_sources=self.counts["sources"],
+            n_blends=self.counts["blends"],
+            seconds=seconds,
+            catalog=storage.join(out, "catalog"),
+            ledger=storage.join(out, "ledger"),
+            n_parents=self.counts["parents"],
+            stage_seconds={name: round(value, 3) for name, value in self.seconds.items()},
+            flags=dict(sorted(self.flags.items())),
+        )
+
+
+def _sums(column: pa.ChunkedArray) -> Counter[str]:
+    """Return the sums by key of a column of maps."""
+    sums: Counter[str] = Counter()
+    for chunk in column.chunks:
+        pairs = pa.table({"key": chunk.keys, "value": chunk.items})
+        totals = pairs.group_by("key").aggregate([("value", "sum")])
+        sums.update(dict(zip(*(totals[n].to_pylist() for n in ("key", "value_sum")), strict=True)))
+    return sums
+
+
+def group_failures(summary: RunSummary) -> list[Reason]:
+    """Return the kinds of failures, the most frequent first.
+
+    Failures are of one kind if their reasons differ only in the tile, the file and numbers.
+    """
+    kinds: dict[str, list[LedgerEntry]] = {}
+    for entry in summary.failures:
+        kinds.setdefault(_kind(entry), []).append(entry)
+    ordered = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    return [Reason(text, len(entries), entries[0]) for text, entries in ordered]
+
+
+def _kind(entry: LedgerEntry) -> str:
+    without_path = re.sub(r"\S*/\S*", "(file)", entry.reason)
+    return re.sub(r"\d+(\.\d+)?", "#", without_path.replace(entry.tile, "(tile)"))
+
+
+def write_summary(out: str, summary: RunSummary) -> str:
+    """Write ``summary.json`` and return its path."""
+    failures = [
+        {"reason": r.text, "cells": r.n, "tile": r.example.tile, "cell": r.example.cell,
+         "example": r.example.reason}
+        for r in group_failures(summary)
+    ]  # fmt: skip
+    path = storage.join(out, SUMMARY_FILE)
+    values = {
+        "cells": summary.n_cells,
+        "failed": summary.n_failed,
+        "sources": summary.n_sources,
+        "parents": summary.n_parents,
+        "blends": summary.n_blends,
+        "seconds": round(summary.seconds, 3),
+        "seconds_by_stage": dict(summary.stage_seconds),
+        "flags": dict(summary.flags),
+        "failures": failures,
+    }
+    storage.write_bytes(path, to_json(values))
+    return path
+
+
+def summary_lines(summary: RunSummary) -> Iterator[str]:
+    """Yield the lines of a one-screen summary."""
+    yield (
+        f"{summary.n_sources} sources, {summary.n_blends} blends in {summary.n_cells} cells, "
+        f"{summary.seconds:.1f} s"
+    )
+    spent = sum(summary.stage_seconds.values())
+    if spent:
+        shares = (f"{n} {s:.1f}" for n, s in summary.stage_seconds.items())
+        yield f"seconds of work: {spent:.1f} ({', '.join(shares)})"
+    if summary.flags:
+        common = sorted(summary.flags.items(), key=lambda item: -item[1])[:SHOWN]
+        yield f"flags: {', '.join(f'{name} {n}' for name, n in common)}"
+    yield f"catalog: {summary.catalog}"
+    yield f"ledger: {summary.ledger}"
+    if summary.failures:
+        yield f"{summary.n_failed} cells failed:"
+        reasons = group_failures(summary)
+        for reason in reasons[:SHOWN]:
+            place = f"{reason.example.tile} {reason.example.cell}".strip()
+            more = f" (and {reason.n - 1} like it)" if reason.n > 1 else ""
+            yield f"  {place}: {reason.example.reason}{more}"
+        if len(reasons) > SHOWN:
+            yield f"  and {len(reasons) - SHOWN} other reasons, in {SUMMARY_FILE}"

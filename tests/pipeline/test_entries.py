@@ -1,0 +1,147 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from s3 import s3_server  # noqa: F401
+
+from raydeblend import storage
+from raydeblend.pipeline import entries as entries_module
+from raydeblend.pipeline.entries import (
+    Gatherer,
+    LedgerEntry,
+    entry_path,
+    from_table,
+    list_ledger,
+    read_entries,
+    read_ledger,
+    shard_path,
+    to_table,
+    write_entry,
+)
+
+DONE = LedgerEntry("t", "c0", "done", "", 3, 1, 2, {"detect": 0.5}, 7.5, "w", "c", {"EDGE": 2})
+
+
+@pytest.fixture
+def out(tmp_path):
+    return str(tmp_path / "out")
+
+
+@pytest.fixture
+def gather(monkeypatch):
+    monkeypatch.setattr(entries_module, "GATHER", 4)
+
+
+def cells(n, first=0):
+    return [replace(DONE, cell=f"c{i:02d}", sources=i) for i in range(first, first + n)]
+
+
+def run(out, these, waiting=()):
+    """Write entries as workers do and gather them as the driver does."""
+    gatherer = Gatherer(out, waiting)
+    for entry in these:
+        write_entry(out, entry)
+        gatherer.add(entry)
+    gatherer.close()
+
+
+def test_entries_come_back_as_written(out):
+    entries = [DONE, LedgerEntry("u/v", "", "failed", reason="no WCS")]
+    for entry in entries:
+        write_entry(out, entry)
+    assert read_entries(out) == entries
+    assert list(from_table(to_table(entries))) == entries
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..", "a\\b", "a/../../.."])
+def test_no_name_leads_outside_the_output(name):
+    for path in (shard_path("/out", name, name), entry_path("/out", name, name)):
+        assert path.count("/") == 4
+        assert not {".", ".."} & set(path.split("/"))
+
+
+def test_a_small_run_keeps_a_file_for_each_cell(out):
+    run(out, cells(9))
+    assert len(list_ledger(out).loose) == 9
+    assert list_ledger(out).tables == ()
+
+
+def test_a_large_run_is_gathered_and_read_as_before(out, gather):
+    failed = LedgerEntry("t", "x", "failed", reason="bad")
+    run(out, [*cells(5), failed, *cells(5, 5)])
+    files = list_ledger(out)
+    assert [Path(path).name for path in files.tables] == [
+        f"compact-{i:05d}.parquet" for i in range(3)
+    ]
+    assert [Path(path).name for path in files.loose] == ["cell=x.json"]
+    assert read_entries(out) == [*cells(10), failed]
+
+
+def test_a_resumed_run_goes_on_with_the_next_number(out, gather):
+    run(out, cells(5))
+    run(out, cells(4, 5))
+    assert len(list_ledger(out).tables) == 3
+    assert read_entries(out) == cells(9)
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 3])
+def test_a_driver_killed_while_it_gathers_loses_nothing(out, gather, monkeypatch, survivors):
+    """Killed before the table is whole, or after some of its files are gone."""
+    for entry in cells(4):
+        write_entry(out, entry)
+    if survivors:
+        remove = entries_module._remove_files
+        monkeypatch.setattr(
+            entries_module, "_remove_files", lambda paths: remove(paths[survivors:])
+        )
+        Gatherer(out, cells(4)).gather()
+        assert len(list_ledger(out).loose) == survivors
+    else:
+        folder = Path(out) / "ledger"
+        (folder / ".compact-00000.parquet.0.tmp").write_bytes(b"half")
+    assert read_entries(out) == cells(4)
+    # The next run takes those left along.
+    left = [entries_module.read_entry(path) for path in list_ledger(out).loose]
+    monkeypatch.undo()
+    Gatherer(out, left).gather()
+    assert list_ledger(out).loose == ()
+    assert read_entries(out) == cells(4)
+
+
+def test_an_entry_of_its_own_wins_over_a_gathered_one(out, gather):
+    run(out, cells(4))
+    failed = LedgerEntry("t", "c01", "failed", reason="again")
+    write_entry(out, failed)
+    assert read_entries(out)[1] == failed
+    assert len(read_entries(out)) == 4
+
+
+def test_a_later_table_wins_over_an_earlier(out, gather):
+    run(out, cells(4))
+    run(out, [replace(entry, sources=99) for entry in cells(4)])
+    assert {entry.sources for entry in read_entries(out)} == {99}
+
+
+def test_a_table_of_an_earlier_version_lacks_columns(out, gather):
+    run(out, cells(4))
+    (path,) = list_ledger(out).tables
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["flags", "peak_memory_mb"]), path)
+    assert read_entries(out)[0] == replace(cells(1)[0], flags={}, peak_memory_mb=0.0)
+
+
+def test_what_is_no_entry_is_named_as_such(out):
+    Path(out, "ledger").mkdir(parents=True)
+    Path(out, "ledger", "x.json").write_text(json.dumps({"tile": "t"}))
+    with pytest.raises(TypeError):
+        read_ledger(out)
+
+
+def test_gathered_on_s3(s3_server, gather):  # noqa: F811
+    out = f"s3://{s3_server.bucket}/gathered"
+    run(out, cells(9))
+    assert len(storage.list_files(f"{out}/ledger")) == 3
+    assert read_entries(out) == cells(9)

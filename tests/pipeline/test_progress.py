@@ -1,0 +1,27 @@
+import logging
+
+from raydeblend.pipeline import progress
+from raydeblend.pipeline.ledger import LedgerEntry
+from raydeblend.pipeline.progress import Tally, track
+
+ENTRIES = [LedgerEntry("t", f"c{i}", "failed" if i == 1 else "done", sources=50) for i in range(4)]
+
+
+def test_the_tally_tells_rates_and_the_time_left(monkeypatch):
+    clock = iter([0.0, 10.0, 10.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    tally = Tally(12)
+    for entry in ENTRIES:
+        tally.add(entry)
+    assert tally.rates() == "200 sources, 20.0/s, 1 failed"
+    # 4 of 12 cells in 10 s.
+    assert tally.left() == "0:00:20 left"
+
+
+def test_plain_lines_where_there_is_no_terminal(caplog):
+    with caplog.at_level(logging.INFO):
+        assert list(track(ENTRIES, 4, show=True)) == ENTRIES
+    (line,) = caplog.messages
+    assert line.startswith("4 of 4 cells; 200 sources, ")
+    assert line.endswith("1 failed; 0:00:00 left")
+    assert list(track(ENTRIES, 4, show=False)) == ENTRIES
