@@ -21,10 +21,32 @@ BUCKET = "tiles"
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where the server listens and the bucket it holds."""
+    """Where the server listens, the bucket it holds, and its process, to stop and start."""
 
     endpoint: str
     bucket: str
+    process: Rclone
+
+
+class Rclone:
+    """An rclone that serves a folder, always on one port, so that it can go and come back."""
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        folder.mkdir()
+        self.folder, self.log = folder, log
+        self.address = f"127.0.0.1:{_free_port()}"
+        self.server: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = _command(self.folder, self.address)
+            self.server = subprocess.Popen(command, stdout=log, stderr=log)
+        _wait_for(self.address)
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.terminate()
+            self.server.wait(timeout=10)
 
 
 @pytest.fixture
@@ -33,21 +55,18 @@ def s3_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Ser
 
     Import it into a test module to use it: ``from s3 import s3_server``.
     """
-    address = f"127.0.0.1:{_free_port()}"
-    with (tmp_path / "rclone.log").open("w") as log:
-        server = subprocess.Popen(_command(tmp_path / "s3", address), stdout=log, stderr=log)
+    rclone = Rclone(tmp_path / "s3", tmp_path / "rclone.log")
     try:
-        _wait_for(address)
-        _set_aws_variables(monkeypatch, f"http://{address}")
+        rclone.start()
+        endpoint = f"http://{rclone.address}"
+        _set_aws_variables(monkeypatch, endpoint)
         s3fs.S3FileSystem(skip_instance_cache=True).mkdir(BUCKET)
-        yield S3Server(f"http://{address}", BUCKET)
+        yield S3Server(endpoint, BUCKET, rclone)
     finally:
-        server.terminate()
-        server.wait(timeout=10)
+        rclone.stop()
 
 
 def _command(folder: Path, address: str) -> list[str]:
-    folder.mkdir()
     program = Path(sys.executable).with_name("rclone")
     keys = f"{ACCESS_KEY},{SECRET_KEY}"
     arguments = ["--addr", address, "--auth-key", keys, "--config", os.devnull]
@@ -82,7 +101,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(address: str, seconds: float = 20.0) -> None:
+def _wait_for(address: str, seconds: float = 60.0) -> None:
     host, port = address.split(":")
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
