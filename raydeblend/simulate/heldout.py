@@ -29,11 +29,24 @@ def leave_out(table: Galaxies, path: str) -> Galaxies:
     ConfigError
         If `path` is not a test set, or one without the bands of the table.
     """
+    return table.take(~is_held_out(table, path))
+
+
+def is_held_out(table: Galaxies, path: str) -> NDArray[np.bool_]:
+    """Return ``(n,)``: which rows of `table` the test set at `path` may hold.
+
+    Raises
+    ------
+    ConfigError
+        As `leave_out`.
+    """
     magnitudes = _magnitudes(path, table.bands)
     tree = cKDTree(table.magnitude)
     near = [row for rows in tree.query_ball_point(magnitudes, RADIUS_MAG) for row in rows]
     nearest = tree.query(magnitudes)[1]
-    return table.take(np.setdiff1d(np.arange(len(table)), np.concatenate([near, nearest])))
+    held_out = np.zeros(len(table), dtype=bool)
+    held_out[np.concatenate([np.array(near, dtype=np.int64), nearest])] = True
+    return held_out
 
 
 def _magnitudes(path: str, bands: tuple[str, ...]) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.figures import noise_level, survey_figure
-from raydeblend.evaluate.survey import format_table, match_sky, score_catalog
+from raydeblend.evaluate.sky import match_sky
+from raydeblend.evaluate.survey import format_table, score_catalog
 
 BANDS = ("g", "i")
 EDGES = (20.0, 22.0, 24.0)

@@ -1,0 +1,116 @@
+"""scarlet (Melchior et al. 2018, A&C 24, 129), where it is installed, told where the sources are.
+
+scarlet 1.0 needs numpy below 2, so that it cannot live in this package's environment; in one that
+has both, the protocols with given positions get its column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.errors import ConfigError
+from raydeblend.tile import Deblended, FloatArray
+
+NAME = "scarlet"
+MODEL_SIGMA = 0.8
+"""Pixels: the Gaussian PSF of its models, as in its documentation."""
+STEPS, RELATIVE_ERROR = 200, 1e-4
+COMPONENTS, MIN_SNR = 2, 50
+"""As in its documentation: a second component where the source is bright enough."""
+
+
+def find_scarlet() -> ModuleType | None:
+    """Return the package, or None where it is not installed; PyPI's `scarlet` is another one."""
+    try:
+        found = import_module(NAME)
+    except ImportError:
+        return None
+    return found if hasattr(found, "Frame") and hasattr(found, "Observation") else None
+
+
+@dataclass(frozen=True)
+class ScarletDeblender:
+    """scarlet 1.0 with its documented settings, as a deblender that must be given positions."""
+
+    scarlet: ModuleType
+    name: str = NAME
+
+    @classmethod
+    def load(cls) -> ScarletDeblender:
+        """Return the deblender.
+
+        Raises
+        ------
+        ConfigError
+            If scarlet is not installed.
+        """
+        found = find_scarlet()
+        if found is None:
+            raise ConfigError("scarlet is not installed here; it needs an environment of its own")
+        return cls(found)
+
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+        xy: Sequence[ArrayLike] | None = None,
+    ) -> Deblended:
+        """Deblend a batch; see `raydeblend.tile.Deblender`.
+
+        Raises
+        ------
+        ConfigError
+            If positions, variance or PSF are missing.
+        """
+        if xy is None or variance is None or psf is None:
+            raise ConfigError("scarlet must be given positions, variance and PSF")
+        batch = np.asarray(images, dtype=np.float32)
+        weight = 1 / np.asarray(variance, dtype=np.float32)
+        if mask is not None:
+            weight = np.where(np.asarray(mask)[:, None], np.float32(0), weight)
+        stamps = np.asarray(psf, dtype=np.float32)
+        stamps = np.broadcast_to(stamps, (len(batch), *stamps.shape[-3:]))
+        found = [
+            self._deblend(image, weights, stamp, np.asarray(places, np.float64).reshape(-1, 2))
+            for image, weights, stamp, places in zip(batch, weight, stamps, xy, strict=True)
+        ]
+        return stack_sources(found, ["medium"] * len(found), batch.shape)
+
+    def _deblend(
+        self, image: FloatArray, weight: FloatArray, psf: FloatArray, xy: NDArray[np.float64]
+    ) -> Sources:
+        """Return models ``(k, bands, y, x)`` and positions of one blend, brightest first."""
+        scarlet, channels = self.scarlet, list(range(len(image)))
+        model_psf = scarlet.GaussianPSF(sigma=(MODEL_SIGMA,) * len(image))
+        frame = scarlet.Frame(image.shape, psf=model_psf, channels=channels)
+        observation = scarlet.Observation(
+            image, psf=scarlet.ImagePSF(psf), weights=weight, channels=channels
+        ).match(frame)
+        # Positions are (y, x) there.
+        sources, skipped = scarlet.initialization.init_all_sources(
+            frame,
+            [(y, x) for x, y in xy],
+            observation,
+            max_components=COMPONENTS,
+            min_snr=MIN_SNR,
+            thresh=1,
+            fallback=True,
+            silent=True,
+            set_spectra=True,
+        )
+        scarlet.Blend(sources, observation).fit(STEPS, e_rel=RELATIVE_ERROR)
+        models = np.stack([observation.render(source.get_model(frame=frame)) for source in sources])
+        kept = np.delete(xy, list(skipped), axis=0)
+        order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
+        return models[order].astype(np.float32), kept[order].astype(np.float32)
