@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from raydeblend import products
 from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blends, with truth.")
 app.add_typer(simulate, name="simulate")
+products.register(app)
 
 
 log = logging.getLogger(__name__)
@@ -240,6 +242,9 @@ def catalog(
     manifest: Annotated[
         str | None, typer.Option(help="Table tile, band, image[, psf] instead of the patterns.")
     ] = None,
+    layout: Annotated[
+        str, typer.Option(help="Names of files: native (the patterns), or as hsc or lsst deliver.")
+    ] = "native",
     zeropoint: Annotated[
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
@@ -262,6 +267,7 @@ def catalog(
         image_pattern=image_pattern,
         psf_pattern=psf_pattern,
         manifest=manifest,
+        layout=layout,
         zeropoint=zeropoint,
         detect_threshold=threshold,
         seed=seed,

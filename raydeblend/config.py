@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from raydeblend.errors import ConfigError
 from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
+from raydeblend.fits.layouts import LAYOUTS
 from raydeblend.survey import get_survey
 
 DEBLENDERS = ("joint", "rdn", "rdn-joint", "branched", "vae", "srgan", "sep")
@@ -42,6 +43,8 @@ class CatalogConfig:
         File names under the input, with ``{tile}`` and ``{band}``.
     manifest
         A Parquet or CSV table ``tile, band, image[, psf]`` that replaces the patterns.
+    layout
+        One of `raydeblend.fits.layouts.LAYOUTS`: names by the patterns, or as an archive's.
     zeropoint
         AB magnitude of one count for files that do not say it themselves.
     bad_planes
@@ -69,6 +72,7 @@ class CatalogConfig:
     image_pattern: str = IMAGE_PATTERN
     psf_pattern: str = PSF_PATTERN
     manifest: str | None = None
+    layout: str = "native"
     zeropoint: float | None = None
     bad_planes: tuple[str, ...] = BAD_PLANES
     detect_threshold: float = 5.0
@@ -85,6 +89,7 @@ class CatalogConfig:
                 f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
                 "use auto, ngmix or mixture"
             )
+        _check_choice("layout", self.layout, LAYOUTS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)

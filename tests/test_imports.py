@@ -26,7 +26,8 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("detect", "measure", "simulate", "networks"), 1),
     "deblend": 2,
     **dict.fromkeys(("train", "pipeline", "evaluate"), 3),
-    **dict.fromkeys(("cli", "demo", "__init__"), 4),
+    **dict.fromkeys(("export", "draw"), 4),
+    **dict.fromkeys(("products", "cli", "demo", "__init__"), 5),
 }
 RAY_HOMES = (
     "train/loop.py",

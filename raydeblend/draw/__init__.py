@@ -1,0 +1,1 @@
+"""Pictures of a finished catalog: one blend, and the whole sky."""

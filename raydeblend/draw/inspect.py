@@ -1,0 +1,162 @@
+"""One blend of a finished catalog, taken apart again by the stages that made it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raydeblend.detect.background import subtract_background
+from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
+from raydeblend.errors import ConfigError, TileError
+from raydeblend.fits import read_tile
+from raydeblend.pipeline.separate import DeblendCell, Detected, Part
+from raydeblend.pipeline.stages import detect_cell
+from raydeblend.survey import get_survey
+from raydeblend.tile import Blend, Box, FloatArray, TileHeader
+
+MARGIN = 16
+"""Pixels shown around the footprint, where the neighbours are."""
+SAME_PIXELS = 0.5
+"""How far a recomputed source may be from its row before the two are called different."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A blend with everything that is drawn of it.
+
+    Attributes
+    ----------
+    header
+        Its tile.
+    blend, part
+        The footprint and its sources as the stages give them.
+    rows
+        The catalog's rows of the footprint, in the order of ``part.models``; of sources that
+        other cells own too.
+    around
+        ``(bands, y, x)`` the tile's pixels in `view`, background taken out.
+    view
+        What is shown, in tile pixels.
+    neighbours
+        ``(n, 2)`` tile positions of the other catalogued sources in view.
+    source_id
+        The source that was asked for.
+    """
+
+    header: TileHeader
+    blend: Blend
+    part: Part
+    rows: pa.Table
+    around: FloatArray
+    view: Box
+    neighbours: NDArray[np.float64]
+    source_id: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn, and where to."""
+
+    source_id: int
+    n_sources: int
+    picture: str
+
+
+def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
+    """Draw the blend of one source as a PNG file.
+
+    Parameters
+    ----------
+    out
+        The catalog, local or on s3; its input must still be there.
+    target
+        A source_id, or ``ra,dec`` in degrees.
+    picture
+        The file to write; by default ``blend_<source_id>.png`` here.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such source, or its tile cannot be read any more.
+    """
+    from raydeblend.draw.blend_figure import blend_figure
+
+    finished = open_finished(out)
+    seen = take_apart(finished, find_source(finished, target))
+    picture = picture or f"blend_{seen.source_id}.png"
+    write_picture(picture, blend_figure(seen))
+    return Drawn(seen.source_id, len(seen.rows), picture)
+
+
+def take_apart(finished: Finished, row: pa.Table) -> Inspected:
+    """Run detection and deblending again on the footprint of a catalogued source."""
+    tile, cell = row["tile"][0].as_py(), row["cell"][0].as_py()
+    task, parent = finished.task(tile, cell), row["parent_id"][0].as_py()
+    try:
+        detected = detect_cell(task, finished.config)
+    except (TileError, OSError) as error:
+        raise ConfigError(f"tile {tile} cannot be read any more: {error}") from error
+    blends = [blend for blend in detected.blends if blend.parent_id == parent]
+    if not blends:
+        raise ConfigError(
+            f"the footprint of source {row['source_id'][0]} is not found in {tile} again: "
+            "its pixels have changed, or it was made by another version"
+        )
+    part = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf)).parts[0]
+    nearby = pa.concat_tables(finished.tile_rows(tile)).unify_dictionaries()
+    own = pc.equal(nearby["parent_id"], parent)
+    view = _view(blends[0]).clip(task.cell.outer)
+    return Inspected(
+        header=task.cell.tile,
+        blend=blends[0],
+        part=part,
+        rows=_in_order(nearby.filter(own), blends[0], part),
+        around=_pixels(finished, task.cell.tile, task.cell.outer, view),
+        view=view,
+        neighbours=_places(nearby.filter(pc.invert(own)), view),
+        source_id=row["source_id"][0].as_py(),
+    )
+
+
+def _view(blend: Blend) -> Box:
+    """Return a square of tile pixels around the footprint."""
+    y, x = np.nonzero(blend.footprint)
+    half = int(max(np.ptp(y), np.ptp(x))) // 2 + MARGIN
+    row, column = (int(values.min() + values.max()) // 2 for values in (y, x))
+    around = Box(row - half, column - half, row + half + 1, column + half + 1)
+    return around.shift(blend.box.y0, blend.box.x0)
+
+
+def _in_order(rows: pa.Table, blend: Blend, part: Part) -> pa.Table:
+    """Sort the rows as the models are, and say if they are not of the same sources."""
+    place = part.xy + np.array([blend.box.x0, blend.box.y0])
+    xy = np.column_stack([rows["x"].to_numpy(), rows["y"].to_numpy()])
+    apart = np.linalg.norm(place[:, None] - xy[None], axis=2)
+    if len(rows) != len(place) or apart.min(axis=1).max() > SAME_PIXELS:
+        log.warning(
+            "the deblender finds %d sources now, the catalog has %d: the weights or the code "
+            "changed, or a cell of the tile failed",
+            len(place),
+            len(rows),
+        )
+    return rows.take(pa.array(np.argsort(apart.argmin(axis=0), kind="stable")))
+
+
+def _pixels(finished: Finished, header: TileHeader, outer: Box, view: Box) -> FloatArray:
+    config = finished.config
+    tile = read_tile(header, outer, get_survey(config.survey), config.bad_planes)
+    clean = subtract_background(tile)
+    return clean.image[:, *view.shift(-outer.y0, -outer.x0).slices]
+
+
+def _places(rows: pa.Table, view: Box) -> NDArray[np.float64]:
+    xy = np.column_stack([rows["x"].to_numpy(), rows["y"].to_numpy()])
+    inside = [view.contains(y, x) for x, y in xy]
+    return np.asarray(xy[np.array(inside, dtype=bool)], dtype=np.float64)

@@ -1,0 +1,184 @@
+"""What a catalog is like over the sky, cell by cell: depth, density, failures, blending."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raydeblend import storage
+from raydeblend.draw.finished import Finished, open_finished, tile_wcs, write_picture
+from raydeblend.flags import Flag
+from raydeblend.pipeline.ledger import LedgerEntry
+from raydeblend.survey import NJY_ZERO_POINT
+from raydeblend.tile import Box
+
+FAINT_SNR = 20.0
+"""Sources below it tell the depth: their errors are the sky's, not their own light's."""
+DETECTION = 5.0
+FAILED = Flag.NOT_ATTEMPTED | Flag.FIT_FAILED | Flag.DEBLEND_FAILED
+THREADS = 16
+
+Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CellStatistics:
+    """What the rows of one cell say; NaN where there is nothing to say it from.
+
+    Attributes
+    ----------
+    corners
+        ``(4, 2)`` of the cell's inner region: ra, dec in degrees.
+    sources
+        Number of rows.
+    density
+        Rows per square arcminute.
+    depth
+        Per band the AB magnitude of a source of five sigma: from the median flux error of
+        sources with a total signal to noise below `FAINT_SNR`.
+    failed
+        Fraction of rows that were not measured (`FAILED`); 1 for a cell that failed as a whole.
+    blended
+        Fraction of rows that share their footprint with another.
+    """
+
+    tile: str
+    cell: str
+    corners: Float64Array
+    sources: int
+    density: float
+    depth: tuple[float, ...]
+    failed: float
+    blended: float
+
+
+def map_catalog(out: str, folder: str | None = None) -> list[str]:
+    """Draw the sky maps of a catalog and return the paths of what was written.
+
+    Parameters
+    ----------
+    out
+        The catalog, local or on s3.
+    folder
+        Where ``depth.png``, ``density.png``, ``failures.png``, ``blended.png`` and their numbers,
+        ``cells.parquet``, go; by default ``OUT/maps``.
+
+    Raises
+    ------
+    ConfigError
+        If `out` holds no catalog, or `folder` cannot be written.
+    """
+    from raydeblend.draw.map_figures import map_figures
+
+    finished = open_finished(out)
+    folder = folder or storage.join(out, "maps")
+    storage.check_writable(folder)
+    cells, bands = cell_statistics(finished), finished.config.bands
+    paths = []
+    for name, png in map_figures(cells, bands).items():
+        paths.append(storage.join(folder, f"{name}.png"))
+        write_picture(paths[-1], png)
+    paths.append(storage.join(folder, "cells.parquet"))
+    write_picture(paths[-1], _to_parquet(cells, bands))
+    return paths
+
+
+def cell_statistics(finished: Finished) -> list[CellStatistics]:
+    """Return the statistics of every cell in the ledger, in its order."""
+    entries = [entry for entry in finished.entries if entry.tile in finished.headers]
+    corners = _corners(finished, entries)
+    with ThreadPoolExecutor(THREADS) as pool:
+        # Reading shards on s3 is waiting, not work.
+        rows = pool.map(lambda e: finished.rows(*e.key) if e.done else None, entries)
+        bands = finished.config.bands
+        return [
+            _statistics(entry, sky, area, table, bands)
+            for entry, (sky, area), table in zip(entries, corners, rows, strict=True)
+        ]
+
+
+def _corners(
+    finished: Finished, entries: Sequence[LedgerEntry]
+) -> list[tuple[Float64Array, float]]:
+    """Return corners on the sky and area in square arcminutes of each entry's cell."""
+    return [_outline(finished, *entry.key) for entry in entries]
+
+
+def _outline(finished: Finished, tile: str, cell: str) -> tuple[Float64Array, float]:
+    header = finished.headers[tile]
+    inner: Box = finished.task(tile, cell).cell.inner
+    # The outer edges of the pixels at the corners.
+    x = np.array([inner.x0, inner.x1, inner.x1, inner.x0]) - 0.5
+    y = np.array([inner.y0, inner.y0, inner.y1, inner.y1]) - 0.5
+    sky = tile_wcs(header).pixel_to_world(x, y).icrs
+    rows, columns = inner.shape
+    area = rows * columns * (header.pixel_scale / 60) ** 2
+    return np.column_stack([sky.ra.deg, sky.dec.deg]), area
+
+
+def _statistics(
+    entry: LedgerEntry,
+    corners: Float64Array,
+    area: float,
+    rows: pa.Table | None,
+    bands: Sequence[str],
+) -> CellStatistics:
+    nothing = (np.nan,) * len(bands)
+    if rows is None:
+        return CellStatistics(*entry.key, corners, 0, np.nan, nothing, 1.0, np.nan)
+    n = rows.num_rows
+    flags = rows["flags"].to_numpy()
+    return CellStatistics(
+        *entry.key,
+        corners=corners,
+        sources=n,
+        density=n / area,
+        depth=tuple(depth(rows, band) for band in bands) if n else nothing,
+        failed=float(np.mean((flags & int(FAILED)) != 0)) if n else np.nan,
+        blended=float(np.mean(rows["n_blended"].to_numpy() > 1)) if n else np.nan,
+    )
+
+
+def depth(rows: pa.Table, band: str) -> float:
+    """Return the magnitude of a source of five sigma in one band; NaN without a flux error."""
+    error = rows[f"flux_err_{band}"].to_numpy().astype(np.float64)
+    snr = rows["snr"].to_numpy()
+    known = np.isfinite(error) & (error > 0)
+    with np.errstate(invalid="ignore"):
+        faint = known & (snr < FAINT_SNR)
+    chosen = error[faint if faint.any() else known]
+    if not len(chosen):
+        return float("nan")
+    return float(NJY_ZERO_POINT - 2.5 * np.log10(DETECTION * np.median(chosen)))
+
+
+def _to_parquet(cells: Sequence[CellStatistics], bands: Sequence[str]) -> bytes:
+    middle = [_middle(cell.corners) for cell in cells]
+    columns = {
+        "tile": [cell.tile for cell in cells],
+        "cell": [cell.cell for cell in cells],
+        "ra": [ra for ra, _ in middle],
+        "dec": [dec for _, dec in middle],
+        "sources": [cell.sources for cell in cells],
+        "density": [cell.density for cell in cells],
+        "failed": [cell.failed for cell in cells],
+        "blended": [cell.blended for cell in cells],
+    }
+    for i, band in enumerate(bands):
+        columns[f"depth_{band}"] = [cell.depth[i] for cell in cells]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _middle(corners: Float64Array) -> tuple[float, float]:
+    first = corners[0, 0]
+    ra = first + np.mean((corners[:, 0] - first + 180) % 360 - 180)
+    return float(ra % 360), float(corners[:, 1].mean())

@@ -1,0 +1,1 @@
+"""A finished catalog in the formats of other tools."""

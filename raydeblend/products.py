@@ -1,0 +1,102 @@
+"""The commands on a finished catalog: export, inspect, map.  Arguments in, one call out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+log = logging.getLogger(__name__)
+
+Out = Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an export that stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
+
+export = typer.Typer(no_args_is_help=True, help="Write a catalog in the formats of other tools.")
+
+
+@export.command("hats")
+def export_hats_command(
+    out: Out,
+    target: Annotated[
+        str, typer.Argument(metavar="HATS_DIR", help="Directory or s3:// prefix to make.")
+    ],
+    all_rows: Annotated[
+        bool,
+        typer.Option("--all-rows", help="Keep the copies of sources in overlapping tiles too."),
+    ] = False,
+    margin: Annotated[float, typer.Option(help="Margin cache in arcsec.")] = 10.0,
+    rows_per_partition: Annotated[
+        int, typer.Option(help="Most rows of a HEALPix partition.")
+    ] = 1_000_000,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes here; by default one per CPU, up to 8.")
+    ] = None,
+    scratch: Annotated[
+        str | None, typer.Option(help="Local directory for intermediate files, as large as OUT.")
+    ] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write OUT as a HATS catalog with margin cache, which LSDB opens and cross-matches.
+
+    A source is exported once: of copies in overlapping tiles the primary one.
+    Needs pip install 'raydeblend[hats]'.
+    """
+    from raydeblend.export.hats import HatsConfig, export_hats
+
+    config = HatsConfig(all_rows, margin, rows_per_partition)
+    done = export_hats(
+        out,
+        target,
+        config,
+        workers=workers,
+        scratch=scratch,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if done.n_failed:
+        log.warning("%d cells of %s had failed and are not in the export", done.n_failed, out)
+    print(
+        f"{done.n_rows} rows in {done.n_partitions} partitions, {done.n_margin_rows} in the "
+        f"margin, {done.seconds:.1f} s\nhats: {done.path}"
+    )
+
+
+def inspect_command(
+    out: Out,
+    target: Annotated[
+        str, typer.Argument(metavar="SOURCE_ID|RA,DEC", help="A source, or degrees near one.")
+    ],
+    picture: Annotated[
+        str | None, typer.Option("--out", help="PNG file; by default blend_<source_id>.png here.")
+    ] = None,
+) -> None:
+    """Draw the blend of a source: image, models, residual, neighbours and measurements.
+
+    The tile is read and the footprint deblended again, by the stages that made the catalog.
+    """
+    from raydeblend.draw.inspect import inspect_source
+
+    seen = inspect_source(out, target, picture)
+    print(f"{seen.n_sources} sources, source_id {seen.source_id}: {seen.picture}")
+
+
+def map_command(
+    out: Out,
+    folder: Annotated[
+        str | None, typer.Option("--out", help="Directory for the maps; by default OUT/maps.")
+    ] = None,
+) -> None:
+    """Draw sky maps by cell: depth, source density, failures, blended fraction."""
+    from raydeblend.draw.maps import map_catalog
+
+    print("\n".join(map_catalog(out, folder)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.add_typer(export, name="export")
+    app.command("inspect")(inspect_command)
+    app.command("map")(map_command)

@@ -1,0 +1,215 @@
+"""Pictures of a finished catalog, and the numbers that they show."""
+
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from coadds import BANDS, NJY_PER_COUNT, SCALE, SKY, galaxies, pixels, sky_wcs, write_coadd
+
+from raydeblend import catalog
+from raydeblend.cli import main
+from raydeblend.config import CatalogConfig
+from raydeblend.draw.finished import find_source, open_finished
+from raydeblend.draw.inspect import take_apart
+from raydeblend.draw.map_figures import map_figures
+from raydeblend.draw.maps import CellStatistics, cell_statistics, depth
+from raydeblend.errors import ConfigError
+from raydeblend.flags import Flag
+from raydeblend.pipeline.ledger import LedgerEntry, read_entries, write_entry
+from raydeblend.pipeline.survey import run_catalog
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> str:
+    tiles, out = (tmp_path_factory.mktemp(name) for name in ("tiles", "run"))
+    for band in BANDS:
+        write_coadd(tiles / f"field_{band}.fits", band, 0, 0, *SKY)
+    config = CatalogConfig(
+        bands=BANDS, deblender="sep", photometry="mixture", cell_size=150, border=40
+    )
+    run_catalog(str(tiles), str(out / "out"), config, progress=False)
+    return str(out / "out")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    streams = capsys.readouterr()
+    return int(stopped.value.code or 0), streams.out, streams.err
+
+
+def test_a_blend_is_taken_apart_as_it_was(out: str) -> None:
+    table = catalog.read_catalog(out)
+    pair = int(np.argmax(table["n_blended"].to_numpy() == 2))
+    finished = open_finished(out)
+    seen = take_apart(finished, find_source(finished, str(table["source_id"][pair])))
+    assert len(seen.rows) == len(seen.part.models) == 2
+    place = seen.part.xy + np.array([seen.blend.box.x0, seen.blend.box.y0])
+    rows = np.column_stack([seen.rows["x"].to_numpy(), seen.rows["y"].to_numpy()])
+    np.testing.assert_allclose(rows, place, atol=1e-3)
+    assert set(seen.rows["parent_id"].to_pylist()) == {table["parent_id"][pair].as_py()}
+    # What is shown around it is the file's pixels in nJy, but for the sky.
+    box = seen.view
+    raw = pixels()[:, box.y0 : box.y1, box.x0 : box.x1] * NJY_PER_COUNT
+    offset = np.median(raw - seen.around, axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(seen.around + offset, raw, atol=0.05 * NJY_PER_COUNT)
+    # Every true galaxy in view is a source of the blend or a neighbour.
+    shown = np.concatenate([place, seen.neighbours])
+    for x, y, _ in galaxies():
+        if box.contains(y, x):
+            assert np.hypot(*(shown - [x, y]).T).min() < 2
+
+
+def test_a_source_is_found_by_place_as_by_number(out: str) -> None:
+    table, finished = catalog.read_catalog(out), open_finished(out)
+    for row in table.slice(0, 40).to_pylist()[::9]:
+        by_number = find_source(finished, str(row["source_id"]))
+        assert by_number.to_pylist() == [row]
+        target = f"{row['ra']:.7f},{row['dec']:.7f}"
+        assert find_source(finished, target).to_pylist() == [row]
+    # Between two sources it is the nearest.
+    sky = SkyCoord(table["ra"].to_numpy(), table["dec"].to_numpy(), unit="deg")
+    aim = SkyCoord(sky[5].ra, sky[5].dec + 1 * u.arcsec)
+    nearest = int(sky.separation(aim).argmin())
+    found = find_source(finished, f"{aim.ra.deg},{aim.dec.deg}")
+    assert found["source_id"][0] == table["source_id"][nearest]
+
+
+def test_inspect_and_map_write_pictures(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identifier = str(catalog.read_catalog(out)["source_id"][3])
+    picture = tmp_path / "blend.png"
+    code, said, _ = run(capsys, "inspect", out, identifier, "--out", str(picture))
+    assert code == 0
+    assert identifier in said
+    assert str(picture) in said
+    shown = matplotlib.image.imread(picture)
+    assert shown.shape[1] == 1500
+    assert shown.std() > 0.1
+    code, said, _ = run(capsys, "map", out, "--out", str(tmp_path / "maps"))
+    assert code == 0
+    names = ["depth.png", "density.png", "failures.png", "blended.png", "cells.parquet"]
+    assert [Path(line).name for line in said.split()] == names
+    assert all((tmp_path / "maps" / name).stat().st_size > 1000 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "{out}", "17"], "has no source 17"),
+        (["inspect", "{out}", "sirius"], "neither a source_id nor a position"),
+        (["inspect", "{out}", "150.0,95"], "neither a source_id nor a position"),
+        (["inspect", "{out}", "10.0,10.0"], "no finished tile reaches there"),
+        (["inspect", "{empty}", "17"], "holds no catalog"),
+        (["map", "{empty}"], "holds no catalog"),
+        (["export", "hats", "{empty}", "{empty}/hats"], "holds no catalog"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    words: str,
+    out: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _, said = run(capsys, *(a.format(out=out, empty=tmp_path) for a in arguments))
+    assert code == 2
+    assert said.startswith("raydeblend: ")
+    assert said.strip().count("\n") == 0
+    assert words in said
+
+
+def test_a_position_without_a_source_names_the_distance(out: str) -> None:
+    table = catalog.read_catalog(out)
+    x, y = (table[name].to_numpy() for name in ("x", "y"))
+    grid = np.stack(np.meshgrid(np.arange(5, 295), np.arange(5, 175)), -1).reshape(-1, 2)
+    apart = np.hypot(grid[:, :1] - x, grid[:, 1:] - y).min(axis=1)
+    ra, dec = sky_wcs().all_pix2world(*grid[apart.argmax()], 0)
+    arcsec = apart.max() * SCALE
+    assert arcsec > 3
+    with pytest.raises(ConfigError, match=f"the nearest is {arcsec:.1f} arcsec away"):
+        find_source(open_finished(out), f"{ra:.7f},{dec:.7f}")
+
+
+def test_a_tile_that_is_gone_is_named(out: str, tmp_path: Path) -> None:
+    finished = open_finished(out)
+    header = finished.headers["field"]
+    source = find_source(finished, str(catalog.read_catalog(out)["source_id"][0]))
+    image = next(file.image for file in header.files if file)
+    shutil.move(image, tmp_path / "away.fits")
+    try:
+        with pytest.raises(ConfigError, match="tile field cannot be read any more"):
+            take_apart(finished, source)
+    finally:
+        shutil.move(tmp_path / "away.fits", image)
+
+
+def test_statistics_of_cells(out: str, tmp_path: Path) -> None:
+    cells = {cell.cell: cell for cell in cell_statistics(open_finished(out))}
+    table = catalog.read_catalog(out)
+    assert set(cells) == set(table["cell"].to_pylist())
+    for name, cell in cells.items():
+        rows = table.filter(np.array(table["cell"].to_pylist()) == name)
+        # Two columns of 150 pixels and two rows of 90.
+        assert cell.density == pytest.approx(len(rows) / (150 * 90 * (SCALE / 60) ** 2), rel=1e-4)
+        assert cell.blended == pytest.approx((rows["n_blended"].to_numpy() > 1).mean())
+        assert cell.sources == len(rows)
+    first = cells["y00000-00090_x00000-00150"]
+    expected = sky_wcs().all_pix2world(
+        [[-0.5, -0.5], [149.5, -0.5], [149.5, 89.5], [-0.5, 89.5]], 0
+    )
+    np.testing.assert_allclose(first.corners, expected, atol=1e-9)
+
+
+def test_depth_is_five_times_the_error_of_faint_sources() -> None:
+    n = 8
+    rows = {name: np.zeros(n) for name in catalog.schema(("g", "i")).names}
+    rows |= {c.name: np.full(n, "x") for c in catalog.columns(("g",)) if "string" in str(c.type)}
+    # 20 nJy for the faint, more for the bright and null for one.
+    rows["snr"] = np.array([5, 8, 19, 6, 300, 4000, 50, 7.0])
+    rows["flux_err_g"] = np.array([20, 20, 20, 20, 90, 900, 30, np.nan])
+    rows["flux_err_i"] = np.full(n, np.nan)
+    table = catalog.to_table(rows, ("g", "i"))
+    # 100 nJy is magnitude 26.4.
+    assert depth(table, "g") == pytest.approx(31.4 - 2.5 * 2)
+    assert np.isnan(depth(table, "i"))
+
+
+def test_a_failed_cell_is_a_hole(out: str, tmp_path: Path) -> None:
+    copy = str(tmp_path / "out")
+    shutil.copytree(out, copy)
+    first = read_entries(copy)[0]
+    write_entry(copy, LedgerEntry(*first.key, "failed", "detect: a reason"))
+    cells = cell_statistics(open_finished(copy))
+    assert [cell.failed == 1 for cell in cells] == [True, False, False, False]
+    assert np.isnan([cells[0].density, cells[0].blended, *cells[0].depth]).all()
+    assert set(map_figures(cells, BANDS)) == {"depth", "density", "failures", "blended"}
+
+
+def test_unmeasured_sources_are_failures(out: str, tmp_path: Path) -> None:
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    shard = sorted(copy.glob("catalog/*/*.parquet"))[0]
+    table = pq.ParquetFile(shard).read()
+    rows = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    rows["flags"] = np.where(np.arange(len(table)) < 3, int(Flag.FIT_FAILED), int(Flag.EDGE))
+    shard.write_bytes(catalog.to_bytes(catalog.to_table(rows, BANDS)))
+    assert cell_statistics(open_finished(str(copy)))[0].failed == pytest.approx(3 / len(table))
+
+
+def test_a_field_across_zero_is_drawn_as_one() -> None:
+    def cell(ra: float) -> CellStatistics:
+        corners = np.array([[ra, 0], [ra + 0.1, 0], [ra + 0.1, 0.1], [ra, 0.1]])
+        corners[:, 0] %= 360
+        return CellStatistics("t", str(ra), corners, 9, 9.0, (26.0,), 0.0, 0.5)
+
+    pictures = map_figures([cell(ra) for ra in (-0.15, -0.05, 0.05)], ("i",))
+    same = map_figures([cell(ra) for ra in (99.85, 99.95, 100.05)], ("i",))
+    sizes = [len(set(p["density"][16:24] for p in (pictures, same)))]
+    assert sizes == [1]  # width and height in the PNG header

@@ -1,0 +1,179 @@
+"""HATS export, checked with LSDB and against a match of all pairs without any partition."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import astropy.units as u
+import hats
+import lsdb
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from astropy.coordinates import SkyCoord, search_around_sky
+from export_catalog import BANDS, PER_CELL, write_catalog
+from s3 import S3Server, s3_server  # noqa: F401
+from upath import UPath
+
+from raydeblend import catalog
+from raydeblend.errors import ConfigError
+from raydeblend.export.hats import Exported, HatsConfig, export_hats
+
+N_CELLS = 12
+N_PRIMARY = N_CELLS * PER_CELL * 9 // 10
+CONFIG = HatsConfig(margin_arcsec=60, rows_per_partition=1200)
+RADIUS_ARCSEC = 45.0
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("run") / "out")
+    write_catalog(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(out: str, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    target = tmp_path_factory.mktemp("hats") / "survey"
+    return export_hats(out, str(target), CONFIG, workers=1, progress=False)
+
+
+def primary(out: str) -> pd.DataFrame:
+    frame = catalog.read_catalog(out).to_pandas()
+    return frame[frame["is_primary"]].sort_values("source_id", ignore_index=True)
+
+
+def test_lsdb_reads_every_primary_row_once(out: str, exported: Exported) -> None:
+    opened = lsdb.open_catalog(exported.path)
+    found = opened.compute().sort_values("source_id", ignore_index=True)
+    expected = primary(out)
+    assert len(opened) == exported.n_rows == N_PRIMARY
+    assert exported.n_partitions == len(opened.get_healpix_pixels()) > 4
+    for name in expected.columns:
+        ours, theirs = (frame[name].fillna(-99).to_numpy() for frame in (expected, found))
+        assert (ours == theirs).all(), name
+
+
+def test_a_cross_match_finds_what_a_search_of_all_pairs_finds(out: str, exported: Exported) -> None:
+    rng = np.random.default_rng(8)
+    ours = primary(out)
+    step = rng.normal(0, 25 / 3600, (2, len(ours)))
+    other = pd.DataFrame({"n": np.arange(len(ours)), "ra": ours["ra"] + step[0]})
+    other["dec"] = ours["dec"] + step[1]
+    left = lsdb.from_dataframe(other, margin_threshold=None, partition_rows=1000)
+    right = lsdb.open_catalog(exported.path)
+    matched = left.crossmatch(
+        right, radius_arcsec=RADIUS_ARCSEC, n_neighbors=20, suffixes=("_a", "_b")
+    ).compute()
+    first, second, _, _ = search_around_sky(
+        SkyCoord(other["ra"].to_numpy(), other["dec"].to_numpy(), unit="deg"),
+        SkyCoord(ours["ra"].to_numpy(), ours["dec"].to_numpy(), unit="deg"),
+        RADIUS_ARCSEC * u.arcsec,
+    )
+    expected = set(zip(first.tolist(), ours["source_id"].to_numpy()[second].tolist(), strict=True))
+    assert len(expected) > 3000
+    assert set(zip(matched["n_a"].tolist(), matched["source_id_b"].tolist(), strict=True)) == (
+        expected
+    )
+    # The test has pairs across the edges of partitions, which only the margin can give.
+    assert exported.n_margin_rows > 100
+
+
+def test_units_and_descriptions_are_kept(exported: Exported) -> None:
+    described = {column.name: column for column in catalog.columns(BANDS)}
+    folders = list(Path(exported.path).glob("*/dataset"))
+    assert len(folders) == 2  # catalog and margin
+    for folder in folders:
+        for path in [*folder.glob("**/Npix*.parquet"), folder / "_common_metadata"]:
+            schema = pq.read_schema(path)
+            assert set(described) < set(schema.names)
+            for name, column in described.items():
+                metadata = schema.field(name).metadata
+                assert metadata[b"unit"].decode() == column.unit
+                assert metadata[b"description"].decode() == column.description
+
+
+def test_the_collection_is_valid_and_leaves_nothing_else(exported: Exported) -> None:
+    assert hats.io.validation.is_valid_collection(exported.path)
+    assert {path.name for path in Path(exported.path).parent.iterdir()} == {"survey"}
+    properties = hats.read_hats(exported.path).main_catalog.catalog_info
+    assert properties.total_rows == N_PRIMARY
+    assert (properties.ra_column, properties.dec_column) == ("ra", "dec")
+    assert properties.extra_dict()["hats_cols_survey_id"] == "source_id"
+
+
+def test_all_rows_when_asked_for(out: str, tmp_path: Path) -> None:
+    done = export_hats(
+        out, str(tmp_path / "all"), HatsConfig(all_rows=True), workers=1, progress=False
+    )
+    assert (done.n_rows, done.n_partitions) == (N_CELLS * PER_CELL, 1)
+
+
+def test_an_export_that_stopped_goes_on(
+    out: str, exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, target = tmp_path / "out", str(tmp_path / "hats" / "survey")
+    shutil.copytree(out, copy)
+    shard = sorted(copy.glob("catalog/*/*.parquet"))[3]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-40])
+    with pytest.raises(ConfigError, match="--resume goes on"):
+        export_hats(str(copy), target, CONFIG, workers=1, progress=False)
+    assert str(shard) in capsys.readouterr().out  # which shard it was
+
+    shard.write_bytes(whole)
+    with pytest.raises(ConfigError, match="--resume to go on or --overwrite"):
+        export_hats(str(copy), target, CONFIG, workers=1, progress=False)
+    other = replace(CONFIG, all_rows=True)
+    with pytest.raises(ConfigError, match="with other options"):
+        export_hats(str(copy), target, other, workers=1, resume=True, progress=False)
+    done = export_hats(str(copy), target, CONFIG, workers=1, resume=True, progress=False)
+    assert (done.n_rows, done.n_margin_rows) == (N_PRIMARY, exported.n_margin_rows)
+    assert partitions(target) == partitions(exported.path)
+
+    # What is finished is not begun again by accident, and is replaced when asked for.
+    with pytest.raises(ConfigError, match="is not empty and no unfinished"):
+        export_hats(str(copy), target, CONFIG, workers=1, resume=True, progress=False)
+    again = export_hats(str(copy), target, other, workers=1, overwrite=True, progress=False)
+    assert again.n_rows == N_CELLS * PER_CELL
+
+
+def partitions(target: str) -> dict[str, bytes]:
+    files = Path(target).glob("**/Npix*.parquet")
+    return {str(path.relative_to(target)): path.read_bytes() for path in files}
+
+
+def test_from_s3_to_s3(out: str, exported: Exported, s3_server: S3Server) -> None:  # noqa: F811
+    root = f"s3://{s3_server.bucket}"
+    write_catalog(f"{root}/out")
+    target = f"{root}/hats/survey"
+    done = export_hats(f"{root}/out", target, CONFIG, workers=1, progress=False)
+    assert (done.n_rows, done.n_partitions) == (N_PRIMARY, exported.n_partitions)
+    assert len(lsdb.open_catalog(UPath(target, anon=False))) == N_PRIMARY
+
+
+@pytest.mark.parametrize("name", ["hats_import", "lsdb"])
+def test_a_missing_package_is_named(
+    name: str, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=r"pip install 'raydeblend\[hats\]'"):
+        export_hats(out, str(tmp_path / "hats"))
+
+
+def test_what_cannot_be_exported_is_refused(out: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no catalog"):
+        export_hats(str(tmp_path), str(tmp_path / "hats"))
+    with pytest.raises(ConfigError, match="letters, digits"):
+        export_hats(out, str(tmp_path / "my hats"))
+    with pytest.raises(ConfigError, match="exclude each other"):
+        export_hats(out, str(tmp_path / "hats"), resume=True, overwrite=True)
+    with pytest.raises(ConfigError, match="above 0 arcsec"):
+        HatsConfig(margin_arcsec=0)
+    empty = str(tmp_path / "empty")
+    write_catalog(empty, n_tiles=0)
+    with pytest.raises(ConfigError, match="has no source to export"):
+        export_hats(empty, str(tmp_path / "hats"))
+    assert not (tmp_path / "hats").exists()
