@@ -338,6 +338,18 @@ def evaluate(
 
 
 @app.command()
+def report(
+    results: Annotated[list[str], typer.Argument(metavar="DIR...", help="What `evaluate` wrote.")],
+    out: Annotated[str, typer.Option(help="The page, local or s3://.")] = "report.html",
+) -> None:
+    """Put tables, figures and provenance of any results into one HTML page that needs no other."""
+    from raydeblend.evaluate.report import write_report
+
+    size = write_report(results, out)
+    print(f"{len(results)} results, {size / 1e6:.1f} MB: {out}")
+
+
+@app.command()
 def weights() -> None:
     """List the shipped weights: bands, pixel scale, training data, scores."""
     from raydeblend.networks.weights import describe_shipped

@@ -1,21 +1,23 @@
-"""Figures of an evaluation, as PNG files in memory (Wang et al. 2022, figures 3 and 11)."""
+"""Figures of an evaluation, as PNG files in memory; each carries its caption."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 from astropy.visualization import make_lupton_rgb
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from raydeblend.evaluate.blends import Blends
 from raydeblend.evaluate.wang2022 import Scores
 from raydeblend.tile import FloatArray
 
 DPI = 150
+CAPTION = "Description"
+"""Keyword of the PNG text that holds the caption (PNG specification, section 11.3.3.2)."""
 PANEL = 1.45
 """Side of a gallery panel in inches."""
 
@@ -48,11 +50,17 @@ def show(axes: Axes, image: NDArray[np.floating], title: str = "", sigma: float 
         axes.set_title(title, fontsize=8, pad=3)
 
 
-def to_png(figure: Figure) -> bytes:
-    """Render a figure."""
+def to_png(figure: Figure, caption: str = "") -> bytes:
+    """Render a figure; the caption goes into the file, where `read_caption` finds it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", metadata={CAPTION: caption} if caption else None)
     return buffer.getvalue()
+
+
+def read_caption(png: bytes) -> str:
+    """Return the caption inside a PNG file, empty where there is none."""
+    with Image.open(io.BytesIO(png)) as picture:
+        return str(picture.info.get(CAPTION, ""))
 
 
 def gallery_figure(blends: Blends, scores: Scores) -> bytes:
@@ -75,7 +83,11 @@ def gallery_figure(blends: Blends, scores: Scores) -> bytes:
         axes.set_title(title, fontsize=8, pad=3)
     figure.suptitle(f"{scores.deblender}, blends of {k}", fontsize=9, y=0.995)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.99))
-    return to_png(figure)
+    caption = (
+        f"The first blends of {k} galaxies: the noisy image, each galaxy as {scores.deblender} "
+        "deblends it beside its truth, and what is left (Wang et al. 2022, Figs. 3 to 5)."
+    )
+    return to_png(figure, caption)
 
 
 def _gallery_row(
@@ -90,38 +102,6 @@ def _gallery_row(
 def _gallery_titles(k: int) -> list[str]:
     names = [f"{kind} {i + 1}" for i in range(k) for kind in ("deblended", "truth")]
     return ["blended", *names, "residual"]
-
-
-def flux_figure(scores: Sequence[Scores]) -> bytes:
-    """Draw recovered against true flux, a row for each galaxy and a column for each deblender.
-
-    The missing galaxies are marked at the bottom; the dashed line is equality.
-    """
-    k = scores[0].n_galaxies
-    figure = Figure(figsize=(3.2 * len(scores) + 0.4, 3.0 * k + 0.2), dpi=DPI)
-    grid = figure.subplots(k, len(scores), squeeze=False, sharex=True, sharey=True)
-    for column, score in enumerate(scores):
-        for galaxy in range(k):
-            _flux_panel(grid[galaxy, column], score, galaxy)
-        grid[-1, column].set_xlabel("true flux (sky σ)")
-    for galaxy in range(k):
-        grid[galaxy, 0].set_ylabel(f"recovered flux, galaxy {galaxy + 1} of {k}")
-    figure.tight_layout(pad=0.5)
-    return to_png(figure)
-
-
-def _flux_panel(axes: Axes, score: Scores, galaxy: int) -> None:
-    flux, truth = score.flux[:, galaxy], score.flux_true[:, galaxy]
-    low, high = 0.5 * score.flux_true.min(), 2 * score.flux_true.max()
-    found = np.isfinite(flux)
-    axes.plot([low, high], [low, high], "--", color="0.5", lw=0.8, zorder=1)
-    # A flux that is not positive has no place on a logarithmic axis.
-    axes.scatter(truth[found], flux[found].clip(low), s=7, lw=0, alpha=0.6, color="tab:blue")
-    missing = f"missing: {np.mean(~found):.1%}"
-    axes.plot(truth[~found], np.full((~found).sum(), low), "|", color="tab:red", label=missing)
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low * 0.9, high))
-    axes.legend(loc="upper left", fontsize=7, frameon=False, handletextpad=0.2)
-    axes.set_title(score.deblender, fontsize=9)
 
 
 def survey_figure(

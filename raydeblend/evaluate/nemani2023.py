@@ -23,8 +23,9 @@ from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends, BlendSet
 from raydeblend.evaluate.figures import DPI, to_png
 from raydeblend.evaluate.matching import match_positions
+from raydeblend.evaluate.rows import Row
 from raydeblend.evaluate.tables import markdown, number
-from raydeblend.evaluate.wang2022 import BATCH, Row, deblend
+from raydeblend.evaluate.wang2022 import BATCH, deblend
 from raydeblend.simulate.euclid import FAINT, SURVEY, read_cosmos_sersic
 from raydeblend.simulate.euclid_blends import nemani2023_blends
 from raydeblend.simulate.euclid_real import load_real

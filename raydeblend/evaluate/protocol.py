@@ -12,12 +12,11 @@ from typing import Any
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.blends import BlendSet, read_blends, to_blend_set
-from raydeblend.evaluate.figures import flux_figure, gallery_figure
+from raydeblend.evaluate.blends import read_blends, to_blend_set
 from raydeblend.evaluate.hsc_blends import evaluate_hsc_blends, read_hsc_blends, summary_table
 from raydeblend.evaluate.provenance import NAME, describe_run, to_file
-from raydeblend.evaluate.tables import quality_table, score_table
-from raydeblend.evaluate.wang2022 import TOLD, Scores, evaluate_wang2022
+from raydeblend.evaluate.wang2022 import TOLD
+from raydeblend.evaluate.wang_report import report_wang2022
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.tile import Deblender
 
@@ -158,9 +157,8 @@ def _wang2022(
     storage.check_writable(out)
     if test_set is None:
         test_set = to_blend_set(wang2022_blends(n or DEFAULT_N["wang2022"], seed))
-    rows, scores = evaluate_wang2022(loaded, test_set, n)
-    tables = f"{score_table(rows)}\n\n{quality_table(scores)}\n"
-    return _Report(rows, tables, draw_figures(scores, test_set))
+    report = report_wang2022(loaded, test_set, n, BASELINE)
+    return _Report(report.rows, report.tables, report.files)
 
 
 def _reiman2019(
@@ -233,23 +231,6 @@ def to_json(rows: Sequence[Row]) -> str:
 
 def _finite(value: str | int | float) -> str | int | float | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def draw_figures(scores: Sequence[Scores], data: BlendSet) -> dict[str, bytes]:
-    """Return the figures as PNG files by name."""
-    figures = {f"flux_{k}.png": flux_figure(group) for k, group in _by_galaxies(scores).items()}
-    for blends in data.blends:
-        for score in _by_galaxies(scores)[blends.n_galaxies]:
-            name = f"gallery_{score.deblender}_{blends.n_galaxies}.png"
-            figures[name] = gallery_figure(blends[: len(score.models)], score)
-    return figures
-
-
-def _by_galaxies(scores: Sequence[Scores]) -> dict[int, list[Scores]]:
-    groups: dict[int, list[Scores]] = {}
-    for score in scores:
-        groups.setdefault(score.n_galaxies, []).append(score)
-    return groups
 
 
 def _write(out: str, files: dict[str, bytes]) -> tuple[str, ...]:

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends
+from raydeblend.evaluate.bootstrap import Statistic
 from raydeblend.evaluate.figures import DPI, PANEL, to_png
+from raydeblend.evaluate.rows import Row, cell, fixed_first, flux_columns, image_columns
 from raydeblend.evaluate.tables import markdown, number
-from raydeblend.evaluate.wang2022 import Row, Scores, match_models
+from raydeblend.evaluate.wang2022 import Scores, match_models
 from raydeblend.simulate.galaxy_zoo import BANDS, ZooImages, draw_zoo_blends, read_galaxy_zoo
 from raydeblend.tile import Deblender, FloatArray
 
@@ -35,13 +37,15 @@ DEFAULT_N = 3200
 CHUNK = 64
 GALLERY = 6
 """Blends in a gallery."""
-STATISTICS: Mapping[str, Callable[[NDArray[np.float64]], float]] = {
-    "mean": lambda values: float(np.mean(values)),
-    "median": lambda values: float(np.median(values)),
-    "max": lambda values: float(np.max(values)),
-    "min": lambda values: float(np.min(values)),
-    "var": lambda values: float(np.var(values)),
+STATISTICS: Mapping[str, Statistic] = {
+    "mean": np.mean,
+    "median": np.median,
+    "max": np.max,
+    "min": np.min,
+    "var": np.var,
 }
+EXTREMES = ("max", "min")
+"""Of these the bootstrap, which never draws beyond the sample, gives no interval."""
 # Table 1, mean, median, maximum, minimum, variance.  The maximum PSNR is missing in our copy of
 # the paper's text; that of the SSIM is in the caption of Fig. 5.
 PAPER_SCORES: Mapping[str, tuple[float, ...]] = {
@@ -162,25 +166,21 @@ def make_rows(scores: Scores) -> list[Row]:
 
 
 def _row(scores: Scores, galaxy: int, part: int | slice) -> Row:
-    error = scores.flux_error[:, part].ravel()
-    images = {"psnr": scores.psnr[:, part].ravel(), "ssim": scores.ssim[:, part].ravel()}
-    return {
+    error = scores.flux_error[:, part]
+    row: Row = {
         "protocol": PROTOCOL,
         "deblender": scores.deblender,
         "n_galaxies": 2,
         "galaxy": galaxy,
-        "n": len(error),
-        **{
-            f"{name}_{statistic}": function(values)
-            for name, values in images.items()
-            for statistic, function in STATISTICS.items()
-        },
-        "flux_bias": metrics.flux_bias(error),
-        "flux_nmad": metrics.flux_nmad(error),
-        "flux_mape": metrics.flux_mape(error),
-        "found": metrics.found_fraction(error),
+        "n": error.size,
+        **image_columns("psnr", scores.psnr[:, part], STATISTICS),
+        **image_columns("ssim", scores.ssim[:, part], STATISTICS),
+        **flux_columns(error),
         "seconds_per_blend": scores.seconds_per_blend,
     }
+    extremes = {f"{metric}_{name}" for metric in PAPER_SCORES for name in EXTREMES}
+    without = {f"{name}{end}" for name in extremes for end in ("_low", "_high")}
+    return fixed_first({key: value for key, value in row.items() if key not in without})
 
 
 def score_table(rows: Sequence[Row]) -> str:
@@ -193,8 +193,8 @@ def score_table(rows: Sequence[Row]) -> str:
             labels[int(row["galaxy"])],
             str(row["deblender"]),
             str(row["n"]),
-            *(number(float(row[name]), _spec(name)) for name in names),
-            number(float(row["found"]), ".3f"),
+            *(cell(row, name, _spec(name)) for name in names),
+            cell(row, "found", ".3f"),
         ]
         for row in sorted(rows, key=lambda row: int(row["galaxy"]))
     ]
@@ -226,7 +226,11 @@ def distribution_figure(scores: Sequence[Scores], metric: str) -> bytes:
     axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
     axes.legend(fontsize=7, frameon=False, loc="upper left")
     figure.tight_layout(pad=0.5)
-    return to_png(figure)
+    caption = (
+        f"Distribution of the {metric.upper()} of both galaxies of the blends (Reiman & Göhre "
+        f"2019, {'Fig. 4' if metric == 'psnr' else 'Fig. 5'}); dashed: the paper's mean."
+    )
+    return to_png(figure, caption)
 
 
 def typical(scores: Scores) -> list[int]:
@@ -259,7 +263,8 @@ def gallery_figure(separate: Separate, name: str, test: ZooTest, rows: Sequence[
         axes.set_title(title, fontsize=7, pad=3)
     figure.suptitle(name, fontsize=9, y=0.995)
     figure.tight_layout(pad=0.3, rect=(0, 0, 1, 0.99))
-    return to_png(figure)
+    caption = f"{name}: both true pictures, their blend, and both deblended, with the PSNR."
+    return to_png(figure, caption)
 
 
 def _show(axes: Axes, image: FloatArray) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends, BlendSet
 from raydeblend.evaluate.matching import match_positions
+from raydeblend.evaluate.rows import Row, fixed_first, flux_columns, fraction, image_columns
 from raydeblend.tile import Deblended, Deblender, FloatArray
 
 LOGGER = logging.getLogger(__name__)
@@ -22,8 +23,6 @@ QUALITIES = ("high", "medium", "low", "none")
 BATCH = 64
 GALLERY = 6
 """How many of the first blends keep their models, for the figures."""
-
-Row = dict[str, str | int | float]
 
 # Table II: PSNR mean and median in dB, SSIM mean and median, by (galaxies, galaxy).
 PAPER_SCORES: dict[tuple[int, int], tuple[float, float, float, float]] = {
@@ -38,7 +37,13 @@ PAPER_QUALITY: dict[int, tuple[float, float, float]] = {
     2: (0.773, 0.153, 0.074),
     3: (0.504, 0.369, 0.127),
 }
+SHARED = 0.5
+"""A model that holds more than this part of each of two galaxies is two in one."""
 
+_ARRAYS = (
+    *("psnr", "ssim", "flux", "flux_true", "quality", "count"),
+    *("moments", "moments_true", "amplitude"),
+)
 
 TOLD = "joint-true"
 """Name of the joint deblender when it is told the true positions."""
@@ -60,6 +65,14 @@ class Scores:
         ``(GALLERY, k, bands, y, x)`` of the first blends, matched to the true galaxies.
     seconds_per_blend
         Wall time of the deblender.
+    count
+        ``(n,)`` sources that the deblender returned.
+    moments, moments_true
+        ``(n, k, 2)`` of `metrics.second_moments`, NaN where missing.
+    amplitude
+        ``(n, k, k)`` the part of each true galaxy in each galaxy's model.
+
+    The last four are empty where a protocol has no use for them.
     """
 
     deblender: str
@@ -70,6 +83,10 @@ class Scores:
     quality: NDArray[np.str_]
     models: FloatArray
     seconds_per_blend: float
+    count: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    moments: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    moments_true: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    amplitude: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def n_galaxies(self) -> int:
@@ -80,6 +97,21 @@ class Scores:
     def flux_error(self) -> NDArray[np.float64]:
         """``F / F_true - 1``, ``(n, k)``; NaN where missing."""
         return self.flux / self.flux_true - 1
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """``(n, k)``."""
+        return np.isfinite(self.flux)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """``(n,)``: as many sources as there are galaxies, and each of them found."""
+        return np.asarray((self.count == self.n_galaxies) & self.found.all(axis=1))
+
+    @property
+    def merged(self) -> NDArray[np.bool_]:
+        """``(n,)``: one model holds more than `SHARED` of each of two galaxies."""
+        return np.asarray(((self.amplitude > SHARED).sum(axis=2) >= 2).any(axis=1))
 
 
 def evaluate_wang2022(
@@ -136,21 +168,22 @@ def score_batch(name: str, deblender: Deblender, blends: Blends, data: BlendSet)
         quality=np.asarray(result.quality),
         models=models[:GALLERY],
         seconds_per_blend=seconds / len(blends),
+        count=np.asarray(result.n_sources),
+        moments=metrics.second_moments(models),
+        moments_true=metrics.second_moments(blends.isolated),
+        amplitude=np.array(
+            [metrics.amplitudes(*p) for p in zip(models, blends.isolated, strict=True)]
+        ),
     )
 
 
 def _join(parts: Sequence[Scores]) -> Scores:
     counts = [len(part.quality) for part in parts]
     seconds = np.average([part.seconds_per_blend for part in parts], weights=counts)
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    first = parts[0]
     return Scores(
-        deblender=parts[0].deblender,
-        psnr=np.concatenate([part.psnr for part in parts]),
-        ssim=np.concatenate([part.ssim for part in parts]),
-        flux=np.concatenate([part.flux for part in parts]),
-        flux_true=np.concatenate([part.flux_true for part in parts]),
-        quality=np.concatenate([part.quality for part in parts]),
-        models=parts[0].models,
-        seconds_per_blend=float(seconds),
+        deblender=first.deblender, models=first.models, seconds_per_blend=float(seconds), **joined
     )
 
 
@@ -206,23 +239,30 @@ def make_rows(scores: Scores) -> list[Row]:
 
 
 def _row(scores: Scores, galaxy: int) -> Row:
-    error = scores.flux_error[:, galaxy]
-    return {
-        "protocol": "wang2022",
-        "deblender": scores.deblender,
-        "n_galaxies": scores.n_galaxies,
-        "galaxy": galaxy + 1,
-        "n": len(error),
-        "psnr_mean": float(np.mean(scores.psnr[:, galaxy])),
-        "psnr_median": float(np.median(scores.psnr[:, galaxy])),
-        "ssim_mean": float(np.mean(scores.ssim[:, galaxy])),
-        "ssim_median": float(np.median(scores.ssim[:, galaxy])),
-        "flux_bias": metrics.flux_bias(error),
-        "flux_nmad": metrics.flux_nmad(error),
-        "flux_mape": metrics.flux_mape(error),
-        "found": metrics.found_fraction(error),
-        "seconds_per_blend": scores.seconds_per_blend,
-    }
+    return fixed_first(
+        {
+            "protocol": "wang2022",
+            "deblender": scores.deblender,
+            "n_galaxies": scores.n_galaxies,
+            "galaxy": galaxy + 1,
+            "n": len(scores.flux),
+            **image_columns("psnr", scores.psnr[:, galaxy]),
+            **image_columns("ssim", scores.ssim[:, galaxy]),
+            **flux_columns(scores.flux_error[:, galaxy]),
+            "seconds_per_blend": scores.seconds_per_blend,
+            **quality_columns(scores),
+        }
+    )
+
+
+def quality_columns(scores: Scores) -> Row:
+    """Return the fractions of each quality (Table I) and of the truly right, with limits."""
+    columns: Row = {}
+    for quality in QUALITIES:
+        columns |= fraction(f"quality_{quality}", scores.quality == quality)
+    columns |= fraction("right", scores.right)
+    high = scores.quality == "high"
+    return columns | (fraction("right_of_high", scores.right[high]) if high.any() else {})
 
 
 def quality_fractions(scores: Scores) -> dict[str, float]:

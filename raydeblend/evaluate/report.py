@@ -1,0 +1,209 @@
+"""`raydeblend report DIR…`: any set of results as one HTML page that needs nothing else.
+
+Figures are embedded; there is no script, no font and no address of another file.  A results
+directory is what `raydeblend evaluate` writes: ``metrics.json``, ``tables.md``,
+``provenance.json`` and PNG figures, any of which may be missing but not all.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from raydeblend import storage
+from raydeblend.errors import ConfigError
+from raydeblend.evaluate.figures import read_caption
+from raydeblend.evaluate.page import STYLE, Table, parse_markdown
+from raydeblend.evaluate.provenance import read_provenance
+
+_WORDS = {"command": "Command", "date": "Date", "commit": "Commit", "hardware": "Hardware"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """One results directory.
+
+    Attributes
+    ----------
+    name
+        Its last path component, unique within the page.
+    metrics
+        The rows of ``metrics.json``.
+    figures
+        PNG files by name, in the order of their names.
+    """
+
+    name: str
+    protocol: str
+    metrics: Sequence[Mapping[str, Any]]
+    tables: str
+    provenance: Mapping[str, Any]
+    figures: Mapping[str, bytes]
+
+    @property
+    def anchor(self) -> str:
+        """Name that links within the page use."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.name)
+
+
+def write_report(roots: Sequence[str], out: str) -> int:
+    """Write the page of the results in `roots`, local or on s3; return its size in bytes.
+
+    Raises
+    ------
+    ConfigError
+        If none is given, one holds no results, or `out` cannot be written.
+    """
+    if not roots:
+        raise ConfigError("name at least one results directory")
+    names = _unique_names(roots)
+    page = render_page([read_results(root, name) for root, name in zip(roots, names, strict=True)])
+    storage.check_writable(os.path.dirname(out) or ".")
+    content = page.encode()
+    storage.write_bytes(out, content)
+    return len(content)
+
+
+def _unique_names(roots: Sequence[str]) -> list[str]:
+    short = [root.rstrip("/").rsplit("/", 1)[-1] or root for root in roots]
+    return [name if short.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(short)]
+
+
+def read_results(root: str, name: str) -> Results:
+    """Read a results directory.
+
+    Raises
+    ------
+    ConfigError
+        If there are neither metrics nor tables, or a file is damaged.
+    """
+    paths = {path.rsplit("/", 1)[-1]: path for path in storage.list_files(root)}
+    if not {"metrics.json", "tables.md"} & set(paths):
+        raise ConfigError(f"{root} holds no results: neither metrics.json nor tables.md")
+    metrics = _read_json(paths["metrics.json"]) if "metrics.json" in paths else []
+    tables = storage.read_bytes(paths["tables.md"]).decode() if "tables.md" in paths else ""
+    figures = {n: storage.read_bytes(paths[n]) for n in sorted(paths) if n.endswith(".png")}
+    protocol = str(metrics[0].get("protocol", "")) if metrics else ""
+    return Results(name, protocol, metrics, tables, read_provenance(root), figures)
+
+
+def _read_json(path: str) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(storage.read_bytes(path))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise ConfigError(f"{path} is not a list of rows")
+    return rows
+
+
+def render_page(results: Sequence[Results]) -> str:
+    """Return the page as HTML."""
+    contents = "\n".join(_contents(result) for result in results)
+    sections = "\n".join(_section(result) for result in results)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>raydeblend: results</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header><h1>raydeblend: results</h1></header>
+<nav aria-label="Contents"><h2>Contents</h2><ul>
+{contents}
+</ul></nav>
+<main>
+{sections}
+</main>
+</body>
+</html>
+"""
+
+
+def _title(result: Results) -> str:
+    extra = f" ({result.protocol})" if result.protocol not in ("", result.name) else ""
+    return escape(result.name + extra)
+
+
+def _contents(result: Results) -> str:
+    parts = [*((f"t{i}", table.title) for i, table in enumerate(parse_markdown(result.tables)))]
+    parts += [("figures", "Figures")] if result.figures else []
+    links = "".join(
+        f'<li><a href="#{result.anchor}-{key}">{escape(title)}</a></li>' for key, title in parts
+    )
+    return f'<li><a href="#{result.anchor}">{_title(result)}</a><ul>{links}</ul></li>'
+
+
+def _section(result: Results) -> str:
+    return "\n".join(
+        [
+            f'<section id="{result.anchor}"><h2>{_title(result)}</h2>',
+            _provenance(result.provenance),
+            *_tables(result),
+            *_figures(result),
+            "</section>",
+        ]
+    )
+
+
+def _provenance(provenance: Mapping[str, Any]) -> str:
+    if not provenance:
+        return "<p>Where these results come from was not recorded.</p>"
+    lines = [
+        f"<dt>{title}</dt><dd>{escape(str(provenance[key]))}</dd>"
+        for key, title in _WORDS.items()
+        if key in provenance
+    ]
+    if "seconds" in provenance:
+        lines.append(f"<dt>Took</dt><dd>{escape(str(provenance['seconds']))} s</dd>")
+    lines += [
+        f"<dt>{title}</dt><dd><details><summary>{len(items)}</summary><code>"
+        + "<br>".join(f"{escape(str(k))} {escape(str(v))}" for k, v in items.items())
+        + "</code></details></dd>"
+        for title, items in (
+            ("Weights (SHA-256)", provenance.get("weights")),
+            ("Versions", provenance.get("versions")),
+        )
+        if isinstance(items, dict) and items
+    ]
+    return f'<dl class="provenance">{"".join(lines)}</dl>'
+
+
+def _tables(result: Results) -> Iterator[str]:
+    for i, table in enumerate(parse_markdown(result.tables)):
+        yield f'<h3 id="{result.anchor}-t{i}">{escape(table.title)}</h3>'
+        yield from (f"<p>{escape(text)}</p>" for text in table.text)
+        if table.header:
+            yield _table(table)
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _figures(result: Results) -> Iterator[str]:
+    if result.figures:
+        yield f'<h3 id="{result.anchor}-figures">Figures</h3>'
+    for name, png in result.figures.items():
+        data = base64.b64encode(png).decode()
+        caption = escape(read_caption(png) or name.removesuffix(".png").replace("_", " "))
+        yield (
+            f'<figure><img src="data:image/png;base64,{data}" alt="{escape(name)}">'
+            f"<figcaption><b>{escape(name)}</b> {caption}</figcaption></figure>"
+        )
