@@ -47,7 +47,8 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 # 5 would multiply the times above.
 S3FS_ATTEMPTS = 2
 
-TEMPORARY = ".tmp"
+# Of a file that is being written; see `write_bytes`.
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 SECRETS = ("KEY", "SECRET", "TOKEN", "ENDPOINT", "PASSWORD")
 """Parts of the names of AWS variables that no message may hold the value of."""
 URL = re.compile(r"https?://[^\s\"']+")
@@ -142,8 +143,7 @@ def _stamp(info: Mapping[str, Any]) -> str:
 
 
 def _is_temporary(path: str) -> bool:
-    name = os.path.basename(path)
-    return name.startswith(".") and name.endswith(TEMPORARY)
+    return TEMPORARY.fullmatch(os.path.basename(path)) is not None
 
 
 def read_bytes(path: str) -> bytes:
@@ -169,7 +169,7 @@ def write_bytes(path: str, data: bytes) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     # A name of its own for each writer, since a lost worker may still write the same file.
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}{TEMPORARY}")
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)

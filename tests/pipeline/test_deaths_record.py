@@ -1,0 +1,102 @@
+"""What the ledger says of cells that died, failed or met a mistake; without Ray."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import survey_sky as sky
+
+from raydeblend.config import CatalogConfig
+from raydeblend.fits import find_tiles
+from raydeblend.pipeline.entries import read_entry
+from raydeblend.pipeline.ledger import entry_path, shard_path, write_entry
+from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.stages import Work, advance_anyhow, give_up, stages_of, write_cell
+
+CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture")
+HASHES = {"weights_hash": "w", "config_hash": "c"}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiles")
+    sky.write_tile(folder, "t", size=120)
+    (header,), _ = find_tiles(str(folder), sky.BANDS)
+    return plan_survey([header], 120, 0).task(0)
+
+
+@pytest.fixture(scope="module")
+def work(task):
+    stages = stages_of(CONFIG)
+    work = advance_anyhow(Work(task), "detect", stages.detect)
+    work = advance_anyhow(work, "deblend", stages.deblend())
+    return advance_anyhow(work, "measure", stages.measure)
+
+
+def paths(out, task):
+    key = (task.cell.tile.name, task.cell.name)
+    return Path(shard_path(out, *key)), Path(entry_path(out, *key))
+
+
+def test_a_cell_given_up_is_failed_and_leaves_no_shard(tmp_path, task, work):
+    shard, entry = paths(str(tmp_path), task)
+    write_cell(work, str(tmp_path), **HASHES)
+    entry.unlink()  # its worker died between the two
+    said = give_up(task, str(tmp_path), "its worker died 4 times", **HASHES)
+    assert (said.status, said.reason) == ("failed", "its worker died 4 times")
+    assert read_entry(str(entry)) == said
+    assert not shard.exists()
+
+
+def test_a_cell_whose_last_worker_died_after_its_entry_is_done(tmp_path, task, work):
+    shard, entry = paths(str(tmp_path), task)
+    done = write_cell(work, str(tmp_path), **HASHES)
+    assert give_up(task, str(tmp_path), "died", **HASHES) == done
+    assert shard.exists()
+    # An entry of other weights is of another run.
+    write_entry(str(tmp_path), replace(done, weights_hash="other"))
+    assert give_up(task, str(tmp_path), "died", **HASHES).status == "failed"
+    assert not read_entry(str(entry)).done
+
+
+def test_a_second_attempt_writes_the_same_bytes(tmp_path, task, work):
+    shard, _ = paths(str(tmp_path), task)
+    write_cell(work, str(tmp_path), **HASHES)
+    first = shard.read_bytes()
+    shard.unlink()
+    stages = stages_of(CONFIG)
+    again = advance_anyhow(Work(task), "detect", stages.detect)
+    again = advance_anyhow(again, "deblend", stages.deblend())
+    write_cell(advance_anyhow(again, "measure", stages.measure), str(tmp_path), **HASHES)
+    assert shard.read_bytes() == first
+    assert len(first) > 1000
+
+
+def test_a_mistake_in_the_code_fails_the_cell_and_says_where(tmp_path, task):
+    def stage(_):
+        return np.zeros(3)[7]
+
+    work = advance_anyhow(Work(task), "deblend", stage)
+    assert advance_anyhow(work, "measure", stage) is work
+    entry = write_cell(work, str(tmp_path), **HASHES)
+    place = f"test_deaths_record.py:{stage.__code__.co_firstlineno + 1}"
+    assert entry.reason.startswith(f"deblend: mistake in the code, IndexError at {place}: index 7")
+    assert not entry.done
+
+
+def test_no_reason_holds_a_key_or_an_address(task, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://planted.host:9000")
+
+    def stage(_):
+        raise OSError(
+            "PUT http://planted.host:9000/tiles with planted-secret: planted.host is away"
+        )
+
+    assert "planted" not in advance_anyhow(Work(task), "write", stage).error
+
+    def mistaken(_):
+        raise KeyError("planted-secret")
+
+    assert "planted" not in advance_anyhow(Work(task), "write", mistaken).error
