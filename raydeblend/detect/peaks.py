@@ -15,12 +15,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 FloatImage = NDArray[np.float32]
 
-# One of each pair of opposite neighbours.
-_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+# One of each pair of opposite neighbours (dy, dx); the others are these with the other sign.
+_HALF = ((0, 1), (1, 0), (1, 1), (1, -1))
+_NEIGHBOURS = (*_HALF, *((-dy, -dx) for dy, dx in _HALF))
 # Width of the local mean in units of the PSF's.
 _MEAN_WIDTH = 2.0
 
@@ -47,12 +47,17 @@ def find_peaks(
     contrast
         Least prominence as a fraction of the peak.
     """
-    maxima = _local_maxima(image, detected & (image > 0))
-    if not len(maxima):
-        return maxima
-    heights = image[tuple(maxima.T)].astype(float)
-    stands_out = _prominences(image, detected, maxima, heights)
-    return np.asarray(maxima[stands_out >= np.maximum(prominence, contrast * heights)])
+    width = image.shape[1]
+    wide = np.pad(detected, 1)
+    pixels = np.flatnonzero(wide)
+    if not len(pixels):
+        return np.zeros((0, 2), dtype=np.intp)
+    around = pixels + np.array([[dy * (width + 2) + dx] for dy, dx in _NEIGHBOURS])
+    values = np.pad(image, 1, mode="edge").ravel()
+    maxima, stands_out = _prominences(values, wide.ravel(), pixels, around)
+    heights = values[maxima].astype(float)
+    kept = maxima[stands_out >= np.maximum(prominence, contrast * heights)]
+    return np.stack(np.divmod(kept, width + 2), axis=1) - 1
 
 
 def refine_peaks(image: FloatImage, peaks: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -83,52 +88,83 @@ def _paraboloid_top(patch: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(peaked[:, None], np.clip(step, -0.5, 0.5), 0.0)
 
 
-def _local_maxima(image: FloatImage, detected: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return ``(n, 2)`` pixels (y, x), highest first, equal ones in the image's order."""
-    highest = ndimage.maximum_filter(image, size=3, mode="nearest")
-    pixels = np.argwhere(detected & (image >= highest))
-    return pixels[np.argsort(-image[tuple(pixels.T)], kind="stable")]
+def _tops(
+    values: FloatImage,
+    detected: NDArray[np.bool_],
+    pixels: NDArray[np.intp],
+    around: NDArray[np.intp],
+) -> NDArray[np.intp]:
+    """Return ``(m,)`` the maximum that each detected pixel leads up to, always to the highest next.
+
+    Images are flat, with a rim of one pixel; `around` is ``(8, m)``.
+    """
+    number = np.zeros(len(values), dtype=np.intp)
+    number[pixels] = np.arange(len(pixels))
+    best, goal = values[pixels], np.arange(len(pixels))
+    for neighbour in around:
+        level = values[neighbour]
+        higher = detected[neighbour] & (level > best)
+        best = np.where(higher, level, best)
+        goal = np.where(higher, number[neighbour], goal)
+    while np.any(goal != (further := goal[goal])):
+        goal = further
+    return goal
 
 
 def _prominences(
-    image: FloatImage,
+    values: FloatImage,
     detected: NDArray[np.bool_],
-    maxima: NDArray[np.intp],
-    heights: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return ``(n,)``: infinite for the highest peak of each footprint."""
-    markers = np.zeros(image.shape, dtype=np.int32)
-    markers[tuple(maxima.T)] = np.arange(1, len(maxima) + 1)
-    basins = watershed(-image, markers, connectivity=2, mask=detected)
-    first, second, saddle = _saddles(image, basins)
-    prominence = np.full(len(maxima), np.inf)
-    root = list(range(len(maxima)))
+    pixels: NDArray[np.intp],
+    around: NDArray[np.intp],
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the peaks ``(n,)`` as flat pixels, the highest first, and how far they stand out.
+
+    Infinitely far for the highest of each footprint.  Every pixel is joined to its maximum by an
+    ascending path, so that the passes between these regions are all the passes there are.
+    """
+    tops = _tops(values, detected, pixels, around)
+    summits = np.unique(tops)
+    level = values[pixels[summits]]
+    # A maximum of the detected pixels alone, at their border, is no peak.
+    peak = (level > 0) & (level >= values[around[:, summits]].max(axis=0))
+    order = np.lexsort((-level, ~peak))
+    summits, level = summits[order], level[order]
+    rank = np.zeros(len(pixels), dtype=np.intp)
+    rank[summits] = np.arange(len(summits))
+    region = np.full(len(values), -1, dtype=np.intp)
+    region[pixels] = rank[tops]
+    prominence = np.full(len(summits), np.inf)
+    root = list(range(len(summits)))
     # Flood from the top: where two regions meet, the one with the lower peak ends.
-    for a, b, level in zip(first.tolist(), second.tolist(), saddle.tolist(), strict=True):
-        a, b = sorted((_find(root, a), _find(root, b)))
+    for first, second, height in zip(*_saddles(values, pixels, around, region), strict=True):
+        a, b = sorted((_find(root, first), _find(root, second)))
         if a != b:
             # Peaks are in falling order, so b is the lower one.
             root[b] = a
-            prominence[b] = heights[b] - level
-    return prominence
+            prominence[b] = level[b] - height
+    return pixels[summits[: peak.sum()]], prominence[: peak.sum()]
 
 
 def _saddles(
-    image: FloatImage, basins: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return which basins touch (numbers from 0) and the highest pass, falling in height."""
-    pairs, levels = [], []
-    for dy, dx in _NEIGHBOURS:
-        here = np.s_[: -dy or None, max(-dx, 0) : -max(dx, 0) or None]
-        there = np.s_[dy:, max(dx, 0) : min(dx, 0) or None]
-        a, b = basins[here], basins[there]
-        touch = (a != b) & (a > 0) & (b > 0)
-        low = np.minimum(image[here][touch], image[there][touch])
-        pairs.append(np.stack([a[touch], b[touch]], 1))
-        levels.append(low)
-    pair, level = np.concatenate(pairs).astype(np.int64) - 1, np.concatenate(levels)
+    values: FloatImage,
+    pixels: NDArray[np.intp],
+    around: NDArray[np.intp],
+    region: NDArray[np.intp],
+) -> tuple[list[int], list[int], list[float]]:
+    """Return which regions touch and the highest pass between each two, falling in height."""
+    own, n = region[pixels], len(values)
+    other = region[around[: len(_HALF)]]
+    way, here = np.nonzero((own != other) & (other >= 0))
+    a, b, there = own[here], other[way, here], around[way, here]
+    level = np.minimum(values[pixels[here]], values[there])
+    pair = np.minimum(a, b) * n + np.maximum(a, b)
+    order = np.argsort(pair, kind="stable")
+    pair, level = pair[order], level[order]
+    start = np.flatnonzero(np.diff(pair, prepend=-1))
+    pair = pair[start]
+    level = np.maximum.reduceat(level, start) if len(start) else level
     order = np.argsort(-level, kind="stable")
-    return pair[order, 0], pair[order, 1], level[order].astype(float)
+    return (pair[order] // n).tolist(), (pair[order] % n).tolist(), level[order].tolist()
 
 
 def _find(root: list[int], i: int) -> int:
