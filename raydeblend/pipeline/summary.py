@@ -15,7 +15,9 @@ from raydeblend.pipeline.entries import to_json
 from raydeblend.pipeline.ledger import SUMMARY_FILE, LedgerEntry
 
 SHOWN = 8
-"""Reasons of failure that a screen shows."""
+"""Reasons of failure, and flags, that a screen shows."""
+LISTED = 12
+"""Failed cells that are listed one by one; more are told by reason."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,20 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     yield f"ledger: {summary.ledger}"
     if summary.failures:
         yield f"{summary.n_failed} cells failed:"
-        reasons = group_failures(summary)
-        for reason in reasons[:SHOWN]:
-            place = f"{reason.example.tile} {reason.example.cell}".strip()
-            more = f" (and {reason.n - 1} like it)" if reason.n > 1 else ""
-            yield f"  {place}: {reason.example.reason}{more}"
-        if len(reasons) > SHOWN:
-            yield f"  and {len(reasons) - SHOWN} other reasons, in {SUMMARY_FILE}"
+        yield from _failure_lines(summary)
+
+
+def _failure_lines(summary: RunSummary) -> Iterator[str]:
+    """Yield a line for each cell that failed or, if these are many, for each kind of reason."""
+    if len(summary.failures) <= LISTED:
+        yield from (_told(entry) for entry in summary.failures)
+        return
+    reasons = group_failures(summary)
+    for reason in reasons[:SHOWN]:
+        yield _told(reason.example) + (f" (and {reason.n - 1} like it)" if reason.n > 1 else "")
+    if len(reasons) > SHOWN:
+        yield f"  and {len(reasons) - SHOWN} other reasons, in {SUMMARY_FILE}"
+
+
+def _told(entry: LedgerEntry) -> str:
+    return f"  {f'{entry.tile} {entry.cell}'.strip()}: {entry.reason}"

@@ -22,6 +22,8 @@ BANDS = ("g", "r", "i")
 SIZE = 480
 SEP = CatalogConfig(BANDS, deblender="sep", photometry="mixture", cell_size=SIZE, border=96)
 JOINT = replace(SEP, deblender="joint", photometry="auto")
+# Standard errors.  The joint fit of a few blends depends on the others in its batch by up to 0.01.
+TOLERANCE = {"sep": 1e-3, "joint": 2e-2}
 # Centres of neighbours share what lies this far inside both: their skies and footprints agree.
 OVERLAP = 2 * (REACH + 64)
 TILE = (SIZE + OVERLAP) // 2
@@ -96,7 +98,7 @@ def places(table):
     return np.column_stack([table["x"].to_numpy(), table["y"].to_numpy()]) + corner
 
 
-def compare(one, other):
+def compare(one, other, tolerance):
     """Check that every source of the one is once in the other, with its fluxes.
 
     Returns the part of sources that are flagged as at an edge in either.
@@ -113,7 +115,7 @@ def compare(one, other):
     for band in BANDS:
         flux, error = (one[f"{name}_{band}"].to_numpy()[inner] for name in ("flux", "flux_err"))
         offset = other[f"flux_{band}"].to_numpy()[row][inner] - flux
-        assert np.nanmax(np.abs(offset / error)) < 1e-3
+        assert np.nanmax(np.abs(offset / error)) < tolerance
         np.testing.assert_array_equal(np.isnan(offset), np.isnan(flux))
     return 1 - inner.mean()
 
@@ -124,7 +126,7 @@ def test_cells_of_any_size_give_the_same_sources(in_one_piece, whole, cell_size)
     cut = catalog(whole, replace(config, cell_size=cell_size))
     assert len(set(cut["cell"].to_pylist())) == (SIZE // cell_size) ** 2
     assert cut.num_rows == len(set(cut["source_id"].to_pylist())) > 40
-    assert compare(table, cut) < 0.2
+    assert compare(table, cut, TOLERANCE[config.deblender]) < 0.2
 
 
 def test_overlapping_tiles_give_the_same_sources(in_one_piece, quarters):
@@ -132,7 +134,7 @@ def test_overlapping_tiles_give_the_same_sources(in_one_piece, quarters):
     cut = catalog(quarters, config)
     assert set(cut["tile"].to_pylist()) == set(CORNERS)
     assert cut["is_primary"].to_numpy().sum() < cut.num_rows
-    assert compare(table, cut) < 0.2
+    assert compare(table, cut, TOLERANCE[config.deblender]) < 0.2
 
 
 def test_a_footprint_larger_than_the_border_is_flagged(whole):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import survey_sky as sky
+from astropy.io import fits
 
 from raydeblend import catalog
 from raydeblend.config import CatalogConfig
@@ -20,6 +21,7 @@ from raydeblend.pipeline.stages import (
     measure_cell,
     write_cell,
 )
+from raydeblend.tile import Box
 
 CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture")
 
@@ -156,3 +158,30 @@ def test_another_photometry_can_be_asked_for(header):
     assert choose_photometry(config) == "mixture"
     table = measure_cell(DeblendCell(config)(detect_cell(tasks(header)[0], config)), config).table
     assert set(table["photometry"].to_pylist()) == {"mixture"}
+
+
+def test_a_cell_that_the_masks_rule_out_is_done_without_sources(tmp_path):
+    """A survey's corners have no data; what has no mask and no light is a failure."""
+    sky.write_tile(tmp_path, "t", size=200)
+    for band in sky.BANDS:
+        with fits.open(tmp_path / f"t_{band}.fits", mode="update") as hdus:
+            hdus["MASK"].data[:, 100:] = 1
+            hdus["IMAGE"].data[:, 100:] = np.nan
+    (header,), _ = find_tiles(str(tmp_path), sky.BANDS)
+    _, corner = (task for task in tasks(header, size=100, border=0) if task.cell.inner.y0 == 0)
+    detected = detect_cell(replace_box(corner, Box(0, 195, 100, 200)), CONFIG)
+    work = advance(Work(corner, detected), "deblend", DeblendCell(CONFIG))
+    work = advance(work, "measure", lambda separated: measure_cell(separated, CONFIG))
+    entry = write_cell(work, str(tmp_path / "out"), "", "")
+    assert (entry.status, entry.sources, entry.reason) == ("done", 0, "")
+    for band in sky.BANDS:
+        sky.blank(tmp_path / f"t_{band}.fits")
+        with fits.open(tmp_path / f"t_{band}.fits", mode="update") as hdus:
+            hdus["MASK"].data[:] = 0
+    with pytest.raises(TileError, match="no band has usable pixels"):
+        detect_cell(corner, CONFIG)
+
+
+def replace_box(task, box):
+    """The task with another region to read, so far off that no pixel of sky is in reach."""
+    return replace(task, cell=replace(task.cell, outer=box))

@@ -61,4 +61,15 @@ def test_the_file_and_the_screen_say_the_same(tmp_path):
     assert lines[0] == "25 sources, 6 blends in 6 cells, 12.0 s"
     assert "seconds of work: 12.0 (detect 4.5, deblend 7.5)" in lines
     assert "flags: MASKED 9, EDGE 3" in lines
-    assert "(and 1 like it)" in lines[-2]
+    assert lines[-3:] == [f"  {e.tile} {e.cell}".rstrip() + f": {e.reason}" for e in FAILURES]
+
+
+def test_many_failures_are_told_by_reason():
+    totals = Totals(to_table([]))
+    for i in range(30):
+        totals.add(failed(f"t{i:02d}", "c0", f"detect: /data/t{i:02d}.fits is truncated"))
+    totals.add(FAILURES[2])
+    lines = list(summary_lines(totals.summarise("/out", 1.0)))
+    assert lines[-3] == "31 cells failed:"
+    assert lines[-2] == "  t00 c0: detect: /data/t00.fits is truncated (and 29 like it)"
+    assert lines[-1] == "  bad: bad_g.fits has no celestial WCS"
