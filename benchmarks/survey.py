@@ -83,9 +83,10 @@ def main() -> None:
         with ray_session():
             timing = _time_run(header, config, f"{folder}/out")
             empty = _time_empty(options.cells, f"{folder}/empty", config)
-        rows = [*_chain_rows(timing), *_scheduling_rows(empty, timing, options.size // 4)]
-        plan = plan_survey([header], config.cell_size, config.border)
-        rows += _plain_rows(plan, config)
+        rows = list(_chain_rows(timing))
+        inline = _time_inline(header, config)
+        rows += [*_scheduling_rows(empty, inline.core_s * (FULL_CELL / options.size) ** 2)]
+        rows += _plain_rows(header, inline)
     print(markdown(["what", "measured", "how"], rows))
 
 
@@ -194,36 +195,58 @@ def _time_empty(cells: int, out: str, config: CatalogConfig) -> Scheduling:
     return Scheduling(many - few, wall - wall_few, cpu - cpu_few)
 
 
-def _scheduling_rows(empty: Scheduling, timing: Timing, side: int) -> Iterator[ROW]:
+def _scheduling_rows(empty: Scheduling, work: float) -> Iterator[ROW]:
+    """Yield what a driver can feed, if a full cell takes `work` core-seconds."""
     cpu = 1000 * empty.driver_cpu / empty.cells
     what = f"{empty.cells} cells; the driver's CPU {cpu:.0f} ms a cell"
     yield ["empty stages", f"{empty.rate:.1f} cells/s", what]
-    # Of a full cell, from the work per pixel measured here.
-    work = timing.spent() / len(timing.entries) * (FULL_CELL / side) ** 2
-    driver = empty.cells / empty.driver_cpu
-    fed = driver * work
-    need = NODES * CORES_A_NODE
-    yield ["work of a 1024² cell", f"{work:.0f} core-s", "scaled by area from the cells above"]
+    yield ["work of a 1024² cell", f"{work:.0f} core-s", "the tile in one cell, scaled by area"]
+    driver, need = 1000 / cpu, NODES * CORES_A_NODE
+    limit = "the bottleneck" if driver * work < need else "the first limit, not reached"
     yield [
         f"{NODES} nodes",
-        f"{need / work:.0f} cells/s",
-        f"needed by {need} cores; a driver that only schedules does {driver:.0f}/s and feeds "
-        f"{fed:.0f} cores: the driver's thread is the "
-        f"{'bottleneck' if fed < need else 'first limit, not reached'}",
+        f"{need / work:.1f} cells/s",
+        f"asked for by {need} cores; a driver with a core to itself schedules {driver:.0f} "
+        f"cells/s, enough for {driver * work:.0f} cores: its thread is {limit}",
     ]
 
 
-def _plain_rows(plan: Plan, config: CatalogConfig) -> Iterator[ROW]:
-    """Compare by CPU seconds of this one process, which other work on the machine does not move."""
-    _inline(plan, config, 1)  # loads and compiles
-    sources, seconds = _inline(plan, config, len(plan))
-    ours = sources / seconds
-    how = f"all stages, {config.deblender} + {config.photometry}: {sources} in {seconds:.1f} CPU s"
-    yield ["ours", f"{ours:.2f} sources/s/core", how]
+# Beside a plain script, by CPU seconds of one process, which other work does not move
+
+
+@dataclass(frozen=True)
+class Inline:
+    """All stages of the tile in one cell, without Ray."""
+
+    what: str
+    sources: int
+    core_s: float
+
+    @property
+    def rate(self) -> float:
+        """Sources per CPU second."""
+        return self.sources / self.core_s
+
+
+def _time_inline(header: TileHeader, config: CatalogConfig) -> Inline:
+    config = replace(config, cell_size=max(header.shape))
+    task, deblend = (
+        plan_survey([header], config.cell_size, config.border).task(0),
+        DeblendCell(config),
+    )
+    for _ in range(2):  # the first loads and compiles
+        start = time.process_time()
+        table = measure_cell(deblend(detect_cell(task, config)), config).table
+        seconds = time.process_time() - start
+    return Inline(f"{config.deblender} + {config.photometry}", table.num_rows, seconds)
+
+
+def _plain_rows(header: TileHeader, inline: Inline) -> Iterator[ROW]:
+    how = f"all stages, {inline.what}: {inline.sources} in {inline.core_s:.1f} CPU s"
+    yield ["ours", f"{inline.rate:.2f} sources/s/core", how]
     if importlib.util.find_spec("ngmix") is None:
         yield ["sep + ngmix", "-", "ngmix is not installed"]
         return
-    header = plan.task(0).cell.tile
     run_plain(header)  # ngmix compiles at its first fit
     plain = run_plain(header)
     yield [
@@ -231,18 +254,8 @@ def _plain_rows(plan: Plan, config: CatalogConfig) -> Iterator[ROW]:
         f"{plain.rate:.2f} sources/s/core",
         f"{plain.found} found, {plain.fitted} fitted one by one, blends not taken apart: "
         f"sep {plain.detect_s:.1f} s, ngmix {plain.fit_s:.1f} s; "
-        f"ours / this {ours / plain.rate:.2f}",
+        f"ours / this {inline.rate / plain.rate:.2f}",
     ]
-
-
-def _inline(plan: Plan, config: CatalogConfig, cells: int) -> tuple[int, float]:
-    """Return the sources of some cells and the CPU seconds of all stages, without Ray."""
-    deblend = DeblendCell(config)
-    start, sources = time.process_time(), 0
-    for i in range(cells):
-        detected = detect_cell(plan.task(i), config)
-        sources += measure_cell(deblend(detected), config).table.num_rows
-    return sources, time.process_time() - start
 
 
 if __name__ == "__main__":

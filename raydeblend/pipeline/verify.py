@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,8 @@ from raydeblend.tile import Box
 
 # Copies of a source in two tiles of one sky grid agree to a fraction of a pixel.
 SAME_PLACE_ARCSEC = 0.05
+SOURCE = ["source_id", "ra", "dec", "is_primary", "tile"]
+THREADS = 16
 COUNTED = ("sources", "blends", "parents")
 
 
@@ -50,8 +54,12 @@ def verify_catalog(out: str) -> list[str]:
     entries = _read_ledger(out, problems)
     problems += _check_ledger(run, inner.keys(), entries)
     problems += _check_shard_names(out, entries)
-    shards = [_read_shard(out, run, entry, inner.get(entry.key), problems) for entry in entries]
-    problems += _check_sources([shard for shard in shards if shard is not None])
+    shards = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for found, shard in pool.map(partial(_read_shard, out, run, inner), entries):
+            problems += found
+            shards += [] if shard is None else [shard]
+    problems += _check_sources(shards)
     return problems
 
 
@@ -120,18 +128,19 @@ def _check_shard_names(out: str, entries: Iterable[LedgerEntry]) -> Iterator[str
 
 
 def _read_shard(
-    out: str, run: Run, entry: LedgerEntry, inner: Box | None, problems: list[str]
-) -> pa.Table | None:
+    out: str, run: Run, inner: Mapping[tuple[str, str], Box], entry: LedgerEntry
+) -> tuple[list[str], pa.Table | None]:
+    """Return what is wrong with one shard, and of its rows the columns of `SOURCE`."""
     path = shard_path(out, *entry.key)
     if not entry.done or not storage.exists(path):
-        return None
+        return [], None
     try:
         table = catalog.from_bytes(storage.read_bytes(path))
     except (pa.ArrowException, OSError) as error:
-        problems.append(f"{path} cannot be read: {error}")
-        return None
-    problems += _check_shard(run, entry, inner, table)
-    return table
+        return [f"{path} cannot be read: {storage.explain(error)}"], None
+    problems = list(_check_shard(run, entry, inner.get(entry.key), table))
+    present = set(SOURCE) <= set(table.column_names)
+    return problems, table.select(SOURCE) if present else None
 
 
 def _check_shard(run: Run, entry: LedgerEntry, inner: Box | None, table: pa.Table) -> Iterator[str]:
@@ -151,8 +160,7 @@ def _check_shard(run: Run, entry: LedgerEntry, inner: Box | None, table: pa.Tabl
 def _check_sources(shards: list[pa.Table]) -> Iterator[str]:
     if not shards:
         return
-    names = ["source_id", "ra", "dec", "is_primary", "tile"]
-    table = pa.concat_tables([shard.select(names) for shard in shards]).unify_dictionaries()
+    table = pa.concat_tables(shards).unify_dictionaries()
     ids, times = np.unique(table["source_id"].to_numpy(), return_counts=True)
     for identifier, n in zip(ids[times > 1], times[times > 1], strict=True):
         yield f"source {identifier} is in the catalog {n} times"

@@ -1,0 +1,114 @@
+"""Memory and time do not grow with tiles, and what is too large is capped, flagged and counted."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import survey_sky as sky
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from benchmarks.memory import run_alone
+from raydeblend.config import CatalogConfig
+from raydeblend.fits import find_tiles, write_band
+from raydeblend.flags import Flag
+from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.rows import counts
+from raydeblend.pipeline.stages import DeblendCell, choose_photometry, detect_cell, measure_cell
+
+ROOT = Path(__file__).parents[2]
+HUGE = 20_000
+READ = """
+import resource, sys
+from raydeblend.fits import find_tiles, read_tile
+from raydeblend.survey import get_survey
+from raydeblend.tile import Box
+
+(header,), failures = find_tiles(sys.argv[1], ("i",), zeropoint=27.0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+tile = read_tile(header, Box(9000, 9000, 9200, 9200), get_survey("HSC"))
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(header.shape[0], tile.image.shape, (after - before) // 1024)
+"""
+
+
+def sparse_tile(path):
+    """A tile of 1.6 GB of which only some rows take space on the disk."""
+    header = fits.Header()
+    header["SIMPLE"], header["BITPIX"], header["NAXIS"] = True, -32, 2
+    header["NAXIS1"], header["NAXIS2"] = HUGE, HUGE
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [150, 2], [-5e-5, 5e-5]
+    header.update(wcs.to_header())
+    cards = header.tostring().encode()
+    noise = np.random.default_rng(0).normal(0, 1, (200, HUGE)).astype(">f4")
+    with open(path, "wb") as file:
+        file.write(cards)
+        file.seek(len(cards) + 4 * 9000 * HUGE)
+        file.write(noise.tobytes())
+        data = 4 * HUGE**2
+        file.truncate(len(cards) + data + -data % 2880)
+
+
+def test_a_tile_is_read_by_section_and_never_whole(tmp_path):
+    sparse_tile(tmp_path / "t_i.fits")
+    command = [sys.executable, "-c", READ, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    *shape, grown = done.stdout.replace(str((1, 200, 200)), "").split()
+    assert shape == [str(HUGE)]
+    # 200 rows are 16 MB, and some copies of them; the tile is 1,526 MiB.
+    assert int(grown) < 150
+
+
+def chain(folder, config):
+    """The rows of a tile of one cell, what the ledger counts, and the CPU seconds taken."""
+    config = replace(config, photometry=choose_photometry(config))
+    (header,), _ = find_tiles(str(folder), sky.BANDS)
+    plan = plan_survey([header], config.cell_size, config.border)
+    start = time.process_time()
+    table = measure_cell(DeblendCell(config)(detect_cell(plan.task(0), config)), config).table
+    return table, counts(table, plan.box(0)), time.process_time() - start
+
+
+def write_sky(folder, light, noise=1.0):
+    size = len(light)
+    rng = np.random.default_rng(2)
+    for band, colour in zip(sky.BANDS, sky.COLOURS, strict=True):
+        image = (colour * light + rng.normal(0, noise, light.shape)).astype(np.float32)
+        write_band(
+            f"{folder}/t_{band}.fits", image, np.zeros((size, size), np.int32),
+            np.full((size, size), noise**2), sky.header(0, 0), sky.psf(), sky.FLUX_MAG0, {"BAD": 0},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("deblender", ["sep", "joint"])
+def test_a_star_of_100000_pixels_is_flagged_and_counted(tmp_path, deblender):
+    size = 450
+    y, x = np.mgrid[:size, :size]
+    light = 3e4 * np.exp(-((x - 225) ** 2 + (y - 225) ** 2) / (2 * 45.0**2))
+    light += 40 * np.exp(-((x - 20) ** 2 + (y - 20) ** 2) / 12)
+    write_sky(tmp_path, light)
+    config = CatalogConfig(sky.BANDS, deblender=deblender, cell_size=size, border=0)
+    table, counted, seconds = chain(tmp_path, config)
+    fallback = (table["flags"].to_numpy() & Flag.DEBLEND_FALLBACK) != 0
+    assert fallback.any()
+    assert counted["flags"]["DEBLEND_FALLBACK"] == fallback.sum()
+    star = np.hypot(table["x"].to_numpy() - 225, table["y"].to_numpy() - 225).argmin()
+    assert fallback[star]
+    # The faint galaxy beside it does not pay for it.
+    galaxy = np.hypot(table["x"].to_numpy() - 20, table["y"].to_numpy() - 20).argmin()
+    assert not fallback[galaxy]
+    assert table["flux_i"][int(galaxy)].as_py() > 0
+    assert seconds < 60
+
+
+def test_peak_memory_does_not_grow_with_the_tiles():
+    few, many = (run_alone(n, "sep").watch for n in (4, 16))
+    for kind in ("driver", "actor", "worker"):
+        assert few.peak(kind) > 20
+        assert many.peak(kind) < 1.15 * few.peak(kind) + 30
