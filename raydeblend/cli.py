@@ -315,7 +315,7 @@ def deblend(
 @app.command()
 def evaluate(
     protocol: Annotated[
-        str, typer.Argument(help="wang2022, reiman2019, nemani2023 or hsc-blends.")
+        str, typer.Argument(help="wang2022, reiman2019, nemani2023, madness, survey or hsc-blends.")
     ],
     out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],
     deblender: Deblenders = ["joint"],  # noqa: B006  typer reads the default, nobody changes it
@@ -325,7 +325,7 @@ def evaluate(
     ] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Blends of each number of galaxies.")] = None,
     catalog: Annotated[
-        str | None, typer.Option(help="nemani2023: COSMOS fits instead of parametric galaxies.")
+        str | None, typer.Option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
     ] = None,
     seed: Seed = 0,
 ) -> None:

@@ -13,7 +13,6 @@ from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import read_blends, to_blend_set
-from raydeblend.evaluate.hsc_blends import evaluate_hsc_blends, read_hsc_blends, summary_table
 from raydeblend.evaluate.provenance import NAME, describe_run, to_file
 from raydeblend.evaluate.wang2022 import TOLD
 from raydeblend.evaluate.wang_report import report_wang2022
@@ -23,9 +22,9 @@ from raydeblend.tile import Deblender
 BASELINE = "sep"
 ZOO = "branched-zoo"
 """The one deblender of pictures; only for the protocol reiman2019."""
-DEFAULT_N = {"wang2022": 1000, "nemani2023": 500, "reiman2019": 1000}
-"""Blends drawn without a file, per number of galaxies."""
-PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "hsc-blends")
+DEFAULT_N = {"wang2022": 1000, "nemani2023": 500, "reiman2019": 1000, "madness": 30, "survey": 4}
+"""Blends drawn without a file, per number of galaxies; fields; tiles."""
+PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "madness", "survey", "hsc-blends")
 
 Row = Mapping[str, str | int | float]
 
@@ -66,12 +65,14 @@ def run_evaluation(
     data
         ``wang2022``: an npz file of the fixed layout; without one, `n` blends are drawn with
         `seed`.  ``reiman2019``: a folder of Galaxy Zoo pictures.  ``nemani2023``: a folder of
-        HST stamps for the realistic set, which is left out without one.  ``hsc-blends``: a
-        folder of npz files.
+        HST stamps for the realistic set, which is left out without one.  ``madness``: a test set
+        whose galaxies are held out; only these are drawn from `catalog`.  ``survey``: a folder of
+        simulated g r i tiles with their truth.  ``hsc-blends``: a folder of npz files.
     out
         A directory, local or on s3, for ``metrics.json``, ``tables.md`` and the figures.
     catalog
-        ``nemani2023``: COSMOS Sérsic fits, instead of the parametric galaxies.
+        ``nemani2023``: COSMOS Sérsic fits, ``madness``: a CatSim table, instead of the
+        parametric galaxies.
 
     Raises
     ------
@@ -86,6 +87,10 @@ def run_evaluation(
         report = _reiman2019(deblenders, _needed(data, "a folder of pictures"), n, out, seed)
     elif protocol == "nemani2023":
         report = _nemani2023(deblenders, data, n, out, seed, catalog)
+    elif protocol == "madness":
+        report = _madness(deblenders, data, n, out, seed, catalog)
+    elif protocol == "survey":
+        report = _survey(deblenders, data, n, out, seed)
     elif protocol == "hsc-blends":
         report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n, out)
     else:
@@ -215,11 +220,56 @@ def _for_euclid(name: str) -> dict[str, Deblender]:
     return {"vae": vae, "vae-centred": CentredVae(vae)}
 
 
-def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None, out: str) -> _Report:
-    loaded, blends = _load(deblenders), read_hsc_blends(data, n)
+def _madness(
+    deblenders: Sequence[str],
+    data: str | None,
+    n: int | None,
+    out: str,
+    seed: int,
+    catalog: str | None,
+) -> _Report:
+    from raydeblend.evaluate import madness, madness_report
+    from raydeblend.simulate.fields import draw_fields
+
+    told, own = madness.load_deblenders((*deblenders, BASELINE))
     storage.check_writable(out)
-    rows = evaluate_hsc_blends(loaded, blends)
-    return _Report(rows, summary_table(rows) + "\n", {})
+    fields = draw_fields(n or DEFAULT_N["madness"], seed, catalog, data)
+    rows, scores = madness.evaluate_madness(told, own, fields)
+    notes = madness_report.origin(catalog, data)
+    figures = {
+        "errors.png": madness_report.residual_figure(scores),
+        "field.png": madness_report.field_figure(scores, fields),
+    }
+    return _Report(rows, madness_report.field_tables(rows, [notes]), figures)
+
+
+def _survey(
+    deblenders: Sequence[str], data: str | None, n: int | None, out: str, seed: int
+) -> _Report:
+    from raydeblend.evaluate import survey_figures, survey_run, survey_tables
+
+    names = tuple(dict.fromkeys([*deblenders, BASELINE]))
+    _load(names)  # A name that cannot be used is found before any work.
+    storage.check_writable(out)
+    rows, scores = survey_run.evaluate_survey(names, n or DEFAULT_N["survey"], seed, out, data)
+    band = survey_run.BANDS[-1]
+    figures = {
+        "trends.png": survey_figures.trends_figure(rows, band),
+        "residuals.png": survey_figures.residuals_figure(scores, band),
+    }
+    return _Report(rows, survey_tables.survey_tables(rows, scores, band), figures)
+
+
+def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None, out: str) -> _Report:
+    from raydeblend.evaluate import hsc_blends
+
+    loaded = hsc_blends.load_deblenders([*deblenders, BASELINE])
+    blends = hsc_blends.read_hsc_blends(data, n)
+    storage.check_writable(out)
+    scores = hsc_blends.evaluate_hsc_blends(loaded, blends)
+    rows = [score.row for score in scores]
+    figures = {"residuals.png": hsc_blends.residual_figure(scores)}
+    return _Report(rows, hsc_blends.summary_table(rows) + "\n", figures)
 
 
 def to_json(rows: Sequence[Row]) -> str:

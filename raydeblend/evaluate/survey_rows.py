@@ -162,7 +162,9 @@ def slope_bias(pairs: Floats) -> Floats:
     """Return m of ``(..., n, 2)`` pairs (true, measured): the least-squares slope less 1."""
     x, y = pairs[..., 0], pairs[..., 1]
     x0, y0 = (values - values.mean(axis=-1, keepdims=True) for values in (x, y))
-    return np.asarray((x0 * y0).sum(axis=-1) / (x0**2).sum(axis=-1) - 1)
+    spread = (x0**2).sum(axis=-1)
+    # A resample may hold one galaxy many times and nothing else.
+    return np.asarray((x0 * y0).sum(axis=-1) / np.where(spread > 0, spread, np.nan) - 1)
 
 
 def intercept(pairs: Floats) -> Floats:

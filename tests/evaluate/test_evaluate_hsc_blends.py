@@ -1,6 +1,10 @@
+import io
+import re
+
 import galsim
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from raydeblend.deblend.joint import JointDeblender
 from raydeblend.deblend.sep import SepDeblender
@@ -14,6 +18,7 @@ from raydeblend.evaluate.hsc_blends import (
     summary_table,
 )
 from raydeblend.evaluate.protocol import run_evaluation
+from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
 
 PSF = galsim.Moffat(beta=3, fwhm=0.65)
 PEAKS = np.array([[14.0, 13.0], [25.0, 15.0]])
@@ -51,7 +56,8 @@ def test_small_stamps_are_padded_with_what_counts_for_nothing(folder):
 
 
 def test_a_good_deblender_leaves_the_noise_and_finds_the_peaks(folder):
-    (row,) = evaluate_hsc_blends({"joint": JointDeblender()}, read_hsc_blends(str(folder)))
+    (score,) = evaluate_hsc_blends({"joint": JointDeblender()}, read_hsc_blends(str(folder)))
+    row = score.row
     assert (row["n_peaks"], row["n_found"], row["n_sources"]) == (2, 2, 2)
     # χ² per pixel of pure noise is 1, with a scatter of (2 / 5320)^½ = 0.019.
     assert row["chi2"] == pytest.approx(1, abs=0.08)
@@ -69,7 +75,8 @@ class Nothing:
 
 def test_without_models_chi2_is_that_of_the_image(folder):
     blends = read_hsc_blends(str(folder))
-    (row,) = evaluate_hsc_blends({"nothing": Nothing()}, blends)
+    (score,) = evaluate_hsc_blends({"nothing": Nothing()}, blends)
+    row = score.row
     image = blends[0].image[~blends[0].unusable].astype(float)
     assert row["chi2"] == pytest.approx(np.mean(image**2) / NOISE**2, rel=1e-4)
     assert (row["n_found"], row["flux_ratio"]) == (0, 0.0)
@@ -78,9 +85,48 @@ def test_without_models_chi2_is_that_of_the_image(folder):
 def test_the_command_writes_rows_and_a_table(folder, tmp_path):
     out = tmp_path / "scores"
     evaluation = run_evaluation("hsc-blends", ("joint",), str(folder), None, str(out))
-    assert [row["deblender"] for row in evaluation.rows] == ["joint", "sep"]
+    names = [row["deblender"] for row in evaluation.rows]
+    assert names[:2] == ["joint", "sep"]
+    assert ("scarlet" in names) == (find_scarlet() is not None)
     assert evaluation.tables.strip() == summary_table(evaluation.rows)
+    assert ("was not run" in evaluation.tables) == (find_scarlet() is None)
     assert (out / "metrics.json").exists()
+    assert imread(io.BytesIO((out / "residuals.png").read_bytes())).std() > 0.05
+
+
+def test_intervals_are_those_of_resampled_blends():
+    rng = np.random.default_rng(8)
+    rows = [
+        {"deblender": "a", "n_peaks": 4, "n_sources": 4, "n_found": found, "seconds": 0.1}
+        | {"chi2": chi2, "flux_ratio": 1.0}
+        for chi2, found in zip(rng.normal(1, 0.1, 400), rng.integers(1, 5, 400), strict=True)
+    ]
+    line = next(line for line in summary_table(rows).splitlines() if line.startswith("| a "))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    value, low, high = (float(x) for x in re.findall(r"[\d.]+", cells[2]))
+    # The standard error of the median of n normal numbers is (pi / 2n)^(1/2) sigma.
+    assert high - low == pytest.approx(4 * 0.1 * np.sqrt(np.pi / 800), rel=0.3)
+    assert low < value < high
+    share = sum(row["n_found"] for row in rows) / 1600
+    assert float(cells[6].split("%")[0]) == pytest.approx(100 * share, abs=0.06)
+    assert cells[4] == "1.000 (1.000 to 1.000)"
+
+
+@pytest.mark.skipif(find_scarlet() is None, reason="scarlet is not installed")
+def test_scarlet_is_given_the_peaks(folder):
+    (score,) = evaluate_hsc_blends(
+        {"scarlet": ScarletDeblender.load()}, read_hsc_blends(str(folder))
+    )
+    assert (score.row["n_found"], score.row["n_sources"]) == (2, 2)
+    assert score.row["chi2"] == pytest.approx(1, abs=0.2)
+    assert score.row["flux_ratio"] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.skipif(find_scarlet() is not None, reason="scarlet is installed")
+def test_scarlet_that_is_not_there_is_one_sentence(folder, tmp_path):
+    with pytest.raises(ConfigError, match="scarlet is not installed here"):
+        run_evaluation("hsc-blends", ("scarlet",), str(folder), None, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_folders_are_named(tmp_path):
