@@ -10,13 +10,14 @@ READY := $(VENV)/.ready
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: help install demo test check docs format clean
+.PHONY: help install demo test check docs results format clean
 
 help:
 	@echo "make demo     simulate a small survey, catalog it, score it (installs what it needs)"
 	@echo "make test     the whole test suite"
 	@echo "make check    format, lint, types and import rules"
 	@echo "make docs     the documentation, into site/; a warning is an error"
+	@echo "make results  make the README's result tables afresh (an hour; needs ../shared/data)"
 	@echo "make format   format the code"
 	@echo "make clean    remove the demo's output and caches"
 
@@ -42,6 +43,9 @@ check: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+results: $(READY)
+	$(BIN)/python -m benchmarks.results
 
 format: $(READY)
 	$(BIN)/ruff format .

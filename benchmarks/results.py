@@ -1,0 +1,249 @@
+"""The README's result tables: ``python -m benchmarks.results [NAME ...] [--check | --stored]``.
+
+Each run of `RUNS` is a command of this repository.  Its metrics, tables and provenance are stored
+in ``docs/results/NAME.json``, and the README's sections between ``<!-- results:NAME/TITLE -->`` and
+``<!-- /results -->`` are written from there; without ``/TITLE`` all tables of the run are meant.
+
+By default the runs are made afresh, those whose data or weights are missing are skipped with a
+line.  ``--stored`` only rewrites the README from what is stored; ``--check`` changes nothing and
+ends with 1 where the README says anything else than what is stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raydeblend.evaluate.page import Table, parse_markdown
+from raydeblend.evaluate.provenance import NAME, describe_run
+from raydeblend.evaluate.report import write_report
+from raydeblend.evaluate.tables import markdown
+from raydeblend.networks.weights import shipped_weights
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+STORED = ROOT / "docs" / "results"
+WORK = ROOT / "runs" / "results"
+SHARED = "../shared/data"
+MARKER = re.compile(
+    r"(<!-- results:([\w-]+)(?:/([^\n]+?))? -->\n)(.*?)(<!-- /results -->)", re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command whose tables the README shows.
+
+    Attributes
+    ----------
+    name
+        In the README's markers and of the stored file.
+    command
+        Words after the interpreter's folder: ``raydeblend evaluate ...`` (an ``--out`` is added)
+        or ``python -m benchmarks...``, of which what is printed counts.
+    data
+        Path that must exist.
+    weights
+        Names of shipped weights that must exist.
+    """
+
+    name: str
+    command: str
+    data: str = ""
+    weights: tuple[str, ...] = ()
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the command writes a results directory."""
+        return self.command.startswith("raydeblend evaluate")
+
+
+VALID = f"{SHARED}/protocols/wang2022_valid.npz"
+BLENDS, ZOO = f"{SHARED}/hsc/blends_cosmos", f"{SHARED}/galaxy_zoo"
+HST, CATSIM = f"{SHARED}/hst", f"{SHARED}/catalogs/catsim_onedegsq.fits"
+NETWORKS = "--deblender rdn --deblender vae --deblender srgan"
+
+RUNS = (
+    Run(
+        "wang2022",
+        f"raydeblend evaluate wang2022 --data {VALID} --deblender joint --deblender joint-true "
+        f"{NETWORKS}",
+        VALID,
+    ),
+    Run(
+        "reiman2019",
+        f"raydeblend evaluate reiman2019 --data {ZOO} --deblender branched-zoo --deblender joint",
+        ZOO,
+        ("branched-zoo",),
+    ),
+    Run("nemani2023", f"raydeblend evaluate nemani2023 --data {HST} --deblender joint", HST),
+    Run("hemmati2022", f"raydeblend evaluate hemmati2022 --data {HST}", HST),
+    Run("madness", f"raydeblend evaluate madness --catalog {CATSIM} --deblender joint", CATSIM),
+    Run("survey", "raydeblend evaluate survey --deblender joint"),
+    Run(
+        "hsc-blends",
+        f"raydeblend evaluate hsc-blends --data {BLENDS} --deblender joint --deblender rdn",
+        BLENDS,
+    ),
+    Run(
+        "speed",
+        "python -m benchmarks.deblend --n 200 --deblender joint rdn srgan vae sep",
+        VALID,
+    ),
+)
+
+
+class ResultsError(Exception):
+    """The README cannot be written or checked, or a run failed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, store and write; return the exit code."""
+    options = _options(arguments)
+    try:
+        if options.check:
+            return check()
+        if not options.stored:
+            make_runs(select(options.names))
+        write_readme()
+    except ResultsError as error:
+        print(f"results: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="runs, by default all")
+    parser.add_argument("--check", action="store_true", help="compare README and stored results")
+    parser.add_argument("--stored", action="store_true", help="rewrite the README, run nothing")
+    return parser.parse_args(arguments)
+
+
+def select(names: Sequence[str]) -> tuple[Run, ...]:
+    """Return the runs of the given names, all without any."""
+    known = {run.name: run for run in RUNS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ResultsError(f"unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    return tuple(known[name] for name in names) if names else RUNS
+
+
+def make_runs(runs: Sequence[Run]) -> None:
+    """Run what can run here, store it, and put all evaluations into one page."""
+    done = []
+    for run in runs:
+        reason = missing(run)
+        if reason:
+            print(f"skipped {run.name}: {reason}", flush=True)
+            continue
+        print(f"{run.name}: {run.command}", flush=True)
+        store(run, make_run(run))
+        done += [str(WORK / run.name)] if run.evaluates else []
+    if done:
+        page = WORK / "report.html"
+        write_report(done, str(page))
+        print(page)
+
+
+def missing(run: Run) -> str:
+    """Say what a run lacks here, nothing if it can run."""
+    if run.data and not (ROOT / run.data).exists():
+        return f"no {run.data}"
+    weights = [name for name in run.weights if name not in shipped_weights()]
+    return f"no weights {', '.join(weights)}" if weights else ""
+
+
+def make_run(run: Run) -> dict[str, Any]:
+    """Run a command and return its metrics, tables and provenance."""
+    program, *words = shlex.split(run.command)
+    out = WORK / run.name
+    more = ["--out", str(out)] if run.evaluates else []
+    start = time.monotonic()
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / program), *words, *more],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ResultsError(f"{run.command} ended with {done.returncode}")
+    if not run.evaluates:
+        provenance = describe_run(shlex.split(run.command), time.monotonic() - start)
+        return {"provenance": provenance, "tables": done.stdout, "metrics": []}
+    return {
+        "provenance": json.loads((out / NAME).read_text()),
+        "tables": (out / "tables.md").read_text(),
+        "metrics": json.loads((out / "metrics.json").read_text()),
+    }
+
+
+def store(run: Run, content: Mapping[str, Any]) -> None:
+    """Write ``docs/results/NAME.json``, with the command as a reader types it."""
+    # The folder of this machine is nobody else's.
+    provenance = content["provenance"] | {"command": run.command}
+    STORED.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**content, "provenance": provenance}, indent=1, ensure_ascii=False)
+    (STORED / f"{run.name}.json").write_text(text + "\n")
+
+
+def render(readme: str) -> str:
+    """Return the README with its marked sections written from the stored results."""
+    return MARKER.sub(_section, readme)
+
+
+def _section(match: re.Match[str]) -> str:
+    start, name, title, _, end = match.groups()
+    path = STORED / f"{name}.json"
+    if not path.exists():
+        raise ResultsError(f"the README shows {name}, but there is no {path.relative_to(ROOT)}")
+    content = json.loads(path.read_text())
+    tables = [t for t in parse_markdown(content["tables"]) if title is None or t.title == title]
+    tables = [table for table in tables if table.header]
+    if not tables:
+        raise ResultsError(f"the results of {name} have no table {title!r}")
+    body = "\n\n".join(_table(table, title is None) for table in tables)
+    return f"{start}{_origin(content['provenance'])}\n\n{body}\n{end}"
+
+
+def _origin(provenance: Mapping[str, Any]) -> str:
+    """Return where the numbers come from, as one line."""
+    day = str(provenance["date"]).split(" ")[0]
+    return (
+        f"`{provenance['command']}`: {day}, commit {provenance['commit']}, "
+        f"{provenance['hardware']}, {float(provenance['seconds']):.0f} s"
+    )
+
+
+def _table(table: Table, titled: bool) -> str:
+    title = f"*{table.title}*\n\n" if titled else ""
+    return title + markdown(table.header, table.rows)
+
+
+def write_readme() -> None:
+    """Rewrite the README's marked sections."""
+    README.write_text(render(README.read_text()))
+
+
+def check() -> int:
+    """Tell whether the README says what is stored."""
+    readme = README.read_text()
+    if render(readme) != readme:
+        print("README.md does not match docs/results: run `make results`", file=sys.stderr)
+        return 1
+    print(f"README.md matches docs/results in {len(MARKER.findall(readme))} sections")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The README's tables are those stored under docs/results, and `make results` writes them."""
+
+import json
+import shlex
+
+import pytest
+
+from benchmarks import results
+from benchmarks.results import MARKER, README, RUNS, STORED, ResultsError, Run, render
+
+TABLES = "### Scores\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n### Other\n\n| c |\n| - |\n| 3 |\n"
+PROVENANCE = {
+    "command": "raydeblend evaluate x --out /tmp/x",
+    "date": "2026-11-20 22:00 UTC",
+    "commit": "abc",
+    "hardware": "a computer",
+    "seconds": 3.4,
+}
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A repository with one stored run."""
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "STORED", tmp_path / "docs" / "results")
+    monkeypatch.setattr(results, "README", tmp_path / "README.md")
+    run = Run("x", "raydeblend evaluate x")
+    results.store(run, {"provenance": PROVENANCE, "tables": TABLES, "metrics": [{"psnr": 1.5}]})
+    return tmp_path
+
+
+def test_a_section_is_written_from_what_is_stored(stored):
+    readme = "before\n<!-- results:x/Scores -->\nold\n<!-- /results -->\nafter\n"
+    text = render(readme)
+    origin = "`raydeblend evaluate x`: 2026-11-20, commit abc, a computer, 3 s"
+    table = "| a | b |\n| - | - |\n| 1 | 2 |"
+    assert text == readme.replace("old\n", f"{origin}\n\n{table}\n")
+    assert render(text) == text
+    both = render("<!-- results:x -->\n<!-- /results -->")
+    assert "*Scores*" in both
+    assert "| 3 |" in both
+
+
+def test_check_sees_a_number_changed_by_hand(stored, capsys):
+    readme = stored / "README.md"
+    readme.write_text("<!-- results:x/Scores -->\n<!-- /results -->\n")
+    assert results.main(["--check"]) == 1
+    assert results.main(["--stored"]) == 0
+    assert results.main(["--check"]) == 0
+    readme.write_text(readme.read_text().replace("| 2 |", "| 3 |"))
+    assert results.main(["--check"]) == 1
+    assert "does not match" in capsys.readouterr().err
+
+
+def test_what_is_not_there_is_an_error(stored):
+    with pytest.raises(ResultsError, match=r"no docs/results/y\.json"):
+        render("<!-- results:y -->\n<!-- /results -->")
+    with pytest.raises(ResultsError, match="no table 'Missing'"):
+        render("<!-- results:x/Missing -->\n<!-- /results -->")
+    assert results.main(["nothing"]) == 1
+
+
+def test_what_cannot_run_is_skipped_with_a_line(stored, capsys):
+    runs = (Run("a", "raydeblend evaluate a", data="no/data"), Run("b", "x", weights=("none",)))
+    results.make_runs(runs)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["skipped a: no no/data", "skipped b: no weights none"]
+
+
+def test_a_run_that_prints_is_stored_with_its_provenance(stored):
+    made = results.make_run(Run("p", "python -c 'print(\"| a |\\n| - |\\n| 7 |\")'"))
+    assert made["tables"] == "| a |\n| - |\n| 7 |\n"
+    assert made["provenance"]["commit"]
+    with pytest.raises(ResultsError, match="ended with 3"):
+        results.make_run(Run("p", "python -c 'raise SystemExit(3)'"))
+
+
+def test_the_runs_are_commands_of_this_repository():
+    from raydeblend.evaluate.protocol import PROTOCOLS
+
+    assert len({run.name for run in RUNS}) == len(RUNS)
+    for run in RUNS:
+        words = shlex.split(run.command)
+        if run.evaluates:
+            assert words[2] in PROTOCOLS
+        else:
+            assert words[:2] == ["python", "-m"]
+            assert (results.ROOT / (words[2].replace(".", "/") + ".py")).exists()
+
+
+def test_the_readme_says_what_is_stored_and_that_is_of_these_commands():
+    readme = README.read_text()
+    assert render(readme) == readme
+    shown = {match[1] for match in MARKER.findall(readme)}
+    commands = {run.name: run.command for run in RUNS}
+    for name in shown:
+        content = json.loads((STORED / f"{name}.json").read_text())
+        assert content["provenance"]["command"] == commands[name]
