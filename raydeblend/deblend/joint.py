@@ -8,7 +8,7 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -40,6 +40,9 @@ MEDIUM_CHI2 = 2.0
 """The same for ``medium``."""
 
 
+Judge = Callable[[Sequence[Stamp], Sequence[Fit], JointPriors, torch.device], list[Fit]]
+
+
 @dataclass(frozen=True)
 class JointDeblender:
     """Simultaneous bulge + disk fits; implements `raydeblend.tile.Deblender`.
@@ -53,12 +56,15 @@ class JointDeblender:
         that structure beyond bulge + disk is kept and all flux is in some model.
     drop_given
         Whether sources at given positions are dropped by evidence, as its own are.
+    judge
+        What drops those; by default as its own.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     priors: JointPriors = field(default_factory=JointPriors)
     share_residual: bool = False
     drop_given: bool = False
+    judge: Judge = drop_sources
     name: str = "joint"
 
     @classmethod
@@ -101,7 +107,7 @@ class JointDeblender:
                 start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
                 fits = self._fit(stamps, start)
                 if self.drop_given:
-                    fits = drop_sources(stamps, fits, self.priors, self.device)
+                    fits = self.judge(stamps, fits, self.priors, self.device)
         orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
         sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]

@@ -91,6 +91,7 @@ def load_hst(
     size: int = 64,
     pixel_scale: float = 0.06,
     limit: int | None = None,
+    validation: bool = False,
 ) -> HstStamps:
     """Read all galaxies under `root` that have all `bands`.
 
@@ -103,6 +104,8 @@ def load_hst(
         Side of the stamps in pixels of `pixel_scale` (arcsec).
     limit
         Stop after so many galaxies.
+    validation
+        Only those kept for validation.
 
     Raises
     ------
@@ -116,6 +119,8 @@ def load_hst(
     stamps: list[NDArray[np.float32]] = []
     skipped = 0
     for cutout in _cutouts(folder, bands):
+        if validation and cutout is not None and cutout.galaxy % VALIDATION:
+            continue
         stamp = _stamp(cutout, bands, size, pixel_scale)
         if cutout is None or stamp is None:
             skipped += 1

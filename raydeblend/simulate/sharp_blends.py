@@ -8,8 +8,9 @@ and parametric ones of seeds that no training draws from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from scipy import ndimage
 
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.cutouts import IDENTIFIERS
-from raydeblend.simulate.degrade import FACTOR, Degradation, hsc_degradation
+from raydeblend.simulate.degrade import COUNTERPARTS, FACTOR, Degradation, hsc_degradation
 from raydeblend.simulate.galaxies import Galaxies
 from raydeblend.simulate.hst import HstStamps, load_hst
 from raydeblend.simulate.sharp import (
@@ -96,6 +97,8 @@ class SharpBlends:
         ``(n, k)``.
     is_real
         ``(n, k)``.
+    bands
+        HST's.
     """
 
     low: FloatImages
@@ -106,14 +109,19 @@ class SharpBlends:
     fwhm: FloatArray
     redshift: FloatArray
     is_real: NDArray[np.bool_]
+    bands: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.low)
 
+    def __getitem__(self, rows: slice) -> SharpBlends:
+        arrays = {item.name: getattr(self, item.name)[rows] for item in fields(self)[:-1]}
+        return SharpBlends(**arrays, bands=self.bands)
+
     @property
     def separation(self) -> FloatArray:
-        """Arcsec between the two brightest, ``(n,)``."""
-        return np.asarray(PIXEL_SCALE * np.hypot(*(self.xy[:, 1] - self.xy[:, 0]).T))
+        """Arcsec between the brightest and the faintest, ``(n,)``."""
+        return np.asarray(PIXEL_SCALE * np.hypot(*(self.xy[:, -1] - self.xy[:, 0]).T))
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,10 @@ class SharpTest:
     bands: tuple[str, ...] = ("F775W",)
     real: RealGalaxies | None = None
     seed: int = 0
+
+    def of(self, k: int) -> SharpTest:
+        """Return the test set of as many images of `k` galaxies."""
+        return replace(self, k=k)
 
     def chunk(self, number: int) -> SharpBlends:
         """Return the blends from ``number * CHUNK`` on."""
@@ -156,8 +168,9 @@ def read_real(root: str) -> RealGalaxies:
     ConfigError
         If there are none.
     """
-    stamps = load_hst(root, ("F814W",), int(STAMP * max(SHRINK)), PIXEL_SCALE)
-    stamps = stamps.take(stamps.is_validation & (magnitude_of(stamps) < FAINTEST_REAL))
+    side = int(STAMP * max(SHRINK))
+    stamps = load_hst(root, ("F814W",), side, PIXEL_SCALE, validation=True)
+    stamps = stamps.take(magnitude_of(stamps) < FAINTEST_REAL)
     if not len(stamps):
         raise ConfigError(f"{root} holds no galaxy of the validation split")
     known = _photometric_redshifts(Path(root))
@@ -205,7 +218,7 @@ def draw_blends(
     low, high, isolated = _observe(scenes[rows], bands, rng)
     return SharpBlends(
         low, high, isolated, xy[rows], magnitude[rows],
-        _fwhm(isolated[:, :, reference_band(bands)]), redshift[rows], is_real[rows],
+        _fwhm(isolated[:, :, reference_band(bands)]), redshift[rows], is_real[rows], bands,
     )  # fmt: skip
 
 
@@ -266,6 +279,7 @@ def _observe(
     return np.stack(low, axis=1), high + HST_NOISE * noise, isolated
 
 
+@cache
 def degradation(band: str) -> Degradation:
     """Return what takes an HST band to HSC's: the paper's 0.6 arcsec in i, else HSC's median."""
     psf = draw_psf(hst_psf(band), PIXEL_SCALE, 41)
@@ -274,7 +288,17 @@ def degradation(band: str) -> Degradation:
 
 def low_psf(size: int = 25) -> FloatImages:
     """Return the PSF ``(size, size)`` of the degraded i band on the coarse pixels."""
-    return draw_psf(psf_profile(get_survey("HSC"), "i", SEEING), FACTOR * PIXEL_SCALE, size)
+    return np.asarray(band_psfs(("F775W",), size)[0])
+
+
+def band_psfs(bands: Sequence[str], size: int = 25) -> FloatImages:
+    """Return the PSFs ``(bands, size, size)`` of the degraded bands on the coarse pixels."""
+    survey = get_survey("HSC")
+    profiles = [
+        psf_profile(survey, COUNTERPARTS[band], SEEING if band in REFERENCE else None)
+        for band in bands
+    ]
+    return np.stack([draw_psf(each, FACTOR * PIXEL_SCALE, size) for each in profiles])
 
 
 def _fwhm(images: FloatImages) -> FloatArray:

@@ -330,7 +330,8 @@ def source_loss(logits: Tensor, xy: Tensor) -> Tensor:
     """
     target = source_target(xy, (logits.shape[2], logits.shape[3]))
     least = torch.special.xlogy(target, target) + torch.special.xlogy(1 - target, 1 - target)
-    return binary_cross_entropy_with_logits(logits, target) + least.mean()
+    loss: Tensor = binary_cross_entropy_with_logits(logits, target) + least.mean()
+    return loss
 
 
 def _step_critic(

@@ -7,16 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from raydeblend.deblend.srgan import sharp_peaks, sharpen
-from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
+from raydeblend.deblend.resolutions import both_found, high_peaks, low_peaks
+from raydeblend.deblend.srgan import sharp_peaks, sharpen, source_peaks
 from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
-from raydeblend.networks.srgan import FACTOR, enlarge, pair_channels, stretch, unstretch
-from raydeblend.simulate.sharp import PIXEL_SCALE, hst_psf
-from raydeblend.survey import draw_psf, get_survey, psf_profile
+from raydeblend.networks.srgan import enlarge, pair_channels, stretch, unstretch
 from raydeblend.train.board import draw_columns
 from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, compose_pairs
 from raydeblend.train.state import Scalars
@@ -24,12 +21,8 @@ from raydeblend.train.state import Scalars
 EXAMPLES = 8
 CHUNK = 32
 VALIDATION_SEED = 1_000_003
-MATCH_RADIUS = 4.0
-"""Fine pixels, 0.24 arcsec: a peak within this is of the galaxy."""
-GROUND_RULE = PeakRule()
-HST_NOISE = 0.12
-"""Coarse sky sigmas in a fine pixel: CANDELS' depth, 28.5 mag at 5 sigma in 0.2 arcsec (§2)."""
-HST_RULE = PeakRule(contrast=0.1, relative=0.06)
+
+Peaks = list[NDArray[np.float64]]
 
 
 @torch.no_grad()
@@ -78,7 +71,8 @@ def _scores(
     """One number for each pair, by name."""
     low, _ = scaling.apply(batch.low)
     real = stretch(batch.high, scaling.softening)
-    fake = forward(generator, low)[:, : real.shape[1]]
+    output = forward(generator, low)
+    fake, sources = output[:, : real.shape[1]], torch.sigmoid(output[:, real.shape[1] :])
     logits = [forward(critic, pair_channels(low, image)) for image in (real, fake)]
     scores = {
         "psnr": -10 * torch.log10((fake - real).square().mean(dim=(1, 2, 3)) + 1e-12),
@@ -90,8 +84,15 @@ def _scores(
         "mean_true": real.mean(dim=(1, 2, 3)),
     }
     arrays = {name: values.float().cpu().numpy() for name, values in scores.items()}
-    sharp = unstretch(fake, scaling.softening)
-    return arrays | (_resolved(batch, sharp) if galaxies == 2 else _false_peaks(batch, sharp))
+    peaks = _network_peaks(unstretch(fake, scaling.softening), sources)
+    return arrays | (_resolved(batch, peaks) if galaxies == 2 else _false_peaks(batch, peaks))
+
+
+def _network_peaks(sharp: Tensor, sources: Tensor) -> Peaks:
+    """Return the peaks that the deblender takes, ``(k, 2)`` for each pair."""
+    if sources.shape[1]:
+        return [source_peaks(image) for image in sources[:, 0].float().cpu().numpy()]
+    return [sharp_peaks(image) for image in _reference(sharp)]
 
 
 def _distances(images: Tensor) -> Tensor:
@@ -99,12 +100,12 @@ def _distances(images: Tensor) -> Tensor:
     return (images - images.roll(1, dims=0)).square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def _resolved(batch: PairBatch, sharp: Tensor) -> dict[str, NDArray[np.floating]]:
+def _resolved(batch: PairBatch, network: Peaks) -> dict[str, NDArray[np.floating]]:
     truth = batch.xy[:, :2].cpu().numpy()
     found = {
         "resolved_low": [low_peaks(image) for image in _reference(batch.low)],
         "resolved_high": [high_peaks(image) for image in _reference(batch.high)],
-        "resolved": [sharp_peaks(image) for image in _reference(sharp)],
+        "resolved": network,
     }
     return {
         name: np.array([both_found(p, t) for p, t in zip(peaks, truth, strict=True)], dtype=float)
@@ -112,38 +113,16 @@ def _resolved(batch: PairBatch, sharp: Tensor) -> dict[str, NDArray[np.floating]
     }
 
 
-def _false_peaks(batch: PairBatch, sharp: Tensor) -> dict[str, NDArray[np.floating]]:
+def _false_peaks(batch: PairBatch, network: Peaks) -> dict[str, NDArray[np.floating]]:
     """Tell where the network's image has more than one peak and HST's has not (section 4)."""
-    pairs = zip(_reference(sharp), _reference(batch.high), strict=True)
-    false = [len(sharp_peaks(image)) > 1 >= len(high_peaks(high)) for image, high in pairs]
+    pairs = zip(network, _reference(batch.high), strict=True)
+    false = [len(peaks) > 1 >= len(high_peaks(high)) for peaks, high in pairs]
     return {"false_peaks": np.array(false, dtype=float)}
 
 
 def _reference(images: Tensor) -> NDArray[np.float32]:
     """Return ``(n, y, x)`` of the band in which peaks are sought: the third of seven, F775W."""
     return images[:, min(2, images.shape[1] - 1)].float().cpu().numpy()
-
-
-def low_peaks(image: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return ``(k, 2)`` peaks of a low-resolution image, in fine pixels."""
-    psf = draw_psf(psf_profile(get_survey("HSC"), "i"), FACTOR * PIXEL_SCALE, 25)
-    peaks = find_sharp_peaks(image, psf, 1.0, GROUND_RULE)
-    return FACTOR * peaks.xy + (FACTOR - 1) / 2
-
-
-def high_peaks(image: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return ``(k, 2)`` peaks of HST's image, in its pixels."""
-    psf = draw_psf(hst_psf("F775W"), PIXEL_SCALE, 21)
-    return find_sharp_peaks(image, psf, HST_NOISE, HST_RULE).xy
-
-
-def both_found(peaks: NDArray[np.float64], truth: NDArray[np.floating]) -> bool:
-    """Tell whether each true position has a peak of its own within `MATCH_RADIUS`."""
-    if len(peaks) < len(truth):
-        return False
-    distance = np.hypot(*(truth[:, None] - peaks[None]).transpose(2, 0, 1))
-    rows, columns = linear_sum_assignment(np.where(distance < MATCH_RADIUS, distance, 1e3))
-    return bool((distance[rows, columns] < MATCH_RADIUS).all())
 
 
 @torch.no_grad()

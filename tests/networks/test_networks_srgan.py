@@ -13,6 +13,7 @@ from raydeblend.networks.srgan import (
     SrganConfig,
     enlarge,
     pair_channels,
+    source_target,
     stretch,
     unstretch,
 )
@@ -78,3 +79,23 @@ def test_layers_are_those_of_the_paper() -> None:
     critic = [type(m) for m in Critic(CriticConfig(features=4)).modules()]
     assert {nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU} <= set(critic)
     assert Critic(CriticConfig(features=4))(torch.randn(3, 2, 66, 66)).shape == (3,)
+
+
+def test_the_map_of_sources_has_a_bump_at_each() -> None:
+    xy = torch.tensor([[[10.0, 20.0], [13.0, 20.0], [float("nan")] * 2], [[float("nan")] * 2] * 3])
+    target = source_target(xy, (30, 40))
+    assert target.shape == (2, 1, 30, 40)
+    assert target[0, 0, 20, 10] == target[0, 0, 20, 13] == 1
+    # A Gaussian of SOURCE_SIGMA; the higher one wins between two.
+    assert float(target[0, 0, 22, 10]) == pytest.approx(np.exp(-4 / (2 * 1.5**2)), rel=1e-5)
+    assert float(target[0, 0, 20, 11]) == pytest.approx(np.exp(-1 / (2 * 1.5**2)), rel=1e-5)
+    assert target[1].abs().max() == 0
+
+
+def test_a_network_with_a_map_gives_one_channel_more() -> None:
+    config = SrganConfig(features=8, blocks=1, fine_features=8, fine_layers=1, sources=True)
+    network = Srgan(config).eval()
+    output = network(torch.zeros(2, 1, 8, 9))
+    assert output.shape == (2, 2, 24, 27)
+    # Before it is trained most of the sky is empty.
+    assert float(torch.sigmoid(output[:, 1]).mean().detach()) < 0.1

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from raydeblend.deblend.resolutions import both_found, low_peaks
 from raydeblend.errors import ConfigError
-from raydeblend.networks.srgan import FACTOR, Critic, CriticConfig
+from raydeblend.networks.srgan import FACTOR, Critic, CriticConfig, Srgan, source_target
 from raydeblend.simulate.degrade import sky_sigma
 from raydeblend.simulate.sharp import PIXEL_SCALE, SharpGalaxies, draw_sharp, hst_psf
 from raydeblend.survey import get_survey, psf_profile
@@ -17,7 +18,6 @@ from raydeblend.train import srgan
 from raydeblend.train.epoch import run_epoch
 from raydeblend.train.families import get_config, get_family
 from raydeblend.train.srgan_data import PairRecipe, SharpPool, compose_pairs, make_pool
-from raydeblend.train.srgan_scores import both_found, low_peaks
 from raydeblend.train.state import TrainState, load_state, save_state
 
 CPU = torch.device("cpu")
@@ -193,3 +193,27 @@ def test_unusable_settings_are_said(tmp_path: Path) -> None:
         get_config("srgan", "tiny", adversarial="wasserstein")
     with pytest.raises(ConfigError, match="no usable HST galaxy"):
         srgan.check(get_config("srgan", "tiny", data=str(tmp_path)), "")
+
+
+def test_a_perfect_map_of_sources_costs_nothing() -> None:
+    xy = torch.tensor([[[10.0, 12.0], [16.0, 12.0], [float("nan")] * 2]])
+    target = source_target(xy, (24, 24))
+    assert float(srgan.source_loss(torch.logit(target, 1e-6), xy)) == pytest.approx(0, abs=1e-4)
+    assert float(srgan.source_loss(torch.zeros(1, 1, 24, 24), xy)) > 0.3
+
+
+def test_a_run_can_start_from_weights(tmp_path: Path) -> None:
+    from raydeblend.networks.weights import Card, save_weights
+
+    config = get_config("srgan", "tiny", recipe=RECIPE)
+    earlier = Srgan(dataclasses.replace(config.model, sources=False))
+    card = Card(
+        "srgan", dataclasses.asdict(earlier.config), ("F775W",), (0.18, 0.18), config.scaling
+    )
+    path = save_weights(str(tmp_path), "srgan", earlier, card)
+    state = srgan.start(dataclasses.replace(config, srgan_weights=path), CPU)
+    first = state.networks["generator"].state_dict()
+    assert torch.equal(first["head.0.weight"], earlier.state_dict()["head.0.weight"])
+    other = get_config("srgan", "small", srgan_weights=path)
+    with pytest.raises(ConfigError, match="not a network of this run's size"):
+        srgan.check(other, "")
