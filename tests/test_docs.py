@@ -20,7 +20,13 @@ from raydeblend.flags import Flag
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(sh|python)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ("tutorial.md", "howto/read.md", "howto/deblender.md")
+PAGES = (
+    "tutorial.md",
+    "howto/inputs.md",
+    "howto/read.md",
+    "howto/products.md",
+    "howto/deblender.md",
+)
 
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:

@@ -19,6 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from raydeblend.deblend import load_deblender
+from raydeblend.deblend.vae import CentredVae, VaeDeblender
+from raydeblend.errors import ConfigError
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends, BlendSet
 from raydeblend.evaluate.figures import DPI, to_png
@@ -33,6 +36,7 @@ from raydeblend.evaluate.rows import (
 )
 from raydeblend.evaluate.tables import markdown, number
 from raydeblend.evaluate.wang2022 import BATCH, deblend
+from raydeblend.networks.weights import shipped_weights
 from raydeblend.simulate.euclid import FAINT, SURVEY, read_cosmos_sersic
 from raydeblend.simulate.euclid_blends import nemani2023_blends
 from raydeblend.simulate.euclid_real import load_real
@@ -48,6 +52,10 @@ PAPER_STD = {
     ("realistic", 1): 0.139,
     ("realistic", 2): 0.188,
 }
+STAGE_ONE, STAGE_TWO = "vae-euclid", "vae-deblend-euclid"
+"""Names of the shipped weights of both stages for VIS."""
+ISOLATED = "vae-isolated"
+"""The first stage's network, which knows isolated galaxies only."""
 PAPER_SEXTRACTOR = 0.12
 """By how much SExtractor underestimates fluxes (section 3, citing Boucaud et al. 2019)."""
 NOTE = (
@@ -125,6 +133,36 @@ def to_set(arrays: Mapping[str, NDArray[Any]]) -> BlendSet:
     return BlendSet(blends, arrays["psf"], bands, float(arrays["pixel_scale"]))
 
 
+def load_deblenders(names: Sequence[str]) -> dict[str, Deblender]:
+    """Load deblenders for VIS stamps: ``vae`` has weights of its own, and comes in three uses.
+
+    As a deblender that finds its galaxies; as the paper's, with the galaxy known to be in the
+    middle; and, where its weights are shipped, the paper's first network on isolated galaxies.
+
+    Raises
+    ------
+    ConfigError
+        If there is no deblender of a name, or weights are missing.
+    """
+    loaded: dict[str, Deblender] = {}
+    for name in dict.fromkeys(names):
+        loaded |= _load_vae() if name == "vae" else {name: load_deblender(name)}
+    return loaded
+
+
+def _load_vae() -> dict[str, Deblender]:
+    if STAGE_TWO not in shipped_weights():
+        raise ConfigError(
+            f"the weights {STAGE_TWO} of the deblender vae for Euclid VIS are not shipped; "
+            "evaluate another deblender, or train them (docs/training.md, vae-deblend)"
+        )
+    vae = VaeDeblender.load(weights=STAGE_TWO)
+    uses: dict[str, Deblender] = {"vae": vae, "vae-centred": CentredVae(vae)}
+    if STAGE_ONE in shipped_weights():
+        uses[ISOLATED] = CentredVae(VaeDeblender.load(weights=STAGE_ONE), ISOLATED)
+    return uses
+
+
 def evaluate_nemani2023(
     deblenders: Mapping[str, Deblender], sets: Mapping[str, BlendSet]
 ) -> tuple[list[Row], list[Residuals]]:
@@ -137,6 +175,7 @@ def evaluate_nemani2023(
         for kind, data in sets.items()
         for blends in data.blends
         for name, deblender in deblenders.items()
+        if name != ISOLATED or blends.n_galaxies == 1
     ]
     return [make_row(result) for result in results], results
 
@@ -295,6 +334,8 @@ def residual_figure(results: Sequence[Residuals], kind: str) -> bytes:
     for result in shown:
         axes = grid[result.n_galaxies - 1, names.index(result.deblender)]
         _panel(axes, result)
+    for axes in grid.flat:
+        axes.set_visible(axes.has_data())
     for axes in grid[-1]:
         axes.set_xlabel("true magnitude (AB, VIS)")
     for axes, what in zip(grid[:, 0], ("isolated", "blended"), strict=True):

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
@@ -195,29 +194,12 @@ def _nemani2023(
 ) -> _Report:
     from raydeblend.evaluate import nemani2023
 
-    loaded: dict[str, Any] = {
-        name: deblender
-        for chosen in dict.fromkeys([*deblenders, BASELINE])
-        for name, deblender in _for_euclid(chosen).items()
-    }
+    loaded = nemani2023.load_deblenders([*deblenders, BASELINE])
     storage.check_writable(out)
     sets = nemani2023.draw_sets(n or DEFAULT_N["nemani2023"], seed, catalog, data)
     rows, results = nemani2023.evaluate_nemani2023(loaded, sets)
     figures = {f"residuals_{kind}.png": nemani2023.residual_figure(results, kind) for kind in sets}
     return _Report(rows, nemani2023.residual_table(rows) + "\n", figures)
-
-
-def _for_euclid(name: str) -> dict[str, Deblender]:
-    """Return a deblender for VIS stamps: that of the VAE has weights of its own.
-
-    The paper's use of it, with the galaxy's position known, comes beside.
-    """
-    if name != "vae":
-        return {name: load_deblender(name)}
-    from raydeblend.deblend.vae import CentredVae, VaeDeblender
-
-    vae = VaeDeblender.load(weights="vae-deblend-euclid")
-    return {"vae": vae, "vae-centred": CentredVae(vae)}
 
 
 def _madness(

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -261,7 +262,8 @@ def _run(
         output_path=_path(parent),
         output_artifact_name=name,
         tmp_dir=scratch,
-        progress_bar=progress,
+        # On a terminal alone: a log would get each step of the bar.
+        progress_bar=progress and sys.stderr.isatty(),
         simple_progress_bar=True,
         addl_hats_properties=_properties(source.run),
     )

@@ -1,21 +1,29 @@
 """The protocol of Nemani et al. 2023, with deblenders whose answer is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
+from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import Blends, BlendSet
 from raydeblend.evaluate.nemani2023 import (
     centred,
     draw_sets,
     evaluate_nemani2023,
     found_std,
+    load_deblenders,
     residual_figure,
     residual_table,
     running,
     to_magnitude,
 )
 from raydeblend.evaluate.rows import measured
+from raydeblend.networks import weights
+from raydeblend.networks.scaling import Scaling
+from raydeblend.networks.vae import Vae, VaeConfig
+from raydeblend.networks.weights import Card, save_weights
 from raydeblend.tile import Deblended
 
 
@@ -112,4 +120,30 @@ def test_the_table_and_the_figure_show_every_case(sets: dict[str, BlendSet]) -> 
     assert "9.9%" in table
     assert "+5.0%" in table
     assert table.count("-12.0%") == 2
+    assert residual_figure(results, "analytic").startswith(b"\x89PNG")
+
+
+def _ship(folder: Path, name: str) -> None:
+    config = VaeConfig(bands=1, stamp=32, filters=(8, 8), latent=4, hidden=16)
+    card = Card("vae-deblend", vars(config), ("VIS",), (0.1, 0.1), Scaling("asinh"))
+    save_weights(str(folder), name, Vae(config), card)
+
+
+def test_the_vae_uses_the_shipped_weights_of_both_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: dict[str, BlendSet]
+) -> None:
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
+    with pytest.raises(ConfigError, match="the weights vae-deblend-euclid"):
+        load_deblenders(["vae", "sep"])
+    _ship(tmp_path, "vae-deblend-euclid")
+    assert list(load_deblenders(["vae", "sep", "vae"])) == ["vae", "vae-centred", "sep"]
+    _ship(tmp_path, "vae-euclid")
+    rows, results = evaluate_nemani2023(load_deblenders(["vae"]), sets)
+    assert [(row["deblender"], row["n_galaxies"]) for row in rows] == [
+        ("vae", 1),
+        ("vae-centred", 1),
+        ("vae-isolated", 1),
+        ("vae", 2),
+        ("vae-centred", 2),
+    ]
     assert residual_figure(results, "analytic").startswith(b"\x89PNG")
