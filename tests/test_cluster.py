@@ -1,0 +1,219 @@
+"""The files in cluster/, checked as far as one machine allows."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from coadds import BANDS, write_coadd
+from jsonschema import ValidationError
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from raydeblend.pipeline import metrics
+from raydeblend.pipeline.verify import verify_catalog
+
+ROOT = Path(__file__).parents[1]
+CLUSTER = ROOT / "cluster"
+BIN = Path(sys.executable).parent
+MANIFESTS = ("raycluster.yaml", "rayjob.yaml")
+RAY_VERSION = "2.60"
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return [d for d in yaml.safe_load_all((CLUSTER / name).read_text()) if d]
+
+
+def ray_spec(name: str) -> dict[str, Any]:
+    """The cluster's specification in a manifest of KubeRay."""
+    ray = next(d for d in documents(name) if d["apiVersion"] == "ray.io/v1")
+    return ray["spec"]["rayClusterSpec"] if ray["kind"] == "RayJob" else ray["spec"]
+
+
+def pod(template: dict[str, Any]) -> dict[str, Any]:
+    metadata = {"name": "pod", **template["metadata"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def groups(name: str) -> list[dict[str, Any]]:
+    spec = ray_spec(name)
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def test_the_autoscaler_takes_the_cloud_configuration() -> None:
+    config = yaml.safe_load((CLUSTER / "aws.yaml").read_text())
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    kinds = prepared["available_node_types"]
+    assert kinds["cpu"]["max_workers"] == 48
+    for name in ("cpu", "gpu"):
+        assert kinds[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert "InstanceMarketOptions" not in kinds["head"]["node_config"]
+    for commands in (prepared["head_start_ray_commands"], prepared["worker_start_ray_commands"]):
+        assert "RAY_AUTH_MODE=token ray start" in commands[-1]
+    assert "--dashboard-host=127.0.0.1" in prepared["head_start_ray_commands"][-1]
+    config["available_node_types"]["cpu"]["max_worker"] = 3
+    with pytest.raises(ValidationError, match="max_worker"):
+        validate_config(prepare_config(config))
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_kubernetes_takes_the_manifests(name: str) -> None:
+    """KubeRay's own kinds have no schema here; the pods in them are Kubernetes's."""
+    plain = [d for d in documents(name) if d["apiVersion"] != "ray.io/v1"]
+    assert plain
+    pods = [pod(group["template"]) for group in groups(name)]
+    for document in plain + pods:
+        kubernetes_validate.validate(document, "1.33", strict=True)
+    wrong = {**pods[0], "spec": {**pods[0]["spec"], "containers": [{"nam": "x"}]}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_pods_of_a_cluster_fit_together(name: str) -> None:
+    spec = ray_spec(name)
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["rayVersion"].startswith(RAY_VERSION)
+    policies = [d for d in documents(name) if d["kind"] == "NetworkPolicy"]
+    chosen = policies[0]["spec"]["podSelector"]["matchLabels"].items()
+    for group in groups(name):
+        assert chosen <= group["template"]["metadata"]["labels"].items()
+        container = group["template"]["spec"]["containers"][0]
+        # Ray counts the limits of a pod; a pod killed for memory would take its cells with it.
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        mounts = {mount["name"] for mount in container.get("volumeMounts", ())}
+        assert mounts == {v["name"] for v in group["template"]["spec"].get("volumes", ())}
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    loopback = spec["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "127.0.0.1"
+    assert loopback == (name == "raycluster.yaml")
+
+
+def test_the_versions_are_those_of_the_package() -> None:
+    assert f"<{RAY_VERSION[:2]}{int(RAY_VERSION[2:]) + 1}" in (ROOT / "pyproject.toml").read_text()
+
+
+SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|aws_secret|password|BEGIN [A-Z ]*PRIVATE KEY|[0-9a-f]{32}", re.I
+)
+
+
+def test_no_file_holds_a_secret() -> None:
+    for path in [*CLUSTER.iterdir(), ROOT / ".dockerignore"]:
+        if path.is_file():
+            assert not SECRET.search(path.read_text()), path
+    assert SECRET.search("aws_secret_access_key = x")
+
+
+def test_the_dockerfile_is_clean() -> None:
+    command = [str(BIN / "hadolint"), "--failure-threshold", "warning", str(CLUSTER / "Dockerfile")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    text = (CLUSTER / "Dockerfile").read_text()
+    assert set(re.findall(r"^FROM \S+ AS (\w+)", text, re.M)) == {"base", "cpu", "cuda"}
+    for source in re.findall(r"^COPY (?:--\S+ )?(\S+) ", text, re.M):
+        assert (ROOT / source).exists(), source
+
+
+def test_the_dashboard_is_made_from_metrics_that_exist(tmp_path: Path) -> None:
+    committed = json.loads((CLUSTER / "grafana.json").read_text())
+    code = "import make_dashboard, json; print(json.dumps(make_dashboard.dashboard()))"
+    made = subprocess.run([sys.executable, "-c", code], cwd=CLUSTER, capture_output=True, text=True)
+    assert json.loads(made.stdout) == committed
+    source = Path(metrics.__file__).read_text()
+    ours = set(re.findall(r'"(raydeblend_\w+)"', source))
+    asked = {
+        name
+        for panel in committed["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"\bray_\w+", target["expr"])
+    }
+    known = {f"ray_{name}{end}" for name in ours for end in ("", "_total", "_bucket")}
+    of_ray = {
+        f"ray_node_{x}" for x in ("cpu_utilization", "gpus_utilization", "mem_used", "mem_total")
+    }
+    assert asked <= known | of_ray
+    assert {name.removeprefix("ray_").removesuffix("_total") for name in asked} >= ours - {
+        "raydeblend_blends", "raydeblend_cell_seconds", "raydeblend_cell_memory_bytes"
+    }  # fmt: skip
+    places = [tuple(panel["gridPos"].values()) for panel in committed["panels"]]
+    assert len(set(places)) == len(places)
+
+
+STUBS = {
+    # Both nodes are this machine; what is between the options and the command is not needed.
+    "srun": """#!/usr/bin/env bash
+while [[ "$1" == --* ]]; do shift; done
+exec "$@"
+""",
+    "scontrol": """#!/usr/bin/env bash
+[[ "$1 $2" == "show hostnames" ]] && printf 'node1\\nnode2\\n'
+""",
+}
+
+
+CONNECTION = ("RAY_ADDRESS", "RAY_AUTH", "SLURM_")
+
+
+def run_in_group(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command; if it takes too long end it with all that it started."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=400)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def test_the_slurm_script_is_clean() -> None:
+    done = subprocess.run([str(BIN / "shellcheck"), str(CLUSTER / "slurm.sh")], capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
+
+
+def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
+    stubs, tiles, shared, out = (tmp_path / name for name in ("bin", "tiles", "shared", "out"))
+    for folder in (stubs, shared):
+        folder.mkdir()
+    for name, text in STUBS.items():
+        (stubs / name).write_text(text)
+        (stubs / name).chmod(0o755)
+    for band in BANDS:
+        write_coadd(tiles / f"field_{band}.fits", band, 0, 0, 200, 180)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(CONNECTION)},
+        "PATH": f"{stubs}:{BIN}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_CPUS_PER_TASK": "1",
+        "RAYDEBLEND_SHARED": str(shared),
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    }
+    options = ["--bands", "g,r,i", "--deblender", "sep", "--photometry", "mixture"]
+    command = ["bash", str(CLUSTER / "slurm.sh"), str(tiles), str(out), *options]
+    code, said = run_in_group(command, environment)
+    assert code == 0, said
+    assert "Ray on 2 nodes with 1 CPUs" in said
+    assert "2 nodes joined, 2 CPUs" in said
+    assert verify_catalog(str(out)) == []
+    # Nothing is left: neither the token nor Ray.
+    assert not list(shared.iterdir())
+    assert not Path(f"/tmp/ray-{os.getpid()}").exists()
+
+    # What cannot be used is the script's exit code too.
+    code, said = run_in_group(command, environment)
+    assert code == 2, said
+    assert "give --resume" in said
