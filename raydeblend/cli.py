@@ -19,6 +19,7 @@ from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
+from raydeblend.options import OptionsFile
 from raydeblend.train.stopping import TrainingError
 
 EXIT_FAILED_CELLS = 1
@@ -90,6 +91,7 @@ def simulate_tiles_command(
     ] = None,
     seed: Seed = 0,
     address: Address = None,
+    config: OptionsFile = None,
 ) -> None:
     """Write FITS tiles on one sky grid and truth.parquet."""
     from raydeblend.simulate.tiles import simulate_tiles
@@ -114,6 +116,7 @@ def simulate_blends_command(
     ] = None,
     seed: Seed = 0,
     address: Address = None,
+    config: OptionsFile = None,
 ) -> None:
     """Write a test set that `evaluate --data` reads, or shards that `train --shards` reads."""
     from raydeblend.simulate.protocols import check_protocol, write_blends
@@ -188,6 +191,7 @@ def train(
     n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     address: Address = None,
+    config: OptionsFile = None,
 ) -> None:
     """Train a network on Ray Train and export its weights.
 
@@ -253,11 +257,13 @@ def catalog(
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     address: Address = None,
+    config: OptionsFile = None,
 ) -> None:
     """Make the deblended catalog of the tiles in INPUT."""
+    from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
-    config = CatalogConfig(
+    run = CatalogConfig(
         bands=_split(bands),
         survey=survey,
         deblender=deblender,
@@ -272,15 +278,9 @@ def catalog(
         detect_threshold=threshold,
         seed=seed,
     )
-    summary = run_catalog(input, out, config, resume, overwrite, address)
-    print(
-        f"{summary.n_sources} sources, {summary.n_blends} blends in {summary.n_cells} cells, "
-        f"{summary.seconds:.1f} s\ncatalog: {summary.catalog}\nledger: {summary.ledger}"
-    )
+    summary = run_catalog(input, out, run, resume, overwrite, address)
+    print("\n".join(summary_lines(summary)))
     if summary.n_failed:
-        print(f"{summary.n_failed} cells failed:")
-        for entry in summary.failures:
-            print(f"  {entry.tile} {entry.cell}: {entry.reason}")
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 
@@ -304,6 +304,7 @@ def deblend(
     source: Annotated[str, typer.Argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, typer.Argument(metavar="OUT.npz", help="Models, positions, quality.")],
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    config: OptionsFile = None,
 ) -> None:
     """Deblend an array of stamps: models (n, k, bands, y, x) out."""
     from raydeblend.deblend.arrays import deblend_file
@@ -315,7 +316,10 @@ def deblend(
 @app.command()
 def evaluate(
     protocol: Annotated[
-        str, typer.Argument(help="wang2022, reiman2019, nemani2023, madness, survey or hsc-blends.")
+        str,
+        typer.Argument(
+            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey or hsc-blends."
+        ),
     ],
     out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],
     deblender: Deblenders = ["joint"],  # noqa: B006  typer reads the default, nobody changes it
@@ -327,12 +331,14 @@ def evaluate(
     catalog: Annotated[
         str | None, typer.Option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
     ] = None,
+    bands: Annotated[int, typer.Option(help="hemmati2022: 1 or 7 of the network.")] = 1,
     seed: Seed = 0,
+    config: OptionsFile = None,
 ) -> None:
     """Score deblenders by a paper's protocol, with sep and the paper's numbers beside."""
     from raydeblend.evaluate.protocol import run_evaluation
 
-    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed, catalog)
+    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed, catalog, bands)
     print(evaluation.tables)
     print("\n".join(evaluation.paths))
 

@@ -23,7 +23,8 @@ ZOO = "branched-zoo"
 """The one deblender of pictures; only for the protocol reiman2019."""
 DEFAULT_N = {"wang2022": 1000, "nemani2023": 500, "reiman2019": 1000, "madness": 30, "survey": 4}
 """Blends drawn without a file, per number of galaxies; fields; tiles."""
-PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "madness", "survey", "hsc-blends")
+PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "hemmati2022", "madness", "survey",
+             "hsc-blends")  # fmt: skip
 
 Row = Mapping[str, str | int | float]
 
@@ -52,6 +53,7 @@ def run_evaluation(
     out: str,
     seed: int = 0,
     catalog: str | None = None,
+    bands: int = 1,
 ) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
 
@@ -64,7 +66,8 @@ def run_evaluation(
     data
         ``wang2022``: an npz file of the fixed layout; without one, `n` blends are drawn with
         `seed`.  ``reiman2019``: a folder of Galaxy Zoo pictures.  ``nemani2023``: a folder of
-        HST stamps for the realistic set, which is left out without one.  ``madness``: a test set
+        HST stamps for the realistic set, which is left out without one; ``hemmati2022``: the
+        same, parametric galaxies only without one.  ``madness``: a test set
         whose galaxies are held out; only these are drawn from `catalog`.  ``survey``: a folder of
         simulated g r i tiles with their truth.  ``hsc-blends``: a folder of npz files.
     out
@@ -72,6 +75,8 @@ def run_evaluation(
     catalog
         ``nemani2023``: COSMOS Sérsic fits, ``madness``: a CatSim table, instead of the
         parametric galaxies.
+    bands
+        ``hemmati2022``: 1 or 7 of the super-resolution network.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def run_evaluation(
         written; before any work.
     """
     check_arguments(protocol, n)
-    command = command_line(protocol, deblenders, data, n, out, seed, catalog)
+    command = command_line(protocol, deblenders, data, n, out, seed, catalog, bands)
     start = time.monotonic()
     if protocol == "reiman2019":
         report = _reiman2019(deblenders, _needed(data, "a folder of pictures"), n, out, seed)
@@ -90,6 +95,10 @@ def run_evaluation(
         report = _madness(deblenders, data, n, out, seed, catalog)
     elif protocol == "survey":
         report = _survey(deblenders, data, n, out, seed)
+    elif protocol == "hemmati2022":
+        from raydeblend.evaluate.hemmati_report import report_hemmati2022
+
+        report = _Report(*report_hemmati2022(deblenders, data, n, out, seed, bands))
     elif protocol == "hsc-blends":
         report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n, out)
     else:
@@ -111,9 +120,11 @@ def command_line(
     out: str,
     seed: int = 0,
     catalog: str | None = None,
+    bands: int = 1,
 ) -> list[str]:
     """Return the words of the command that runs this evaluation."""
-    options = {"--data": data, "--n": n, "--catalog": catalog, "--seed": seed or None, "--out": out}
+    options = {"--data": data, "--n": n, "--catalog": catalog, "--seed": seed or None,
+               "--bands": bands if bands != 1 else None, "--out": out}  # fmt: skip
     return [
         *("raydeblend", "evaluate", protocol),
         *(word for name in deblenders for word in ("--deblender", name)),
