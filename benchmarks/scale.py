@@ -173,7 +173,7 @@ def ledger_part(tiles: int) -> Iterator[ROW]:
         size = sum(path.stat().st_size for path in Path(out).rglob("*.parquet")) / 1e6
         files = list_ledger(out)
         yield watch.row(
-            "ledger", f"{len(plan)} entries into {len(files.tables)} tables, {size:.1f} MB"
+            "ledger", f"{len(plan)} entries into {len(files.tables)} tables, {size:.2f} MB"
         )
         table = read_ledger(out)
         yield watch.row("ledger", f"{len(table)} entries read, of tables alone")

@@ -114,7 +114,7 @@ def _time_run(header: TileHeader, config: CatalogConfig, out: str) -> Timing:
     cores = int(ray.cluster_resources()["CPU"])
     # What one cell alone takes beyond its stages: workers, actors and their imports.
     start_up = max(first - sum(again.seconds.values()), 0.0)
-    return Timing(wall, start_up, cores, max(1, cores // 2), tuple(entries))
+    return Timing(wall, start_up, cores, cores, tuple(entries))
 
 
 def _clock(

@@ -22,6 +22,9 @@ DEBLEND_LEVELS = 64
 DEBLEND_CONTRAST = 0.001
 KERNEL_FWHM = 3.0
 KERNEL_SIZE = 7
+MODEL_BYTES = 1 << 29
+"""Of the models of one image: 42 sources of a footprint that fills a cell of 1024 pixels, in which
+5,000 would take 63 GB; 680 of one of 256 pixels."""
 
 
 class SepDeblender:
@@ -76,7 +79,8 @@ def classical_models(
     Returns
     -------
     models
-        ``(k, bands, y, x)`` in the input's unit, brightest first; k may be 0.
+        ``(k, bands, y, x)`` in the input's unit, brightest first; k may be 0.  Of a crowded field
+        only so many of the brightest as fit into `MODEL_BYTES`.
     xy
         ``(k, 2)`` isophotal barycentres in pixels.
     """
@@ -87,7 +91,7 @@ def classical_models(
     detection = clean.sum(axis=0)
     objects, segments = _extract(detection, _noise(clean, variance, bad), np.all(bad, axis=0))
     flux = np.bincount(segments.ravel(), detection.ravel(), minlength=len(objects) + 1)[1:]
-    order = np.argsort(-flux, kind="stable")
+    order = np.argsort(-flux, kind="stable")[: max(1, MODEL_BYTES // image.nbytes)]
     inside = segments == order[:, None, None] + 1
     xy = np.stack([objects["x"], objects["y"]], axis=-1)
     return np.where(inside[:, None], clean, np.float32(0)), xy[order].astype(np.float32)

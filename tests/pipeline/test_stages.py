@@ -12,6 +12,7 @@ from raydeblend.fits import find_tiles
 from raydeblend.flags import Flag
 from raydeblend.pipeline.ledger import read_entries
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.stages import (
     DeblendCell,
     Work,
@@ -97,6 +98,19 @@ def test_cells_own_each_source_once(header, measured):
         assert all(task.cell.inner.contains(b, a) for a, b in zip(x, y, strict=True))
         ids += part["source_id"].to_pylist()
     assert sorted(ids) == table["source_id"].to_pylist()
+
+
+def test_a_footprint_in_several_cells_counts_once(header, measured):
+    tables = {
+        task.cell.inner: measure_cell(DeblendCell(CONFIG)(detect_cell(task, CONFIG)), CONFIG).table
+        for task in tasks(header, size=40)
+    }
+    per_cell = [counts(table, inner) for inner, table in tables.items()]
+    rows = [set(table["parent_id"].to_pylist()) for table in tables.values()]
+    whole = counts(measured[1].table, header.box)
+    assert sum(len(parents) for parents in rows) > whole["parents"]
+    for name in ("sources", "blends", "parents"):
+        assert sum(count[name] for count in per_cell) == whole[name]
 
 
 def test_rows_say_where_and_in_what_company_a_source_is(header, measured):
