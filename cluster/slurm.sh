@@ -48,20 +48,9 @@ cpus=${SLURM_CPUS_PER_TASK:-1}
 gpus=${SLURM_GPUS_ON_NODE:-0}
 common=(--num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block)
 
-echo "Ray on ${#nodes[@]} nodes with $cpus CPUs and $gpus GPUs each; head $head ($address:$port)"
-srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
-    ray start --head --node-ip-address="$address" --port="$port" \
-    --dashboard-host=127.0.0.1 --temp-dir="$RAY_TMPDIR" "${common[@]}" &
-steps+=($!)
-for node in "${nodes[@]:1}"; do
-    srun --nodes=1 --ntasks=1 --nodelist="$node" --overlap \
-        ray start --address="$address:$port" "${common[@]}" &
-    steps+=($!)
-done
-
-export RAY_ADDRESS="$address:$port"
-# The run takes the cluster as it finds it: wait until all nodes are there, ten minutes at most.
-python - "${#nodes[@]}" << 'PYTHON'
+# Wait until so many nodes have joined, ten minutes at most.
+wait_for_nodes() {
+    python - "$1" << 'PYTHON'
 import sys
 import time
 
@@ -82,6 +71,23 @@ while (joined := sum(node["Alive"] for node in ray.nodes())) < wanted:
     time.sleep(1)
 print(f"{joined} nodes joined, {ray.cluster_resources().get('CPU', 0):.0f} CPUs", flush=True)
 PYTHON
+}
+
+echo "Ray on ${#nodes[@]} nodes with $cpus CPUs and $gpus GPUs each; head $head ($address:$port)"
+export RAY_ADDRESS="$address:$port"
+srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
+    env -u RAY_ADDRESS ray start --head --node-ip-address="$address" --port="$port" \
+    --dashboard-host=127.0.0.1 --temp-dir="$RAY_TMPDIR" "${common[@]}" &
+steps+=($!)
+# A node that finds no head gives up.
+wait_for_nodes 1
+for node in "${nodes[@]:1}"; do
+    srun --nodes=1 --ntasks=1 --nodelist="$node" --overlap \
+        env -u RAY_ADDRESS ray start --address="$address:$port" "${common[@]}" &
+    steps+=($!)
+done
+# The run takes the cluster as it finds it.
+wait_for_nodes "${#nodes[@]}"
 
 code=0
 raydeblend catalog "$@" || code=$?
