@@ -1,9 +1,9 @@
 """The sky that a coadd's own subtraction has left, tile by tile.
 
 Sky is averaged over the pixels without sources in windows of 80 pixels, at nodes 16 pixels apart
-that are fixed to the tile's pixel grid, and interpolated between them.  No pixel depends on
-others farther than `REACH`, so that a cell with a border of that width gets the same sky however
-the tile is cut.
+that are fixed to the pixel grid of the projection, and interpolated between them.  No pixel
+depends on others farther than `REACH`: with so many read around it, a region gets the same sky
+however tiles and cells are cut.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLOCKS = 5
 """Side of the window about a node, in steps."""
 WINDOW = BLOCKS * STEP
 
-# Sources are sought in pixels of this many a side, fixed to the tile's grid: a quarter of the work.
+# Sources are sought in pixels of this many a side, fixed to that grid: a quarter of the work.
 BIN = 2
 # A source is where a difference of Gaussians, blind to a smooth sky, is off zero.  Both signs
 # are taken, since masking only the positive noise would leave a negative mean.
@@ -37,7 +37,7 @@ SOURCE_SIGMA = 3.0
 BRIGHT = 0.7
 GROW = 10
 REACH = STEP + WINDOW // 2 + int(COARSE * TRUNCATE + 0.5) + GROW + BIN
-"""Pixels: 92, within the border of 96 that cells have by default."""
+"""Pixels: 92, which a cell reads beyond its border."""
 
 THIN = 4
 """Medians are of every so manyth pixel along each axis."""
