@@ -250,6 +250,8 @@ def _survey(
         "trends.png": survey_figures.trends_figure(rows, band),
         "residuals.png": survey_figures.residuals_figure(scores, band),
     }
+    reliability = survey_figures.reliability_figure(scores)
+    figures |= {} if reliability is None else {"calibration.png": reliability}
     return _Report(rows, survey_tables.survey_tables(rows, scores, band), figures)
 
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from raydeblend.evaluate.calibration import calibration_figure
 from raydeblend.evaluate.figures import DPI, to_png
 from raydeblend.evaluate.rows import Row
-from raydeblend.evaluate.survey_calibration import reliability
 from raydeblend.evaluate.survey_rows import (
     BLENDEDNESS,
     DEPTH,
@@ -79,19 +79,17 @@ def _trend(axes: Axes, rows: Sequence[Row], name: str, band: str) -> None:
 
 
 def residuals_figure(scores: Sequence[SurveyScores], band: str) -> bytes:
-    """Draw each deblender's flux errors, positions, shapes and reliability."""
-    figure = Figure(figsize=(13, 3.2 * len(scores)), dpi=DPI, layout="constrained")
-    grid = figure.subplots(len(scores), 4, squeeze=False)
+    """Draw each deblender's flux errors, positions and shapes."""
+    figure = Figure(figsize=(10.5, 3.2 * len(scores)), dpi=DPI, layout="constrained")
+    grid = figure.subplots(len(scores), 3, squeeze=False)
     for row, score in zip(grid, scores, strict=True):
         _flux_panel(row[0], score, band)
         _position_panel(row[1], score, band)
         _shape_panel(row[2], score, band)
-        _reliability_panel(row[3], score)
     return to_png(
         figure,
-        "A row for each deblender: flux errors (clipped at a half) against magnitude, positions, "
-        "shapes, and how often a detection held a second, undetected galaxy where the catalog "
-        "stated some probability of it. Bars are 95 % intervals.",
+        "A row for each deblender: flux errors (clipped at a half) against magnitude, positions "
+        "and shapes of the matched galaxies.",
     )
 
 
@@ -128,16 +126,13 @@ def _shape_panel(axes: Axes, score: SurveyScores, band: str) -> None:
     axes.legend(fontsize=7, frameon=False, loc="upper left")
 
 
-def _reliability_panel(axes: Axes, score: SurveyScores) -> None:
-    real = score.detections.take(score.detections.pure)
-    bins = reliability(real.probability, real.unrecognised)
-    axes.plot([0, 1], [0, 1], "--", color="0.5", lw=0.8)
-    if bins:
-        limits = np.array([[b.observed - b.limits[0], b.limits[1] - b.observed] for b in bins]).T
-        stated: list[float] = [each.stated for each in bins]
-        observed: NDArray[np.float64] = np.array([each.observed for each in bins])
-        axes.errorbar(stated, observed, limits, fmt="o", ms=4, capsize=2)
-    else:
-        axes.text(0.5, 0.2, "no p_unrecognized_blend", ha="center", fontsize=8)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="p_unrecognized_blend", ylabel="observed fraction")
-    axes.set_title(f"{score.deblender}: unrecognised blends", fontsize=9)
+def reliability_figure(scores: Sequence[SurveyScores]) -> bytes | None:
+    """Draw whether p_unrecognized_blend comes true; None where no catalog states it."""
+    samples: dict[str, tuple[NDArray[np.floating], NDArray[np.bool_]]] = {}
+    for score in scores:
+        table = score.detections.take(score.detections.pure)
+        known = table.take(np.isfinite(table.probability))
+        if len(known.probability):
+            samples[score.deblender] = known.probability, known.unrecognised
+    title = "p_unrecognized_blend in the catalog of simulated HSC tiles"
+    return calibration_figure(samples, title) if samples else None

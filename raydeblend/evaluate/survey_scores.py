@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from raydeblend.evaluate.sky import RADIUS, Pairing, pair_catalog, primary
+from raydeblend.evaluate.unrecognized import FLUX_RATIO, unrecognized_blends
 from raydeblend.survey import Survey, get_survey
 
 SURVEY = "HSC"
 HALF_LIGHT_PER_SIGMA = 1.17741
 FWHM_PER_SIGMA = 2.35482
 """Of a two-dimensional Gaussian: (2 ln 2)^½ and twice that."""
-NEIGHBOUR_FLUX = 0.1
+NEIGHBOUR_FLUX = FLUX_RATIO
 """Part of a galaxy's flux from which another source counts as its neighbour."""
-BLEND_RADIUS = 1.0
-"""Arcsec within which an undetected neighbour makes a detection an unrecognised blend."""
 REACH = 15.0
 """Arcsec beyond which light does not overlap."""
 
@@ -82,8 +81,8 @@ class DetectionTable:
     pure, duplicate
         ``(n,)`` has a true source of its own; has none, but a matched true one in reach.
     unrecognised
-        ``(n,)`` holds another true source that has no detection of its own: one of at least
-        `NEIGHBOUR_FLUX` of its flux within `BLEND_RADIUS`.
+        ``(n,)`` holds another true source that has no detection of its own; see
+        `unrecognized_blends`.
     probability
         ``(n,)`` p_unrecognized_blend; NaN where null.
     """
@@ -156,7 +155,9 @@ def _detections(catalog: pa.Table, pairing: Pairing) -> DetectionTable:
         magnitude=pairing.found.magnitude(-1),
         pure=matched,
         duplicate=pairing.duplicated,
-        unrecognised=unrecognised_blends(pairing),
+        unrecognised=unrecognized_blends(
+            pairing.found.position, pairing.true.position, pairing.true.flux[:, -1]
+        ),
         probability=_column(catalog, "p_unrecognized_blend"),
     )
 
@@ -214,17 +215,3 @@ def nearest_neighbour(position: Floats, flux: Floats, part: float = NEIGHBOUR_FL
             if flux[other] >= part * flux[one]:
                 nearest[one] = min(nearest[one], distance)
     return nearest
-
-
-def unrecognised_blends(pairing: Pairing) -> Bools:
-    """Tell which found sources hold a second true source; see `DetectionTable`."""
-    blended = np.zeros(len(pairing.found.position), dtype=bool)
-    lost = pairing.match < 0
-    if not lost.any():
-        return blended
-    position, flux = pairing.true.position, pairing.true.flux[:, -1]
-    tree = cKDTree(position[lost])
-    for own in np.flatnonzero(~lost):
-        near = tree.query_ball_point(position[own], BLEND_RADIUS)
-        blended[pairing.match[own]] = bool(np.any(flux[lost][near] >= NEIGHBOUR_FLUX * flux[own]))
-    return blended

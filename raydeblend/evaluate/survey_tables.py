@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raydeblend.evaluate.calibration import calibration, calibration_table
 from raydeblend.evaluate.rows import Row, cell
-from raydeblend.evaluate.survey_calibration import (
-    area_under_curve,
-    expected_error,
-    reliability,
-)
 from raydeblend.evaluate.survey_rows import (
     ALL,
     BLENDEDNESS,
@@ -19,8 +15,9 @@ from raydeblend.evaluate.survey_rows import (
     SHAPE_DEPTH,
 )
 from raydeblend.evaluate.survey_run import SurveyScores
-from raydeblend.evaluate.survey_scores import BLEND_RADIUS, NEIGHBOUR_FLUX
-from raydeblend.evaluate.tables import markdown, number
+from raydeblend.evaluate.survey_scores import NEIGHBOUR_FLUX
+from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.unrecognized import RADIUS
 
 _SOURCE = {
     "found": ("complete", ".1%"),
@@ -56,7 +53,7 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
         "### Survey by magnitude",
         f"By magnitude in {band}; the last row of each deblender is over {band} < {DEPTH}. An "
         f"unrecognised blend is a detection that holds another true source of {NEIGHBOUR_FLUX:.0%} "
-        f'of its flux or more within {BLEND_RADIUS:g}":',
+        f'of its flux or more within {RADIUS:g}":',
         _table(in_band, (MAGNITUDE, ALL), _SOURCE),
         "### Survey by blendedness",
         f"Galaxies of {band} < {DEPTH} by true blendedness, and whether flux errors are right "
@@ -69,7 +66,7 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
         f"Positions ({band} < {DEPTH}), shapes ({band} < {SHAPE_DEPTH}): g = (1 + m) g_true + c:",
         _table(in_band, (ALL,), _SHAPES),
         "### Survey calibration of p_unrecognized_blend",
-        calibration_table(scores),
+        calibrations(scores),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -103,30 +100,12 @@ def _cell(row: Row, name: str, spec: str) -> str:
     return cell(row, name, spec) if name in row else "–"
 
 
-def calibration_table(scores: Sequence[SurveyScores]) -> str:
-    """Return stated and observed fractions of unrecognised blends among matched detections."""
-    lines, words = [], []
+def calibrations(scores: Sequence[SurveyScores]) -> str:
+    """Return stated and true fractions of unrecognised blends among the matched detections."""
+    parts = []
     for score in scores:
         real = score.detections.take(score.detections.pure)
-        bins = reliability(real.probability, real.unrecognised)
-        lines += [
-            [
-                score.deblender,
-                f"{each.low:g}–{each.high:g}",
-                str(each.n),
-                f"{each.stated:.3f}",
-                f"{each.observed:.3f} ({each.limits[0]:.3f} to {each.limits[1]:.3f})",
-            ]
-            for each in bins
-        ]
-        area = area_under_curve(real.probability, real.unrecognised)
-        words.append(
-            f"{score.deblender}: {expected_error(bins):.3f} mean difference, area under the curve "
-            f"{number(area, '.3f')}"
-            if bins
-            else f"{score.deblender} states no p_unrecognized_blend"
-        )
-    if not lines:
-        return "; ".join(words) + "."
-    table = markdown(["deblender", "p", "n", "mean p", "observed"], lines)
-    return f"Is p_unrecognized_blend right? {'; '.join(words)}.\n\n{table}"
+        result = calibration(real.probability, real.unrecognised)
+        words = calibration_table(result) if result.n else "states no p_unrecognized_blend."
+        parts.append(f"{score.deblender}:\n\n{words}" if result.n else f"{score.deblender} {words}")
+    return "\n\n".join(parts)

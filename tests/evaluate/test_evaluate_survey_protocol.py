@@ -10,20 +10,16 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from matplotlib.image import imread
-from scipy.stats import mannwhitneyu
 
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.protocol import run_evaluation
-from raydeblend.evaluate.sky import pair_catalog
-from raydeblend.evaluate.survey_calibration import area_under_curve, expected_error, reliability
-from raydeblend.evaluate.survey_figures import residuals_figure, trends_figure
+from raydeblend.evaluate.survey_figures import reliability_figure, residuals_figure, trends_figure
 from raydeblend.evaluate.survey_rows import ALL, MAGNITUDE, intercept, make_rows, slope_bias
 from raydeblend.evaluate.survey_run import SurveyScores
 from raydeblend.evaluate.survey_scores import (
     compare,
     gaussian_blendedness,
     nearest_neighbour,
-    unrecognised_blends,
 )
 from raydeblend.evaluate.survey_tables import survey_tables
 from raydeblend.simulate.tiles import simulate_tiles
@@ -175,27 +171,8 @@ def test_an_undetected_neighbour_makes_a_blend():
     for name, values in scaled.items():
         truth = truth.set_column(truth.column_names.index(name), name, pa.array(values))
     catalog = catalog_table(truth, np.array([0, 2, 4, 5, 6, 8]))
-    blended = unrecognised_blends(pair_catalog(catalog, truth, BANDS))
-    assert blended.tolist() == [True, False, False, False, False, False]
-
-
-def test_calibration_of_probabilities_that_come_true():
-    rng = np.random.default_rng(5)
-    probability = rng.beta(0.5, 3, 4000)
-    happened = rng.uniform(size=4000) < probability
-    probability[:10] = np.nan
-    bins = reliability(probability, happened)
-    assert sum(each.n for each in bins) == 3990
-    for each in bins:
-        assert each.limits[0] - 0.03 <= each.stated <= each.limits[1] + 0.03
-    assert expected_error(bins) < 0.02
-    assert expected_error(reliability(probability / 3, happened)) > 0.08
-    known = np.isfinite(probability)
-    yes, no = probability[known & happened], probability[known & ~happened]
-    area = mannwhitneyu(yes, no).statistic / (len(yes) * len(no))
-    assert area_under_curve(probability, happened) == pytest.approx(area)
-    assert np.isnan(area_under_curve(probability, np.zeros(4000, bool)))
-    assert reliability(np.full(3, np.nan), np.zeros(3, bool)) == []
+    _, detections = compare(catalog, truth, BANDS)
+    assert detections.unrecognised.tolist() == [True, False, False, False, False, False]
 
 
 def test_tables_and_figures_show_all(planted):
@@ -211,10 +188,12 @@ def test_tables_and_figures_show_all(planted):
     text = survey_tables(rows, scores, "i")
     assert text.count("### ") == 5
     assert "a states no p_unrecognized_blend" in text
-    assert "| b         | 0.7–1" in text
+    assert "| 0.85–1" in text.split("b:")[-1]
     assert "-0.100 ±0.000" in text
-    for png in (trends_figure(rows, "i"), residuals_figure(scores, "i")):
+    figures = trends_figure(rows, "i"), residuals_figure(scores, "i"), reliability_figure(scores)
+    for png in figures:
         assert imread(io.BytesIO(png)).std() > 0.05
+    assert reliability_figure(scores[:1]) is None
 
 
 def test_real_tiles_through_the_pipeline(tmp_path):
