@@ -270,7 +270,7 @@ def _residual_row(row: list[Axes], word: str, score: BlendScore) -> None:
     image, total = np.where(used, blend.image, 0)[:3], np.where(used, score.total, 0)[:3]
     sigma = float(np.sqrt(np.median(blend.variance[:3][used[:3]])))
     chi2 = float(score.row["chi2"])
-    show(row[0], image, f"{word} {blend.name}", sigma)
+    show(row[0], image, f"{word}: …{blend.name[-6:]}", sigma)
     show(row[1], total, "model", sigma)
     show(row[2], image - total, f"residual, χ² {chi2:.2f}", sigma)
     row[0].plot(*blend.peaks.T, "x", color="w", ms=4, mew=0.6)
