@@ -103,8 +103,9 @@ def catalog(batch: BlendBatch, xy: NDArray[np.float64], quality: str) -> Table:
     """Return the catalog of positions ``(k, 2)`` in pixels, in BlendingToolkit's columns."""
     ra, dec = batch.wcs.pixel_to_world_values(xy[:, 0], xy[:, 1])
     table = Table()
-    # That WCS is in degrees, BlendingToolkit's catalogs in arcsec.
-    table["ra"], table["dec"] = 3600 * np.asarray(ra), 3600 * np.asarray(dec)
+    # That WCS is in degrees from 0 to 360, BlendingToolkit's true catalogs in arcsec around 0.
+    around = (np.asarray(ra) + 180) % 360 - 180
+    table["ra"], table["dec"] = 3600 * around, 3600 * np.asarray(dec)
     table["x_peak"], table["y_peak"] = xy[:, 0], xy[:, 1]
     table["quality"] = np.full(len(xy), quality)
     return table

@@ -109,4 +109,5 @@ def test_one_blend_is_the_same_alone_and_too_many_sources_are_cut(batch_and_resu
     together = results["RayDeblendDeblender(sep)"]
     assert len(alone.catalog) == 1
     np.testing.assert_allclose(alone.deblended_images[0], together.deblended_images[1, 0])
+    assert np.abs(alone.catalog["ra"]).max() < 12  # arcsec: half a stamp
     assert alone.extra_data["n_found"] == len(together.catalog_list[1])

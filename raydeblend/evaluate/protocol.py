@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,14 @@ from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import read_blends, to_blend_set
 from raydeblend.evaluate.provenance import NAME, describe_run, to_file
+from raydeblend.evaluate.scarlet import NAME as SCARLET
+from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.evaluate.wang2022 import TOLD
 from raydeblend.evaluate.wang_report import report_wang2022
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.tile import Deblender
+
+LOGGER = logging.getLogger(__name__)
 
 BASELINE = "sep"
 ZOO = "branched-zoo"
@@ -56,6 +61,8 @@ def run_evaluation(
     bands: int = 1,
 ) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
+
+    ``wang2022``, ``madness`` and ``hsc-blends`` run scarlet too, wherever it imports.
 
     Parameters
     ----------
@@ -152,11 +159,23 @@ def _needed(data: str | None, what: str) -> str:
     return data
 
 
-def _load(names: Sequence[str]) -> dict[str, Deblender]:
-    return {name: _load_one(name) for name in dict.fromkeys([*names, BASELINE])}
+def load_compared(names: Sequence[str]) -> dict[str, Deblender]:
+    """Load the deblenders, sep, and scarlet wherever it imports (it is told the true positions).
+
+    Raises
+    ------
+    ConfigError
+        For an unknown one, or scarlet where it is asked for and not installed.
+    """
+    others = [BASELINE, *([SCARLET] if find_scarlet() else [])]
+    if SCARLET not in (*names, *others):
+        LOGGER.info("scarlet does not import here and is not run")
+    return {name: _load_one(name) for name in dict.fromkeys([*names, *others])}
 
 
 def _load_one(name: str) -> Deblender:
+    if name == SCARLET:
+        return ScarletDeblender.load()
     if name != TOLD:
         return load_deblender(name)
     from raydeblend.deblend.joint import JointDeblender
@@ -167,7 +186,7 @@ def _load_one(name: str) -> Deblender:
 def _wang2022(
     deblenders: Sequence[str], data: str | None, n: int | None, out: str, seed: int
 ) -> _Report:
-    loaded = _load(deblenders)
+    loaded = load_compared(deblenders)
     test_set = read_blends(data) if data is not None else None
     storage.check_writable(out)
     if test_set is None:
@@ -242,7 +261,7 @@ def _survey(
     from raydeblend.evaluate import survey_figures, survey_run, survey_tables
 
     names = tuple(dict.fromkeys([*deblenders, BASELINE]))
-    _load(names)  # A name that cannot be used is found before any work.
+    load_compared(names)  # A name that cannot be used is found before any work.
     storage.check_writable(out)
     rows, scores = survey_run.evaluate_survey(names, n or DEFAULT_N["survey"], seed, out, data)
     band = survey_run.BANDS[-1]

@@ -15,6 +15,7 @@ from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends, BlendSet
 from raydeblend.evaluate.matching import match_positions
 from raydeblend.evaluate.rows import Row, fixed_first, flux_columns, fraction, image_columns
+from raydeblend.evaluate.scarlet import NAME as SCARLET
 from raydeblend.tile import Deblended, Deblender, FloatArray
 
 LOGGER = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ def _join(parts: Sequence[Scores]) -> Scores:
 
 def deblend(deblender: Deblender, blends: Blends, data: BlendSet) -> Deblended:
     """Run the deblender; the unit is the sky sigma, so that the variance of the sky is 1."""
-    told: dict[str, Any] = {"xy": list(blends.xy)} if deblender.name == TOLD else {}
+    told: dict[str, Any] = {"xy": list(blends.xy)} if deblender.name in (TOLD, SCARLET) else {}
     return deblender(
         blends.images,
         variance=np.ones_like(blends.images),

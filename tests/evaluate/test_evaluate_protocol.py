@@ -8,7 +8,8 @@ from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import to_blend_set
-from raydeblend.evaluate.protocol import run_evaluation, to_json
+from raydeblend.evaluate.protocol import load_compared, run_evaluation, to_json
+from raydeblend.evaluate.scarlet import find_scarlet
 from raydeblend.evaluate.wang2022 import PAPER_SCORES
 from raydeblend.simulate.protocols import wang2022_blends
 
@@ -68,3 +69,15 @@ def test_bad_arguments_are_found_before_any_work(tmp_path, change, sentence):
     with pytest.raises(ConfigError, match=sentence):
         run_evaluation(**(arguments | change), out=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_scarlet_is_said_to_be_left_out_or_runs(caplog):
+    with caplog.at_level("INFO"):
+        loaded = load_compared(("joint-true",))
+    if find_scarlet() is None:
+        assert list(loaded) == ["joint-true", "sep"]
+        assert "scarlet does not import here" in caplog.text
+        with pytest.raises(ConfigError, match="scarlet is not installed"):
+            load_compared(("scarlet",))
+    else:
+        assert list(loaded) == ["joint-true", "sep", "scarlet"]
