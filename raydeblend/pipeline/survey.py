@@ -21,11 +21,15 @@ What survives which death
   whole or not at all.
 - **The s3 server**: `storage` asks again for a minute; then the cell is failed.
 
-Back-pressure is set, not left to chance: a block is one cell, an actor gets its next cell when
-it has finished one, and Ray Data starts no task when `STORE_SHARE` of the object store is full.
-Weights are files of at most some MB that each actor maps from disk: the page cache holds them
-once per node, and no pickle of a network goes through the object store.  Cells are not batched
-together for the network: one holds hundreds of stamps, which is more than a batch.
+An error that is no death, such as a package that the workers lack, concerns all cells and ends
+the run.  A stage's own mistake on one cell fails that cell (`stages.advance_anyhow`).
+
+Back-pressure is set, not left to chance: a block is one cell (more on clusters of thousands of
+CPUs), an actor gets its next cell when it has finished one, and Ray Data starts no task when
+`STORE_SHARE` of the object store is full.  Weights are files of at most some MB that each actor
+maps from disk: the page cache holds them once per node, and no pickle of a network goes through
+the object store.  Cells are not batched together for the network: one holds hundreds of stamps,
+which is more than a batch.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ import logging
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,6 +47,14 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, ExecutionResources
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
@@ -50,6 +63,7 @@ from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_entry
 from raydeblend.pipeline.ledger import Run, keys, open_output
+from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.run import describe, fail_tile
@@ -77,8 +91,15 @@ STORE_SHARE = 0.25
 
 # Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
 WAVE = 20_000
+# The driver needs 18 ms for a block; a block of one cell of 1024 x 1024 pixels keeps a CPU busy for
+# 35 s, so that above some 1,900 CPUs a block must hold more (measured by benchmarks/survey).
+CPUS_A_CELL = 1000
 # Headers of fewer tiles are read in the driver; a task reads so many.
 FEW_TILES, TILES_A_TASK = 2000, 200
+
+DEATHS = (WorkerCrashedError, RayActorError, NodeDiedError, OutOfMemoryError, ObjectLostError)
+# Where Ray Data tells of a block that it leaves out, and nowhere else.
+BLOCK_LOG = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
 
 Row = dict[str, Any]
 Indices = NDArray[np.int64]
@@ -139,9 +160,10 @@ def run_catalog(
     todo = np.array([i for i, key in enumerate(plan.keys()) if key not in finished], np.int64)
     if len(todo):
         with ray_session(address):
-            entries = process(plan, todo, out, config, run, stages)
+            entries = counted(process(plan, todo, out, config, run, stages), len(todo))
             for entry in _gather(track(entries, len(todo), progress), out):
                 totals.add(entry)
+    storage.remove_temporary(out)
     summary = totals.summarise(out, time.monotonic() - start)
     write_summary(out, summary)
     return summary
@@ -194,11 +216,14 @@ def process(
 
 
 def _rounds(
-    left: set[int], send: Callable[[Sequence[int]], Iterator[tuple[int, LedgerEntry]]]
+    left: set[int], send: Callable[[Sequence[int], int], Iterator[tuple[int, LedgerEntry]]]
 ) -> Iterator[LedgerEntry]:
     """Send cells through the graph until none is left, `TRIES` times; takes them out of `left`."""
     for n in range(1, TRIES + 1):
-        for i, entry in send(sorted(left)):
+        # Later rounds keep cells apart and turn the order around, so that a poisonous cell does
+        # not take the same others with it each time: in its block, or next for its actor.
+        cells = sorted(left, reverse=n % 2 == 0)
+        for i, entry in send(cells, _cells_a_block() if n == 1 else 1):
             left.remove(i)
             yield entry
         if not left:
@@ -207,10 +232,15 @@ def _rounds(
 
 
 def _round(
-    plan: ray.ObjectRef, stages: Stages, conclude: Callable[[Row], Row], left: Sequence[int]
+    plan: ray.ObjectRef,
+    stages: Stages,
+    conclude: Callable[[Row], Row],
+    left: Sequence[int],
+    a_block: int,
 ) -> Iterator[tuple[int, LedgerEntry]]:
     """Send cells through the graph once; those that lose their worker do not come back."""
-    cells = ray.data.from_items([{"cell": i} for i in left], override_num_blocks=len(left))
+    blocks = -(-len(left) // a_block)
+    cells = ray.data.from_items([{"cell": i} for i in left], override_num_blocks=blocks)
     detect = partial(begin, plan=plan, stage=stages.detect)
     graph = (
         cells.map(detect, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
@@ -225,8 +255,11 @@ def _round(
         .map(conclude, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
     )
     _set_limits(graph)
-    for row in graph.iter_rows():
-        yield row["cell"], pickle.loads(row["entry"])
+    with told_errors() as told:
+        for row in graph.iter_rows():
+            yield row["cell"], pickle.loads(row["entry"])
+    if told.fault:
+        raise told.fault
 
 
 def begin(row: Row, plan: ray.ObjectRef, stage: Callable[[Any], object]) -> Row:
@@ -261,9 +294,14 @@ class DeblendActor:
         return step(row, "deblend", self.stage)
 
 
+def _cells_a_block() -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS_A_CELL)
+
+
 def _pool() -> ActorPoolStrategy:
     resources = ray.cluster_resources()
-    size = int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)) // 2)
+    # Without a GPU deblending is nine tenths of the work (`benchmarks/survey`): an actor per CPU.
+    size = int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)))
     return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1)
 
 
@@ -285,7 +323,42 @@ def _set_limits(graph: ray.data.Dataset) -> None:
     limits = ExecutionResources.for_limits(object_store_memory=STORE_SHARE * store)
     graph.context.execution_options.resource_limits = limits
     graph.context.enable_progress_bars = False
-    # A block that lost its worker is left out instead of ending the run; Ray Data would print
-    # each with its traceback.
+    # A block that lost its worker is left out instead of ending the run.
     graph.context.max_errored_blocks = -1
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+class Told(logging.Filter):
+    """Listens to why blocks are left out, and keeps the tracebacks off the terminal.
+
+    Attributes
+    ----------
+    fault
+        An error that is no death, such as a package that the workers lack; it concerns all cells
+        and must end the run.
+    """
+
+    fault: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Note the error of a record; nothing is printed."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, RayTaskError) and not _is_death(error):
+            self.fault = error
+        return False
+
+
+def _is_death(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, DEATHS):
+        error = getattr(error, "cause", None) or error.__cause__
+    return error is not None
+
+
+@contextmanager
+def told_errors() -> Iterator[Told]:
+    """Listen while a dataset runs."""
+    told = Told()
+    BLOCK_LOG.addFilter(told)
+    try:
+        yield told
+    finally:
+        BLOCK_LOG.removeFilter(told)

@@ -1,11 +1,13 @@
-"""What the ledger says of cells that died, failed or met a mistake; without Ray."""
+"""What the ledger says of cells that died, failed or met a mistake; no Ray is started."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import survey_sky as sky
+from ray.exceptions import ObjectLostError, RayTaskError, UserCodeException, WorkerCrashedError
 
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
@@ -13,6 +15,7 @@ from raydeblend.pipeline.entries import read_entry
 from raydeblend.pipeline.ledger import entry_path, shard_path, write_entry
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import Work, advance_anyhow, give_up, stages_of, write_cell
+from raydeblend.pipeline.survey import BLOCK_LOG, told_errors
 
 CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture")
 HASHES = {"weights_hash": "w", "config_hash": "c"}
@@ -100,3 +103,27 @@ def test_no_reason_holds_a_key_or_an_address(task, monkeypatch):
         raise KeyError("planted-secret")
 
     assert "planted" not in advance_anyhow(Work(task), "write", mistaken).error
+
+
+def wrapped(cause):
+    """An error as Ray gives it to the driver when a worker has raised `cause`."""
+    user = UserCodeException("UDF failed")
+    user.__cause__ = cause
+    return RayTaskError("step", "traceback", user)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_fault"),
+    [
+        (WorkerCrashedError(), False),
+        (wrapped(ObjectLostError("0" * 56, "", "")), False),
+        (wrapped(ModuleNotFoundError("no package")), True),
+        (RayTaskError("step", "traceback", ModuleNotFoundError("no package")), True),
+    ],
+)
+def test_a_death_is_told_from_what_concerns_all_cells(error, is_fault, caplog):
+    with caplog.at_level(logging.ERROR), told_errors() as told:
+        BLOCK_LOG.error("An exception was raised from a task", exc_info=error)
+    assert (told.fault is error) == is_fault
+    assert "An exception" not in caplog.text
+    assert not BLOCK_LOG.filters
