@@ -44,6 +44,7 @@ def run_plain(header: TileHeader) -> PlainRun:
     images, sigmas, psfs = _read(header)
     positions = _detect(images / sigmas[:, None, None])
     middle = time.process_time()
+    psfs = [_psf(psf, header.pixel_scale, np.random.RandomState(0)) for psf in psfs]
     fitted = sum(_fit(images, sigmas, psfs, header.pixel_scale, xy) for xy in positions)
     return PlainRun(len(positions), fitted, middle - start, time.process_time() - middle)
 
@@ -79,7 +80,7 @@ def _fit(images, sigmas, psfs, scale: float, xy: NDArray[np.float64]) -> bool:
         stamp = image[part]
         observation = ngmix.Observation(
             stamp, weight=np.full(stamp.shape, sigma**-2), jacobian=jacobian,
-            psf=_psf(psf, scale, rng),
+            psf=psf,
         )  # fmt: skip
         band = ngmix.ObsList()
         band.append(observation)
@@ -103,7 +104,12 @@ def _psf(psf: NDArray[np.float64], scale: float, rng: np.random.RandomState):
     observation = ngmix.Observation(psf, weight=np.full(psf.shape, 1e8), jacobian=jacobian)
     fitter = ngmix.fitting.CoellipFitter(ngauss=3)
     guess = ngmix.guessers.CoellipPSFGuesser(rng=rng, ngauss=3)
-    ngmix.runners.PSFRunner(fitter, guess, ntry=4).go(observation)
+    ngmix.runners.PSFRunner(fitter, guess, ntry=20).go(observation)
+    if not observation.has_gmix():  # moments of the stamp
+        fwhm = 2 * scale * np.sqrt(1 / (psf.max() / psf.sum()) / np.pi * np.log(2))
+        observation.set_gmix(
+            ngmix.GMixModel([0, 0, 0, 0, ngmix.moments.fwhm_to_T(fwhm), 1], "gauss")
+        )
     return observation
 
 

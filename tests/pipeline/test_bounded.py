@@ -107,8 +107,12 @@ def test_a_star_of_100000_pixels_is_flagged_and_counted(tmp_path, deblender):
     assert seconds < 60
 
 
-def test_peak_memory_does_not_grow_with_the_tiles():
-    few, many = (run_alone(n, "sep").watch for n in (4, 16))
-    for kind in ("driver", "actor", "worker"):
-        assert few.peak(kind) > 20
-        assert many.peak(kind) < 1.15 * few.peak(kind) + 30
+def test_memory_does_not_grow_with_the_tiles_and_nothing_spills():
+    """Coarse, since Ray's processes take turns; `benchmarks.memory --soak` is the fine measure."""
+    few, many = (run_alone(n, "sep") for n in (4, 16))
+    assert (few.cells, many.cells) == (4, 16)
+    assert few.spilled == many.spilled == 0
+    assert 20 < many.watch.peak("driver") < few.watch.peak("driver") + 25
+    largest = [max(r.watch.peak(kind) for kind in ("actor", "worker")) for r in (few, many)]
+    assert 20 < largest[1] < largest[0] + 150
+    assert max(many.watch.store) < 64
