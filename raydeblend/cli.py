@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from raydeblend import products
+from raydeblend import products, storage
 from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
@@ -76,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TrainingError as error:
         print(f"raydeblend: {error}", file=sys.stderr)
         sys.exit(EXIT_TRAINING_STOPPED)
+    except storage.READ_ERRORS as error:
+        print(f"raydeblend: the storage failed: {storage.explain(error)}", file=sys.stderr)
+        sys.exit(EXIT_FAILED_CELLS)
 
 
 @simulate.command("tiles")
