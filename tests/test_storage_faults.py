@@ -10,7 +10,7 @@ import pytest
 from flaky_s3 import flaky_proxy
 from s3 import ACCESS_KEY, SECRET_KEY, s3_server  # noqa: F401
 
-from raydeblend import storage
+from raydeblend import cli, storage
 from raydeblend.errors import ConfigError
 
 KILLED_WRITER = """
@@ -95,7 +95,7 @@ def test_a_server_that_is_away_for_20_seconds_is_waited_for(s3_server):  # noqa:
     assert storage.read_bytes("s3://tiles/b") == b"after"
 
 
-def test_no_message_holds_keys_or_the_address(s3_server, monkeypatch):  # noqa: F811
+def test_no_message_holds_keys_or_the_address(s3_server, monkeypatch, capsys):  # noqa: F811
     address = s3_server.process.address
     said = f"{ACCESS_KEY} {SECRET_KEY} http://{address}/tiles/a?x=1 {address} 127.0.0.1 a.fits"
     left = storage.explain(OSError(said))
@@ -108,6 +108,12 @@ def test_no_message_holds_keys_or_the_address(s3_server, monkeypatch):  # noqa: 
         storage.read_bytes("s3://tiles/a")
     assert address in str(caught.value)
     assert address not in storage.explain(caught.value)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", "s3://tiles/a"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("raydeblend: the storage failed: ")
+    assert address not in said
     with pytest.raises(ConfigError) as refused:
         storage.check_readable("s3://tiles/a")
     assert address not in str(refused.value)

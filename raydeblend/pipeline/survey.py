@@ -82,10 +82,11 @@ from raydeblend.session import ray_session
 TRIES = 4
 """How often a cell is begun before the deaths of its workers are taken for its own fault."""
 
-# A task and an actor fit on one CPU together, so that no machine is too small to go on; and
-# they ask for different shares, since Ray would fuse stages that ask for equal ones.
+# A task and ten actors fit on one CPU together, so that no machine is too small to go on, nor one
+# that the actors of lost machines have come to; and they ask for different shares, since Ray would
+# fuse stages that ask for equal ones.
 TASK_CPUS = 0.9
-ACTOR_CPUS = 0.1
+ACTOR_CPUS = 0.01
 # Ray Data would fill half of the object store with stamps that wait.
 STORE_SHARE = 0.25
 
