@@ -67,7 +67,13 @@ _PROVENANCE = (
     Column("deblender", pa.string(), "", "deblender that separated the sources"),
     Column("quality", pa.string(), "", "deblending: isolated, high, medium, low or none"),
     Column("blendedness", pa.float32(), "", "1 - sum I_k^2 / sum(I_k sum I); Bosch et al. 2018"),
-    Column("p_unrecognized_blend", pa.float32(), "", "probability that a single source is two"),
+    Column(
+        "p_unrecognized_blend",
+        pa.float32(),
+        "",
+        "probability that another true source, of at least a tenth of the flux in the reddest band,"
+        " lies within 1 arcsec, nearest to this source, and is not in the catalog",
+    ),
     Column("flags", pa.int32(), "", "bits of raydeblend.flags.Flag"),
 )
 

@@ -136,7 +136,12 @@ def simulate_blends_command(
 
 @app.command()
 def train(
-    network: Annotated[str, typer.Argument(help=f"One of {', '.join(NETWORKS)}.")],
+    network: Annotated[
+        str,
+        typer.Argument(
+            help=f"One of {', '.join(NETWORKS)}; suspect: the calibration of unrecognized blends."
+        ),
+    ],
     out: Annotated[str, typer.Option(help="Directory or s3:// prefix of the run.")],
     preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.paper,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
@@ -201,6 +206,12 @@ def train(
     An option that the network does not have is refused.  Exit code 1: training diverged, or a
     generator collapsed; the checkpoints are kept.
     """
+    if network == "suspect":
+        from raydeblend.pipeline.suspect_training import train_suspects
+
+        trained = train_suspects(out, preset.value, seed or 0)
+        print(f"{trained.report}\n\nweights: {trained.weights}")
+        return
     from raydeblend.train.loop import train as run
 
     result = run(
@@ -256,6 +267,9 @@ def catalog(
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
     threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
+    suspect_threshold: Annotated[
+        float, typer.Option(help="Probability from which a source is deblended as two.")
+    ] = 0.2,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
@@ -279,6 +293,7 @@ def catalog(
         layout=layout,
         zeropoint=zeropoint,
         detect_threshold=threshold,
+        suspect_threshold=suspect_threshold,
         seed=seed,
     )
     summary = run_catalog(input, out, run, resume, overwrite, address)
@@ -321,7 +336,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Argument(
-            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey or hsc-blends."
+            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, hsc-blends "
+            "or hst-pair."
         ),
     ],
     out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],

@@ -51,6 +51,9 @@ class CatalogConfig:
         Mask planes that make a pixel unusable.
     detect_threshold
         Detection threshold in sigma of the combined and smoothed image.
+    suspect_threshold
+        Probability of being two from which a source is flagged and its footprint deblended again
+        at the recovered positions; above 1 for never.
     detect_min_area
         Fewest connected pixels above the threshold.
     seed
@@ -76,6 +79,7 @@ class CatalogConfig:
     zeropoint: float | None = None
     bad_planes: tuple[str, ...] = BAD_PLANES
     detect_threshold: float = 5.0
+    suspect_threshold: float = 0.2
     detect_min_area: int = 5
     seed: int = 0
 
@@ -94,6 +98,10 @@ class CatalogConfig:
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
         _check_at_least("seed", self.seed, 0)
+        if not self.suspect_threshold > 0:
+            raise ConfigError(
+                f"the threshold of suspected blends must be above 0, not {self.suspect_threshold}"
+            )
         if not self.detect_threshold > 0:
             raise ConfigError(
                 f"the detection threshold must be above 0, not {self.detect_threshold}"

@@ -22,11 +22,14 @@ class Flag(IntFlag):
     FIT_FAILED = 1 << 9
     FIT_NOT_CONVERGED = 1 << 10
     LOW_QUALITY = 1 << 11
+    BLEND_SUSPECTED = 1 << 12
+    BLEND_RECOVERED = 1 << 13
+    DEBLEND_LIMITED = 1 << 14
 
 
 DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.NOT_ATTEMPTED: "never measured",
-    Flag.EDGE: "footprint touches the edge of the tile or of the read region",
+    Flag.EDGE: "footprint touches the tile's edge or comes near that of the region read",
     Flag.MASKED: "unusable pixels inside the footprint",
     Flag.SATURATED: "pixels of the SAT plane inside the footprint",
     Flag.BAND_MISSING: "at least one band could not be measured; its flux is null",
@@ -37,4 +40,7 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.FIT_FAILED: "photometry did not return a usable fit; fluxes are null",
     Flag.FIT_NOT_CONVERGED: "stopped at the iteration limit",
     Flag.LOW_QUALITY: 'deblend quality "low" (Wang et al. 2022, section II.A)',
+    Flag.BLEND_SUSPECTED: "p_unrecognized_blend is above the threshold of the run",
+    Flag.BLEND_RECOVERED: "footprint with a source that was found as a suspected blend",
+    Flag.DEBLEND_LIMITED: "the deblender reached its limit of work on one footprint",
 }

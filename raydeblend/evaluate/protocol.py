@@ -29,7 +29,7 @@ ZOO = "branched-zoo"
 DEFAULT_N = {"wang2022": 1000, "nemani2023": 500, "reiman2019": 1000, "madness": 30, "survey": 4}
 """Blends drawn without a file, per number of galaxies; fields; tiles."""
 PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "hemmati2022", "madness", "survey",
-             "hsc-blends")  # fmt: skip
+             "hsc-blends", "hst-pair")  # fmt: skip
 
 Row = Mapping[str, str | int | float]
 
@@ -108,6 +108,8 @@ def run_evaluation(
         report = _Report(*report_hemmati2022(deblenders, data, n, out, seed, bands))
     elif protocol == "hsc-blends":
         report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n, out)
+    elif protocol == "hst-pair":
+        report = _hst_pair(_needed(data, "the folder of the HSC and HST pair"), out)
     else:
         report = _wang2022(deblenders, data, n, out, seed)
     files = {
@@ -284,6 +286,13 @@ def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None, out: str) -
     rows = [score.row for score in scores]
     figures = {"residuals.png": hsc_blends.residual_figure(scores)}
     return _Report(rows, hsc_blends.summary_table(rows) + "\n", figures)
+
+
+def _hst_pair(data: str, out: str) -> _Report:
+    from raydeblend.evaluate.hst_pair import evaluate_hst_pair
+
+    storage.check_writable(out)
+    return _Report(*evaluate_hst_pair(data))
 
 
 def to_json(rows: Sequence[Row]) -> str:

@@ -50,7 +50,8 @@ def parent_rows(task: CellTask, blend: Blend, part: Part, measured: Measurements
         "x": xy[:, 0],
         "y": xy[:, 1],
         "blendedness": blendedness(part.models),
-        "flags": measured.flags | part.flags,
+        "flags": measured.flags | part.flags | _source_flags(part),
+        "p_unrecognized_blend": _p_unrecognized(part),
         **_measured_columns(measured, header.bands),
     }
     shared = {
@@ -60,11 +61,23 @@ def parent_rows(task: CellTask, blend: Blend, part: Part, measured: Measurements
         "photometry": measured.photometry,
         "deblender": part.deblender,
         "quality": part.quality,
-        "p_unrecognized_blend": part.p_blend if len(xy) == 1 else np.nan,
     }
     keep = owned(task, blend, part)
     rows = {name: np.asarray(values)[keep] for name, values in per_source.items()}
     return rows | {name: np.full(keep.sum(), value) for name, value in shared.items()}
+
+
+def _p_unrecognized(part: Part) -> NDArray[np.floating]:
+    """Return the calibrated probabilities ``(k,)``, else what the deblender says of a single."""
+    if part.p_unrecognized is not None:
+        return part.p_unrecognized
+    return np.full(len(part.xy), part.p_blend if len(part.xy) == 1 else np.nan)
+
+
+def _source_flags(part: Part) -> NDArray[np.int32]:
+    if part.source_flags is not None:
+        return part.source_flags
+    return np.zeros(len(part.xy), dtype=np.int32)
 
 
 def _measured_columns(measured: Measurements, bands: Sequence[str]) -> Rows:

@@ -57,6 +57,9 @@ class Part:
         Bits of `raydeblend.flags.Flag` that the deblending sets.
     measured
         The deblender's own measurements of its sources, if it makes any.
+    p_unrecognized, source_flags
+        ``(k,)`` probability that a source is two or more and bits of its own, where there is a
+        calibration (`raydeblend.pipeline.suspects`).
     """
 
     models: FloatArray
@@ -66,6 +69,8 @@ class Part:
     p_blend: float = np.nan
     flags: int = 0
     measured: Measurements | None = None
+    p_unrecognized: FloatArray | None = None
+    source_flags: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ class DeblendCell:
     def __init__(self, config: CatalogConfig, deblender: Deblender | None = None) -> None:
         self.config = config
         self.deblender = deblender or load_deblender(config.deblender)
+        # Here, since it needs the nouns of this module.
+        from raydeblend.pipeline.suspects import load_suspects
+
+        self.suspects = load_suspects(self.deblender, config.suspect_threshold)
 
     @property
     def weights_hash(self) -> str:
@@ -114,7 +123,8 @@ class DeblendCell:
                 parts[i] = undivided(blend, "isolated", self.deblender.name)
         for i, part in self._deblend(detected, offered.values()):
             parts[i] = part
-        return Separated(detected, tuple(parts[i] for i in range(len(detected.blends))))
+        ordered = tuple(parts[i] for i in range(len(detected.blends)))
+        return Separated(detected, self.suspects(detected, ordered) if self.suspects else ordered)
 
     def _deblend(
         self, detected: Detected, groups: Iterable[Sequence[int]]
@@ -169,9 +179,14 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
     """Return what a deblender found in one footprint of its batch.
 
     Detected peaks that its models do not explain are deblended classically from the residual, so
-    that a network's miss does not lose a source.
+    that a network's miss does not lose a source; so is a whole footprint that it had to give up,
+    `limited` and without sources.
     """
     n = int(result.n_sources[row])
+    limited = Flag.DEBLEND_LIMITED if _limited(result, row) else Flag(0)
+    if limited and not n:
+        part = classical(blend)
+        return replace(part, flags=part.flags | int(Flag.DEBLEND_FALLBACK | limited))
     models, xy, first = _distinct(blend, result.models[row, :n], result.xy[row, :n])
     more, more_xy = _missed(blend, models, xy)
     if not len(models) + len(more):
@@ -183,8 +198,13 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
     quality = "isolated" if single else str(result.quality[row])
     p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
     flags = Flag.LOW_QUALITY if quality == "low" else Flag(0)
-    flags |= Flag.DEBLEND_FALLBACK if len(more) else Flag(0)
+    flags |= limited | (Flag.DEBLEND_FALLBACK if len(more) else Flag(0))
     return Part(models, xy, quality, deblender, float(p_blend), int(flags), measured)
+
+
+def _limited(result: Deblended, row: int) -> bool:
+    """Tell whether a deblender with a limit of its work reached it."""
+    return "limited" in result.extra and bool(result.extra["limited"][row])
 
 
 def _measured(

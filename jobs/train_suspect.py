@@ -1,0 +1,8 @@
+"""`raydeblend train suspect` as a script for `ray job submit`; it takes the same options."""
+
+import sys
+
+from raydeblend.cli import main
+
+if __name__ == "__main__":
+    main(["train", "suspect", *sys.argv[1:]])

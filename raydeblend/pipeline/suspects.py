@@ -1,0 +1,187 @@
+"""After the deblender: how probable it is that a source is two, and a second try where it is.
+
+Cheap statistics are taken of all sources, the networks are asked where these leave doubt.  A
+footprint with a source above the threshold is fitted again from the recovered positions, and the
+evidence decides whether it has one source more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.deblend.joint import JointDeblender
+from raydeblend.deblend.suspect_model import SuspectModel, probability, shipped_model
+from raydeblend.deblend.suspect_networks import NetworkWitness
+from raydeblend.deblend.suspicion import REACH, Views, best_gain, features, join, view_sources
+from raydeblend.detect.footprints import gaussian_width
+from raydeblend.flags import Flag
+from raydeblend.pipeline.separate import (
+    Detected,
+    Part,
+    deblender_image,
+    part_of,
+    stack_psf,
+    unusable_anywhere,
+)
+from raydeblend.tile import Blend, Deblender, FloatArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is thought of n sources.
+
+    Attributes
+    ----------
+    p
+        ``(n,)`` probability of being two or more.
+    second
+        ``(n, 2)`` where the other one would be, relative to the source, in pixels (x, y).
+    """
+
+    p: Array
+    second: Array
+
+
+class Suspects:
+    """The stage, with its networks loaded once.
+
+    Parameters
+    ----------
+    model
+        The calibration.
+    deblender
+        That of the catalog; only the joint fit takes positions.
+    threshold
+        Probability from which a footprint is fitted again.
+    """
+
+    def __init__(self, model: SuspectModel, deblender: Deblender, threshold: float) -> None:
+        self.model, self.threshold = model, threshold
+        self.fitter = (
+            replace(deblender, drop_given=True) if isinstance(deblender, JointDeblender) else None
+        )
+        self.witness = NetworkWitness.load() if model.full else None
+
+    def __call__(self, detected: Detected, parts: Sequence[Part]) -> tuple[Part, ...]:
+        """Return the parts with probabilities, some of them taken apart further."""
+        header = detected.task.cell.tile
+        chosen = [i for i, part in enumerate(parts) if self._covers(detected, part)]
+        result = list(parts)
+        verdicts = self._judge(detected, [result[i] for i in chosen], chosen)
+        again: list[int] = []
+        for i, verdict in zip(chosen, verdicts, strict=True):
+            part = with_verdict(result[i], verdict.p, self.threshold)
+            more = self._recover(detected, detected.blends[i], part, verdict, header.pixel_scale)
+            result[i] = more or part
+            if more:
+                again.append(i)
+        for i, verdict in zip(
+            again, self._judge(detected, [result[i] for i in again], again), strict=True
+        ):
+            result[i] = with_verdict(result[i], verdict.p, self.threshold)
+        return tuple(result)
+
+    def _covers(self, detected: Detected, part: Part) -> bool:
+        """Tell whether the calibration holds for a footprint: its deblender, its seeing."""
+        return (
+            part.deblender == self.model.deblender
+            and not part.flags & Flag.DEBLEND_FAILED
+            and self.model.holds(gaussian_width(detected.psf))
+        )
+
+    def _judge(
+        self, detected: Detected, parts: Sequence[Part], index: Sequence[int]
+    ) -> list[Verdict]:
+        if not parts:
+            return []
+        views = [view_part(detected.blends[i], part) for i, part in zip(index, parts, strict=True)]
+        header = detected.task.cell.tile
+        verdict = judge(
+            self.model, self.witness, join(views), detected.psf, header.bands, header.pixel_scale
+        )
+        ends = np.cumsum([len(each) for each in views])[:-1]
+        pairs = zip(np.split(verdict.p, ends), np.split(verdict.second, ends), strict=True)
+        return [Verdict(*pair) for pair in pairs]
+
+    def _recover(
+        self, detected: Detected, blend: Blend, part: Part, verdict: Verdict, pixel_scale: float
+    ) -> Part | None:
+        """Fit a footprint from the recovered positions; None if it has no more sources then."""
+        suspects = verdict.p >= self.threshold
+        if self.fitter is None or not suspects.any():
+            return None
+        found = self.fitter(
+            deblender_image(blend)[None],
+            variance=blend.variance[None],
+            mask=unusable_anywhere(blend)[None],
+            psf=stack_psf(detected.psf),
+            bands=detected.task.cell.tile.bands,
+            pixel_scale=pixel_scale,
+            xy=[recovered(part.xy, verdict, suspects)],
+        )
+        more = part_of(blend, found, 0, part.deblender)
+        if len(more.models) <= len(part.models):
+            return None
+        return replace(more, flags=more.flags | Flag.BLEND_RECOVERED)
+
+
+def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:
+    """Return the stage for a deblender, or None if there is no calibration for it."""
+    model = shipped_model(deblender.name)
+    return None if model is None else Suspects(model, deblender, threshold)
+
+
+def with_verdict(part: Part, p: Array, threshold: float) -> Part:
+    """Return the part with the probabilities of its sources."""
+    suspected = np.where(p >= threshold, int(Flag.BLEND_SUSPECTED), 0).astype(np.int32)
+    return replace(part, p_unrecognized=p.astype(np.float32), source_flags=suspected)
+
+
+def view_part(blend: Blend, part: Part) -> Views:
+    """Return the sources of one footprint, each with its neighbours taken off."""
+    return view_sources(blend.image, blend.variance, blend.unusable, part.models, part.xy)
+
+
+def judge(
+    model: SuspectModel,
+    witness: NetworkWitness | None,
+    views: Views,
+    psf: tuple[FloatArray, ...],
+    bands: Sequence[str],
+    pixel_scale: float,
+) -> Verdict:
+    """Return the verdict on all sources; the networks see those in doubt."""
+    seen = features(views, psf, pixel_scale)
+    logit = model.cheap.logit(seen)
+    _, where = best_gain(views, gaussian_width(psf), REACH / pixel_scale)
+    second = where - views.centre
+    doubt = np.flatnonzero(probability(logit) >= model.doubt)
+    if len(doubt) and witness is not None and model.full is not None:
+        said = witness(views.take(doubt), bands, pixel_scale)
+        logit[doubt] = model.full.logit(np.column_stack([logit[doubt], said.features]))
+        for i, peaks in zip(doubt, said.peaks, strict=True):
+            if len(peaks) > 1:
+                second[i] = _offset(peaks, views.centre[i])
+    return Verdict(probability(logit), second)
+
+
+def _offset(peaks: Array, centre: Array) -> Array:
+    """Return where the second of the two strongest peaks is, seen from the first.
+
+    The one nearer to the source stands for it.
+    """
+    pair = peaks[:2]
+    order = np.argsort(np.linalg.norm(pair - centre, axis=1), kind="stable")
+    return np.asarray(pair[order[1]] - centre)
+
+
+def recovered(xy: FloatArray, verdict: Verdict, suspects: NDArray[np.bool_]) -> Array:
+    """Return the positions of all sources and, of the suspects, of their other halves."""
+    known = np.asarray(xy, dtype=np.float64)
+    return np.concatenate([known, known[suspects] + verdict.second[suspects]])
