@@ -69,7 +69,9 @@ class Run:
 
 VALID = f"{SHARED}/protocols/wang2022_valid.npz"
 BLENDS, ZOO = f"{SHARED}/hsc/blends_cosmos", f"{SHARED}/galaxy_zoo"
-HST, CATSIM = f"{SHARED}/hst", f"{SHARED}/catalogs/catsim_onedegsq.fits"
+HST, PAIR = f"{SHARED}/hst", f"{SHARED}/hsc/hst_pairs"
+CATSIM = f"{SHARED}/catalogs/catsim_onedegsq.fits"
+COSMOS = f"{SHARED}/catalogs/cosmos_sersic_f814w_23.5.fits"
 NETWORKS = "--deblender rdn --deblender vae --deblender srgan"
 
 RUNS = (
@@ -85,15 +87,26 @@ RUNS = (
         ZOO,
         ("branched-zoo",),
     ),
-    Run("nemani2023", f"raydeblend evaluate nemani2023 --data {HST} --deblender joint", HST),
+    Run(
+        "nemani2023",
+        f"raydeblend evaluate nemani2023 --data {HST} --catalog {COSMOS} --deblender vae",
+        COSMOS,
+        ("vae-deblend-euclid",),
+    ),
     Run("hemmati2022", f"raydeblend evaluate hemmati2022 --data {HST}", HST),
-    Run("madness", f"raydeblend evaluate madness --catalog {CATSIM} --deblender joint", CATSIM),
+    Run(
+        "madness",
+        # The test set names the galaxies that no training has seen.
+        f"raydeblend evaluate madness --catalog {CATSIM} --data {VALID} --deblender joint",
+        CATSIM,
+    ),
     Run("survey", "raydeblend evaluate survey --deblender joint"),
     Run(
         "hsc-blends",
         f"raydeblend evaluate hsc-blends --data {BLENDS} --deblender joint --deblender rdn",
         BLENDS,
     ),
+    Run("hst-pair", f"raydeblend evaluate hst-pair --data {PAIR}", PAIR),
     Run(
         "speed",
         "python -m benchmarks.deblend --n 200 --deblender joint rdn srgan vae sep",
@@ -226,7 +239,9 @@ def _origin(provenance: Mapping[str, Any]) -> str:
 
 
 def _table(table: Table, titled: bool) -> str:
-    title = f"*{table.title}*\n\n" if titled else ""
+    # A table without a heading is called by its number, which says nothing.
+    named = titled and not re.fullmatch(r"Table \d+", table.title)
+    title = f"*{table.title}*\n\n" if named else ""
     return title + markdown(table.header, table.rows)
 
 
