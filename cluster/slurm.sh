@@ -46,6 +46,8 @@ address=${RAYDEBLEND_HEAD_IP:-$(srun --nodes=1 --ntasks=1 --nodelist="$head" \
     hostname --all-ip-addresses | awk '{print $1}')}
 cpus=${SLURM_CPUS_PER_TASK:-1}
 gpus=${SLURM_GPUS_ON_NODE:-0}
+# More options for the head, for example --object-store-memory=… or --include-dashboard=false.
+read -ra more <<< "${RAYDEBLEND_HEAD_OPTIONS:-}"
 common=(--num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block)
 
 # Wait until so many nodes have joined, ten minutes at most.
@@ -77,7 +79,7 @@ echo "Ray on ${#nodes[@]} nodes with $cpus CPUs and $gpus GPUs each; head $head 
 export RAY_ADDRESS="$address:$port"
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
     env -u RAY_ADDRESS ray start --head --node-ip-address="$address" --port="$port" \
-    --dashboard-host=127.0.0.1 --temp-dir="$RAY_TMPDIR" "${common[@]}" &
+    --dashboard-host=127.0.0.1 --temp-dir="$RAY_TMPDIR" "${common[@]}" "${more[@]}" &
 steps+=($!)
 # A node that finds no head gives up.
 wait_for_nodes 1

@@ -200,6 +200,8 @@ def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
         "SLURM_JOB_NODELIST": "node[1-2]",
         "SLURM_CPUS_PER_TASK": "1",
         "RAYDEBLEND_SHARED": str(shared),
+        # Nobody looks at it, and on a busy machine it alone takes half a minute to start.
+        "RAYDEBLEND_HEAD_OPTIONS": "--include-dashboard=false",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }
     options = ["--bands", "g,r,i", "--deblender", "sep", "--photometry", "mixture"]
