@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raydeblend.deblend.scenes import Fit, Stamp, Task, draw, fit_tasks
+from raydeblend.deblend.joint_stamp import Stamp
+from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, draw, fit_tasks
 from raydeblend.detect.footprints import DetectConfig, matched_filter, significant_peaks
 from raydeblend.detect.peaks import find_peaks, refine_peaks
+from raydeblend.measure.bulge_disk import COMPONENTS, PARAMETERS
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.tile import FloatArray
 
@@ -37,8 +39,15 @@ MODEL_ERROR = 0.03
 SMOOTH_ERROR = 0.005
 """The same for the sum over a PSF, from the mixtures that stand for profiles and PSF."""
 MIN_GAIN = 14.0
-"""Least gain of ln posterior for one source more.  It has eight parameters of its own and a flux
-for each band; noise alone gains half as much as it has parameters."""
+"""Least gain of ln posterior for one source more, in up to three bands; in more, as many as a
+source has parameters: noise alone gains half of that (Akaike 1974)."""
+ADDED_ERROR = 0.02
+"""Part of the light under a new source that may be wrong: what it must gain beside MIN_GAIN is
+half the significance squared of so much of it within UNDER."""
+UNDER = 1.5
+"""PSF widths about a source in which light is under it."""
+HALF_WAY = 0.3
+"""Part of the least gain that a source alone on the residual must have to be tried."""
 DOUBTFUL = 10.0
 """Flux over error, all bands together, below which it is tried without a source."""
 
@@ -50,7 +59,11 @@ def first_peaks(stamp: Stamp) -> Array:
 
 
 def add_sources(
-    stamps: Sequence[Stamp], fits: Sequence[Fit], priors: JointPriors, device: torch.device
+    stamps: Sequence[Stamp],
+    fits: Sequence[Fit],
+    priors: JointPriors,
+    device: torch.device,
+    limit: Limit = NO_LIMIT,
 ) -> list[Fit]:
     """Try the residual's peaks as more sources, and the longest source as two, while that gains.
 
@@ -62,71 +75,89 @@ def add_sources(
     most = [2 * len(fit.theta) + MOST_MORE for fit in fits]
     going: Sequence[int] = range(len(best))
     for _ in range(ROUNDS):
+        going = _may_go_on(best, [i for i in going if len(best[i].theta) < most[i]], limit)
+        models = {i: draw(stamps[i], best[i], device) for i in going}
+        found = _significant([stamps[i] for i in going], list(models.values()), priors, device)
         trials = [
-            (i, t) for i in going for t in _trials(stamps[i], best[i], most[i], priors, device)
+            (i, trial)
+            for i, candidates in zip(going, found, strict=True)
+            for trial in _trials(stamps[i], best[i], models[i], candidates, most[i])
         ]
-        tried = fit_tasks([task for _, task in trials], priors, device)
+        tried = fit_tasks([task for _, task in trials], priors, device, limit)
         gains: dict[int, float] = {}
         for (i, task), fit in zip(trials, tried, strict=True):
-            gain = task.goal - fit.objective
-            if gain > gains.get(i, 0.0):
-                gains[i], best[i] = gain, fit
-        going = sorted(gains)
+            gain = -np.inf if fit.limited else task.goal - fit.objective
+            best[i] = _with_trial(best[i], fit, gain > gains.get(i, 0.0))
+            gains[i] = max(gain, gains.get(i, 0.0))
+        going = sorted(i for i, gain in gains.items() if gain > 0)
         if not going:
             break
     return best
 
 
+def _may_go_on(fits: list[Fit], going: Sequence[int], limit: Limit) -> list[int]:
+    """Return which blends have not reached the limit, and mark the others, in place."""
+    for i in going:
+        if fits[i].limited or limit.reached(fits[i].work):
+            fits[i] = replace(fits[i], limited=True)
+    return [i for i in going if not fits[i].limited]
+
+
+def _with_trial(fit: Fit, trial: Fit, better: bool) -> Fit:
+    """Return the better of the two, with the work of both."""
+    return replace(trial if better else fit, work=fit.work + trial.work)
+
+
 def drop_sources(
-    stamps: Sequence[Stamp], fits: Sequence[Fit], priors: JointPriors, device: torch.device
+    stamps: Sequence[Stamp],
+    fits: Sequence[Fit],
+    priors: JointPriors,
+    device: torch.device,
+    limit: Limit = NO_LIMIT,
 ) -> list[Fit]:
     """Take out the least significant source of each blend while the fit hardly gets worse."""
     best = list(fits)
     going: Sequence[int] = range(len(best))
     while going:
-        tasks = {i: task for i in going if (task := _without_weakest(stamps[i], best[i]))}
-        tried = fit_tasks(list(tasks.values()), priors, device)
+        doubtful = [i for i in going if _doubtful(best[i])]
+        tasks = {i: _without_weakest(stamps[i], best[i]) for i in _may_go_on(best, doubtful, limit)}
+        tried = fit_tasks(list(tasks.values()), priors, device, limit)
         going = []
         for i, fit in zip(tasks, tried, strict=True):
-            if fit.objective < tasks[i].goal:
-                best[i] = fit
-                going.append(i)
+            better = not fit.limited and fit.objective < tasks[i].goal
+            best[i] = _with_trial(best[i], fit, better)
+            going += [i] * better
     return best
 
 
-def _without_weakest(stamp: Stamp, fit: Fit) -> Task | None:
-    """Return the fit without its weakest source, if that is not beyond doubt.
+def _doubtful(fit: Fit) -> bool:
+    """Tell whether the weakest source may be none.  The last one stays: it was detected."""
+    return len(fit.theta) > 1 and bool(fit.snr.min() <= DOUBTFUL)
 
-    The last one stays: it was detected.
-    """
-    if len(fit.theta) < 2 or fit.snr.min() > DOUBTFUL:
-        return None
+
+def _without_weakest(stamp: Stamp, fit: Fit) -> Task:
     weakest = int(np.argmin(fit.snr))
     rest = fit.take(np.delete(np.arange(len(fit.theta)), weakest))
     distance = np.hypot(*(rest.theta[:, :2] - fit.theta[weakest, :2]).T)
-    return _trial(stamp, rest, np.argsort(distance)[:1], fit.objective + MIN_GAIN)
+    return _trial(stamp, rest, np.argsort(distance)[:1], fit.objective + _chance(stamp))
 
 
 def _trials(
-    stamp: Stamp, fit: Fit, most: int, priors: JointPriors, device: torch.device
+    stamp: Stamp, fit: Fit, models: FloatArray, candidates: Array, most: int
 ) -> Iterator[Task]:
     """Yield fits with more sources to try, at most `most` of them."""
-    room = most - len(fit.theta)
-    if room < 1:
-        return
-    models = draw(stamp, fit, device)
-    candidates = _candidates(stamp, models)
-    added = _significant(stamp, models, candidates, priors, device)[:room]
+    added = candidates[: most - len(fit.theta)]
     if len(added):
         base = fit.add(added, compact=True)
         changed = np.arange(len(fit.theta), len(base.theta))
-        yield _trial(stamp, base, changed, fit.objective - MIN_GAIN * len(added))
+        least = sum(_least_gain(stamp, models, theta[:2]) for theta in added)
+        yield _trial(stamp, base, changed, fit.objective - least)
     longest, half = _longest(stamp, fit)
     if half >= MIN_SPLIT:
         signal = float((stamp.weight * models[longest] ** 2).sum(dtype=np.float64))
         base = _split(fit, longest, min(half, MAX_SPLIT))
         changed = np.arange(len(base.theta) - 2, len(base.theta))
-        goal = fit.objective - MIN_GAIN - 0.5 * MODEL_ERROR**2 * signal
+        goal = fit.objective - _chance(stamp) - 0.5 * MODEL_ERROR**2 * signal
         yield _trial(stamp, base, changed, goal)
 
 
@@ -146,42 +177,66 @@ def _candidates(stamp: Stamp, models: FloatArray) -> Array:
 
 
 def _significant(
-    stamp: Stamp,
-    models: FloatArray,
-    xy: Array,
+    stamps: Sequence[Stamp],
+    models: Sequence[FloatArray],
     priors: JointPriors,
     device: torch.device,
-) -> Array:
-    """Return theta ``(m, 8)`` of the candidates that gain enough on the residual, best first.
+) -> list[Array]:
+    """Return of each stamp theta ``(m, 8)`` of the candidates that gain enough, best first.
 
-    Each is fitted alone, about its position; only the best of those that gain less is let
-    through to the joint fit, in which others may make way for it.
+    Each is fitted alone to the residual about its position.
     """
-    rest = replace(stamp, image=stamp.image - models.sum(0))
-    parts = [replace(rest, pixels=_near(stamp, position)) for position in xy]
-    tasks = [
-        Task(part, position[None], np.ones(1, dtype=bool))
-        for part, position in zip(parts, xy, strict=True)
-        if len(part.pixels)
-    ]
+    tasks: list[Task] = []
+    owner: list[int] = []
+    for i, (stamp, light) in enumerate(zip(stamps, models, strict=True)):
+        own = _alone(stamp, light)
+        tasks += own
+        owner += [i] * len(own)
     fits = fit_tasks(tasks, priors, device)
-    if not fits:
-        return np.zeros((0, 8))
-    empty = np.array(
-        [0.5 * (t.stamp.at_pixels(t.stamp.weight * t.stamp.image**2)).sum() for t in tasks]
+    empty = [0.5 * (t.stamp.chi2(t.stamp.image) + t.stamp.scatter) for t in tasks]
+    gain = np.array(empty) - [fit.objective for fit in fits]
+    theta = np.array([fit.theta[0] for fit in fits]).reshape(-1, 8)
+    belongs = np.array(owner)
+    least = np.array(
+        [_least_gain(stamps[i], models[i], t[:2]) for i, t in zip(owner, theta, strict=True)]
     )
-    gain = empty - [fit.objective for fit in fits]
+    parts = gain / np.maximum(least, MIN_GAIN)
+    return [theta[belongs == i][_promising(parts[belongs == i])] for i in range(len(stamps))]
+
+
+def _least_gain(stamp: Stamp, models: FloatArray, xy: Array) -> float:
+    """Return what a new source at a position must gain, over the light of the others there."""
+    under = stamp.keep(np.hypot(*(stamp.centres.T - xy).T) < UNDER * stamp.width)
+    light = under.chi2(models.sum(0))
+    return _chance(stamp) + 0.5 * ADDED_ERROR**2 * light
+
+
+def _chance(stamp: Stamp) -> float:
+    """Return the least gain of a source where there is no other light."""
+    bands = int((stamp.weights > 0).any(1).sum())
+    return max(MIN_GAIN, PARAMETERS + COMPONENTS * bands)
+
+
+def _alone(stamp: Stamp, models: FloatArray) -> list[Task]:
+    """Return fits of single sources to the residual at its peaks."""
+    rest = replace(stamp, image=stamp.image - models.sum(0))
+    parts = [(_near(rest, xy), xy) for xy in _candidates(stamp, models)]
+    return [Task(part, xy[None], np.ones(1, dtype=bool)) for part, xy in parts if len(part.starts)]
+
+
+def _promising(gain: Array) -> NDArray[np.intp]:
+    """Return which gains, as parts of the least, are enough, the best first.
+
+    Only the best of those that gain less is let through to the joint fit, in which others may
+    make way for it.
+    """
     order = np.argsort(-gain, kind="stable")
-    chosen = order[gain[order] > MIN_GAIN]
-    if not len(chosen):
-        chosen = order[:1][gain[order[:1]] > 0.3 * MIN_GAIN]
-    return np.array([fits[i].theta[0] for i in chosen]).reshape(-1, 8)
+    chosen = order[gain[order] > 1]
+    return chosen if len(chosen) else order[:1][gain[order[:1]] > HALF_WAY]
 
 
-def _near(stamp: Stamp, xy: Array) -> NDArray[np.intp]:
-    y, x = np.indices(stamp.image.shape[1:]).reshape(2, -1)[:, stamp.pixels]
-    near = np.hypot(x - xy[0], y - xy[1]) < NEAR * stamp.width
-    return np.asarray(stamp.pixels[near])
+def _near(stamp: Stamp, xy: Array) -> Stamp:
+    return stamp.keep(np.hypot(*(stamp.centres.T - xy).T) < NEAR * stamp.width)
 
 
 def _longest(stamp: Stamp, fit: Fit) -> tuple[int, float]:

@@ -8,6 +8,7 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.deblend.evidence import add_sources, drop_sources, first_peaks
 from raydeblend.deblend.joint_photometry import measure_fits
-from raydeblend.deblend.scenes import Fit, Stamp, Task, draw, fit_tasks, lit_pixels
+from raydeblend.deblend.joint_stamp import Stamp, lit_samples
+from raydeblend.deblend.scenes import MOST_WORK, NO_LIMIT, Fit, Limit, Task, draw, fit_tasks
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
@@ -34,6 +36,8 @@ DEFAULT_SURVEY, DEFAULT_BAND = "LSST", "r"
 """Whose pixel scale and nominal PSF stand in where none is given; fluxes then are rough."""
 MODEL_ERROR = 0.003
 """Part of a pixel's light that its variance gets as error: no galaxy is quite bulge + disk."""
+SECONDS = 600.0
+"""Wall time for each stamp of a call, far above what `MOST_WORK` takes on any usual machine."""
 HIGH_CHI2 = 1.2
 """Reduced χ² up to which the quality of a deblend is ``high``."""
 MEDIUM_CHI2 = 2.0
@@ -58,6 +62,10 @@ class JointDeblender:
         Whether sources at given positions are dropped by evidence, as its own are.
     judge
         What drops those; by default as its own.
+    most_work, seconds
+        Where it stops with a blend: `scenes.Limit`, its deadline so many seconds for each stamp
+        of a call.  A blend whose peaks could not all be fitted has no sources; one in which the
+        search for more was ended has those found.  Both have 1 in `extra["limited"]`.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -65,6 +73,8 @@ class JointDeblender:
     share_residual: bool = False
     drop_given: bool = False
     judge: Judge = drop_sources
+    most_work: float = MOST_WORK
+    seconds: float = SECONDS
     name: str = "joint"
 
     @classmethod
@@ -92,7 +102,8 @@ class JointDeblender:
 
         Returns
         -------
-        `Deblended` whose `extra` holds the measurements of `joint_photometry.measure_fits`.
+        `Deblended` whose `extra` holds the measurements of `joint_photometry.measure_fits`, and
+        ``limited`` ``(n,)``.
 
         Raises
         ------
@@ -102,7 +113,7 @@ class JointDeblender:
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
         with one_thread():
             if xy is None:
-                fits = self._find(stamps)
+                fits = self._find(stamps, Limit(self.most_work, self._deadline(len(stamps))))
             else:
                 start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
                 fits = self._fit(stamps, start)
@@ -112,20 +123,30 @@ class JointDeblender:
         sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
         measured = measure_fits(stamps, fits, orders, sigma[:, :, 0, 0])
-        return stack_sources(sources, quality, np.shape(images), dict(measured))
+        limited = np.array([fit.limited for fit in fits], dtype=bool)
+        extra = {**measured, "limited": limited}
+        return stack_sources(sources, quality, np.shape(images), extra)
 
-    def _find(self, stamps: Sequence[Stamp]) -> list[Fit]:
+    def _deadline(self, stamps: int) -> float:
+        return time.monotonic() + self.seconds * stamps
+
+    def _find(self, stamps: Sequence[Stamp], limit: Limit) -> list[Fit]:
         """Fit the peaks of each stamp, then add and drop sources by evidence."""
-        fits = self._fit(stamps, [first_peaks(stamp) for stamp in stamps])
-        fits = add_sources(stamps, fits, self.priors, self.device)
-        return drop_sources(stamps, fits, self.priors, self.device)
+        fits = self._fit(stamps, [first_peaks(stamp) for stamp in stamps], limit)
+        fits = add_sources(stamps, fits, self.priors, self.device, limit)
+        return drop_sources(stamps, fits, self.priors, self.device, limit)
 
-    def _fit(self, stamps: Sequence[Stamp], start: Sequence[NDArray[np.float64]]) -> list[Fit]:
+    def _fit(
+        self,
+        stamps: Sequence[Stamp],
+        start: Sequence[NDArray[np.float64]],
+        limit: Limit = NO_LIMIT,
+    ) -> list[Fit]:
         tasks = [
             Task(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
             for stamp, xy in zip(stamps, start, strict=True)
         ]
-        return fit_tasks(tasks, self.priors, self.device)
+        return fit_tasks(tasks, self.priors, self.device, limit)
 
     def _stamps(
         self,
@@ -170,9 +191,9 @@ def _stamp(
     known = np.array([mixture is not None for mixture in psf])
     weight = np.where(known[:, None, None], weight, np.float32(0))
     significance = matched_filter(image, weight, width)
-    pixels = lit_pixels(significance, width, np.asarray((weight > 0).any(0)))
     mixtures = tuple(mixture or POINT for mixture in psf)
-    return Stamp(image, weight, mixtures, width, pixel_scale, pixels)
+    samples = lit_samples(significance, width, weight)
+    return Stamp(image, weight, mixtures, width, pixel_scale, *samples)
 
 
 @contextmanager

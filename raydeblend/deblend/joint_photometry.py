@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.deblend.scenes import Fit, Stamp
+from raydeblend.deblend.joint_stamp import Stamp
+from raydeblend.deblend.scenes import Fit
 from raydeblend.measure.profiles import profile
 
 Array = NDArray[np.float64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,24 +10,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from raydeblend.deblend.joint_stamp import Stamp
 from raydeblend.measure.joint import JointState, Scene, covariances, fit_joint, render
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import PsfMixture
 from raydeblend.tile import BoolArray, FloatArray
 
+__all__ = ["Fit", "Limit", "Stamp", "Task", "draw", "fit_tasks"]
+
 Array = NDArray[np.float64]
 
-LIGHT = 2.5
-"""Pixels are fitted where the smoothed image exceeds this many sigma,"""
-MARGIN = 3.0
-"""and this many PSF widths about them."""
 TOGETHER = 6
 """Most sources that are fitted at once; the blocks of a larger blend are fitted in turn."""
 SWEEPS = 2
 """How often each block is fitted."""
+MOST_WORK = 3e7
+"""Limit of the work on a blend, as `Fit.work` counts it: some ten seconds on one core."""
+MOST_VALUES = 2**26
+"""Limit of sources times bands times pixels, which bounds the memory of the models."""
 REACH = 0.05
 """A block is fitted where its models exceed this many sigma,"""
 CORE = 4.0
@@ -34,43 +37,8 @@ CORE = 4.0
 BATCH_VALUES = 2**21
 """Values of Gaussians that are evaluated together; bounds the memory and fits a CPU's cache."""
 _GAUSSIANS = 40
-# Batches are padded to multiples of this many pixels.
-_ROUND = 64
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """One blend in noise units.
-
-    Attributes
-    ----------
-    image, weight
-        ``(bands, y, x)`` and its inverse variance, 0 where unusable.
-    psf
-        One mixture per band.
-    width
-        Standard deviation in pixels of a Gaussian that stands for the PSF.
-    pixel_scale
-        Arcsec per pixel.
-    pixels
-        Indices of the pixels to fit, in the flattened image.
-    """
-
-    image: FloatArray
-    weight: FloatArray
-    psf: tuple[PsfMixture, ...]
-    width: float
-    pixel_scale: float
-    pixels: NDArray[np.intp]
-
-    @property
-    def n_values(self) -> int:
-        """Pixels that are fitted, counted in each band."""
-        return int((self.at_pixels(self.weight) > 0).sum())
-
-    def at_pixels(self, images: FloatArray) -> FloatArray:
-        """Return the fitted pixels ``(..., p)`` of images ``(..., y, x)``."""
-        return images.reshape(*images.shape[:-2], -1)[..., self.pixels]
+# Samples are padded to sizes of which there are few, the smallest and then four to each doubling.
+_SMALLEST = 64
 
 
 @dataclass(frozen=True)
@@ -89,6 +57,12 @@ class Fit:
         ``(k,)`` −ln prior of each source.
     chi2
         χ² of the whole.
+    work
+        What it cost, with the trials so far: evaluations of the model times sources, bands and
+        samples.  The same on any machine, unlike seconds.
+    limited
+        Whether the limit of the work ended it: before all sources were fitted if there are none,
+        else in the search for more.
     """
 
     theta: Array
@@ -99,6 +73,8 @@ class Fit:
     prior: Array
     chi2: float
     converged: bool
+    work: float = 0.0
+    limited: bool = False
 
     @property
     def objective(self) -> float:
@@ -169,20 +145,51 @@ class Task:
     goal: float = -np.inf
 
 
-def fit_tasks(tasks: Sequence[Task], priors: JointPriors, device: torch.device) -> list[Fit]:
-    """Fit all blends, those of equal source count and similar size together."""
+@dataclass(frozen=True)
+class Limit:
+    """When to stop with a blend.
+
+    Attributes
+    ----------
+    work
+        The most of `Fit.work`.
+    deadline
+        Of `time.monotonic`, for machines that are far too slow: results then depend on it.
+    """
+
+    work: float = MOST_WORK
+    deadline: float = np.inf
+
+    def reached(self, work: float) -> bool:
+        """Tell whether a blend that cost so much must end."""
+        return work > self.work or time.monotonic() > self.deadline
+
+
+NO_LIMIT = Limit(np.inf)
+
+
+def fit_tasks(
+    tasks: Sequence[Task], priors: JointPriors, device: torch.device, limit: Limit = NO_LIMIT
+) -> list[Fit]:
+    """Fit all blends, those of equal source count and similar size together.
+
+    The limit is for those of more than TOGETHER sources; the others end in any case.
+    """
     fits = {i: _without_sources(t.stamp) for i, t in enumerate(tasks) if not len(t.start)}
     for i, task in enumerate(tasks):
         if len(task.start) > TOGETHER:
-            fits[i] = _fit_blocks(task, priors, device)
+            fits[i] = _fit_blocks(task, priors, device, limit)
     for batch in _batches(tasks):
         chosen = [tasks[i] for i in batch]
         scene = _scene(chosen, priors, device)
         warm = [task.base.theta for task in chosen if task.base is not None]
-        goal = torch.tensor([task.goal for task in chosen], dtype=torch.float64, device=device)
+        goals = [task.goal - 0.5 * task.stamp.scatter for task in chosen]
+        goal = torch.tensor(goals, dtype=torch.float64, device=device)
         trial = goal if goal.isfinite().all() else None
-        state, converged = fit_joint(scene, _stack(warm, device) if warm else None, trial)
-        fits.update(zip(batch, _fits(chosen, state, converged), strict=True))
+        state, converged, evaluations = fit_joint(
+            scene, _stack(warm, device) if warm else None, trial
+        )
+        fits.update(zip(batch, _fits(chosen, state, converged, evaluations), strict=True))
     return [fits[i] for i in range(len(tasks))]
 
 
@@ -201,17 +208,6 @@ def draw(stamp: Stamp, fit: Fit, device: torch.device) -> FloatArray:
     return np.concatenate([part[0].cpu().numpy() for part in parts]).reshape(-1, *shape)
 
 
-def lit_pixels(significance: FloatArray, width: float, usable: BoolArray) -> NDArray[np.intp]:
-    """Return the indices of the usable pixels ``(y, x)`` in or near the light of sources.
-
-    All of them where nothing is lit, since a source may be asked for all the same.
-    """
-    lit = significance > LIGHT
-    if lit.any():
-        usable = usable & (ndimage.distance_transform_edt(~lit) <= MARGIN * width)
-    return np.flatnonzero(usable)
-
-
 def _groups_of(k: int) -> Iterator[slice]:
     return (slice(i, i + TOGETHER) for i in range(0, k, TOGETHER))
 
@@ -225,18 +221,16 @@ def _without_sources(stamp: Stamp) -> Fit:
         flux_err=np.zeros((bands, 0)),
         compact=np.zeros(0, dtype=bool),
         prior=np.zeros(0),
-        chi2=_chi2(stamp, stamp.image),
+        chi2=stamp.chi2(stamp.image) + stamp.scatter,
         converged=True,
     )
 
 
-def _chi2(stamp: Stamp, residual: FloatArray) -> float:
-    return float(stamp.at_pixels(stamp.weight * residual**2).sum(dtype=np.float64))
-
-
-def _fit_blocks(task: Task, priors: JointPriors, device: torch.device) -> Fit:
+def _fit_blocks(task: Task, priors: JointPriors, device: torch.device, limit: Limit) -> Fit:
     """Fit a blend of many sources by blocks of near ones, each on the image less the others."""
-    stamp, fit, sweeps = task.stamp, task.base, 1
+    stamp, fit, sweeps, work = task.stamp, task.base, 1, 0.0
+    if len(task.start) * stamp.image.size > MOST_VALUES:
+        return replace(_without_sources(stamp), limited=True)
     if fit is None:
         theta = priors.usual(torch.from_numpy(task.start[None])).numpy()[0]
         fit, sweeps = _without_sources(stamp).add(theta, compact=False), SWEEPS
@@ -250,7 +244,11 @@ def _fit_blocks(task: Task, priors: JointPriors, device: torch.device) -> Fit:
             (done,) = fit_tasks([own], priors, device)
             _put(fit, block, done)
             models[block] = draw(stamp, done, device)
-    return replace(fit, compact=task.compact, chi2=_chi2(stamp, stamp.image - models.sum(0)))
+            work += done.work
+            if limit.reached(work):
+                return replace(_without_sources(stamp), work=work, limited=True)
+    chi2 = stamp.chi2(stamp.image - models.sum(0)) + stamp.scatter
+    return replace(fit, compact=task.compact, chi2=chi2, work=work)
 
 
 def _put(fit: Fit, block: NDArray[np.intp], done: Fit) -> None:
@@ -275,46 +273,47 @@ def _blocks(xy: Array, changed: NDArray[np.intp] | None = None) -> Iterator[NDAr
 
 
 def _around(stamp: Stamp, models: FloatArray, xy: Array, block: NDArray[np.intp]) -> Stamp:
-    """Return the stamp with the pixels that matter for a block of sources."""
-    y, x = np.indices(stamp.image.shape[1:]).reshape(2, -1)[:, stamp.pixels]
-    distance = cdist(np.stack([x, y], 1), xy[block]).min(1)
-    light = stamp.at_pixels(models[block].sum(0)).max(0)
-    chosen = (distance < CORE * stamp.width) | (light > REACH)
+    """Return the stamp with the samples that matter for a block of sources."""
+    xy_samples = stamp.centres.T
+    light = stamp.means(models[block].sum(0)).max(0)
+    chosen = (cdist(xy_samples, xy[block]).min(1) < CORE * stamp.width) | (light > REACH)
     if not models.any():
         # Nothing is known yet of how far the sources reach.
-        nearest = cdist(np.stack([x, y], 1), xy).argmin(1)
-        chosen |= np.isin(nearest, block)
-    return replace(stamp, pixels=stamp.pixels[chosen])
+        chosen |= np.isin(cdist(xy_samples, xy).argmin(1), block)
+    return stamp.keep(chosen)
 
 
 def _batches(tasks: Sequence[Task]) -> Iterator[list[int]]:
-    groups: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+    """Yield which blends are fitted together.
+
+    They have the same padded size, so that no blend's sums depend on the others of its batch.
+    """
+    groups: dict[tuple[int, int, bool, int], list[int]] = defaultdict(list)
     for i, task in enumerate(tasks):
-        key = (len(task.start), len(task.stamp.image), task.base is not None)
-        if 0 < key[0] <= TOGETHER:
-            groups[key].append(i)
-    for (k, bands, _), members in groups.items():
-        members.sort(key=lambda i: len(tasks[i].stamp.pixels))
-        batch: list[int] = []
-        for i in members:
-            values = k * bands * _GAUSSIANS * len(tasks[i].stamp.pixels) * (len(batch) + 1)
-            if batch and values > BATCH_VALUES:
-                yield batch
-                batch = []
-            batch.append(i)
-        yield batch
+        k, bands = len(task.start), len(task.stamp.image)
+        if 0 < k <= TOGETHER:
+            groups[k, bands, task.base is not None, _padded(task.stamp)].append(i)
+    for (k, bands, _, size), members in groups.items():
+        most = max(1, int(BATCH_VALUES // (k * bands * _GAUSSIANS * size)))
+        yield from (members[i : i + most] for i in range(0, len(members), most))
+
+
+def _padded(stamp: Stamp) -> int:
+    samples = max(len(stamp.starts), _SMALLEST)
+    step = max(_SMALLEST, 1 << (samples.bit_length() - 3))
+    return -(-samples // step) * step
 
 
 def _scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device) -> Scene:
     n, bands = len(tasks), len(tasks[0].stamp.image)
-    size = -(-max(len(task.stamp.pixels) for task in tasks) // _ROUND) * _ROUND
+    size = max(_padded(task.stamp) for task in tasks)
     data = np.zeros((n, bands, size), dtype=np.float32)
     weight, pixels = np.zeros_like(data), np.zeros((n, 2, size), dtype=np.float32)
     for row, task in enumerate(tasks):
-        used, width = task.stamp.pixels, task.stamp.image.shape[2]
-        data[row, :, : len(used)] = task.stamp.at_pixels(task.stamp.image)
-        weight[row, :, : len(used)] = task.stamp.at_pixels(task.stamp.weight)
-        pixels[row, :, : len(used)] = used % width, used // width
+        used = slice(len(task.stamp.starts))
+        data[row, :, used] = task.stamp.means(task.stamp.image)
+        weight[row, :, used] = task.stamp.weights
+        pixels[row, :, used] = task.stamp.centres
     psf_weight, psf_cov = _psf_arrays([task.stamp.psf for task in tasks])
     return Scene(
         data=torch.from_numpy(data).to(device),
@@ -345,11 +344,17 @@ def _stack(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays).astype(np.float64)).to(device)
 
 
-def _fits(tasks: Sequence[Task], state: JointState, converged: torch.Tensor) -> Iterator[Fit]:
+def _fits(
+    tasks: Sequence[Task],
+    state: JointState,
+    converged: torch.Tensor,
+    evaluations: torch.Tensor,
+) -> Iterator[Fit]:
     shape_cov, errors = (each.cpu().numpy() for each in covariances(state))
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
     for row, task in enumerate(tasks):
+        values = len(task.start) * len(task.stamp.image) * len(task.stamp.starts)
         yield Fit(
             theta=theta[row],
             theta_cov=shape_cov[row],
@@ -357,6 +362,7 @@ def _fits(tasks: Sequence[Task], state: JointState, converged: torch.Tensor) -> 
             flux_err=errors[row],
             compact=task.compact,
             prior=prior[row],
-            chi2=float(state.chi2[row]),
+            chi2=float(state.chi2[row]) + task.stamp.scatter,
             converged=bool(converged[row]),
+            work=float(evaluations[row] * values),
         )

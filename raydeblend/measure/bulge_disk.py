@@ -11,6 +11,7 @@ at each pixel, images and derivatives are E times coefficients times polynomials
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ _MERGED = {"exp": 2, "dev": 4}
 _MERGED_IN_WINGS = {"exp": 4, "dev": 6}
 CORE_COMPONENTS = 2
 """Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
-# Rows of coefficients: 3 for the centre, then 4 for each of (g1, g2, ln r) of disk and bulge.
+# Columns (g1, g2, ln r) of disk and bulge in theta.
+_COLUMNS = (("exp", [2, 3, 4]), ("dev", [6, 7, 5]))
 _SHAPES = 3
 
 
@@ -50,8 +52,8 @@ class Light:
         ``(n, 2, p)`` from the centre, (dx, dy).
     quadratic
         ``(n, 3, p)``: dx², dx dy, dy².
-    in_disk
-        ``(k,)`` 1 for a Gaussian of the disk, 0 for one of the bulge.
+    disk
+        How many of the Gaussians, the first ones, are the disk's; the others are the bulge's.
     """
 
     values: Tensor
@@ -60,12 +62,17 @@ class Light:
     slopes: Tensor
     offset: Tensor
     quadratic: Tensor
-    in_disk: Tensor
+    disk: int
+
+    @property
+    def parts(self) -> tuple[slice, slice]:
+        """The Gaussians of the disk and of the bulge."""
+        return slice(0, self.disk), slice(self.disk, None)
 
 
 @dataclass(frozen=True)
 class _Round:
-    """A profile of half-light radius 1: weights and variances along an axis, both ``(k,)``."""
+    """A profile of half-light radius 1 arcsec: weights, and variances along an axis in pixels²."""
 
     weights: Tensor
     variances: Tensor
@@ -88,7 +95,7 @@ def unit_light(
     pixel_scale
         Arcsec per pixel.
     """
-    weight, cov, slopes, in_disk = _convolved(theta, psf, pixel_scale)
+    weight, cov, slopes, disk = _convolved(theta, psf, pixel_scale)
     xx, xy, yy = cov.unbind(-1)
     determinant = xx * yy - xy**2
     precision = yy / determinant, -xy / determinant, xx / determinant
@@ -99,13 +106,13 @@ def unit_light(
     # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
     values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-30).exp_()
     norm = weight / (2 * np.pi * determinant.sqrt())
-    return Light(values, norm, precision, slopes, offset, quadratic, in_disk)
+    return Light(values, norm, precision, slopes, offset, quadratic, disk)
 
 
 def component_images(light: Light) -> Tensor:
     """Return disk and bulge of unit flux, ``(n, b, 2, p)``."""
-    chosen = torch.stack([light.in_disk, 1 - light.in_disk])
-    return (light.norm[:, :, None] * chosen).to(light.values) @ light.values
+    norm = light.norm[:, :, None].to(light.values)
+    return torch.cat([norm[..., part] @ light.values[:, :, part] for part in light.parts], 2)
 
 
 def source_images(light: Light, flux: Tensor) -> Tensor:
@@ -120,27 +127,33 @@ def derivatives(light: Light, flux: Tensor) -> Tensor:
     For a Gaussian I of precision P and offset d, ∂I/∂centre = I P d and, for a change dC of its
     covariance, ∂I = I (dᵀ P dC P d − tr(P dC)) / 2.
     """
-    coefficients = _scaled_norm(light, flux)[:, :, None] * _rows(light)
-    sums = coefficients.to(light.values) @ light.values  # (n, b, 27, p)
+    scaled = _scaled_norm(light, flux)[:, :, None]
+    centre, shape = ((scaled * rows).to(light.values) for rows in _rows(light))
     dx, dy = (d[:, None] for d in light.offset.unbind(1))
-    out = sums.new_empty(*sums.shape[:2], PARAMETERS, sums.shape[3])
-    out[:, :, 0] = sums[:, :, 0] * dx + sums[:, :, 1] * dy
-    out[:, :, 1] = sums[:, :, 1] * dx + sums[:, :, 2] * dy
-    shapes = torch.unflatten(sums[:, :, 3:], 2, (2 * _SHAPES, 4))
-    out[:, :, 2:] = (shapes[:, :, :, :3] * light.quadratic[:, None, None]).sum(3) - shapes[
-        :, :, :, 3
-    ]
+    pull = centre @ light.values  # (n, b, 3, p)
+    out = pull.new_empty(*pull.shape[:2], PARAMETERS, pull.shape[3])
+    out[:, :, 0] = pull[:, :, 0] * dx + pull[:, :, 1] * dy
+    out[:, :, 1] = pull[:, :, 1] * dx + pull[:, :, 2] * dy
+    polynomial = torch.cat([light.quadratic, -torch.ones_like(light.quadratic[:, :1])], 1)
+    for first, part in zip((2, 2 + _SHAPES), light.parts, strict=True):
+        sums = torch.unflatten(shape[..., part] @ light.values[:, :, part], 2, (_SHAPES, 4))
+        sums *= polynomial[:, None, None]
+        torch.sum(sums, 3, out=out[:, :, first : first + _SHAPES])
     # From (g1, g2, ln r) of disk and bulge to the order of theta.
     return out[:, :, [0, 1, 2, 3, 4, 7, 5, 6]]
 
 
 def _scaled_norm(light: Light, flux: Tensor) -> Tensor:
-    disk, bulge = flux[..., :1], flux[..., 1:]
-    return light.norm * (light.in_disk * disk + (1 - light.in_disk) * bulge)
+    norms = [light.norm[..., part] for part in light.parts]
+    return torch.cat([norm * flux[..., i : i + 1] for i, norm in enumerate(norms)], 2)
 
 
-def _rows(light: Light) -> Tensor:
-    """Return ``(n, b, 27, k)``: what to sum over the Gaussians, before the polynomials."""
+def _rows(light: Light) -> tuple[Tensor, Tensor]:
+    """Return ``(n, b, 3, k)`` and ``(n, b, 12, k)``: what to sum over the Gaussians.
+
+    For the centre, and for each of (g1, g2, ln r) of a Gaussian's own component the coefficients
+    of dx², dx dy, dy² and −1.
+    """
     pxx, pxy, pyy = light.precision
     cxx, cxy, cyy = light.slopes.unbind(-1)  # (n, b, 3, k)
     pxx, pxy, pyy = pxx[:, :, None], pxy[:, :, None], pyy[:, :, None]
@@ -155,58 +168,55 @@ def _rows(light: Light) -> Tensor:
         ],
         3,
     ).flatten(2, 3)  # (n, b, 12, k)
-    return torch.cat([pxx, pxy, pyy, shape * light.in_disk, shape * (1 - light.in_disk)], 2)
+    return torch.cat([pxx, pxy, pyy], 2), shape
 
 
 def _convolved(
     theta: Tensor, psf: tuple[Tensor, Tensor], pixel_scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return weights, covariances and their derivatives of all Gaussians, and which are disk."""
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return weights, covariances and their derivatives of all Gaussians; how many are the disk's.
+
+    Disk and bulge each with the core of the PSF and, more of their Gaussians merged, its wings.
+    """
+    core, wings = slice(0, CORE_COMPONENTS), slice(CORE_COMPONENTS, None)
     parts = [
-        _convolved_with(theta, tuple(each[:, :, chosen] for each in psf), merged, pixel_scale)
-        for chosen, merged in (
-            (slice(0, CORE_COMPONENTS), _MERGED),
-            (slice(CORE_COMPONENTS, None), _MERGED_IN_WINGS),
-        )
+        _convolved_with(theta[:, columns], tuple(each[:, :, chosen] for each in psf), shape)
+        for name, columns in _COLUMNS
+        for chosen, merged in ((core, _MERGED), (wings, _MERGED_IN_WINGS))
+        for shape in [_round(name, merged[name], pixel_scale, theta.device)]
     ]
-    weight, cov, slopes, in_disk = zip(*parts, strict=True)
-    return torch.cat(weight, 2), torch.cat(cov, 2), torch.cat(slopes, 3), torch.cat(in_disk)
+    weight, cov, slopes = zip(*parts, strict=True)
+    disk = weight[0].shape[2] + weight[1].shape[2]
+    return torch.cat(weight, 2), torch.cat(cov, 2), torch.cat(slopes, 3), disk
 
 
 def _convolved_with(
-    theta: Tensor, psf: tuple[Tensor, ...], merged: dict[str, int], pixel_scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    own: Tensor, psf: tuple[Tensor, ...], shape: _Round
+) -> tuple[Tensor, Tensor, Tensor]:
     psf_weight, psf_cov = psf
-    disk, bulge = _round("exp", merged, theta), _round("dev", merged, theta)
-    weight = torch.cat([disk.weights, bulge.weights])
-    parts = [
-        _component(theta[:, columns], shape.variances, pixel_scale)
-        for columns, shape in (((2, 3, 4), disk), ((6, 7, 5), bulge))
-    ]
-    cov = torch.cat([part[0] for part in parts], 1)  # (n, k, 3)
-    slopes = torch.cat([part[1] for part in parts], 2)  # (n, 3, k, 3)
+    cov, slopes = _component(own, shape.variances)  # (n, k, 3) and (n, 3, k, 3)
     n, bands, c = psf_weight.shape
-    k = len(weight)
+    k = len(shape.weights)
     full = cov[:, None, :, None] + psf_cov[:, :, None]
     slopes = slopes[:, None, :, :, None].expand(n, bands, 3, k, c, 3)
-    weights = weight[:, None] * psf_weight[:, :, None]
-    in_disk = torch.arange(k, device=theta.device) < len(disk.weights)
+    weights = shape.weights[:, None] * psf_weight[:, :, None]
     return (
         weights.reshape(n, bands, k * c),
         full.reshape(n, bands, k * c, 3),
         slopes.reshape(n, bands, 3, k * c, 3),
-        in_disk.to(theta).repeat_interleave(c),
     )
 
 
-def _component(shape: Tensor, variances: Tensor, pixel_scale: float) -> tuple[Tensor, Tensor]:
+def _component(shape: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
     """Return covariances ``(n, k, 3)`` in pixels² and their derivatives ``(n, 3, k, 3)``.
+
+    `variances` ``(k,)`` are those of radius 1.
 
     `shape` is (g1, g2, ln r), ``(n, 3)``.  A shear keeps the area, so that r is that of the round
     galaxy: C = v / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2], [2 g2, 1 + |g|² − 2 g1]].
     """
     g1, g2 = shape[:, 0], shape[:, 1]
-    scale = (2 * shape[:, 2]).exp() / pixel_scale**2
+    scale = (2 * shape[:, 2]).exp()
     square = g1**2 + g2**2
     room = (1 - square)[:, None]
     matrix = torch.stack([1 + square + 2 * g1, 2 * g2, 1 + square - 2 * g1], 1)
@@ -221,14 +231,16 @@ def _component(shape: Tensor, variances: Tensor, pixel_scale: float) -> tuple[Te
     return cov, torch.stack(slopes, 1)
 
 
-def _round(name: str, merged: dict[str, int], like: Tensor) -> _Round:
-    """Return a profile, its innermost Gaussians merged, on the device of `like`."""
+@cache
+def _round(name: str, first: int, pixel_scale: float, device: torch.device) -> _Round:
+    """Return a profile, its `first` innermost Gaussians merged."""
     table = profile(name)
     # T is <x²> + <y²>, twice the variance along an axis.
-    variances = 0.5 * table.t_per_radius2 * table.fractions
-    first = merged[name]
+    variances = 0.5 * table.t_per_radius2 * table.fractions / pixel_scale**2
     core = table.weights[:first]
     weights = np.concatenate([[core.sum()], table.weights[first:]])
     inner = np.average(variances[:first], weights=core)
     variances = np.concatenate([[inner], variances[first:]])
-    return _Round(torch.as_tensor(weights).to(like), torch.as_tensor(variances).to(like))
+    return _Round(
+        torch.as_tensor(weights, device=device), torch.as_tensor(variances, device=device)
+    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import pad
 
 from raydeblend.measure.bulge_disk import (
     COMPONENTS,
@@ -32,10 +32,10 @@ TOLERANCE = 1e-2
 ROUNDING = 3e-8
 MAX_STEPS = 25
 # A trial has this many steps before what they promise, times HOPE, is held against its goal.
-TRIAL_STEPS = 3
-HOPE = 4.0
+TRIAL_STEPS = 2
+HOPE = 3.0
 # Steps in which only the brightest source of each blend moves.
-FIRST_STEPS = 6
+FIRST_STEPS = 5
 # Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
 _LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
 # A disk keeps this part of its source's first flux, so that no source loses its gradient.
@@ -126,7 +126,7 @@ class JointState:
 
 def fit_joint(
     scene: Scene, theta: Tensor | None = None, goal: Tensor | None = None
-) -> tuple[JointState, Tensor]:
+) -> tuple[JointState, Tensor, Tensor]:
     """Fit all sources of each blend at once.
 
     Parameters
@@ -140,16 +140,31 @@ def fit_joint(
 
     Returns
     -------
-    state, converged
-        The best found and ``(n,)``.
+    state, converged, evaluations
+        The best found, ``(n,)`` and how often ``(n,)`` the model was evaluated.
     """
+    spent = torch.zeros(len(scene.start), dtype=torch.long, device=scene.start.device)
     if theta is None:
         theta = scene.priors.usual(scene.start)
         if theta.shape[1] > 1:
-            scale = flux_scale(scene, theta)
-            brightest = one_hot(scale.sum(1).argmax(1), theta.shape[1]).bool()
-            theta = _descend(scene, theta, scale, FIRST_STEPS, brightest)[0].theta
-    return _descend(scene, theta, flux_scale(scene, theta), MAX_STEPS, goal=goal)
+            theta, spent = _fit_brightest(scene, theta)
+    state, converged, evaluations = _descend(scene, theta, flux_scale(scene, theta), goal=goal)
+    return state, converged, spent + evaluations
+
+
+def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return theta after some steps of the brightest source of each blend, and evaluations."""
+    scale = flux_scale(scene, theta)
+    order = scale.sum(1).argsort(dim=1, descending=True, stable=True)
+    row = torch.arange(len(order), device=order.device)[:, None]
+    scene = replace(scene, start=scene.start[row, order], compact=scene.compact[row, order])
+    scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
+    first = theta[row, order]
+    held = _unit_images(_light(scene, first[:, 1:], scene.pixels), len(first))
+    state, _, evaluations = _descend(scene, first, scale, FIRST_STEPS, held)
+    fitted = theta.clone()
+    fitted[row, order] = state.theta
+    return fitted, evaluations
 
 
 def covariances(state: JointState) -> tuple[Tensor, Tensor]:
@@ -217,16 +232,20 @@ def _descend(
     scene: Scene,
     theta: Tensor,
     scale: Tensor,
-    steps: int,
-    moving: Tensor | None = None,
+    steps: int = MAX_STEPS,
+    held: Tensor | None = None,
     goal: Tensor | None = None,
-) -> tuple[JointState, Tensor]:
-    """Levenberg–Marquardt from theta, each blend for itself; `moving` ``(n, K)`` or all."""
-    state = _evaluate(scene, theta, scale, moving)
+) -> tuple[JointState, Tensor, Tensor]:
+    """Levenberg–Marquardt from theta, each blend for itself; see `fit_joint`.
+
+    `held` ``(n, b, 2 m, p)`` are the disks and bulges of the last m sources, which do not move.
+    """
+    state = _evaluate(scene, theta, scale, held)
     n = len(theta)
     converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
     damping = torch.full((n,), 1e-2, dtype=torch.float64, device=theta.device)
     active = torch.arange(n, device=theta.device)
+    evaluations = torch.ones_like(active)
     for number in range(steps):
         here = state.take(active)
         step, gain = _step(here, damping[active])
@@ -239,13 +258,14 @@ def _descend(
         rounding, active = rounding[~done], active[~done]
         if not len(active):
             break
-        chosen = None if moving is None else moving[active]
-        trial = _evaluate(scene.take(active), here.theta + step, scale[active], chosen)
+        others = None if held is None else held[active]
+        trial = _evaluate(scene.take(active), here.theta + step, scale[active], others)
+        evaluations[active] += 1
         fall = here.objective - trial.objective
         better = fall >= -rounding
         state.put(active[better], trial.take(better))
         damping[active] = next_damping(damping[active], fall / gain)
-    return state, converged
+    return state, converged, evaluations
 
 
 def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,27 +276,38 @@ def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
     step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
     gain = -0.5 * (step * state.gradient).sum(1)
     largest = step.new_tensor(_LARGEST)
-    return torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest), gain
+    step = torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest)
+    held = state.theta.shape[1] - step.shape[1]
+    return pad(step, (0, 0, 0, held)), gain
 
 
-def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None) -> JointState:
+def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = None) -> JointState:
+    """Solve the fluxes at theta; derivatives are by theta of the sources that are not held."""
     n, k = theta.shape[:2]
-    light = _light(scene, theta, scene.pixels)
-    # Sources side by side: (n, b, 2 K, p), the disk and the bulge of each.
-    unit = _by_band(component_images(light), n)
+    moving = k if held is None else k - held.shape[2] // COMPONENTS
+    light = _light(scene, theta[:, :moving], scene.pixels)
+    unit = _unit_images(light, n)
+    unit = unit if held is None else torch.cat([unit, held], 2)
     weighted = unit * scene.weight[:, :, None]
     gram = (weighted @ unit.transpose(2, 3)).double()
     right = (weighted @ scene.data[..., None])[..., 0].double()
     matrix, flux = _solve_fluxes(gram, right, scale, scene.priors)
-    residual = scene.data - (flux.to(unit)[:, :, None] @ unit)[:, :, 0]
-    chi2 = (scene.weight * residual**2).sum((1, 2), dtype=torch.float64)
+    residual = torch.baddbmm(
+        scene.data.flatten(0, 1)[:, None],
+        flux.to(unit).flatten(0, 1)[:, None],
+        unit.flatten(0, 1),
+        alpha=-1,
+    ).reshape(scene.data.shape)
+    weighted_residual = scene.weight * residual
+    chi2 = (weighted_residual * residual).sum((1, 2), dtype=torch.float64)
 
     pairs = torch.unflatten(flux, 2, (k, COMPONENTS))
-    slopes = _by_band(derivatives(light, pairs.transpose(1, 2).flatten(0, 1)), n)  # (n, b, 8 K, p)
-    weighted = slopes * scene.weight[:, :, None]
-    inner = (weighted @ slopes.transpose(2, 3)).double()
-    overlap = (weighted @ unit.transpose(2, 3)).double()
-    pull = (weighted @ residual[..., None])[..., 0].double().sum(1)
+    own = pairs[:, :, :moving].transpose(1, 2).flatten(0, 1)
+    slopes = _by_band(derivatives(light, own), n)  # (n, b, 8 moving, p)
+    overlap = (slopes @ weighted.transpose(2, 3)).double()
+    pull = (slopes @ weighted_residual[..., None])[..., 0].double().sum(1)
+    slopes = slopes * scene.weight.sqrt()[:, :, None]
+    inner = (slopes @ slopes.transpose(2, 3)).double()
     flux_cov = torch.linalg.inv_ex(matrix).inverse
     cross = -flux_cov @ overlap.transpose(2, 3)
     curvature = (inner + overlap @ cross).sum(1)
@@ -285,23 +316,25 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, moving: Tensor | None)
     bulges = _bulge_offset(pairs, scene.priors) / (scene.priors.bulge_scatter * scale)
     prior = penalty + 0.5 * (bulges**2).sum(1)
     objective = 0.5 * chi2 + prior.sum(1)
-    gradient = prior_pull.flatten(1) - pull
-    for source in range(k):
-        own = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
-        curvature[:, own, own] += stiffness[:, source]
-    if moving is not None:
-        gradient, curvature = _held(gradient, curvature, moving)
+    for source in range(moving):
+        own_rows = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
+        curvature[:, own_rows, own_rows] += stiffness[:, source]
     return JointState(
         theta=theta,
         flux=pairs,
         chi2=chi2,
         prior=prior,
         objective=torch.nan_to_num(objective, nan=torch.inf),
-        gradient=gradient,
+        gradient=prior_pull[:, :moving].flatten(1) - pull,
         curvature=curvature,
         flux_cov=flux_cov,
         cross=cross,
     )
+
+
+def _unit_images(light: Light, n: int) -> Tensor:
+    """Return disks and bulges of unit flux side by side: ``(n, b, 2 K, p)``."""
+    return _by_band(component_images(light), n)
 
 
 def _by_band(maps: Tensor, n: int) -> Tensor:
@@ -344,9 +377,3 @@ def _solve_fluxes(
         matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
         above = _solve(matrix, right)
     return matrix, bound + above.clamp(min=0)
-
-
-def _held(gradient: Tensor, curvature: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:
-    free = moving.repeat_interleave(PARAMETERS, 1).to(gradient)
-    both = free[:, :, None] * free[:, None]
-    return gradient * free, curvature * both + torch.diag_embed(1 - free)

@@ -149,6 +149,38 @@ def test_a_crowd_is_fitted_in_blocks():
     np.testing.assert_allclose(np.sort(fluxes), np.sort([c[1].sum() for c in crowd]), rtol=0.12)
 
 
+def crowd():
+    places = [(14 + 13 * (i % 3), 14 + 13 * (i // 3)) for i in range(9)]
+    return noisy(*(galaxy(x, y, 900) for x, y in places))
+
+
+def test_a_blend_over_the_limit_is_let_go_and_spoils_no_other(pair):
+    images = np.stack([crowd(), noisy(*PAIR)]).astype(np.float32)
+    options = {"variance": np.ones_like(images), "psf": PSF, "pixel_scale": SCALE}
+    result = JointDeblender(most_work=2e4)(images, **options)
+    assert result.extra["limited"].tolist() == [True, True]
+    # The peaks of few are fitted in any case, those of many not.
+    assert result.n_sources.tolist() == [0, 2]
+    np.testing.assert_allclose(result.xy[1], pair.xy[0], atol=0.1)
+    free = JOINT(images, **options)
+    assert free.extra["limited"].tolist() == [False, False]
+    assert free.n_sources.tolist() == [9, 2]
+
+
+def test_the_deadline_ends_it_too():
+    images = crowd().astype(np.float32)[None]
+    late = JointDeblender(seconds=0.0)(images, psf=PSF, pixel_scale=SCALE)
+    assert late.extra["limited"].all()
+    assert late.n_sources[0] == 0
+
+
+def test_models_too_large_for_the_memory_are_not_made(monkeypatch):
+    monkeypatch.setattr(scenes, "MOST_VALUES", 8 * 3 * SIZE**2)
+    result = deblend(crowd())
+    assert result.extra["limited"].all()
+    assert result.n_sources[0] == 0
+
+
 def test_every_source_is_in_one_block():
     xy = np.random.default_rng(1).uniform(0, 100, (23, 2))
     blocks = list(_blocks(xy))

@@ -57,7 +57,7 @@ def pair():
 
 def test_both_galaxies_of_a_noiseless_blend_come_back(pair):
     scene = make_scene([sum(pair)], [STARTS])
-    state, converged = fit_joint(scene)
+    state, converged, _ = fit_joint(scene)
     assert converged.all()
     models = render(scene, state.theta, state.flux, scene.pixels)[0].reshape(2, 3, SIZE, SIZE)
     for model, truth in zip(models.numpy(), pair, strict=True):
@@ -79,16 +79,32 @@ def test_the_gradient_is_that_of_the_objective(pair):
     theta = PRIORS.usual(scene.start)
     theta[0, 0, 2:] += torch.tensor([0.1, -0.05, 0.2, 0.1, 0.02, 0.03])
     scale = flux_scale(scene, theta)
-    state = joint._evaluate(scene, theta, scale, None)
+    state = joint._evaluate(scene, theta, scale)
     for index in range(16):
         step = torch.zeros(16, dtype=torch.float64)
         step[index] = 1e-4
         ahead, behind = (
-            joint._evaluate(scene, theta + sign * step.reshape(1, 2, 8), scale, None).objective
+            joint._evaluate(scene, theta + sign * step.reshape(1, 2, 8), scale).objective
             for sign in (1, -1)
         )
         slope = float((ahead - behind) / 2e-4)
         assert float(state.gradient[0, index]) == pytest.approx(slope, rel=2e-3, abs=0.5)
+
+
+def test_held_sources_have_their_light_but_do_not_move(pair):
+    scene = make_scene([sum(pair)], [STARTS])
+    theta = PRIORS.usual(scene.start)
+    scale = flux_scale(scene, theta)
+    whole = joint._evaluate(scene, theta, scale)
+    held = joint._unit_images(joint._light(scene, theta[:, 1:], scene.pixels), 1)
+    part = joint._evaluate(scene, theta, scale, held)
+    torch.testing.assert_close(part.flux, whole.flux)
+    torch.testing.assert_close(part.gradient, whole.gradient[:, :8], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(part.curvature, whole.curvature[:, :8, :8], rtol=1e-4, atol=1e-2)
+    state, _, evaluations = joint._descend(scene, theta, scale, 4, held)
+    torch.testing.assert_close(state.theta[:, 1], theta[:, 1])
+    assert state.objective < whole.objective
+    assert evaluations.tolist() == [5]
 
 
 def test_fluxes_are_those_of_nonnegative_least_squares():
@@ -136,7 +152,7 @@ def test_errors_are_the_scatter_of_repeated_fits(pair):
     rng = np.random.default_rng(7)
     n = 60
     images = sum(pair) + rng.normal(size=(n, 3, SIZE, SIZE))
-    state, _ = fit_joint(make_scene(images, [STARTS] * n))
+    state, *_ = fit_joint(make_scene(images, [STARTS] * n))
     shape_cov, flux_err = covariances(state)
     fluxes = state.flux.sum(3).numpy()
     truth = np.array([image.sum((1, 2)) for image in pair]).T
@@ -150,8 +166,8 @@ def test_errors_are_the_scatter_of_repeated_fits(pair):
 
 def test_neighbours_part_is_in_the_errors():
     one = draw(24, 24, 2000)
-    alone, _ = fit_joint(make_scene([one], [[[24, 24]]]))
-    blend, _ = fit_joint(make_scene([one + draw(27, 24, 2000)], [[[24, 24], [27, 24]]]))
+    alone, *_ = fit_joint(make_scene([one], [[[24, 24]]]))
+    blend, *_ = fit_joint(make_scene([one + draw(27, 24, 2000)], [[[24, 24], [27, 24]]]))
     assert covariances(blend)[1][0, 1, 0] > 1.3 * covariances(alone)[1][0, 1, 0]
 
 
@@ -162,8 +178,8 @@ def test_what_has_no_weight_has_no_part(pair):
     weight[:, :, :500] = 0
     data = scene.data.clone()
     data[weight == 0] = 1e6
-    clean, _ = fit_joint(make_scene([sum(pair)], [STARTS], weight))
-    dirty, _ = fit_joint(Scene(**{**vars(scene), "data": data, "weight": weight}))
+    clean, *_ = fit_joint(make_scene([sum(pair)], [STARTS], weight))
+    dirty, *_ = fit_joint(Scene(**{**vars(scene), "data": data, "weight": weight}))
     torch.testing.assert_close(clean.theta, dirty.theta)
     assert float(clean.flux[0, 2].sum()) < 1e-3
 
@@ -171,13 +187,13 @@ def test_what_has_no_weight_has_no_part(pair):
 def test_blends_do_not_know_of_each_other(pair):
     rng = np.random.default_rng(0)
     images = sum(pair) + rng.normal(size=(3, 3, SIZE, SIZE))
-    together, _ = fit_joint(make_scene(images, [STARTS] * 3))
-    alone, _ = fit_joint(make_scene(images[1:2], [STARTS]))
+    together, *_ = fit_joint(make_scene(images, [STARTS] * 3))
+    alone, *_ = fit_joint(make_scene(images[1:2], [STARTS]))
     torch.testing.assert_close(together.theta[1:2], alone.theta, rtol=1e-3, atol=1e-3)
 
 
 def test_two_sources_on_one_spot_do_no_harm():
-    state, _ = fit_joint(make_scene([draw(24, 24, 2000)], [[[24, 24], [24, 24]]]))
+    state, *_ = fit_joint(make_scene([draw(24, 24, 2000)], [[[24, 24], [24, 24]]]))
     assert state.theta.isfinite().all()
     assert state.flux.min() >= 0
     total = state.flux.sum((2, 3))[0].numpy()

@@ -237,3 +237,19 @@ def test_a_source_that_had_to_be_added_sends_the_blend_to_the_fitter():
     (part,) = separate([replace(blend, image=image)], Blind([(10, 10)]))
     assert part.flags & Flag.DEBLEND_FALLBACK
     assert part.measured is None
+
+
+def test_a_footprint_that_the_deblender_let_go_is_deblended_classically_and_flagged():
+    image = np.repeat((blob(9, 9, 60) + blob(21, 20, 60))[None], 2, axis=0).astype(np.float32)
+    blend = replace(make_blend([[9, 9], [20, 21]]), image=image)
+    (part,) = separate([blend], Halves([], extra={"limited": True}))
+    assert part.flags == Flag.DEBLEND_FALLBACK | Flag.DEBLEND_LIMITED
+    assert part.deblender == "sep"
+    np.testing.assert_allclose(np.sort(part.xy, axis=0), [[9, 9], [20, 21]], atol=0.5)
+
+
+def test_a_search_that_was_ended_is_flagged_and_its_sources_kept():
+    (part,) = separate([make_blend([[9, 9]])], Halves([[9, 9]], extra={"limited": True}))
+    assert part.flags == Flag.DEBLEND_LIMITED
+    (part,) = separate([make_blend([[9, 9]])], Halves([[9, 9]], extra={"limited": False}))
+    assert part.flags == 0
