@@ -269,7 +269,7 @@ def catalog(
     threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
     suspect_threshold: Annotated[
         float, typer.Option(help="Probability from which a source is deblended as two.")
-    ] = 0.2,
+    ] = 0.5,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
@@ -336,8 +336,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Argument(
-            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, hsc-blends "
-            "or hst-pair."
+            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, hsc-blends, "
+            "hst-pair or gan."
         ),
     ],
     out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],

@@ -79,7 +79,7 @@ class CatalogConfig:
     zeropoint: float | None = None
     bad_planes: tuple[str, ...] = BAD_PLANES
     detect_threshold: float = 5.0
-    suspect_threshold: float = 0.2
+    suspect_threshold: float = 0.5
     detect_min_area: int = 5
     seed: int = 0
 

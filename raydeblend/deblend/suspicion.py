@@ -223,10 +223,11 @@ def _tangents(views: Views) -> FloatArray:
     """Return ``(n, bands, 6, S, S)``: the model, and its change with x, y, size and two shears."""
     model = views.model
     dy, dx = np.gradient(model, axis=(2, 3))
-    y, x = np.indices(model.shape[2:], dtype=np.float32)
-    x = x - views.centre[:, 0, None, None].astype(np.float32)
-    y = y - views.centre[:, 1, None, None].astype(np.float32)
-    x, y = x[:, None], y[:, None]
+    row, column = np.indices(model.shape[2:])
+    x, y = (
+        (place - views.centre[:, axis, None, None]).astype(np.float32)[:, None]
+        for axis, place in enumerate((column, row))
+    )
     parts = [model, dx, dy, x * dx + y * dy, x * dx - y * dy, y * dx + x * dy]
     return np.stack(parts, axis=2)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +47,14 @@ class Calibration:
 
 
 def calibration(
-    p: NDArray[np.floating], truth: NDArray[np.bool_], edges: Sequence[float] = EDGES
+    probability: NDArray[np.floating],
+    happened: NDArray[np.bool_],
+    edges: Sequence[float] = EDGES,
 ) -> Calibration:
     """Score probabilities ``(n,)`` against the truth ``(n,)``; NaN probabilities are left out."""
-    known = np.isfinite(p)
-    p, truth = np.asarray(p, dtype=np.float64)[known], np.asarray(truth, dtype=bool)[known]
+    known = np.isfinite(probability)
+    p = np.asarray(probability, dtype=np.float64)[known]
+    truth = np.asarray(happened, dtype=bool)[known]
     number_of = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, len(edges) - 2)
     rows = [
         _bin(edges[k], edges[k + 1], p[number_of == k], truth[number_of == k])
@@ -142,7 +145,7 @@ def purity_table(rows: Sequence[dict[str, float]]) -> str:
 
 
 def calibration_figure(
-    samples: dict[str, tuple[NDArray[np.floating], NDArray[np.bool_]]], title: str
+    samples: Mapping[str, tuple[NDArray[np.floating], NDArray[np.bool_]]], title: str
 ) -> bytes:
     """Draw the reliability diagram, the ROC curve and the distribution of p, as PNG.
 
@@ -154,8 +157,9 @@ def calibration_figure(
     figure = Figure(figsize=(11, 3.9), dpi=DPI, layout="constrained")
     reliability, curve, counts = figure.subplots(1, 3)
     reliability.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", label="perfect")
-    for k, (label, (p, truth)) in enumerate(samples.items()):
-        p, truth, color = np.asarray(p, dtype=np.float64), np.asarray(truth, bool), f"C{k}"
+    for k, (label, (given, happened)) in enumerate(samples.items()):
+        p, truth = np.asarray(given, dtype=np.float64), np.asarray(happened, dtype=bool)
+        color = f"C{k}"
         score = calibration(p, truth)
         x, y, error = score.bins[:, 3], score.bins[:, 4], score.bins[:, 5]
         text = f"{label}: ECE {score.ece:.4f}"
@@ -167,6 +171,7 @@ def calibration_figure(
                         label=f"{label}, {word}")  # fmt: skip
     counts.set(yscale="log", xlabel="p", ylabel="sources", title="how many")
     reliability.set(xlabel="mean p of the bin", ylabel="true fraction", title="reliability")
+    reliability.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     curve.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
     for axes in (reliability, curve, counts):
         axes.legend(fontsize=7)

@@ -187,7 +187,7 @@ def _resampled(
     upper = np.array(hst.image.shape[::-1]) - 1 - margin
     inside = ((fine >= margin) & (fine <= upper)).all(axis=1).reshape(hsc.image.shape)
     values = map_coordinates(image, fine[:, ::-1].T, order=1, mode="nearest")
-    return values.reshape(hsc.image.shape).astype(np.float32), inside
+    return values.reshape(hsc.image.shape).astype(np.float32), np.asarray(inside, dtype=bool)
 
 
 def _through(source: WCS, target: WCS, xy: Array) -> Array:
@@ -213,11 +213,12 @@ def find_all(pair: Pair, network: SrganDeblender) -> PairScores:
 
 def _within(xy: Array, inside: NDArray[np.bool_]) -> Array:
     """Return the positions ``(n, 2)`` that lie where `inside` is true."""
-    column, row = np.asarray(xy).reshape(-1, 2).round().astype(int).T
+    places = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+    column, row = places.round().astype(int).T
     height, width = inside.shape
     on = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     on[on] = inside[row[on], column[on]]
-    return np.asarray(xy, dtype=np.float64).reshape(-1, 2)[on]
+    return np.asarray(places[on])
 
 
 def score_pair(scores: PairScores) -> list[Row]:
@@ -226,7 +227,7 @@ def score_pair(scores: PairScores) -> list[Row]:
     scale = scores.pair.hsc.pixel_scale
     rows: list[Row] = []
     for name, xy in scores.xy.items():
-        match = match_sky(truth * scale, -np.arange(len(truth)), xy * scale, RADIUS)
+        match = match_sky(truth * scale, -np.arange(len(truth), dtype=float), xy * scale, RADIUS)
         found = int((match >= 0).sum())
         rows.append(
             {

@@ -267,7 +267,7 @@ def predict(model: SuspectModel, examples: Examples, offset: float = 0.0) -> Arr
     """Return the probabilities ``(n,)`` of both steps together, with `offset` on ln odds."""
     logit = model.cheap.logit(examples.seen)
     doubt = (probability(logit) >= model.doubt) & np.isfinite(examples.said[:, 0])
-    if doubt.any():
+    if doubt.any() and model.full is not None:
         both = np.column_stack([logit[doubt], examples.said[doubt]])
         logit[doubt] = model.full.logit(both)
     return probability(logit + offset)
