@@ -127,7 +127,8 @@ def moment_figure(score: Scores) -> bytes:
             _moment_panel(row[component], moments[:, component], truth[:, component], limit, score)
             row[component].set_xlabel(f"true {name} (px²)", fontsize=8)
             row[component].set_ylabel(f"recovered {name} (px²)", fontsize=8, labelpad=0)
-        row[0].set_title(f"galaxy {galaxy + 1} of {k}", fontsize=8)
+        row[0].text(0.05, 0.92, f"galaxy {galaxy + 1} of {k}", fontsize=7,
+                    transform=row[0].transAxes)  # fmt: skip
         _moment_plane(row[2], moments, truth, limit)
         _size_histogram(row[3], moments, truth, limit)
     figure.tight_layout(pad=0.5)
