@@ -107,6 +107,7 @@ RUNS = (
         BLENDS,
     ),
     Run("hst-pair", f"raydeblend evaluate hst-pair --data {PAIR}", PAIR),
+    Run("gan", f"raydeblend evaluate gan --data {HST}", HST),
     Run(
         "speed",
         "python -m benchmarks.deblend --n 200 --deblender joint rdn srgan vae sep",

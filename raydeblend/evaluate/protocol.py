@@ -26,10 +26,17 @@ LOGGER = logging.getLogger(__name__)
 BASELINE = "sep"
 ZOO = "branched-zoo"
 """The one deblender of pictures; only for the protocol reiman2019."""
-DEFAULT_N = {"wang2022": 1000, "nemani2023": 500, "reiman2019": 1000, "madness": 30, "survey": 4}
+DEFAULT_N = {
+    "wang2022": 1000,
+    "nemani2023": 500,
+    "reiman2019": 1000,
+    "madness": 30,
+    "survey": 4,
+    "gan": 200,
+}
 """Blends drawn without a file, per number of galaxies; fields; tiles."""
 PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "hemmati2022", "madness", "survey",
-             "hsc-blends", "hst-pair")  # fmt: skip
+             "hsc-blends", "hst-pair", "gan")  # fmt: skip
 
 Row = Mapping[str, str | int | float]
 
@@ -76,7 +83,8 @@ def run_evaluation(
         HST stamps for the realistic set, which is left out without one; ``hemmati2022``: the
         same, parametric galaxies only without one.  ``madness``: a test set
         whose galaxies are held out; only these are drawn from `catalog`.  ``survey``: a folder of
-        simulated g r i tiles with their truth.  ``hsc-blends``: a folder of npz files.
+        simulated g r i tiles with their truth.  ``hsc-blends``: a folder of npz files.  ``gan``:
+        a folder of HST stamps, drawn galaxies only without one.
     out
         A directory, local or on s3, for ``metrics.json``, ``tables.md`` and the figures.
     catalog
@@ -108,6 +116,8 @@ def run_evaluation(
         report = _Report(*report_hemmati2022(deblenders, data, n, out, seed, bands))
     elif protocol == "hsc-blends":
         report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n, out)
+    elif protocol == "gan":
+        report = _gan(data, n, out, seed)
     elif protocol == "hst-pair":
         report = _hst_pair(_needed(data, "the folder of the HSC and HST pair"), out)
     else:
@@ -286,6 +296,21 @@ def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None, out: str) -
     rows = [score.row for score in scores]
     figures = {"residuals.png": hsc_blends.residual_figure(scores)}
     return _Report(rows, hsc_blends.summary_table(rows) + "\n", figures)
+
+
+def _gan(data: str | None, n: int | None, out: str, seed: int) -> _Report:
+    from raydeblend.evaluate import gan
+
+    n = n or DEFAULT_N["gan"]
+    generated, trained = gan.draw_generated(n, seed)
+    storage.check_writable(out)
+    real = gan.draw_real(n, seed, trained, data)
+    rows = gan.compare(generated, real)
+    figures = {
+        "distributions.png": gan.distribution_figure(generated, real, rows),
+        "samples.png": gan.sample_figure(generated, real),
+    }
+    return _Report(rows, gan.comparison_table(rows) + "\n", figures)
 
 
 def _hst_pair(data: str, out: str) -> _Report:
