@@ -6,6 +6,7 @@ what the networks say.  The numbers are in ``weights/suspect.json``, with how th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class SuspectModel:
         Least and largest PSF width (sigma of a Gaussian as high) in pixels it holds for.
     card
         Where it comes from and how well it does.
+    sha256
+        Of the file it was read from.
     """
 
     deblender: str
@@ -71,6 +74,7 @@ class SuspectModel:
     doubt: float
     seeing: tuple[float, float]
     card: Mapping[str, Any]
+    sha256: str = ""
 
     def holds(self, width: float) -> bool:
         """Tell whether the calibration covers a PSF of this width in pixels."""
@@ -113,7 +117,8 @@ def read_model(path: str | Path) -> SuspectModel:
         If there is none or it is damaged.
     """
     try:
-        content = json.loads(storage.read_bytes(str(path)))
+        data = storage.read_bytes(str(path))
+        content = json.loads(data)
         return SuspectModel(
             deblender=content["deblender"],
             cheap=_logistic(content["cheap"]),
@@ -121,6 +126,7 @@ def read_model(path: str | Path) -> SuspectModel:
             doubt=float(content["doubt"]),
             seeing=tuple(content["seeing"]),
             card=content["card"],
+            sha256=hashlib.sha256(data).hexdigest(),
         )
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {path}") from error

@@ -107,8 +107,10 @@ class DeblendCell:
 
     @property
     def weights_hash(self) -> str:
-        """Hash of the deblender's weights; empty for one that has none."""
-        return str(getattr(self.deblender, "weights_hash", ""))
+        """Hash of the weights of the deblender and of the suspects; empty without any."""
+        own = str(getattr(self.deblender, "weights_hash", ""))
+        suspects = self.suspects.weights_hash if self.suspects else ""
+        return "-".join(part for part in (own, suspects) if part)
 
     def __call__(self, detected: Detected) -> Separated:
         """Deblend the footprints of a cell, stamps of equal size together."""

@@ -194,10 +194,15 @@ def truth_of(
     xy: Array, truth: pa.Table, wcs: str, band: str, pixel_scale: float
 ) -> NDArray[np.bool_]:
     """Tell which sources at pixels ``(n, 2)`` (x, y) are unrecognized blends."""
+    place, flux = truth_places(truth, wcs, band)
+    return unrecognized_blends(xy * pixel_scale, place * pixel_scale, flux)
+
+
+def truth_places(truth: pa.Table, wcs: str, band: str) -> tuple[Array, Array]:
+    """Return the true sources' pixels ``(n, 2)`` (x, y) and fluxes ``(n,)`` in a band."""
     sky = np.column_stack([truth["ra"].to_numpy(), truth["dec"].to_numpy()])
     place = WCS(fits.Header.fromstring(wcs)).wcs_world2pix(sky, 0)
-    flux = truth[f"flux_{band}"].to_numpy()
-    return unrecognized_blends(xy * pixel_scale, place * pixel_scale, flux)
+    return np.asarray(place), truth[f"flux_{band}"].to_numpy()
 
 
 def fit_and_report(

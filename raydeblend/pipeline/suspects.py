@@ -68,6 +68,13 @@ class Suspects:
         )
         self.witness = NetworkWitness.load() if model.full else None
 
+    @property
+    def weights_hash(self) -> str:
+        """Hash of the calibration and of the networks' weights."""
+        asked = self.witness
+        networks = [asked.srgan.weights_hash, asked.rdn.weights_hash] if asked else []
+        return "-".join([self.model.sha256[:16], *networks])
+
     def __call__(self, detected: Detected, parts: Sequence[Part]) -> tuple[Part, ...]:
         """Return the parts with probabilities, some of them taken apart further."""
         header = detected.task.cell.tile
