@@ -220,6 +220,8 @@ def _client(workers: int) -> Iterator[Client]:
     """Start dask on this machine, its status page off and all its ports on loopback."""
     from distributed import Client, LocalCluster
 
+    # It would tell of each of its workers' connections.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     with (
         LocalCluster(
             n_workers=workers,
