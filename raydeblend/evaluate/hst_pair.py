@@ -41,8 +41,10 @@ FILES = {
 HSC, NETWORK, HST = "HSC", "network", "HST"
 RADIUS = 0.35
 """Arcsec, half of HSC's seeing, within which a peak is one of HST's."""
-HST_RULE = PeakRule(threshold=5.0, curvature=5.0, prominence=4.0, contrast=0.3, relative=0.1)
-"""What counts as a source of its own in HST's image: galaxies have knots."""
+KNOT = 0.08
+"""Arcsec (sigma) of what is sought in HST's image: its PSF is narrower than knots of galaxies."""
+HST_RULE = PeakRule(threshold=5.0, curvature=4.0, prominence=3.0, contrast=0.2, relative=0.1)
+"""What counts as a peak of its own there."""
 MAX_SHIFT = 0.6
 """Arcsec by which the WCS may be off."""
 
@@ -138,12 +140,12 @@ def pixel_noise(image: FloatArray) -> float:
     return float(1.4826 * np.median(np.abs(np.diff(image, axis=1))) / np.sqrt(2))
 
 
-def filtered_noise(picture: Picture) -> float:
+def filtered_noise(picture: Picture, width: float) -> float:
     """Return the noise that white pixels would have for the noise of the matched filter's output.
 
     The pixels of mosaics are correlated, so that peaks of noise are higher than of white noise.
+    `width` is the filter's standard deviation in pixels.
     """
-    width = psf_sigma(picture.psf)
     smooth = gaussian_filter(picture.image, width)
     spread = 1.4826 * np.median(np.abs(smooth - np.median(smooth)))
     return float(spread * 2 * np.sqrt(np.pi) * width)
@@ -200,7 +202,8 @@ def find_all(pair: Pair, network: SrganDeblender) -> PairScores:
     hsc, hst = pair.hsc, pair.hst
     stamps = prepare(hsc.image[None, None], np.full((1, 1, *hsc.image.shape), hsc.sigma**2))
     view = network.look(stamps, None)
-    fine = find_sharp_peaks(hst.image, hst.psf, filtered_noise(hst), HST_RULE)
+    knot = max(KNOT / hst.pixel_scale, psf_sigma(hst.psf))
+    fine = find_sharp_peaks(hst.image, _gaussian(knot), filtered_noise(hst, knot), HST_RULE)
     _, inside = _resampled(hsc, hst, hst.image, pair.shift)
     everywhere = {
         HSC: find_sharp_peaks(hsc.image, hsc.psf, hsc.sigma).xy,
@@ -209,6 +212,13 @@ def find_all(pair: Pair, network: SrganDeblender) -> PairScores:
     }
     xy = {name: _within(places, inside) for name, places in everywhere.items()}
     return PairScores(pair, view.sharp[0], xy)
+
+
+def _gaussian(width: float) -> FloatArray:
+    """Return a round Gaussian stamp of a standard deviation in pixels."""
+    x = np.arange(-12, 13)
+    line = np.exp(-(x**2) / (2 * width**2))
+    return np.outer(line, line).astype(np.float32)
 
 
 def _within(xy: Array, inside: NDArray[np.bool_]) -> Array:

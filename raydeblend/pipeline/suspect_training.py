@@ -68,9 +68,11 @@ MOST_PEAKS = 2
 FOLDS = 5
 CHEAP_DOUBT = 0.02
 """Probability by the cheap statistics from which the networks are asked."""
+MIN_DOUBTFUL = 10
+"""Sources in doubt from which the second step can be fitted."""
 SEEING = (1.3, 2.6)
 """PSF widths in pixels that the networks have learnt, and a little more."""
-SIZES = {"tiny": (2, 256), "small": (16, 768), "paper": (64, 1024)}
+SIZES = {"tiny": (4, 256), "small": (16, 768), "paper": (64, 1024)}
 """Tiles, half of them with pairs, and their side in pixels, by preset."""
 
 
@@ -287,7 +289,10 @@ def fit_model(examples: Sequence[Examples]) -> SuspectModel:
     cheap, _ = fit_logistic(seen, truth, paired)
     logit = cheap.logit(seen)
     doubt = (probability(logit) >= CHEAP_DOUBT) & np.isfinite(said[:, 0])
-    full, _ = fit_logistic(np.column_stack([logit, said])[doubt], truth[doubt], paired[doubt])
+    full = None
+    if doubt.sum() >= MIN_DOUBTFUL:
+        both = np.column_stack([logit, said])[doubt]
+        full, _ = fit_logistic(both, truth[doubt], paired[doubt])
     return SuspectModel(JointDeblender.name, cheap, full, CHEAP_DOUBT, SEEING, {})
 
 

@@ -71,7 +71,7 @@ def test_the_report_scores_tiles_that_the_fit_has_not_seen(tmp_path):
 def test_from_tiles_to_a_model_and_again_from_what_is_kept(tmp_path):
     first = train_suspects(str(tmp_path), "tiny", seed=3)
     kept = sorted((tmp_path / "examples").glob("*.npz"))
-    assert len(kept) == 2
+    assert len(kept) == 4
     changed = [path.stat().st_mtime_ns for path in kept]
     second = train_suspects(str(tmp_path), "tiny", seed=3)
     assert [path.stat().st_mtime_ns for path in kept] == changed
