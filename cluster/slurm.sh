@@ -50,8 +50,19 @@ gpus=${SLURM_GPUS_ON_NODE:-0}
 read -ra more <<< "${RAYDEBLEND_HEAD_OPTIONS:-}"
 common=(--num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block)
 
-# Wait until so many nodes have joined, ten minutes at most.
+# Wait until so many nodes have joined, ten minutes at most; a Ray that ends before ends the job.
 wait_for_nodes() {
+    local code=0
+    count_nodes "$1" &
+    local counting=$!
+    wait -n "${steps[@]}" "$counting" || code=$?
+    if kill "$counting" 2> /dev/null; then
+        echo "Ray ended on a node (exit code $code), see above" >&2
+        exit 1
+    fi
+    return "$code"
+}
+count_nodes() {
     python - "$1" << 'PYTHON'
 import sys
 import time

@@ -184,16 +184,15 @@ def test_the_slurm_script_is_clean() -> None:
     assert done.returncode == 0, done.stdout.decode()
 
 
-def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
-    stubs, tiles, shared, out = (tmp_path / name for name in ("bin", "tiles", "shared", "out"))
-    for folder in (stubs, shared):
-        folder.mkdir()
-    for name, text in STUBS.items():
+def allocation(folder: Path, **more_stubs: str) -> dict[str, str]:
+    """The environment of a job on two nodes; `more_stubs` replace other programs."""
+    stubs, shared = folder / "bin", folder / "shared"
+    for made in (stubs, shared):
+        made.mkdir()
+    for name, text in {**STUBS, **more_stubs}.items():
         (stubs / name).write_text(text)
         (stubs / name).chmod(0o755)
-    for band in BANDS:
-        write_coadd(tiles / f"field_{band}.fits", band, 0, 0, 200, 180)
-    environment = {
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith(CONNECTION)},
         "PATH": f"{stubs}:{BIN}:{os.environ['PATH']}",
         "SLURM_JOB_ID": str(os.getpid()),
@@ -204,6 +203,22 @@ def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
         "RAYDEBLEND_HEAD_OPTIONS": "--include-dashboard=false",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }
+
+
+def test_a_head_that_dies_ends_the_job(tmp_path: Path) -> None:
+    environment = allocation(tmp_path, ray="#!/usr/bin/env bash\nexit 3\n")
+    command = ["bash", str(CLUSTER / "slurm.sh"), "tiles", "out", "--bands", "g"]
+    code, said = run_in_group(command, environment)
+    assert code == 1, said
+    assert "Ray ended on a node (exit code 3)" in said
+    assert not list((tmp_path / "shared").iterdir())
+
+
+def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
+    environment = allocation(tmp_path)
+    tiles, shared, out = (tmp_path / name for name in ("tiles", "shared", "out"))
+    for band in BANDS:
+        write_coadd(tiles / f"field_{band}.fits", band, 0, 0, 200, 180)
     options = ["--bands", "g,r,i", "--deblender", "sep", "--photometry", "mixture"]
     command = ["bash", str(CLUSTER / "slurm.sh"), str(tiles), str(out), *options]
     code, said = run_in_group(command, environment)
