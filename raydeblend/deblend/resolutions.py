@@ -31,9 +31,9 @@ HIGH_RULE = PeakRule(
 """No second peak in 286 smooth galaxies with noise of HST's depth, which is what makes them."""
 
 
-def low_peaks(image: NDArray[np.floating]) -> Positions:
-    """Return ``(k, 2)`` peaks of a low-resolution image ``(y, x)`` in sky sigmas."""
-    return to_fine(find_sharp_peaks(image, _low_psf(), 1.0, LOW_RULE).xy)
+def low_peaks(image: NDArray[np.floating], sigma: float | NDArray[np.floating] = 1.0) -> Positions:
+    """Return ``(k, 2)`` peaks of a low-resolution image ``(y, x)`` with noise `sigma`."""
+    return to_fine(find_sharp_peaks(image, _low_psf(), sigma, LOW_RULE).xy)
 
 
 def high_peaks(image: NDArray[np.floating]) -> Positions:

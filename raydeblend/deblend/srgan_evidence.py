@@ -22,7 +22,7 @@ CANDIDATE_RULE = PeakRule(
 )
 """For the network's image, in the unit of `raydeblend.deblend.srgan.SHARP_NOISE`."""
 MIN_GAIN = 8.0
-"""Chosen, as MODEL_ERROR, on 400 blends and 400 single galaxies of seeds that no evaluation uses,
+"""Chosen, as MODEL_ERROR, on 250 blends and 400 single galaxies of seeds that no evaluation uses,
 half of them real HST stamps, so that under 1 % of the single ones are split where HST's image is
 not; `evidence.MIN_GAIN` is for sources that no network has pointed at."""
 MODEL_ERROR = 0.01

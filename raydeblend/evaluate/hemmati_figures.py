@@ -89,7 +89,7 @@ def _fraction_line(
     style = "-" if name in COLOURS or colour == NETWORK_COLOUR else "--"
     axes.plot(middle, [hits[index == b].mean() for b in used], style, color=colour, label=name,
               lw=1.6, marker=".", ms=4)  # fmt: skip
-    if style == "-":
+    if style == "-" and used:
         limits = np.array([fraction_interval(hits[index == b]) for b in used]).reshape(-1, 2)
         axes.fill_between(middle, limits[:, 0], limits[:, 1], color=colour, alpha=0.25, lw=0)
 

@@ -8,6 +8,7 @@ alone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -15,6 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
@@ -206,7 +208,10 @@ def fit_residual(magnitude: Array, error: Array, at: Array) -> tuple[Array, Arra
     noise = max(float(np.std(error)), 1e-3)
     kernel = ConstantKernel(0.1, (1e-4, 1e2)) * RBF(2.0, (0.5, 20.0))
     process = GaussianProcessRegressor(kernel, alpha=noise**2, random_state=0)
-    process.fit(magnitude[rows, None], error[rows])
+    with warnings.catch_warnings():
+        # A bias that is 0, or the same at all magnitudes, is at the bounds: that is all right.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        process.fit(magnitude[rows, None], error[rows])
     mean, sigma = process.predict(at[:, None], return_std=True)
     return np.asarray(mean), np.asarray(sigma)
 

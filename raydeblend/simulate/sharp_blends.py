@@ -41,12 +41,15 @@ from raydeblend.survey import draw_psf, get_survey, psf_profile
 FloatImages = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
-STAMP = 72
-"""Side of a single galaxy in fine pixels."""
 SIDE = 66
 """Side of a blend in fine pixels: 22 coarse ones, of which the paper's 64 are the middle."""
 MARGIN = 18
 """Fine pixels around the blend from which light falls into it."""
+STAMP = SIDE + 5 * MARGIN
+"""Side of a parametric galaxy in fine pixels: what is shifted furthest still fills the scene, as
+the edge of a stamp inside the scene looks like a source of its own."""
+REAL_STAMP = 120
+"""The same of a real galaxy, whose stamp ends anyway."""
 SPREAD = 6.0
 """Standard deviation in fine pixels of a galaxy's shift along each axis: "drawn from a normal
 distribution" (section 5); its width is not printed, that of the training is taken."""
@@ -80,8 +83,8 @@ class SharpBlends:
 
     Attributes
     ----------
-    low
-        ``(n, bands, y, x)`` with HSC's noise.
+    low, variance
+        ``(n, bands, y, x)`` with HSC's noise, and the variance of sky and photons.
     high
         ``(n, bands, 3 y, 3 x)`` with HST's noise.
     isolated
@@ -102,6 +105,7 @@ class SharpBlends:
     """
 
     low: FloatImages
+    variance: FloatImages
     high: FloatImages
     isolated: FloatImages
     xy: FloatArray
@@ -168,7 +172,7 @@ def read_real(root: str) -> RealGalaxies:
     ConfigError
         If there are none.
     """
-    side = int(STAMP * max(SHRINK))
+    side = int(REAL_STAMP * max(SHRINK))
     stamps = load_hst(root, ("F814W",), side, PIXEL_SCALE, validation=True)
     stamps = stamps.take(magnitude_of(stamps) < FAINTEST_REAL)
     if not len(stamps):
@@ -215,9 +219,9 @@ def draw_blends(
         xy[row] = (SIDE - 1) / 2 + shift + offset
     order = np.argsort(magnitude.reshape(n, k), axis=1, kind="stable")
     rows = (order + k * np.arange(n)[:, None]).astype(int)
-    low, high, isolated = _observe(scenes[rows], bands, rng)
+    low, variance, high, isolated = _observe(scenes[rows], bands, rng)
     return SharpBlends(
-        low, high, isolated, xy[rows], magnitude[rows],
+        low, variance, high, isolated, xy[rows], magnitude[rows],
         _fwhm(isolated[:, :, reference_band(bands)]), redshift[rows], is_real[rows], bands,
     )  # fmt: skip
 
@@ -245,7 +249,7 @@ def _real_stamp(
     own, wanted = float(magnitude_of(chosen)[0]), float(galaxies.magnitude[row, 3])
     fainter = max(wanted - own, DIMMING)
     turned = ndimage.rotate(chosen.images[0, 0], rng.uniform(0, 360), reshape=False)
-    shape = shrunk(turned, fainter, STAMP, bands)
+    shape = shrunk(turned, fainter, REAL_STAMP, bands)
     sed = hst_magnitudes(galaxies.magnitude[row : row + 1], bands)[0]
     flux = flux_njy(sed - wanted + own + fainter)
     image = np.asarray(shape * flux[:, None, None], dtype=np.float32)
@@ -263,20 +267,23 @@ def _paste(scene: FloatImages, stamp: FloatImages, shift: NDArray[np.intp]) -> N
 
 def _observe(
     scenes: FloatImages, bands: tuple[str, ...], rng: np.random.Generator
-) -> tuple[FloatImages, FloatImages, FloatImages]:
-    """Return low, high and isolated images of ``(n, k, bands, y, x)`` galaxies in nJy."""
+) -> tuple[FloatImages, FloatImages, FloatImages, FloatImages]:
+    """Return low, its variance, high and isolated images of ``(n, k, bands, y, x)`` in nJy."""
     inside = slice(MARGIN, -MARGIN)
-    total = scenes.sum(axis=1)
-    low, sigma = [], []
-    for index, band in enumerate(bands):
-        survey = degradation(band)
-        coarse = slice(MARGIN // FACTOR, -(MARGIN // FACTOR))
-        low.append(survey(total[:, index], rng)[:, coarse, coarse] / survey.sky_sigma)
-        sigma.append(survey.sky_sigma)
-    isolated = scenes[..., inside, inside] / np.array(sigma, dtype=np.float32)[:, None, None]
+    coarse = slice(MARGIN // FACTOR, -(MARGIN // FACTOR))
+    surveys = [degradation(band) for band in bands]
+    light = np.stack([s.blurred(scenes.sum(axis=1)[:, i]) for i, s in enumerate(surveys)], axis=1)
+    light = light[..., coarse, coarse]
+    sigma, electrons = (
+        np.array(values, dtype=np.float32)[:, None, None]
+        for values in zip(*((s.sky_sigma, s.electrons_per_njy) for s in surveys), strict=True)
+    )
+    variance = 1 + np.clip(light, 0, None) / electrons / sigma**2
+    low = light / sigma + np.sqrt(variance) * rng.standard_normal(light.shape).astype(np.float32)
+    isolated = scenes[..., inside, inside] / sigma
     high = isolated.sum(axis=1)
     noise = rng.standard_normal(high.shape).astype(np.float32)
-    return np.stack(low, axis=1), high + HST_NOISE * noise, isolated
+    return low, variance, high + HST_NOISE * noise, isolated
 
 
 @cache
