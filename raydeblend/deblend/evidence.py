@@ -39,8 +39,9 @@ MODEL_ERROR = 0.03
 SMOOTH_ERROR = 0.005
 """The same for the sum over a PSF, from the mixtures that stand for profiles and PSF."""
 MIN_GAIN = 14.0
-"""Least gain of ln posterior for one source more, in up to three bands; in more, as many as a
-source has parameters: noise alone gains half of that (Akaike 1974)."""
+"""What a source is worth in ln posterior: one that is there stays for it, and in up to three bands
+one more must gain it; in more bands as many as a source has parameters, since noise alone gains
+half of that (Akaike 1974)."""
 ADDED_ERROR = 0.02
 """Part of the light under a new source that may be wrong: what it must gain beside MIN_GAIN is
 half the significance squared of so much of it within UNDER."""
@@ -139,7 +140,7 @@ def _without_weakest(stamp: Stamp, fit: Fit) -> Task:
     weakest = int(np.argmin(fit.snr))
     rest = fit.take(np.delete(np.arange(len(fit.theta)), weakest))
     distance = np.hypot(*(rest.theta[:, :2] - fit.theta[weakest, :2]).T)
-    return _trial(stamp, rest, np.argsort(distance)[:1], fit.objective + _chance(stamp))
+    return _trial(stamp, rest, np.argsort(distance)[:1], fit.objective + MIN_GAIN)
 
 
 def _trials(
