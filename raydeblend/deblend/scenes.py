@@ -27,7 +27,7 @@ TOGETHER = 6
 SWEEPS = 2
 """How often each block is fitted."""
 MOST_WORK = 3e7
-"""Limit of the work on a blend, as `Fit.work` counts it: some ten seconds on one core."""
+"""Limit of the work on a blend, as `Fit.work` counts it: half a minute or more of a busy core."""
 MOST_VALUES = 2**26
 """Limit of sources times bands times pixels, which bounds the memory of the models."""
 REACH = 0.05
