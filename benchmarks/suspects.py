@@ -20,10 +20,10 @@ from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint import JointDeblender
 from raydeblend.evaluate.calibration import calibration
 from raydeblend.evaluate.sky import match_sky
+from raydeblend.evaluate.suspect_training import BANDS, simulate_separated, truth_of, truth_places
 from raydeblend.evaluate.tables import markdown
 from raydeblend.evaluate.unrecognized import MATCH_RADIUS
 from raydeblend.pipeline.separate import Part, Separated
-from raydeblend.pipeline.suspect_training import BANDS, simulate_separated, truth_of, truth_places
 from raydeblend.pipeline.suspects import load_suspects
 
 SEED = 3000

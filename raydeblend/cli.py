@@ -207,7 +207,7 @@ def train(
     generator collapsed; the checkpoints are kept.
     """
     if network == "suspect":
-        from raydeblend.pipeline.suspect_training import train_suspects
+        from raydeblend.evaluate.suspect_training import train_suspects
 
         trained = train_suspects(out, preset.value, seed or 0)
         print(f"{trained.report}\n\nweights: {trained.weights}")

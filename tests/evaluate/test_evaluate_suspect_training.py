@@ -8,7 +8,7 @@ from raydeblend.deblend.suspect_networks import NETWORK_FEATURES
 from raydeblend.deblend.suspicion import FEATURES
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.calibration import calibration
-from raydeblend.pipeline.suspect_training import (
+from raydeblend.evaluate.suspect_training import (
     Examples,
     fit_and_report,
     fit_logistic,
