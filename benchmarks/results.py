@@ -72,7 +72,7 @@ BLENDS, ZOO = f"{SHARED}/hsc/blends_cosmos", f"{SHARED}/galaxy_zoo"
 HST, PAIR = f"{SHARED}/hst", f"{SHARED}/hsc/hst_pairs"
 CATSIM = f"{SHARED}/catalogs/catsim_onedegsq.fits"
 COSMOS = f"{SHARED}/catalogs/cosmos_sersic_f814w_23.5.fits"
-NETWORKS = "--deblender rdn --deblender vae --deblender srgan"
+NETWORKS = "--deblender rdn --deblender branched --deblender vae --deblender srgan"
 
 RUNS = (
     Run(
@@ -93,7 +93,11 @@ RUNS = (
         COSMOS,
         ("vae-deblend-euclid",),
     ),
-    Run("hemmati2022", f"raydeblend evaluate hemmati2022 --data {HST}", HST),
+    Run(
+        "hemmati2022",
+        f"raydeblend evaluate hemmati2022 --data {HST} --deblender srgan --n 1000",
+        HST,
+    ),
     Run(
         "madness",
         # The test set names the galaxies that no training has seen.
@@ -110,7 +114,7 @@ RUNS = (
     Run("gan", f"raydeblend evaluate gan --data {HST}", HST),
     Run(
         "speed",
-        "python -m benchmarks.deblend --n 200 --deblender joint rdn srgan vae sep",
+        "python -m benchmarks.deblend --n 200 --deblender joint rdn branched srgan vae sep",
         VALID,
     ),
 )
