@@ -248,7 +248,7 @@ def _round(
         .map(
             DeblendActor,
             fn_constructor_args=(stages.deblend,),
-            compute=_pool(),
+            compute=_pool(blocks),
             num_cpus=ACTOR_CPUS,
             num_gpus=_gpus(),
             ray_remote_args_fn=_started_again,
@@ -299,11 +299,11 @@ def _cells_a_block() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS_A_CELL)
 
 
-def _pool() -> ActorPoolStrategy:
+def _pool(most: int) -> ActorPoolStrategy:
     resources = ray.cluster_resources()
     # Without a GPU deblending is nine tenths of the work (`benchmarks/survey`): an actor per CPU.
     size = int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)))
-    return ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1)
+    return ActorPoolStrategy(size=min(size, most), max_tasks_in_flight_per_actor=1)
 
 
 def _gpus() -> float:

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ run_catalog(sys.argv[1], sys.argv[2], deaths.CONFIG, stages=stages)
 
 # The head has no CPU, so that every cell is on one of the two nodes that can be lost.
 RUN_ON_NODES = """
-import sys, tempfile
+import os, sys, tempfile
 import deaths, ray
 from ray.cluster_utils import Cluster
 from raydeblend.pipeline.survey import run_catalog
@@ -48,7 +49,8 @@ cluster.add_node(num_cpus=1, **plain)
 ray.init(address=cluster.address, log_to_driver=False)
 stages = deaths.watched(deaths.CONFIG, tempfile.mkdtemp(), seconds=0.05)
 summary = run_catalog(sys.argv[1], sys.argv[2], deaths.CONFIG, stages=stages)
-sys.exit(summary.n_failed)
+print("ended with", summary.n_failed, "failed", flush=True)
+os._exit(0)  # Ray's own clean-up stumbles over the dead node
 """
 
 
@@ -73,7 +75,7 @@ def same(out, undisturbed):
 
 def end(run):
     """End what is left of a test's own run: its process group."""
-    if run.poll() is None:
+    with suppress(ProcessLookupError):
         os.killpg(run.pid, signal.SIGKILL)
     run.wait()
 
@@ -87,7 +89,8 @@ def test_a_node_may_die(undisturbed, tiles, tmp_path):
         deaths.wait_for(lambda: deaths.n_recorded(out) >= moment, 400)
         _, *nodes = deaths.raylets(run.pid)
         deaths.kill(int(rng.choice(nodes)))
-        assert run.wait(timeout=500) == 0, log.read_text()
+        run.wait(timeout=500)
+        assert "ended with 0 failed" in log.read_text()
     finally:
         end(run)
     assert same(out, undisturbed)
