@@ -49,7 +49,9 @@ def parse_markdown(markdown: str) -> list[Table]:
     tables: list[Table] = []
     for title, block in _sections(markdown):
         text: list[str] = []
-        for part in re.split(r"\n\s*\n", block.strip()):
+        # A table ends the paragraph before it, as in Markdown, blank line or not.
+        apart = re.sub(r"^(?!\|)(.*\S.*)\n(?=\|)", r"\1\n\n", block.strip(), flags=re.MULTILINE)
+        for part in re.split(r"\n\s*\n", apart):
             lines = [line.strip() for line in part.splitlines() if line.strip()]
             if lines and lines[0].startswith("|"):
                 header, rows = _cells(lines[0]), [_cells(line) for line in lines[2:]]
