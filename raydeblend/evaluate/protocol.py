@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from raydeblend import storage
@@ -35,9 +35,6 @@ DEFAULT_N = {
     "gan": 200,
 }
 """Blends drawn without a file, per number of galaxies; fields; tiles."""
-PROTOCOLS = ("wang2022", "reiman2019", "nemani2023", "hemmati2022", "madness", "survey",
-             "hsc-blends", "hst-pair", "gan")  # fmt: skip
-
 Row = Mapping[str, str | int | float]
 
 
@@ -48,6 +45,58 @@ class Evaluation:
     rows: list[Row]
     tables: str
     paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated, as the command line says it; see `run_evaluation`."""
+
+    protocol: str
+    deblenders: tuple[str, ...]
+    data: str | None
+    n: int | None
+    out: str
+    seed: int = 0
+    catalog: str | None = None
+    bands: int = 1
+
+    @property
+    def size(self) -> int:
+        """How many blends, fields or tiles to draw."""
+        return self.n or DEFAULT_N[self.protocol]
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The deblenders, with sep among them."""
+        return tuple(dict.fromkeys([*self.deblenders, BASELINE]))
+
+    def needed_data(self, what: str) -> str:
+        """Return `data` of a protocol that draws nothing itself.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        if self.data is None:
+            raise ConfigError(f"this protocol needs {what}; name it with --data")
+        return self.data
+
+    def command(self) -> list[str]:
+        """Return the words of the command that runs this evaluation."""
+        options = {
+            "--data": self.data,
+            "--n": self.n,
+            "--catalog": self.catalog,
+            "--seed": self.seed or None,
+            "--bands": self.bands if self.bands != 1 else None,
+            "--out": self.out,
+        }
+        return [
+            *("raydeblend", "evaluate", self.protocol),
+            *(word for name in self.deblenders for word in ("--deblender", name)),
+            *(str(w) for pair in options.items() if pair[1] is not None for w in pair),
+        ]
 
 
 @dataclass(frozen=True)
@@ -100,55 +149,16 @@ def run_evaluation(
         written; before any work.
     """
     check_arguments(protocol, n)
-    command = command_line(protocol, deblenders, data, n, out, seed, catalog, bands)
+    request = Request(protocol, tuple(deblenders), data, n, out, seed, catalog, bands)
     start = time.monotonic()
-    if protocol == "reiman2019":
-        report = _reiman2019(deblenders, _needed(data, "a folder of pictures"), n, out, seed)
-    elif protocol == "nemani2023":
-        report = _nemani2023(deblenders, data, n, out, seed, catalog)
-    elif protocol == "madness":
-        report = _madness(deblenders, data, n, out, seed, catalog)
-    elif protocol == "survey":
-        report = _survey(deblenders, data, n, out, seed)
-    elif protocol == "hemmati2022":
-        from raydeblend.evaluate.hemmati_report import report_hemmati2022
-
-        report = _Report(*report_hemmati2022(deblenders, data, n, out, seed, bands))
-    elif protocol == "hsc-blends":
-        report = _hsc_blends(deblenders, _needed(data, "a folder of blends"), n, out)
-    elif protocol == "gan":
-        report = _gan(data, n, out, seed)
-    elif protocol == "hst-pair":
-        report = _hst_pair(_needed(data, "the folder of the HSC and HST pair"), out)
-    else:
-        report = _wang2022(deblenders, data, n, out, seed)
+    report = _REPORTS[protocol](request)
     files = {
         "metrics.json": (to_json(report.rows) + "\n").encode(),
         "tables.md": report.tables.encode(),
-        NAME: to_file(describe_run(command, time.monotonic() - start)),
+        NAME: to_file(describe_run(request.command(), time.monotonic() - start)),
         **report.figures,
     }
     return Evaluation(list(report.rows), report.tables, _write(out, files))
-
-
-def command_line(
-    protocol: str,
-    deblenders: Sequence[str],
-    data: str | None,
-    n: int | None,
-    out: str,
-    seed: int = 0,
-    catalog: str | None = None,
-    bands: int = 1,
-) -> list[str]:
-    """Return the words of the command that runs this evaluation."""
-    options = {"--data": data, "--n": n, "--catalog": catalog, "--seed": seed or None,
-               "--bands": bands if bands != 1 else None, "--out": out}  # fmt: skip
-    return [
-        *("raydeblend", "evaluate", protocol),
-        *(word for name in deblenders for word in ("--deblender", name)),
-        *(str(w) for pair in options.items() if pair[1] is not None for w in pair),
-    ]
 
 
 def check_arguments(protocol: str, n: int | None) -> None:
@@ -163,12 +173,6 @@ def check_arguments(protocol: str, n: int | None) -> None:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     if n is not None and n < 1:
         raise ConfigError(f"the number of blends must be at least 1, not {n}")
-
-
-def _needed(data: str | None, what: str) -> str:
-    if data is None:
-        raise ConfigError(f"this protocol needs {what}; name it with --data")
-    return data
 
 
 def load_compared(names: Sequence[str]) -> dict[str, Deblender]:
@@ -195,71 +199,54 @@ def _load_one(name: str) -> Deblender:
     return replace(JointDeblender.load(), name=TOLD)
 
 
-def _wang2022(
-    deblenders: Sequence[str], data: str | None, n: int | None, out: str, seed: int
-) -> _Report:
-    loaded = load_compared(deblenders)
-    test_set = read_blends(data) if data is not None else None
-    storage.check_writable(out)
+def _wang2022(request: Request) -> _Report:
+    loaded = load_compared(request.deblenders)
+    test_set = read_blends(request.data) if request.data is not None else None
+    storage.check_writable(request.out)
     if test_set is None:
-        test_set = to_blend_set(wang2022_blends(n or DEFAULT_N["wang2022"], seed))
-    report = report_wang2022(loaded, test_set, n, BASELINE)
+        test_set = to_blend_set(wang2022_blends(request.size, request.seed))
+    report = report_wang2022(loaded, test_set, request.n, BASELINE)
     return _Report(report.rows, report.tables, report.files)
 
 
-def _reiman2019(
-    deblenders: Sequence[str], data: str, n: int | None, out: str, seed: int
-) -> _Report:
+def _reiman2019(request: Request) -> _Report:
     from raydeblend.deblend.branched import ZooSeparator
     from raydeblend.evaluate import reiman2019
 
-    test = reiman2019.read_test(data, n or DEFAULT_N["reiman2019"], seed)
+    data = request.needed_data("a folder of pictures")
+    test = reiman2019.read_test(data, request.size, request.seed)
     separators = {
         name: reiman2019.by_branch(ZooSeparator.load())
         if name == ZOO
         else reiman2019.by_position(load_deblender(name))
-        for name in dict.fromkeys([*deblenders, BASELINE])
+        for name in request.compared
     }
-    storage.check_writable(out)
+    storage.check_writable(request.out)
     rows, scores = reiman2019.evaluate_reiman2019(separators, test)
     figures = reiman2019.draw_figures(separators, scores, test)
     return _Report(rows, reiman2019.score_table(rows) + "\n", figures)
 
 
-def _nemani2023(
-    deblenders: Sequence[str],
-    data: str | None,
-    n: int | None,
-    out: str,
-    seed: int,
-    catalog: str | None,
-) -> _Report:
+def _nemani2023(request: Request) -> _Report:
     from raydeblend.evaluate import nemani2023
 
-    loaded = nemani2023.load_deblenders([*deblenders, BASELINE])
-    storage.check_writable(out)
-    sets = nemani2023.draw_sets(n or DEFAULT_N["nemani2023"], seed, catalog, data)
+    loaded = nemani2023.load_deblenders(request.compared)
+    storage.check_writable(request.out)
+    sets = nemani2023.draw_sets(request.size, request.seed, request.catalog, request.data)
     rows, results = nemani2023.evaluate_nemani2023(loaded, sets)
     figures = {f"residuals_{kind}.png": nemani2023.residual_figure(results, kind) for kind in sets}
     return _Report(rows, nemani2023.residual_table(rows) + "\n", figures)
 
 
-def _madness(
-    deblenders: Sequence[str],
-    data: str | None,
-    n: int | None,
-    out: str,
-    seed: int,
-    catalog: str | None,
-) -> _Report:
+def _madness(request: Request) -> _Report:
     from raydeblend.evaluate import madness, madness_report
     from raydeblend.simulate.fields import draw_fields
 
-    told, own = madness.load_deblenders((*deblenders, BASELINE))
-    storage.check_writable(out)
-    fields = draw_fields(n or DEFAULT_N["madness"], seed, catalog, data)
+    told, own = madness.load_deblenders(request.compared)
+    storage.check_writable(request.out)
+    fields = draw_fields(request.size, request.seed, request.catalog, request.data)
     rows, scores = madness.evaluate_madness(told, own, fields)
-    notes = madness_report.origin(catalog, data)
+    notes = madness_report.origin(request.catalog, request.data)
     figures = {
         "errors.png": madness_report.residual_figure(scores),
         "field.png": madness_report.field_figure(scores, fields),
@@ -267,15 +254,14 @@ def _madness(
     return _Report(rows, madness_report.field_tables(rows, [notes]), figures)
 
 
-def _survey(
-    deblenders: Sequence[str], data: str | None, n: int | None, out: str, seed: int
-) -> _Report:
+def _survey(request: Request) -> _Report:
     from raydeblend.evaluate import survey_figures, survey_run, survey_tables
 
-    names = tuple(dict.fromkeys([*deblenders, BASELINE]))
-    load_compared(names)  # A name that cannot be used is found before any work.
-    storage.check_writable(out)
-    rows, scores = survey_run.evaluate_survey(names, n or DEFAULT_N["survey"], seed, out, data)
+    load_compared(request.compared)  # A name that cannot be used is found before any work.
+    storage.check_writable(request.out)
+    rows, scores = survey_run.evaluate_survey(
+        request.compared, request.size, request.seed, request.out, request.data
+    )
     band = survey_run.BANDS[-1]
     figures = {
         "trends.png": survey_figures.trends_figure(rows, band),
@@ -286,25 +272,31 @@ def _survey(
     return _Report(rows, survey_tables.survey_tables(rows, scores, band), figures)
 
 
-def _hsc_blends(deblenders: Sequence[str], data: str, n: int | None, out: str) -> _Report:
+def _hsc_blends(request: Request) -> _Report:
     from raydeblend.evaluate import hsc_blends
 
-    loaded = hsc_blends.load_deblenders([*deblenders, BASELINE])
-    blends = hsc_blends.read_hsc_blends(data, n)
-    storage.check_writable(out)
+    loaded = hsc_blends.load_deblenders(request.compared)
+    blends = hsc_blends.read_hsc_blends(request.needed_data("a folder of blends"), request.n)
+    storage.check_writable(request.out)
     scores = hsc_blends.evaluate_hsc_blends(loaded, blends)
     rows = [score.row for score in scores]
     figures = {"residuals.png": hsc_blends.residual_figure(scores)}
     return _Report(rows, hsc_blends.summary_table(rows) + "\n", figures)
 
 
-def _gan(data: str | None, n: int | None, out: str, seed: int) -> _Report:
+def _hemmati2022(request: Request) -> _Report:
+    from raydeblend.evaluate.hemmati_report import report_hemmati2022
+
+    names, out, seed, bands = request.deblenders, request.out, request.seed, request.bands
+    return _Report(*report_hemmati2022(names, request.data, request.n, out, seed, bands))
+
+
+def _gan(request: Request) -> _Report:
     from raydeblend.evaluate import gan
 
-    n = n or DEFAULT_N["gan"]
-    generated, trained = gan.draw_generated(n, seed)
-    storage.check_writable(out)
-    real = gan.draw_real(n, seed, trained, data)
+    generated, trained = gan.draw_generated(request.size, request.seed)
+    storage.check_writable(request.out)
+    real = gan.draw_real(request.size, request.seed, trained, request.data)
     rows = gan.compare(generated, real)
     figures = {
         "distributions.png": gan.distribution_figure(generated, real, rows),
@@ -313,11 +305,26 @@ def _gan(data: str | None, n: int | None, out: str, seed: int) -> _Report:
     return _Report(rows, gan.comparison_table(rows) + "\n", figures)
 
 
-def _hst_pair(data: str, out: str) -> _Report:
+def _hst_pair(request: Request) -> _Report:
     from raydeblend.evaluate.hst_pair import evaluate_hst_pair
 
-    storage.check_writable(out)
+    data = request.needed_data("the folder of the HSC and HST pair")
+    storage.check_writable(request.out)
     return _Report(*evaluate_hst_pair(data))
+
+
+_REPORTS: Mapping[str, Callable[[Request], _Report]] = {
+    "wang2022": _wang2022,
+    "reiman2019": _reiman2019,
+    "nemani2023": _nemani2023,
+    "hemmati2022": _hemmati2022,
+    "madness": _madness,
+    "survey": _survey,
+    "hsc-blends": _hsc_blends,
+    "hst-pair": _hst_pair,
+    "gan": _gan,
+}
+PROTOCOLS = tuple(_REPORTS)
 
 
 def to_json(rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.protocol import command_line
+from raydeblend.evaluate.protocol import Request
 from raydeblend.evaluate.provenance import NAME, describe_run, read_provenance, to_file
 from raydeblend.networks.weights import shipped_weights
 
@@ -43,7 +43,7 @@ def test_a_directory_without_provenance_is_empty_and_a_damaged_one_refused(tmp_p
 
 
 def test_the_command_names_what_differs_from_the_defaults() -> None:
-    words = command_line("wang2022", ("joint", "sep"), None, 3, "out", seed=2)
+    words = Request("wang2022", ("joint", "sep"), None, 3, "out", seed=2).command()
     assert words[:7] == [
         "raydeblend",
         "evaluate",
@@ -54,4 +54,4 @@ def test_the_command_names_what_differs_from_the_defaults() -> None:
         "sep",
     ]
     assert words[7:] == ["--n", "3", "--seed", "2", "--out", "out"]
-    assert "--seed" not in command_line("hsc-blends", (), "data", None, "out")
+    assert "--seed" not in Request("hsc-blends", (), "data", None, "out").command()
