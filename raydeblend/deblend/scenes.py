@@ -286,7 +286,7 @@ def _around(stamp: Stamp, models: FloatArray, xy: Array, block: NDArray[np.intp]
 def _batches(tasks: Sequence[Task]) -> Iterator[list[int]]:
     """Yield which blends are fitted together.
 
-    They have the same padded size, so that no blend's sums depend on the others of its batch.
+    They have the same padded size, so that padding changes no blend's sums.
     """
     groups: dict[tuple[int, int, bool, int], list[int]] = defaultdict(list)
     for i, task in enumerate(tasks):
