@@ -37,6 +37,7 @@ from __future__ import annotations
 import logging
 import pickle
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,6 +56,7 @@ from ray.exceptions import (
     RayTaskError,
     WorkerCrashedError,
 )
+from ray.util.annotations import RayDeprecationWarning
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
@@ -243,24 +245,38 @@ def _round(
     blocks = -(-len(left) // a_block)
     cells = ray.data.from_items([{"cell": i} for i in left], override_num_blocks=blocks)
     detect = partial(begin, plan=plan, stage=stages.detect)
-    graph = (
-        cells.map(detect, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
-        .map(
-            DeblendActor,
-            fn_constructor_args=(stages.deblend,),
-            compute=_pool(blocks),
-            num_cpus=ACTOR_CPUS,
-            num_gpus=_gpus(),
-            ray_remote_args_fn=_started_again,
-        )
-        .map(conclude, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
-    )
+    with warnings.catch_warnings():
+        # `ray_remote_args_fn` goes with Ray 2.64, which pyproject.toml does not admit.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        graph = _graph(cells, detect, stages.deblend, conclude, blocks)
     _set_limits(graph)
     with told_errors() as told:
         for row in graph.iter_rows():
             yield row["cell"], pickle.loads(row["entry"])
     if told.fault:
         raise told.fault
+
+
+def _graph(
+    cells: ray.data.Dataset,
+    detect: Callable[[Row], Row],
+    deblend: Callable[[], Callable[[Any], object]],
+    conclude: Callable[[Row], Row],
+    most: int,
+) -> ray.data.Dataset:
+    """Return the graph of the stages; it has at most `most` actors."""
+    return (
+        cells.map(detect, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
+        .map(
+            DeblendActor,
+            fn_constructor_args=(deblend,),
+            compute=_pool(most),
+            num_cpus=ACTOR_CPUS,
+            num_gpus=_gpus(),
+            ray_remote_args_fn=_started_again,
+        )
+        .map(conclude, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
+    )
 
 
 def begin(row: Row, plan: ray.ObjectRef, stage: Callable[[Any], object]) -> Row:
