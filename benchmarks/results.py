@@ -83,7 +83,7 @@ RUNS = (
     ),
     Run(
         "reiman2019",
-        f"raydeblend evaluate reiman2019 --data {ZOO} --deblender branched-zoo --deblender joint",
+        f"raydeblend evaluate reiman2019 --data {ZOO} --deblender branched-zoo",
         ZOO,
         ("branched-zoo",),
     ),
@@ -101,7 +101,7 @@ RUNS = (
     Run(
         "madness",
         # The test set names the galaxies that no training has seen.
-        f"raydeblend evaluate madness --catalog {CATSIM} --data {VALID} --deblender joint",
+        f"raydeblend evaluate madness --catalog {CATSIM} --data {VALID} --deblender joint --n 10",
         CATSIM,
     ),
     Run("survey", "raydeblend evaluate survey --deblender joint"),

@@ -99,7 +99,7 @@ class Photometry:
 
 def photometry_table(photometry: Photometry, rows: Sequence[Row]) -> str:
     """Return both measurements of the dominant galaxies as Markdown, and how much one gains."""
-    header = ["photometry at", "n", "median Δmag", "rms Δmag", "median |ΔF/F|", "mean |ΔF/F|"]
+    header = ["photometry at", "n", "median Δmag", "rms Δmag", "median abs. ΔF/F", "mean abs. ΔF/F"]
     names = ("magnitude_bias", "magnitude_rms", "flux_error", "flux_error_mean")
     chosen = [row for row in rows if "photometry" in row]
     lines = [
