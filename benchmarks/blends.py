@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.galaxy_stamps import make_blend
 from benchmarks.isolated import nmad
 from raydeblend.deblend import load_deblender
+from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate.blends import Blends, BlendSet, to_blend_set
-from raydeblend.evaluate.matching import match_positions
 from raydeblend.evaluate.wang2022 import deblend
 from raydeblend.measure.blendedness import blendedness, neighbour_flux
 from raydeblend.measure.measure import measure_blends

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+
+from raydeblend.evaluate.provenance import commit
 
 
 def circumstances() -> str:
     """Return one line; every benchmark of ours uses one thread."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     processor = next(
         (
             line.split(":")[1].strip()
@@ -22,4 +20,4 @@ def circumstances() -> str:
         platform.processor(),
     )
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{now}, commit {commit or 'unknown'}, {processor}, 1 thread"
+    return f"{now}, commit {commit()}, {processor}, 1 thread"

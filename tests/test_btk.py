@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from raydeblend.evaluate.matching import match_positions
+from raydeblend.detect.matching import match_positions
 
 pytest.importorskip("btk", reason="needs BlendingToolkit (docs/btk.md)")
 

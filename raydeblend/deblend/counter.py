@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from raydeblend.networks.forward import choose_device, forward
+from raydeblend.deblend.counting import count_galaxies
+from raydeblend.networks.forward import choose_device
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import load_weights, shipped_path
 from raydeblend.tile import FloatArray
@@ -51,6 +52,6 @@ class GalaxyCounter:
         counts = []
         for start in range(0, len(images), BATCH):
             batch = torch.from_numpy(np.array(images[start : start + BATCH], dtype=np.float32))
-            channels, _ = self.scaling.apply(batch.to(self.device))
-            counts.append(forward(self.network, channels).argmax(dim=1).cpu().numpy())
+            likely = count_galaxies(self.network, batch.to(self.device), self.scaling)
+            counts.append(likely.argmax(dim=1).cpu().numpy())
         return np.concatenate(counts)

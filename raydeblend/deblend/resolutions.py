@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from raydeblend.detect.matching import match_positions
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
 from raydeblend.networks.srgan import FACTOR
 from raydeblend.simulate.sharp import PIXEL_SCALE, hst_psf
@@ -51,15 +51,9 @@ def to_coarse(xy: NDArray[np.floating]) -> Positions:
     return np.asarray((np.asarray(xy, dtype=np.float64) - (FACTOR - 1) / 2) / FACTOR)
 
 
-def matched(peaks: Positions, truth: NDArray[np.floating]) -> NDArray[np.intp]:
+def matched(peaks: Positions, truth: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return ``(k,)`` which peak is each true position's, one to one; -1 where none is near."""
-    match = np.full(len(truth), -1, dtype=np.intp)
-    distance = np.hypot(*(truth[:, None] - peaks[None]).transpose(2, 0, 1))
-    near = distance < MATCH_RADIUS
-    rows, columns = linear_sum_assignment(np.where(near, distance, 1e3))
-    good = near[rows, columns]
-    match[rows[good]] = columns[good]
-    return match
+    return match_positions(peaks, truth, MATCH_RADIUS)
 
 
 def both_found(peaks: Positions, truth: NDArray[np.floating]) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from skimage.segmentation import watershed
 from torch import Tensor, nn
 
 from raydeblend.deblend.joint import JointDeblender
+from raydeblend.deblend.resolutions import fine_psf, to_coarse
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.srgan_evidence import CANDIDATE_RULE, confirm_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, network_image, prepare, split_batches
@@ -33,8 +33,6 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import FACTOR, unstretch
 from raydeblend.networks.weights import load_weights, shipped_path
 from raydeblend.simulate.degrade import COUNTERPARTS
-from raydeblend.simulate.sharp import PIXEL_SCALE, hst_psf
-from raydeblend.survey import draw_psf
 from raydeblend.tile import Deblended, FloatArray
 
 SHARP_NOISE = 0.02
@@ -194,7 +192,7 @@ class SrganDeblender:
 
 def _significant(fine: NDArray[np.float64], low: FloatArray) -> NDArray[np.float64]:
     """Return those of ``(k, 2)`` fine positions that have light in the stamp, in its pixels."""
-    xy = (fine - (FACTOR - 1) / 2) / FACTOR
+    xy = to_coarse(fine)
     smooth = gaussian_filter(low, SEEING_SIGMA) * (2 * np.sqrt(np.pi) * SEEING_SIGMA)
     column, row = np.clip(xy.round().astype(int), 0, np.array(low.shape[::-1]) - 1).T
     return np.asarray(xy[smooth[row, column] >= LOW_SIGNIFICANCE][:MAX_SOURCES])
@@ -219,7 +217,7 @@ def sharp_peaks(
     rule: PeakRule = SHARP_RULE,
 ) -> NDArray[np.float64]:
     """Return ``(k, 2)`` peaks (x, y) of an image ``(y, x)`` at HST's resolution, in its pixels."""
-    return find_sharp_peaks(sharp, _fine_psf(), SHARP_NOISE, rule, mask).xy
+    return find_sharp_peaks(sharp, fine_psf(), SHARP_NOISE, rule, mask).xy
 
 
 def source_peaks(
@@ -232,11 +230,6 @@ def source_peaks(
     lit = usable & (sources > 0.1 * least)
     peaks = find_peaks(np.asarray(sources, dtype=np.float32), lit, SOURCE_PROMINENCE, 0.0)
     return refine_peaks(sources, peaks[sources[tuple(peaks.T)] >= least])
-
-
-@cache
-def _fine_psf() -> FloatArray:
-    return draw_psf(hst_psf("F775W"), PIXEL_SCALE, 21)
 
 
 def _fit_segments(

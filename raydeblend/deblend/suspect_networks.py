@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from raydeblend.deblend.counting import count_galaxies
 from raydeblend.deblend.peel import RdnDeblender
+from raydeblend.deblend.resolutions import fine_psf, to_coarse
 from raydeblend.deblend.srgan import SHARP_NOISE, SrganDeblender
 from raydeblend.deblend.stamps import Stamps, choose_bands
 from raydeblend.deblend.suspicion import REACH, Views
 from raydeblend.detect.sharp_peaks import PeakRule, SharpPeaks, find_sharp_peaks
-from raydeblend.networks.srgan import FACTOR
-from raydeblend.simulate.sharp import PIXEL_SCALE, hst_psf
-from raydeblend.survey import draw_psf
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -70,8 +68,7 @@ class NetworkWitness:
         ConfigError
             If weights are missing or damaged.
         """
-        psf = draw_psf(hst_psf("F775W"), PIXEL_SCALE, 21)
-        return cls(SrganDeblender.load(device), RdnDeblender.load(device), psf)
+        return cls(SrganDeblender.load(device), RdnDeblender.load(device), fine_psf())
 
     @torch.inference_mode()
     def __call__(self, views: Views, bands: Sequence[str], pixel_scale: float) -> Witness:
@@ -106,7 +103,7 @@ def _batches(views: Views) -> Iterator[tuple[Views, Stamps, int]]:
 
 def _near(found: SharpPeaks, centre: Array, reach: float) -> SharpPeaks:
     """Return the peaks near a source, in pixels of the view, by falling curvature."""
-    xy = (found.xy - (FACTOR - 1) / 2) / FACTOR
+    xy = to_coarse(found.xy)
     near = np.flatnonzero(np.hypot(*(xy - centre).T) <= reach)
     near = near[np.argsort(-found.curvature[near], kind="stable")]
     return SharpPeaks(xy[near], found.significance[near], found.curvature[near])

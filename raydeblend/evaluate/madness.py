@@ -22,9 +22,9 @@ from skimage.metrics import structural_similarity
 
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.joint import JointDeblender
+from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.bootstrap import Statistic
-from raydeblend.evaluate.matching import match_positions
 from raydeblend.evaluate.rows import Row, fixed_first, fraction, image_columns, measured
 from raydeblend.evaluate.scarlet import NAME as SCARLET
 from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.vae import CentredVae, VaeDeblender
+from raydeblend.detect.matching import match_positions
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends, BlendSet
 from raydeblend.evaluate.figures import DPI, to_png
-from raydeblend.evaluate.matching import match_positions
 from raydeblend.evaluate.rows import (
     Row,
     cell,

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import io
 import logging
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +41,7 @@ from raydeblend.evaluate.calibration import (
     purity_rows,
     purity_table,
 )
+from raydeblend.evaluate.provenance import commit
 from raydeblend.evaluate.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.plan import CellTask
@@ -214,7 +213,7 @@ def fit_and_report(
     model = fit_model(examples)
     p, truth, paired = held_out(examples)
     report, scores = _report(p, truth, paired)
-    card = {"training": _training(training, examples), "scores": scores, "commit": _commit()}
+    card = {"training": _training(training, examples), "scores": scores, "commit": commit()}
     model = replace(model, card=card)
     path = storage.join(out, "suspect.json")
     write_model(path, model)
@@ -265,9 +264,7 @@ def held_out(examples: Sequence[Examples]) -> tuple[Array, NDArray[np.bool_], ND
     for k, each in enumerate(examples):
         rest = [other for j, other in enumerate(examples) if fold[j] != fold[k]]
         p.append(predict(fit_model(rest), each, offset_of(rest) if each.paired else 0.0))
-    truth = np.concatenate([each.blended for each in examples])
-    paired = np.concatenate([np.full(len(each.blended), each.paired) for each in examples])
-    return np.concatenate(p), truth, paired
+    return np.concatenate(p), *_labels(examples)
 
 
 def predict(model: SuspectModel, examples: Examples, offset: float = 0.0) -> Array:
@@ -284,8 +281,7 @@ def fit_model(examples: Sequence[Examples]) -> SuspectModel:
     """Fit both steps; the second where the first leaves doubt."""
     seen = np.concatenate([each.seen for each in examples])
     said = np.concatenate([each.said for each in examples])
-    truth = np.concatenate([each.blended for each in examples])
-    paired = np.concatenate([np.full(len(each.blended), each.paired) for each in examples])
+    truth, paired = _labels(examples)
     cheap, _ = fit_logistic(seen, truth, paired)
     logit = cheap.logit(seen)
     doubt = (probability(logit) >= CHEAP_DOUBT) & np.isfinite(said[:, 0])
@@ -299,9 +295,14 @@ def fit_model(examples: Sequence[Examples]) -> SuspectModel:
 def offset_of(examples: Sequence[Examples]) -> float:
     """Return by how much ln odds are higher in tiles with more pairs."""
     seen = np.concatenate([each.seen for each in examples])
+    return fit_logistic(seen, *_labels(examples))[1]
+
+
+def _labels(examples: Sequence[Examples]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the truth of every source, and whether its tile has more pairs."""
     truth = np.concatenate([each.blended for each in examples])
     paired = np.concatenate([np.full(len(each.blended), each.paired) for each in examples])
-    return fit_logistic(seen, truth, paired)[1]
+    return truth, paired
 
 
 def fit_logistic(
@@ -333,15 +334,3 @@ def fit_logistic(
         if np.abs(step).max() < 1e-8:
             break
     return Logistic(mean, scale, weights[:-2], float(weights[-2])), float(weights[-1])
-
-
-def _commit() -> str:
-    folder = Path(__file__).parent
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends, BlendSet
-from raydeblend.evaluate.matching import match_positions
 from raydeblend.evaluate.rows import Row, fixed_first, flux_columns, fraction, image_columns
 from raydeblend.evaluate.scarlet import NAME as SCARLET
 from raydeblend.tile import Deblended, Deblender, FloatArray

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from raydeblend import storage
+from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.inputs import Grid, Source, Sources
 from raydeblend.tile import TileHeader
@@ -119,9 +119,7 @@ def to_manifest(headers: Iterable[TileHeader]) -> pa.Table:
 
 def write_manifest(path: str, table: pa.Table) -> None:
     """Write a manifest as Parquet."""
-    buffer = io.BytesIO()
-    parquet.write_table(table, buffer, compression="zstd")
-    storage.write_bytes(path, buffer.getvalue())
+    storage.write_bytes(path, catalog.to_bytes(table))
 
 
 def changed_tiles(earlier: pa.Table, later: pa.Table) -> list[str]:

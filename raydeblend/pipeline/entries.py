@@ -8,7 +8,6 @@ is in place: a driver killed in between leaves entries twice, never a cell witho
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +18,8 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from raydeblend import storage
+from raydeblend import catalog, storage
 
 PLAN_FAILURE = "plan.json"
 GATHER = 10_000
@@ -172,7 +170,7 @@ def read_table(path: str) -> pa.Table:
     pyarrow.ArrowInvalid
         If it is not one.
     """
-    table = pq.read_table(pa.BufferReader(storage.read_bytes(path)))
+    table = catalog.from_bytes(storage.read_bytes(path))
     for column in SCHEMA:
         if column.name not in table.column_names:  # by an earlier version
             missing = pa.nulls(len(table), column.type).fill_null(_empty(column.type))
@@ -195,9 +193,19 @@ def read_ledger(out: str) -> pa.Table:
         If a file is not a ledger entry (pyarrow's errors are ValueErrors).
     """
     files = list_ledger(out)
+    return latest(pa.concat_tables([read_tables(files), to_table(read_loose(files))]))
+
+
+def read_loose(files: LedgerFiles) -> list[LedgerEntry]:
+    """Read the entries that have files of their own, many at once.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a file is not a ledger entry.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
-        loose = to_table(pool.map(read_entry, files.loose))
-    return latest(pa.concat_tables([read_tables(files), loose]))
+        return list(pool.map(read_entry, files.loose))
 
 
 def latest(table: pa.Table) -> pa.Table:
@@ -242,10 +250,8 @@ class Gatherer:
 
     def gather(self) -> None:
         """Write what waits as one table, then remove the files that it stands for."""
-        buffer = io.BytesIO()
-        pq.write_table(to_table(self.waiting), buffer, compression="zstd")
-        name = f"compact-{self.number:05d}.parquet"
-        storage.write_bytes(storage.join(self.out, "ledger", name), buffer.getvalue())
+        path = storage.join(self.out, "ledger", f"compact-{self.number:05d}.parquet")
+        storage.write_bytes(path, catalog.to_bytes(to_table(self.waiting)))
         _remove_files([entry_path(self.out, *entry.key) for entry in self.waiting])
         self.number, self.waiting = self.number + 1, []
 

@@ -7,7 +7,6 @@ workers do by accident gives the same shard twice.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,9 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from raydeblend import storage
+from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import changed_tiles, write_manifest
 from raydeblend.pipeline.entries import (
@@ -114,9 +112,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
 
 def write_plan(out: str, table: pa.Table) -> None:
     """Write ``plan.parquet``: a row per cell, see `Plan.to_table`."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    storage.write_bytes(storage.join(out, PLAN_FILE), buffer.getvalue())
+    storage.write_bytes(storage.join(out, PLAN_FILE), catalog.to_bytes(table))
 
 
 def read_plan(out: str) -> pa.Table:
@@ -132,7 +128,7 @@ def read_plan(out: str) -> pa.Table:
 
 def _read_table(out: str, name: str) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(out, name))))
+        return catalog.from_bytes(storage.read_bytes(storage.join(out, name)))
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise ConfigError(f"{out} has no {name} that can be read: {error}") from error
 

@@ -63,7 +63,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
 from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
-from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_entry
+from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_loose
 from raydeblend.pipeline.ledger import Run, keys, open_output
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
@@ -190,8 +190,7 @@ def _read_headers(
 
 def _gather(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
     """Pass on the entries of a run and keep its ledger short."""
-    before = [read_entry(path) for path in list_ledger(out).loose]
-    gatherer = Gatherer(out, [entry for entry in before if entry.done])
+    gatherer = Gatherer(out, [entry for entry in read_loose(list_ledger(out)) if entry.done])
     for entry in entries:
         gatherer.add(entry)
         yield entry

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydeblend.evaluate.matching import match_positions
+from raydeblend.detect.matching import match_positions
 
 
 def best_by_trial(found, truth, radius):

@@ -1,4 +1,4 @@
-"""Which model belongs to which true galaxy."""
+"""Which found position belongs to which true one."""
 
 from __future__ import annotations
 
