@@ -2,7 +2,7 @@
 
 Tiny tiles of one cell each, every one a run in a Ray of its own; anonymous resident memory of the
 driver, of the network's actors and of the task workers, what the object store held at most, and
-whether it spilled.  ``--soak`` runs that many cells and prints the actors' memory by tenths.
+whether it spilled.  ``--soak`` runs that many cells and prints the same by tenths of the run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from benchmarks.circumstances import circumstances
 from raydeblend.config import CatalogConfig
@@ -29,6 +30,7 @@ BANDS = ("g", "r", "i")
 SIDE = 96
 KINDS = ("driver", "actor", "worker")
 EVERY_S = 0.2
+SOAK_HEADER = ["tenth", *(f"{kind} MiB" for kind in KINDS), "store MiB"]
 
 
 @dataclass
@@ -65,10 +67,15 @@ class MemoryWatch:
         """Return the largest of all samples of a kind."""
         return max((sample[kind] for sample in self.samples), default=0.0)
 
-    def tenths(self, kind: str) -> list[float]:
-        """Return the largest of each tenth of the samples that have this kind."""
-        values = [sample[kind] for sample in self.samples if sample[kind]]
-        return [float(part.max()) for part in np.array_split(values, 10) if len(part)]
+    def tenths(self) -> NDArray[np.float64]:
+        """Return ``(10, 4)`` the largest of each of `KINDS` and of the store in tenths of the time.
+
+        The time begins when the first actor is there.
+        """
+        kinds = [[sample[kind] for kind in KINDS] for sample in self.samples]
+        values = np.column_stack([kinds, self.store])
+        first = int(np.argmax(values[:, KINDS.index("actor")] > 0))
+        return np.array([part.max(axis=0) for part in np.array_split(values[first:], 10)])
 
 
 def sample_memory(root: int) -> dict[str, float]:
@@ -217,20 +224,24 @@ def main() -> None:
     print(circumstances(), flush=True)
     rows = [_row(n, run_alone(n, options.deblender)) for n in options.tiles]
     if rows:
-        header = ["tiles", "s", "driver MiB", "actor MiB", "worker MiB", "store MiB", "spilled"]
-        print(markdown(header, rows), flush=True)
+        print(markdown(["tiles", "s", *SOAK_HEADER[1:], "spilled"], rows), flush=True)
     if options.soak:
         result = run_alone(options.soak, options.deblender)
-        tenths = ", ".join(f"{value:.0f}" for value in result.watch.tenths("actor"))
-        print(
-            f"soak: {result.cells} cells in {result.seconds:.0f} s; actor MiB by tenths: {tenths}"
-        )
+        print(f"\nsoak: {result.cells} cells in {result.seconds:.0f} s, {result.spilled} spilled\n")
+        print(markdown(SOAK_HEADER, _soak_rows(result.watch)))
 
 
 def _row(n: int, result: Result) -> list[str]:
     peaks = [f"{result.watch.peak(kind):.0f}" for kind in KINDS]
     store = f"{max(result.watch.store, default=0):.1f}"
     return [str(n), f"{result.seconds:.0f}", *peaks, store, str(result.spilled)]
+
+
+def _soak_rows(watch: MemoryWatch) -> list[list[str]]:
+    return [
+        [str(tenth), *(f"{value:.0f}" for value in kinds), f"{store:.1f}"]
+        for tenth, (*kinds, store) in enumerate(watch.tenths(), start=1)
+    ]
 
 
 if __name__ == "__main__":
