@@ -12,6 +12,7 @@ become ``(3 y, 3 x)``, 22×22 become 66×66, of which the middle 64×64 are the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -205,6 +206,19 @@ def source_target(xy: Tensor, shape: tuple[int, int]) -> Tensor:
     x = torch.arange(shape[1], device=xy.device)[None, :] - xy[..., 0, None, None]
     bumps = torch.exp(-(x**2 + y**2) / (2 * SOURCE_SIGMA**2))
     return bumps.nan_to_num(0.0).amax(dim=1, keepdim=True)
+
+
+def widened(layers: Mapping[str, Tensor], bands: int, reference: int) -> dict[str, Tensor]:
+    """Return the layers of a generator of one band for one of `bands`.
+
+    It looks at the band number `reference` alone, and does to each what it did to its own.
+    """
+    one = layers["head.0.weight"]
+    first = one.new_zeros(len(one), bands, *one.shape[2:])
+    first[:, reference] = one[:, 0]
+    last = {name: layers[name] for name in ("output.weight", "output.bias")}
+    repeated = {name: torch.cat([values] * bands) for name, values in last.items()}
+    return {**layers, "head.0.weight": first, **repeated}
 
 
 def _convolution(channels: int, features: int, norm: bool) -> list[nn.Module]:

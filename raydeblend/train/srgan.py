@@ -34,6 +34,7 @@ from raydeblend.networks.srgan import (
     pair_channels,
     source_target,
     stretch,
+    widened,
 )
 from raydeblend.networks.weights import load_weights, shipped_path
 from raydeblend.simulate.hst import load_hst
@@ -46,6 +47,7 @@ from raydeblend.simulate.sharp import (
     join,
     real_sharp,
 )
+from raydeblend.simulate.sharp_blends import reference_band
 from raydeblend.train.branched_steps import adversarial_loss, discriminator_loss
 from raydeblend.train.config import RunConfig, check_choice, learning_rate_at
 from raydeblend.train.epoch import descend
@@ -86,7 +88,8 @@ class SrganRun(RunConfig):
     source_weight
         Of the mean cross entropy of the map of sources, where the network has one.
     srgan_weights
-        Shipped name or file of a generator to start from; layers that it lacks start at random.
+        Shipped name or file of a generator to start from, of as many bands or of one (`widened`);
+        layers that it lacks start at random.
     """
 
     model: SrganConfig
@@ -260,9 +263,13 @@ def _first_generator(config: SrganRun) -> Srgan:
     generator = Srgan(config.model)
     if config.srgan_weights is not None:
         earlier, card = load_weights(weights_path(config.srgan_weights))
-        if dict(card.architecture) | {"sources": 0} != asdict(config.model) | {"sources": 0}:
+        free = {"sources": 0} | ({"bands": 0} if card.architecture["bands"] == 1 else {})
+        if dict(card.architecture) | free != asdict(config.model) | free:
             raise ConfigError(f"{config.srgan_weights} is not a network of this run's size")
-        generator.load_state_dict(earlier.state_dict(), strict=False)
+        layers = earlier.state_dict()
+        if card.architecture["bands"] < config.model.bands:
+            layers = widened(layers, config.model.bands, reference_band(config.bands))
+        generator.load_state_dict(layers, strict=False)
     return generator
 
 

@@ -217,3 +217,23 @@ def test_a_run_can_start_from_weights(tmp_path: Path) -> None:
     other = get_config("srgan", "small", srgan_weights=path)
     with pytest.raises(ConfigError, match="not a network of this run's size"):
         srgan.check(other, "")
+
+
+def test_seven_bands_can_start_from_one(tmp_path: Path) -> None:
+    """At first the network of seven does to each band what that of one does to its own."""
+    from raydeblend.networks.weights import Card, save_weights
+
+    config = get_config("srgan-multiband", "tiny", recipe=RECIPE)
+    earlier = Srgan(dataclasses.replace(config.model, bands=1, sources=False)).eval()
+    card = Card(
+        "srgan", dataclasses.asdict(earlier.config), ("F775W",), (0.18, 0.18), config.scaling
+    )
+    path = save_weights(str(tmp_path), "srgan", earlier, card)
+    wider = srgan.start(dataclasses.replace(config, srgan_weights=path), CPU)
+    image = torch.rand(1, 1, 12, 12)
+    with torch.no_grad():
+        seven = wider.networks["generator"].eval()(image.repeat(1, 7, 1, 1))
+        assert torch.allclose(seven[:, :7], earlier(image).repeat(1, 7, 1, 1), atol=1e-5)
+        blue = image.repeat(1, 7, 1, 1)
+        blue[:, :2] = 0
+        assert torch.allclose(wider.networks["generator"](blue)[:, 2], seven[:, 2], atol=1e-5)
