@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +22,8 @@ from raydeblend.measure.together import add_neighbour_noise, join_blends
 from raydeblend.tile import Blend
 
 Array = NDArray[np.float64]
+Psf = Sequence[ArrayLike]
+"""One stamp ``(py, px)`` per band."""
 
 ENGINES = ("ngmix", "mixture")
 
@@ -57,7 +61,7 @@ def measure_blend(
     blend: Blend,
     models: ArrayLike,
     xy: ArrayLike,
-    psf: Sequence[ArrayLike],
+    psf: Psf,
     pixel_scale: float,
     engine: str,
     seed: int = 0,
@@ -74,7 +78,7 @@ def measure_blends(
     blends: Sequence[Blend],
     models: Sequence[ArrayLike],
     xy: Sequence[ArrayLike],
-    psf: Sequence[ArrayLike],
+    psf: Psf | Sequence[Psf],
     pixel_scale: float,
     engine: str,
     seed: int = 0,
@@ -94,8 +98,8 @@ def measure_blends(
     xy
         Per blend ``(k, 2)`` deblended positions (x, y) in stamp pixels.
     psf
-        One odd stamp ``(py, px)`` per band, for all blends; a band whose PSF cannot be used is
-        treated as missing.
+        One odd stamp ``(py, px)`` per band, for all blends, or such a sequence for each blend;
+        a band whose PSF cannot be used is treated as missing.  Each PSF is fitted once.
     pixel_scale
         Arcsec per pixel.
     engine
@@ -116,16 +120,30 @@ def measure_blends(
     Raises
     ------
     ConfigError
-        If the engine or the model is unknown.
+        If the engine or the model is unknown, or there are not as many PSFs as blends.
     """
     _check(model)
     engine = choose_engine(engine)
+    seeing = _psf_of_each(psf, len(blends))
     if model == TEMPLATE:
-        measured = [
-            fit_templates(*args, psf, pixel_scale) for args in zip(blends, models, xy, strict=True)
-        ]
+        columns = zip(blends, models, xy, seeing, strict=True)
+        measured = [fit_templates(*row, pixel_scale) for row in columns]
     else:
-        measured = _fit_all(blends, models, xy, psf, pixel_scale, engine, seed, model, joint_flux)
+        found: dict[int, Measurements] = {}
+        for rows in _of_one_psf(seeing):
+            fits = _fit_all(
+                [blends[i] for i in rows],
+                [models[i] for i in rows],
+                [xy[i] for i in rows],
+                seeing[rows[0]],
+                pixel_scale,
+                engine,
+                seed,
+                model,
+                joint_flux,
+            )
+            found |= zip(rows, fits, strict=True)
+        measured = [found[i] for i in range(len(blends))]
     noise = noise_part(engine, model, joint_flux)
     return [
         _flagged(add_neighbour_noise(m, blend, light, noise), blend.flags)
@@ -148,11 +166,36 @@ def _check(model: str) -> None:
         raise ConfigError(f"unknown galaxy model {model!r}; known are {known}")
 
 
+def _psf_of_each(psf: Psf | Sequence[Psf], n: int) -> Sequence[Psf]:
+    """Return the PSF stamps of each of n blends."""
+    if not (len(psf) and _is_sequence_of_stamps(psf[0])):
+        return [cast(Psf, psf)] * n
+    if len(psf) != n:
+        raise ConfigError(f"psf has stamps for {len(psf)} blends, but there are {n}")
+    return cast(Sequence[Psf], psf)
+
+
+def _is_sequence_of_stamps(entry: ArrayLike | Psf) -> bool:
+    """Tell the stamps of a blend, which may differ in size, from one stamp ``(py, px)``."""
+    if isinstance(entry, np.ndarray):
+        return entry.ndim == 3
+    return isinstance(entry, Sequence) and len(entry) > 0 and np.ndim(entry[0]) == 2
+
+
+def _of_one_psf(seeing: Sequence[Psf]) -> list[list[int]]:
+    """Return which blends have the same PSF stamps, which are fitted once and together."""
+    groups: dict[tuple[tuple[bytes, tuple[int, ...]], ...], list[int]] = defaultdict(list)
+    for i, psf in enumerate(seeing):
+        stamps = [np.asarray(stamp, dtype=np.float64) for stamp in psf]
+        groups[tuple((stamp.tobytes(), stamp.shape) for stamp in stamps)].append(i)
+    return list(groups.values())
+
+
 def _fit_all(
     blends: Sequence[Blend],
     models: Sequence[ArrayLike],
     xy: Sequence[ArrayLike],
-    psf: Sequence[ArrayLike],
+    psf: Psf,
     pixel_scale: float,
     engine: str,
     seed: int,
