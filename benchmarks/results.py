@@ -3,10 +3,11 @@
 Each run of `RUNS` is a command of this repository.  Its metrics, tables and provenance are stored
 in ``docs/results/NAME.json``, and the README's sections between ``<!-- results:NAME/TITLE -->`` and
 ``<!-- /results -->`` are written from there; without ``/TITLE`` all tables of the run are meant.
+So are the scores in the cards of the shipped weights (`benchmarks.cards`).
 
 By default the runs are made afresh, those whose data or weights are missing are skipped with a
-line.  ``--stored`` only rewrites the README from what is stored; ``--check`` changes nothing and
-ends with 1 where the README says anything else than what is stored.
+line.  ``--stored`` only rewrites README and cards from what is stored; ``--check`` changes nothing
+and ends with 1 where they say anything else than what is stored.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cards import outdated_cards, write_cards
 from raydeblend.evaluate.page import Table, parse_markdown
 from raydeblend.evaluate.provenance import NAME, describe_run
 from raydeblend.evaluate.report import write_report
 from raydeblend.evaluate.tables import markdown
-from raydeblend.networks.weights import shipped_weights
+from raydeblend.networks.weights import SHIPPED, shipped_weights
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 STORED = ROOT / "docs" / "results"
+WEIGHTS = SHIPPED
 WORK = ROOT / "runs" / "results"
 SHARED = "../shared/data"
 MARKER = re.compile(
@@ -72,7 +75,9 @@ BLENDS, ZOO = f"{SHARED}/hsc/blends_cosmos", f"{SHARED}/galaxy_zoo"
 HST, PAIR = f"{SHARED}/hst", f"{SHARED}/hsc/hst_pairs"
 CATSIM = f"{SHARED}/catalogs/catsim_onedegsq.fits"
 COSMOS = f"{SHARED}/catalogs/cosmos_sersic_f814w_23.5.fits"
-NETWORKS = "--deblender rdn --deblender branched --deblender vae --deblender srgan"
+NETWORKS = (
+    "--deblender rdn --deblender rdn-joint --deblender branched --deblender vae --deblender srgan"
+)
 
 RUNS = (
     Run(
@@ -97,6 +102,13 @@ RUNS = (
         "hemmati2022",
         f"raydeblend evaluate hemmati2022 --data {HST} --deblender srgan --n 1000",
         HST,
+    ),
+    Run(
+        "hemmati2022-multiband",
+        f"raydeblend evaluate hemmati2022 --data {HST} --bands 7 --deblender srgan-multiband "
+        "--n 1000",
+        HST,
+        ("srgan-multiband",),
     ),
     Run(
         "madness",
@@ -133,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.stored:
             make_runs(select(options.names))
         write_readme()
+        write_cards(STORED, WEIGHTS)
     except ResultsError as error:
         print(f"results: {error}", file=sys.stderr)
         return 1
@@ -142,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="runs, by default all")
-    parser.add_argument("--check", action="store_true", help="compare README and stored results")
+    parser.add_argument("--check", action="store_true", help="compare with the stored results")
     parser.add_argument("--stored", action="store_true", help="rewrite the README, run nothing")
     return parser.parse_args(arguments)
 
@@ -256,12 +269,16 @@ def write_readme() -> None:
 
 
 def check() -> int:
-    """Tell whether the README says what is stored."""
+    """Tell whether the README and the cards say what is stored."""
     readme = README.read_text()
-    if render(readme) != readme:
-        print("README.md does not match docs/results: run `make results`", file=sys.stderr)
+    wrong = ["README.md"] if render(readme) != readme else []
+    wrong += outdated_cards(STORED, WEIGHTS)
+    if wrong:
+        print(
+            f"{', '.join(wrong)} do not say what docs/results does: `make results`", file=sys.stderr
+        )
         return 1
-    print(f"README.md matches docs/results in {len(MARKER.findall(readme))} sections")
+    print(f"{len(MARKER.findall(readme))} sections of README.md and the cards say what is stored")
     return 0
 
 

@@ -6,7 +6,9 @@ import shlex
 import pytest
 
 from benchmarks import results
-from benchmarks.results import MARKER, README, RUNS, STORED, ResultsError, Run, render
+from benchmarks.cards import SHOWN, outdated_cards, write_cards
+from benchmarks.results import MARKER, README, RUNS, STORED, WEIGHTS, ResultsError, Run, render
+from raydeblend.networks.weights import shipped_weights
 
 TABLES = "### Scores\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n### Other\n\n| c |\n| - |\n| 3 |\n"
 PROVENANCE = {
@@ -24,6 +26,7 @@ def stored(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(results, "STORED", tmp_path / "docs" / "results")
     monkeypatch.setattr(results, "README", tmp_path / "README.md")
+    monkeypatch.setattr(results, "WEIGHTS", tmp_path)
     run = Run("x", "raydeblend evaluate x")
     results.store(run, {"provenance": PROVENANCE, "tables": TABLES, "metrics": [{"psnr": 1.5}]})
     return tmp_path
@@ -49,7 +52,31 @@ def test_check_sees_a_number_changed_by_hand(stored, capsys):
     assert results.main(["--check"]) == 0
     readme.write_text(readme.read_text().replace("| 2 |", "| 3 |"))
     assert results.main(["--check"]) == 1
-    assert "does not match" in capsys.readouterr().err
+    assert "do not say" in capsys.readouterr().err
+
+
+def test_a_card_takes_the_rows_about_its_weights(stored):
+    """Not those of other deblenders, and none of a run that had other weights."""
+    table = "### Scores\n\n| galaxy | deblender | mape |\n| - | - | - |\n| 1 | rdn | 0.1 |\n"
+    made = {"tables": table + "| 1 | sep | 0.2 |\n", "metrics": []}
+    run = Run("wang2022", "raydeblend evaluate wang2022")
+    results.store(run, {"provenance": PROVENANCE | {"weights": {"rdn": "f00"}}, **made})
+    for name, sha256 in ("rdn", "f00"), ("branched", "f00"):
+        card = {"sha256": sha256, "scores": {"kept": {"loss": 1.0}, "raydeblend evaluate old": []}}
+        (stored / f"{name}.json").write_text(json.dumps(card))
+        (stored / f"{name}.safetensors").touch()
+    assert outdated_cards(results.STORED, stored) == ["branched.json", "rdn.json"]
+    write_cards(results.STORED, stored)
+    assert outdated_cards(results.STORED, stored) == []
+    part = {"columns": ["galaxy", "deblender", "mape"], "rows": [["1", "rdn", "0.1"]]}
+    scores = json.loads((stored / "rdn.json").read_text())["scores"]
+    assert scores == {"kept": {"loss": 1.0}, "raydeblend evaluate wang2022": [part]}
+    assert json.loads((stored / "branched.json").read_text())["scores"] == {"kept": {"loss": 1.0}}
+
+
+def test_the_shipped_cards_say_what_is_stored():
+    assert outdated_cards(STORED, WEIGHTS) == []
+    assert set(shipped_weights()) <= set(SHOWN)
 
 
 def test_what_is_not_there_is_an_error(stored):

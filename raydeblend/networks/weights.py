@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,13 +186,38 @@ def _read(path: str) -> bytes:
 
 def describe_shipped() -> str:
     """Return a plain-text list of the shipped weights with what their cards say."""
-    return "\n\n".join(_describe(name, load_card(path)) for name, path in shipped_weights().items())
+    return "\n\n".join(_describe(name, path) for name, path in shipped_weights().items())
 
 
-def _describe(name: str, card: Card) -> str:
+def _describe(name: str, path: str) -> str:
+    card = load_card(path)
     low, high = card.pixel_scale
-    scores = "\n".join(f"  {key}: {value}" for key, value in card.scores.items())
-    return (
-        f"{name}: {card.network}, bands {', '.join(card.bands)}, {low:g} to {high:g} arcsec/pixel\n"
-        f"  trained on: {card.training.get('data', 'unknown')}\n{scores}"
-    )
+    scale = f"{low:g} to {high:g} arcsec/pixel" if high else "pictures without a scale"
+    size = Path(path).stat().st_size / 1e6
+    lines = [
+        f"{name}: {card.network}, bands {', '.join(card.bands)}, {scale}, {size:.1f} MB, "
+        f"commit {card.commit[:7]}, sha256 {card.sha256[:12]}",
+        *_wrapped("  ", f"trained on: {card.training.get('data', 'unknown')}"),
+    ]
+    for measured, scores in card.scores.items():
+        lines += [
+            f"  {measured}",
+            *(line for row in _rows(scores) for line in _wrapped("    ", row)),
+        ]
+    return "\n".join(lines)
+
+
+def _rows(scores: Any) -> Iterator[str]:
+    """Yield the numbers of one evaluation as text: tables, or names with values."""
+    if isinstance(scores, list):
+        for table in scores:
+            for row in table["rows"]:
+                yield ", ".join(f"{c} {v}" for c, v in zip(table["columns"], row, strict=True))
+    elif isinstance(scores, Mapping):
+        yield ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    else:
+        yield f"{scores:.4g}"
+
+
+def _wrapped(indent: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent + "  ")
