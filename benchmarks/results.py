@@ -75,9 +75,7 @@ BLENDS, ZOO = f"{SHARED}/hsc/blends_cosmos", f"{SHARED}/galaxy_zoo"
 HST, PAIR = f"{SHARED}/hst", f"{SHARED}/hsc/hst_pairs"
 CATSIM = f"{SHARED}/catalogs/catsim_onedegsq.fits"
 COSMOS = f"{SHARED}/catalogs/cosmos_sersic_f814w_23.5.fits"
-NETWORKS = (
-    "--deblender rdn --deblender rdn-joint --deblender branched --deblender vae --deblender srgan"
-)
+NETWORKS = "--deblender rdn --deblender branched --deblender vae --deblender srgan"
 
 RUNS = (
     Run(
