@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
@@ -24,51 +25,73 @@ HOLE = "0.75"
 Float64Array = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class SkyMap:
+    """One figure: panels side by side that share a scale of colours.
+
+    Attributes
+    ----------
+    panels
+        Values by cell, by what stands above them.
+    label, title
+        Of the colours, and of the figure.
+    colours
+        A colour map of matplotlib.
+    percent
+        Whether values are fractions, shown as percent from 0.
+    hole
+        Whether cells without a value are explained.
+    """
+
+    panels: Mapping[str, Float64Array]
+    label: str
+    title: str
+    colours: str
+    percent: bool = False
+    hole: bool = True
+
+
 def map_figures(cells: Sequence[CellStatistics], bands: Sequence[str]) -> dict[str, bytes]:
     """Return the maps by name."""
     sky = _unwrapped(np.array([cell.corners for cell in cells]))
-    depths = {band: np.array([cell.depth[i] for cell in cells]) for i, band in enumerate(bands)}
-    density, failed, blended = (
-        np.array([getattr(cell, name) for cell in cells])
-        for name in ("density", "failed", "blended")
-    )
-    n, sources = len(cells), sum(cell.sources for cell in cells)
-    said = f"{sources:,} sources in {n:,} cells"
-    lost = int(np.sum([cell.failed == 1 and not cell.sources for cell in cells]))
-    return {
-        "depth": _figure(
-            sky,
-            {f"{band}: median {np.nanmedian(d):.2f}" if np.isfinite(d).any() else band: d
-             for band, d in depths.items()},
-            "5σ depth / AB mag",
-            f"Depth: what a faint source's flux error says; {said}",
-            "viridis",
-        ),
-        "density": _figure(
-            sky,
-            {f"mean {np.nanmean(density):.1f} per arcmin²": density},
-            "sources / arcmin²",
-            f"Density: {said}",
-            "magma",
-        ),
-        "failures": _figure(
-            sky,
-            {f"{lost} of {n:,} cells failed as a whole": failed},
-            "sources not measured / %",
-            f"Failures: {said}",
-            "inferno_r",
-            percent=True,
-            hole=False,
-        ),
-        "blended": _figure(
-            sky,
-            {f"mean {100 * np.nanmean(blended):.1f} %": blended},
-            "sources in blends / %",
-            f"Blending: {said}",
-            "cividis",
-            percent=True,
-        ),
-    }  # fmt: skip
+    said = f"{sum(cell.sources for cell in cells):,} sources in {len(cells):,} cells"
+    maps = {
+        "depth": _depth(cells, bands, said),
+        "density": _density(cells, said),
+        "failures": _failures(cells, said),
+        "blended": _blended(cells, said),
+    }
+    return {name: _figure(sky, each) for name, each in maps.items()}
+
+
+def _depth(cells: Sequence[CellStatistics], bands: Sequence[str], said: str) -> SkyMap:
+    panels = {}
+    for i, band in enumerate(bands):
+        depth = np.array([cell.depth[i] for cell in cells])
+        known = np.isfinite(depth).any()
+        panels[f"{band}: median {np.nanmedian(depth):.2f}" if known else band] = depth
+    title = f"Depth: what a faint source's flux error says; {said}"
+    return SkyMap(panels, "5σ depth / AB mag", title, "viridis")
+
+
+def _density(cells: Sequence[CellStatistics], said: str) -> SkyMap:
+    density = np.array([cell.density for cell in cells])
+    panels = {f"mean {np.nanmean(density):.1f} per arcmin²": density}
+    return SkyMap(panels, "sources / arcmin²", f"Density: {said}", "magma")
+
+
+def _failures(cells: Sequence[CellStatistics], said: str) -> SkyMap:
+    failed = np.array([cell.failed for cell in cells])
+    lost = sum(cell.failed == 1 and not cell.sources for cell in cells)
+    panels = {f"{lost} of {len(cells):,} cells failed as a whole": failed}
+    label, title = "sources not measured / %", f"Failures: {said}"
+    return SkyMap(panels, label, title, "inferno_r", percent=True, hole=False)
+
+
+def _blended(cells: Sequence[CellStatistics], said: str) -> SkyMap:
+    blended = np.array([cell.blended for cell in cells])
+    panels = {f"mean {100 * np.nanmean(blended):.1f} %": blended}
+    return SkyMap(panels, "sources in blends / %", f"Blending: {said}", "cividis", percent=True)
 
 
 def _unwrapped(corners: Float64Array) -> Float64Array:
@@ -80,27 +103,19 @@ def _unwrapped(corners: Float64Array) -> Float64Array:
     return shifted
 
 
-def _figure(
-    sky: Float64Array,
-    panels: dict[str, Float64Array],
-    label: str,
-    title: str,
-    colours: str,
-    percent: bool = False,
-    hole: bool = True,
-) -> bytes:
+def _figure(sky: Float64Array, drawn: SkyMap) -> bytes:
     width, height = _size(sky)
-    n = len(panels)
+    n = len(drawn.panels)
     figure = Figure(figsize=((width + 1.35) * n + 0.25, height + 1.15), dpi=DPI)
     grid = figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0]
-    for axes, (name, values) in zip(grid, panels.items(), strict=True):
-        _panel(axes, sky, 100 * values if percent else values, name, label, colours, percent)
-        if hole and not np.isfinite(values).all():
+    for axes, (name, values) in zip(grid, drawn.panels.items(), strict=True):
+        _panel(axes, sky, values, name, drawn)
+        if drawn.hole and not np.isfinite(values).all():
             axes.legend(handles=[Patch(color=HOLE, label="nothing measured")], fontsize=7)
     grid[0].set_ylabel("dec / deg")
     # Over a single narrow map a long title takes two lines.
     narrow = n == 1 and width < SIDE
-    figure.suptitle(title.replace(": ", ":\n", 1) if narrow else title, fontsize=10)
+    figure.suptitle(drawn.title.replace(": ", ":\n", 1) if narrow else drawn.title, fontsize=10)
     figure.tight_layout(pad=0.5)
     return to_png(figure)
 
@@ -113,27 +128,27 @@ def _size(sky: Float64Array) -> tuple[float, float]:
     return max(float(width), 1.8), max(float(height), 1.2)
 
 
-def _panel(
-    axes: Axes,
-    sky: Float64Array,
-    values: Float64Array,
-    name: str,
-    label: str,
-    colours: str,
-    percent: bool,
-) -> None:
-    low, high = _range(values, percent)
-    shades = colormaps[colours].with_extremes(bad=HOLE)
-    cells = PolyCollection(list(sky), array=values, cmap=shades, edgecolors="face", linewidths=0.3)
-    cells.set_clim(low, high)
+def _panel(axes: Axes, sky: Float64Array, values: Float64Array, name: str, drawn: SkyMap) -> None:
+    shown = 100 * values if drawn.percent else values
+    shades = colormaps[drawn.colours].with_extremes(bad=HOLE)
+    cells = PolyCollection(list(sky), array=shown, cmap=shades, edgecolors="face", linewidths=0.3)
+    cells.set_clim(*_range(shown, drawn.percent))
     axes.add_collection(cells)
+    axes.set_title(name, fontsize=9)
+    axes.set_facecolor("white")
+    _sky_axes(axes, sky)
+    bar = axes.figure.colorbar(cells, ax=axes, fraction=0.046, pad=0.03)
+    bar.set_label(drawn.label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+
+
+def _sky_axes(axes: Axes, sky: Float64Array) -> None:
+    """North up, east to the left, a degree as long along both."""
     corners = sky.reshape(-1, 2)
     (left, bottom), (right, top) = corners.min(axis=0), corners.max(axis=0)
     margin = 0.03 * max(right - left, top - bottom)
-    # North up, east to the left.
     axes.set(xlim=(right + margin, left - margin), ylim=(bottom - margin, top + margin))
     axes.set_aspect(1 / np.cos(np.radians((bottom + top) / 2)))
-    axes.set_title(name, fontsize=9)
     axes.set_xlabel("ra / deg")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -142,10 +157,6 @@ def _panel(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ra, _: f"{ra % 360:.{digits}f}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda dec, _: f"{dec:+.{digits}f}"))
     axes.tick_params(labelsize=7)
-    axes.set_facecolor("white")
-    bar = axes.figure.colorbar(cells, ax=axes, fraction=0.046, pad=0.03)
-    bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
 
 
 def _range(values: Float64Array, percent: bool) -> tuple[float, float]:
