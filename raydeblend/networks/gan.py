@@ -4,7 +4,7 @@ The paper names the layers: transposed convolutions, batch normalisation and ReL
 end of the generator; convolutions, batch normalisation and leaky ReLU, a sigmoid at the end of
 the discriminator; "similar to those suggested by Radford et al. (2016)".  It prints no sizes:
 kernels of 4, strides of 2, widths, slope and initial weights here are those of Radford et al.
-(DCGAN, arXiv:1511.06434).
+(DCGAN, arXiv:1511.06434).  `GanConfig.spread` is neither's, and off in the paper's preset.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 COARSEST = 4
 """Side in pixels of the first maps of the generator, and of the last of the discriminator."""
+GROUP = 8
+"""Images whose spread is measured together."""
 SLOPE = 0.2
 WEIGHT_SIGMA = 0.02
 
@@ -34,12 +36,16 @@ class GanConfig:
         Side of the images, 4 times a power of 2.
     features
         Maps of the finest layer; each coarser one has twice as many.
+    spread
+        Whether the discriminator's last layer also gets the standard deviation among images of
+        a batch (Karras et al. 2018, section 3), in which samples that are too alike show.
     """
 
     channels: int = 1
     noise: int = 100
     size: int = 64
     features: int = 64
+    spread: bool = False
 
     @property
     def doublings(self) -> int:
@@ -97,6 +103,9 @@ class Discriminator(nn.Module):
         for _ in range(config.doublings - 1):
             layers += _shrink(width, 2 * width)
             width *= 2
+        if config.spread:
+            layers.append(Spread())
+            width += 1
         layers.append(nn.Conv2d(width, 1, COARSEST))
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
@@ -105,6 +114,20 @@ class Discriminator(nn.Module):
         """Map ``(n, channels, size, size)`` to logits ``(n,)``."""
         logit: Tensor = self.layers(image)
         return logit.flatten()
+
+
+class Spread(nn.Module):
+    """Add a map: the mean standard deviation among each `GROUP` images that follow each other."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map ``(n, c, y, x)`` to ``(n, c + 1, y, x)``."""
+        return torch.cat([_with_spread(group) for group in torch.split(maps, GROUP)])
+
+
+def _with_spread(maps: Tensor) -> Tensor:
+    # A root has no gradient at 0.
+    spread = (maps.float().var(dim=0, correction=0) + 1e-8).sqrt().mean()
+    return torch.cat([maps, spread.to(maps.dtype).expand_as(maps[:, :1])], dim=1)
 
 
 def _grow(channels: int, width: int, stride: int, padding: int) -> list[nn.Module]:

@@ -17,14 +17,15 @@ from raydeblend.errors import ConfigError
 from raydeblend.networks.gan import COARSEST, Discriminator, GanConfig, Generator, sample
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.sharp import BRIGHTEST, PIXEL_SCALE, check_bands
-from raydeblend.simulate.sky_stamps import StampConfig, describe, make_stamps
+from raydeblend.simulate.sky_stamps import StampConfig, describe, make_stamps, read_stamps
 from raydeblend.train.board import draw_columns
 from raydeblend.train.config import RunConfig, check_choice, check_positive, learning_rate_at
 from raydeblend.train.data import VALIDATION_SEED
 from raydeblend.train.epoch import descend
 from raydeblend.train.family import Family, Step
-from raydeblend.train.gan_data import draw_batch, read_stamps
-from raydeblend.train.health import health_scores
+from raydeblend.train.gan_data import GalaxyImages
+from raydeblend.train.gan_scores import likeness_scores
+from raydeblend.train.health import judged_scores, variety_scores
 from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
 
 AdversarialLoss = Literal["minimax", "non-saturating"]
@@ -53,6 +54,13 @@ class GanRun(RunConfig):
         Folder of HST stamps (see `raydeblend.simulate.hst.load_hst`); None: drawn galaxies only.
     n_galaxies, faint
         Galaxies to draw, and their faintest i magnitude.
+    sky
+        Whether the generator draws galaxies alone, to which the sky's noise is added before the
+        discriminator sees them (Bora et al. 2018, AmbientGAN), as it is to the real ones; else it
+        draws the noise too, as in the paper.
+    together
+        Whether the discriminator sees real and generated images in one batch.  In two (Radford et
+        al.), batch normalisation hides from it that all generated ones are too bright.
     """
 
     model: GanConfig
@@ -62,6 +70,8 @@ class GanRun(RunConfig):
     data: str | None = None
     n_galaxies: int = 3000
     faint: float = 24.5
+    sky: bool = False
+    together: bool = False
 
     def pixel_scale(self) -> tuple[float, float]:
         """Arcsec per pixel of the images."""
@@ -106,13 +116,18 @@ PRESETS: Mapping[str, GanRun] = {
     "small": replace(
         _PAPER,
         preset="small",
-        model=GanConfig(features=24),
-        batch=64,
-        steps=100,
-        epochs=40,
+        model=GanConfig(features=16, spread=True),
+        batch=32,
+        steps=250,
+        epochs=32,
+        schedule="cosine",
         adversarial="non-saturating",
         bands=("F814W",),
+        n_galaxies=6000,
+        sky=True,
+        together=True,
         ema=0.999,
+        validation=1000,
         checkpoint_every=1,
         grace=3,
     ),
@@ -126,6 +141,7 @@ PRESETS: Mapping[str, GanRun] = {
         adversarial="non-saturating",
         bands=("F814W",),
         n_galaxies=64,
+        sky=True,
         validation=16,
         checkpoint_every=1,
         grace=3,
@@ -146,15 +162,17 @@ def prepare(config: GanRun, root: str) -> tuple[str, ...]:
 
 def load(
     config: GanRun, paths: Sequence[str], rank: int, world: int, device: torch.device
-) -> Tensor:
+) -> GalaxyImages:
     """Return all training images; workers draw other ones from them."""
-    return read_stamps(paths[0], validation=False).to(device)
+    return GalaxyImages.of(read_stamps(paths[0]).part("training"), device)
 
 
-def load_validation(config: GanRun, paths: Sequence[str], device: torch.device) -> Tensor:
-    """Return at most `validation` images of galaxies that are never trained on, scaled."""
-    images = read_stamps(paths[0], validation=True).to(device)
-    return scale(config, images[: config.validation])
+def load_validation(config: GanRun, paths: Sequence[str], device: torch.device) -> GalaxyImages:
+    """Return at most `validation` images of galaxies that are never trained on."""
+    galaxies = GalaxyImages.of(read_stamps(paths[0]).part("validation"), device)
+    draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
+    rows = torch.randperm(len(galaxies.images), generator=draw, device=device)
+    return galaxies.take(rows[: config.validation])
 
 
 def scale(config: GanRun, images: Tensor) -> Tensor:
@@ -181,22 +199,24 @@ def make_steps(
     config: GanRun,
     state: TrainState,
     networks: Mapping[str, nn.Module],
-    images: Tensor,
+    galaxies: GalaxyImages,
     n: int,
     seed: int,
 ) -> Step:
     """Return the step function of one epoch: the discriminator, then the generator."""
-    draw = torch.Generator(images.device).manual_seed(seed)
+    device = galaxies.images.device
+    draw = torch.Generator(device).manual_seed(seed)
 
     def step(number: int) -> dict[str, Tensor]:
-        real = scale(config, draw_batch(images, n, draw))
-        noise = torch.randn((n, config.model.noise), generator=draw, device=images.device)
-        fake = _run(networks["generator"], noise)
-        judged = discriminator_loss(networks["discriminator"], real, fake.detach())
+        real = scale(config, galaxies.draw(n, draw))
+        noise = torch.randn((n, config.model.noise), generator=draw, device=device)
+        fake = observe(config, _run(networks["generator"], noise), draw)
+        judged = discriminator_loss(networks["discriminator"], real, fake.detach(), config.together)
         rate = learning_rate_at(config, number, config.discriminator_rate)
         descend(state.optimizers["discriminator"], judged, rate, config.clip)
         # The wrapped discriminator would share gradients that nobody uses.
-        loss = generator_loss(state.networks["discriminator"], fake, config.adversarial)
+        judge = state.networks["discriminator"]
+        loss = generator_loss(judge, real, fake, config.adversarial, config.together)
         rate = learning_rate_at(config, number)
         descend(state.optimizers["generator"], loss, rate, config.clip)
         update_averages(state, config.ema, number)
@@ -205,19 +225,49 @@ def make_steps(
     return step
 
 
-def discriminator_loss(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+def observe(config: GanRun, images: Tensor, draw: torch.Generator) -> Tensor:
+    """Return what a telescope sees of the generator's images, if those show galaxies alone.
+
+    The discriminator knows galaxies only under a sky; put on the generator's as well, with
+    gradients through it, the sky is nothing that the generator must learn (Bora et al. 2018).
+    """
+    if not config.sky:
+        return images
+    sky = torch.randn(images.shape, generator=draw, device=images.device)
+    return scale(config, config.scaling.invert(images) + sky)
+
+
+def discriminator_loss(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, together: bool = False
+) -> Tensor:
     """Cross-entropy of real images called 1 and generated ones called 0 (Goodfellow et al.)."""
-    of_real, of_fake = _run(discriminator, real), _run(discriminator, fake)
+    of_real, of_fake = _judge(discriminator, real, fake, together)
     called_real = F.binary_cross_entropy_with_logits(of_real, torch.ones_like(of_real))
     return called_real + F.binary_cross_entropy_with_logits(of_fake, torch.zeros_like(of_fake))
 
 
-def generator_loss(discriminator: nn.Module, fake: Tensor, kind: AdversarialLoss) -> Tensor:
-    """log(1 - D(G(z))), or -log D(G(z)), averaged."""
-    logit = _run(discriminator, fake)
+def generator_loss(
+    discriminator: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    kind: AdversarialLoss,
+    together: bool = False,
+) -> Tensor:
+    """log(1 - D(G(z))), or -log D(G(z)), averaged; `real` matters only `together`."""
+    logit = _judge(discriminator, real, fake, True)[1] if together else _run(discriminator, fake)
     if kind == "minimax":
         return -F.binary_cross_entropy_with_logits(logit, torch.zeros_like(logit))
     return F.binary_cross_entropy_with_logits(logit, torch.ones_like(logit))
+
+
+def _judge(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, together: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the logits of both, seen in one batch or in two."""
+    if not together:
+        return _run(discriminator, real), _run(discriminator, fake)
+    of_real, of_fake = _run(discriminator, torch.cat([real, fake])).tensor_split([len(real)])
+    return of_real, of_fake
 
 
 def _run(network: nn.Module, images: Tensor) -> Tensor:
@@ -227,17 +277,30 @@ def _run(network: nn.Module, images: Tensor) -> Tensor:
     return output.float()
 
 
-def validate(config: GanRun, state: TrainState, held_out: Tensor) -> Scalars:
-    """Return what the discriminator says, and how diverse and how bright samples are."""
-    fake = sample(state.final("generator"), len(held_out), VALIDATION_SEED, held_out.device)
-    return health_scores(state.networks["discriminator"], held_out, fake)
+def validate(config: GanRun, state: TrainState, held_out: GalaxyImages) -> Scalars:
+    """Return what the discriminator says, how diverse samples are, and how like galaxies."""
+    device = held_out.images.device
+    draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
+    drawn = sample(state.final("generator"), len(held_out.images), VALIDATION_SEED, device)
+    fake = observe(config, drawn, draw)
+    galaxies = held_out.under_sky(draw)
+    real = scale(config, galaxies)
+    plain = scale(config, held_out.images.float()) if config.sky else real
+    return (
+        judged_scores(state.networks["discriminator"], real, fake)
+        | variety_scores(plain, drawn)
+        | likeness_scores(galaxies, config.scaling.invert(fake))
+    )
 
 
-def picture(config: GanRun, state: TrainState, held_out: Tensor) -> Tensor:
+def picture(config: GanRun, state: TrainState, held_out: GalaxyImages) -> Tensor:
     """Draw two columns of real images beside four of samples."""
-    fake = sample(state.final("generator"), 4 * ROWS, VALIDATION_SEED, held_out.device)
-    real = held_out.repeat(-(-2 * ROWS // len(held_out)), 1, 1, 1)[: 2 * ROWS]
-    images = torch.cat([real, fake])
+    device = held_out.images.device
+    draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
+    real = scale(config, held_out.under_sky(draw))
+    real = real.repeat(-(-2 * ROWS // len(real)), 1, 1, 1)[: 2 * ROWS]
+    drawn = sample(state.final("generator"), 4 * ROWS, VALIDATION_SEED, device)
+    images = torch.cat([real, observe(config, drawn, draw)])
     return draw_columns(list(torch.split(images, ROWS)), stretch=1.0)
 
 

@@ -1,30 +1,56 @@
-"""Training images of the GAN: the stamps of one side of the split, drawn at random."""
+"""Training images of the GAN: single galaxies, drawn at random, each time under another sky."""
 
 from __future__ import annotations
 
-import io
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from raydeblend import storage
-from raydeblend.simulate.sky_stamps import held_out
+from raydeblend.simulate.sky_stamps import SkyStamps
 
 
-def read_stamps(path: str, validation: bool) -> Tensor:
-    """Return the images ``(n, bands, y, x)`` of one side of the split, in sky sigmas."""
-    with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as arrays:
-        kept = held_out(arrays["galaxy"]) == validation
-        return torch.from_numpy(arrays["images"][kept])
+@dataclass(frozen=True)
+class GalaxyImages:
+    """Galaxies on the device.
+
+    Attributes
+    ----------
+    images
+        ``(n, bands, y, x)`` in sky sigmas, float16.
+    missing_noise
+        ``(n, 1, 1, 1)`` sigma of the noise that an image lacks to 1 sky sigma.
+    """
+
+    images: Tensor
+    missing_noise: Tensor
+
+    @classmethod
+    def of(cls, stamps: SkyStamps, device: torch.device) -> GalaxyImages:
+        """Move stamps to the device."""
+        missing = torch.from_numpy(stamps.missing_noise)[:, None, None, None]
+        return cls(torch.from_numpy(stamps.images).to(device), missing.to(device))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw `n` images ``(n, bands, y, x)`` under the sky, flipped and transposed at random."""
+        device = self.images.device
+        rows = torch.randint(len(self.images), (n,), generator=generator, device=device)
+        return turn(self.take(rows).under_sky(generator), generator)
+
+    def take(self, rows: Tensor) -> GalaxyImages:
+        """Return the chosen images."""
+        return GalaxyImages(self.images[rows], self.missing_noise[rows])
+
+    def under_sky(self, generator: torch.Generator) -> Tensor:
+        """Return all images with noise of 1 sky sigma, float32."""
+        noise = torch.randn(self.images.shape, generator=generator, device=self.images.device)
+        return self.images.float() + self.missing_noise * noise
 
 
-def draw_batch(images: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw `n` images, flipped and transposed at random, as float32."""
-    device = images.device
-    rows = torch.randint(len(images), (n,), generator=generator, device=device)
-    turned = torch.rand((3, n, 1, 1, 1), generator=generator, device=device) < 0.5
-    batch = images[rows].float()
-    batch = torch.where(turned[0], batch.flip(-1), batch)
-    batch = torch.where(turned[1], batch.flip(-2), batch)
-    return torch.where(turned[2], batch.transpose(-1, -2), batch)
+def turn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip and transpose each image ``(n, bands, y, x)`` at random."""
+    shape = (3, len(images), 1, 1, 1)
+    turned = torch.rand(shape, generator=generator, device=images.device) < 0.5
+    images = torch.where(turned[0], images.flip(-1), images)
+    images = torch.where(turned[1], images.flip(-2), images)
+    return torch.where(turned[2], images.transpose(-1, -2), images)

@@ -11,22 +11,25 @@ from raydeblend.train.state import Scalars
 
 
 @torch.no_grad()
-def health_scores(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Scalars:
-    """Return the scores of samples `fake` beside real images, both ``(n, channels, y, x)``.
+def judged_scores(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Scalars:
+    """Return the mean probability of being real that is given to each, after the sigmoid."""
+    discriminator.eval()
+    said = [torch.sigmoid(discriminator(images)).mean() for images in (real, fake)]
+    discriminator.train()
+    return {"discriminator_real": float(said[0]), "discriminator_fake": float(said[1])}
 
-    discriminator_real, discriminator_fake
-        Mean probability of being real, after the sigmoid.
+
+def variety_scores(real: Tensor, fake: Tensor) -> Scalars:
+    """Return how samples differ among themselves and how bright they are, beside real images.
+
+    Without noise, which differs in copies too.
+
     diversity
         Mean distance (rms over pixels) of two samples over that of two real images.
     brightness
         Mean pixel of the samples over that of the real images.
     """
-    discriminator.eval()
-    said = [torch.sigmoid(discriminator(images)).mean() for images in (real, fake)]
-    discriminator.train()
     return {
-        "discriminator_real": float(said[0]),
-        "discriminator_fake": float(said[1]),
         "diversity": float(mean_distance(fake) / mean_distance(real)),
         "brightness": float(fake.mean() / real.mean()),
     }

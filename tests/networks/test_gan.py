@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from raydeblend.networks.gan import Discriminator, GanConfig, Generator
+from raydeblend.networks.gan import GROUP, Discriminator, GanConfig, Generator, Spread
 
 
 def count(network: nn.Module) -> int:
@@ -52,3 +52,21 @@ def test_gradients_reach_every_parameter() -> None:
     discriminator(generator(torch.randn(6, 8))).square().sum().backward()
     for network in (generator, discriminator):
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_the_spread_of_each_group_is_a_map_of_its_own() -> None:
+    maps = torch.randn(2 * GROUP + 3, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    maps[GROUP : 2 * GROUP] = maps[GROUP]
+    seen = Spread()(maps)
+    assert torch.equal(seen[:, :5], maps)
+    expected = [maps[:GROUP].std(dim=0, correction=0).mean(), torch.tensor(1e-4)]
+    for group, value in zip(seen[: 2 * GROUP, 5].split(GROUP), expected, strict=True):
+        torch.testing.assert_close(group, value.expand_as(group))
+    assert seen[-1, 5, 0, 0] > 0.5
+
+
+def test_a_discriminator_of_spreads_has_one_more_map_at_its_end() -> None:
+    plain, with_spread = (Discriminator(GanConfig(features=4, spread=on)) for on in (False, True))
+    assert count(with_spread) == count(plain) + 4 * 4
+    alike = torch.rand(1, 1, 64, 64).expand(GROUP, -1, -1, -1)
+    assert with_spread(alike).shape == (GROUP,)

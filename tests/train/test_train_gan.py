@@ -13,42 +13,41 @@ from torch.nn.parallel import DistributedDataParallel
 from raydeblend.errors import ConfigError
 from raydeblend.networks.gan import GanConfig
 from raydeblend.networks.scaling import Scaling
-from raydeblend.simulate.sky_stamps import (
-    SKY_SIGMA,
-    StampConfig,
-    draw_stamps,
-    make_stamps,
-)
+from raydeblend.simulate.sky_stamps import SkyStamps
 from raydeblend.train import gan
 from raydeblend.train.epoch import run_epoch
 from raydeblend.train.families import get_config
-from raydeblend.train.gan_data import draw_batch, read_stamps
-from raydeblend.train.health import health_scores, mean_distance
+from raydeblend.train.gan_data import GalaxyImages
+from raydeblend.train.gan_scores import JUDGED, likeness_scores
+from raydeblend.train.health import judged_scores, mean_distance, variety_scores
 from raydeblend.train.state import TrainState, load_state, save_state
 from raydeblend.train.stopping import TrainingCollapsed, check_health
 
 CPU = torch.device("cpu")
-HST = Path(__file__).parents[3] / "shared" / "data" / "hst"
 
 
 @pytest.fixture(scope="module")
-def images() -> torch.Tensor:
-    """Round Gaussians of all widths and brightnesses, in sky sigmas, with noise."""
+def galaxies() -> GalaxyImages:
+    """Round Gaussians of all widths and brightnesses, in sky sigmas, without noise."""
     draw = torch.Generator().manual_seed(0)
     axis = torch.arange(64) - 63 / 2
     width = 2 + 4 * torch.rand(128, 1, 1, generator=draw)
     peak = 10 ** (1 + 2 * torch.rand(128, 1, 1, generator=draw))
     shape = peak * torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * width**2))
-    return (shape + torch.randn(128, 64, 64, generator=draw))[:, None].half()
+    return GalaxyImages(shape[:, None].half(), torch.ones(128, 1, 1, 1))
+
+
+def middle(galaxies: GalaxyImages) -> GalaxyImages:
+    return GalaxyImages(galaxies.images[:, :, 24:40, 24:40], galaxies.missing_noise)
 
 
 def train_epochs(
-    config: gan.GanRun, images: torch.Tensor, state: TrainState | None = None
+    config: gan.GanRun, galaxies: GalaxyImages, state: TrainState | None = None
 ) -> TrainState:
     state = gan.start(config, CPU) if state is None else state
     for epoch in range(state.epoch, config.epochs):
         torch.manual_seed(epoch)
-        step = gan.make_steps(config, state, state.networks, images, config.batch, epoch)
+        step = gan.make_steps(config, state, state.networks, galaxies, config.batch, epoch)
         state.history.append(run_epoch(step, epoch * config.steps, config.steps))
     return state
 
@@ -69,26 +68,26 @@ def test_losses_are_those_of_goodfellow() -> None:
     network = Constant(float(np.log(p / (1 - p))))
     judged = gan.discriminator_loss(network, batch, batch)
     assert judged.item() == pytest.approx(-np.log(p) - np.log(1 - p), rel=1e-5)
-    minimax = gan.generator_loss(network, batch, "minimax")
+    minimax = gan.generator_loss(network, batch, batch, "minimax")
     assert minimax.item() == pytest.approx(np.log(1 - p), rel=1e-5)
-    other = gan.generator_loss(network, batch, "non-saturating")
+    other = gan.generator_loss(network, batch, batch, "non-saturating")
     assert other.item() == pytest.approx(-np.log(p), rel=1e-5)
 
 
 @pytest.mark.parametrize("adversarial", ["minimax", "non-saturating"])
 def test_each_step_moves_both_networks_and_only_by_their_own_losses(
-    adversarial: str, images: torch.Tensor
+    adversarial: str, galaxies: GalaxyImages
 ) -> None:
     config = get_config("gan", "tiny", adversarial=adversarial, steps=1, epochs=1)
     before = gan.start(config, CPU)
-    after = train_epochs(config, images)
+    after = train_epochs(config, galaxies)
     for name, network in after.networks.items():
         pairs = zip(network.parameters(), before.networks[name].parameters(), strict=True)
         # Adam's first step moves every weight by the learning rate, whatever its gradient.
         moved = torch.cat([(a - b).detach().abs().flatten() for a, b in pairs])
         assert moved.median().item() == pytest.approx(2e-4, rel=0.05), name
     frozen = get_config("gan", "tiny", learning_rate=1e-30, steps=3, epochs=1)
-    state = train_epochs(frozen, images)
+    state = train_epochs(frozen, galaxies)
     for a, b in zip(
         state.networks["generator"].parameters(),
         gan.start(frozen, CPU).networks["generator"].parameters(),
@@ -97,35 +96,36 @@ def test_each_step_moves_both_networks_and_only_by_their_own_losses(
         torch.testing.assert_close(a, b)
 
 
-def test_samples_become_like_the_real_images(images: torch.Tensor) -> None:
-    images = images[:, :, 24:40, 24:40]
+@pytest.mark.parametrize("sky", [False, True])
+def test_samples_become_like_the_real_images(sky: bool, galaxies: GalaxyImages) -> None:
+    galaxies = middle(galaxies)
     model = GanConfig(noise=16, size=16, features=8)
     config = get_config("gan", "tiny", model=model, epochs=1, steps=100, learning_rate=2e-3)
-    real = gan.scale(config, images)
-    mean = real.mean(dim=0)
+    config = dataclasses.replace(config, sky=sky)
+    mean = gan.scale(config, galaxies.images).mean(dim=0)
 
     def error(state: TrainState) -> float:
         samples = gan.sample(state.final("generator"), 64, 0, CPU)
         return float((samples.mean(dim=0) - mean).square().mean() / mean.square().mean())
 
-    before, after = error(gan.start(config, CPU)), error(train_epochs(config, images))
+    before, after = error(gan.start(config, CPU)), error(train_epochs(config, galaxies))
     assert after < 0.5 * before
 
 
 def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
-    images: torch.Tensor, tmp_path: Path
+    galaxies: GalaxyImages, tmp_path: Path
 ) -> None:
     config = get_config("gan", "tiny", epochs=2, steps=3)
     config = dataclasses.replace(config, ema=0.9, schedule="cosine")
-    whole = train_epochs(config, images)
+    whole = train_epochs(config, galaxies)
     half = gan.start(config, CPU)
-    step = gan.make_steps(config, half, half.networks, images, config.batch, 0)
+    step = gan.make_steps(config, half, half.networks, galaxies, config.batch, 0)
     half.history.append(run_epoch(step, 0, config.steps))
     save_state(half, str(tmp_path / "state.pt"))
 
     resumed = gan.start(config, CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
-    train_epochs(config, images, resumed)
+    train_epochs(config, galaxies, resumed)
     assert resumed.history[1] == whole.history[1]
     for name in whole.networks:
         ours, theirs = resumed.final(name).state_dict(), whole.final(name).state_dict()
@@ -140,14 +140,14 @@ def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
     load_state(forgetful, str(tmp_path / "state.pt"))
     for name, optimizer in forgetful.optimizers.items():
         optimizer.load_state_dict(fresh[name])
-    train_epochs(config, images, forgetful)
+    train_epochs(config, galaxies, forgetful)
     assert forgetful.history[1] != whole.history[1]
 
 
 def test_two_workers_with_other_images_keep_the_same_networks(
-    images: torch.Tensor, tmp_path: Path
+    galaxies: GalaxyImages, tmp_path: Path
 ) -> None:
-    torch.save(images[:, :, 24:40, 24:40], tmp_path / "images.pt")
+    torch.save(middle(galaxies).images, tmp_path / "images.pt")
     torch.multiprocessing.spawn(train_as_worker, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"worker-{rank}.pt") for rank in range(2))
     start = gan.start(worker_config(), CPU)
@@ -178,7 +178,8 @@ def train_as_worker(rank: int, folder: str) -> None:
         for name, network in state.networks.items()
     }
     images = torch.load(f"{folder}/images.pt")
-    run_epoch(gan.make_steps(config, state, networks, images, 8, seed=rank), 0, config.steps)
+    galaxies = GalaxyImages(images, torch.ones(len(images), 1, 1, 1))
+    run_epoch(gan.make_steps(config, state, networks, galaxies, 8, seed=rank), 0, config.steps)
     content = {name: network.state_dict() for name, network in state.networks.items()}
     torch.save(content, f"{folder}/worker-{rank}.pt")
     torch.distributed.barrier()
@@ -189,14 +190,15 @@ def test_health_of_copies_and_of_collapsed_samples() -> None:
     draw = torch.Generator().manual_seed(1)
     real = torch.rand((32, 1, 16, 16), generator=draw)
     other = torch.rand((32, 1, 16, 16), generator=draw)
-    healthy = health_scores(Constant(0.0), real, other)
+    judged = judged_scores(Constant(0.0), real, other)
+    assert judged == {"discriminator_real": 0.5, "discriminator_fake": 0.5}
+    healthy = variety_scores(real, other)
     assert healthy["diversity"] == pytest.approx(1, abs=0.02)
     assert healthy["brightness"] == pytest.approx(1, abs=0.05)
-    assert healthy["discriminator_real"] == healthy["discriminator_fake"] == 0.5
-    alike = health_scores(Constant(0.0), real, other[:1].expand(32, -1, -1, -1))
+    alike = variety_scores(real, other[:1].expand(32, -1, -1, -1))
     assert alike["diversity"] == pytest.approx(0, abs=1e-6)
     assert alike["brightness"] == pytest.approx(1, abs=0.2)
-    assert health_scores(Constant(0.0), real, 0.01 * other)["brightness"] < 0.02
+    assert variety_scores(real, 0.01 * other)["brightness"] < 0.02
     # Two independent uniform numbers differ by sqrt(1/6) rms.
     assert mean_distance(real).item() == pytest.approx(6**-0.5, rel=0.02)
 
@@ -230,29 +232,10 @@ def test_tanh_scaling_is_undone() -> None:
         Scaling("maximum").invert(channels)
 
 
-def test_drawn_stamps_have_the_sky_and_the_flux_that_they_should(tmp_path: Path) -> None:
-    config = StampConfig(("F814W",), 64, 60, 24.5, 3, None)
-    stamps, galaxy = draw_stamps(config)
-    assert stamps.shape == (60, 1, 64, 64)
-    corner = stamps[:, 0, :6, :6].astype(np.float64)
-    assert np.median(corner.std(axis=(1, 2))) == pytest.approx(1, abs=0.1)
-    # All are brighter than the faint limit, by the drawn colours at most a few tenths in F814W;
-    # some flux lies outside the stamps.
-    flux = stamps.astype(np.float64).sum(axis=(1, 2, 3)) * SKY_SIGMA
-    magnitude = 31.4 - 2.5 * np.log10(flux)
-    assert magnitude.max() < 25.2
-    assert magnitude.min() > 18
-    path = make_stamps(str(tmp_path), config)
-    assert make_stamps(str(tmp_path), config) == path
-    held_out, trained = read_stamps(path, True), read_stamps(path, False)
-    assert (len(held_out), len(trained)) == ((galaxy % 8 == 0).sum(), (galaxy % 8 != 0).sum())
-    again = torch.from_numpy(stamps[galaxy % 8 == 0])
-    assert torch.equal(held_out, again)
-
-
 def test_a_batch_shows_each_orientation_of_a_galaxy() -> None:
     image = torch.arange(16.0).reshape(1, 1, 4, 4)
-    batch = draw_batch(image, 400, torch.Generator().manual_seed(0))
+    galaxy = GalaxyImages(image, torch.zeros(1, 1, 1, 1))
+    batch = galaxy.draw(400, torch.Generator().manual_seed(0))
     corners = batch[:, 0, 0, 0]
     np.testing.assert_allclose(
         [(corners == c).float().mean() for c in (0, 3, 12, 15)], 0.25, atol=0.08
@@ -261,13 +244,70 @@ def test_a_batch_shows_each_orientation_of_a_galaxy() -> None:
     assert ((batch[:, 0, 0, 1] - corners).abs() == 1).float().mean() == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.skipif(not HST.exists(), reason="no HST stamps in ../shared")
-def test_real_galaxies_join_the_drawn_ones() -> None:
-    folder = HST / "btk_cosmos_26ext_100"
-    stamps, galaxy = draw_stamps(StampConfig(("F814W",), 64, 16, 24.5, 0, str(folder)))
-    assert len(stamps) > 16 + 40
-    assert len(set(galaxy.tolist())) == len(galaxy)
-    assert np.isfinite(stamps).all()
+def test_every_image_is_under_a_sky_of_its_own() -> None:
+    images = np.zeros((2, 1, 64, 64), dtype=np.float16)
+    images[1] = np.random.default_rng(0).normal(0, 0.6, (64, 64))
+    stamps = SkyStamps(images, np.array([0, 0.6], dtype=np.float32), np.arange(2))
+    galaxies = GalaxyImages.of(stamps, CPU)
+    draw = torch.Generator().manual_seed(0)
+    first, second = galaxies.under_sky(draw), galaxies.under_sky(draw)
+    for seen in (first, second):
+        np.testing.assert_allclose(seen.std(dim=(1, 2, 3)), 1, atol=0.04)
+    # The stamp's own noise stays, what is added does not.
+    correlation = (first * second).mean(dim=(1, 2, 3))
+    np.testing.assert_allclose(correlation, [0, 0.36], atol=0.05)
+
+
+class Brightness(nn.Module):
+    """Normalises each batch, and gives the mean pixel of each image as its logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normal = nn.BatchNorm2d(1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logit: torch.Tensor = self.normal(images).mean(dim=(1, 2, 3))
+        return logit
+
+
+def test_only_together_are_all_too_bright_images_told_apart() -> None:
+    dark = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    apart = gan.discriminator_loss(Brightness(), 3 + dark, dark, together=False)
+    assert apart.item() == pytest.approx(2 * np.log(2), abs=0.01)
+    # In one batch they are a standard deviation above and below the mean: -2 log(sigmoid(1)).
+    together = gan.discriminator_loss(Brightness(), 3 + dark, dark, together=True)
+    assert together.item() == pytest.approx(2 * np.log(1 + np.exp(-1)), abs=0.03)
+    alone = gan.generator_loss(Brightness(), 3 + dark, dark, "non-saturating")
+    assert alone.item() == pytest.approx(np.log(2), abs=0.01)
+    beside = gan.generator_loss(Brightness(), 3 + dark, dark, "non-saturating", together=True)
+    assert beside.item() == pytest.approx(np.log(1 + np.e), abs=0.03)
+
+
+def test_the_sky_is_added_to_samples_before_they_are_judged() -> None:
+    config = dataclasses.replace(get_config("gan", "tiny"), sky=True)
+    galaxy = torch.full((1, 1, 64, 64), 50.0)
+    seen = gan.observe(config, gan.scale(config, galaxy), torch.Generator().manual_seed(0))
+    pixels = config.scaling.invert(seen)
+    assert pixels.mean().item() == pytest.approx(50, abs=0.1)
+    assert pixels.std().item() == pytest.approx(1, abs=0.04)
+    paper = get_config("gan", "paper")
+    assert gan.observe(paper, seen, torch.Generator()) is seen
+
+
+def test_likeness_is_judged_on_four_quantities(galaxies: GalaxyImages) -> None:
+    draw = torch.Generator().manual_seed(0)
+    seen = [galaxies.under_sky(draw) for _ in range(2)]
+    alike = likeness_scores(*seen)
+    assert alike["ks"] == pytest.approx(np.mean([alike[f"ks_{name}"] for name in JUDGED]))
+    # The same galaxies under two skies differ less than two draws of 128 would.
+    assert alike["ks"] < 0.1
+    # The distance is the greatest between two cumulative distributions.
+    flux = np.sort(galaxies.images.float().sum(dim=(1, 2, 3)).numpy())
+    ranks = [np.searchsorted(flux * gain, flux * 10, side="right") for gain in (1, 10)]
+    expected = np.abs(ranks[0] - ranks[1]).max() / len(flux)
+    brighter = likeness_scores(seen[0], 10 * seen[0])
+    assert brighter["ks_flux"] == pytest.approx(expected, abs=0.05)
+    assert likeness_scores(seen[0], torch.zeros_like(seen[0]))["ks"] == 1
 
 
 @pytest.mark.parametrize(
@@ -296,5 +336,6 @@ def test_bands_become_channels() -> None:
     config = get_config("gan", "tiny", bands=("F606W", "F814W", "F160W"))
     state = gan.start(config, CPU)
     assert gan.sample(state.final("generator"), 2, 0, CPU).shape == (2, 3, 64, 64)
-    picture = gan.picture(config, state, torch.rand(5, 3, 64, 64))
+    held_out = GalaxyImages(torch.rand(5, 3, 64, 64), torch.ones(5, 1, 1, 1))
+    picture = gan.picture(config, state, held_out)
     assert picture.shape == (3, 8 * 64, 6 * 64)

@@ -1,0 +1,33 @@
+"""How like the galaxies kept for validation a generator's are: what says which run is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+from raydeblend.measure.distributions import compare_distributions, measure_distributions
+from raydeblend.train.state import Scalars
+
+JUDGED = ("flux", "half_light", "ellipticity", "concentration")
+"""The four quantities that issue 8's bar names; `raydeblend evaluate gan` shows two more."""
+
+
+def likeness_scores(real: Tensor, fake: Tensor) -> Scalars:
+    """Return the Kolmogorov-Smirnov distances of images in sky sigmas ``(n, bands, y, x)``.
+
+    The first band is measured.  `ks` is the mean over the four quantities; about 0.87 / sqrt(n / 2)
+    is to be expected of n images each of one population.
+    """
+    ours, theirs = (
+        measure_distributions(images[:, 0].cpu().numpy().astype(np.float32))
+        for images in (fake, real)
+    )
+    distances = compare_distributions(ours, theirs)
+    return named(distances) | {"ks": sum(distances[name] for name in JUDGED) / len(JUDGED)}
+
+
+def named(distances: Mapping[str, float]) -> Scalars:
+    """Return the distances of the judged quantities as scores."""
+    return {f"ks_{name}": distances[name] for name in JUDGED}
