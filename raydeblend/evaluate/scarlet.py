@@ -21,9 +21,10 @@ from raydeblend.tile import Deblended, FloatArray
 NAME = "scarlet"
 MODEL_SIGMA = 0.8
 """Pixels: the Gaussian PSF of its models, as in its documentation."""
-STEPS, RELATIVE_ERROR = 200, 1e-4
 COMPONENTS, MIN_SNR = 2, 50
 """As in its documentation: a second component where the source is bright enough."""
+STEPS, RELATIVE_ERROR = 200, 1e-6
+"""Until it converges: its documentation stops at 1e-4, which is 2 dB worse in a third of the time."""
 
 
 def find_scarlet() -> ModuleType | None:
@@ -37,7 +38,7 @@ def find_scarlet() -> ModuleType | None:
 
 @dataclass(frozen=True)
 class ScarletDeblender:
-    """scarlet 1.0 with its documented settings, as a deblender that must be given positions."""
+    """scarlet 1.0, run to convergence, as a deblender that must be given positions."""
 
     scarlet: ModuleType
     name: str = NAME
