@@ -23,7 +23,6 @@ from raydeblend.evaluate.gan import (
 from raydeblend.measure.distributions import QUANTITIES
 from raydeblend.simulate.sky_stamps import StampConfig
 
-HST = Path(__file__).parents[3] / "shared" / "data" / "hst"
 TRAINED = StampConfig(("F814W",), 64, 3000, 22.5, 0, None)
 
 
@@ -84,11 +83,6 @@ def test_only_real_galaxies_for_tests_are_shown(tmp_path: Path) -> None:
     trained.mkdir()
     with pytest.raises(ConfigError, match="no galaxy for tests"):
         draw_real(16, 0, TRAINED, write_galaxy(trained, number=3), pairs=1)
-
-
-@pytest.mark.skipif(not HST.exists(), reason="no HST stamps in ../shared")
-def test_the_galaxies_in_shared_are_enough() -> None:
-    assert draw_real(32, 0, TRAINED, str(HST), pairs=1).images.shape == (1, 32, 64, 64)
 
 
 def test_table_and_figures_carry_every_quantity(real: Drawn) -> None:
