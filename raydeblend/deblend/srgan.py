@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from raydeblend.deblend.joint import JointDeblender
 from raydeblend.deblend.resolutions import fine_psf, to_coarse
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.deblend.srgan_evidence import CANDIDATE_RULE, confirm_sources
+from raydeblend.deblend.srgan_evidence import CANDIDATE_RULE, HINT_RULE, confirm_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, network_image, prepare, split_batches
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.detect.peaks import find_peaks, refine_peaks
@@ -47,6 +48,8 @@ SOURCE_THRESHOLD = 0.15
 """Least height of a source in the map of sources: 1 where network and sky leave no doubt."""
 CANDIDATE_SOURCE = 0.04
 """The same where the pixels decide."""
+HINT_SOURCE = 0.01
+"""The same where each is tried alone."""
 SOURCE_PROMINENCE = 0.03
 """The same over the saddle to a higher one."""
 LOW_SIGNIFICANCE = 4.0
@@ -133,7 +136,9 @@ class SrganDeblender:
             return _fit_segments(stamps, view.sharp, self.positions(stamps, bands, view))
         # What the network only suspects is told apart from what it imagines by the pixels.
         xy = self.positions(stamps, bands, view, CANDIDATE_RULE, CANDIDATE_SOURCE)
-        fitter = JointDeblender(self.device, drop_given=True, judge=confirm_sources)
+        hints = self.positions(stamps, bands, view, HINT_RULE, HINT_SOURCE)
+        judge = partial(confirm_sources, hints=hints)
+        fitter = JointDeblender(self.device, drop_given=True, judge=judge)
         return fitter(images, variance, mask, psf, bands, pixel_scale, xy=xy)
 
     def sharpen(self, stamps: Stamps, bands: Sequence[str] | None) -> FloatArray:

@@ -1,12 +1,21 @@
 """Which candidates of a network the pixels confirm."""
 
+import dataclasses
+from functools import partial
+
 import galsim
 import numpy as np
 import pytest
 import torch
 
 from raydeblend.deblend.joint import JointDeblender
-from raydeblend.deblend.srgan_evidence import MIN_GAIN, MODEL_ERROR, confirm_sources
+from raydeblend.deblend.srgan_evidence import (
+    BAND_GAIN,
+    MIN_GAIN,
+    MODEL_ERROR,
+    confirm_sources,
+    least_gain,
+)
 from raydeblend.simulate.sharp_blends import low_psf
 
 PSF = low_psf(25)[None]
@@ -29,8 +38,8 @@ def scene(separation: float, fluxes: tuple[float, ...]) -> np.ndarray:
     return (image + noise)[None, None].astype(np.float32)
 
 
-def found(image: np.ndarray, xy: list[list[float]]) -> np.ndarray:
-    result = FITTER(image, np.ones_like(image), psf=PSF, pixel_scale=0.18, xy=[np.array(xy)])
+def found(image: np.ndarray, xy: list[list[float]], fitter: JointDeblender = FITTER) -> np.ndarray:
+    result = fitter(image, np.ones_like(image), psf=PSF, pixel_scale=0.18, xy=[np.array(xy)])
     return result.xy[0, : result.n_sources[0]]
 
 
@@ -53,12 +62,33 @@ def test_doubtful_candidates_far_from_light_go() -> None:
     assert len(found(scene(0, (2400.0,)), candidates)) == 1
 
 
-def test_structure_is_allowed_for_in_bright_galaxies() -> None:
+@pytest.mark.parametrize("distance", [3.0, 5.0])
+def test_a_candidate_without_light_leaves_the_galaxy(distance: float) -> None:
+    """The error of a flux held at its least is tiny; it must not pass for the surer source."""
+    image = scene(0, (12000.0,))
+    left = found(image, [[11.5, 11.5], [11.5 + distance, 11.5]])
+    assert left == pytest.approx(np.array([[11.5, 11.5]]), abs=0.1)
+
+
+def test_a_hint_is_tried_and_a_pair_is_cut_in_two_without_one() -> None:
+    pair, single = scene(3.4, (1500.0, 900.0)), scene(0, (2400.0,))
+    truth = np.array([[9.8, 11.5], [13.2, 11.5]])
+    for hints in (None, [np.array([[13.0, 12.0], [5.0, 5.0]])]):
+        judge = partial(confirm_sources, hints=hints)
+        fitter = dataclasses.replace(FITTER, judge=judge)
+        seen = found(pair, [[10.5, 11.5]], fitter)
+        assert seen[np.argsort(seen[:, 0])] == pytest.approx(truth, abs=0.4)
+        assert len(found(single, [[11.5, 11.5]], fitter)) == 1
+
+
+def test_structure_and_bands_ask_for_more_gain() -> None:
     """A gain that confirms a faint pair does not confirm one at a signal to noise of 1,000."""
     from types import SimpleNamespace
 
-    from raydeblend.deblend.srgan_evidence import least_gain
-
     faint, bright = (SimpleNamespace(snr=np.array([snr])) for snr in (30.0, 1000.0))
-    assert least_gain(faint) == pytest.approx(MIN_GAIN + 0.5 * (MODEL_ERROR * 30) ** 2)  # type: ignore[arg-type]
-    assert least_gain(bright) > MIN_GAIN + 40  # type: ignore[arg-type]
+    one, three = (SimpleNamespace(weights=np.ones((bands, 4))) for bands in (1, 3))
+    expected = MIN_GAIN + 0.5 * (MODEL_ERROR * 30) ** 2
+    assert least_gain(one, faint, MIN_GAIN) == pytest.approx(expected)  # type: ignore[arg-type]
+    assert least_gain(one, bright, MIN_GAIN) > MIN_GAIN + 100  # type: ignore[arg-type]
+    more = least_gain(three, faint, MIN_GAIN)  # type: ignore[arg-type]
+    assert more == pytest.approx(expected + 2 * BAND_GAIN)
