@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 
 from raydeblend.networks.forward import forward
 from raydeblend.networks.vgg import Features
+from raydeblend.train import adversarial
+from raydeblend.train.adversarial import adversarial_loss, discriminator_loss, frozen
 from raydeblend.train.branched_data import PairBatch
 
 
@@ -101,24 +102,10 @@ def feature_loss(model: Tensor, batch: PairBatch, features: Features) -> Tensor:
 
 
 def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits of real and of deblended images ``(n, 2, bands, y, x)``.
-
-    Both go through together: batch normalisation then sees the same mixture in the steps of
-    either network, and a data-parallel wrapper one pass for each backward one.
-    """
-    images = 2 * torch.cat([real.flatten(0, 1), fake.flatten(0, 1)]) - 1
-    logits_real, logits_fake = forward(discriminator, images).chunk(2)
-    return logits_real, logits_fake
-
-
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the cross-entropy of the logits, the negative of Eq. 1."""
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
-
-
-def adversarial_loss(fake: Tensor, kind: str) -> Tensor:
-    """Return what the generator lowers, from the logits of its images (Eq. 2)."""
-    return F.softplus(-fake).mean() if kind == "non_saturating" else -F.softplus(fake).mean()
+    """Return the logits of real and of deblended images ``(n, 2, bands, y, x)``."""
+    # The paper's images are in [-1, 1].
+    pair = [2 * images.flatten(0, 1) - 1 for images in (real, fake)]
+    return adversarial.judge(discriminator, *pair)
 
 
 def generator_loss(
@@ -138,20 +125,10 @@ def generator_loss(
     pixel = pixel_loss(model, batch, loss)
     if not loss.adversarial_weight:
         return {"loss": pixel, "loss_pixel": pixel}
-    with _frozen(discriminator):
+    with frozen(discriminator):
         _, fake = judge(discriminator, batch.galaxies, model)
-    adversarial = adversarial_loss(fake, loss.adversarial)
-    return {"loss": pixel + loss.adversarial_weight * adversarial, "loss_pixel": pixel}
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Leave the network's parameters out of the graph."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
+    value = pixel + loss.adversarial_weight * adversarial_loss(fake, loss.adversarial)
+    return {"loss": value, "loss_pixel": pixel}
 
 
 @dataclass(frozen=True)

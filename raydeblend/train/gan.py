@@ -9,7 +9,6 @@ from functools import partial
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raydeblend import storage
@@ -18,6 +17,7 @@ from raydeblend.networks.gan import COARSEST, Discriminator, GanConfig, Generato
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.sharp import BRIGHTEST, PIXEL_SCALE, check_bands
 from raydeblend.simulate.sky_stamps import StampConfig, describe, make_stamps, read_stamps
+from raydeblend.train.adversarial import adversarial_loss, discriminator_loss, frozen, judge
 from raydeblend.train.board import draw_columns
 from raydeblend.train.config import RunConfig, check_choice, check_positive, learning_rate_at
 from raydeblend.train.data import VALIDATION_SEED
@@ -58,9 +58,6 @@ class GanRun(RunConfig):
         Whether the generator draws galaxies alone, to which the sky's noise is added before the
         discriminator sees them (Bora et al. 2018, AmbientGAN), as it is to the real ones; else it
         draws the noise too, as in the paper.
-    together
-        Whether the discriminator sees real and generated images in one batch.  In two (Radford et
-        al.), batch normalisation hides from it that all generated ones are too bright.
     """
 
     model: GanConfig
@@ -71,7 +68,6 @@ class GanRun(RunConfig):
     n_galaxies: int = 3000
     faint: float = 24.5
     sky: bool = False
-    together: bool = False
 
     def pixel_scale(self) -> tuple[float, float]:
         """Arcsec per pixel of the images."""
@@ -125,7 +121,6 @@ PRESETS: Mapping[str, GanRun] = {
         bands=("F814W",),
         n_galaxies=6000,
         sky=True,
-        together=True,
         ema=0.999,
         validation=1000,
         checkpoint_every=1,
@@ -204,25 +199,31 @@ def make_steps(
     seed: int,
 ) -> Step:
     """Return the step function of one epoch: the discriminator, then the generator."""
-    device = galaxies.images.device
-    draw = torch.Generator(device).manual_seed(seed)
+    draw = torch.Generator(galaxies.images.device).manual_seed(seed)
 
     def step(number: int) -> dict[str, Tensor]:
         real = scale(config, galaxies.draw(n, draw))
-        noise = torch.randn((n, config.model.noise), generator=draw, device=device)
-        fake = observe(config, _run(networks["generator"], noise), draw)
-        judged = discriminator_loss(networks["discriminator"], real, fake.detach(), config.together)
+        fake = generate(config, networks["generator"], n, draw)
+        judged = discriminator_loss(*judge(networks["discriminator"], real, fake.detach()))
         rate = learning_rate_at(config, number, config.discriminator_rate)
         descend(state.optimizers["discriminator"], judged, rate, config.clip)
         # The wrapped discriminator would share gradients that nobody uses.
-        judge = state.networks["discriminator"]
-        loss = generator_loss(judge, real, fake, config.adversarial, config.together)
-        rate = learning_rate_at(config, number)
-        descend(state.optimizers["generator"], loss, rate, config.clip)
+        with frozen(state.networks["discriminator"]):
+            _, logits = judge(state.networks["discriminator"], real, fake)
+        loss = adversarial_loss(logits, config.adversarial)
+        descend(state.optimizers["generator"], loss, learning_rate_at(config, number), config.clip)
         update_averages(state, config.ema, number)
         return {"loss": loss.detach(), "loss_discriminator": judged.detach()}
 
     return step
+
+
+def generate(config: GanRun, generator: nn.Module, n: int, draw: torch.Generator) -> Tensor:
+    """Return `n` images as the discriminator sees them, with gradients."""
+    noise = torch.randn((n, config.model.noise), generator=draw, device=draw.device)
+    with torch.autocast(draw.device.type, torch.bfloat16):
+        images: Tensor = generator(noise)
+    return observe(config, images.float(), draw)
 
 
 def observe(config: GanRun, images: Tensor, draw: torch.Generator) -> Tensor:
@@ -235,46 +236,6 @@ def observe(config: GanRun, images: Tensor, draw: torch.Generator) -> Tensor:
         return images
     sky = torch.randn(images.shape, generator=draw, device=images.device)
     return scale(config, config.scaling.invert(images) + sky)
-
-
-def discriminator_loss(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, together: bool = False
-) -> Tensor:
-    """Cross-entropy of real images called 1 and generated ones called 0 (Goodfellow et al.)."""
-    of_real, of_fake = _judge(discriminator, real, fake, together)
-    called_real = F.binary_cross_entropy_with_logits(of_real, torch.ones_like(of_real))
-    return called_real + F.binary_cross_entropy_with_logits(of_fake, torch.zeros_like(of_fake))
-
-
-def generator_loss(
-    discriminator: nn.Module,
-    real: Tensor,
-    fake: Tensor,
-    kind: AdversarialLoss,
-    together: bool = False,
-) -> Tensor:
-    """log(1 - D(G(z))), or -log D(G(z)), averaged; `real` matters only `together`."""
-    logit = _judge(discriminator, real, fake, True)[1] if together else _run(discriminator, fake)
-    if kind == "minimax":
-        return -F.binary_cross_entropy_with_logits(logit, torch.zeros_like(logit))
-    return F.binary_cross_entropy_with_logits(logit, torch.ones_like(logit))
-
-
-def _judge(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, together: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the logits of both, seen in one batch or in two."""
-    if not together:
-        return _run(discriminator, real), _run(discriminator, fake)
-    of_real, of_fake = _run(discriminator, torch.cat([real, fake])).tensor_split([len(real)])
-    return of_real, of_fake
-
-
-def _run(network: nn.Module, images: Tensor) -> Tensor:
-    """Run a network in bfloat16; float32 out."""
-    with torch.autocast(images.device.type, torch.bfloat16):
-        output: Tensor = network(images)
-    return output.float()
 
 
 def validate(config: GanRun, state: TrainState, held_out: GalaxyImages) -> Scalars:

@@ -48,7 +48,7 @@ from raydeblend.simulate.sharp import (
     real_sharp,
 )
 from raydeblend.simulate.sharp_blends import reference_band
-from raydeblend.train.branched_steps import adversarial_loss, discriminator_loss
+from raydeblend.train.adversarial import adversarial_loss, discriminator_loss
 from raydeblend.train.config import RunConfig, check_choice, learning_rate_at
 from raydeblend.train.epoch import descend
 from raydeblend.train.family import Family, Step

@@ -15,6 +15,7 @@ from raydeblend.networks.branched import Branched, Discriminator
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vgg import load_features
 from raydeblend.simulate.galaxy_zoo import compose_zoo
+from raydeblend.train.adversarial import adversarial_loss, discriminator_loss
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
 from raydeblend.train.branched import FAMILY, PRESETS, BranchedRun, check
 from raydeblend.train.branched_data import (
@@ -27,8 +28,6 @@ from raydeblend.train.branched_data import (
 from raydeblend.train.branched_scores import pair_scores
 from raydeblend.train.branched_steps import (
     BranchedLoss,
-    adversarial_loss,
-    discriminator_loss,
     feature_loss,
     generator_loss,
     judge,

@@ -15,6 +15,7 @@ from raydeblend.networks.gan import GanConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.sky_stamps import SkyStamps
 from raydeblend.train import gan
+from raydeblend.train.adversarial import adversarial_loss, discriminator_loss, judge
 from raydeblend.train.epoch import run_epoch
 from raydeblend.train.families import get_config
 from raydeblend.train.gan_data import GalaxyImages
@@ -64,13 +65,12 @@ class Constant(nn.Module):
 
 
 def test_losses_are_those_of_goodfellow() -> None:
-    batch, p = torch.zeros(4, 1, 8, 8), 0.8
-    network = Constant(float(np.log(p / (1 - p))))
-    judged = gan.discriminator_loss(network, batch, batch)
+    p = 0.8
+    logits = torch.full((4,), float(np.log(p / (1 - p))))
+    judged = discriminator_loss(logits, logits)
     assert judged.item() == pytest.approx(-np.log(p) - np.log(1 - p), rel=1e-5)
-    minimax = gan.generator_loss(network, batch, batch, "minimax")
-    assert minimax.item() == pytest.approx(np.log(1 - p), rel=1e-5)
-    other = gan.generator_loss(network, batch, batch, "non-saturating")
+    assert adversarial_loss(logits, "minimax").item() == pytest.approx(np.log(1 - p), rel=1e-5)
+    other = adversarial_loss(logits, "non-saturating")
     assert other.item() == pytest.approx(-np.log(p), rel=1e-5)
 
 
@@ -270,17 +270,14 @@ class Brightness(nn.Module):
         return logit
 
 
-def test_only_together_are_all_too_bright_images_told_apart() -> None:
+def test_images_that_are_all_too_bright_are_told_apart() -> None:
     dark = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    apart = gan.discriminator_loss(Brightness(), 3 + dark, dark, together=False)
-    assert apart.item() == pytest.approx(2 * np.log(2), abs=0.01)
-    # In one batch they are a standard deviation above and below the mean: -2 log(sigmoid(1)).
-    together = gan.discriminator_loss(Brightness(), 3 + dark, dark, together=True)
-    assert together.item() == pytest.approx(2 * np.log(1 + np.exp(-1)), abs=0.03)
-    alone = gan.generator_loss(Brightness(), 3 + dark, dark, "non-saturating")
-    assert alone.item() == pytest.approx(np.log(2), abs=0.01)
-    beside = gan.generator_loss(Brightness(), 3 + dark, dark, "non-saturating", together=True)
-    assert beside.item() == pytest.approx(np.log(1 + np.e), abs=0.03)
+    discriminator = Brightness()
+    real, fake = judge(discriminator, 3 + dark, dark)
+    # In one batch they are a standard deviation above and below the mean, in two they are alike.
+    assert real.mean().item() == pytest.approx(1, abs=0.03)
+    assert fake.mean().item() == pytest.approx(-1, abs=0.03)
+    assert discriminator(dark).mean().item() == pytest.approx(0, abs=0.01)
 
 
 def test_the_sky_is_added_to_samples_before_they_are_judged() -> None:
