@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -116,9 +116,10 @@ class JointDeblender:
                 fits = self._find(stamps, Limit(self.most_work, self._deadline(len(stamps))))
             else:
                 start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
-                fits = self._fit(stamps, start)
+                told = replace(self.priors, centre=self.priors.told)
+                fits = self._fit(stamps, start, told)
                 if self.drop_given:
-                    fits = self.judge(stamps, fits, self.priors, self.device)
+                    fits = self.judge(stamps, fits, told, self.device)
         orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
         sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
@@ -132,7 +133,8 @@ class JointDeblender:
 
     def _find(self, stamps: Sequence[Stamp], limit: Limit) -> list[Fit]:
         """Fit the peaks of each stamp, then add and drop sources by evidence."""
-        fits = self._fit(stamps, [first_peaks(stamp) for stamp in stamps], limit)
+        peaks = [first_peaks(stamp) for stamp in stamps]
+        fits = self._fit(stamps, peaks, self.priors, limit)
         fits = add_sources(stamps, fits, self.priors, self.device, limit)
         return drop_sources(stamps, fits, self.priors, self.device, limit)
 
@@ -140,13 +142,14 @@ class JointDeblender:
         self,
         stamps: Sequence[Stamp],
         start: Sequence[NDArray[np.float64]],
+        priors: JointPriors,
         limit: Limit = NO_LIMIT,
     ) -> list[Fit]:
         tasks = [
             Task(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
             for stamp, xy in zip(stamps, start, strict=True)
         ]
-        return fit_tasks(tasks, self.priors, self.device, limit)
+        return fit_tasks(tasks, priors, self.device, limit)
 
     def _stamps(
         self,

@@ -3,7 +3,8 @@
 Means and scatters of sizes, shears and bulges are those of CatSim galaxies with i < 25.3 (LSST's
 simulated sky, Connolly et al. 2014, SPIE 9150, 14), rounded: half-light radii of disks scatter by
 0.75 in ln about 0.3", bulges have half the size of their disk with a scatter of 1.0, and a tenth
-of the light.
+of the light.  Widths of the priors on position and shear are wider than the truth where a narrower
+one was found to bias fluxes or shapes (`docs/joint.md`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class JointPriors:
     Attributes
     ----------
     centre
-        Standard deviation, in pixels, of each coordinate about the expected position.
+        Standard deviation, in pixels, of each coordinate about the expected position: a peak of
+        the image, which a close neighbour pulls over.
+    told
+        The same of positions that somebody gives.
     shape
         Width of p(g) ∝ (1 − g²)² exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24) of the disk.
     log_radius, log_radius_scatter
@@ -37,7 +41,9 @@ class JointPriors:
     log_ratio, log_ratio_scatter
         ln of the bulge's radius over the disk's.
     alignment, alignment_scatter
-        A bulge's shear is that of its disk times `alignment`, with this scatter.
+        A bulge's shear is that of its disk times `alignment`, with this scatter.  CatSim's bulges
+        have 0.2 times it, but what little light they have hardly tells, and any galaxy whose
+        bulge is as long as its disk would be measured too round.
     bulge, bulge_scatter
         Mean and scatter of the bulge's part of the light, in each band.
     largest, largest_scatter
@@ -46,13 +52,14 @@ class JointPriors:
         leaves of its outskirts.
     """
 
-    centre: float = 0.5
-    shape: float = 0.3
+    centre: float = 2.5
+    told: float = 0.5
+    shape: float = 0.45
     log_radius: float = -1.2
     log_radius_scatter: float = 0.75
     log_ratio: float = -0.6
     log_ratio_scatter: float = 0.8
-    alignment: float = 0.2
+    alignment: float = 0.8
     alignment_scatter: float = 0.15
     bulge: float = 0.1
     bulge_scatter: float = 0.2
