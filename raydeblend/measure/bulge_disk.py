@@ -15,6 +15,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raydeblend.measure.profiles import profile
@@ -29,8 +30,9 @@ _MERGED = {"exp": 2, "dev": 4}
 _MERGED_IN_WINGS = {"exp": 4, "dev": 6}
 CORE_COMPONENTS = 2
 """Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
-# Columns (g1, g2, ln r) of disk and bulge in theta.
-_COLUMNS = (("exp", [2, 3, 4]), ("dev", [6, 7, 5]))
+# Profiles of disk and bulge, and their columns (g1, g2, ln r) in theta.
+_PROFILES = ("exp", "dev")
+_COLUMNS = [[2, 3, 4], [6, 7, 5]]
 _SHAPES = 3
 
 
@@ -47,7 +49,8 @@ class Light:
     precision
         P as three ``(n, b, k)``: xx, xy, yy.
     slopes
-        ``(n, b, 3, k, 3)`` derivatives of the covariances by (g1, g2, ln r) of their component.
+        ``(n, 1, 3, k, 3)`` derivatives of the covariances by (g1, g2, ln r) of their component,
+        the same in all bands.
     offset
         ``(n, 2, p)`` from the centre, (dx, dy).
     quadratic
@@ -71,11 +74,24 @@ class Light:
 
 
 @dataclass(frozen=True)
-class _Round:
-    """A profile of half-light radius 1 arcsec: weights, and variances along an axis in pixels²."""
+class _Pairs:
+    """Gaussians of disk and bulge, each with one of the PSF: the k Gaussians of a source.
 
+    Attributes
+    ----------
+    component, psf
+        ``(k,)`` whose Gaussian it is, 0 of the disk and 1 of the bulge, and which of the PSF's.
+    weights, variances
+        ``(k,)``, the latter along an axis in pixels² for a half-light radius of 1 arcsec.
+    disk
+        How many, the first ones, are the disk's.
+    """
+
+    component: Tensor
+    psf: Tensor
     weights: Tensor
     variances: Tensor
+    disk: int
 
 
 def unit_light(
@@ -178,69 +194,69 @@ def _convolved(
 
     Disk and bulge each with the core of the PSF and, more of their Gaussians merged, its wings.
     """
-    core, wings = slice(0, CORE_COMPONENTS), slice(CORE_COMPONENTS, None)
-    parts = [
-        _convolved_with(theta[:, columns], tuple(each[:, :, chosen] for each in psf), shape)
-        for name, columns in _COLUMNS
-        for chosen, merged in ((core, _MERGED), (wings, _MERGED_IN_WINGS))
-        for shape in [_round(name, merged[name], pixel_scale, theta.device)]
-    ]
-    weight, cov, slopes = zip(*parts, strict=True)
-    disk = weight[0].shape[2] + weight[1].shape[2]
-    return torch.cat(weight, 2), torch.cat(cov, 2), torch.cat(slopes, 3), disk
-
-
-def _convolved_with(
-    own: Tensor, psf: tuple[Tensor, ...], shape: _Round
-) -> tuple[Tensor, Tensor, Tensor]:
     psf_weight, psf_cov = psf
-    cov, slopes = _component(own, shape.variances)  # (n, k, 3) and (n, 3, k, 3)
-    n, bands, c = psf_weight.shape
-    k = len(shape.weights)
-    full = cov[:, None, :, None] + psf_cov[:, :, None]
-    slopes = slopes[:, None, :, :, None].expand(n, bands, 3, k, c, 3)
-    weights = shape.weights[:, None] * psf_weight[:, :, None]
-    return (
-        weights.reshape(n, bands, k * c),
-        full.reshape(n, bands, k * c, 3),
-        slopes.reshape(n, bands, 3, k * c, 3),
-    )
+    table = _gaussians(psf_weight.shape[2], pixel_scale, theta.device)
+    matrix, slopes = _components(theta)
+    variances = table.variances[:, None]
+    cov = (matrix[:, table.component] * variances)[:, None] + psf_cov[:, :, table.psf]
+    slopes = (slopes[:, :, table.component] * variances)[:, None]
+    return table.weights * psf_weight[:, :, table.psf], cov, slopes, table.disk
 
 
-def _component(shape: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-    """Return covariances ``(n, k, 3)`` in pixels² and their derivatives ``(n, 3, k, 3)``.
+def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the covariances of disk and bulge for variances of 1, and their derivatives.
 
-    `variances` ``(k,)`` are those of radius 1.
-
-    `shape` is (g1, g2, ln r), ``(n, 3)``.  A shear keeps the area, so that r is that of the round
-    galaxy: C = v / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2], [2 g2, 1 + |g|² − 2 g1]].
+    ``(n, 2, 3)`` as xx, xy, yy, and by (g1, g2, ln r) ``(n, 3, 2, 3)``.  A shear keeps the area,
+    so that r is that of the round galaxy: C = r² / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2],
+    [2 g2, 1 + |g|² − 2 g1]].
     """
-    g1, g2 = shape[:, 0], shape[:, 1]
-    scale = (2 * shape[:, 2]).exp()
+    g1, g2, log_radius = theta[:, _COLUMNS].unbind(2)
     square = g1**2 + g2**2
-    room = (1 - square)[:, None]
-    matrix = torch.stack([1 + square + 2 * g1, 2 * g2, 1 + square - 2 * g1], 1)
+    scale = (2 * log_radius).exp() / (1 - square)
+    cov = torch.stack([1 + square + 2 * g1, 2 * g2, 1 + square - 2 * g1], 2) * scale[..., None]
     zero, two = torch.zeros_like(g1), torch.full_like(g1, 2.0)
-    by_g1 = torch.stack([2 * g1 + 2, zero, 2 * g1 - 2], 1)
-    by_g2 = torch.stack([2 * g2, two, 2 * g2], 1)
-    rows = [matrix / room]
-    rows += [by / room + 2 * g[:, None] * matrix / room**2 for by, g in ((by_g1, g1), (by_g2, g2))]
-    rows.append(2 * rows[0])
-    spread = (scale[:, None] * variances)[..., None]
-    cov, *slopes = (row[:, None] * spread for row in rows)
-    return cov, torch.stack(slopes, 1)
+    by_g1 = torch.stack([2 * g1 + 2, zero, 2 * g1 - 2], 2)
+    by_g2 = torch.stack([2 * g2, two, 2 * g2], 2)
+    shears = [
+        by * scale[..., None] + (2 * g / (1 - square))[..., None] * cov
+        for by, g in ((by_g1, g1), (by_g2, g2))
+    ]
+    return cov, torch.stack([*shears, 2 * cov], 1)
 
 
 @cache
-def _round(name: str, first: int, pixel_scale: float, device: torch.device) -> _Round:
-    """Return a profile, its `first` innermost Gaussians merged."""
+def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> _Pairs:
+    """Return which Gaussians of the profiles meet which of the PSF, narrowest first."""
+    core = range(min(CORE_COMPONENTS, psf_components))
+    wings = range(len(core), psf_components)
+    rows = [
+        (component, c, weight, variance)
+        for component, name in enumerate(_PROFILES)
+        for chosen, merged in ((core, _MERGED), (wings, _MERGED_IN_WINGS))
+        for weight, variance in zip(*_merged(name, merged[name]), strict=True)
+        for c in chosen
+    ]
+    component, c, weight, variance = (np.array(column) for column in zip(*rows, strict=True))
+    return _Pairs(
+        component=torch.as_tensor(component, device=device),
+        psf=torch.as_tensor(c, device=device),
+        weights=torch.as_tensor(weight, device=device),
+        # Of half-light radius 1 arcsec, in pixels².
+        variances=torch.as_tensor(variance / pixel_scale**2, device=device),
+        disk=int((component == 0).sum()),
+    )
+
+
+def _merged(name: str, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights and variances of a profile of radius 1, its `first` innermost Gaussians one.
+
+    T is <x²> + <y²>, twice the variance along an axis.
+    """
     table = profile(name)
-    # T is <x²> + <y²>, twice the variance along an axis.
-    variances = 0.5 * table.t_per_radius2 * table.fractions / pixel_scale**2
+    variances = 0.5 * table.t_per_radius2 * table.fractions
     core = table.weights[:first]
-    weights = np.concatenate([[core.sum()], table.weights[first:]])
     inner = np.average(variances[:first], weights=core)
-    variances = np.concatenate([[inner], variances[first:]])
-    return _Round(
-        torch.as_tensor(weights, device=device), torch.as_tensor(variances, device=device)
+    return (
+        np.concatenate([[core.sum()], table.weights[first:]]),
+        np.concatenate([[inner], variances[first:]]),
     )

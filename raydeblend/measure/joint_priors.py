@@ -10,6 +10,7 @@ one was found to bias fluxes or shapes (`docs/joint.md`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ class JointPriors:
     """
 
     centre: float = 2.5
-    told: float = 0.5
+    told: float = 0.25
     shape: float = 0.45
     log_radius: float = -1.2
     log_radius_scatter: float = 0.75
@@ -112,19 +113,24 @@ def log_prior(
 
 def _whitening(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Return A ``(8, 8)`` and the mean ``(n, K, 8)`` of A theta, in standard deviations."""
-    scatter = theta.new_tensor(
-        [
-            *(priors.centre, priors.centre, priors.shape, priors.shape),
-            *(priors.log_radius_scatter, priors.log_ratio_scatter),
-            *(priors.alignment_scatter, priors.alignment_scatter),
-        ]
-    )
-    rows = torch.eye(8).to(theta)
+    rows, usual = _rows(priors, theta.device, theta.dtype)
+    mean = usual.expand(*theta.shape[:2], -1).clone()
+    mean[..., :2] = start / priors.centre
+    return rows, mean
+
+
+@cache
+def _rows(priors: JointPriors, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return A ``(8, 8)`` and the mean ``(8,)`` of A theta but for the position."""
+    scatter = [priors.centre, priors.centre, priors.shape, priors.shape]
+    scatter += [priors.log_radius_scatter, priors.log_ratio_scatter]
+    scatter += [priors.alignment_scatter, priors.alignment_scatter]
+    rows = torch.eye(8, dtype=torch.float64)
     rows[_BULGE_SIZE, _SIZE] = -1
     for bulge, disk in ((6, 2), (7, 3)):
         rows[bulge, disk] = -priors.alignment
-    mean = torch.zeros_like(theta)
-    mean[..., :2] = start
-    mean[..., _SIZE] = priors.log_radius
-    mean[..., _BULGE_SIZE] = priors.log_ratio
-    return rows / scatter[:, None], mean / scatter
+    mean = torch.zeros(8, dtype=torch.float64)
+    mean[_SIZE], mean[_BULGE_SIZE] = priors.log_radius, priors.log_ratio
+    widths = torch.tensor(scatter, dtype=torch.float64)
+    rows, mean = rows / widths[:, None], mean / widths
+    return rows.to(device, dtype), mean.to(device, dtype)
