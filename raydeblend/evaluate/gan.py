@@ -73,7 +73,7 @@ def draw_generated(
 ) -> tuple[Drawn, StampConfig]:
     """Draw samples of `n` galaxies of a generator, and say what stamps it was trained on.
 
-    `weights` is a shipped name or a path.  A generator of galaxies without noise gets the sky's.
+    `weights` is a shipped name or a file.  A generator of galaxies without noise gets the sky's.
 
     Raises
     ------
@@ -81,7 +81,8 @@ def draw_generated(
         If the weights are missing or damaged.
     """
     device = choose_device("cpu")
-    network, card = load_weights(shipped_path(weights), device)
+    path = weights if weights.endswith(".safetensors") else shipped_path(weights)
+    network, card = load_weights(path, device)
     images = card.scaling.invert(sample(network, n * pairs, seed, device))[:, 0].numpy()
     if card.training.get("sky"):
         rng = np.random.default_rng(seed)

@@ -58,6 +58,8 @@ class Family(Generic[C, D, V]):
         `brightness`, see `raydeblend.train.stopping`.
     picture
         (config, state, validation data): ``(3, y, x)`` in 0..1, samples for people to look at.
+    best
+        Score of `validate` whose lowest epoch is exported; None: the last epoch is.
     """
 
     exported: tuple[str, ...]
@@ -69,6 +71,7 @@ class Family(Generic[C, D, V]):
     steps: Callable[[C, TrainState, Mapping[str, nn.Module], D, int, int], Step]
     validate: Callable[[C, TrainState, V], Scalars]
     picture: Callable[[C, TrainState, V], Tensor | None]
+    best: str | None = None
 
     def exported_as(self, network: str) -> dict[str, str]:
         """Return the names of the files (without suffix) by the names of the networks."""

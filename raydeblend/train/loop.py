@@ -33,7 +33,14 @@ from raydeblend.train.data import stream_seed
 from raydeblend.train.epoch import run_epoch, training_mode
 from raydeblend.train.families import get_config, get_family
 from raydeblend.train.progress import follow, write_history
-from raydeblend.train.state import Scalars, TrainState, load_state, save_state
+from raydeblend.train.state import (
+    Scalars,
+    TrainState,
+    best_epoch,
+    keep_best,
+    load_state,
+    save_state,
+)
 from raydeblend.train.stopping import TrainingError, check_health, read_stop, write_stop
 
 log = logging.getLogger(__name__)
@@ -240,21 +247,23 @@ def _load_checkpoint(state: TrainState, checkpoint: ray.train.Checkpoint) -> Non
 def _export(run: Run, state: TrainState) -> str:
     names = get_family(run.config.network).exported_as(run.config.network)
     paths = [
-        save_weights(run.out, file, state.final(name), _card(run.config, state, name, file))
+        save_weights(run.out, file, state.exported(name), _card(run.config, state, name, file))
         for name, file in names.items()
     ]
     return paths[0]
 
 
 def _card(config: RunConfig, state: TrainState, name: str, file: str) -> Card:
+    epoch = best_epoch(state.history, get_family(config.network).best)
+    done = {"data": config.describe_data(), "epochs_done": epoch + 1}
     return Card(
         network=file,
         architecture=config.architecture(name),
         bands=config.bands,
         pixel_scale=config.pixel_scale(),
         scaling=config.scaling_of(name),
-        training=asdict(config) | {"data": config.describe_data(), "epochs_done": state.epoch},
-        scores={"galaxies kept for validation": state.history[-1]},
+        training=asdict(config) | done,
+        scores={"galaxies kept for validation": state.history[epoch]},
         commit=_commit(),
     )
 
@@ -352,6 +361,7 @@ class Worker:
         check_health(_from_first_worker(scores), state.epoch + 1, config.grace)
         state.history.append(scores)
         if self._recorder:
+            keep_best(state, self._family.exported, self._family.best)
             self._recorder.write(state)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -34,12 +34,15 @@ class TrainState:
         has no state of its own.
     history
         Scores of each epoch done.
+    best
+        Copies of networks from the epoch with the best score, see `keep_best`; by the same names.
     """
 
     networks: dict[str, nn.Module]
     averages: dict[str, nn.Module]
     optimizers: dict[str, Optimizer]
     history: list[Scalars] = field(default_factory=list)
+    best: dict[str, nn.Module] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:
@@ -47,8 +50,12 @@ class TrainState:
         return len(self.history)
 
     def final(self, name: str) -> nn.Module:
-        """Return the network to validate and to export: the average, where there is one."""
+        """Return the network to validate: the average, where there is one."""
         return self.averages.get(name, self.networks[name])
+
+    def exported(self, name: str) -> nn.Module:
+        """Return the network to export: that of the best epoch, where one is kept."""
+        return self.best.get(name, self.final(name))
 
 
 def start_state(
@@ -68,6 +75,19 @@ def start_state(
         averages={name: copy.deepcopy(networks[name]) for name in averaged},
         optimizers={name: make_optimizer(network) for name, network in networks.items()},
     )
+
+
+def best_epoch(history: Sequence[Scalars], score: str | None) -> int:
+    """Return the epoch, from 0, whose `score` is lowest; the last one where that is None."""
+    if score is None:
+        return len(history) - 1
+    return min(range(len(history)), key=lambda epoch: history[epoch][score])
+
+
+def keep_best(state: TrainState, names: Iterable[str], score: str | None) -> None:
+    """Keep copies of these networks if the last epoch is the best; without `score` none."""
+    if score is not None and best_epoch(state.history, score) == state.epoch - 1:
+        state.best = {name: copy.deepcopy(state.final(name)) for name in names}
 
 
 def update_averages(state: TrainState, decay: float, step: int) -> None:
@@ -99,6 +119,7 @@ def save_state(state: TrainState, path: str) -> None:
         "averages": _state_dicts(state.averages),
         "optimizers": {name: each.state_dict() for name, each in state.optimizers.items()},
         "history": state.history,
+        "best": _state_dicts(state.best),
         "random": torch.get_rng_state(),
     }
     torch.save(content, path)
@@ -121,6 +142,9 @@ def load_state(state: TrainState, path: str) -> None:
             for name, each in own.items():
                 each.load_state_dict(content[kind][name])
         state.history = content["history"]
+        state.best = {name: copy.deepcopy(state.final(name)) for name in content["best"]}
+        for name, each in state.best.items():
+            each.load_state_dict(content["best"][name])
         torch.set_rng_state(content["random"])
     except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise ConfigError(f"{path} is not a checkpoint of this run: {_first(error)}") from error

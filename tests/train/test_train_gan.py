@@ -21,7 +21,7 @@ from raydeblend.train.families import get_config
 from raydeblend.train.gan_data import GalaxyImages
 from raydeblend.train.gan_scores import JUDGED, likeness_scores
 from raydeblend.train.health import judged_scores, mean_distance, variety_scores
-from raydeblend.train.state import TrainState, load_state, save_state
+from raydeblend.train.state import TrainState, best_epoch, keep_best, load_state, save_state
 from raydeblend.train.stopping import TrainingCollapsed, check_health
 
 CPU = torch.device("cpu")
@@ -142,6 +142,25 @@ def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
         optimizer.load_state_dict(fresh[name])
     train_epochs(config, galaxies, forgetful)
     assert forgetful.history[1] != whole.history[1]
+
+
+def test_the_network_of_the_best_epoch_is_exported(galaxies: GalaxyImages, tmp_path: Path) -> None:
+    config = get_config("gan", "tiny", epochs=1, steps=2)
+    state = gan.start(config, CPU)
+    weights = []
+    for epoch, ks in enumerate((0.3, 0.1, 0.2)):
+        step = gan.make_steps(config, state, state.networks, galaxies, config.batch, epoch)
+        state.history.append(run_epoch(step, 2 * epoch, config.steps) | {"ks": ks})
+        keep_best(state, gan.FAMILY.exported, gan.FAMILY.best)
+        weights.append(state.final("generator").layers[0].weight.detach().clone())
+    assert best_epoch(state.history, "ks") == 1
+    assert best_epoch(state.history, None) == 2
+    save_state(state, str(tmp_path / "state.pt"))
+    resumed = gan.start(config, CPU)
+    load_state(resumed, str(tmp_path / "state.pt"))
+    for each in (state, resumed):
+        assert torch.equal(each.exported("generator").layers[0].weight, weights[1])
+        assert torch.equal(each.final("generator").layers[0].weight, weights[2])
 
 
 def test_two_workers_with_other_images_keep_the_same_networks(
