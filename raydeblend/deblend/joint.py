@@ -123,7 +123,8 @@ class JointDeblender:
         orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
         sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
-        measured = measure_fits(stamps, fits, orders, sigma[:, :, 0, 0])
+        models = [light for light, _ in sources]
+        measured = measure_fits(stamps, fits, orders, sigma[:, :, 0, 0], models)
         limited = np.array([fit.limited for fit in fits], dtype=bool)
         extra = {**measured, "limited": limited}
         return stack_sources(sources, quality, np.shape(images), extra)

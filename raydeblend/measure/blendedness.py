@@ -45,8 +45,17 @@ def neighbour_flux(models: ArrayLike, weight: ArrayLike) -> NDArray[np.float64]:
     -------
     ``(k, bands)``, at least 0; 0 for a model without light.
     """
-    light, weight = np.asarray(models, dtype=float), np.asarray(weight, dtype=float)
-    own = np.einsum("kbyx,byx->kb", light**2, weight)
-    others = np.einsum("kbyx,kbyx,byx->kb", light, light.sum(0) - light, weight)
-    flux = light.sum((2, 3))
-    return np.where(own > 0, np.maximum(flux * others, 0) / np.where(own > 0, own, 1.0), 0.0)
+    light, weight = np.asarray(models), np.asarray(weight, dtype=float)
+    total = light.sum(0, dtype=float)
+    # One after the other: many models in double precision would not fit into the memory.
+    rows = [_flux_under(own.astype(float), total, weight) for own in light]
+    return np.array(rows).reshape(light.shape[:2])
+
+
+def _flux_under(
+    own: NDArray[np.float64], total: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    square = np.einsum("byx,byx,byx->b", own, own, weight)
+    others = np.einsum("byx,byx,byx->b", own, total - own, weight)
+    gain = np.maximum(own.sum((1, 2)) * others, 0) / np.where(square > 0, square, 1.0)
+    return np.where(square > 0, gain, 0.0)

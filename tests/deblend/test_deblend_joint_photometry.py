@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from raydeblend.deblend.joint import JointDeblender
-from raydeblend.deblend.joint_photometry import _shapes
+from raydeblend.deblend.joint_photometry import _shapes, whole_error
 
 SCALE, SIZE = 0.168, 56
 SEEING = galsim.Kolmogorov(fwhm=0.7)
@@ -86,3 +86,46 @@ def test_peaks_that_a_neighbour_pulls_over_do_not_hold_the_sources():
     np.testing.assert_allclose(np.median(result.xy[:, :2], 0), xy, atol=0.15)
     ratio = result.extra["flux"][:, 1].sum(1) / result.extra["flux"][:, 0].sum(1)
     assert np.median(ratio) == pytest.approx(0.6, abs=0.05)
+
+
+def test_neighbours_and_a_wrong_profile_are_part_of_the_error():
+    flux, error = np.array([[1000.0, 1000.0, 10.0]]), np.array([[8.0, 8.0, 8.0]])
+    under = np.array([[0.0, 10.0, 500.0]])
+    expected = np.sqrt([64 + 25, 64 + 25 + 9, 64 + 0.05**2 + 4.8**2])
+    np.testing.assert_allclose(whole_error(flux, error, under)[0], expected)
+
+
+def test_pulls_of_blended_galaxies_are_honest():
+    """Pairs 4 to 8 pixels apart; neither their number nor their places are told."""
+    rng = np.random.default_rng(11)
+    images, truth = [], []
+    for _ in range(40):
+        apart = rng.uniform(4, 8) * np.exp(1j * rng.uniform(0, 2 * np.pi)) * SCALE / 2
+        fluxes = rng.uniform(0.4, 1, 2)
+        parts = []
+        for flux, side in zip(fluxes, (-1, 1), strict=True):
+            shape = 0.4 * np.sqrt(rng.uniform()) * np.exp(1j * rng.uniform(0, 2 * np.pi))
+            disk = galsim.Exponential(half_light_radius=rng.uniform(0.2, 0.6), flux=flux)
+            parts.append(disk.shear(g1=shape.real, g2=shape.imag))
+            parts[-1] = parts[-1].shift(side * apart.real, side * apart.imag)
+        seen = [
+            galsim.Convolve(p, SEEING).drawImage(nx=SIZE, ny=SIZE, scale=SCALE).array for p in parts
+        ]
+        scale = 80 / np.sqrt(3 * (sum(seen) ** 2).sum())
+        images.append(scale * sum(seen) + rng.normal(size=(3, SIZE, SIZE)))
+        middle = (SIZE - 1) / 2
+        places = [
+            (middle + s * apart.real / SCALE, middle + s * apart.imag / SCALE) for s in (-1, 1)
+        ]
+        truth.append([(place, scale * flux) for place, flux in zip(places, fluxes, strict=True)])
+    result = deblend(images)
+    pulls = []
+    for row, galaxies in enumerate(truth):
+        found = result.xy[row, : result.n_sources[row]]
+        for place, flux in galaxies:
+            nearest = np.hypot(*(found - place).T).argmin()
+            offset = result.extra["flux"][row, nearest] - flux
+            pulls += list(offset / result.extra["flux_err"][row, nearest])
+    scatter = 1.4826 * np.median(np.abs(pulls - np.median(pulls)))
+    assert 0.8 < scatter < 1.25
+    assert (result.n_sources == 2).mean() > 0.85
