@@ -1,8 +1,15 @@
 """Fixtures that more than one part of the test suite uses."""
 
 import logging
+import os
 
 import pytest
+
+
+def pytest_configure():
+    """No token for Ray's processes: one process starts Ray more than once, and Ray's core keeps
+    the mode of the first time."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
 @pytest.fixture(scope="session")
@@ -11,7 +18,6 @@ def ray_local():
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init(
             address="local",
