@@ -78,10 +78,10 @@ def start_state(
 
 
 def best_epoch(history: Sequence[Scalars], score: str | None) -> int:
-    """Return the epoch, from 0, whose `score` is lowest; the last one where that is None."""
+    """Return the last epoch, from 0, whose `score` is lowest; without `score` the last of all."""
     if score is None:
         return len(history) - 1
-    return min(range(len(history)), key=lambda epoch: history[epoch][score])
+    return min(reversed(range(len(history))), key=lambda epoch: history[epoch][score])
 
 
 def keep_best(state: TrainState, names: Iterable[str], score: str | None) -> None:

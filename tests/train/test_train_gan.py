@@ -155,6 +155,7 @@ def test_the_network_of_the_best_epoch_is_exported(galaxies: GalaxyImages, tmp_p
         weights.append(state.final("generator").layers[0].weight.detach().clone())
     assert best_epoch(state.history, "ks") == 1
     assert best_epoch(state.history, None) == 2
+    assert best_epoch([{"ks": 1.0}, {"ks": 1.0}], "ks") == 1
     save_state(state, str(tmp_path / "state.pt"))
     resumed = gan.start(config, CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
