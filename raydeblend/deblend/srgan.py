@@ -10,7 +10,7 @@ segments of the sharpened image, blurred and fitted with an amplitude each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +29,7 @@ from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
 from raydeblend.errors import ConfigError
+from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import FACTOR, unstretch
@@ -46,12 +47,14 @@ was chosen on 600 single galaxies, half of them real HST stamps, of seeds that n
 so that under 1 % of them have a second peak that HST's image has not."""
 SOURCE_THRESHOLD = 0.15
 """Least height of a source in the map of sources: 1 where network and sky leave no doubt."""
-CANDIDATE_SOURCE = 0.04
+CANDIDATE_SOURCE = 0.05
 """The same where the pixels decide."""
-HINT_SOURCE = 0.01
+HINT_SOURCE = 0.015
 """The same where each is tried alone."""
-SOURCE_PROMINENCE = 0.03
+SOURCE_PROMINENCE = 0.01
 """The same over the saddle to a higher one."""
+POSITION_SCATTER = 1.5
+"""Pixels along each axis between a peak of the network, or half a galaxy, and the galaxy there."""
 LOW_SIGNIFICANCE = 4.0
 """Signal-to-noise ratio that a source needs in the original image: the network may imagine."""
 SEEING_SIGMA = 1.6
@@ -138,7 +141,8 @@ class SrganDeblender:
         xy = self.positions(stamps, bands, view, CANDIDATE_RULE, CANDIDATE_SOURCE)
         hints = self.positions(stamps, bands, view, HINT_RULE, HINT_SOURCE)
         judge = partial(confirm_sources, hints=hints)
-        fitter = JointDeblender(self.device, drop_given=True, judge=judge)
+        priors = replace(JointPriors(), told=POSITION_SCATTER)
+        fitter = JointDeblender(self.device, priors, drop_given=True, judge=judge)
         return fitter(images, variance, mask, psf, bands, pixel_scale, xy=xy)
 
     def sharpen(self, stamps: Stamps, bands: Sequence[str] | None) -> FloatArray:

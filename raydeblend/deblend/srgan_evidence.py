@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 
 from raydeblend.deblend.scenes import Fit, Stamp, Task, fit_tasks
 from raydeblend.detect.sharp_peaks import PeakRule
@@ -37,7 +37,7 @@ docs/training.md), so that under 1 % of the single ones are split where HST's im
 `evidence.MIN_GAIN` is for sources that no network has pointed at."""
 HINT_GAIN = 8.0
 """What a hint, or the brightest source cut in two, must gain where the candidates did not."""
-BAND_GAIN = 1.0
+BAND_GAIN = 4 / 3
 """What is asked for more in each further band, in which a source has fluxes of its own."""
 MODEL_ERROR = 0.02
 """Part of a galaxy's light that no bulge + disk describes, and that another source would fit."""
@@ -45,6 +45,8 @@ MAX_HINTS = 5
 """Hints of a stamp that are looked at, the most significant ones."""
 APART = 1.0
 """Pixels from any source within which a hint is that source."""
+CLOSEST = 0.5
+"""PSF widths within which two sources are one galaxy of another profile than the model's."""
 SPLITS = ((0.0, 1.0), (0.0, 0.6), (np.pi / 4, None), (np.pi / 2, None), (-np.pi / 4, None))
 """Angle to the major axis of a source at which it is cut in two, and by which part of its
 half-length the halves are put apart; None: by the PSF's width, `STEP`."""
@@ -85,7 +87,8 @@ def drop_unconfirmed(
         tried = fit_tasks(list(tasks.values()), priors, device)
         going = []
         for i, fit in zip(tasks, tried, strict=True):
-            if fit.objective < best[i].objective + least_gain(stamps[i], fit, MIN_GAIN):
+            least = least_gain(stamps[i], fit, MIN_GAIN)
+            if are_one(stamps[i], best[i]) or fit.objective < best[i].objective + least:
                 best[i] = fit
                 going.append(i)
     return best
@@ -107,9 +110,15 @@ def add_hinted(
     tried = fit_tasks([task for _, task in trials], priors, device)
     best = list(fits)
     for (i, task), fit in zip(trials, tried, strict=True):
-        if fit.objective < min(best[i].objective, task.goal):
+        better = fit.objective < min(best[i].objective, task.goal)
+        if better and not are_one(stamps[i], fit):
             best[i] = fit
     return best
+
+
+def are_one(stamp: Stamp, fit: Fit) -> bool:
+    """Tell whether two sources of a fit are too close to be two galaxies."""
+    return bool((pdist(fit.theta[:, :2]) < CLOSEST * stamp.width).any())
 
 
 def least_gain(stamp: Stamp, fit: Fit, least: float) -> float:

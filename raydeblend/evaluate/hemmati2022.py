@@ -137,6 +137,9 @@ def find_high(blends: SharpBlends) -> Peaks:
 
 def by_deblender(deblender: Deblender, bands: Sequence[str]) -> Find:
     """Return the positions of a deblender's sources, of the low-resolution images in `bands`."""
+    # A network of HST's bands knows them by name; the others, the ground's nearest.
+    own = isinstance(deblender, SrganDeblender)
+    names = tuple(band if own else COUNTERPARTS[band] for band in bands)
 
     def find(blends: SharpBlends) -> Peaks:
         channels = [blends.bands.index(band) for band in bands]
@@ -144,7 +147,7 @@ def by_deblender(deblender: Deblender, bands: Sequence[str]) -> Find:
             blends.low[:, channels],
             blends.variance[:, channels],
             psf=band_psfs(bands),
-            bands=tuple(COUNTERPARTS[band] for band in bands),
+            bands=names,
             pixel_scale=COARSE_SCALE,
         )
         return [to_fine(xy[:k]) for xy, k in zip(result.xy, result.n_sources, strict=True)]
@@ -155,13 +158,18 @@ def by_deblender(deblender: Deblender, bands: Sequence[str]) -> Find:
 def make_finders(
     networks: Mapping[str, SrganDeblender], deblenders: Mapping[str, Deblender]
 ) -> dict[str, Find]:
-    """Return the methods by name: resolutions, networks, and deblenders on the i band."""
+    """Return the methods by name: resolutions, networks, and deblenders.
+
+    A deblender of a network's name, which tells that one's candidates apart by the pixels, sees
+    the network's bands; the others see the i band.
+    """
     reference = next(iter(networks.values())).bands
     i_band = (reference[reference_band(reference)],)
     finders: dict[str, Find] = {LOW: find_low, HIGH: find_high}
     finders |= {name: NetworkFinder(network) for name, network in networks.items()}
     for name, deblender in deblenders.items():
-        finders[f"{name} (fit)" if name in finders else name] = by_deblender(deblender, i_band)
+        own = networks[name].bands if name in networks else i_band
+        finders[f"{name} (fit)" if name in finders else name] = by_deblender(deblender, own)
     return finders
 
 

@@ -19,7 +19,7 @@ from raydeblend.evaluate.hemmati2022 import (
 from raydeblend.evaluate.hemmati_figures import draw_figures
 from raydeblend.evaluate.hemmati_photometry import photometry_table
 from raydeblend.evaluate.rows import Row
-from raydeblend.networks.weights import shipped_path, shipped_weights
+from raydeblend.networks.weights import shipped_path
 from raydeblend.simulate.sharp import HST_BANDS
 from raydeblend.simulate.sharp_blends import SharpTest, read_real
 from raydeblend.tile import Deblender
@@ -50,8 +50,8 @@ def report_hemmati2022(
     """
     networks = load_networks(bands)
     # The network's candidates told apart by the pixels come from the deblender of its name.
-    beside: dict[str, Deblender] = {} if bands > 1 else {SINGLE: networks[SINGLE]}
-    beside |= {name: load_deblender(name) for name in deblenders if name != SINGLE}
+    beside: dict[str, Deblender] = dict(networks)
+    beside |= {name: load_deblender(name) for name in deblenders if name not in networks}
     storage.check_writable(out)
     real = read_real(data) if data is not None else None
     test = SharpTest(n or DEFAULT_N, bands=BANDS[bands], real=real, seed=seed)
@@ -73,11 +73,6 @@ def load_networks(bands: int) -> dict[str, SrganDeblender]:
         raise ConfigError(f"{PROTOCOL} knows networks of {known} bands, not of {bands}")
     if bands == 1:
         return {SINGLE: SrganDeblender.load()}
-    if MULTI not in shipped_weights():
-        raise ConfigError(
-            f"no weights of {MULTI} are shipped, which --bands {bands} needs; "
-            f"`raydeblend train {MULTI}` makes them"
-        )
     return {MULTI: SrganDeblender.load(weights=shipped_path(MULTI)), SINGLE: SrganDeblender.load()}
 
 

@@ -23,12 +23,12 @@ FITTER = JointDeblender(torch.device("cpu"), drop_given=True, judge=confirm_sour
 SIZE = 24
 
 
-def scene(separation: float, fluxes: tuple[float, ...]) -> np.ndarray:
+def scene(separation: float, fluxes: tuple[float, ...], radius: float = 0.2) -> np.ndarray:
     """Galaxies on the x axis about (11.5, 11.5), `separation` in pixels, with unit noise."""
     psf = galsim.Moffat(beta=3.5, fwhm=0.6)
     image = np.zeros((SIZE, SIZE))
     for sign, flux in zip((-1, 1), fluxes, strict=False):
-        galaxy = galsim.Exponential(half_light_radius=0.2, flux=flux)
+        galaxy = galsim.Exponential(half_light_radius=radius, flux=flux)
         shift = (sign * separation / 2, 0) if len(fluxes) > 1 else (0, 0)
         drawn = galsim.Convolve(galaxy, psf).drawImage(
             nx=SIZE, ny=SIZE, scale=0.18, offset=shift
@@ -92,3 +92,9 @@ def test_structure_and_bands_ask_for_more_gain() -> None:
     assert least_gain(one, bright, MIN_GAIN) > MIN_GAIN + 100  # type: ignore[arg-type]
     more = least_gain(three, faint, MIN_GAIN)  # type: ignore[arg-type]
     assert more == pytest.approx(expected + 2 * BAND_GAIN)
+
+
+def test_a_galaxy_of_another_profile_is_not_two_on_one_spot() -> None:
+    """A point in a wide disk: more than bulge + disk of the priors, yet one centre."""
+    image = scene(0, (6000.0,)) + scene(0, (6000.0,), radius=1.2)
+    assert len(found(image, [[11.4, 11.5], [11.8, 11.5]])) == 1

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from raydeblend.deblend.resolutions import both_found, high_peaks, low_peaks, matched, to_coarse
+from raydeblend.deblend.sep import SepDeblender
 from raydeblend.deblend.srgan import SrganDeblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate import hemmati2022
@@ -18,6 +19,7 @@ from raydeblend.evaluate.hemmati2022 import (
     LOW,
     Outcomes,
     Results,
+    by_deblender,
     evaluate_hemmati2022,
     false_positives,
     make_rows,
@@ -35,6 +37,7 @@ from raydeblend.evaluate.hemmati_photometry import (
 from raydeblend.evaluate.hemmati_photometry_figure import photometry_figure
 from raydeblend.evaluate.hemmati_som import SHAPE, map_blends
 from raydeblend.evaluate.protocol import run_evaluation
+from raydeblend.simulate.sharp import HST_BANDS
 from raydeblend.simulate.sharp_blends import SharpTest, draw_blends
 
 
@@ -201,13 +204,34 @@ def test_the_command_writes_metrics_tables_and_figures(tmp_path: Path) -> None:
     assert (tmp_path / "fractions.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("bands", "sentence"), [(7, "no weights of srgan-multiband"), (3, "1 or 7")]
-)
-def test_bands_without_weights_are_refused(tmp_path: Path, bands: int, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        run_evaluation("hemmati2022", (), None, 4, str(tmp_path / "out"), bands=bands)
+def test_seven_bands_are_seen_by_both_networks(tmp_path: Path) -> None:
+    evaluation = run_evaluation(
+        "hemmati2022", ("srgan-multiband",), None, 4, str(tmp_path), bands=7
+    )
+    names = [str(row["deblender"]) for row in evaluation.rows if "found" in row]
+    multi, single = "srgan-multiband", "srgan"
+    assert names == [LOW, HIGH, multi, single, f"{multi} (fit)", f"{single} (fit)"]
+    assert (tmp_path / "bands.png").exists()
+
+
+def test_other_numbers_of_bands_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="1 or 7"):
+        run_evaluation("hemmati2022", (), None, 4, str(tmp_path / "out"), bands=3)
     assert not (tmp_path / "out").exists()
+
+
+def test_others_than_the_network_are_told_the_bands_of_the_ground() -> None:
+    given = []
+
+    @dataclass
+    class Recorder(SepDeblender):
+        def __call__(self, images, *arrays, **options):  # type: ignore[no-untyped-def]
+            given.append((images.shape[1], options["psf"].shape[0], options["bands"]))
+            return super().__call__(images, *arrays, **options)
+
+    blends = draw_blends(2, 2, HST_BANDS, np.random.default_rng(5))
+    assert len(by_deblender(Recorder(), ("F775W", "F160W"))(blends)) == 2
+    assert given == [(2, 2, ("i", "y"))]
 
 
 def test_positions_go_to_coarse_pixels_and_back() -> None:
