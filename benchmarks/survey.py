@@ -26,7 +26,8 @@ from raydeblend import catalog
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.tables import markdown
 from raydeblend.fits import find_tiles
-from raydeblend.pipeline.ledger import LedgerEntry, Run
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.ledger import Run
 from raydeblend.pipeline.plan import CellTask, Plan, plan_survey
 from raydeblend.pipeline.rows import Measured
 from raydeblend.pipeline.run import describe

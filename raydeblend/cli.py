@@ -43,7 +43,6 @@ simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blen
 app.add_typer(simulate, name="simulate")
 products.register(app)
 
-
 log = logging.getLogger(__name__)
 
 
@@ -271,6 +270,7 @@ def catalog(
         float, typer.Option(help="Probability from which a source is deblended as two.")
     ] = 0.5,
     seed: Seed = 0,
+    part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     address: Address = None,
@@ -296,7 +296,7 @@ def catalog(
         suspect_threshold=suspect_threshold,
         seed=seed,
     )
-    summary = run_catalog(input, out, run, resume, overwrite, address)
+    summary = run_catalog(input, out, run, resume, overwrite, address, part=part)
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:
         raise typer.Exit(EXIT_FAILED_CELLS)
@@ -304,17 +304,17 @@ def catalog(
 
 @app.command()
 def verify(
-    out: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")],
+    out: Annotated[list[str], typer.Argument(help="Directory or s3:// prefix; of all parts.")],
 ) -> None:
     """Check that a catalog is complete: plan, ledger and shards agree, no source twice."""
-    from raydeblend.pipeline.verify import verify_catalog
+    from raydeblend.pipeline.verify import verify_parts
 
-    problems = verify_catalog(out)
+    problems = verify_parts(out)
     for problem in problems:
         print(problem)
     if problems:
         raise typer.Exit(EXIT_FAILED_CELLS)
-    print(f"{out} is complete")
+    print(f"{', '.join(out)} {'is' if len(out) == 1 else 'are'} complete")
 
 
 @app.command()

@@ -13,6 +13,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -22,9 +23,12 @@ import s3fs
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
-    EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as NoConnectionError,
 )
 from fsspec.implementations.local import LocalFileSystem
 
@@ -32,6 +36,8 @@ from raydeblend.errors import ConfigError
 
 READ_ERRORS = (OSError, BotoCoreError, ClientError)
 """What reading or writing a path can raise when the file, the disk or the network fails."""
+SILENCE = (NoConnectionError, HTTPClientError, TimeoutError)
+"""Of these, when no server answers."""
 
 S3_PREFIX = "s3://"
 # A FITS header is a few blocks of 2880 bytes; pixels are read in one request whatever this is.
@@ -40,9 +46,13 @@ BLOCK_SIZE = 64 * 1024
 # botocore waits a random part of 1, 2, 4, ... 20 s between attempts: 12 of them take 75 s on
 # average and 150 s at most, so a server that is gone for some 20 to 60 s is outlived.
 ATTEMPTS = 12
-# Of the checks before any work: a wrong address should be told in seconds.
-CHECK_ATTEMPTS = 3
+# Of the checks before any work, for which somebody waits at a terminal: a server that refuses is
+# told in 4 s, one that takes a connection and says nothing in 18 s.
+CHECK_ATTEMPTS, CHECK_TIMEOUT_S = 3, 5
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
+# A put first asks whether it may come, and waits for that answer without end: a server that takes
+# the connection and is silent would keep a worker for ever.
+PUT_TIMEOUT_S = 300
 # s3fs repeats on top of botocore what breaks off after the answer has begun; its own default of
 # 5 would multiply the times above.
 S3FS_ATTEMPTS = 2
@@ -54,6 +64,24 @@ SECRETS = ("KEY", "SECRET", "TOKEN", "ENDPOINT", "PASSWORD")
 URL = re.compile(r"https?://[^\s\"']+")
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long an s3 server is waited for.
+
+    Attributes
+    ----------
+    attempts, repeats
+        Of botocore, and of s3fs around these.
+    connect_s, read_s
+        Seconds that each of them takes at most.
+    """
+
+    attempts: int
+    repeats: int
+    connect_s: float
+    read_s: float
+
+
 def is_s3(path: str) -> bool:
     """Tell whether the path lies on s3."""
     return path.startswith(S3_PREFIX)
@@ -61,13 +89,18 @@ def is_s3(path: str) -> bool:
 
 def make_filesystem(path: str) -> fsspec.AbstractFileSystem:
     """Return the fsspec filesystem that serves `path`, without cached listings."""
-    return _filesystem(path, ATTEMPTS)
+    return _filesystem(path, Patience(ATTEMPTS, S3FS_ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
 
 
-def _filesystem(path: str, attempts: int) -> fsspec.AbstractFileSystem:
+def _impatient(path: str) -> fsspec.AbstractFileSystem:
+    """Return the filesystem of the checks before any work."""
+    return _filesystem(path, Patience(CHECK_ATTEMPTS, 1, CHECK_TIMEOUT_S, CHECK_TIMEOUT_S))
+
+
+def _filesystem(path: str, patience: Patience) -> fsspec.AbstractFileSystem:
     if not is_s3(path):
         return LocalFileSystem()
-    return _s3_filesystem(os.getpid(), tuple(sorted(_aws_variables().items())), attempts)
+    return _s3_filesystem(os.getpid(), tuple(sorted(_aws_variables().items())), patience)
 
 
 def _aws_variables() -> dict[str, str]:
@@ -76,19 +109,19 @@ def _aws_variables() -> dict[str, str]:
 
 @lru_cache(maxsize=8)
 def _s3_filesystem(
-    process: int, settings: tuple[tuple[str, str], ...], attempts: int
+    process: int, settings: tuple[tuple[str, str], ...], patience: Patience
 ) -> s3fs.S3FileSystem:
     # One client per process and per set of AWS variables: s3fs's own cache knows neither, so
     # that a forked worker or changed credentials would meet a stale client.
     config = {
-        "retries": {"mode": "standard", "total_max_attempts": attempts},
-        "connect_timeout": CONNECT_TIMEOUT_S,
-        "read_timeout": READ_TIMEOUT_S,
+        "retries": {"mode": "standard", "total_max_attempts": patience.attempts},
+        "connect_timeout": patience.connect_s,
+        "read_timeout": patience.read_s,
     }
     filesystem = s3fs.S3FileSystem(
         skip_instance_cache=True, use_listings_cache=False, config_kwargs=config
     )
-    filesystem.retries = S3FS_ATTEMPTS
+    filesystem.retries = patience.repeats
     return filesystem
 
 
@@ -164,7 +197,7 @@ def write_bytes(path: str, data: bytes) -> None:
     large), which is invisible until complete.
     """
     if is_s3(path):
-        make_filesystem(path).pipe_file(path, data)
+        make_filesystem(path).pipe_file(path, data, timeout=PUT_TIMEOUT_S)
         return
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
@@ -221,15 +254,27 @@ def check_readable(root: str) -> None:
     ConfigError
         One sentence: no such file or directory, bucket, credentials or server.
     """
+    check_answers(root)
     with _as_config_error(root, "read"):
-        if is_s3(root):
-            # Asked directly, since s3fs takes a missing bucket for a missing file.
-            s3 = _filesystem(root, CHECK_ATTEMPTS)
-            s3.call_s3("list_objects_v2", Bucket=_bucket(root), MaxKeys=1)
         if not exists(root):
             raise ConfigError(f"{root} does not exist")
         if not is_s3(root) and not os.access(root, os.R_OK):
             raise ConfigError(f"{root} may not be read by this user")
+
+
+def check_answers(root: str) -> None:
+    """Check that the s3 server of `root` answers and has its bucket; nothing on a local disk.
+
+    Raises
+    ------
+    ConfigError
+        One sentence, within some 20 s: no bucket, credentials or server.
+    """
+    if not is_s3(root):
+        return
+    with _as_config_error(root, "read"):
+        # Asked directly, since s3fs takes a missing bucket for a missing file.
+        _impatient(root).call_s3("list_objects_v2", Bucket=_bucket(root), MaxKeys=1)
 
 
 def check_writable(root: str) -> None:
@@ -243,7 +288,8 @@ def check_writable(root: str) -> None:
     probe = join(root, f".raydeblend-probe-{uuid.uuid4().hex}")
     with _as_config_error(root, "write"):
         if is_s3(root):
-            _filesystem(probe, CHECK_ATTEMPTS).pipe_file(probe, b"")
+            most = CHECK_ATTEMPTS * CHECK_TIMEOUT_S
+            _impatient(probe).pipe_file(probe, b"", timeout=most)
         else:
             write_bytes(probe, b"")
         make_filesystem(probe).rm_file(probe)
@@ -270,7 +316,7 @@ def _explain(path: str, error: Exception) -> str:
         return str(getattr(error, "strerror", None) or error)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "no s3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if isinstance(error, EndpointConnectionError):
+    if isinstance(error, SILENCE):
         return "no s3 server answers at the address that AWS_ENDPOINT_URL or the region gives"
     if isinstance(error, PermissionError):
         return f"the s3 server refused the credentials ({explain(error)})".rstrip(".")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from raydeblend import catalog, storage
-from raydeblend.pipeline.ledger import LedgerEntry, Run, shard_path, write_entry, write_run
+from raydeblend.pipeline.entries import LedgerEntry, shard_path, write_entry
+from raydeblend.pipeline.ledger import Run, write_run
 
 BANDS = ("g", "i")
 CENTRE, SIDE = (150.0, 2.0), 4.0

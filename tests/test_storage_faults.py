@@ -1,6 +1,7 @@
 """What the storage does when a writer is killed or an s3 server is in trouble."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -95,6 +96,29 @@ def test_a_server_that_is_away_for_20_seconds_is_waited_for(s3_server):  # noqa:
     assert storage.read_bytes("s3://tiles/b") == b"after"
 
 
+def test_a_command_says_soon_that_no_server_answers(s3_server, monkeypatch, capsys):  # noqa: F811
+    s3_server.process.stop()
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", "s3://tiles/run"])
+    assert time.monotonic() - start < 20
+    assert ended.value.code == 2
+    assert "no s3 server answers" in capsys.readouterr().err
+
+
+def test_a_server_that_takes_connections_and_is_silent_is_told_too(s3_server, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(storage, "CHECK_TIMEOUT_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        for check in (storage.check_answers, storage.check_readable, storage.check_writable):
+            with pytest.raises(ConfigError, match="no s3 server answers"):
+                check("s3://tiles/run")
+    # Three tries of a second each, and what botocore waits between them.
+    assert time.monotonic() - start < 3 * (3 + 3) + 5
+    storage.check_answers("/no/such/folder")
+
+
 def test_no_message_holds_keys_or_the_address(s3_server, monkeypatch, capsys):  # noqa: F811
     address = s3_server.process.address
     said = f"{ACCESS_KEY} {SECRET_KEY} http://{address}/tiles/a?x=1 {address} 127.0.0.1 a.fits"
@@ -110,9 +134,9 @@ def test_no_message_holds_keys_or_the_address(s3_server, monkeypatch, capsys):  
     assert address not in storage.explain(caught.value)
     with pytest.raises(SystemExit) as ended:
         cli.main(["verify", "s3://tiles/a"])
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("raydeblend: the storage failed: ")
+    assert said.startswith("raydeblend: cannot read s3://tiles/a: no s3 server answers")
     assert address not in said
     with pytest.raises(ConfigError) as refused:
         storage.check_readable("s3://tiles/a")

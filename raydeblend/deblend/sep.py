@@ -7,6 +7,8 @@ gives every pixel to one object.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import sep
 from numpy.typing import ArrayLike, NDArray
@@ -64,7 +66,47 @@ def classical_models(
     variance: FloatArray | None = None,
     mask: BoolArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Detect and deblend one image.
+    """Detect and deblend one image; see `classical_segments`.
+
+    Returns
+    -------
+    models
+        ``(k, bands, y, x)`` in the input's unit, brightest first; k may be 0.  Of a crowded field
+        only so many of the brightest as fit into `MODEL_BYTES`.
+    xy
+        ``(k, 2)`` isophotal barycentres in pixels.
+    """
+    found = classical_segments(image, variance, mask)
+    k = min(len(found.xy), max(1, MODEL_BYTES // image.nbytes))
+    inside = found.labels == np.arange(1, k + 1)[:, None, None]
+    return np.where(inside[:, None], found.light, np.float32(0)), found.xy[:k]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The objects of one image, none of which shares a pixel with another.
+
+    Attributes
+    ----------
+    light
+        ``(bands, y, x)`` the image, 0 where unusable.
+    labels
+        ``(y, x)`` to which object a pixel belongs: 1 for the brightest, 0 for none.
+    xy
+        ``(k, 2)`` isophotal barycentres in pixels.
+    """
+
+    light: FloatArray
+    labels: NDArray[np.int32]
+    xy: FloatArray
+
+
+def classical_segments(
+    image: FloatArray,
+    variance: FloatArray | None = None,
+    mask: BoolArray | None = None,
+) -> Segments:
+    """Detect and deblend one image, whose models are not drawn.
 
     Parameters
     ----------
@@ -75,14 +117,6 @@ def classical_models(
     mask
         ``(y, x)`` or ``(bands, y, x)``, true where unusable.  A pixel is detected on in the
         bands that are usable there.
-
-    Returns
-    -------
-    models
-        ``(k, bands, y, x)`` in the input's unit, brightest first; k may be 0.  Of a crowded field
-        only so many of the brightest as fit into `MODEL_BYTES`.
-    xy
-        ``(k, 2)`` isophotal barycentres in pixels.
     """
     bad = ~np.isfinite(image)
     if mask is not None:
@@ -91,10 +125,11 @@ def classical_models(
     detection = clean.sum(axis=0)
     objects, segments = _extract(detection, _noise(clean, variance, bad), np.all(bad, axis=0))
     flux = np.bincount(segments.ravel(), detection.ravel(), minlength=len(objects) + 1)[1:]
-    order = np.argsort(-flux, kind="stable")[: max(1, MODEL_BYTES // image.nbytes)]
-    inside = segments == order[:, None, None] + 1
+    order = np.argsort(-flux, kind="stable")
+    number = np.zeros(len(order) + 1, dtype=np.int32)
+    number[order + 1] = np.arange(1, len(order) + 1)
     xy = np.stack([objects["x"], objects["y"]], axis=-1)
-    return np.where(inside[:, None], clean, np.float32(0)), xy[order].astype(np.float32)
+    return Segments(clean, number[segments], xy[order].astype(np.float32))
 
 
 def _extract(

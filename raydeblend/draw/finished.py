@@ -19,7 +19,8 @@ from raydeblend.config import CatalogConfig
 from raydeblend.detect.ids import PIXEL_BITS, source_id
 from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles
-from raydeblend.pipeline.ledger import LedgerEntry, Run, read_entries, read_run, shard_path
+from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
+from raydeblend.pipeline.ledger import Run, read_run
 from raydeblend.pipeline.plan import CellTask, plan_survey
 from raydeblend.tile import TileHeader
 

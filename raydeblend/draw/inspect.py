@@ -14,7 +14,7 @@ from raydeblend.detect.background import subtract_background
 from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
-from raydeblend.pipeline.separate import DeblendCell, Detected, Part
+from raydeblend.pipeline.separate import DeblendCell, Detected, Part, Separated
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, FloatArray, TileHeader
@@ -109,20 +109,36 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
             f"the footprint of source {row['source_id'][0]} is not found in {tile} again: "
             "its pixels have changed, or it was made by another version"
         )
-    part = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf)).parts[0]
+    found = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf))
+    blend, part = _piece_with(found, row)
     nearby = pa.concat_tables(finished.tile_rows(tile)).unify_dictionaries()
     own = pc.equal(nearby["parent_id"], parent)
-    view = _view(blends[0]).clip(task.cell.outer)
+    if len(found.parts) > 1:
+        own = pc.and_(own, pa.array(_distances(nearby, blend, part).min(axis=0) < SAME_PIXELS))
+    view = _view(blend).clip(task.cell.outer)
     return Inspected(
         header=task.cell.tile,
-        blend=blends[0],
+        blend=blend,
         part=part,
-        rows=_in_order(nearby.filter(own), blends[0], part),
+        rows=_in_order(nearby.filter(own), blend, part),
         around=_pixels(finished, task.cell.tile, task.cell.outer, view),
         view=view,
         neighbours=_places(nearby.filter(pc.invert(own)), view),
         source_id=row["source_id"][0].as_py(),
     )
+
+
+def _piece_with(found: Separated, row: pa.Table) -> tuple[Blend, Part]:
+    """Return the piece of a footprint that holds a source; most footprints are in one."""
+    pieces = list(zip(found.detected.blends, found.parts, strict=True))
+    return min(pieces, key=lambda piece: float(_distances(row, *piece).min()))
+
+
+def _distances(rows: pa.Table, blend: Blend, part: Part) -> NDArray[np.float64]:
+    """Return how far sources ``(k,)`` of a piece are from rows ``(n,)``; ``(k, n)`` pixels."""
+    place = part.xy + np.array([blend.box.x0, blend.box.y0])
+    xy = np.column_stack([rows["x"].to_numpy(), rows["y"].to_numpy()])
+    return np.asarray(np.linalg.norm(place[:, None] - xy[None], axis=2))
 
 
 def _view(blend: Blend) -> Box:
@@ -136,15 +152,12 @@ def _view(blend: Blend) -> Box:
 
 def _in_order(rows: pa.Table, blend: Blend, part: Part) -> pa.Table:
     """Sort the rows as the models are, and say if they are not of the same sources."""
-    place = part.xy + np.array([blend.box.x0, blend.box.y0])
-    xy = np.column_stack([rows["x"].to_numpy(), rows["y"].to_numpy()])
-    apart = np.linalg.norm(place[:, None] - xy[None], axis=2)
-    if len(rows) != len(place) or apart.min(axis=1).max() > SAME_PIXELS:
+    apart = _distances(rows, blend, part)
+    if apart.shape[0] != apart.shape[1] or apart.min(axis=1).max() > SAME_PIXELS:
         log.warning(
             "the deblender finds %d sources now, the catalog has %d: the weights or the code "
             "changed, or a cell of the tile failed",
-            len(place),
-            len(rows),
+            *apart.shape,
         )
     return rows.take(pa.array(np.argsort(apart.argmin(axis=0), kind="stable")))
 

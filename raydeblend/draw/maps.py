@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.draw.finished import Finished, open_finished, tile_wcs, write_picture
 from raydeblend.flags import Flag
-from raydeblend.pipeline.ledger import LedgerEntry
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.survey import NJY_ZERO_POINT
 from raydeblend.tile import Box
 

@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.pipeline.ledger import LedgerEntry, Run, read_entries, read_run, shard_path
+from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
+from raydeblend.pipeline.ledger import Run, read_run
 
 if TYPE_CHECKING:
     from distributed import Client

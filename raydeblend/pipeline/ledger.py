@@ -18,34 +18,8 @@ import pyarrow.compute as pc
 from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import changed_tiles, write_manifest
-from raydeblend.pipeline.entries import (
-    SCHEMA,
-    LedgerEntry,
-    entry_path,
-    plain,
-    read_entries,
-    read_entry,
-    read_ledger,
-    shard_path,
-    to_json,
-    write_entry,
-)
+from raydeblend.pipeline.entries import SCHEMA, entry_path, plain, read_ledger, to_json
 from raydeblend.pipeline.plan import Plan, plan_hash
-
-__all__ = [
-    "LedgerEntry",
-    "Run",
-    "differences",
-    "entry_path",
-    "open_output",
-    "read_entries",
-    "read_entry",
-    "read_plan",
-    "read_run",
-    "shard_path",
-    "write_entry",
-    "write_run",
-]
 
 RUN_FILE, PLAN_FILE, TILES_FILE = "run.json", "plan.parquet", "tiles.parquet"
 SUMMARY_FILE = "summary.json"
@@ -70,7 +44,8 @@ class Run:
     versions
         Of the packages that can change a result.
     plan
-        The number of tiles and cells in ``plan.parquet``, and its hash.
+        The number of tiles in the survey and of cells in ``plan.parquet``, its hash, and which
+        ``part`` of the survey it is, where it is not the whole.
     """
 
     input: str
@@ -79,6 +54,11 @@ class Run:
     weights: Mapping[str, str]
     versions: Mapping[str, str]
     plan: Mapping[str, Any]
+
+    @property
+    def part(self) -> str:
+        """Which of several runs this is, such as ``2/4``."""
+        return str(self.plan.get("part", "1/1"))
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -97,8 +77,9 @@ def read_run(out: str) -> Run:
     Raises
     ------
     ConfigError
-        If there is none: `out` is no catalog.
+        If there is none: `out` is no catalog; or its s3 server does not answer.
     """
+    storage.check_answers(out)
     path = storage.join(out, RUN_FILE)
     if not storage.exists(path):
         raise ConfigError(f"{out} holds no catalog: it has no {RUN_FILE}")
@@ -213,6 +194,8 @@ def differences(earlier: Run, later: Run) -> list[str]:
         for name, value in plain(later.config).items()
         if earlier.config.get(name) != value
     ]
+    if earlier.part != later.part:
+        said.append(_change("part", earlier.part, later.part))
     if earlier.input != later.input:
         said.append(_change("input", earlier.input, later.input))
     if dict(earlier.weights) != dict(later.weights):

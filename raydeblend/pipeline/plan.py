@@ -7,7 +7,7 @@ import math
 import pickle
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend.pipeline.ownership import neighbours_of
+from raydeblend.pipeline.share import Share
 from raydeblend.tile import Box, Cell, TileHeader
 
 BOX = ("y0", "x0", "y1", "x1")
@@ -64,6 +65,11 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.tile)
+
+    def only(self, share: Share) -> Plan:
+        """Return the plan with the cells of some tiles; it still knows the neighbours of all."""
+        chosen = np.array([share.has(name) for name in self.tiles.tolist()], dtype=bool)[self.tile]
+        return replace(self, tile=self.tile[chosen], inner=self.inner[chosen])
 
     def header(self, tile: int) -> TileHeader:
         """Unpack the header of a tile by its number."""

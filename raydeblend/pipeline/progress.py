@@ -10,7 +10,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raydeblend.pipeline.ledger import LedgerEntry
+from raydeblend.pipeline.entries import LedgerEntry
 
 LOG_EVERY_S = 10.0
 

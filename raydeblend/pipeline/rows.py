@@ -49,14 +49,14 @@ def parent_rows(task: CellTask, blend: Blend, part: Part, measured: Measurements
         "source_id": [source_id(header.name, y, x) for x, y in peak_pixels(xy).tolist()],
         "x": xy[:, 0],
         "y": xy[:, 1],
-        "blendedness": blendedness(part.models),
+        "blendedness": _blendedness(part),
         "flags": measured.flags | part.flags | _source_flags(part),
         "p_unrecognized_blend": _p_unrecognized(part),
         **_measured_columns(measured, header.bands),
     }
     shared = {
         "parent_id": blend.parent_id,
-        "n_blended": len(xy),
+        "n_blended": part.n_blended,
         "model": measured.model,
         "photometry": measured.photometry,
         "deblender": part.deblender,
@@ -65,6 +65,10 @@ def parent_rows(task: CellTask, blend: Blend, part: Part, measured: Measurements
     keep = owned(task, blend, part)
     rows = {name: np.asarray(values)[keep] for name, values in per_source.items()}
     return rows | {name: np.full(keep.sum(), value) for name, value in shared.items()}
+
+
+def _blendedness(part: Part) -> NDArray[np.float64]:
+    return blendedness(part.models) if part.blendedness is None else part.blendedness
 
 
 def _p_unrecognized(part: Part) -> NDArray[np.floating]:

@@ -7,22 +7,25 @@ from importlib import metadata
 
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import TileFailure
-from raydeblend.pipeline.ledger import LedgerEntry, Run, describe_plan, write_entry
+from raydeblend.pipeline.entries import LedgerEntry, write_entry
+from raydeblend.pipeline.ledger import Run, describe_plan
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.separate import DeblendCell
+from raydeblend.pipeline.share import WHOLE, Share
 
 VERSIONED = ("raydeblend", "numpy", "scipy", "astropy", "sep", "torch", "ngmix", "ray", "pyarrow")
 
 
-def describe(input: str, config: CatalogConfig, plan: Plan) -> Run:
+def describe(input: str, config: CatalogConfig, plan: Plan, share: Share = WHOLE) -> Run:
     """Return the description of a run, with everything that can change its catalog."""
+    part = {} if share == WHOLE else {"part": str(share)}
     return Run(
         input=input,
         config=asdict(config),
         config_hash=config.hash,
         weights={config.deblender: DeblendCell(config).weights_hash},
         versions=_versions(),
-        plan=describe_plan(plan),
+        plan=describe_plan(plan) | part,
     )
 
 

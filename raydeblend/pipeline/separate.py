@@ -14,6 +14,7 @@ from raydeblend.deblend import load_deblender
 from raydeblend.deblend.sep import classical_models
 from raydeblend.detect.footprints import fill_unusable
 from raydeblend.flags import Flag
+from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.result import ARRAYS, Measurements
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, BoolArray, Deblended, Deblender, FloatArray
@@ -24,6 +25,9 @@ JOINT, JOINT_MODEL = "joint", "bulge+disk"
 """Names of its photometry and of its model in the catalog."""
 VALUES = tuple(name for name in ARRAYS if name != "flags")
 """What a deblender that measures its sources must give in `Deblended.extra`."""
+CROWDED = 32
+"""Peaks of a footprint from which it is deblended apart from others, whose models would be padded
+to as many; SExtractor's models are then measured in pieces."""
 MATCH_RADIUS = 3.0
 """Pixels within which a model explains a detected peak; about a PSF's half width."""
 
@@ -60,6 +64,11 @@ class Part:
     p_unrecognized, source_flags
         ``(k,)`` probability that a source is two or more and bits of its own, where there is a
         calibration (`raydeblend.pipeline.suspects`).
+    blendedness
+        ``(k,)``, where `models` is left out, since `measured` says all.
+    of_footprint
+        How many sources the footprint has, where these are only some of them
+        (`raydeblend.pipeline.pieces`); else 0.
     """
 
     models: FloatArray
@@ -71,6 +80,13 @@ class Part:
     measured: Measurements | None = None
     p_unrecognized: FloatArray | None = None
     source_flags: NDArray[np.int32] | None = None
+    blendedness: NDArray[np.float64] | None = None
+    of_footprint: int = 0
+
+    @property
+    def n_blended(self) -> int:
+        """Number of sources in the footprint."""
+        return self.of_footprint or len(self.xy)
 
 
 @dataclass(frozen=True)
@@ -114,19 +130,34 @@ class DeblendCell:
 
     def __call__(self, detected: Detected) -> Separated:
         """Deblend the footprints of a cell, stamps of equal size together."""
+        # Here, since it needs the nouns of this module.
+        from raydeblend.pipeline.pieces import in_pieces
+
+        large = [blend for blend in detected.blends if self._in_pieces(blend)]
+        usual = [blend for blend in detected.blends if not self._in_pieces(blend)]
+        parts = self._parts(replace(detected, blends=tuple(usual)))
+        pieces = [piece for blend in large for piece in in_pieces(blend)]
+        blends = (*usual, *(blend for blend, _ in pieces))
+        return Separated(replace(detected, blends=blends), (*parts, *(part for _, part in pieces)))
+
+    def _in_pieces(self, blend: Blend) -> bool:
+        """Tell whether one array cannot hold the models of a footprint's sources."""
+        crowded = self.deblender.name == "sep" and len(blend.xy) > CROWDED
+        return bool(blend.flags & Flag.DEBLEND_FALLBACK) or crowded
+
+    def _parts(self, detected: Detected) -> tuple[Part, ...]:
         parts: dict[int, Part] = {}
         offered: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, blend in enumerate(detected.blends):
-            if blend.flags & Flag.DEBLEND_FALLBACK:
-                parts[i] = classical(blend)
-            elif len(blend.xy) > 1 or self.config.deblend_singles:
-                offered[blend.image.shape].append(i)
+            if len(blend.xy) > 1 or self.config.deblend_singles:
+                alone = (i,) if len(blend.xy) > CROWDED else ()
+                offered[(*blend.image.shape, *alone)].append(i)
             else:
                 parts[i] = undivided(blend, "isolated", self.deblender.name)
         for i, part in self._deblend(detected, offered.values()):
             parts[i] = part
         ordered = tuple(parts[i] for i in range(len(detected.blends)))
-        return Separated(detected, self.suspects(detected, ordered) if self.suspects else ordered)
+        return self.suspects(detected, ordered) if self.suspects else ordered
 
     def _deblend(
         self, detected: Detected, groups: Iterable[Sequence[int]]
@@ -148,6 +179,18 @@ class DeblendCell:
             bands=header.bands,
             pixel_scale=header.pixel_scale,
         )
+
+
+def without_models(separated: Separated) -> Separated:
+    """Leave out the models of footprints that are measured: they would fill the object store."""
+    return replace(separated, parts=tuple(_slim(part) for part in separated.parts))
+
+
+def _slim(part: Part) -> Part:
+    if part.measured is None:
+        return part
+    share = blendedness(part.models)
+    return replace(part, models=part.models[:, :, :0, :0], blendedness=share)
 
 
 def _batches(group: Sequence[int], pixels: int) -> Iterator[Sequence[int]]:
@@ -239,7 +282,7 @@ def _far_from(xy: FloatArray, others: FloatArray) -> BoolArray:
 
 
 def classical(blend: Blend) -> Part:
-    """Return the sources that SExtractor's method finds in a footprint too large for a network."""
+    """Return the sources that SExtractor's method finds in a footprint."""
     models, xy, _ = _distinct(blend, *classical_models(blend.image, blend.variance, blend.unusable))
     if not len(models):
         failed = undivided(blend, "none", "sep")
@@ -263,15 +306,30 @@ def _distinct(
     Footprints do not overlap, so a source then has a pixel of its tile to itself, from which
     its identifier is made.
     """
+    kept, number = distinct_sources(blend, xy)
+    summed = np.zeros((len(kept), *models.shape[1:]), dtype=np.float32)
+    np.add.at(summed, number[number >= 0], models[number >= 0])
+    return summed, np.asarray(xy[kept], dtype=np.float32), kept
+
+
+def distinct_sources(blend: Blend, xy: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Tell which sources are left when those in one pixel are one.
+
+    Returns
+    -------
+    kept
+        Index of each that is left, in the order given.
+    number
+        ``(k,)`` to which of `kept` each belongs; -1 outside the footprint.
+    """
     inside = _in_footprint(blend, xy)
     pixels = peak_pixels(xy[inside])
     _, first, group = np.unique(pixels, axis=0, return_index=True, return_inverse=True)
     # np.unique sorts by pixel; the order by brightness is that of first appearance.
     order = np.argsort(first)
-    summed = np.zeros((len(first), *models.shape[1:]), dtype=np.float32)
-    np.add.at(summed, np.argsort(order)[group.ravel()], models[inside])
-    kept = np.flatnonzero(inside)[first[order]]
-    return summed, np.asarray(xy[kept], dtype=np.float32), kept
+    number = np.full(len(xy), -1)
+    number[inside] = np.argsort(order)[group.ravel()]
+    return np.flatnonzero(inside)[first[order]], number
 
 
 def _in_footprint(blend: Blend, xy: FloatArray) -> BoolArray:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import resource
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
@@ -21,16 +23,18 @@ from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.errors import NoDataError, TileError
 from raydeblend.fits import read_tile
 from raydeblend.measure.measure import choose_engine, measure_blends
-from raydeblend.pipeline.ledger import (
-    LedgerEntry,
-    entry_path,
-    read_entry,
-    shard_path,
-    write_entry,
-)
+from raydeblend.measure.result import Measurements
+from raydeblend.pipeline.entries import LedgerEntry, entry_path, read_entry, shard_path, write_entry
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import Measured, counts, owned, parent_rows, to_measured
-from raydeblend.pipeline.separate import JOINT, DeblendCell, Detected, Separated
+from raydeblend.pipeline.separate import (
+    JOINT,
+    DeblendCell,
+    Detected,
+    Part,
+    Separated,
+    without_models,
+)
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 
@@ -51,6 +55,10 @@ CELL_ERRORS = (
 MODELS = {"ngmix": "exp", "mixture": "bdf"}
 """The profile that each engine fits: ngmix's bulge + disk is five times slower than its disk, ours
 is not and gives the better fluxes (docs/photometry.md)."""
+
+
+AT_ONCE = 500
+"""Sources measured together: their stamps are 0.2 GB, those of a crowded cell would be 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,17 @@ def stages_of(config: CatalogConfig) -> Stages:
     """Return the stages that a configuration asks for."""
     return Stages(
         partial(detect_cell, config=config),
-        partial(DeblendCell, config),
+        partial(_deblend_stage, config),
         partial(measure_cell, config=config),
     )
+
+
+def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], Separated]:
+    """Load the deblender; of what its own photometry has measured no models go on."""
+    deblend = DeblendCell(config)
+    if config.photometry != JOINT:
+        return deblend
+    return lambda detected: without_models(deblend(detected))
 
 
 def advance_anyhow(work: Work, name: str, stage: Callable[[Any], object]) -> Work:
@@ -199,21 +215,25 @@ def measure_cell(separated: Separated, config: CatalogConfig) -> Measured:
     done = [part.measured if joint else None for _, part in mine]
     engine = "mixture" if joint else config.photometry
     left = [pair for pair, measured in zip(mine, done, strict=True) if measured is None]
-    fitted = iter(
-        measure_blends(
-            [blend for blend, _ in left],
-            [part.models for _, part in left],
-            [part.xy for _, part in left],
-            detected.psf,
-            task.cell.tile.pixel_scale,
-            engine,
-            config.seed,
-            MODELS[engine],
-        )
-    )
+    fitted = _fit(left, detected, engine, config.seed)
     measured = [next(fitted) if own is None else own for own in done]
     parents = [parent_rows(task, *pair, m) for pair, m in zip(mine, measured, strict=True)]
     return to_measured(task, parents)
+
+
+def _fit(
+    pairs: Sequence[tuple[Blend, Part]], detected: Detected, engine: str, seed: int
+) -> Iterator[Measurements]:
+    """Yield the measurements of footprints, of `AT_ONCE` sources or one footprint at a time."""
+    scale = detected.task.cell.tile.pixel_scale
+    ends = np.cumsum([len(part.xy) for _, part in pairs]) // AT_ONCE
+    for number in np.unique(ends):
+        some = [pairs[i] for i in np.flatnonzero(ends == number).tolist()]
+        blends, parts = zip(*some, strict=True)
+        models, xy = [part.models for part in parts], [part.xy for part in parts]
+        yield from measure_blends(
+            blends, models, xy, detected.psf, scale, engine, seed, MODELS[engine]
+        )
 
 
 def write_cell(work: Work, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:

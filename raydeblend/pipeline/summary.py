@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydeblend import storage
-from raydeblend.pipeline.entries import to_json
-from raydeblend.pipeline.ledger import SUMMARY_FILE, LedgerEntry
+from raydeblend.pipeline.entries import LedgerEntry, to_json
+from raydeblend.pipeline.ledger import SUMMARY_FILE
 
 SHOWN = 8
 """Reasons of failure, and flags, that a screen shows."""

@@ -25,11 +25,11 @@ An error that is no death, such as a package that the workers lack, concerns all
 the run.  A stage's own mistake on one cell fails that cell (`stages.advance_anyhow`).
 
 Back-pressure is set, not left to chance: a block is one cell (more on clusters of thousands of
-CPUs), an actor gets its next cell when it has finished one, and Ray Data starts no task when
-`STORE_SHARE` of the object store is full.  Weights are files of at most some MB that each actor
-maps from disk: the page cache holds them once per node, and no pickle of a network goes through
-the object store.  Cells are not batched together for the network: one holds hundreds of stamps,
-which is more than a batch.
+CPUs), an actor gets its next cell when it has finished one, and Ray Data starts no task while
+`STORE_A_CPU` for each CPU wait in the object store.  Weights are files of at most some MB that
+each actor maps from disk: the page cache holds them once per node, and no pickle of a network goes
+through the object store.  Cells are not batched together for the network: one holds hundreds of
+stamps, which is more than a batch.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, ExecutionResources
@@ -69,6 +70,7 @@ from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.run import describe, fail_tile
+from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import (
     Stages,
     Work,
@@ -89,13 +91,14 @@ TRIES = 4
 # fuse stages that ask for equal ones.
 TASK_CPUS = 0.9
 ACTOR_CPUS = 0.01
-# Ray Data would fill half of the object store with stamps that wait.
-STORE_SHARE = 0.25
+# Detection is faster than what follows: Ray Data would fill half of the object store with stamps
+# that wait.  Three cells of 1024 x 1024 pixels for each CPU are enough, in a small store fewer.
+STORE_A_CPU, STORE_SHARE = 128 * 2**20, 0.25
 
 # Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
 WAVE = 20_000
-# The driver needs 18 ms for a block; a block of one cell of 1024 x 1024 pixels keeps a CPU busy for
-# 35 s, so that above some 1,900 CPUs a block must hold more (measured by benchmarks/survey).
+# The driver needs 13 ms for a block, a cell of 1024 x 1024 pixels 24 s of a CPU: above some 1,800
+# CPUs a block must hold more (`benchmarks/survey`).
 CPUS_A_CELL = 1000
 # Headers of fewer tiles are read in the driver; a task reads so many.
 FEW_TILES, TILES_A_TASK = 2000, 200
@@ -119,6 +122,7 @@ def run_catalog(
     address: str | None = None,
     progress: bool = True,
     stages: Stages | None = None,
+    part: str | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -134,35 +138,39 @@ def run_catalog(
         Whether to show how far the run is.
     stages
         What is done to a cell, if not what `config` says.
+    part
+        Which tiles to do, such as ``2/4``; what is primary is decided among all.
 
     Raises
     ------
     ConfigError
         Before any work, if the input, the output or the configuration cannot be used.
     """
-    start = time.monotonic()
+    start, share = time.monotonic(), parse_share(part)
     config = replace(config, photometry=choose_photometry(config))
-    headers, unusable = find_tiles(
-        input,
-        config.bands,
-        config.image_pattern,
-        config.psf_pattern,
-        manifest=config.manifest,
-        zeropoint=config.zeropoint,
-        layout=config.layout,
-        read=partial(_read_headers, address=address),
-    )
-    plan = plan_survey(headers, config.cell_size, config.border)
-    storage.check_writable(out)
-    run = describe(input, config, plan)
-    done = open_output(out, run, plan, to_manifest(headers), resume, overwrite)
-    totals = Totals(done)
-    for tile in unusable:
-        totals.add(fail_tile(out, tile))
-    finished = set(keys(done))
-    todo = np.array([i for i, key in enumerate(plan.keys()) if key not in finished], np.int64)
-    if len(todo):
-        with ray_session(address):
+    with ExitStack() as session:
+        connect = partial(_connect, session, address)
+        headers, unusable = find_tiles(
+            input,
+            config.bands,
+            config.image_pattern,
+            config.psf_pattern,
+            manifest=config.manifest,
+            zeropoint=config.zeropoint,
+            layout=config.layout,
+            read=partial(_read_headers, connect=connect),
+        )
+        plan = plan_survey(headers, config.cell_size, config.border).only(share)
+        storage.check_writable(out)
+        run = describe(input, config, plan, share)
+        done = open_output(out, run, plan, to_manifest(headers), resume, overwrite)
+        totals = Totals(done)
+        for tile in unusable:
+            if share.has(tile.name):
+                totals.add(fail_tile(out, tile))
+        todo = _left(plan, done)
+        if len(todo):
+            connect()
             entries = counted(process(plan, todo, out, config, run, stages), len(todo))
             for entry in _gather(track(entries, len(todo), progress), out):
                 totals.add(entry)
@@ -172,20 +180,31 @@ def run_catalog(
     return summary
 
 
+def _connect(session: ExitStack, address: str | None) -> None:
+    """Connect to Ray until the end of the run, if that is not done yet."""
+    session.enter_context(ray_session(address))
+
+
+def _left(plan: Plan, done: pa.Table) -> Indices:
+    """Return the numbers of the cells that are not in a ledger of those done."""
+    finished = set(keys(done))
+    return np.array([i for i, key in enumerate(plan.keys()) if key not in finished], np.int64)
+
+
 def _read_headers(
     tiles: Sequence[TileFiles],
     bands: tuple[str, ...],
     zeropoint: float | None,
-    address: str | None,
+    connect: Callable[[], None],
 ) -> list[Planned]:
     """Read the headers of many tiles on all machines, those of few in this process."""
     if len(tiles) < FEW_TILES:
         return read_headers(tiles, bands, zeropoint)
+    connect()
+    task = ray.remote(read_headers)
     starts = range(0, len(tiles), TILES_A_TASK)
-    with ray_session(address):
-        task = ray.remote(read_headers)
-        waiting = [task.remote(tiles[i : i + TILES_A_TASK], bands, zeropoint) for i in starts]
-        return [tile for part in ray.get(waiting) for tile in part]
+    waiting = [task.remote(tiles[i : i + TILES_A_TASK], bands, zeropoint) for i in starts]
+    return [tile for part in ray.get(waiting) for tile in part]
 
 
 def _gather(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
@@ -322,7 +341,7 @@ def _pool(most: int) -> ActorPoolStrategy:
 
 
 def _gpus() -> float:
-    return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+    return float(ray.cluster_resources().get("GPU", 0) >= 1)
 
 
 def _tried_once() -> dict[str, int]:
@@ -335,8 +354,10 @@ def _started_again() -> dict[str, int]:
 
 
 def _set_limits(graph: ray.data.Dataset) -> None:
-    store = ray.cluster_resources().get("object_store_memory", 0)
-    limits = ExecutionResources.for_limits(object_store_memory=STORE_SHARE * store)
+    resources = ray.cluster_resources()
+    store = STORE_SHARE * resources.get("object_store_memory", 0)
+    most = min(store, STORE_A_CPU * max(1.0, resources.get("CPU", 1.0)))
+    limits = ExecutionResources.for_limits(object_store_memory=most)
     graph.context.execution_options.resource_limits = limits
     graph.context.enable_progress_bars = False
     # A block that lost its worker is left out instead of ending the run.
@@ -349,8 +370,7 @@ class Told(logging.Filter):
     Attributes
     ----------
     fault
-        An error that is no death, such as a package that the workers lack; it concerns all cells
-        and must end the run.
+        An error that is no death, such as a package that the workers lack; it must end the run.
     """
 
     fault: BaseException | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import catalog, storage
-from raydeblend.pipeline.entries import from_table, list_ledger, read_table
-from raydeblend.pipeline.ledger import (
+from raydeblend.pipeline.entries import (
     LedgerEntry,
-    Run,
     entry_path,
-    keys,
+    from_table,
+    list_ledger,
     read_entry,
-    read_plan,
-    read_run,
+    read_table,
     shard_path,
 )
+from raydeblend.pipeline.ledger import Run, keys, read_plan, read_run
 from raydeblend.pipeline.plan import BOX, plan_hash
 from raydeblend.pipeline.rows import counts
 from raydeblend.tile import Box
@@ -46,6 +45,40 @@ def verify_catalog(out: str) -> list[str]:
     ConfigError
         If `out` holds no catalog.
     """
+    return verify_parts([out])
+
+
+def verify_parts(outs: Sequence[str]) -> list[str]:
+    """Return what is wrong with the catalogs of runs that share a survey, as `verify_catalog`.
+
+    Raises
+    ------
+    ConfigError
+        If one of them is no catalog.
+    """
+    checked = [_check_run(out) for out in outs]
+    shards = [shard for _, of_run in checked for shard in of_run]
+    problems = [problem for found, _ in checked for problem in found]
+    return [*problems, *_check_parts(outs), *_check_sources(shards)]
+
+
+def _check_parts(outs: Sequence[str]) -> Iterator[str]:
+    """Tell which parts of a survey are missing, if several are given, or given twice."""
+    parts = Counter(read_run(out).part for out in outs)
+    number = {part.partition("/")[2] for part in parts}
+    if len(outs) < 2:
+        return
+    if len(number) > 1:
+        yield f"{' and '.join(outs)} are parts of different cuts of a survey: {', '.join(parts)}"
+        return
+    of = int(number.pop())
+    for part in (f"{i}/{of}" for i in range(1, of + 1)):
+        if parts[part] != 1:
+            yield f"part {part} of the survey is given {parts[part]} times"
+
+
+def _check_run(out: str) -> tuple[list[str], list[pa.Table]]:
+    """Return what is wrong within one output, and its sources."""
     run, plan = read_run(out), read_plan(out)
     problems: list[str] = []
     if plan_hash(plan) != run.plan["hash"]:
@@ -59,8 +92,7 @@ def verify_catalog(out: str) -> list[str]:
         for found, shard in pool.map(partial(_read_shard, out, run, inner), entries):
             problems += found
             shards += [] if shard is None else [shard]
-    problems += _check_sources(shards)
-    return problems
+    return problems, shards
 
 
 def _inner_regions(plan: pa.Table) -> dict[tuple[str, str], Box]:

@@ -20,7 +20,7 @@ from raydeblend.draw.map_figures import map_figures
 from raydeblend.draw.maps import CellStatistics, cell_statistics, depth
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
-from raydeblend.pipeline.ledger import LedgerEntry, read_entries, write_entry
+from raydeblend.pipeline.entries import LedgerEntry, read_entries, write_entry
 from raydeblend.pipeline.survey import run_catalog
 
 

@@ -14,7 +14,7 @@ from ray import cloudpickle
 
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
-from raydeblend.pipeline.ledger import read_entries
+from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.survey import TRIES, run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 

@@ -7,18 +7,8 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline import ledger
-from raydeblend.pipeline.entries import from_table
-from raydeblend.pipeline.ledger import (
-    LedgerEntry,
-    Run,
-    describe_plan,
-    differences,
-    keys,
-    read_entries,
-    read_plan,
-    read_run,
-    write_entry,
-)
+from raydeblend.pipeline.entries import LedgerEntry, from_table, read_entries, write_entry
+from raydeblend.pipeline.ledger import Run, describe_plan, differences, keys, read_plan, read_run
 from raydeblend.pipeline.plan import plan_hash, plan_survey
 from raydeblend.tile import BandFile
 

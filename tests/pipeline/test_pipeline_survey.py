@@ -14,7 +14,7 @@ from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
-from raydeblend.pipeline.ledger import read_entries
+from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 

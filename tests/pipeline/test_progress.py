@@ -1,7 +1,7 @@
 import logging
 
 from raydeblend.pipeline import progress
-from raydeblend.pipeline.ledger import LedgerEntry
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.progress import Tally, track
 
 ENTRIES = [LedgerEntry("t", f"c{i}", "failed" if i == 1 else "done", sources=50) for i in range(4)]

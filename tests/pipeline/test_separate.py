@@ -5,14 +5,18 @@ import pytest
 
 from raydeblend.config import CatalogConfig
 from raydeblend.flags import Flag
+from raydeblend.measure.blendedness import blendedness
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.separate import (
+    CROWDED,
     VALUES,
     DeblendCell,
     Detected,
+    Separated,
     deblender_image,
     stack_psf,
     unusable_anywhere,
+    without_models,
 )
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
 
@@ -136,10 +140,25 @@ def test_a_footprint_too_large_for_a_network_is_deblended_classically():
     image = np.repeat(100 * sum(blobs)[None], 2, axis=0).astype(np.float32)
     blend = Blend(**{**vars(blend), "image": image})
     deblender = Halves([[9, 9]])
-    (part,) = separate([blend], deblender)
+    found = DeblendCell(CONFIG, deblender)(Detected(CellTask(CELL), (blend,), PSF))
     assert deblender.shapes == []
-    assert part.deblender == "sep"
-    np.testing.assert_allclose(sorted(part.xy[:, 0]), [130, 160], atol=0.5)
+    pairs = list(zip(found.detected.blends, found.parts, strict=True))
+    assert {(part.deblender, part.n_blended) for _, part in pairs} == {("sep", 2)}
+    x = np.concatenate([part.xy[:, 0] + piece.box.x0 - blend.box.x0 for piece, part in pairs])
+    np.testing.assert_allclose(sorted(x), [130, 160], atol=0.5)
+
+
+def test_a_crowded_footprint_is_deblended_apart_and_by_sep_in_pieces():
+    xy = [[6 + 3 * (i % 7), 6 + 3 * (i // 7)] for i in range(40)]
+    deblender = Halves([[9, 9]])
+    blends = [make_blend([[9, 9], [20, 20]]), make_blend(xy), make_blend([[9, 9], [20, 20]])]
+    parts = separate(blends, deblender)
+    assert sorted(deblender.shapes) == [(1, 2, 32, 32), (2, 2, 32, 32)]
+    assert [len(part.xy) for part in parts] == [1, 1, 1]
+    assert len(xy) > CROWDED
+    deblender.name = "sep"
+    separate(blends, deblender)
+    assert deblender.shapes[2:] == [(2, 2, 32, 32)]
 
 
 def test_psf_stamps_keep_their_centres():
@@ -220,6 +239,18 @@ def test_measurements_follow_their_sources():
     np.testing.assert_array_equal(part.xy, np.array([(10, 10), (20, 20)], np.float32))
     np.testing.assert_array_equal(part.measured.flux, [[0, 1], [30, 31]])
     np.testing.assert_array_equal(part.measured.flags, int(Flag.MASKED))
+
+
+def test_measured_sources_travel_without_models_but_with_their_blendedness():
+    blend, deblender = make_blend([[10, 10], [20, 20]]), Measuring([(10, 10), (20, 20)])
+    (kept,) = separate([blend], deblender)
+    detected = Detected(CellTask(CELL), (blend,), PSF)
+    (part,) = without_models(Separated(detected, (kept,))).parts
+    assert part.measured is not None
+    assert (len(part.models), part.models.nbytes) == (2, 0)
+    # Two equal halves: half of the light at each belongs to the other.
+    np.testing.assert_allclose(part.blendedness, [0.5, 0.5], atol=1e-6)
+    np.testing.assert_allclose(blendedness(kept.models), part.blendedness)
 
 
 class Blind(Measuring):

@@ -10,7 +10,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.errors import TileError
 from raydeblend.fits import find_tiles
 from raydeblend.flags import Flag
-from raydeblend.pipeline.ledger import read_entries
+from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.stages import (

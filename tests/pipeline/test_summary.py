@@ -1,8 +1,7 @@
 import json
 
 from raydeblend import storage
-from raydeblend.pipeline.entries import to_table
-from raydeblend.pipeline.ledger import LedgerEntry
+from raydeblend.pipeline.entries import LedgerEntry, to_table
 from raydeblend.pipeline.summary import Totals, group_failures, summary_lines, write_summary
 
 SECONDS = {"detect": 1.0, "deblend": 2.5}

@@ -9,17 +9,15 @@ from headers import make_header
 
 from raydeblend import catalog
 from raydeblend.fits.manifest import to_manifest
-from raydeblend.pipeline.entries import Gatherer, read_entries
-from raydeblend.pipeline.ledger import (
+from raydeblend.pipeline.entries import (
+    Gatherer,
     LedgerEntry,
-    Run,
-    describe_plan,
     entry_path,
-    open_output,
+    read_entries,
     shard_path,
     write_entry,
-    write_plan,
 )
+from raydeblend.pipeline.ledger import Run, describe_plan, open_output, write_plan
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.verify import verify_catalog

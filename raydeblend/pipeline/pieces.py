@@ -1,0 +1,87 @@
+"""A footprint too large or too crowded for one array of models, deblended and measured in pieces.
+
+Fields can be so crowded that thousands of sources share a footprint of a million pixels, where
+models of its size would take tens of GB.  SExtractor's segments do not overlap, so the sources of
+each square of `SIDE` pixels are cut out together; what belongs to others is unusable there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from raydeblend.deblend.sep import Segments, classical_segments
+from raydeblend.flags import Flag
+from raydeblend.pipeline.separate import Part, distinct_sources, peak_pixels, undivided
+from raydeblend.tile import Blend, Box
+
+SIDE = 48
+"""Pixels: some ten sources of a crowded field.  A source that is larger has a piece of its own."""
+MARGIN = 12
+"""Pixels about the sources' segments, as about a footprint."""
+
+
+def in_pieces(blend: Blend) -> list[tuple[Blend, Part]]:
+    """Return the sources of a footprint by pieces; each has the footprint's identifier and flags.
+
+    All carry DEBLEND_LIMITED if there are several pieces.
+    """
+    found = _own_segments(blend)
+    if not len(found.xy):
+        failed = undivided(blend, "none", "sep")
+        return [(blend, replace(failed, flags=int(Flag.DEBLEND_FAILED)))]
+    boxes = [Box(y.start, x.start, y.stop, x.stop) for y, x in ndimage.find_objects(found.labels)]
+    pieces = [_cut(blend, found, rows, boxes) for rows in _groups(found.xy, boxes)]
+    if len(pieces) == 1:
+        return pieces
+    limited = int(Flag.DEBLEND_LIMITED)
+    return [(piece, replace(part, flags=part.flags | limited)) for piece, part in pieces]
+
+
+def _own_segments(blend: Blend) -> Segments:
+    """Return the segments of the footprint's sources, those in one pixel as one."""
+    found = classical_segments(blend.image, blend.variance, blend.unusable)
+    kept, number = distinct_sources(blend, found.xy)
+    labels = np.concatenate([[0], number + 1]).astype(np.int32)[found.labels]
+    return Segments(found.light, labels, found.xy[kept])
+
+
+def _groups(xy: NDArray[np.floating], boxes: Sequence[Box]) -> Iterator[list[int]]:
+    """Yield the sources of each square; those with segments that are larger, one by one."""
+    squares: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, (pixel, box) in enumerate(zip(peak_pixels(xy).tolist(), boxes, strict=True)):
+        alone = max(box.shape) > SIDE
+        squares[(i,) if alone else (pixel[0] // SIDE, pixel[1] // SIDE)].append(i)
+    yield from squares.values()
+
+
+def _cut(
+    blend: Blend, found: Segments, rows: Sequence[int], boxes: Sequence[Box]
+) -> tuple[Blend, Part]:
+    """Return the piece of some sources: the window of their segments with a margin."""
+    edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (boxes[i] for i in rows)])
+    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()).grow(MARGIN)
+    box = around.clip(Box(0, 0, *blend.footprint.shape))
+    labels = found.labels[box.slices]
+    own = labels == np.array(rows)[:, None, None] + 1
+    others = (labels > 0) & ~own.any(axis=0)
+    xy = found.xy[rows] - np.array([box.x0, box.y0], dtype=np.float32)
+    window = (slice(None), *box.slices)
+    piece = replace(
+        blend,
+        box=box.shift(blend.box.y0, blend.box.x0),
+        image=blend.image[window],
+        variance=blend.variance[window],
+        unusable=blend.unusable[window] | others,
+        footprint=blend.footprint[box.slices] & ~others,
+        xy=xy,
+    )
+    models = np.where(own[:, None], found.light[window], np.float32(0))
+    n = len(found.xy)
+    part = Part(models, xy, "medium" if n > 1 else "isolated", "sep", of_footprint=n)
+    return piece, part
