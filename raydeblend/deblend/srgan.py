@@ -44,9 +44,10 @@ SHARP_RULE = PeakRule(
 )
 """The network's image has no noise but texture of its own, and is less sharp than HST's: the rule
 was chosen on 600 single galaxies, half of them real HST stamps, of seeds that no evaluation uses,
-so that under 1 % of them have a second peak that HST's image has not."""
-SOURCE_THRESHOLD = 0.15
-"""Least height of a source in the map of sources: 1 where network and sky leave no doubt."""
+so that under 1 % of them have a second peak that HST's image has not; of 1,000 others, 4 % had."""
+SOURCE_THRESHOLD = 0.25
+"""Least height of a source in the map of sources: 1 where network and sky leave no doubt.  By
+srgan-multiband 1 % of 300 single galaxies then have a second one that HST's image has not."""
 CANDIDATE_SOURCE = 0.05
 """The same where the pixels decide."""
 HINT_SOURCE = 0.015
