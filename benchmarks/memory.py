@@ -196,7 +196,9 @@ def measure_run(n: int, deblender: str) -> Result:
     from raydeblend.pipeline.survey import run_catalog
     from raydeblend.session import ray_session
 
-    config = CatalogConfig(BANDS, deblender=deblender, cell_size=SIDE, border=32)
+    # The same wherever it runs; ngmix would take most of the time.
+    photometry = "joint" if deblender == "joint" else "mixture"
+    config = CatalogConfig(BANDS, "HSC", deblender, photometry, cell_size=SIDE, border=32)
     with tempfile.TemporaryDirectory() as folder:
         write_tiles(f"{folder}/tiles", n)
         with ray_session(), MemoryWatch() as watch:

@@ -38,13 +38,15 @@ from raydeblend.pipeline.stages import (
     detect_cell,
     measure_cell,
 )
-from raydeblend.pipeline.survey import process
+from raydeblend.pipeline.survey import CPUS_A_CELL, process
 from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.tile import TileHeader
 
 BANDS = ("g", "r", "i")
 NODES, CORES_A_NODE = 1000, 16
+A_BLOCK = NODES * CORES_A_NODE // CPUS_A_CELL
+"""Cells that a run on so many cores puts into a block."""
 FULL_CELL = 1024
 ROW = list[str]
 
@@ -84,9 +86,10 @@ def main() -> None:
         with ray_session():
             timing = _time_run(header, config, f"{folder}/out")
             empty = _time_empty(options.cells, f"{folder}/empty", config)
+            many = _time_empty(16 * options.cells, f"{folder}/blocks", config, A_BLOCK)
         rows = list(_chain_rows(timing))
         inline = _time_inline(header, config)
-        rows += [*_scheduling_rows(empty, inline.core_s * (FULL_CELL / options.size) ** 2)]
+        rows += [*_scheduling_rows(empty, many, inline.core_s * (FULL_CELL / options.size) ** 2)]
         rows += _plain_rows(header, inline)
     print(markdown(["what", "measured", "how"], rows))
 
@@ -181,8 +184,13 @@ class Scheduling:
         """Cells per second."""
         return self.cells / self.wall
 
+    @property
+    def cpu_ms(self) -> float:
+        """The driver's CPU milliseconds a cell."""
+        return 1000 * self.driver_cpu / self.cells
 
-def _time_empty(cells: int, out: str, config: CatalogConfig) -> Scheduling:
+
+def _time_empty(cells: int, out: str, config: CatalogConfig, a_block: int = 1) -> Scheduling:
     """Time what is beyond a first part, in which workers start."""
     plan = plan_survey(patches(-(-cells // 16) + 2), 1050, 96)
     run = describe("patches", config, plan)
@@ -190,25 +198,26 @@ def _time_empty(cells: int, out: str, config: CatalogConfig) -> Scheduling:
     marks = []
     for n in (16, cells):
         start, cpu = time.perf_counter(), time.process_time()
-        done = list(process(plan, np.arange(n), f"{out}/{n}", config, run, stages))
+        done = list(process(plan, np.arange(n), f"{out}/{n}", config, run, stages, a_block))
         marks.append((len(done), time.perf_counter() - start, time.process_time() - cpu))
     (few, wall_few, cpu_few), (many, wall, cpu) = marks
     return Scheduling(many - few, wall - wall_few, cpu - cpu_few)
 
 
-def _scheduling_rows(empty: Scheduling, work: float) -> Iterator[ROW]:
+def _scheduling_rows(empty: Scheduling, many: Scheduling, work: float) -> Iterator[ROW]:
     """Yield what a driver can feed, if a full cell takes `work` core-seconds."""
-    cpu = 1000 * empty.driver_cpu / empty.cells
-    what = f"{empty.cells} cells; the driver's CPU {cpu:.0f} ms a cell"
-    yield ["empty stages", f"{empty.rate:.1f} cells/s", what]
+    for timing, a_block in ((empty, 1), (many, A_BLOCK)):
+        what = f"{timing.cells} cells, {a_block} a block; the driver's CPU {timing.cpu_ms:.1f} ms"
+        yield [f"empty stages, blocks of {a_block}", f"{timing.rate:.1f} cells/s", f"{what} a cell"]
     yield ["work of a 1024² cell", f"{work:.0f} core-s", "the tile in one cell, scaled by area"]
-    driver, need = 1000 / cpu, NODES * CORES_A_NODE
-    limit = "the bottleneck" if driver * work < need else "the first limit, not reached"
+    need = NODES * CORES_A_NODE
+    one, blocks = (1000 / timing.cpu_ms * work for timing in (empty, many))
+    limit = "the bottleneck" if blocks < need else "the first limit, not reached"
     yield [
         f"{NODES} nodes",
-        f"{need / work:.1f} cells/s",
-        f"asked for by {need} cores; a driver with a core to itself schedules {driver:.0f} "
-        f"cells/s, enough for {driver * work:.0f} cores: its thread is {limit}",
+        f"{need / work:.0f} cells/s",
+        f"asked for by {need} cores; a driver with a core to itself feeds {one:.0f} cores cell by "
+        f"cell and {blocks:.0f} by blocks of {A_BLOCK}, as it does there: its thread is {limit}",
     ]
 
 

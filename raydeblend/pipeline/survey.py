@@ -4,7 +4,7 @@
     cells    tasks      actors      tasks
 
 One row is one cell, on its way as a pickled `stages.Work`: stamps, never tiles, leave `detect`.
-A stage is a plain callable of `stages`; a cell that fails is a row too, so that the run goes on.
+A stage is a plain callable of `stages`; a cell that fails is a row too: the run goes on.
 
 What survives which death
 -------------------------
@@ -12,24 +12,21 @@ What survives which death
   just does not come back.  When all others have, the driver sends what is missing through the
   graph again, in all `TRIES` times: a *round* is a run over what the ledger lacks.  A cell that
   is missing after the last round is failed: "its worker died 4 times".  Ray's own retries
-  would do a poisonous cell over and over, without end by default, and count each of its stages
-  apart.  Any three deaths cost no cell, since a death costs a cell no more than one try.
+  would do a poisonous cell without end.  Three deaths cost no cell, since each costs one try.
 - **A node**: the same for all the cells that were on it; nothing is rebuilt from lineage, since
   a cell on its way is only some seconds of work.  Actors start again on the nodes left.
-- **The driver**: every finished cell is in the ledger, and ``--resume`` does the others.
-  Orphaned workers may outlive it by seconds; they and the new ones write the same bytes, each
-  whole or not at all.
+- **The driver**: every finished cell is in the ledger, and ``--resume`` does the others.  Orphaned
+  workers may outlive it by seconds; all write the same bytes, whole or not at all.
 - **The s3 server**: `storage` asks again for a minute; then the cell is failed.
 
-An error that is no death, such as a package that the workers lack, concerns all cells and ends
-the run.  A stage's own mistake on one cell fails that cell (`stages.advance_anyhow`).
+An error that is no death, such as a package that the workers lack, ends the run.  A stage's own
+mistake on one cell fails that cell (`stages.advance_anyhow`).
 
 Back-pressure is set, not left to chance: a block is one cell (more on clusters of thousands of
 CPUs), an actor gets its next cell when it has finished one, and Ray Data starts no task while
-`STORE_A_CPU` for each CPU wait in the object store.  Weights are files of at most some MB that
-each actor maps from disk: the page cache holds them once per node, and no pickle of a network goes
-through the object store.  Cells are not batched together for the network: one holds hundreds of
-stamps, which is more than a batch.
+`STORE_A_CPU` for each CPU wait in the object store.  Weights are files of some MB that each actor
+maps from disk: the page cache holds them once per node, no pickle of a network goes through the
+object store.  Cells are not batched together for the network: one holds more than a batch.
 """
 
 from __future__ import annotations
@@ -223,28 +220,31 @@ def process(
     config: CatalogConfig,
     run: Run,
     stages: Stages | None = None,
+    a_block: int | None = None,
 ) -> Iterator[LedgerEntry]:
     """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written."""
-    stages = stages or stages_of(config)
+    stages, a_block = stages or stages_of(config), a_block or _cells_a_block()
     hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
     conclude = partial(finish, measure=stages.measure, out=out, **hashes)
     shared = ray.put(plan)
     for start in range(0, len(todo), WAVE):
         left = set(todo[start : start + WAVE].tolist())
-        yield from _rounds(left, partial(_round, shared, stages, conclude))
+        yield from _rounds(left, a_block, partial(_round, shared, stages, conclude))
         for i in sorted(left):
             yield give_up(plan.task(i), out, f"its worker died {TRIES} times", **hashes)
 
 
 def _rounds(
-    left: set[int], send: Callable[[Sequence[int], int], Iterator[tuple[int, LedgerEntry]]]
+    left: set[int],
+    a_block: int,
+    send: Callable[[Sequence[int], int], Iterator[tuple[int, LedgerEntry]]],
 ) -> Iterator[LedgerEntry]:
     """Send cells through the graph until none is left, `TRIES` times; takes them out of `left`."""
     for n in range(1, TRIES + 1):
         # Later rounds keep cells apart and turn the order around, so that a poisonous cell does
         # not take the same others with it each time: in its block, or next for its actor.
         cells = sorted(left, reverse=n % 2 == 0)
-        for i, entry in send(cells, _cells_a_block() if n == 1 else 1):
+        for i, entry in send(cells, a_block if n == 1 else 1):
             left.remove(i)
             yield entry
         if not left:
