@@ -26,7 +26,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Posterior, Vae
-from raydeblend.networks.weights import load_weights, shipped_path
+from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.tile import Deblended, FloatArray
 
 DETECT = DetectConfig()
@@ -117,8 +117,7 @@ class VaeDeblender:
             If weights are missing or damaged.
         """
         chosen = choose_device(device)
-        given = weights or "vae-deblend"
-        path = given if given.endswith(".safetensors") else shipped_path(given)
+        path = weights_path(weights or "vae-deblend")
         network, card = load_weights(path, chosen)
         if not isinstance(network, Vae):
             raise ConfigError(f"{path} is a {card.network}, not an autoencoder")

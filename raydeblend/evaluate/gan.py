@@ -22,7 +22,7 @@ from raydeblend.evaluate.tables import markdown
 from raydeblend.measure.distributions import QUANTITIES, Distributions, measure_distributions
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.gan import sample
-from raydeblend.networks.weights import load_weights, shipped_path
+from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.simulate.sharp import REAL
 from raydeblend.simulate.sky_stamps import (
     DRAWN_PER_REAL,
@@ -81,8 +81,7 @@ def draw_generated(
         If the weights are missing or damaged.
     """
     device = choose_device("cpu")
-    path = weights if weights.endswith(".safetensors") else shipped_path(weights)
-    network, card = load_weights(path, device)
+    network, card = load_weights(weights_path(weights), device)
     images = card.scaling.invert(sample(network, n * pairs, seed, device))[:, 0].numpy()
     if card.training.get("sky"):
         rng = np.random.default_rng(seed)

@@ -173,6 +173,17 @@ def shipped_path(name: str) -> str:
     return shipped[name]
 
 
+def weights_path(given: str) -> str:
+    """Return the path of weights given by a file's path or by a shipped name.
+
+    Raises
+    ------
+    ConfigError
+        If it is a name, and none of that name is shipped.
+    """
+    return given if "/" in given or given.endswith(".safetensors") else shipped_path(given)
+
+
 def _card_path(path: str) -> str:
     return path.removesuffix(".safetensors") + ".json"
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.networks.weights import Card, load_weights, shipped_path
+from raydeblend.networks.weights import Card, load_weights, weights_path
 from raydeblend.simulate.shards import IsolatedConfig, check_isolated, render_isolated
 from raydeblend.survey import get_survey
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
@@ -181,7 +181,7 @@ def load_network(
     ConfigError
         If there are none, or they are not of the kind `network` and of these bands.
     """
-    path = name if name.endswith(".safetensors") else shipped_path(name)
+    path = weights_path(name)
     loaded, card = load_weights(path, device)
     # A network of phase two is as good as one of phase one.
     kinds = {"rdn": ("rdn", "rdn-joint"), "counter": ("counter", "rdn-joint-counter")}[network]

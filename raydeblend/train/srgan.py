@@ -36,7 +36,7 @@ from raydeblend.networks.srgan import (
     stretch,
     widened,
 )
-from raydeblend.networks.weights import load_weights, shipped_path
+from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.simulate.hst import load_hst
 from raydeblend.simulate.sharp import (
     HST_BANDS,
@@ -271,11 +271,6 @@ def _first_generator(config: SrganRun) -> Srgan:
             layers = widened(layers, config.model.bands, reference_band(config.bands))
         generator.load_state_dict(layers, strict=False)
     return generator
-
-
-def weights_path(name: str) -> str:
-    """Return the path of weights given by shipped name or by path."""
-    return name if "/" in name or name.endswith(".safetensors") else shipped_path(name)
 
 
 def _optimizer(config: SrganRun, network: nn.Module) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Vae, VaeConfig, freeze_decoder, vae_config
-from raydeblend.networks.weights import load_card, load_weights, shipped_path, shipped_weights
+from raydeblend.networks.weights import load_card, load_weights, shipped_weights, weights_path
 from raydeblend.simulate.euclid import BANDS as EUCLID_BANDS
 from raydeblend.simulate.euclid import FAINT as EUCLID_FAINT
 from raydeblend.simulate.euclid import SURVEY as EUCLID
@@ -130,7 +130,7 @@ class VaeRun(RunConfig):
         if name is None:
             return run
         # The decoder is that of stage one, and the new encoder is built as its encoder was.
-        architecture = load_card(_path(name)).architecture
+        architecture = load_card(weights_path(name)).architecture
         return replace(run, vae_weights=name, model=vae_config(architecture))
 
     def fitted_to_images(self) -> Self:
@@ -223,7 +223,7 @@ def check(config: VaeRun, root: str) -> None:
         return
     if config.vae_weights is None:
         raise ConfigError("stage two needs the weights of stage one: give vae_weights")
-    card = load_card(_path(config.vae_weights))
+    card = load_card(weights_path(config.vae_weights))
     if card.network != "vae" or card.bands != config.bands:
         raise ConfigError(
             f"{config.vae_weights} is a {card.network} of {', '.join(card.bands)}, "
@@ -289,16 +289,12 @@ def start(config: VaeRun, device: torch.device) -> TrainState:
 
 def _behind_stage_one(network: Vae, config: VaeRun) -> None:
     if config.vae_weights is not None:
-        first, _ = load_weights(_path(config.vae_weights))
+        first, _ = load_weights(weights_path(config.vae_weights))
         assert isinstance(first, Vae)
         network.decoder.load_state_dict(first.decoder.state_dict())
         if config.warm_start:
             network.encoder.load_state_dict(first.encoder.state_dict())
     freeze_decoder(network)
-
-
-def _path(weights: str) -> str:
-    return weights if weights.endswith(".safetensors") else shipped_path(weights)
 
 
 def make_steps(

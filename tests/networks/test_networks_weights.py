@@ -17,6 +17,7 @@ from raydeblend.networks.weights import (
     save_weights,
     shipped_path,
     shipped_weights,
+    weights_path,
 )
 
 CONFIG = RdnConfig(blocks=1, layers=1, features=4, growth=4)
@@ -87,6 +88,14 @@ def test_missing_and_damaged_cards_are_named(tmp_path: Path) -> None:
 def test_unknown_weights_name_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match="rdn"):
         shipped_path("nonsense")
+
+
+def test_weights_are_given_by_name_or_file() -> None:
+    assert weights_path("rdn") == shipped_path("rdn")
+    for file in ("/tmp/run/rdn.safetensors", "rdn.safetensors", "s3://bucket/rdn.safetensors"):
+        assert weights_path(file) == file
+    with pytest.raises(ConfigError, match="nonsense"):
+        weights_path("nonsense")
 
 
 def test_shipped_weights_load_and_are_small() -> None:
