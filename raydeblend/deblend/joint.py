@@ -111,7 +111,7 @@ class JointDeblender:
             If shapes do not agree.
         """
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
-        with one_thread():
+        with one_thread(), torch.inference_mode():
             if xy is None:
                 fits = self._find(stamps, Limit(self.most_work, self._deadline(len(stamps))))
             else:
@@ -120,8 +120,8 @@ class JointDeblender:
                 fits = self._fit(stamps, start, told)
                 if self.drop_given:
                     fits = self.judge(stamps, fits, told, self.device)
-        orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
-        sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
+            orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
+            sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
         quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
         models = [light for light, _ in sources]
         measured = measure_fits(stamps, fits, orders, sigma[:, :, 0, 0], models)

@@ -224,7 +224,9 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
     return cov, torch.stack([*shears, 2 * cov], 1)
 
 
+# Kept, so also for those who take derivatives through it.
 @cache
+@torch.inference_mode(False)
 def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> _Pairs:
     """Return which Gaussians of the profiles meet which of the PSF, narrowest first."""
     core = range(min(CORE_COMPONENTS, psf_components))

@@ -119,7 +119,9 @@ def _whitening(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tenso
     return rows, mean
 
 
+# Kept, so also for those who take derivatives through it.
 @cache
+@torch.inference_mode(False)
 def _rows(priors: JointPriors, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return A ``(8, 8)`` and the mean ``(8,)`` of A theta but for the position."""
     scatter = [priors.centre, priors.centre, priors.shape, priors.shape]
