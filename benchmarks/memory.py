@@ -27,7 +27,7 @@ from raydeblend.evaluate.tables import markdown
 from raydeblend.fits import write_band
 
 BANDS = ("g", "r", "i")
-SIDE = 96
+SIDE, GALAXIES = 96, 3
 KINDS = ("driver", "actor", "worker")
 EVERY_S = 0.2
 SOAK_HEADER = ["tenth", *(f"{kind} MiB" for kind in KINDS), "store MiB"]
@@ -161,11 +161,11 @@ class Result:
 
 
 def write_tiles(folder: str, n: int) -> None:
-    """Write `n` tiles of one cell with a few pairs of galaxies, far from each other."""
+    """Write `n` tiles of one cell with a few galaxies, far from each other."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[:SIDE, :SIDE]
     light = np.zeros((SIDE, SIDE))
-    for gx, gy in rng.uniform(12, SIDE - 12, (8, 2)):
+    for gx, gy in rng.uniform(12, SIDE - 12, (GALAXIES, 2)):
         light += 60 * np.exp(-((x - gx) ** 2 + (y - gy) ** 2) / 12)
     psf = np.exp(-(np.add.outer(np.arange(-12, 13) ** 2, np.arange(-12, 13) ** 2)) / 6.5)
     image = light + rng.normal(0, 1, (3, SIDE, SIDE))
