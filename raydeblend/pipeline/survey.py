@@ -23,8 +23,8 @@ An error that is no death, such as a package that the workers lack, ends the run
 mistake on one cell fails that cell (`stages.advance_anyhow`).
 
 Back-pressure is set, not left to chance: a block is one cell (more on clusters of thousands of
-CPUs), an actor gets its next cell when it has finished one, and Ray Data starts no task while
-`STORE_A_CPU` for each CPU wait in the object store.  Weights are files of some MB that each actor
+CPUs), an actor gets its next cell when it has finished one, and Ray Data starts no task when
+`STORE_SHARE` of the object store is full.  Weights are files of some MB that each actor
 maps from disk: the page cache holds them once per node, no pickle of a network goes through the
 object store.  Cells are not batched together for the network: one holds more than a batch.
 """
@@ -78,7 +78,7 @@ from raydeblend.pipeline.stages import (
     write_cell,
 )
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
-from raydeblend.session import ray_session
+from raydeblend.session import claim_gpus, ray_session
 
 TRIES = 4
 """How often a cell is begun before the deaths of its workers are taken for its own fault."""
@@ -89,8 +89,8 @@ TRIES = 4
 TASK_CPUS = 0.9
 ACTOR_CPUS = 0.01
 # Detection is faster than what follows: Ray Data would fill half of the object store with stamps
-# that wait.  Three cells of 1024 x 1024 pixels for each CPU are enough, in a small store fewer.
-STORE_A_CPU, STORE_SHARE = 128 * 2**20, 0.25
+# that wait.  Much less than 0.7 GB for each CPU stalls it, since it reckons with 128 MiB a block.
+STORE_SHARE = 0.25
 
 # Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
 WAVE = 20_000
@@ -120,6 +120,7 @@ def run_catalog(
     progress: bool = True,
     stages: Stages | None = None,
     part: str | None = None,
+    gpus: int | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -137,6 +138,8 @@ def run_catalog(
         What is done to a cell, if not what `config` says.
     part
         Which tiles to do, such as ``2/4``; what is primary is decided among all.
+    gpus
+        How many to deblend on, by default all there are.
 
     Raises
     ------
@@ -147,6 +150,9 @@ def run_catalog(
     config = replace(config, photometry=choose_photometry(config))
     with ExitStack() as session:
         connect = partial(_connect, session, address)
+        if gpus:
+            connect()
+            claim_gpus(gpus, address)
         headers, unusable = find_tiles(
             input,
             config.bands,
@@ -168,7 +174,9 @@ def run_catalog(
         todo = _left(plan, done)
         if len(todo):
             connect()
-            entries = counted(process(plan, todo, out, config, run, stages), len(todo))
+            claimed = claim_gpus(gpus, address)
+            done_now = process(plan, todo, out, config, run, stages, gpus=claimed)
+            entries = counted(done_now, len(todo))
             for entry in _gather(track(entries, len(todo), progress), out):
                 totals.add(entry)
     storage.remove_temporary(out)
@@ -221,6 +229,7 @@ def process(
     run: Run,
     stages: Stages | None = None,
     a_block: int | None = None,
+    gpus: int = 0,
 ) -> Iterator[LedgerEntry]:
     """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written."""
     stages, a_block = stages or stages_of(config), a_block or _cells_a_block()
@@ -229,7 +238,7 @@ def process(
     shared = ray.put(plan)
     for start in range(0, len(todo), WAVE):
         left = set(todo[start : start + WAVE].tolist())
-        yield from _rounds(left, a_block, partial(_round, shared, stages, conclude))
+        yield from _rounds(left, a_block, partial(_round, shared, stages, conclude, gpus))
         for i in sorted(left):
             yield give_up(plan.task(i), out, f"its worker died {TRIES} times", **hashes)
 
@@ -256,6 +265,7 @@ def _round(
     plan: ray.ObjectRef,
     stages: Stages,
     conclude: Callable[[Row], Row],
+    gpus: int,
     left: Sequence[int],
     a_block: int,
 ) -> Iterator[tuple[int, LedgerEntry]]:
@@ -266,7 +276,7 @@ def _round(
     with warnings.catch_warnings():
         # `ray_remote_args_fn` goes with Ray 2.64, which pyproject.toml does not admit.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        graph = _graph(cells, detect, stages.deblend, conclude, blocks)
+        graph = _graph(cells, detect, stages.deblend, conclude, _actors(gpus, blocks))
     _set_limits(graph)
     with told_errors() as told:
         for row in graph.iter_rows():
@@ -280,18 +290,16 @@ def _graph(
     detect: Callable[[Row], Row],
     deblend: Callable[[], Callable[[Any], object]],
     conclude: Callable[[Row], Row],
-    most: int,
+    actors: Row,
 ) -> ray.data.Dataset:
-    """Return the graph of the stages; it has at most `most` actors."""
+    """Return the graph of the stages."""
     return (
         cells.map(detect, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
         .map(
             DeblendActor,
             fn_constructor_args=(deblend,),
-            compute=_pool(most),
-            num_cpus=ACTOR_CPUS,
-            num_gpus=_gpus(),
             ray_remote_args_fn=_started_again,
+            **actors,
         )
         .map(conclude, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
     )
@@ -333,15 +341,12 @@ def _cells_a_block() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS_A_CELL)
 
 
-def _pool(most: int) -> ActorPoolStrategy:
-    resources = ray.cluster_resources()
+def _actors(gpus: int, most: int) -> Row:
+    """Return what Ray Data must know of the actors that deblend: one for each GPU."""
     # Without a GPU deblending is nine tenths of the work (`benchmarks/survey`): an actor per CPU.
-    size = int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)))
-    return ActorPoolStrategy(size=min(size, most), max_tasks_in_flight_per_actor=1)
-
-
-def _gpus() -> float:
-    return float(ray.cluster_resources().get("GPU", 0) >= 1)
+    size = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    pool = ActorPoolStrategy(size=min(size, most), max_tasks_in_flight_per_actor=1)
+    return {"compute": pool, "num_cpus": ACTOR_CPUS, "num_gpus": float(gpus > 0)}
 
 
 def _tried_once() -> dict[str, int]:
@@ -354,10 +359,8 @@ def _started_again() -> dict[str, int]:
 
 
 def _set_limits(graph: ray.data.Dataset) -> None:
-    resources = ray.cluster_resources()
-    store = STORE_SHARE * resources.get("object_store_memory", 0)
-    most = min(store, STORE_A_CPU * max(1.0, resources.get("CPU", 1.0)))
-    limits = ExecutionResources.for_limits(object_store_memory=most)
+    store = ray.cluster_resources().get("object_store_memory", 0)
+    limits = ExecutionResources.for_limits(object_store_memory=STORE_SHARE * store)
     graph.context.execution_options.resource_limits = limits
     graph.context.enable_progress_bars = False
     # A block that lost its worker is left out instead of ending the run.

@@ -31,19 +31,6 @@ def _pickled_by_value():
     cloudpickle.unregister_pickle_by_value(deaths)
 
 
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory):
-    return deaths.write_survey(tmp_path_factory.mktemp("tiles"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiles, tmp_path_factory, ray_local):
-    out = str(tmp_path_factory.mktemp("run") / "out")
-    summary = run_catalog(tiles, out, deaths.CONFIG, progress=False)
-    assert (summary.n_cells, summary.n_failed) == (deaths.N_CELLS, 0)
-    return out
-
-
 def kill_at(moments, marks, rng, killed):
     """Kill a process of a kind each time a stage has begun a number of times."""
     for stage, n, kind in moments:

@@ -54,18 +54,6 @@ os._exit(0)  # Ray's own clean-up stumbles over the dead node
 """
 
 
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory):
-    return deaths.write_survey(tmp_path_factory.mktemp("tiles"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiles, tmp_path_factory, ray_local):
-    out = str(tmp_path_factory.mktemp("run") / "out")
-    assert run_catalog(tiles, out, deaths.CONFIG, progress=False).n_failed == 0
-    return out
-
-
 def same(out, undisturbed):
     """Tell whether a catalog is complete and equals the undisturbed one."""
     assert verify_catalog(out) == []

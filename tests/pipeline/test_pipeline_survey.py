@@ -14,9 +14,13 @@ from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
+from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN, TileFailure, inputs
+from raydeblend.fits.headers import TileFiles, read_headers
+from raydeblend.pipeline import survey
 from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
+from raydeblend.tile import TileHeader
 
 CONFIG = CatalogConfig(
     bands=sky.BANDS, deblender="sep", photometry="mixture", cell_size=220, border=60
@@ -36,6 +40,20 @@ def tiles(tmp_path_factory):
 def finished(tiles, tmp_path_factory, ray_local):
     out = str(tmp_path_factory.mktemp("run") / "out")
     return out, run_catalog(tiles, out, CONFIG, progress=False)
+
+
+def test_headers_of_many_tiles_are_read_by_tasks_of_the_same_session(tiles, monkeypatch, ray_local):
+    files = inputs.match_patterns(tiles, sky.BANDS, IMAGE_PATTERN, PSF_PATTERN)
+    many = [TileFiles(f"t{i}", files["whole"]) for i in range(3)] + [TileFiles("none", {})]
+    connected = []
+    monkeypatch.setattr(survey, "FEW_TILES", 4)
+    monkeypatch.setattr(survey, "TILES_A_TASK", 3)
+    found = survey._read_headers(many, sky.BANDS, None, lambda: connected.append(1))
+    assert connected == [1]
+    assert found == read_headers(many, sky.BANDS, None)
+    assert [type(each) for each in found] == [TileHeader] * 3 + [TileFailure]
+    survey._read_headers(many[:3], sky.BANDS, None, lambda: connected.append(2))
+    assert connected == [1]
 
 
 def matched(table, name="x"):
@@ -147,6 +165,8 @@ def test_what_cannot_be_used_is_refused_before_any_work(finished, tiles, tmp_pat
         run_catalog(str(tmp_path / "nowhere"), str(tmp_path / "out"), CONFIG)
     with pytest.raises(ConfigError, match="matches none"):
         run_catalog(tiles, str(tmp_path / "out"), replace(CONFIG, image_pattern="{band}-{tile}"))
+    with pytest.raises(ConfigError, match=r"the cluster has 0 GPU\(s\)"):
+        run_catalog(tiles, str(tmp_path / "out"), CONFIG, gpus=1)
     assert not (tmp_path / "out").exists()
 
 
