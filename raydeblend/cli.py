@@ -60,6 +60,9 @@ Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),
 ]
+Gpus = Annotated[
+    int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
+]
 DEBLENDER_HELP = f"One of {', '.join(DEBLENDERS)}, or your own as module:name."
 Deblenders = Annotated[list[str], typer.Option("--deblender", help=DEBLENDER_HELP)]
 
@@ -197,6 +200,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
     n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    gpus: Gpus = None,
     address: Address = None,
     config: OptionsFile = None,
 ) -> None:
@@ -221,6 +225,7 @@ def train(
         resume=resume,
         shards=shards,
         address=address,
+        gpus=gpus,
         bands=_split(bands) if bands is not None else None,
         surveys=_split(surveys) if surveys is not None else None,
         data=data,
@@ -273,6 +278,7 @@ def catalog(
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    gpus: Gpus = None,
     address: Address = None,
     config: OptionsFile = None,
 ) -> None:
@@ -296,7 +302,7 @@ def catalog(
         suspect_threshold=suspect_threshold,
         seed=seed,
     )
-    summary = run_catalog(input, out, run, resume, overwrite, address, part=part)
+    summary = run_catalog(input, out, run, resume, overwrite, address, part=part, gpus=gpus)
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:
         raise typer.Exit(EXIT_FAILED_CELLS)

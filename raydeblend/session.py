@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydeblend.errors import ConfigError
@@ -19,6 +21,8 @@ CONNECT_S = 10.0
 """Ray itself tries for two minutes where nobody answers, and then ends the process."""
 ANSWER_S = 60.0
 """Nodes that take longer to start a process are not waited for."""
+JOIN_S = 50.0
+"""New nodes of a cloud take minutes; Kubernetes with idle machines does not."""
 SAME_EVERYWHERE = ("raydeblend", "numpy", "pyarrow", "torch")
 """Ray compares its own version and Python's when it connects."""
 UNVERSIONED = "unversioned"
@@ -42,7 +46,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
         return
     # Without "local", the stale address file of a dead cluster would be followed.
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = cluster_address(address) or "local"
     _connect(address)
     try:
         if address != "local":
@@ -50,6 +54,11 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_address(address: str | None) -> str | None:
+    """Return the address to connect to, None for this machine alone."""
+    return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _connect(address: str) -> None:
@@ -114,6 +123,36 @@ def check_nodes() -> None:
                 f"node {name} of the cluster does not have what this process has: {different}; "
                 "use one image or environment on all nodes"
             )
+
+
+def claim_gpus(wanted: int | None = None, address: str | None = None) -> int:
+    """Return how many GPUs of the cluster to use: those that are there, or as many as wanted.
+
+    The autoscaler of a cluster is asked for those that are missing, and given `JOIN_S`.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than wanted; the text says what there is.
+    """
+    if wanted is None:
+        return _count("GPU")
+    if wanted > _count("GPU") and cluster_address(address):
+        request_resources(bundles=[{"GPU": 1}] * wanted)
+        end = time.monotonic() + JOIN_S
+        while wanted > _count("GPU") and time.monotonic() < end:
+            time.sleep(1)
+    if wanted > _count("GPU"):
+        raise ConfigError(
+            f"{wanted} GPU(s) were asked for; the cluster has {_count('GPU')} GPU(s) and "
+            f"{_count('CPU')} CPU(s) on {len(ray.nodes())} node(s). Nodes that still join are "
+            "in `ray status`"
+        )
+    return wanted
+
+
+def _count(resource: str) -> int:
+    return int(ray.cluster_resources().get(resource, 0))
 
 
 def _on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:

@@ -126,3 +126,28 @@ def test_a_node_with_other_packages_is_named(tmp_path: Path) -> None:
         timeout=180,
     )
     assert "does not have what this process has: numpy is 0.0.1 there and 2" in done.stdout
+
+
+GPUS = """
+import ray
+from raydeblend.errors import ConfigError
+from raydeblend import session
+from raydeblend.session import claim_gpus
+
+ray.init(num_cpus=1, num_gpus=2, include_dashboard=False, logging_level="ERROR")
+print(claim_gpus(), claim_gpus(0), claim_gpus(2))
+try:
+    session.JOIN_S = 1
+    claim_gpus(3, "auto")
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_gpus_that_no_node_has_are_refused_with_what_there_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GPUS], env=dict(os.environ), capture_output=True, text=True
+    )
+    there, refused = done.stdout.splitlines()
+    assert there == "2 0 2"
+    assert "3 GPU(s) were asked for; the cluster has 2 GPU(s) and 1 CPU(s) on 1 node(s)" in refused

@@ -24,7 +24,7 @@ MODEL_SIGMA = 0.8
 COMPONENTS, MIN_SNR = 2, 50
 """As in its documentation: a second component where the source is bright enough."""
 STEPS, RELATIVE_ERROR = 200, 1e-6
-"""Until it converges: its documentation stops at 1e-4, which is 2 dB worse in a third of the time."""
+"""Until it converges: its documentation stops at 1e-4, 2 dB worse in a third of the time."""
 
 
 def find_scarlet() -> ModuleType | None:

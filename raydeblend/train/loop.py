@@ -25,7 +25,7 @@ from torch import nn
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, build_network, save_weights
-from raydeblend.session import ray_session
+from raydeblend.session import claim_gpus, ray_session
 from raydeblend.train import isolated
 from raydeblend.train.board import Board
 from raydeblend.train.config import RunConfig, check_workers, config_hash, learning_rate_at
@@ -89,6 +89,7 @@ def train(
     resume: bool = False,
     shards: str | None = None,
     address: str | None = None,
+    gpus: int | None = None,
     **overrides: Any,
 ) -> TrainResult:
     """Train a network and export its weights into `out`.
@@ -107,6 +108,8 @@ def train(
         Where images made for training are kept, by default in `out`; missing ones are made.
     address
         Of a Ray cluster; by default ``RAY_ADDRESS``, else this machine alone.
+    gpus
+        0 or one for each worker; by default whichever the cluster has.
 
     Raises
     ------
@@ -117,6 +120,7 @@ def train(
     """
     config = get_config(network, preset, **_with_absolute_paths(overrides))
     check_workers(config, workers)
+    _check_gpus(gpus, workers)
     out, shards = _absolute(out), _absolute(shards or storage.join(out, "isolated"))
     _check_out(out, config, resume)
     for name, count in count_parameters(config).items():
@@ -125,10 +129,11 @@ def train(
     family.check(config, shards)
     with ray_session(address):
         _check_capacity(workers)
+        use_gpu = claim_gpus(gpus, address) >= workers
         _write_manifest(out, config)
         run = Run(config, out, family.prepare(config, shards))
         with follow(storage.join(out, HISTORY), config.epochs):
-            checkpoint = _fit(run, workers)
+            checkpoint = _fit(run, workers, use_gpu)
     state = family.start(config, torch.device("cpu"))
     _load_checkpoint(state, checkpoint)
     return TrainResult(_export(run, state), state.history)
@@ -199,21 +204,24 @@ def _write_manifest(out: str, config: RunConfig) -> None:
     storage.write_bytes(storage.join(out, MANIFEST), json.dumps(manifest, indent=1).encode())
 
 
+def _check_gpus(gpus: int | None, workers: int) -> None:
+    if gpus not in (None, 0, workers):
+        raise ConfigError(f"a worker trains on one GPU: take 0 or {workers} GPUs, not {gpus}")
+
+
 def _check_capacity(workers: int) -> None:
     cpus = int(ray.cluster_resources().get("CPU", 0))
     if workers > cpus:
         raise ConfigError(f"{workers} workers need as many CPUs; the cluster has {cpus}")
 
 
-def _fit(run: Run, workers: int) -> ray.train.Checkpoint:
+def _fit(run: Run, workers: int, use_gpu: bool) -> ray.train.Checkpoint:
     stopped = storage.join(run.out, STOPPED)
     storage.remove_tree(stopped)
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"run": run},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=ray.cluster_resources().get("GPU", 0) >= workers
-        ),
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=ray.train.RunConfig(
             # By the same name and place Ray Train finds the checkpoints of a killed driver.
             name=f"{run.config.network}-{config_hash(run.config)}",

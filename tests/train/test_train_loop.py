@@ -200,6 +200,8 @@ def test_a_killed_driver_is_resumed_from_s3(
         ({"workers": 0}, "at least 1"),
         ({"workers": 3}, "shared equally"),
         ({"workers": 16}, "need as many CPUs; the cluster has 2"),
+        ({"workers": 2, "gpus": 1}, "take 0 or 2 GPUs, not 1"),
+        ({"gpus": 1}, r"the cluster has 0 GPU\(s\) and 2 CPU"),
         ({"bands": ("g", "x")}, "no band 'x'"),
         ({"data": "."}, "rdn has no training option 'data'"),
         ({"network": "gan", "data": "/nowhere"}, "there is no folder /nowhere"),
