@@ -89,7 +89,7 @@ TRIES = 4
 TASK_CPUS = 0.9
 ACTOR_CPUS = 0.01
 # Detection is faster than what follows: Ray Data would fill half of the object store with stamps
-# that wait.  Much less than 0.7 GB for each CPU stalls it, since it reckons with 128 MiB a block.
+# that wait.  Limits far lower stall it: 128 MiB for each CPU made a small run seven times as long.
 STORE_SHARE = 0.25
 
 # Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
