@@ -37,7 +37,7 @@ docs/training.md), so that under 1 % of the single ones are split where HST's im
 `evidence.MIN_GAIN` is for sources that no network has pointed at."""
 HINT_GAIN = 8.0
 """What a hint, or the brightest source cut in two, must gain where the candidates did not."""
-BAND_GAIN = 4 / 3
+BAND_GAIN = 8 / 3
 """What is asked for more in each further band, in which a source has fluxes of its own."""
 MODEL_ERROR = 0.02
 """Part of a galaxy's light that no bulge + disk describes, and that another source would fit."""
