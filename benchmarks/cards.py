@@ -54,8 +54,8 @@ SHOWN: Mapping[str, tuple[Shown, ...]] = {
         Shown("wang2022", SCORES, ("rdn",)),
         Shown("hsc-blends", "Real HSC blends", ("rdn",)),
     ),
-    "rdn-joint": (Shown("wang2022", SCORES, ("rdn-joint",)),),
-    "rdn-joint-counter": (Shown("wang2022", SCORES, ("rdn-joint",)),),
+    "rdn-joint": (Shown("rdn-joint", SCORES, ("rdn-joint",)),),
+    "rdn-joint-counter": (Shown("rdn-joint", SCORES, ("rdn-joint",)),),
     "srgan": (
         Shown("hemmati2022", ONLY, ("srgan", "srgan (fit)")),
         Shown("wang2022", SCORES, ("srgan",)),

@@ -85,6 +85,12 @@ RUNS = (
         VALID,
     ),
     Run(
+        "rdn-joint",
+        f"raydeblend evaluate wang2022 --data {VALID} --deblender rdn-joint",
+        VALID,
+        ("rdn-joint",),
+    ),
+    Run(
         "reiman2019",
         f"raydeblend evaluate reiman2019 --data {ZOO} --deblender branched-zoo",
         ZOO,
