@@ -19,6 +19,7 @@ from raydeblend.errors import ConfigError
 NAME = "provenance.json"
 PACKAGES = ("raydeblend", "numpy", "scipy", "torch", "scikit-image", "sep", "galsim", "ngmix")
 """Whose versions are written, where they are installed."""
+CODE = ("py", "toml", "safetensors")
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -44,14 +45,18 @@ def describe_run(command: Sequence[str], seconds: float) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the checkout's commit, with ``-dirty`` where tracked files differ from it."""
-    run = subprocess.run(
-        ["git", "-C", str(_PACKAGE), "describe", "--always", "--dirty", "--exclude", "*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.stdout.strip() or "unknown (not a git checkout)"
+    """Return the checkout's commit, with ``-dirty`` where code or weights differ from it.
+
+    Documents do not count: `make results` itself writes some between its runs.
+    """
+    name = _git("describe", "--always", "--exclude", "*")
+    changed = _git("diff", "HEAD", "--name-only", "--", *(f":/*.{end}" for end in CODE))
+    return f"{name}-dirty" if name and changed else name or "unknown (not a git checkout)"
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(_PACKAGE), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def hardware() -> str:

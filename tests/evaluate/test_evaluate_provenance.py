@@ -11,11 +11,33 @@ import numpy as np
 import pytest
 
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate import provenance
 from raydeblend.evaluate.protocol import Request
 from raydeblend.evaluate.provenance import NAME, describe_run, read_provenance, to_file
 from raydeblend.networks.weights import shipped_weights
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_changed_code_makes_a_commit_dirty_and_changed_documents_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    package = tmp_path / "package"
+    package.mkdir()
+    for path in package / "code.py", tmp_path / "README.md":
+        path.write_text("one")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    monkeypatch.setattr(provenance, "_PACKAGE", package)
+    (tmp_path / "README.md").write_text("two")
+    assert provenance.commit() == git("rev-parse", "--short", "HEAD")
+    (package / "code.py").write_text("two")
+    assert provenance.commit() == git("rev-parse", "--short", "HEAD") + "-dirty"
 
 
 def test_says_what_git_and_the_files_say(tmp_path: Path) -> None:
