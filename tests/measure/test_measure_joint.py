@@ -189,7 +189,9 @@ def test_blends_do_not_know_of_each_other(pair):
     images = sum(pair) + rng.normal(size=(3, 3, SIZE, SIZE))
     together, *_ = fit_joint(make_scene(images, [STARTS] * 3))
     alone, *_ = fit_joint(make_scene(images[1:2], [STARTS]))
-    torch.testing.assert_close(together.theta[1:2], alone.theta, rtol=1e-3, atol=1e-3)
+    # Sums in another order differ in their last bits, which move the step at which a fit stops.
+    sigma = covariances(alone)[0].diagonal(dim1=-2, dim2=-1).sqrt().reshape(alone.theta.shape)
+    assert float(((together.theta[1:2] - alone.theta) / sigma).abs().max()) < 0.02
 
 
 def test_two_sources_on_one_spot_do_no_harm():
