@@ -63,9 +63,7 @@ class Suspects:
 
     def __init__(self, model: SuspectModel, deblender: Deblender, threshold: float) -> None:
         self.model, self.threshold = model, threshold
-        self.fitter = (
-            replace(deblender, drop_given=True) if isinstance(deblender, JointDeblender) else None
-        )
+        self.fitter = _refitter(deblender) if isinstance(deblender, JointDeblender) else None
         self.witness = NetworkWitness.load() if model.full else None
 
     @property
@@ -136,6 +134,12 @@ class Suspects:
         if len(more.models) <= len(part.models):
             return None
         return replace(more, flags=more.flags | Flag.BLEND_RECOVERED)
+
+
+def _refitter(deblender: JointDeblender) -> JointDeblender:
+    """Return the joint fit for recovered positions: guesses, to be held no more than peaks are."""
+    priors = replace(deblender.priors, told=deblender.priors.centre)
+    return replace(deblender, priors=priors, drop_given=True)
 
 
 def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:
