@@ -62,10 +62,11 @@ def _git(*words: str) -> str:
 def hardware() -> str:
     """Return the processor, the cores this process may use, and the GPU if there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {_gpu()}"
+    return f"{processor()}, {cores} cores, {_gpu()}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))

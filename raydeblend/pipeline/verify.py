@@ -56,15 +56,16 @@ def verify_parts(outs: Sequence[str]) -> list[str]:
     ConfigError
         If one of them is no catalog.
     """
-    checked = [_check_run(out) for out in outs]
+    runs = [read_run(out) for out in outs]
+    checked = [_check_run(out, run) for out, run in zip(outs, runs, strict=True)]
     shards = [shard for _, of_run in checked for shard in of_run]
     problems = [problem for found, _ in checked for problem in found]
-    return [*problems, *_check_parts(outs), *_check_sources(shards)]
+    return [*problems, *_check_parts(outs, runs), *_check_sources(shards)]
 
 
-def _check_parts(outs: Sequence[str]) -> Iterator[str]:
+def _check_parts(outs: Sequence[str], runs: Sequence[Run]) -> Iterator[str]:
     """Tell which parts of a survey are missing, if several are given, or given twice."""
-    parts = Counter(read_run(out).part for out in outs)
+    parts = Counter(run.part for run in runs)
     number = {part.partition("/")[2] for part in parts}
     if len(outs) < 2:
         return
@@ -77,9 +78,9 @@ def _check_parts(outs: Sequence[str]) -> Iterator[str]:
             yield f"part {part} of the survey is given {parts[part]} times"
 
 
-def _check_run(out: str) -> tuple[list[str], list[pa.Table]]:
+def _check_run(out: str, run: Run) -> tuple[list[str], list[pa.Table]]:
     """Return what is wrong within one output, and its sources."""
-    run, plan = read_run(out), read_plan(out)
+    plan = read_plan(out)
     problems: list[str] = []
     if plan_hash(plan) != run.plan["hash"]:
         problems.append(f"{out}/plan.parquet is not the plan that run.json names")

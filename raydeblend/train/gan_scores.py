@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from torch import Tensor
 
@@ -11,7 +9,7 @@ from raydeblend.measure.distributions import compare_distributions, measure_dist
 from raydeblend.train.state import Scalars
 
 JUDGED = ("flux", "half_light", "ellipticity", "concentration")
-"""The four quantities that issue 8's bar names; `raydeblend evaluate gan` shows two more."""
+"""Light, size, shape and profile; `raydeblend evaluate gan` shows two more quantities."""
 
 
 def likeness_scores(real: Tensor, fake: Tensor) -> Scalars:
@@ -25,9 +23,5 @@ def likeness_scores(real: Tensor, fake: Tensor) -> Scalars:
         for images in (fake, real)
     )
     distances = compare_distributions(ours, theirs)
-    return named(distances) | {"ks": sum(distances[name] for name in JUDGED) / len(JUDGED)}
-
-
-def named(distances: Mapping[str, float]) -> Scalars:
-    """Return the distances of the judged quantities as scores."""
-    return {f"ks_{name}": distances[name] for name in JUDGED}
+    judged = {f"ks_{name}": distances[name] for name in JUDGED}
+    return judged | {"ks": sum(judged.values()) / len(JUDGED)}

@@ -1,5 +1,6 @@
 """GalSim stamps of known truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import galsim
@@ -34,6 +35,22 @@ def make_blend(image: NDArray[np.floating], sigma: float, xy: NDArray[np.float64
         unusable=np.zeros(shape, dtype=bool),
         footprint=np.ones(shape[1:], dtype=bool),
         xy=xy.astype(np.float32),
+    )
+
+
+def draw_models(
+    profiles: Sequence[galsim.GSObject],
+    psf: Sequence[NDArray[np.floating]],
+    xy: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    size: int,
+) -> NDArray[np.float64]:
+    """Draw galaxies ``(k, bands, size, size)``, one PSF stamp a band, of fluxes ``(k, bands)``."""
+    return np.stack(
+        [
+            np.stack([f * draw(p, stamp, at, size) for f, stamp in zip(fluxes, psf, strict=True)])
+            for p, at, fluxes in zip(profiles, xy, flux, strict=True)
+        ]
     )
 
 

@@ -6,7 +6,7 @@ import galsim
 import numpy as np
 import pytest
 import torch
-from galaxy_stamps import FLUX, SCALE, draw, make_blend
+from galaxy_stamps import FLUX, SCALE, draw_models, make_blend
 
 from raydeblend.measure import measure as module
 from raydeblend.measure import mixture_blend, mixture_model
@@ -29,12 +29,7 @@ TRUE = FLUX * np.array([[1.0], [0.4]])
 
 @pytest.fixture(scope="module")
 def light(psf):
-    return np.stack(
-        [
-            np.stack([f * draw(p, seeing, at, SIZE) for f, seeing in zip(flux, psf, strict=True)])
-            for p, at, flux in zip(PROFILES, XY, TRUE, strict=True)
-        ]
-    )
+    return draw_models(PROFILES, psf, XY, TRUE, SIZE)
 
 
 def blends_of(light, n):

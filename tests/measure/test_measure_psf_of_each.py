@@ -5,7 +5,7 @@ import importlib.util
 import galsim
 import numpy as np
 import pytest
-from galaxy_stamps import FLUX, SCALE, draw, make_blend
+from galaxy_stamps import FLUX, SCALE, draw_models, make_blend
 
 from raydeblend.errors import ConfigError
 from raydeblend.measure.measure import measure_blend, measure_blends
@@ -39,15 +39,7 @@ def psfs():
 def scene(psfs):
     """Blends of the same two galaxies behind each PSF, and the galaxies' images as models."""
     rng = np.random.default_rng(3)
-    models = [
-        np.stack(
-            [
-                np.stack([f * draw(p, band, at, SIZE) for f, band in zip(flux, psf, strict=True)])
-                for p, at, flux in zip(PROFILES, XY, TRUE, strict=True)
-            ]
-        )
-        for psf in psfs
-    ]
+    models = [draw_models(PROFILES, psf, XY, TRUE, SIZE) for psf in psfs]
     clean = [light.sum(0) for light in models]
     sigma = float(np.sqrt((clean[0] ** 2).sum()) / SNR)
     return [make_blend(c + rng.normal(0, sigma, c.shape), sigma, XY) for c in clean], models
