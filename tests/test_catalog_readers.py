@@ -92,7 +92,7 @@ def test_astropy_with_units_shard_by_shard(out: Path, expected: pd.DataFrame) ->
     parts = []
     for path in sorted(out.glob("catalog/*/*.parquet")):
         # astropy reads no dictionary; the tile is in the path.
-        part = QTable.read(path, exclude_names=["tile"])
+        part = QTable.read(path, format="parquet", exclude_names=["tile"])
         part["tile"] = unquote(path.parent.name.removeprefix("tile="))
         parts.append(part)
     table = vstack(parts)
