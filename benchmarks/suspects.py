@@ -23,7 +23,7 @@ from raydeblend.evaluate.sky import match_sky
 from raydeblend.evaluate.suspect_training import BANDS, simulate_separated, truth_of, truth_places
 from raydeblend.evaluate.tables import markdown
 from raydeblend.evaluate.unrecognized import MATCH_RADIUS
-from raydeblend.pipeline.separate import Part, Separated
+from raydeblend.pipeline.parts import Part, Separated
 from raydeblend.pipeline.suspects import load_suspects
 
 SEED = 3000

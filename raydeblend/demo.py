@@ -17,8 +17,9 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.figures import survey_figure
 from raydeblend.evaluate.survey import format_table, score_catalog
 from raydeblend.fits import find_tiles, read_tile
+from raydeblend.pipeline.parts import Separated
 from raydeblend.pipeline.plan import plan_survey
-from raydeblend.pipeline.separate import DeblendCell, Separated
+from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog

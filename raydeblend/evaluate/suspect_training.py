@@ -44,8 +44,9 @@ from raydeblend.evaluate.calibration import (
 from raydeblend.evaluate.provenance import commit
 from raydeblend.evaluate.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
 from raydeblend.fits import find_tiles
+from raydeblend.pipeline.parts import Separated
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.separate import DeblendCell, Separated
+from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.suspects import view_part
 from raydeblend.simulate.pairs import with_pairs

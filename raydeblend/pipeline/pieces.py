@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from raydeblend.deblend.sep import Segments, classical_segments
 from raydeblend.flags import Flag
-from raydeblend.pipeline.separate import Part, distinct_sources, peak_pixels, undivided
+from raydeblend.pipeline.parts import Part, distinct_sources, peak_pixels, undivided
 from raydeblend.tile import Blend, Box
 
 SIDE = 48

@@ -16,8 +16,8 @@ from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.result import Measurements
 from raydeblend.pipeline.ownership import is_primary, to_sky
+from raydeblend.pipeline.parts import Part, peak_pixels
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.separate import Part, peak_pixels
 from raydeblend.tile import Blend, BoolArray, Box
 
 Rows = dict[str, NDArray[Any]]

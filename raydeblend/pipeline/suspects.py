@@ -19,14 +19,8 @@ from raydeblend.deblend.suspect_networks import NetworkWitness
 from raydeblend.deblend.suspicion import REACH, Views, best_gain, features, join, view_sources
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
-from raydeblend.pipeline.separate import (
-    Detected,
-    Part,
-    deblender_image,
-    part_of,
-    stack_psf,
-    unusable_anywhere,
-)
+from raydeblend.pipeline.parts import Detected, Part, part_of
+from raydeblend.pipeline.stamps import deblender_image, stack_psf, unusable_anywhere
 from raydeblend.tile import Blend, Deblender, FloatArray
 
 Array = NDArray[np.float64]

@@ -4,8 +4,8 @@ import numpy as np
 
 from raydeblend.deblend.sep import classical_models
 from raydeblend.flags import Flag
+from raydeblend.pipeline.parts import classical
 from raydeblend.pipeline.pieces import MARGIN, SIDE, in_pieces
-from raydeblend.pipeline.separate import classical
 from raydeblend.tile import Blend, Box
 
 SIZE = 300

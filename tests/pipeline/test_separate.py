@@ -6,18 +6,10 @@ import pytest
 from raydeblend.config import CatalogConfig
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
+from raydeblend.pipeline.parts import VALUES, Detected, Separated, without_models
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.separate import (
-    CROWDED,
-    VALUES,
-    DeblendCell,
-    Detected,
-    Separated,
-    deblender_image,
-    stack_psf,
-    unusable_anywhere,
-    without_models,
-)
+from raydeblend.pipeline.separate import CROWDED, DeblendCell
+from raydeblend.pipeline.stamps import deblender_image, stack_psf, unusable_anywhere
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
 
 HEADER = TileHeader("t", ("g", "i"), (None, None), (300, 300), "", 0.168)

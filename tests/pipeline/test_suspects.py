@@ -21,9 +21,10 @@ from raydeblend.deblend.suspect_model import (
 from raydeblend.deblend.suspicion import FEATURES
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
+from raydeblend.pipeline.parts import Detected, Part
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import parent_rows
-from raydeblend.pipeline.separate import DeblendCell, Detected, Part
+from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.pipeline.suspects import Suspects, with_verdict
 from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader

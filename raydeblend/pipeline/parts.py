@@ -1,0 +1,225 @@
+"""The footprints of a cell on their way, and what a deblender's answer makes of each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.deblend.sep import classical_models
+from raydeblend.flags import Flag
+from raydeblend.measure.blendedness import blendedness
+from raydeblend.measure.result import ARRAYS, Measurements
+from raydeblend.pipeline.plan import CellTask
+from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
+
+JOINT, JOINT_MODEL = "joint", "bulge+disk"
+"""Names of its photometry and of its model in the catalog."""
+VALUES = tuple(name for name in ARRAYS if name != "flags")
+"""What a deblender that measures its sources must give in `Deblended.extra`."""
+MATCH_RADIUS = 3.0
+"""Pixels within which a model explains a detected peak; about a PSF's half width."""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The footprints of a cell that reach into its inner region, and the PSF of each band."""
+
+    task: CellTask
+    blends: tuple[Blend, ...]
+    psf: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The sources of one footprint.
+
+    Attributes
+    ----------
+    models
+        ``(k, bands, y, x)`` in nJy, k at least 1.
+    xy
+        ``(k, 2)`` positions (x, y) in stamp pixels, each in a pixel of its own in the footprint.
+    quality
+        ``isolated``, ``high``, ``medium``, ``low`` or ``none``.
+    deblender
+        Name of the deblender that separated it.
+    p_blend
+        Probability that a single source is two or more; NaN where not known.
+    flags
+        Bits of `raydeblend.flags.Flag` that the deblending sets.
+    measured
+        The deblender's own measurements of its sources, if it makes any.
+    p_unrecognized, source_flags
+        ``(k,)`` probability that a source is two or more and bits of its own, where there is a
+        calibration (`raydeblend.pipeline.suspects`).
+    blendedness
+        ``(k,)``, where `models` is left out, since `measured` says all.
+    of_footprint
+        How many sources the footprint has, where these are only some of them
+        (`raydeblend.pipeline.pieces`); else 0.
+    """
+
+    models: FloatArray
+    xy: FloatArray
+    quality: str
+    deblender: str
+    p_blend: float = np.nan
+    flags: int = 0
+    measured: Measurements | None = None
+    p_unrecognized: FloatArray | None = None
+    source_flags: NDArray[np.int32] | None = None
+    blendedness: NDArray[np.float64] | None = None
+    of_footprint: int = 0
+
+    @property
+    def n_blended(self) -> int:
+        """Number of sources in the footprint."""
+        return self.of_footprint or len(self.xy)
+
+
+@dataclass(frozen=True)
+class Separated:
+    """The footprints of a cell and the sources of each."""
+
+    detected: Detected
+    parts: tuple[Part, ...]
+
+
+def without_models(separated: Separated) -> Separated:
+    """Leave out the models of footprints that are measured: they would fill the object store."""
+    return replace(separated, parts=tuple(_slim(part) for part in separated.parts))
+
+
+def _slim(part: Part) -> Part:
+    if part.measured is None:
+        return part
+    share = blendedness(part.models)
+    return replace(part, models=part.models[:, :, :0, :0], blendedness=share)
+
+
+def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
+    """Return what a deblender found in one footprint of its batch.
+
+    Detected peaks that its models do not explain are deblended classically from the residual, so
+    that a network's miss does not lose a source; so is a whole footprint that it had to give up,
+    `limited` and without sources.
+    """
+    n = int(result.n_sources[row])
+    limited = Flag.DEBLEND_LIMITED if _limited(result, row) else Flag(0)
+    if limited and not n:
+        part = classical(blend)
+        return replace(part, flags=part.flags | int(Flag.DEBLEND_FALLBACK | limited))
+    models, xy, first = _distinct(blend, result.models[row, :n], result.xy[row, :n])
+    more, more_xy = _missed(blend, models, xy)
+    if not len(models) + len(more):
+        failed = undivided(blend, "none", deblender)
+        return replace(failed, flags=int(Flag.DEBLEND_FAILED))
+    measured = _measured(blend, result, row, first) if not len(more) else None
+    models, xy, _ = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
+    single = len(models) == 1 and len(blend.xy) == 1
+    quality = "isolated" if single else str(result.quality[row])
+    p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
+    flags = Flag.LOW_QUALITY if quality == "low" else Flag(0)
+    flags |= limited | (Flag.DEBLEND_FALLBACK if len(more) else Flag(0))
+    return Part(models, xy, quality, deblender, float(p_blend), int(flags), measured)
+
+
+def _limited(result: Deblended, row: int) -> bool:
+    """Tell whether a deblender with a limit of its work reached it."""
+    return "limited" in result.extra and bool(result.extra["limited"][row])
+
+
+def _measured(
+    blend: Blend, result: Deblended, row: int, sources: NDArray[np.intp]
+) -> Measurements | None:
+    """Return the deblender's measurements of the chosen sources, in the order given."""
+    if not set(VALUES) <= set(result.extra):
+        return None
+    values = {name: np.asarray(result.extra[name][row, sources], np.float64) for name in VALUES}
+    missing = np.isnan(values["flux"]).any(axis=1)
+    flags = np.where(missing, Flag.BAND_MISSING, 0) | np.int32(blend.flags)
+    return Measurements(**values, flags=flags.astype(np.int32), model=JOINT_MODEL, photometry=JOINT)
+
+
+def _missed(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return classical models and positions of the detected peaks that no model explains."""
+    missed = _far_from(blend.xy, xy)
+    if not missed.any() or len(blend.xy) < 2:
+        return models[:0], xy[:0]
+    residual = blend.image - models.sum(axis=0)
+    more, more_xy = classical_models(residual, blend.variance, blend.unusable)
+    wanted = ~_far_from(more_xy, blend.xy[missed]) & _far_from(more_xy, xy)
+    return more[wanted], more_xy[wanted]
+
+
+def _far_from(xy: FloatArray, others: FloatArray) -> BoolArray:
+    """Tell which positions have none of the others within `MATCH_RADIUS`."""
+    distance = np.linalg.norm(xy[:, None] - others[None], axis=2)
+    return np.asarray((distance > MATCH_RADIUS).all(axis=1))
+
+
+def classical(blend: Blend) -> Part:
+    """Return the sources that SExtractor's method finds in a footprint."""
+    models, xy, _ = _distinct(blend, *classical_models(blend.image, blend.variance, blend.unusable))
+    if not len(models):
+        failed = undivided(blend, "none", "sep")
+        return replace(failed, flags=int(Flag.DEBLEND_FAILED))
+    return Part(models, xy, "medium" if len(models) > 1 else "isolated", "sep")
+
+
+def undivided(blend: Blend, quality: str, deblender: str) -> Part:
+    """Return a footprint as the one source at its brightest peak."""
+    model = np.where(blend.footprint & ~blend.unusable, blend.image, np.float32(0))
+    return Part(model[np.newaxis], blend.xy[:1], quality, deblender)
+
+
+def _distinct(
+    blend: Blend, models: FloatArray, xy: FloatArray
+) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+    """Drop sources outside the footprint and add up those that share a pixel.
+
+    Returns models, positions and the index of each in the input, the brightest of those added up.
+
+    Footprints do not overlap, so a source then has a pixel of its tile to itself, from which
+    its identifier is made.
+    """
+    kept, number = distinct_sources(blend, xy)
+    summed = np.zeros((len(kept), *models.shape[1:]), dtype=np.float32)
+    np.add.at(summed, number[number >= 0], models[number >= 0])
+    return summed, np.asarray(xy[kept], dtype=np.float32), kept
+
+
+def distinct_sources(blend: Blend, xy: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Tell which sources are left when those in one pixel are one.
+
+    Returns
+    -------
+    kept
+        Index of each that is left, in the order given.
+    number
+        ``(k,)`` to which of `kept` each belongs; -1 outside the footprint.
+    """
+    inside = _in_footprint(blend, xy)
+    pixels = peak_pixels(xy[inside])
+    _, first, group = np.unique(pixels, axis=0, return_index=True, return_inverse=True)
+    # np.unique sorts by pixel; the order by brightness is that of first appearance.
+    order = np.argsort(first)
+    number = np.full(len(xy), -1)
+    number[inside] = np.argsort(order)[group.ravel()]
+    return np.flatnonzero(inside)[first[order]], number
+
+
+def _in_footprint(blend: Blend, xy: FloatArray) -> BoolArray:
+    height, width = blend.footprint.shape
+    finite = np.asarray(np.isfinite(xy).all(axis=1))
+    x, y = peak_pixels(np.where(finite[:, np.newaxis], xy, -1)).T
+    inside: BoolArray = finite & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    inside[inside] = blend.footprint[y[inside], x[inside]]
+    return inside
+
+
+def peak_pixels(xy: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the pixel ``(n, 2)`` (x, y) that each position lies in."""
+    return np.asarray(np.floor(np.asarray(xy, dtype=np.float64) + 0.5), dtype=np.int64)
