@@ -5,7 +5,9 @@ One root of M residual blocks, then two branches of N, one for each galaxy.  It 
 width of 64, the 9x9 convolutions at both ends, PReLU after the first, the skip connection around
 each chain of blocks, tanh at the end, and the widths of the discriminator.  The paper's input and
 output have one size and it describes no up-sampling, so `paper` has none; with `downscale` the
-trunk is coarser than the image and SRGAN's sub-pixel convolution restores it.
+trunk is coarser than the image and SRGAN's sub-pixel convolution restores it, and `refine` blocks
+then see the image itself again: in a maximum each pixel is one galaxy's or the other's, which a
+coarse grid does not know.
 """
 
 from __future__ import annotations
@@ -45,6 +47,13 @@ class BranchedConfig:
         1, the paper's full resolution, or the factor by which the trunk is coarser.
     fine
         Width after the up-sampling.
+    stretch
+        The network also sees arcsinh of its input over this, in which a dark sky has texture; 0,
+        the paper's, leaves that out.
+    stem
+        Width of a first convolution at full resolution; 0 if the trunk begins with the image.
+    refine
+        Residual blocks of each branch after the up-sampling, at full resolution; 0 in the paper.
     head
         ``tanh``: the paper's, in [-1, 1].  ``gate``: each branch passes a fraction of each pixel
         of the input and adds a correction, so that it starts from half of the input and not from
@@ -61,6 +70,9 @@ class BranchedConfig:
     norm: bool = True
     downscale: int = 1
     fine: int = 64
+    stretch: float = 0.0
+    stem: int = 0
+    refine: int = 0
     head: Head = "tanh"
 
 
@@ -98,6 +110,26 @@ class ResidualChain(nn.Module):
         return x + changed
 
 
+class RefiningBlock(nn.Module):
+    """A residual block at full resolution that sees the input image beside its features."""
+
+    def __init__(self, features: int, image_channels: int) -> None:
+        super().__init__()
+        wide = 2 * features
+        (last,) = _convolution(wide, features, 3, norm=False)
+        # As in a residual block without norm: it starts as the identity.
+        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        self.body = nn.Sequential(
+            *_convolution(features + image_channels, wide, 3, norm=False), nn.PReLU(wide), last
+        )
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        """Map ``(n, features, y, x)`` and ``(n, image_channels, y, x)`` to the former's shape."""
+        changed: Tensor = self.body(torch.cat([x, image.to(x.dtype)], dim=1))
+        return x + changed
+
+
 class Branch(nn.Module):
     """From the root's features to the channels of one galaxy's image."""
 
@@ -107,13 +139,18 @@ class Branch(nn.Module):
         channels = config.out_channels * (2 if config.head == "gate" else 1)
         self.chain = ResidualChain(config.branch, width, config.norm)
         self.upsample = nn.Identity() if r == 1 else _subpixel(width, config.fine, r)
-        self.output = nn.Conv2d(
-            width if r == 1 else config.fine, channels, config.ends, padding=config.ends // 2
+        fine = width if r == 1 else config.fine
+        self.refine = nn.ModuleList(
+            RefiningBlock(fine, _seen_channels(config)) for _ in range(config.refine)
         )
+        self.output = nn.Conv2d(fine, channels, config.ends, padding=config.ends // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(n, features, y / r, x / r)`` to ``(n, channels, y, x)``."""
-        channels: Tensor = self.output(self.upsample(self.chain(x)))
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        """Map ``(n, features, y / r, x / r)`` and the input to ``(n, channels, y, x)``."""
+        features: Tensor = self.upsample(self.chain(x))
+        for block in self.refine:
+            features = block(features, image)
+        channels: Tensor = self.output(features)
         return channels
 
 
@@ -124,9 +161,11 @@ class Branched(nn.Module):
         super().__init__()
         self.config = config
         r, width = config.downscale, config.features
+        self.stem = _stem(_seen_channels(config), config.stem) if config.stem else nn.Identity()
+        channels = config.stem or _seen_channels(config)
         self.first = nn.Sequential(
             nn.PixelUnshuffle(r),
-            nn.Conv2d(config.in_channels * r * r, width, config.ends, padding=config.ends // 2),
+            nn.Conv2d(channels * r * r, width, config.ends, padding=config.ends // 2),
             nn.PReLU(width),
         )
         self.root = ResidualChain(config.root, width, config.norm)
@@ -137,9 +176,11 @@ class Branched(nn.Module):
 
         Sides must be multiples of `downscale`.
         """
-        features = self.root(self.first(x))
-        image = x[:, : self.config.out_channels]
-        galaxies = [self._finish(branch(features), image) for branch in self.branches]
+        image, stretch = x[:, : self.config.out_channels], self.config.stretch
+        if stretch:
+            x = torch.cat([x, torch.asinh(x / stretch)], dim=1)
+        features = self.root(self.first(self.stem(x)))
+        galaxies = [self._finish(branch(features, x), image) for branch in self.branches]
         return torch.stack(galaxies, dim=1)
 
     def _finish(self, channels: Tensor, image: Tensor) -> Tensor:
@@ -212,6 +253,15 @@ def _convolution(
 ) -> list[nn.Module]:
     convolution = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=not norm)
     return [convolution, nn.BatchNorm2d(width)] if norm else [convolution]
+
+
+def _seen_channels(config: BranchedConfig) -> int:
+    """Channels of the input with the stretched ones."""
+    return config.in_channels * (2 if config.stretch else 1)
+
+
+def _stem(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.PReLU(width))
 
 
 def _subpixel(features: int, fine: int, factor: int) -> nn.Sequential:

@@ -112,10 +112,11 @@ class BranchedRun(BlendRun):
         if self.blends == "galaxy_zoo":
             # Inputs are in [0, 1] as they come; `scaling` is for survey images.
             return self._with_channels(galaxy_zoo.BANDS, len(galaxy_zoo.BANDS), self.model.head)
-        # tanh never reaches the sky's zero, and a gate would let its noise through.
-        return replace(self, loss=self.survey_loss or self.loss)._with_channels(
-            self.bands, self.scaling.channels(len(self.bands)), "linear"
-        )
+        # tanh never reaches the sky's zero, and a gate would let its noise through.  A stretched
+        # input `scaling` has already, and sums have no pixels to choose.
+        model = replace(self.model, stretch=0.0, stem=0, refine=0)
+        survey = replace(self, model=model, loss=self.survey_loss or self.loss)
+        return survey._with_channels(self.bands, self.scaling.channels(len(self.bands)), "linear")
 
     def _with_channels(self, bands: tuple[str, ...], channels: int, head: Head) -> Self:
         model = replace(self.model, in_channels=channels, out_channels=len(bands), head=head)
@@ -145,11 +146,14 @@ _PAPER = BranchedRun(
     recipe=BlendRecipe(stamp=80, max_shift=12, n_sources=(0, 0, 1, 0, 0), brighten=0.0),
 )  # fmt: skip
 # With a gate the output starts from the input and the logarithm has no black minimum, so that
-# there is nothing to burn in.
+# there is nothing to burn in.  Without the discriminator: what counts is the pixels' light.
 _SMALL_MODEL = BranchedConfig(
-    root=6, branch=3, features=64, ends=3, norm=False, downscale=4, fine=16, head="gate"
+    root=6, branch=3, features=64, ends=3, norm=False, downscale=4, fine=16, head="gate",
+    stretch=0.02, stem=16, refine=2,
+)  # fmt: skip
+_SMALL_LOSS = BranchedLoss(
+    "log_mse", adversarial="non_saturating", adversarial_weight=0.0, burn_in=0
 )
-_SMALL_LOSS = BranchedLoss("log_mse", adversarial="non_saturating", burn_in=0)
 
 PRESETS: Mapping[str, BranchedRun] = {
     "paper": _PAPER,
@@ -160,12 +164,9 @@ PRESETS: Mapping[str, BranchedRun] = {
         learning_rate=1e-3,
         weight_decay=1e-4,
         model=_SMALL_MODEL,
-        loss=_SMALL_LOSS,
+        loss=replace(_SMALL_LOSS, ssim_weight=10.0, clipped=True),
         discriminator=DiscriminatorConfig(features=8, hidden=64),
-        # Without the discriminator: what counts in a catalog is the pixels' light.
-        survey_loss=replace(
-            _SMALL_LOSS, adversarial_weight=0.0, floor=1e-4, flux_weight=0.2, tie_ratio=0.8
-        ),
+        survey_loss=replace(_SMALL_LOSS, floor=1e-4, flux_weight=0.2, tie_ratio=0.8),
         scaling=Scaling("maximum+asinh"),
         recipe=BlendRecipe(stamp=64, n_sources=(0.05, 0.15, 0.45, 0.25, 0.1)),
         residual_fraction=0.3,

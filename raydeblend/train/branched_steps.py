@@ -15,6 +15,7 @@ from raydeblend.networks.vgg import Features
 from raydeblend.train import adversarial
 from raydeblend.train.adversarial import adversarial_loss, discriminator_loss, frozen
 from raydeblend.train.branched_data import PairBatch
+from raydeblend.train.losses import ssim
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class BranchedLoss:
     flux_weight
         Weight of the error of each band's flux, over the flux of both galaxies (over its own,
         the faintest would count most); images without a galaxy have none.
+    ssim_weight
+        Weight of 1 - SSIM of the images clipped at zero, see `ssim`.  Where the sky is nearly
+        black, the squared error hardly sees what SSIM counts: a grey level too much, and texture.
+    clipped
+        A negative pixel where the truth is zero is no error: models are clipped at zero in the
+        end, and black is far easier to stay below than to hit.
     tie_ratio
         Two galaxies whose fluxes differ by less than this ratio may come out of either branch;
         1 turns it off.
@@ -49,6 +56,8 @@ class BranchedLoss:
     pixel: Literal["mse", "log_mse"] = "mse"
     floor: float = 1e-5
     flux_weight: float = 0.0
+    ssim_weight: float = 0.0
+    clipped: bool = False
     tie_ratio: float = 1.0
     adversarial: Literal["minimax", "non_saturating"] = "minimax"
     adversarial_weight: float = 1e-3
@@ -69,8 +78,14 @@ def pixel_loss(model: Tensor, batch: PairBatch, loss: BranchedLoss) -> Tensor:
 def _per_image(model: Tensor, truth: Tensor, loss: BranchedLoss) -> Tensor:
     """Loss of each image, ``(n, 2)``."""
     # The paper's images are in [-1, 1]: twice the distances in [0, 1].
-    error = (2 * (model - truth)).square().mean(dim=(2, 3, 4))
+    difference = 2 * (model - truth)
+    if loss.clipped:
+        difference = torch.where((model < 0) & (truth <= 0), 0.0, difference)
+    error = difference.square().mean(dim=(2, 3, 4))
     value = 0.5 * torch.log(error + loss.floor) if loss.pixel == "log_mse" else error
+    if loss.ssim_weight:
+        unlike = 1 - ssim(model.clamp(min=0).flatten(0, 1), truth.flatten(0, 1))
+        value = value + loss.ssim_weight * unlike.reshape(value.shape)
     if not loss.flux_weight:
         return value
     there = truth.amax(dim=(2, 3, 4)) > 0

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LossKind = Literal["l1", "log_mse"]
 
 # Squared error below which an image counts as perfect; -10 log10 of it is 80 dB.
 MSE_FLOOR = 1e-8
+
+SSIM_WINDOW = 7
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,29 @@ def flux_error(model: Tensor, truth: Tensor) -> Tensor:
 def psnr(model: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio (dB) per image for MAX = 1 (Wang et al. 2022, Eq. 5); ``(n,)``."""
     return -10 * torch.log10((model - truth).square().mean(dim=(1, 2, 3)))
+
+
+def ssim(model: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity for a data range of 1 (Wang et al. 2004, Eq. 13); ``(n,)``.
+
+    Windows of 7 x 7 pixels, all equal and wholly inside; covariances of samples; the mean over
+    windows and bands, as scikit-image has it by default.
+
+    Parameters
+    ----------
+    model, truth
+        ``(n, bands, y, x)``, at least 7 pixels wide.
+    """
+
+    def mean(values: Tensor) -> Tensor:
+        # Down, then across: a seventh of the additions.
+        return F.avg_pool2d(F.avg_pool2d(values, (SSIM_WINDOW, 1), 1), (1, SSIM_WINDOW), 1)
+
+    samples = SSIM_WINDOW**2
+    x, y = mean(model), mean(truth)
+    # Of a sample: divided by one less than its size.
+    variances = (mean(model * model + truth * truth) - x * x - y * y) * samples / (samples - 1)
+    covariance = (mean(model * truth) - x * y) * samples / (samples - 1)
+    luminance = (2 * x * y + SSIM_C1) / (x * x + y * y + SSIM_C1)
+    structure = (2 * covariance + SSIM_C2) / (variances + SSIM_C2)
+    return (luminance * structure).mean(dim=(1, 2, 3))
