@@ -63,6 +63,42 @@ def test_without_norm_blocks_start_as_the_identity_and_with_it_they_do_not() -> 
     assert not torch.allclose(ResidualChain(1, 8, norm=True).body[0](x), x, atol=0.1)
 
 
+def test_refining_blocks_start_as_the_identity_so_that_earlier_weights_fit() -> None:
+    earlier = Branched(replace(SMALL, downscale=2))
+    refined = Branched(replace(SMALL, downscale=2, refine=2))
+    missing, unexpected = refined.load_state_dict(earlier.state_dict(), strict=False)
+    assert not unexpected
+    assert all(".refine." in name for name in missing)
+    image = torch.rand(2, 3, 24, 24)
+    torch.testing.assert_close(refined(image), earlier(image))
+    # Four features and three colours in, eight features between.
+    block = (4 + 3) * 8 * 9 + 8 + 8 + 8 * 4 * 9 + 4
+    assert count(refined) - count(earlier) == 2 * 2 * block
+
+
+def test_refining_blocks_see_single_pixels_of_the_image() -> None:
+    network = Branched(replace(SMALL, downscale=4, refine=1))
+    for branch in network.branches:
+        nn.init.normal_(branch.refine[0].body[-1].weight, std=0.1)
+    x = torch.rand(1, 4, 24, 24)
+    image = torch.rand(1, 3, 24, 24, requires_grad=True)
+    block = network.branches[0].refine[0]
+    block(x, image)[0, :, 12, 12].sum().backward()
+    seen = image.grad.abs().sum(dim=(0, 1)).nonzero()
+    # Two convolutions of 3 x 3.
+    assert seen.amin(dim=0).tolist() == [10, 10]
+    assert seen.amax(dim=0).tolist() == [14, 14]
+
+
+def test_a_stretched_input_is_its_arcsinh_beside_it() -> None:
+    network = Branched(replace(SMALL, stretch=0.02, stem=5))
+    plain = Branched(replace(SMALL, in_channels=6, stem=5))
+    plain.load_state_dict(network.state_dict())
+    image = torch.rand(2, 3, 24, 24)
+    both = torch.cat([image, torch.asinh(image / 0.02)], dim=1)
+    torch.testing.assert_close(network(image), plain(both))
+
+
 def test_a_gate_starts_from_half_of_the_input() -> None:
     network = Branched(SMALL)
     for branch in network.branches:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from raydeblend.errors import ConfigError
@@ -79,6 +80,34 @@ def test_pixel_errors_are_in_the_papers_unit_and_averaged_over_the_branches() ->
     assert value.item() == pytest.approx((0.2**2 + 0.4**2) / 2)
     logarithm = pixel_loss(model, batch_of(truth), BranchedLoss("log_mse", floor=0.0))
     assert logarithm.item() == pytest.approx((math.log(0.2) + math.log(0.4)) / 2, rel=1e-4)
+
+
+def test_ssim_is_that_of_the_protocol_on_models_clipped_at_zero(pictures: Tensor) -> None:
+    batch = zoo_pairs(compose_zoo(pictures, 3, torch.Generator().manual_seed(0)))
+    noise = torch.randn(batch.galaxies.shape, generator=torch.Generator().manual_seed(1))
+    model = batch.galaxies + 0.02 * noise
+    plain = pixel_loss(model, batch, BranchedLoss())
+    both = pixel_loss(model, batch, BranchedLoss(ssim_weight=3.0))
+    similar = [
+        structural_similarity(t, m, data_range=1, channel_axis=0)
+        for t, m in zip(
+            batch.galaxies.flatten(0, 1).double().numpy(),
+            model.clip(min=0).flatten(0, 1).double().numpy(),
+            strict=True,
+        )
+    ]
+    assert np.mean(similar) < 0.95
+    assert (both - plain).item() == pytest.approx(3 * (1 - np.mean(similar)), abs=1e-4)
+
+
+def test_below_black_is_no_error_where_models_are_clipped() -> None:
+    truth, model = pair(0.0, 0.2), pair(-0.3, -0.1)
+    clipped = BranchedLoss(clipped=True)
+    # The second is light that is missing: twice 0.3, and its gradient is not lost.
+    assert pixel_loss(model, batch_of(truth), clipped).item() == pytest.approx(0.6**2 / 2)
+    brighter = pair(0.1, 0.2)
+    assert pixel_loss(brighter, batch_of(truth), clipped).item() == pytest.approx(0.2**2 / 2)
+    assert pixel_loss(model, batch_of(truth), BranchedLoss()).item() == pytest.approx(0.6**2)
 
 
 def test_only_galaxies_of_like_flux_may_change_branches() -> None:
@@ -322,9 +351,16 @@ def test_presets_take_the_channels_of_their_data() -> None:
     assert (zoo.model.root, zoo.model.branch, zoo.batch, zoo.steps * zoo.epochs) == (
         10, 6, 16, 200_000,
     )  # fmt: skip
+    assert (zoo.model.stretch, zoo.model.stem, zoo.model.refine) == (0, 0, 0)
+    assert (zoo.loss.ssim_weight, zoo.loss.clipped, zoo.loss.pixel) == (0, False, "mse")
+    small = get_config("branched", "small")
+    assert min(small.model.stretch, small.model.stem, small.model.refine) > 0
+    assert small.loss.ssim_weight > 0
     survey = get_config("branched", "small", blends="survey", bands=("g", "r", "i", "z"))
     assert (survey.model.in_channels, survey.model.out_channels) == (8, 4)
     assert survey.model.head == "linear"
+    assert (survey.model.stretch, survey.model.stem, survey.model.refine) == (0, 0, 0)
+    assert survey.loss.ssim_weight == 0
     assert survey.discriminator.in_channels == 4
     assert survey.pixel_scale()[0] > 0
     assert zoo.pixel_scale() == (0.0, 0.0)

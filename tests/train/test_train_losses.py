@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from raydeblend.train.losses import DeblendLoss, flux_error, psnr
+from raydeblend.train.losses import DeblendLoss, flux_error, psnr, ssim
 
 
 def images(seed: int) -> torch.Tensor:
@@ -24,6 +24,22 @@ def test_psnr_agrees_with_scikit_image() -> None:
         for m, t in zip(model, truth, strict=True)
     ]
     np.testing.assert_allclose(psnr(model, truth), expected, rtol=1e-5)
+
+
+def test_ssim_agrees_with_scikit_image_on_bright_and_on_dark_pictures() -> None:
+    rng = torch.Generator().manual_seed(2)
+    dark = 0.02 + 0.01 * torch.randn(4, 3, 20, 31, generator=rng)
+    noise = torch.randn(dark.shape, generator=rng)
+    black = torch.zeros_like(dark)
+    for truth, model in ((images(0), images(1)), (dark, dark + 0.01 * noise), (black, dark)):
+        expected = [
+            structural_similarity(
+                t.numpy().astype(float), m.numpy().astype(float), data_range=1, channel_axis=0
+            )
+            for m, t in zip(model, truth, strict=True)
+        ]
+        np.testing.assert_allclose(ssim(model, truth), expected, atol=2e-5)
+    assert ssim(black, black).tolist() == [1.0] * 4
 
 
 def test_log_mse_ranks_as_psnr_does() -> None:
