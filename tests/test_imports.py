@@ -32,6 +32,9 @@ LAYERS: dict[str, int] = {
 RAY_HOMES = (
     "train/loop.py",
     "pipeline/survey.py",
+    # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
+    "pipeline/pressure.py",
+    "pipeline/left_out.py",
     # Ray's own metrics; the driver counts.
     "pipeline/metrics.py",
     "simulate/shards.py",

@@ -23,8 +23,8 @@ An error that is no death, such as a package that the workers lack, ends the run
 mistake on one cell fails that cell (`stages.advance_anyhow`).
 
 Back-pressure is set, not left to chance: a block is one cell (more on clusters of thousands of
-CPUs), an actor gets its next cell when it has finished one, and Ray Data starts no task when
-`STORE_SHARE` of the object store is full.  Weights are files of some MB that each actor
+CPUs), an actor gets its next cell when it has finished one, and so many cells are on their way
+(`pipeline.pressure`), however many the survey has.  Weights are files of some MB that each actor
 maps from disk: the page cache holds them once per node, no pickle of a network goes through the
 object store.  Cells are not batched together for the network: one holds more than a batch.
 """
@@ -36,7 +36,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -45,15 +45,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 from numpy.typing import NDArray
-from ray.data import ActorPoolStrategy, ExecutionResources
-from ray.exceptions import (
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-    WorkerCrashedError,
-)
+from ray.data import ActorPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
 from raydeblend import storage
@@ -63,8 +55,10 @@ from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_loose
 from raydeblend.pipeline.ledger import Run, keys, open_output
+from raydeblend.pipeline.left_out import leave_out, told_errors
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
+from raydeblend.pipeline.pressure import set_limits
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.run import describe, fail_tile
 from raydeblend.pipeline.share import parse_share
@@ -88,9 +82,6 @@ TRIES = 4
 # fuse stages that ask for equal ones.
 TASK_CPUS = 0.9
 ACTOR_CPUS = 0.01
-# Detection is faster than what follows: Ray Data would fill half of the object store with stamps
-# that wait.  Limits far lower stall it: 128 MiB for each CPU made a small run seven times as long.
-STORE_SHARE = 0.25
 
 # Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
 WAVE = 20_000
@@ -99,10 +90,6 @@ WAVE = 20_000
 CPUS_A_CELL = 1000
 # Headers of fewer tiles are read in the driver; a task reads so many.
 FEW_TILES, TILES_A_TASK = 2000, 200
-
-DEATHS = (WorkerCrashedError, RayActorError, NodeDiedError, OutOfMemoryError, ObjectLostError)
-# Where Ray Data tells of a block that it leaves out, and nowhere else.
-BLOCK_LOG = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
 
 Row = dict[str, Any]
 Indices = NDArray[np.int64]
@@ -174,7 +161,7 @@ def run_catalog(
         todo = _left(plan, done)
         if len(todo):
             connect()
-            claimed = claim_gpus(gpus, address)
+            claimed = claim_gpus() if gpus is None else gpus
             done_now = process(plan, todo, out, config, run, stages, gpus=claimed)
             entries = counted(done_now, len(todo))
             for entry in _gather(track(entries, len(todo), progress), out):
@@ -277,7 +264,9 @@ def _round(
         # `ray_remote_args_fn` goes with Ray 2.64, which pyproject.toml does not admit.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         graph = _graph(cells, detect, stages.deblend, conclude, _actors(gpus, blocks))
-    _set_limits(graph)
+    graph.context.enable_progress_bars = False
+    leave_out(graph)
+    set_limits(graph)
     with told_errors() as told:
         for row in graph.iter_rows():
             yield row["cell"], pickle.loads(row["entry"])
@@ -356,48 +345,3 @@ def _tried_once() -> dict[str, int]:
 def _started_again() -> dict[str, int]:
     # An actor starts again as often as it dies; the cell that it had is not given to it again.
     return {"max_restarts": -1, "max_task_retries": 0}
-
-
-def _set_limits(graph: ray.data.Dataset) -> None:
-    store = ray.cluster_resources().get("object_store_memory", 0)
-    limits = ExecutionResources.for_limits(object_store_memory=STORE_SHARE * store)
-    graph.context.execution_options.resource_limits = limits
-    graph.context.enable_progress_bars = False
-    # A block that lost its worker is left out instead of ending the run.
-    graph.context.max_errored_blocks = -1
-
-
-class Told(logging.Filter):
-    """Listens to why blocks are left out, and keeps the tracebacks off the terminal.
-
-    Attributes
-    ----------
-    fault
-        An error that is no death, such as a package that the workers lack; it must end the run.
-    """
-
-    fault: BaseException | None = None
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Note the error of a record; nothing is printed."""
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, RayTaskError) and not _is_death(error):
-            self.fault = error
-        return False
-
-
-def _is_death(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, DEATHS):
-        error = getattr(error, "cause", None) or error.__cause__
-    return error is not None
-
-
-@contextmanager
-def told_errors() -> Iterator[Told]:
-    """Listen while a dataset runs."""
-    told = Told()
-    BLOCK_LOG.addFilter(told)
-    try:
-        yield told
-    finally:
-        BLOCK_LOG.removeFilter(told)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,26 @@ import pytest
 import survey_sky as sky
 from astropy.io import fits
 from astropy.wcs import WCS
+from ray import cloudpickle
 
-from benchmarks.memory import run_alone
+from benchmarks.memory import MemoryWatch, run_alone
+from benchmarks.scale import patches
+from benchmarks.survey import make_nothing, no_rows
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.flags import Flag
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.pressure import AHEAD
 from raydeblend.pipeline.rows import counts
-from raydeblend.pipeline.stages import DeblendCell, choose_photometry, detect_cell, measure_cell
+from raydeblend.pipeline.run import describe
+from raydeblend.pipeline.stages import (
+    DeblendCell,
+    Stages,
+    choose_photometry,
+    detect_cell,
+    measure_cell,
+)
+from raydeblend.pipeline.survey import process
 
 ROOT = Path(__file__).parents[2]
 HUGE = 20_000
@@ -116,3 +129,31 @@ def test_memory_does_not_grow_with_the_tiles_and_nothing_spills():
     largest = [max(r.watch.peak(kind) for kind in ("actor", "worker")) for r in (few, many)]
     assert 20 < largest[1] < largest[0] + 150
     assert max(many.watch.store) < 64
+
+
+MIB = 1 << 20
+
+
+def found_at_once(task):
+    """A cell with a MiB of stamps, which takes no time to find."""
+    return task, bytes(MIB)
+
+
+def measured_slowly(content, bands):
+    time.sleep(0.1)
+    return no_rows(content[0], bands)
+
+
+def test_the_object_store_does_not_grow_with_the_cells(tmp_path, ray_local):
+    """Detection is much faster than measuring, and must wait for it."""
+    config = CatalogConfig(sky.BANDS, deblender="sep", photometry="mixture")
+    plan, n = plan_survey(patches(6), 1050, 96), 80
+    stages = Stages(found_at_once, make_nothing, partial(measured_slowly, bands=sky.BANDS))
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with MemoryWatch() as watch:
+        run = describe("patches", config, plan)
+        entries = list(process(plan, np.arange(n), str(tmp_path), config, run, stages))
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert sum(entry.done for entry in entries) == n
+    # A MiB from detection and one from deblending, of what two CPUs may have on its way.
+    assert 2 < max(watch.store) < 2 * 2 * AHEAD + 4

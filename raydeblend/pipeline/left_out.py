@@ -1,0 +1,62 @@
+"""Blocks that Ray Data leaves out of a run, and whether it was a worker's death."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+DEATHS = (WorkerCrashedError, RayActorError, NodeDiedError, OutOfMemoryError, ObjectLostError)
+# Where Ray Data tells of a block that it leaves out, and nowhere else.
+BLOCK_LOG = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
+
+
+def leave_out(graph: ray.data.Dataset) -> None:
+    """Leave out of a graph the blocks that lost their worker, instead of ending the run."""
+    graph.context.max_errored_blocks = -1
+
+
+class Told(logging.Filter):
+    """Listens to why blocks are left out, and keeps the tracebacks off the terminal.
+
+    Attributes
+    ----------
+    fault
+        An error that is no death, such as a package that the workers lack; it must end the run.
+    """
+
+    fault: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Note the error of a record; nothing is printed."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, RayTaskError) and not _is_death(error):
+            self.fault = error
+        return False
+
+
+def _is_death(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, DEATHS):
+        error = getattr(error, "cause", None) or error.__cause__
+    return error is not None
+
+
+@contextmanager
+def told_errors() -> Iterator[Told]:
+    """Listen while a dataset runs."""
+    told = Told()
+    BLOCK_LOG.addFilter(told)
+    try:
+        yield told
+    finally:
+        BLOCK_LOG.removeFilter(told)
