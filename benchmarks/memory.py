@@ -18,16 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from benchmarks.circumstances import circumstances
+from benchmarks.gaussian_sky import BANDS, draw_galaxies, write_tile
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.tables import markdown
-from raydeblend.fits import write_band
 
-BANDS = ("g", "r", "i")
-SIDE, GALAXIES = 96, 3
+SIDE, GALAXIES, FLUX, SIGMA = 96, 3, 2300.0, 2.4
 KINDS = ("driver", "actor", "worker")
 EVERY_S = 0.2
 SOAK_HEADER = ["tenth", *(f"{kind} MiB" for kind in KINDS), "store MiB"]
@@ -162,33 +160,10 @@ class Result:
 
 def write_tiles(folder: str, n: int) -> None:
     """Write `n` tiles of one cell with a few galaxies, far from each other."""
-    rng = np.random.default_rng(1)
-    y, x = np.mgrid[:SIDE, :SIDE]
-    light = np.zeros((SIDE, SIDE))
-    for gx, gy in rng.uniform(12, SIDE - 12, (GALAXIES, 2)):
-        light += 60 * np.exp(-((x - gx) ** 2 + (y - gy) ** 2) / 12)
-    psf = np.exp(-(np.add.outer(np.arange(-12, 13) ** 2, np.arange(-12, 13) ** 2)) / 6.5)
-    image = light + rng.normal(0, 1, (3, SIDE, SIDE))
-    ones = np.ones((SIDE, SIDE))
+    xy = np.random.default_rng(1).uniform(12, SIDE - 12, (GALAXIES, 2))
+    light = draw_galaxies(xy, np.full(GALAXIES, FLUX), np.full(GALAXIES, SIGMA), SIDE)
     for i in range(n):
-        header = fits.Header.fromstring(_cards(i))
-        for band, pixels in zip(BANDS, image, strict=True):
-            path = f"{folder}/t{i:05d}_{band}.fits"
-            write_band(path, pixels, ones.astype(int) * 0, ones, header, psf, 6.3e10, {"BAD": 0})
-
-
-def _cards(i: int) -> str:
-    values = {
-        "CTYPE1": "'RA---TAN'",
-        "CTYPE2": "'DEC--TAN'",
-        "CRVAL1": f"{0.1 * (i % 1000)}",
-        "CRVAL2": f"{0.1 * (i // 1000)}",
-        "CRPIX1": "48.0",
-        "CRPIX2": "48.0",
-        "CDELT1": "-4.7E-05",
-        "CDELT2": "4.7E-05",
-    }
-    return "".join(f"{name:8}= {value:>20}".ljust(80) for name, value in values.items())
+        write_tile(folder, f"t{i:05d}", light, 0.1 * (i % 1000), 0.1 * (i // 1000))
 
 
 def measure_run(n: int, deblender: str) -> Result:
