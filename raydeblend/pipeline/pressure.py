@@ -44,10 +44,11 @@ class Ahead(BackpressurePolicy):  # type: ignore[misc]  # Ray Data is not typed
         # Of the cluster as it is now, which may have grown.
         there = self._resource_manager.get_global_limits()
         room = blocks < AHEAD * max(1.0, there.cpu)
-        return not blocks or (room and waiting <= STORE_SHARE * there.object_store_memory)
+        return not blocks or (room and waiting <= there.object_store_memory)
 
 
 def set_limits(graph: ray.data.Dataset) -> None:
     """Tell Ray Data how much of a graph may be under way."""
     graph.context.op_resource_reservation_enabled = False
+    graph.context.override_object_store_memory_limit_fraction = STORE_SHARE
     graph.context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [Ahead])
