@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 from raydeblend.deblend.joint_stamp import Stamp
 from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, draw, fit_tasks
@@ -51,6 +53,8 @@ HALF_WAY = 0.3
 """Part of the least gain that a source alone on the residual must have to be tried."""
 DOUBTFUL = 10.0
 """Flux over error, all bands together, below which it is tried without a source."""
+CLOSEST = 0.5
+"""PSF widths within which two sources are one galaxy of another profile than the model's."""
 
 
 def first_peaks(stamp: Stamp) -> Array:
@@ -87,7 +91,8 @@ def add_sources(
         tried = fit_tasks([task for _, task in trials], priors, device, limit)
         gains: dict[int, float] = {}
         for (i, task), fit in zip(trials, tried, strict=True):
-            gain = -np.inf if fit.limited else task.goal - fit.objective
+            refused = fit.limited or are_one(stamps[i], fit)
+            gain = -np.inf if refused else task.goal - fit.objective
             best[i] = _with_trial(best[i], fit, gain > gains.get(i, 0.0))
             gains[i] = max(gain, gains.get(i, 0.0))
         going = sorted(i for i, gain in gains.items() if gain > 0)
@@ -116,11 +121,14 @@ def drop_sources(
     device: torch.device,
     limit: Limit = NO_LIMIT,
 ) -> list[Fit]:
-    """Take out the least significant source of each blend while the fit hardly gets worse."""
+    """Take out the least significant source of each blend while the fit hardly gets worse.
+
+    Of two that are one galaxy the less significant goes in any case.
+    """
     best = list(fits)
     going: Sequence[int] = range(len(best))
     while going:
-        doubtful = [i for i in going if _doubtful(best[i])]
+        doubtful = [i for i in going if _doubtful(stamps[i], best[i])]
         tasks = {i: _without_weakest(stamps[i], best[i]) for i in _may_go_on(best, doubtful, limit)}
         tried = fit_tasks(list(tasks.values()), priors, device, limit)
         going = []
@@ -131,16 +139,31 @@ def drop_sources(
     return best
 
 
-def _doubtful(fit: Fit) -> bool:
+def are_one(stamp: Stamp, fit: Fit) -> bool:
+    """Tell whether two sources of a fit are too close to be two galaxies."""
+    return bool((pdist(fit.theta[:, :2]) < CLOSEST * stamp.width).any())
+
+
+def _doubtful(stamp: Stamp, fit: Fit) -> bool:
     """Tell whether the weakest source may be none.  The last one stays: it was detected."""
-    return len(fit.theta) > 1 and bool(fit.snr.min() <= DOUBTFUL)
+    return len(fit.theta) > 1 and (bool(fit.snr.min() <= DOUBTFUL) or are_one(stamp, fit))
 
 
 def _without_weakest(stamp: Stamp, fit: Fit) -> Task:
-    weakest = int(np.argmin(fit.snr))
+    """Return the fit without its weakest source, or the weaker one of the closest pair."""
+    among, goal = np.arange(len(fit.theta)), fit.objective + MIN_GAIN
+    if are_one(stamp, fit):
+        among, goal = _closest_pair(fit), sys.float_info.max
+    weakest = among[np.argmin(fit.snr[among])]
     rest = fit.take(np.delete(np.arange(len(fit.theta)), weakest))
     distance = np.hypot(*(rest.theta[:, :2] - fit.theta[weakest, :2]).T)
-    return _trial(stamp, rest, np.argsort(distance)[:1], fit.objective + MIN_GAIN)
+    return _trial(stamp, rest, np.argsort(distance)[:1], goal)
+
+
+def _closest_pair(fit: Fit) -> NDArray[np.intp]:
+    first, second = np.triu_indices(len(fit.theta), 1)
+    closest = int(np.argmin(pdist(fit.theta[:, :2])))
+    return np.array([first[closest], second[closest]])
 
 
 def _trials(

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import cdist
 
+from raydeblend.deblend.evidence import are_one
 from raydeblend.deblend.scenes import Fit, Stamp, Task, fit_tasks
 from raydeblend.detect.sharp_peaks import PeakRule
 from raydeblend.measure.joint_priors import JointPriors
@@ -45,8 +46,6 @@ MAX_HINTS = 5
 """Hints of a stamp that are looked at, the most significant ones."""
 APART = 1.0
 """Pixels from any source within which a hint is that source."""
-CLOSEST = 0.5
-"""PSF widths within which two sources are one galaxy of another profile than the model's."""
 SPLITS = ((0.0, 1.0), (0.0, 0.6), (np.pi / 4, None), (np.pi / 2, None), (-np.pi / 4, None))
 """Angle to the major axis of a source at which it is cut in two, and by which part of its
 half-length the halves are put apart; None: by the PSF's width, `STEP`."""
@@ -116,11 +115,6 @@ def add_hinted(
     return best
 
 
-def are_one(stamp: Stamp, fit: Fit) -> bool:
-    """Tell whether two sources of a fit are too close to be two galaxies."""
-    return bool((pdist(fit.theta[:, :2]) < CLOSEST * stamp.width).any())
-
-
 def least_gain(stamp: Stamp, fit: Fit, least: float) -> float:
     """Return by how much one source more than those of a fit must lower the objective.
 
@@ -132,7 +126,7 @@ def least_gain(stamp: Stamp, fit: Fit, least: float) -> float:
 
 
 def _without_faintest(stamp: Stamp, fit: Fit) -> Task:
-    # By light, not by significance: the error of a flux that is held at its least is tiny.
+    # By light, not by significance: the constants above were chosen so.
     faintest = int(np.argmin(fit.total.sum(0)))
     rest = fit.take(np.delete(np.arange(len(fit.theta)), faintest))
     nearest = np.argsort(cdist(fit.theta[[faintest], :2], rest.theta[:, :2])[0])[:1]

@@ -291,7 +291,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = 
     weighted = unit * scene.weight[:, :, None]
     gram = (weighted @ unit.transpose(2, 3)).double()
     right = (weighted @ scene.data[..., None])[..., 0].double()
-    matrix, flux = _solve_fluxes(gram, right, scale, scene.priors)
+    matrix, free, flux = _solve_fluxes(gram, right, scale, scene.priors)
     residual = torch.baddbmm(
         scene.data.flatten(0, 1)[:, None],
         flux.to(unit).flatten(0, 1)[:, None],
@@ -327,7 +327,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = 
         objective=torch.nan_to_num(objective, nan=torch.inf),
         gradient=prior_pull[:, :moving].flatten(1) - pull,
         curvature=curvature,
-        flux_cov=flux_cov,
+        flux_cov=torch.linalg.inv_ex(free).inverse,
         cross=cross,
     )
 
@@ -349,11 +349,13 @@ def _bulge_offset(pairs: Tensor, priors: JointPriors) -> Tensor:
 
 def _solve_fluxes(
     gram: Tensor, right: Tensor, scale: Tensor, priors: JointPriors
-) -> tuple[Tensor, Tensor]:
-    """Return the matrix of the normal equations, ``(n, b, 2 K, 2 K)``, and the fluxes.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two matrices of the normal equations, ``(n, b, 2 K, 2 K)``, and the fluxes.
 
     The prior on a bulge, N(usual part of the flux, scatter times `scale`), is quadratic in the
-    fluxes; none may be negative, and one that would be is held at its bound.
+    fluxes; none may be negative, and one that would be is held at its bound.  The first matrix
+    holds it, as the step must; in the second, for errors, the disk of a source that is held as a
+    whole is free: a flux is not known to be at its bound.
     """
     k = scale.shape[2]
     bulge = scale.new_tensor([-priors.bulge, 1 - priors.bulge])
@@ -376,4 +378,7 @@ def _solve_fluxes(
         held |= negative
         matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
         above = _solve(matrix, right)
-    return matrix, bound + above.clamp(min=0)
+    freed = torch.unflatten(held, 2, (k, COMPONENTS)).all(3).repeat_interleave(COMPONENTS, 2)
+    freed[..., 1::COMPONENTS] = False
+    free = matrix - torch.diag_embed(freed * _HOLD * diagonal)
+    return matrix, free, bound + above.clamp(min=0)

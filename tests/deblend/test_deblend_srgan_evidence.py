@@ -64,7 +64,7 @@ def test_doubtful_candidates_far_from_light_go() -> None:
 
 @pytest.mark.parametrize("distance", [3.0, 5.0])
 def test_a_candidate_without_light_leaves_the_galaxy(distance: float) -> None:
-    """The error of a flux held at its least is tiny; it must not pass for the surer source."""
+    """A flux held at its least must not pass for the surer source."""
     image = scene(0, (12000.0,))
     left = found(image, [[11.5, 11.5], [11.5 + distance, 11.5]])
     assert left == pytest.approx(np.array([[11.5, 11.5]]), abs=0.1)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
@@ -114,7 +116,7 @@ def test_fluxes_are_those_of_nonnegative_least_squares():
     scale = torch.tensor([[[2.0, 3.0]]], dtype=torch.float64)
     gram = torch.tensor(maps @ maps.T)[None, None]
     right = torch.tensor(maps @ data)[None, None]
-    _, flux = joint._solve_fluxes(gram, right, scale, PRIORS)
+    _, _, flux = joint._solve_fluxes(gram, right, scale, PRIORS)
     # The prior on each bulge as one more row of data; the disks' bound moved to zero.
     rows = np.zeros((2, 4))
     for k in range(2):
@@ -125,6 +127,36 @@ def test_fluxes_are_those_of_nonnegative_least_squares():
     matrix = np.concatenate([maps.T, rows])
     truth, _ = nnls(matrix, np.concatenate([data, [0, 0]]) - matrix @ bound)
     np.testing.assert_allclose(flux[0, 0], truth + bound, atol=1e-3)
+
+
+def test_a_source_held_without_light_has_the_error_of_any_other():
+    """White noise and orthonormal maps, next to no prior: a flux that is free has an error of 1."""
+    maps = np.eye(4, 60)
+    data = np.array([30.0, 2.0, -3.0, -1.0]) @ maps
+    gram = torch.tensor(maps @ maps.T)[None, None]
+    right = torch.tensor(maps @ data)[None, None]
+    wide = replace(PRIORS, bulge_scatter=1e6)
+    scale = torch.ones(1, 1, 2, dtype=torch.float64)
+    step, free, flux = joint._solve_fluxes(gram, right, scale, wide)
+    assert flux[0, 0].tolist() == pytest.approx([30.0, 2.0, 0.01, 0.0], abs=1e-4)
+    errors = torch.linalg.inv(free)[0, 0].diagonal().sqrt()
+    assert errors.tolist() == pytest.approx([1.0, 1.0, 1.0, 0.0], abs=1e-3)
+    assert torch.linalg.inv(step)[0, 0].diagonal()[2:].sqrt().tolist() == pytest.approx(
+        [0.0, 0.0], abs=1e-3
+    )
+
+
+def test_the_error_of_a_galaxy_that_is_not_there_is_that_of_a_matched_filter(pair):
+    """A flux that noise makes negative is held at its least; its error is not."""
+    scene = make_scene([pair[0] - 0.02 * draw(38.0, 10.0, 3000)], [[STARTS[0], [38, 10]]])
+    state, _, _ = fit_joint(scene)
+    _, errors = covariances(state)
+    usual = np.exp(float(state.theta[0, 1, 4]))
+    image = draw(38.0, 10.0, 1.0, radius=usual)[1] / COLOURS[1]
+    least = 1 / np.sqrt((image**2).sum())
+    assert state.flux[0, :, 1].sum(-1).max() < least
+    assert (errors[0, :, 1] > 0.8 * least).all()
+    assert (errors[0, :, 1] < 3 * least).all()
 
 
 def test_prior_derivatives_are_autograds():
