@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.deblend.bulges import choose_bulges
 from raydeblend.deblend.evidence import add_sources, drop_sources, first_peaks
 from raydeblend.deblend.joint_photometry import measure_fits
 from raydeblend.deblend.joint_stamp import Stamp, lit_samples
@@ -118,6 +119,7 @@ class JointDeblender:
                 start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
                 told = replace(self.priors, centre=self.priors.told)
                 fits = self._fit(stamps, start, told)
+                fits = choose_bulges(stamps, fits, told, self.device)
                 if self.drop_given:
                     fits = self.judge(stamps, fits, told, self.device)
             orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
@@ -136,6 +138,7 @@ class JointDeblender:
         """Fit the peaks of each stamp, then add and drop sources by evidence."""
         peaks = [first_peaks(stamp) for stamp in stamps]
         fits = self._fit(stamps, peaks, self.priors, limit)
+        fits = choose_bulges(stamps, fits, self.priors, self.device, limit)
         fits = add_sources(stamps, fits, self.priors, self.device, limit)
         return drop_sources(stamps, fits, self.priors, self.device, limit)
 

@@ -53,6 +53,8 @@ class Fit:
         ``(bands, k, 2)`` of disk and bulge, and their total's error ``(bands, k)``.
     compact
         ``(k,)`` sources that were found as points, see `JointPriors`.
+    bulge
+        ``(k,)`` which of `JointPriors.bulges` is expected of each.
     prior
         ``(k,)`` −ln prior of each source.
     chi2
@@ -70,6 +72,7 @@ class Fit:
     flux: Array
     flux_err: Array
     compact: BoolArray
+    bulge: NDArray[np.intp]
     prior: Array
     chi2: float
     converged: bool
@@ -101,6 +104,7 @@ class Fit:
             flux=self.flux[:, index],
             flux_err=self.flux_err[:, index],
             compact=self.compact[index],
+            bulge=self.bulge[index],
             prior=self.prior[index],
         )
 
@@ -114,6 +118,7 @@ class Fit:
             flux=np.concatenate([self.flux, np.zeros((bands, m, 2))], 1),
             flux_err=np.concatenate([self.flux_err, np.zeros((bands, m))], 1),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
+            bulge=np.concatenate([self.bulge, np.zeros(m, dtype=np.intp)]),
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
 
@@ -143,6 +148,11 @@ class Task:
     base: Fit | None = None
     changed: NDArray[np.intp] | None = None
     goal: float = -np.inf
+
+    @property
+    def bulge(self) -> NDArray[np.intp]:
+        """Which bulge is expected of each source, the usual one unless the base says otherwise."""
+        return np.zeros(len(self.start), dtype=np.intp) if self.base is None else self.base.bulge
 
 
 @dataclass(frozen=True)
@@ -220,6 +230,7 @@ def _without_sources(stamp: Stamp) -> Fit:
         flux=np.zeros((bands, 0, 2)),
         flux_err=np.zeros((bands, 0)),
         compact=np.zeros(0, dtype=bool),
+        bulge=np.zeros(0, dtype=np.intp),
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
         converged=True,
@@ -323,6 +334,9 @@ def _scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device) -> 
         psf_cov=torch.from_numpy(psf_cov).to(device),
         start=_stack([task.start for task in tasks], device),
         compact=torch.from_numpy(np.stack([task.compact for task in tasks])).to(device),
+        bulge=torch.tensor(priors.bulges, dtype=torch.float64)[
+            np.stack([task.bulge for task in tasks])
+        ].to(device),
         pixel_scale=tasks[0].stamp.pixel_scale,
         priors=priors,
     )
@@ -361,6 +375,7 @@ def _fits(
             flux=flux[row],
             flux_err=errors[row],
             compact=task.compact,
+            bulge=task.bulge,
             prior=prior[row],
             chi2=float(state.chi2[row]) + task.stamp.scatter,
             converged=bool(converged[row]),

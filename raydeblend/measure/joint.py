@@ -60,6 +60,8 @@ class Scene:
         ``(n, K, 2)`` expected positions (x, y).
     compact
         ``(n, K)`` sources that were found as points, see `JointPriors`.
+    bulge
+        ``(n, K)`` expected part of the bulge in the light of each, one of `JointPriors.bulges`.
     pixel_scale
         Arcsec per pixel.
     """
@@ -71,12 +73,13 @@ class Scene:
     psf_cov: Tensor
     start: Tensor
     compact: Tensor
+    bulge: Tensor
     pixel_scale: float
     priors: JointPriors
 
     def take(self, index: Tensor) -> Scene:
         """Return the chosen blends."""
-        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact")
+        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact", "bulge")
         return replace(self, **{name: getattr(self, name)[index] for name in names})
 
 
@@ -157,7 +160,8 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     scale = flux_scale(scene, theta)
     order = scale.sum(1).argsort(dim=1, descending=True, stable=True)
     row = torch.arange(len(order), device=order.device)[:, None]
-    scene = replace(scene, start=scene.start[row, order], compact=scene.compact[row, order])
+    ordered = {name: getattr(scene, name)[row, order] for name in ("start", "compact", "bulge")}
+    scene = replace(scene, **ordered)
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
     first = theta[row, order]
     held = _unit_images(_light(scene, first[:, 1:], scene.pixels), len(first))
@@ -202,8 +206,8 @@ def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
 def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     """Return ``(n, b, K)`` positive total fluxes, for bulges of the usual part of the light."""
     images = component_images(_light(scene, theta, scene.pixels))
-    usual = scene.priors.bulge
-    images = (1 - usual) * images[:, :, 0] + usual * images[:, :, 1]
+    bulge = scene.bulge.flatten()[:, None, None].to(images)
+    images = (1 - bulge) * images[:, :, 0] + bulge * images[:, :, 1]
     maps = torch.unflatten(images, 0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
     weighted = maps * scene.weight[:, :, None]
     gram = (weighted @ maps.transpose(2, 3)).double()
@@ -291,7 +295,7 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = 
     weighted = unit * scene.weight[:, :, None]
     gram = (weighted @ unit.transpose(2, 3)).double()
     right = (weighted @ scene.data[..., None])[..., 0].double()
-    matrix, free, flux = _solve_fluxes(gram, right, scale, scene.priors)
+    matrix, free, flux = _solve_fluxes(gram, right, scale, scene.bulge, scene.priors.bulge_scatter)
     residual = torch.baddbmm(
         scene.data.flatten(0, 1)[:, None],
         flux.to(unit).flatten(0, 1)[:, None],
@@ -313,8 +317,9 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = 
     curvature = (inner + overlap @ cross).sum(1)
 
     penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start, scene.compact)
-    bulges = _bulge_offset(pairs, scene.priors) / (scene.priors.bulge_scatter * scale)
-    prior = penalty + 0.5 * (bulges**2).sum(1)
+    bulges = _bulge_offset(pairs, scene.bulge) / (scene.priors.bulge_scatter * scale)
+    rare = scene.priors.rare * (scene.bulge != scene.priors.bulges[0])
+    prior = penalty + rare + 0.5 * (bulges**2).sum(1)
     objective = 0.5 * chi2 + prior.sum(1)
     for source in range(moving):
         own_rows = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
@@ -342,24 +347,24 @@ def _by_band(maps: Tensor, n: int) -> Tensor:
     return torch.unflatten(maps, 0, (n, -1)).transpose(1, 2).flatten(2, 3)
 
 
-def _bulge_offset(pairs: Tensor, priors: JointPriors) -> Tensor:
-    """Return how far each bulge ``(n, b, K)`` is from the usual part of its source's light."""
-    return pairs[..., 1] - priors.bulge * pairs.sum(-1)
+def _bulge_offset(pairs: Tensor, bulge: Tensor) -> Tensor:
+    """Return how far each bulge ``(n, b, K)`` is from the expected part of its source's light."""
+    return pairs[..., 1] - bulge[:, None] * pairs.sum(-1)
 
 
 def _solve_fluxes(
-    gram: Tensor, right: Tensor, scale: Tensor, priors: JointPriors
+    gram: Tensor, right: Tensor, scale: Tensor, expected: Tensor, scatter: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return two matrices of the normal equations, ``(n, b, 2 K, 2 K)``, and the fluxes.
 
-    The prior on a bulge, N(usual part of the flux, scatter times `scale`), is quadratic in the
+    The prior on a bulge, N(expected part of the flux, scatter times `scale`), is quadratic in the
     fluxes; none may be negative, and one that would be is held at its bound.  The first matrix
     holds it, as the step must; in the second, for errors, the disk of a source that is held as a
     whole is free: a flux is not known to be at its bound.
     """
     k = scale.shape[2]
-    bulge = scale.new_tensor([-priors.bulge, 1 - priors.bulge])
-    prior = torch.outer(bulge, bulge) / (priors.bulge_scatter * scale[..., None, None]) ** 2
+    bulge = torch.stack([-expected, 1 - expected], -1)[:, None]  # (n, 1, K, 2)
+    prior = bulge[..., None] * bulge[..., None, :] / (scatter * scale[..., None, None]) ** 2
     matrix = gram.clone()
     for source in range(k):
         own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)

@@ -45,8 +45,11 @@ class JointPriors:
         A bulge's shear is that of its disk times `alignment`, with this scatter.  CatSim's bulges
         have 0.2 times it, but what little light they have hardly tells, and any galaxy whose
         bulge is as long as its disk would be measured too round.
-    bulge, bulge_scatter
-        Mean and scatter of the bulge's part of the light, in each band.
+    bulges, bulge_scatter
+        Means and scatter of the bulge's part of the light, in each band.  The first mean is that
+        of usual galaxies, the others of those with more bulge, up to pure de Vaucouleurs ones.
+    rare
+        −ln of the part of galaxies that each of the others has, over that of usual ones.
     largest, largest_scatter
         Sources that were found as points in a residual, "compact", have radii below `largest`
         (ln arcsec), with this scatter beyond it: else they take what a bright neighbour's model
@@ -62,8 +65,9 @@ class JointPriors:
     log_ratio_scatter: float = 0.8
     alignment: float = 0.8
     alignment_scatter: float = 0.15
-    bulge: float = 0.1
+    bulges: tuple[float, ...] = (0.1, 0.5, 0.9)
     bulge_scatter: float = 0.2
+    rare: float = 2.0
     largest: float = 0.0
     largest_scatter: float = 0.1
 

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import galsim
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ SIZE = 48
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 COLOURS = np.array([0.6, 1.0, 1.3])
 PRIORS = JointPriors()
+BULGE = torch.full((1, 2), 0.1, dtype=torch.float64), 0.2
 
 
 def draw(x, y, flux, radius=0.4, g1=0.0, g2=0.0):
@@ -43,6 +42,7 @@ def make_scene(images, starts, weight=None):
         psf_cov=cov.expand(n, 3, -1, 3),
         start=start,
         compact=torch.zeros(start.shape[:2], dtype=torch.bool),
+        bulge=torch.full(start.shape[:2], PRIORS.bulges[0], dtype=torch.float64),
         pixel_scale=SCALE,
         priors=PRIORS,
     )
@@ -116,12 +116,12 @@ def test_fluxes_are_those_of_nonnegative_least_squares():
     scale = torch.tensor([[[2.0, 3.0]]], dtype=torch.float64)
     gram = torch.tensor(maps @ maps.T)[None, None]
     right = torch.tensor(maps @ data)[None, None]
-    _, _, flux = joint._solve_fluxes(gram, right, scale, PRIORS)
+    _, _, flux = joint._solve_fluxes(gram, right, scale, *BULGE)
     # The prior on each bulge as one more row of data; the disks' bound moved to zero.
     rows = np.zeros((2, 4))
     for k in range(2):
-        spread = PRIORS.bulge_scatter * float(scale[0, 0, k])
-        rows[k, 2 * k : 2 * k + 2] = np.array([-PRIORS.bulge, 1 - PRIORS.bulge]) / spread
+        spread = BULGE[1] * float(scale[0, 0, k])
+        rows[k, 2 * k : 2 * k + 2] = np.array([-0.1, 0.9]) / spread
     bound = np.zeros(4)
     bound[::2] = 0.01 * scale[0, 0].numpy()
     matrix = np.concatenate([maps.T, rows])
@@ -135,9 +135,8 @@ def test_a_source_held_without_light_has_the_error_of_any_other():
     data = np.array([30.0, 2.0, -3.0, -1.0]) @ maps
     gram = torch.tensor(maps @ maps.T)[None, None]
     right = torch.tensor(maps @ data)[None, None]
-    wide = replace(PRIORS, bulge_scatter=1e6)
     scale = torch.ones(1, 1, 2, dtype=torch.float64)
-    step, free, flux = joint._solve_fluxes(gram, right, scale, wide)
+    step, free, flux = joint._solve_fluxes(gram, right, scale, BULGE[0], 1e6)
     assert flux[0, 0].tolist() == pytest.approx([30.0, 2.0, 0.01, 0.0], abs=1e-4)
     errors = torch.linalg.inv(free)[0, 0].diagonal().sqrt()
     assert errors.tolist() == pytest.approx([1.0, 1.0, 1.0, 0.0], abs=1e-3)
