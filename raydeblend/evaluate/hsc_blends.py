@@ -18,12 +18,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raydeblend import storage
-from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.bootstrap import SEED, Statistic, interval
+from raydeblend.evaluate.compared import SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.figures import DPI, show, to_png
-from raydeblend.evaluate.scarlet import NAME as SCARLET
-from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.evaluate.tables import markdown
 from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
 
@@ -130,12 +128,8 @@ def load_deblenders(names: Sequence[str]) -> dict[str, Deblender]:
     ConfigError
         If there is no deblender of a name, or it cannot be loaded.
     """
-    loaded: dict[str, Deblender] = {
-        name: ScarletDeblender.load() if name == SCARLET else load_deblender(name) for name in names
-    }
-    if SCARLET not in loaded and find_scarlet() is not None:
-        loaded[SCARLET] = ScarletDeblender.load()
-    return loaded
+    others = [SCARLET] if find_scarlet() else []
+    return {name: load_named(name) for name in dict.fromkeys([*names, *others])}
 
 
 def evaluate_hsc_blends(
@@ -151,7 +145,7 @@ def evaluate_hsc_blends(
 
 def score_blend(name: str, deblender: Deblender, blend: HscBlend) -> BlendScore:
     """Deblend one parent and look at what is left; only scarlet is given the peaks."""
-    given: dict[str, Any] = {"xy": [blend.peaks]} if isinstance(deblender, ScarletDeblender) else {}
+    given: dict[str, Any] = {"xy": [blend.peaks]} if deblender.name == SCARLET else {}
     start = time.perf_counter()
     result = deblender(
         blend.image[None],

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,11 @@ import sep
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from raydeblend.deblend import load_deblender
-from raydeblend.deblend.joint import JointDeblender
 from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.bootstrap import Statistic
+from raydeblend.evaluate.compared import SCARLET, TOLD, find_scarlet, load_named
 from raydeblend.evaluate.rows import Row, fixed_first, fraction, image_columns, measured
-from raydeblend.evaluate.scarlet import NAME as SCARLET
-from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
-from raydeblend.evaluate.wang2022 import TOLD
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.simulate.fields import SNR_BAND, Field, FieldSet
 from raydeblend.tile import Deblended, Deblender, FloatArray
@@ -105,13 +101,11 @@ def load_deblenders(
     ConfigError
         If there is no deblender of a name, or it cannot be loaded.
     """
-    told: dict[str, Deblender] = {}
-    if {"joint", TOLD} & set(names):
-        told[TOLD] = replace(JointDeblender.load(), name=TOLD)
+    told = [TOLD] if {"joint", TOLD} & set(names) else []
     if SCARLET in names or find_scarlet() is not None:
-        told[SCARLET] = ScarletDeblender.load()
-    own = {name: load_deblender(name) for name in names if name not in (TOLD, SCARLET)}
-    return told, own
+        told.append(SCARLET)
+    own = [name for name in names if name not in (TOLD, SCARLET)]
+    return {name: load_named(name) for name in told}, {name: load_named(name) for name in own}
 
 
 def evaluate_madness(

@@ -7,16 +7,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import read_blends, to_blend_set
+from raydeblend.evaluate.compared import SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.provenance import NAME, describe_run, to_file
-from raydeblend.evaluate.scarlet import NAME as SCARLET
-from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
-from raydeblend.evaluate.wang2022 import TOLD
 from raydeblend.evaluate.wang_report import report_wang2022
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.tile import Deblender
@@ -186,17 +184,7 @@ def load_compared(names: Sequence[str]) -> dict[str, Deblender]:
     others = [BASELINE, *([SCARLET] if find_scarlet() else [])]
     if SCARLET not in (*names, *others):
         LOGGER.info("scarlet does not import here and is not run")
-    return {name: _load_one(name) for name in dict.fromkeys([*names, *others])}
-
-
-def _load_one(name: str) -> Deblender:
-    if name == SCARLET:
-        return ScarletDeblender.load()
-    if name != TOLD:
-        return load_deblender(name)
-    from raydeblend.deblend.joint import JointDeblender
-
-    return replace(JointDeblender.load(), name=TOLD)
+    return {name: load_named(name) for name in dict.fromkeys([*names, *others])}
 
 
 def _wang2022(request: Request) -> _Report:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate import metrics
 from raydeblend.evaluate.blends import Blends, BlendSet
+from raydeblend.evaluate.compared import SCARLET, TOLD
 from raydeblend.evaluate.rows import Row, fixed_first, flux_columns, fraction, image_columns
-from raydeblend.evaluate.scarlet import NAME as SCARLET
 from raydeblend.tile import Deblended, Deblender, FloatArray
 
 LOGGER = logging.getLogger(__name__)
@@ -45,9 +45,6 @@ _ARRAYS = (
     *("psnr", "ssim", "flux", "flux_true", "quality", "count"),
     *("moments", "moments_true", "amplitude"),
 )
-
-TOLD = "joint-true"
-"""Name of the joint deblender when it is told the true positions."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""The deblenders that a protocol compares: ours by name, and two that are told the positions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from raydeblend.deblend import load_deblender
+from raydeblend.deblend.joint import JointDeblender
+from raydeblend.evaluate.scarlet import NAME as SCARLET
+from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
+from raydeblend.tile import Deblender
+
+__all__ = ["SCARLET", "TOLD", "find_scarlet", "load_named"]
+
+TOLD = "joint-true"
+"""Name of the joint deblender when it is told the true positions."""
+
+
+def load_named(name: str) -> Deblender:
+    """Load a deblender, `TOLD` or scarlet.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of the name, or it cannot be loaded or, scarlet, is not installed.
+    """
+    if name == SCARLET:
+        return ScarletDeblender.load()
+    if name == TOLD:
+        return replace(JointDeblender.load(), name=TOLD)
+    return load_deblender(name)
