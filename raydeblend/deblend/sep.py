@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
 from raydeblend.deblend.sources import stack_sources
+from raydeblend.detect.noise import difference_noise
 from raydeblend.tile import BoolArray, Deblended, FloatArray
 
 # The DES settings as published in github.com/esheldon/sxdes 0.3.1, which Wang et al. cite.
@@ -164,12 +165,6 @@ def _kernel() -> NDArray[np.float64]:
 def _noise(clean: FloatArray, variance: FloatArray | None, bad: BoolArray) -> FloatArray:
     """Noise ``(y, x)`` of the sum of the usable bands."""
     if variance is None:
-        return np.full(clean.shape[1:], _difference_noise(clean.sum(axis=0)), dtype=np.float32)
+        noise = float(difference_noise(clean.sum(axis=0))) or 1.0
+        return np.full(clean.shape[1:], noise, dtype=np.float32)
     return np.asarray(np.sqrt(np.where(bad, 0, variance).sum(axis=0)), dtype=np.float32)
-
-
-def _difference_noise(image: FloatArray) -> float:
-    # Neighbouring pixels share the smooth light of a galaxy but not the noise.
-    difference = np.diff(image, axis=1)
-    mad = np.median(np.abs(difference - np.median(difference)))
-    return float(1.4826 * mad / np.sqrt(2)) or 1.0

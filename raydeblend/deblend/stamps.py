@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
+from raydeblend.detect.noise import difference_noise
 from raydeblend.errors import ConfigError
 from raydeblend.tile import BoolArray, FloatArray
 
@@ -65,7 +66,7 @@ def prepare(
     if mask is not None:
         bad |= _as_shape(mask, (len(image), *image.shape[2:]), "mask")[:, None].astype(bool)
     if variance is None:
-        sigma = _difference_noise(np.where(bad, np.nan, image))
+        sigma = difference_noise(np.where(bad, np.nan, image))[..., None, None]
         weight = np.ones_like(image)
     else:
         spread = _as_shape(variance, image.shape, "variance").astype(np.float32)
@@ -139,12 +140,6 @@ def _median(values: FloatArray) -> FloatArray:
     """Median over pixels, ``(n, bands, 1, 1)``; 0 where there is none."""
     usable = np.isfinite(values).any(axis=(2, 3), keepdims=True)
     return np.asarray(np.nanmedian(np.where(usable, values, 0), axis=(2, 3), keepdims=True))
-
-
-def _difference_noise(image: FloatArray) -> FloatArray:
-    """Noise from the median absolute difference of horizontal neighbours; galaxies cancel."""
-    difference = np.abs(np.diff(image, axis=3))
-    return _median(difference) * np.float32(1.4826 / np.sqrt(2))
 
 
 def _fill_holes(image: FloatArray, bad: BoolArray) -> FloatArray:

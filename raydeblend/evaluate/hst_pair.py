@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from raydeblend import storage
 from raydeblend.deblend.srgan import SrganDeblender
 from raydeblend.deblend.stamps import prepare
+from raydeblend.detect.noise import difference_noise
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks, psf_sigma
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.figures import DPI, to_png
@@ -128,16 +129,11 @@ def read_pair(root: str) -> Pair:
             loaded[name][0],
             loaded[f"{name}_psf"][0],
             WCS(loaded[name][1]),
-            pixel_noise(loaded[name][0]),
+            float(difference_noise(loaded[name][0])),
         )
         for name in ("hsc", "hst")
     )
     return register(hsc, hst)
-
-
-def pixel_noise(image: FloatArray) -> float:
-    """Return the noise of a pixel from differences of neighbours, in which galaxies cancel."""
-    return float(1.4826 * np.median(np.abs(np.diff(image, axis=1))) / np.sqrt(2))
 
 
 def filtered_noise(picture: Picture, width: float) -> float:
