@@ -9,7 +9,7 @@ from raydeblend.detect.noise import difference_noise
 def test_it_is_the_noise_whatever_galaxy_is_on_it() -> None:
     rng = np.random.default_rng(0)
     y, x = np.indices((80, 80))
-    galaxy = 500 * np.exp(-((x - 40) ** 2 + (y - 38) ** 2) / (2 * 4.0**2))
+    galaxy = 500 * np.exp(-((x - 40) ** 2 + (y - 38) ** 2) / (2 * 2.5**2))
     sigma = np.array([0.5, 3.0])[:, None, None]
     images = galaxy + sigma * rng.normal(size=(2, 80, 80))
     assert difference_noise(images) == pytest.approx([0.5, 3.0], rel=0.1)
