@@ -22,29 +22,44 @@ from ray.data._internal.execution.operators.map_operator import MapOperator
 AHEAD = 4
 """Blocks on their way for each CPU: one that a task has, one that an actor has, two that wait."""
 STORE_SHARE = 0.25
-"""Of the object store, for what waits: the limit where cells are larger than any seen yet."""
+"""Of the object store, for all of them: the limit where cells are larger than any seen yet."""
 
 
 class Ahead(BackpressurePolicy):  # type: ignore[misc]  # Ray Data is not typed
     """No block is begun while too many are between the first stage and the last.
 
-    They are counted where they are, so that those lost with a worker are not waited for.  Where
-    nothing is on its way one is always begun.
+    They are counted where they are, so that those lost with a worker are not waited for.
     """
 
     def can_add_input(self, op: Any) -> bool:
         """Tell whether a stage may take another block; only the first one is ever held back."""
+        first, later = self._stages()
+        return op is not first or first.num_active_tasks() + self._found(later) < self._most()
+
+    def max_task_output_bytes_to_read(self, op: Any) -> int | None:
+        """Return how much of a stage's results to take; None is all.
+
+        Where nothing runs, as long as the actors start, Ray Data begins a block of the first stage
+        whatever is said above.  Until its result is taken it counts as one that runs.
+        """
+        first, later = self._stages()
+        return 0 if op is first and self._found(later) >= self._most() else None
+
+    def _stages(self) -> tuple[MapOperator, list[MapOperator]]:
         first, *later = [stage for stage in self._topology if isinstance(stage, MapOperator)]
-        if op is not first:
-            return True
-        queues = [self._topology[stage] for stage in later]
-        blocks = sum(queue.total_enqueued_input_blocks() for queue in queues)
-        blocks += sum(stage.num_active_tasks() for stage in (first, *later))
-        waiting = sum(queue.total_enqueued_input_blocks_bytes() for queue in queues)
-        # Of the cluster as it is now, which may have grown.
-        there = self._resource_manager.get_global_limits()
-        room = blocks < AHEAD * max(1.0, there.cpu)
-        return not blocks or (room and waiting <= there.object_store_memory)
+        return first, later
+
+    def _found(self, later: list[MapOperator]) -> int:
+        """Return how many blocks have left the first stage and not yet the last."""
+        waiting = sum(self._topology[stage].total_enqueued_input_blocks() for stage in later)
+        return int(waiting + sum(stage.num_active_tasks() for stage in later))
+
+    def _most(self) -> float:
+        """Return how many blocks may be on their way in the cluster as it is now."""
+        there, (first, later) = self._resource_manager.get_global_limits(), self._stages()
+        # None until one has come.
+        size = max(stage.metrics.average_bytes_per_output or 1.0 for stage in (first, *later))
+        return float(max(1.0, min(AHEAD * max(1.0, there.cpu), there.object_store_memory / size)))
 
 
 def set_limits(graph: ray.data.Dataset) -> None:
