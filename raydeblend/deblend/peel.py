@@ -1,6 +1,9 @@
 """Peeling: the RDN takes off the brightest galaxy until the counter sees none (Wang et al. 2022).
 
 The loop of section II.A:  count; if none are left, stop; deblend; subtract; repeat.
+
+Then, beyond the paper, every galaxy is deblended again from the image less the models of the
+others: the first was peeled with all its neighbours on it, the last from what earlier peels left.
 """
 
 from __future__ import annotations
@@ -38,6 +41,15 @@ MODEL_FLOOR = 0.01
 would add up to some percent of a faint galaxy's flux."""
 MERGE_RADIUS = 2.0
 """Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual."""
+SWEEPS = 2
+"""How often every galaxy is deblended again."""
+UNDER = 0.03
+"""Light of the others under a model, as a part of its own, from which that is worth while."""
+SAME = 0.5
+"""Cosine between a model and the one before, below which it is another galaxy's."""
+WORSE = 1.02
+"""Squared residual, over that of the first peels, above which these are kept: models of the parts
+of a bright galaxy with structure can drive each other away."""
 MIN_SIGNIFICANCE = 3.0
 """A model is a source if a matched filter would detect it at this signal-to-noise ratio."""
 
@@ -133,7 +145,8 @@ class RdnDeblender:
         for part in split_batches(stamps, self.device.type == "cpu"):
             image = torch.from_numpy(network_image(part, chosen)).to(self.device)
             peeled = self.peel(image)
-            models = self._all_bands(peeled.models.cpu(), part, chosen)
+            refined = self.refine(image, peeled.models)
+            models = self._all_bands(refined.cpu(), part, chosen)
             for row in range(len(models)):
                 found, xy = sources_of(models[row], part.weight[row])
                 sources.append((found * part.sigma[row], xy))
@@ -169,6 +182,27 @@ class RdnDeblender:
         )
         return Peeled(stacked, counts, p_blend)
 
+    def refine(self, image: Tensor, models: Tensor) -> Tensor:
+        """Deblend each galaxy again from the image less the others, `SWEEPS` times.
+
+        `image` is ``(n, bands, y, x)`` and `models` ``(n, k, bands, y, x)``, both in noise units.
+        """
+        first = _merge_helpings(models)
+        models = first.clone()
+        for k in list(range(models.shape[1])) * SWEEPS:
+            own, others = models[:, k], models.sum(1) - models[:, k]
+            blended = _product(own, others) > UNDER * _product(own, own)
+            if not blended.any():
+                continue
+            before = own[blended]
+            after = self._brightest((image - others)[blended])
+            norms = _product(before, before) * _product(after, after)
+            same = _product(before, after) > SAME * norms.sqrt()
+            models[blended, k] = torch.where(same[:, None, None, None], after, before)
+        left, left_before = image - models.sum(1), image - first.sum(1)
+        worse = _product(left, left) > WORSE * _product(left_before, left_before)
+        return torch.where(worse[:, None, None, None, None], first, models)
+
     def _count(self, image: Tensor) -> Tensor:
         """Probability of 0, 1, 2 and 3 or more galaxies, ``(n, 4)``."""
         return count_galaxies(self.counter, image, self.counter_scaling)
@@ -197,6 +231,29 @@ class RdnDeblender:
         own = known & ~stamps.missing
         amplitude = np.where(own[:, None], 1.0, np.where(stamps.missing[:, None], 0.0, fitted))
         return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """Inner product of images ``(n, bands, y, x)``, ``(n,)``."""
+    return (one * other).sum((1, 2, 3))
+
+
+def _merge_helpings(models: Tensor) -> Tensor:
+    """Add models that lie on an earlier one, second helpings of its galaxy, to it; 0 is left."""
+    merged = models.clone()
+    for own in merged:
+        taken: list[tuple[int, tuple[float, float]]] = []
+        for k, model in enumerate(own):
+            if not model.any():
+                continue
+            xy = _position(model.sum(0).cpu().numpy())
+            near = [j for j, other in taken if np.hypot(*np.subtract(other, xy)) < MERGE_RADIUS]
+            if near:
+                own[near[0]] += model
+                model.zero_()
+            else:
+                taken.append((k, xy))
+    return merged
 
 
 def _stuck(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

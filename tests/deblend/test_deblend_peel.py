@@ -107,6 +107,43 @@ def test_three_or_more_may_repeat_until_the_limit() -> None:
     assert result.models.shape[1] <= MAX_PEELS
 
 
+def test_galaxies_are_deblended_again_without_their_neighbours() -> None:
+    """Each blob has exp(-2) of its peak at the other, which the first peel takes for its own."""
+    image = torch.from_numpy(scene((10, 10, 100.0), (10, 14, 60.0)))
+    peeling = deblender(PeakCount())
+    peeled = peeling.peel(image).models
+    peaks = [peeled[0, 0, 0, 10, 10].item(), peeled[0, 1, 0, 10, 14].item()]
+    assert peaks[0] == pytest.approx(100 + 60 * np.exp(-2), rel=1e-4)
+    refined = peeling.refine(image, peeled)
+    peaks = [refined[0, 0, 0, 10, 10].item(), refined[0, 1, 0, 10, 14].item()]
+    assert peaks == pytest.approx([100, 60], rel=1e-3)
+
+
+def test_a_galaxy_without_neighbours_or_that_would_become_another_stays() -> None:
+    """Without the fainter blob's model the brightest thing at its turn is a third, unpeeled one."""
+    far = torch.from_numpy(scene((8, 8, 100.0), (24, 24, 60.0)))
+    peeling = deblender(PeakCount())
+    models = peeling.peel(far).models
+    assert torch.equal(peeling.refine(far, models), models)
+    image = torch.from_numpy(scene((10, 10, 100.0), (10, 14, 60.0), (24, 24, 80.0)))
+    two = torch.stack([torch.stack([blob(10, x, p)] * 3) for x, p in ((10, 100.0), (14, 60.0))])
+    assert torch.equal(peeling.refine(image, two[None])[0, 1], two[1])
+
+
+def test_second_helpings_are_merged_first_and_a_worse_image_is_not_taken() -> None:
+    image = torch.from_numpy(scene((10, 10, 100.0)))
+    helpings = torch.stack([torch.stack([blob(10, 10, peak)] * 3) for peak in (90.0, 10.0)])
+    merged = deblender(PeakCount()).refine(image, helpings[None])[0]
+    assert torch.allclose(merged[0], image[0], atol=1e-4)
+    assert not merged[1].any()
+    # Bars of light are no blobs: each leaves the other's ends, and more with every sweep.
+    bars = torch.zeros(1, 2, 3, 32, 32)
+    bars[0, 0, :, 10, 8:20], bars[0, 1, :, 13, 8:20] = 100, 60
+    bars[0, :, :, 11:13, 8:20] = 30
+    kept = deblender(PeakCount()).refine(bars.sum(1), bars)
+    assert torch.equal(kept, bars)
+
+
 def test_an_empty_stamp_and_an_empty_batch_give_no_sources() -> None:
     images = np.zeros((2, 3, 32, 32))
     result = deblender(PeakCount())(images, variance=np.ones_like(images))
