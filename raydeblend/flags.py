@@ -42,5 +42,5 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.LOW_QUALITY: 'deblend quality "low" (Wang et al. 2022, section II.A)',
     Flag.BLEND_SUSPECTED: "p_unrecognized_blend is above the threshold of the run",
     Flag.BLEND_RECOVERED: "footprint with a source that was found as a suspected blend",
-    Flag.DEBLEND_LIMITED: "footprint at the deblender's limit of work, or done in pieces",
+    Flag.DEBLEND_LIMITED: "footprint at a limit of work or memory, or done in pieces",
 }

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+MOST_VALUES = 2**23
+"""Sources times bands times pixels of a blend that is fitted together, which takes 2 GB then."""
+
 
 def join_blends(
     single: Sequence[Measurements],
@@ -35,7 +38,8 @@ def join_blends(
     """Return the measurements of each blend after a joint fit of its sources.
 
     Sources without a usable fit take no part; their deblended models are taken out.  A blend
-    with fewer than two fitted sources stays as it is.
+    with fewer than two fitted sources stays as it is, and so does, with the flag DEBLEND_LIMITED,
+    one of more than `MOST_VALUES`.
 
     Parameters
     ----------
@@ -46,12 +50,15 @@ def join_blends(
     from raydeblend.measure.mixture_blend import fit_blends
 
     good = [(m.flags & Flag.FIT_FAILED) == 0 for m in single]
-    rows = [i for i, g in enumerate(good) if g.sum() > 1]
+    several = [i for i, g in enumerate(good) if g.sum() > 1]
+    rows = [i for i in several if good[i].sum() * blends[i].image.size <= MOST_VALUES]
     parts = [_sources(blends[i], models[i], xy[i], theta[i], single[i], good[i]) for i in rows]
     fits = fit_blends(parts, psf, pixel_scale, model)
     out = list(single)
     for i, fit in zip(rows, fits, strict=True):
         out[i] = _with_fit(single[i], good[i], fit)
+    for i in set(several) - set(rows):
+        out[i] = replace(single[i], flags=single[i].flags | np.int32(Flag.DEBLEND_LIMITED))
     return out
 
 

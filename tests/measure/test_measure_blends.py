@@ -8,8 +8,9 @@ import pytest
 import torch
 from galaxy_stamps import FLUX, SCALE, draw_models, make_blend
 
+from raydeblend.flags import Flag
 from raydeblend.measure import measure as module
-from raydeblend.measure import mixture_blend, mixture_model
+from raydeblend.measure import mixture_blend, mixture_model, together
 from raydeblend.measure.blendedness import neighbour_flux
 from raydeblend.measure.measure import measure_blends
 from raydeblend.measure.mixture_blend import Sources, _batches, _evaluate
@@ -58,6 +59,20 @@ def test_joint_fluxes_mend_wrong_models_of_the_neighbours(light, psf):
     error = [np.median(np.abs(stack(r, "flux") / TRUE - 1), 0).mean(1) for r in (single, joint)]
     assert error[0][1] > 0.15
     assert np.all(error[1] < 0.05)
+
+
+def test_a_blend_too_large_to_be_fitted_together_keeps_its_single_fits(light, psf, monkeypatch):
+    wrong = np.stack([0.8 * light[0], light[1] + 0.2 * light[0]])
+    blends = blends_of(light, 2)
+    single = measure(blends, wrong, psf, joint_flux=False)
+    monkeypatch.setattr(together, "MOST_VALUES", 2 * blends[0].image.size - 1)
+    limited = measure(blends, wrong, psf, joint_flux=True)
+    np.testing.assert_array_equal(stack(limited, "flux"), stack(single, "flux"))
+    assert (stack(limited, "flags") == stack(single, "flags") | Flag.DEBLEND_LIMITED).all()
+    monkeypatch.setattr(together, "MOST_VALUES", 2 * blends[0].image.size)
+    joined = measure(blends, wrong, psf, joint_flux=True)
+    assert not (stack(joined, "flags") & Flag.DEBLEND_LIMITED).any()
+    assert (stack(joined, "flux") != stack(single, "flux")).all()
 
 
 def test_joint_errors_hold_and_are_larger_than_those_of_known_neighbours(light, psf, monkeypatch):
