@@ -8,11 +8,12 @@ taken, as surveys choose between an exponential and a de Vaucouleurs model for e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raydeblend.deblend.joint_stamp import Stamp
 from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, fit_tasks
@@ -31,36 +32,47 @@ def choose_bulges(
     device: torch.device,
     limit: Limit = NO_LIMIT,
 ) -> list[Fit]:
-    """Expect a larger bulge of one source of each blend after the other, while that is better."""
+    """Expect a larger bulge of one source of each blend after the other, where that is better.
+
+    The brightest one is asked first, and none twice, as trials are a large part of the work on a
+    crowded blend.
+    """
     best = list(fits)
-    going: Sequence[int] = [i for i, fit in enumerate(best) if not fit.limited]
-    while going:
-        trials = [
-            (i, task)
-            for i in going
-            if not limit.reached(best[i].work)
-            for task in _trials(stamps[i], best[i], priors)
-        ]
-        tried = fit_tasks([task for _, task in trials], priors, device, limit)
-        goals = {i: best[i].objective for i in going}
-        for (i, _), fit in zip(trials, tried, strict=True):
+    asked: list[set[tuple[int, int]]] = [set() for _ in fits]
+    while True:
+        tasks: dict[int, Task] = {}
+        for i, fit in enumerate(best):
+            if fit.limited or limit.reached(fit.work):
+                continue
+            for source in _candidates(fit, priors):
+                question = int(source), int(fit.bulge[source])
+                if question not in asked[i]:
+                    asked[i].add(question)
+                    tasks[i] = _trial(stamps[i], fit, source)
+                    break
+        if not tasks:
+            return best
+        tried = fit_tasks(list(tasks.values()), priors, device, limit)
+        for i, fit in zip(tasks, tried, strict=True):
             better = not fit.limited and fit.objective < best[i].objective
             best[i] = replace(fit if better else best[i], work=best[i].work + fit.work)
-        going = [i for i in going if best[i].objective < goals[i]]
-    return best
 
 
-def _trials(stamp: Stamp, fit: Fit, priors: JointPriors) -> Iterator[Task]:
-    """Yield the fit with the next larger bulge expected of each source that may have one."""
-    if not len(fit.theta):
-        return
+def _candidates(fit: Fit, priors: JointPriors) -> NDArray[np.intp]:
+    """Return the sources that may have a larger bulge than is expected, brightest first."""
     light = fit.flux.sum(0)
     part = light[:, 1] / light.sum(1)
     expected = np.array(priors.bulges)[fit.bulge]
     largest = fit.bulge == len(priors.bulges) - 1
-    for source in np.flatnonzero((part > expected + MORE) & ~largest & (fit.snr > MIN_SNR)):
-        bulge = fit.bulge.copy()
-        bulge[source] += 1
-        base = replace(fit, bulge=bulge)
-        changed = np.array([source])
-        yield Task(stamp, fit.theta[:, :2].copy(), fit.compact, base, changed, fit.objective)
+    chosen = np.flatnonzero((part > expected + MORE) & ~largest & (fit.snr > MIN_SNR))
+    return chosen[np.argsort(-light[chosen].sum(1), kind="stable")]
+
+
+def _trial(stamp: Stamp, fit: Fit, source: int) -> Task:
+    """Return the fit that expects the next larger bulge of a source."""
+    bulge = fit.bulge.copy()
+    bulge[source] += 1
+    base = replace(fit, bulge=bulge)
+    return Task(
+        stamp, fit.theta[:, :2].copy(), fit.compact, base, np.array([source]), fit.objective
+    )

@@ -37,6 +37,8 @@ DEFAULT_SURVEY, DEFAULT_BAND = "LSST", "r"
 """Whose pixel scale and nominal PSF stand in where none is given; fluxes then are rough."""
 MODEL_ERROR = 0.003
 """Part of a pixel's light that its variance gets as error: no galaxy is quite bulge + disk."""
+BULGE_SHARE = 0.3
+"""Of the most work on a blend: in a crowd finding all sources is worth more than their bulges."""
 SECONDS = 600.0
 """Wall time for each stamp of a call, far above what `MOST_WORK` takes on any usual machine."""
 HIGH_CHI2 = 1.2
@@ -138,7 +140,8 @@ class JointDeblender:
         """Fit the peaks of each stamp, then add and drop sources by evidence."""
         peaks = [first_peaks(stamp) for stamp in stamps]
         fits = self._fit(stamps, peaks, self.priors, limit)
-        fits = choose_bulges(stamps, fits, self.priors, self.device, limit)
+        some = replace(limit, work=BULGE_SHARE * limit.work)
+        fits = choose_bulges(stamps, fits, self.priors, self.device, some)
         fits = add_sources(stamps, fits, self.priors, self.device, limit)
         return drop_sources(stamps, fits, self.priors, self.device, limit)
 

@@ -245,6 +245,7 @@ def _fit_blocks(task: Task, priors: JointPriors, device: torch.device, limit: Li
     if fit is None:
         theta = priors.usual(torch.from_numpy(task.start[None])).numpy()[0]
         fit, sweeps = _without_sources(stamp).add(theta, compact=False), SWEEPS
+    fit = fit.take(np.arange(len(task.start)))  # A copy: it is written to, block by block.
     models = draw(stamp, fit, device)
     for sweep in range(sweeps):
         for block in _blocks(task.start, task.changed):

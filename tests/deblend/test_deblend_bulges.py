@@ -7,6 +7,7 @@ import torch
 
 from raydeblend.deblend.bulges import choose_bulges
 from raydeblend.deblend.joint import JointDeblender
+from raydeblend.deblend.scenes import Limit
 from raydeblend.measure.joint_priors import JointPriors
 
 SCALE, SIZE, N = 0.168, 72, 12
@@ -66,6 +67,39 @@ def test_a_rare_galaxy_must_be_worth_it() -> None:
     never = JointPriors(rare=1e9)
     chosen = choose_bulges(stamps, usual, never, torch.device("cpu"))
     assert not np.concatenate([fit.bulge for fit in chosen]).any()
+
+
+def crowd():
+    """Return eight de Vaucouleurs galaxies, more than are fitted at once, and their fit."""
+    centres = np.array([[12 + 16 * i, 20 + 30 * j] for i in range(4) for j in range(2)], float)
+    galaxy = galsim.Convolve(galsim.DeVaucouleurs(half_light_radius=0.4, flux=3000), SEEING)
+    image = sum(
+        galaxy.drawImage(nx=SIZE, ny=SIZE, scale=SCALE, offset=xy - (SIZE - 1) / 2).array
+        for xy in centres
+    )
+    image = image + np.random.default_rng(2).normal(size=(3, SIZE, SIZE))
+    images = image[None].astype(np.float32)
+    stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
+    return stamps, JOINT._fit(stamps, [centres], JOINT.priors)
+
+
+def test_a_trial_that_fails_leaves_a_crowd_as_it_was() -> None:
+    stamps, (usual,) = crowd()
+    theta, flux = usual.theta.copy(), usual.flux.copy()
+    (kept,) = choose_bulges(stamps, [usual], JointPriors(rare=1e9), torch.device("cpu"))
+    assert kept.work > usual.work
+    np.testing.assert_array_equal(kept.theta, theta)
+    np.testing.assert_array_equal(kept.flux, flux)
+
+
+def test_it_ends_at_the_limit_of_the_work_and_leaves_the_rest_to_others() -> None:
+    stamps, (usual,) = crowd()
+    device = torch.device("cpu")
+    (free,) = choose_bulges(stamps, [usual], JOINT.priors, device)
+    (ended,) = choose_bulges(stamps, [usual], JOINT.priors, device, Limit(1.01 * usual.work))
+    assert ended.work < free.work
+    assert not ended.limited
+    assert ended.bulge.sum() < free.bulge.sum()
 
 
 def test_an_empty_blend_has_none() -> None:
