@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint_stamp import Stamp
-from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, fit_tasks
+from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, better_of, fit_tasks, refit
 from raydeblend.measure.joint_priors import JointPriors
 
 MORE = 0.1
@@ -55,7 +55,7 @@ def choose_bulges(
         tried = fit_tasks(list(tasks.values()), priors, device, limit)
         for i, fit in zip(tasks, tried, strict=True):
             better = not fit.limited and fit.objective < best[i].objective
-            best[i] = replace(fit if better else best[i], work=best[i].work + fit.work)
+            best[i] = better_of(best[i], fit, better)
 
 
 def _candidates(fit: Fit, priors: JointPriors) -> NDArray[np.intp]:
@@ -72,7 +72,4 @@ def _trial(stamp: Stamp, fit: Fit, source: int) -> Task:
     """Return the fit that expects the next larger bulge of a source."""
     bulge = fit.bulge.copy()
     bulge[source] += 1
-    base = replace(fit, bulge=bulge)
-    return Task(
-        stamp, fit.theta[:, :2].copy(), fit.compact, base, np.array([source]), fit.objective
-    )
+    return refit(stamp, replace(fit, bulge=bulge), np.array([source]), fit.objective)

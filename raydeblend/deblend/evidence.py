@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
 from raydeblend.deblend.joint_stamp import Stamp
-from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, draw, fit_tasks
+from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, better_of, draw, fit_tasks, refit
 from raydeblend.detect.footprints import DetectConfig, matched_filter, significant_peaks
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.measure.bulge_disk import COMPONENTS, PARAMETERS
@@ -93,7 +93,7 @@ def add_sources(
         for (i, task), fit in zip(trials, tried, strict=True):
             refused = fit.limited or are_one(stamps[i], fit)
             gain = -np.inf if refused else task.goal - fit.objective
-            best[i] = _with_trial(best[i], fit, gain > gains.get(i, 0.0))
+            best[i] = better_of(best[i], fit, gain > gains.get(i, 0.0))
             gains[i] = max(gain, gains.get(i, 0.0))
         going = sorted(i for i, gain in gains.items() if gain > 0)
         if not going:
@@ -107,11 +107,6 @@ def _may_go_on(fits: list[Fit], going: Sequence[int], limit: Limit) -> list[int]
         if fits[i].limited or limit.reached(fits[i].work):
             fits[i] = replace(fits[i], limited=True)
     return [i for i in going if not fits[i].limited]
-
-
-def _with_trial(fit: Fit, trial: Fit, better: bool) -> Fit:
-    """Return the better of the two, with the work of both."""
-    return replace(trial if better else fit, work=fit.work + trial.work)
 
 
 def drop_sources(
@@ -134,7 +129,7 @@ def drop_sources(
         going = []
         for i, fit in zip(tasks, tried, strict=True):
             better = not fit.limited and fit.objective < tasks[i].goal
-            best[i] = _with_trial(best[i], fit, better)
+            best[i] = better_of(best[i], fit, better)
             going += [i] * better
     return best
 
@@ -157,7 +152,7 @@ def _without_weakest(stamp: Stamp, fit: Fit) -> Task:
     weakest = among[np.argmin(fit.snr[among])]
     rest = fit.take(np.delete(np.arange(len(fit.theta)), weakest))
     distance = np.hypot(*(rest.theta[:, :2] - fit.theta[weakest, :2]).T)
-    return _trial(stamp, rest, np.argsort(distance)[:1], goal)
+    return refit(stamp, rest, np.argsort(distance)[:1], goal)
 
 
 def _closest_pair(fit: Fit) -> NDArray[np.intp]:
@@ -175,14 +170,14 @@ def _trials(
         base = fit.add(added, compact=True)
         changed = np.arange(len(fit.theta), len(base.theta))
         least = sum(_least_gain(stamp, models, theta[:2]) for theta in added)
-        yield _trial(stamp, base, changed, fit.objective - least)
+        yield refit(stamp, base, changed, fit.objective - least)
     longest, half = _longest(stamp, fit)
     if half >= MIN_SPLIT:
         signal = float((stamp.weight * models[longest] ** 2).sum(dtype=np.float64))
         base = _split(fit, longest, min(half, MAX_SPLIT))
         changed = np.arange(len(base.theta) - 2, len(base.theta))
         goal = fit.objective - _chance(stamp) - 0.5 * MODEL_ERROR**2 * signal
-        yield _trial(stamp, base, changed, goal)
+        yield refit(stamp, base, changed, goal)
 
 
 def _candidates(stamp: Stamp, models: FloatArray) -> Array:
@@ -290,7 +285,3 @@ def _split(fit: Fit, source: int, half: float) -> Fit:
     halves[:, 4:6] += np.log(max((1 - shear) / (1 + shear), 0.3))
     rest = np.delete(np.arange(len(fit.theta)), source)
     return fit.take(rest).add(halves, compact=False)
-
-
-def _trial(stamp: Stamp, base: Fit, changed: NDArray[np.intp], goal: float) -> Task:
-    return Task(stamp, base.theta[:, :2].copy(), base.compact, base, changed, goal)

@@ -18,7 +18,7 @@ from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import PsfMixture
 from raydeblend.tile import BoolArray, FloatArray
 
-__all__ = ["Fit", "Limit", "Stamp", "Task", "draw", "fit_tasks"]
+__all__ = ["Fit", "Limit", "Stamp", "Task", "better_of", "draw", "fit_tasks", "refit"]
 
 Array = NDArray[np.float64]
 
@@ -153,6 +153,16 @@ class Task:
     def bulge(self) -> NDArray[np.intp]:
         """Which bulge is expected of each source, the usual one unless the base says otherwise."""
         return np.zeros(len(self.start), dtype=np.intp) if self.base is None else self.base.bulge
+
+
+def refit(stamp: Stamp, base: Fit, changed: NDArray[np.intp], goal: float = -np.inf) -> Task:
+    """Return a task that starts from a fit; see `Task`."""
+    return Task(stamp, base.theta[:, :2].copy(), base.compact, base, changed, goal)
+
+
+def better_of(fit: Fit, trial: Fit, better: bool) -> Fit:
+    """Return the trial if it is better, else the fit, with the work of both."""
+    return replace(trial if better else fit, work=fit.work + trial.work)
 
 
 @dataclass(frozen=True)

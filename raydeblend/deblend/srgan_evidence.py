@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from raydeblend.deblend.evidence import are_one
-from raydeblend.deblend.scenes import Fit, Stamp, Task, fit_tasks
+from raydeblend.deblend.scenes import Fit, Stamp, Task, fit_tasks, refit
 from raydeblend.detect.sharp_peaks import PeakRule
 from raydeblend.measure.joint_priors import JointPriors
 
@@ -130,11 +130,7 @@ def _without_faintest(stamp: Stamp, fit: Fit) -> Task:
     faintest = int(np.argmin(fit.total.sum(0)))
     rest = fit.take(np.delete(np.arange(len(fit.theta)), faintest))
     nearest = np.argsort(cdist(fit.theta[[faintest], :2], rest.theta[:, :2])[0])[:1]
-    return _refit(stamp, rest, nearest)
-
-
-def _refit(stamp: Stamp, base: Fit, changed: NDArray[np.intp], goal: float = -np.inf) -> Task:
-    return Task(stamp, base.theta[:, :2].copy(), base.compact, base, changed, goal)
+    return refit(stamp, rest, nearest)
 
 
 def _trials(stamp: Stamp, fit: Fit, hints: Array, priors: JointPriors) -> Iterator[Task]:
@@ -145,9 +141,9 @@ def _trials(stamp: Stamp, fit: Fit, hints: Array, priors: JointPriors) -> Iterat
     goal = fit.objective - least_gain(stamp, fit, HINT_GAIN)
     for xy in hints[(cdist(hints, fit.theta[:, :2]) > APART).all(axis=1)]:
         start = priors.usual(torch.from_numpy(xy[None, None])).numpy()[0]
-        yield _refit(stamp, fit.add(start, compact=False), np.array([k]), goal)
+        yield refit(stamp, fit.add(start, compact=False), np.array([k]), goal)
     for halves in _halves(fit, stamp):
-        yield _refit(stamp, halves, np.array([k - 1, k]), goal)
+        yield refit(stamp, halves, np.array([k - 1, k]), goal)
 
 
 def _halves(fit: Fit, stamp: Stamp) -> Iterator[Fit]:
