@@ -33,6 +33,7 @@ from raydeblend.train.epoch import descend
 from raydeblend.train.family import Family, Step
 from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
 from raydeblend.train.vae_blends import CentredBatch, CentredRecipe, compose_centred
+from raydeblend.train.vae_passes import second_pass
 from raydeblend.train.vae_steps import VaeLoss, encode_decode, vae_scores, vae_step
 
 IMAGES = ("euclid", "survey")
@@ -70,9 +71,10 @@ class VaeRun(RunConfig):
     weight_decay
         Decoupled, of Adam.
     vae_weights
-        Of stage one, for stage two; None: the shipped ones, except for ``paper``.
+        Of stage one, for stage two; None: the shipped ones, except for ``paper``.  Those of
+        stage two are trained further.
     warm_start
-        Start the encoder of stage two from that of stage one, not anew.
+        Start the encoder of stage two from that of these weights, not anew.
     """
 
     model: VaeConfig
@@ -184,7 +186,9 @@ _TINY_MODEL = VaeConfig(filters=(8, 16, 16), latent=8, hidden=32, downscale=2, a
 # Detected peaks are off by a pixel, stamps end, and surveys differ in depth; singles are there
 # too, so that what is left of a blend is in distribution.
 _SMALL_RECIPE = CentredRecipe(jitter=1, annulus=(4.0, 20.0), rescale=0.3, cropped=0.2)
-_SMALL_BLENDS = replace(_SMALL_RECIPE, n_neighbours=(0.3, 0.5, 0.15, 0.05), rescale=0.15)
+_SMALL_BLENDS = replace(
+    _SMALL_RECIPE, n_neighbours=(0.3, 0.5, 0.15, 0.05), rescale=0.15, taken_off=0.5
+)
 VAE_PRESETS: Mapping[str, VaeRun] = {
     "paper": _VAE,
     "small": replace(
@@ -224,7 +228,7 @@ def check(config: VaeRun, root: str) -> None:
     if config.vae_weights is None:
         raise ConfigError("stage two needs the weights of stage one: give vae_weights")
     card = load_card(weights_path(config.vae_weights))
-    if card.network != "vae" or card.bands != config.bands:
+    if card.network not in ("vae", "vae-deblend") or card.bands != config.bands:
         raise ConfigError(
             f"{config.vae_weights} is a {card.network} of {', '.join(card.bands)}, "
             f"not the vae of {', '.join(config.bands)} that is needed"
@@ -311,6 +315,8 @@ def make_steps(
 
     def step(number: int) -> dict[str, Tensor]:
         batch = compose_centred(data, n, config.recipe, generator)
+        if config.recipe.taken_off:
+            batch = _cleaned(config, networks[name], batch, generator)
         noise = torch.randn((n, config.model.latent), generator=generator, device=device)
         loss, parts = vae_step(networks[name], batch, config.scaling, config.loss, noise)
         descend(state.optimizers[name], loss, learning_rate_at(config, number), config.clip)
@@ -320,9 +326,28 @@ def make_steps(
     return step
 
 
+def _cleaned(
+    config: VaeRun, network: nn.Module, batch: CentredBatch, generator: torch.Generator
+) -> CentredBatch:
+    """Return the batch less the network's models of some of the neighbours."""
+    recipe = config.recipe
+    return second_pass(network, batch, config.scaling, recipe.taken_off, recipe.jitter, generator)
+
+
 def validate(config: VaeRun, state: TrainState, data: list[CentredBatch]) -> Scalars:
-    """Flux residuals on the validation images, see `vae_scores`."""
-    return vae_scores(state.final(config.network), data, config.scaling, config.model.latent)
+    """Flux residuals on the validation images, see `vae_scores`.
+
+    Where the recipe takes neighbours off, those of the second pass too, as ``second_flux_std``
+    and so on.
+    """
+    network, latent = state.final(config.network), config.model.latent
+    scores = vae_scores(network, data, config.scaling, latent)
+    if not config.recipe.taken_off:
+        return scores
+    generator = torch.Generator(data[0].image.device).manual_seed(VALIDATION_SEED)
+    cleaned = [second_pass(network, b, config.scaling, 1.0, 0, generator) for b in data]
+    again = vae_scores(network, cleaned, config.scaling, latent)
+    return scores | {f"second_{name}": value for name, value in again.items()}
 
 
 @torch.no_grad()

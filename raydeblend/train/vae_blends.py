@@ -33,6 +33,8 @@ class CentredRecipe:
         of another depth.
     cropped
         Part of the images that is zero beyond a random box, as beyond the edge of a stamp.
+    taken_off
+        Part of the neighbours of which the network's own model is taken off, see `vae_passes`.
     """
 
     stamp: int = 64
@@ -41,6 +43,7 @@ class CentredRecipe:
     n_neighbours: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 0.0)
     rescale: float = 0.0
     cropped: float = 0.0
+    taken_off: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,15 @@ class CentredBatch:
         The same shape: the centred galaxy alone, without noise.
     n_neighbours
         ``(n,)``.
+    shifts
+        ``(n, most, 2)`` whole pixels (y, x) of each neighbour from the middle; of no meaning
+        beyond `n_neighbours`.
     """
 
     image: Tensor
     target: Tensor
     n_neighbours: Tensor
+    shifts: Tensor
 
 
 def compose_centred(
@@ -78,8 +85,9 @@ def compose_centred(
     target = _cut(isolated.images, rows[:, 0], _jitter(n, recipe, generator), recipe, generator)
     target = target * factor[:, None, None, None]
     scene = target.clone()
+    shifts = torch.zeros((n, most, 2), dtype=torch.long, device=device)
     for k in range(most):
-        shift = _ring(n, recipe, generator)
+        shifts[:, k] = shift = _ring(n, recipe, generator)
         other = _cut(isolated.images, rows[:, k + 1], shift, recipe, generator)
         scene += other * (factor * (n_neighbours > k))[:, None, None, None]
 
@@ -87,7 +95,7 @@ def compose_centred(
     # Poisson noise of sky and galaxies, in units of the sky's.
     noise *= torch.sqrt(1 + scene / isolated.sky_sigma[group, :, None, None])
     image = (scene + noise) * _inside_box(n, recipe, generator)[:, None]
-    return CentredBatch(image, target, n_neighbours)
+    return CentredBatch(image, target, n_neighbours, shifts)
 
 
 def _jitter(n: int, recipe: CentredRecipe, generator: torch.Generator) -> Tensor:
