@@ -14,12 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from raydeblend.deblend.peel import (
-    MIN_SIGNIFICANCE,
-    MODEL_FLOOR,
-    sources_of,
-)
-from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.peel import MODEL_FLOOR
+from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources, sources_of, stack_sources
 from raydeblend.deblend.stamps import (
     Stamps,
     choose_bands,

@@ -2,8 +2,9 @@
 
 The loop of section II.A:  count; if none are left, stop; deblend; subtract; repeat.
 
-Then, beyond the paper, every galaxy is deblended again from the image less the models of the
-others: the first was peeled with all its neighbours on it, the last from what earlier peels left.
+Then, beyond the paper, galaxies that were left out are looked for and all are deblended again
+(`raydeblend/deblend/refine.py`), and models are corrected where the pixels contradict them
+(`raydeblend/deblend/adjust.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from raydeblend.deblend.adjust import adjust_models
 from raydeblend.deblend.counting import count_galaxies
-from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.refine import refine
+from raydeblend.deblend.sources import Sources, sources_of, stack_sources
 from raydeblend.deblend.stamps import (
     Stamps,
     choose_bands,
+    find_stamp_peaks,
     nearest_channels,
     network_image,
     prepare,
@@ -39,19 +43,6 @@ REPEATS = 3
 MODEL_FLOOR = 0.01
 """Sky sigmas below which a model is zero: the network's own floor, which thousands of dark pixels
 would add up to some percent of a faint galaxy's flux."""
-MERGE_RADIUS = 2.0
-"""Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual."""
-SWEEPS = 2
-"""How often every galaxy is deblended again."""
-UNDER = 0.03
-"""Light of the others under a model, as a part of its own, from which that is worth while."""
-SAME = 0.5
-"""Cosine between a model and the one before, below which it is another galaxy's."""
-WORSE = 1.02
-"""Squared residual, over that of the first peels, above which these are kept: models of the parts
-of a bright galaxy with structure can drive each other away."""
-MIN_SIGNIFICANCE = 3.0
-"""A model is a source if a matched filter would detect it at this signal-to-noise ratio."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +130,19 @@ class RdnDeblender:
         """
         stamps = prepare(images, variance, mask)
         chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
+        peaks = find_stamp_peaks(stamps, psf)
         sources: list[Sources] = []
         quality: list[str] = []
         p_blend: list[float] = []
         for part in split_batches(stamps, self.device.type == "cpu"):
             image = torch.from_numpy(network_image(part, chosen)).to(self.device)
             peeled = self.peel(image)
-            refined = self.refine(image, peeled.models)
+            own_peaks, peaks = peaks[: len(image)], peaks[len(image) :]
+            refined = refine(image, peeled.models, own_peaks, self._brightest)
             models = self._all_bands(refined.cpu(), part, chosen)
             for row in range(len(models)):
                 found, xy = sources_of(models[row], part.weight[row])
+                found = adjust_models(part.image[row], part.weight[row], found, chosen)
                 sources.append((found * part.sigma[row], xy))
                 quality.append(quality_of(peeled.counts[row]) if len(found) else "none")
             p_blend.extend(peeled.p_blend.tolist())
@@ -182,27 +176,6 @@ class RdnDeblender:
         )
         return Peeled(stacked, counts, p_blend)
 
-    def refine(self, image: Tensor, models: Tensor) -> Tensor:
-        """Deblend each galaxy again from the image less the others, `SWEEPS` times.
-
-        `image` is ``(n, bands, y, x)`` and `models` ``(n, k, bands, y, x)``, both in noise units.
-        """
-        first = _merge_helpings(models)
-        models = first.clone()
-        for k in list(range(models.shape[1])) * SWEEPS:
-            own, others = models[:, k], models.sum(1) - models[:, k]
-            blended = _product(own, others) > UNDER * _product(own, own)
-            if not blended.any():
-                continue
-            before = own[blended]
-            after = self._brightest((image - others)[blended])
-            norms = _product(before, before) * _product(after, after)
-            same = _product(before, after) > SAME * norms.sqrt()
-            models[blended, k] = torch.where(same[:, None, None, None], after, before)
-        left, left_before = image - models.sum(1), image - first.sum(1)
-        worse = _product(left, left) > WORSE * _product(left_before, left_before)
-        return torch.where(worse[:, None, None, None, None], first, models)
-
     def _count(self, image: Tensor) -> Tensor:
         """Probability of 0, 1, 2 and 3 or more galaxies, ``(n, 4)``."""
         return count_galaxies(self.counter, image, self.counter_scaling)
@@ -233,29 +206,6 @@ class RdnDeblender:
         return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
 
 
-def _product(one: Tensor, other: Tensor) -> Tensor:
-    """Inner product of images ``(n, bands, y, x)``, ``(n,)``."""
-    return (one * other).sum((1, 2, 3))
-
-
-def _merge_helpings(models: Tensor) -> Tensor:
-    """Add models that lie on an earlier one, second helpings of its galaxy, to it; 0 is left."""
-    merged = models.clone()
-    for own in merged:
-        taken: list[tuple[int, tuple[float, float]]] = []
-        for k, model in enumerate(own):
-            if not model.any():
-                continue
-            xy = _position(model.sum(0).cpu().numpy())
-            near = [j for j, other in taken if np.hypot(*np.subtract(other, xy)) < MERGE_RADIUS]
-            if near:
-                own[near[0]] += model
-                model.zero_()
-            else:
-                taken.append((k, xy))
-    return merged
-
-
 def _stuck(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell which histories end in the same count three times; "3 or more" may well repeat."""
     if counts.shape[1] < REPEATS:
@@ -279,39 +229,3 @@ def quality_of(counts: NDArray[np.int64]) -> str:
     before, after = history[:-1], history[1:]
     one_fewer = (after == before - 1) | ((before == CLASSES - 1) & (after == CLASSES - 1))
     return "high" if one_fewer.all() else "medium"
-
-
-def sources_of(models: FloatArray, weight: FloatArray) -> Sources:
-    """Return the significant models of one stamp, brightest first, and their positions.
-
-    `models` is ``(k, bands, y, x)`` and `weight` ``(bands, y, x)`` their inverse variance, both
-    in noise units.
-    """
-    significance = np.sqrt((models**2 * weight).sum(axis=(1, 2, 3)))
-    real = models[significance > MIN_SIGNIFICANCE]
-    ordered = real[np.argsort(-real.sum(axis=(1, 2, 3)), kind="stable")]
-    xy = np.array([_position(model.sum(axis=0)) for model in ordered], dtype=np.float32)
-    return _merge(ordered, xy.reshape(-1, 2))
-
-
-def _merge(models: FloatArray, xy: FloatArray) -> Sources:
-    """Add a model that lies on a brighter one to it: a second helping of the same galaxy."""
-    kept: list[int] = []
-    merged = models.copy()
-    for k, position in enumerate(xy):
-        near = [j for j in kept if np.hypot(*(xy[j] - position)) < MERGE_RADIUS]
-        if near:
-            merged[near[0]] += models[k]
-        else:
-            kept.append(k)
-    return merged[kept], xy[kept]
-
-
-def _position(image: FloatArray, radius: int = 3) -> tuple[float, float]:
-    """Centroid (x, y) of the pixels around the brightest one that exceed half of it."""
-    y0, x0 = np.unravel_index(int(image.argmax()), image.shape)
-    top, left = max(y0 - radius, 0), max(x0 - radius, 0)
-    window = image[top : y0 + radius + 1, left : x0 + radius + 1]
-    core = np.where(window > 0.5 * window.max(), window, 0)
-    y, x = np.indices(core.shape)
-    return float((core * x).sum() / core.sum() + left), float((core * y).sum() / core.sum() + top)

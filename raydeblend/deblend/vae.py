@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from raydeblend.deblend.peel import MIN_SIGNIFICANCE
-from raydeblend.deblend.sources import stack_sources
+from raydeblend.deblend.sources import MIN_SIGNIFICANCE, stack_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.detect.footprints import DetectConfig, gaussian_width, significant_peaks

@@ -3,29 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from blobs import BrightestBlob, blob, scene
 from torch import Tensor, nn
 
 import raydeblend
-from raydeblend.deblend.peel import MAX_PEELS, RdnDeblender, quality_of, sources_of
+from raydeblend.deblend.peel import MAX_PEELS, RdnDeblender, quality_of
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.protocols import wang2022_blends
-
-
-def blob(y: float, x: float, peak: float, size: int = 32) -> Tensor:
-    axis = torch.arange(size, dtype=torch.float32)
-    return peak * torch.exp(-((axis[:, None] - y) ** 2 + (axis[None] - x) ** 2) / 8)
-
-
-class BrightestBlob(nn.Module):
-    """Knows that every galaxy is the same round blob, so peeling is exact."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        models = []
-        for stamp in image:
-            white = stamp.sum(dim=0)
-            y, x = divmod(int(white.argmax()), white.shape[1])
-            models.append(torch.stack([blob(y, x, float(band[y, x])) for band in stamp]))
-        return torch.stack(models)
 
 
 class Script(nn.Module):
@@ -61,10 +45,6 @@ def deblender(counter: nn.Module) -> RdnDeblender:
         ("g", "r", "i"),
         torch.device("cpu"),
     )
-
-
-def scene(*blobs: tuple[float, float, float]) -> np.ndarray:
-    return np.stack([sum(blob(*b) for b in blobs).numpy()] * 3)[None]
 
 
 @pytest.mark.parametrize(
@@ -105,43 +85,6 @@ def test_three_or_more_may_repeat_until_the_limit() -> None:
     result = deblender(Script([3] * (MAX_PEELS + 1)))(images, variance=np.ones_like(images))
     assert result.quality.tolist() == ["low"]
     assert result.models.shape[1] <= MAX_PEELS
-
-
-def test_galaxies_are_deblended_again_without_their_neighbours() -> None:
-    """Each blob has exp(-2) of its peak at the other, which the first peel takes for its own."""
-    image = torch.from_numpy(scene((10, 10, 100.0), (10, 14, 60.0)))
-    peeling = deblender(PeakCount())
-    peeled = peeling.peel(image).models
-    peaks = [peeled[0, 0, 0, 10, 10].item(), peeled[0, 1, 0, 10, 14].item()]
-    assert peaks[0] == pytest.approx(100 + 60 * np.exp(-2), rel=1e-4)
-    refined = peeling.refine(image, peeled)
-    peaks = [refined[0, 0, 0, 10, 10].item(), refined[0, 1, 0, 10, 14].item()]
-    assert peaks == pytest.approx([100, 60], rel=1e-3)
-
-
-def test_a_galaxy_without_neighbours_or_that_would_become_another_stays() -> None:
-    """Without the fainter blob's model the brightest thing at its turn is a third, unpeeled one."""
-    far = torch.from_numpy(scene((8, 8, 100.0), (24, 24, 60.0)))
-    peeling = deblender(PeakCount())
-    models = peeling.peel(far).models
-    assert torch.equal(peeling.refine(far, models), models)
-    image = torch.from_numpy(scene((10, 10, 100.0), (10, 14, 60.0), (24, 24, 80.0)))
-    two = torch.stack([torch.stack([blob(10, x, p)] * 3) for x, p in ((10, 100.0), (14, 60.0))])
-    assert torch.equal(peeling.refine(image, two[None])[0, 1], two[1])
-
-
-def test_second_helpings_are_merged_first_and_a_worse_image_is_not_taken() -> None:
-    image = torch.from_numpy(scene((10, 10, 100.0)))
-    helpings = torch.stack([torch.stack([blob(10, 10, peak)] * 3) for peak in (90.0, 10.0)])
-    merged = deblender(PeakCount()).refine(image, helpings[None])[0]
-    assert torch.allclose(merged[0], image[0], atol=1e-4)
-    assert not merged[1].any()
-    # Bars of light are no blobs: each leaves the other's ends, and more with every sweep.
-    bars = torch.zeros(1, 2, 3, 32, 32)
-    bars[0, 0, :, 10, 8:20], bars[0, 1, :, 13, 8:20] = 100, 60
-    bars[0, :, :, 11:13, 8:20] = 30
-    kept = deblender(PeakCount()).refine(bars.sum(1), bars)
-    assert torch.equal(kept, bars)
 
 
 def test_an_empty_stamp_and_an_empty_batch_give_no_sources() -> None:
@@ -209,22 +152,3 @@ def test_shipped_weights_do_not_care_about_unit_batch_or_odd_sizes(
     np.testing.assert_allclose(plain.models * 1024, scaled.models, rtol=1e-5, atol=1e-3)
     k = int(alone.n_sources[0])
     np.testing.assert_allclose(plain.models[0, :k], alone.models[0, :k], rtol=0.05, atol=0.1)
-
-
-def test_a_second_helping_of_a_galaxy_is_added_to_it() -> None:
-    first, second = blob(22, 20, 200.0), blob(22, 21, 20.0)
-    models = torch.stack([second, first])[:, None].numpy()
-    weight = np.ones((1, 32, 32), dtype=np.float32)
-    merged, xy = sources_of(models, weight)
-    np.testing.assert_allclose(merged[:, 0], (first + second)[None].numpy(), rtol=1e-6)
-    np.testing.assert_allclose(xy, [[20, 22]], atol=0.1)
-    models[0] = np.roll(models[0], 8, axis=2)
-    assert len(sources_of(models, weight)[0]) == 2
-
-
-def test_insignificant_models_are_no_sources() -> None:
-    # A matched filter sees a Gaussian of sigma 2 with peak p at signal-to-noise p (4 pi)^1/2.
-    weight = np.ones((1, 32, 32), dtype=np.float32)
-    for peak, n in ((2.9 / np.sqrt(4 * np.pi), 0), (3.1 / np.sqrt(4 * np.pi), 1)):
-        models = blob(16, 16, peak)[None, None].numpy()
-        assert len(sources_of(models, weight)[0]) == n

@@ -1,0 +1,122 @@
+"""What the pixels have to say against a network's models, where they can tell.
+
+A network draws galaxies as those of its training are.  A real one may be broader, since the seeing
+was worse, or have other colours in its middle than outside.  Each model t is given a few ways to
+be wrong, D_j: too faint or bright, narrow, little concentrated, displaced, and of another band's
+shape.  It becomes  t + Σ_j c_j D_j  with a prior  c_j ~ N(0, s²);  how probable each s makes the
+pixels (the evidence, MacKay 1992, "Bayesian interpolation", section 3) is its weight in the mean.
+A model that agrees with its pixels, or whose pixels cannot tell, so stays nearly as it was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.special import softmax
+
+from raydeblend.tile import FloatArray
+
+Array = NDArray[np.float64]
+
+DOUBTS = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Values of s, a part of the model's own light, all as likely beforehand."""
+MIN_SNR = 30.0
+"""Signal-to-noise ratio below which the pixels could not tell, and a model stays as it is."""
+BLURS = (1.0, 2.0)
+"""Widths in pixels of the Gaussians by which a model is tried broader."""
+SWEEPS = 2
+"""How often each source is looked at with the others as they have become."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Ways in which the model of one source may be wrong.
+
+    Attributes
+    ----------
+    window
+        The pixels (y, x) in which there is any model.
+    shapes
+        ``(bands, j, y, x)`` the D_j there.
+    normal
+        ``(bands, j, j)`` their weighted inner products.
+    """
+
+    window: tuple[slice, slice]
+    shapes: Array
+    normal: Array
+
+
+def adjust_models(
+    image: FloatArray, weight: FloatArray, models: FloatArray, bands: Sequence[int]
+) -> FloatArray:
+    """Return the models ``(k, bands, y, x)`` of one stamp as its pixels would have them.
+
+    Parameters
+    ----------
+    image, weight
+        ``(bands, y, x)`` and its inverse variance, 0 where unusable.
+    models
+        ``(k, bands, y, x)``, not negative.
+    bands
+        Those that the network knows; the others' models have the shape of one of them.
+
+    Returns
+    -------
+    models
+        Of the same shape; never negative.
+    """
+    adjusted = models.astype(np.float64)
+    snr = np.sqrt((models**2 * weight).sum(axis=(1, 2, 3)))
+    sure = [k for k in np.argsort(-snr) if snr[k] > MIN_SNR]
+    doubts = {k: _doubt(models[k], weight, bands) for k in sure}
+    rest = image - adjusted.sum(axis=0)
+    for k in sure * SWEEPS:
+        here = (..., *doubts[k].window)
+        target = rest[here] + adjusted[k][here] - models[k][here]
+        change = _change(doubts[k], target * weight[here])
+        rest[here] = target - change
+        adjusted[k][here] = models[k][here] + change
+    return np.maximum(adjusted, 0).astype(np.float32)
+
+
+def _doubt(model: FloatArray, weight: FloatArray, bands: Sequence[int]) -> Doubt:
+    y, x = np.nonzero(np.any(model, axis=0))
+    window = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
+    cut = model[(..., *window)].astype(np.float64)
+    shapes = np.stack([_shapes(cut, band, bands) for band in range(len(cut))])
+    weighted = shapes * weight[(..., *window)][:, np.newaxis]
+    return Doubt(window, shapes, np.einsum("bjyx,blyx->bjl", shapes, weighted, optimize=True))
+
+
+def _shapes(model: Array, band: int, bands: Sequence[int]) -> Array:
+    """Return the D_j ``(j, y, x)`` of one band of a model ``(bands, y, x)``."""
+    own = model[band]
+    broader = [gaussian_filter(own, width) - own for width in BLURS]
+    concentrated = own * np.sqrt(own / max(own.max(), 1e-9))
+    others = [model[other] for other in bands if other != band]
+    colours = [own.sum() / max(other.sum(), 1e-9) * other - own for other in others]
+    if len(others) == len(bands):
+        colours = colours[1:]
+    return np.stack([own, *broader, concentrated, *np.gradient(own), *colours])
+
+
+def _change(doubt: Doubt, weighted: Array) -> Array:
+    """Return Σ_j c_j D_j ``(bands, y, x)`` for the weighted residual, mean over the values of s."""
+    signal = np.einsum("bjyx,byx->bj", doubt.shapes, weighted)
+    unit = np.eye(signal.shape[1])
+    evidence: list[float] = []
+    found: list[Array] = []
+    for s in DOUBTS:
+        # 2 ln of p(residual | s) / p(residual | 0): c·v − ln det(1 + s² N), over all bands.
+        c = np.linalg.solve(doubt.normal + unit / s**2, signal[..., np.newaxis])[..., 0]
+        spread = np.linalg.slogdet(unit + s**2 * doubt.normal)[1]
+        evidence.append(float((c * signal).sum() - spread.sum()))
+        found.append(c)
+    probability = softmax(np.array(evidence) / 2)
+    mean = np.tensordot(probability, np.array(found), 1)
+    return np.asarray(np.einsum("bj,bjyx->byx", mean, doubt.shapes))

@@ -1,0 +1,40 @@
+"""Which of a network's models are sources, where they are, and which are of one galaxy."""
+
+import numpy as np
+import torch
+from blobs import blob
+
+from raydeblend.deblend.sources import galaxies_of, positions_of, sources_of
+
+
+def test_positions_are_those_of_gaussians_and_nowhere_for_empty_models() -> None:
+    models = torch.stack([blob(10.3, 20.6, 5.0), torch.zeros(32, 32)])[:, None].numpy()
+    xy = positions_of(models)
+    # Half of the peak cuts the core off askew by less than a tenth of a pixel.
+    np.testing.assert_allclose(xy[0], [20.6, 10.3], atol=0.1)
+    assert np.isnan(xy[1]).all()
+
+
+def test_models_within_two_pixels_are_of_the_first_ones_galaxy() -> None:
+    xy = np.array([[0, 0], [1.9, 0], [3, 0], [np.nan, np.nan], [0, 1], [4.9, 0]])
+    # The third is near the second, but not near the galaxy that the second belongs to.
+    assert galaxies_of(xy).tolist() == [0, 0, 2, 3, 0, 2]
+
+
+def test_a_second_helping_of_a_galaxy_is_added_to_it() -> None:
+    first, second = blob(22, 20, 200.0), blob(22, 21, 20.0)
+    models = torch.stack([second, first])[:, None].numpy()
+    weight = np.ones((1, 32, 32), dtype=np.float32)
+    merged, xy = sources_of(models, weight)
+    np.testing.assert_allclose(merged[:, 0], (first + second)[None].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(xy, [[20, 22]], atol=0.1)
+    models[0] = np.roll(models[0], 8, axis=2)
+    assert len(sources_of(models, weight)[0]) == 2
+
+
+def test_insignificant_models_are_no_sources() -> None:
+    # A matched filter sees a Gaussian of sigma 2 with peak p at signal-to-noise p (4 pi)^1/2.
+    weight = np.ones((1, 32, 32), dtype=np.float32)
+    for peak, n in ((2.9 / np.sqrt(4 * np.pi), 0), (3.1 / np.sqrt(4 * np.pi), 1)):
+        models = blob(16, 16, peak)[None, None].numpy()
+        assert len(sources_of(models, weight)[0]) == n
