@@ -3,6 +3,7 @@
 On survey stamps the two branches give the brightest galaxy and the second.  The paper separates
 two galaxies and proposes (section 2.3) to send what is left back in for more; here the network is
 run again on the residual, as the RDN is, two galaxies a time, until the second branch is empty.
+The first branch, which draws the brightest, then looks again (`raydeblend/deblend/polish.py`).
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from raydeblend.deblend.peel import MODEL_FLOOR
-from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources, sources_of, stack_sources
+from raydeblend.deblend.polish import polish
+from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources, stack_sources
 from raydeblend.deblend.stamps import (
-    Stamps,
     choose_bands,
-    nearest_channels,
+    find_stamp_peaks,
     network_image,
     prepare,
     split_batches,
 )
-from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.errors import ConfigError
 from raydeblend.networks.branched import BRANCHES, Branched
 from raydeblend.networks.forward import choose_device, forward
@@ -84,16 +84,21 @@ class BranchedDeblender:
         """
         stamps = prepare(images, variance, mask)
         chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
+        peaks = find_stamp_peaks(stamps, psf)
         sources: list[Sources] = []
         quality: list[str] = []
         for part in split_batches(stamps, self.device.type == "cpu"):
             image = torch.from_numpy(network_image(part, chosen)).to(self.device)
             peeled, ended = self.peel(image)
-            models = all_bands(peeled.cpu().numpy(), part, chosen)
-            for row in range(len(models)):
-                found, xy = sources_of(models[row], part.weight[row])
-                sources.append((found * part.sigma[row], xy))
-                quality.append(_quality(models[row], len(found), bool(ended[row])))
+            own_peaks, peaks = peaks[: len(image)], peaks[len(image) :]
+            found = polish(part, image, peeled, own_peaks, chosen, self._brightest)
+            sources.extend(found)
+            quality.extend(
+                _quality(int(taken), len(models), bool(end))
+                for taken, (models, _), end in zip(
+                    peeled.flatten(2).any(2).sum(1), found, ended, strict=True
+                )
+            )
         return stack_sources(sources, quality, stamps.image.shape)
 
     def peel(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,6 +125,10 @@ class BranchedDeblender:
         ended = torch.ones(len(image), dtype=torch.bool, device=image.device)
         ended[active] = False
         return torch.cat(models, dim=1) if models else image[:, None][:, :0], ended
+
+    def _brightest(self, image: Tensor) -> Tensor:
+        """Model of the brightest galaxy, the first branch's, ``(n, bands, y, x)``."""
+        return self._separate(image)[:, 0]
 
     def _separate(self, image: Tensor) -> Tensor:
         """Significant models of the two brightest galaxies, ``(n, 2, bands, y, x)``."""
@@ -162,37 +171,17 @@ class ZooSeparator:
         return np.asarray(torch.cat(pairs).numpy())
 
 
-def all_bands(models: FloatArray, stamps: Stamps, chosen: list[int]) -> FloatArray:
-    """Give each of the user's bands models: the network's shapes with fitted amplitudes.
+def _quality(peeled: int, found: int, ended: bool) -> str:
+    """Return the quality of a stamp with `found` sources, of which `peeled` models were peeled.
 
-    Parameters
-    ----------
-    models
-        ``(n, k, bands, y, x)`` in the network's bands, noise units.
-    chosen
-        Which of the user's bands stands for each of the network's.
-
-    Returns
-    -------
-    ``(n, k, bands, y, x)`` in the user's bands; zero where a band has no usable pixel.
-    """
-    templates = models[:, :, nearest_channels(chosen, stamps.image.shape[1])]
-    amplitude = fit_amplitudes(stamps.image, stamps.weight, templates)
-    amplitude = np.where(stamps.missing[:, None], 0.0, amplitude)
-    return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
-
-
-def _quality(models: FloatArray, found: int, ended: bool) -> str:
-    """Return the quality of a stamp of which `found` sources were made of its `models`.
-
-    ``high``: each galaxy came out of one branch once; ``medium``: some came in helpings nearer
-    than the merging radius or faded in the fit; ``low``: there was no end; ``none``: nothing.
+    ``high``: each galaxy came out of one branch once; ``medium``: some came in helpings, or were
+    found at the second look alone; ``low``: there was no end; ``none``: nothing.
     """
     if found == 0:
         return "none"
     if not ended:
         return "low"
-    return "high" if found == np.count_nonzero(models.any(axis=(1, 2, 3))) else "medium"
+    return "high" if found == peeled else "medium"
 
 
 def _load(path: str, blends: str, device: torch.device) -> tuple[Branched, Card]:

@@ -2,9 +2,8 @@
 
 The loop of section II.A:  count; if none are left, stop; deblend; subtract; repeat.
 
-Then, beyond the paper, galaxies that were left out are looked for and all are deblended again
-(`raydeblend/deblend/refine.py`), and models are corrected where the pixels contradict them
-(`raydeblend/deblend/adjust.py`).
+Then, beyond the paper, galaxies that were left out are looked for, all are deblended again, and
+models are corrected where the pixels contradict them (`raydeblend/deblend/polish.py`).
 """
 
 from __future__ import annotations
@@ -16,20 +15,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from raydeblend.deblend.adjust import adjust_models
 from raydeblend.deblend.counting import count_galaxies
-from raydeblend.deblend.refine import refine
-from raydeblend.deblend.sources import Sources, sources_of, stack_sources
+from raydeblend.deblend.polish import polish
+from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import (
-    Stamps,
     choose_bands,
     find_stamp_peaks,
-    nearest_channels,
     network_image,
     prepare,
     split_batches,
 )
-from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.networks.counter import CLASSES
 from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.scaling import Scaling
@@ -138,13 +133,12 @@ class RdnDeblender:
             image = torch.from_numpy(network_image(part, chosen)).to(self.device)
             peeled = self.peel(image)
             own_peaks, peaks = peaks[: len(image)], peaks[len(image) :]
-            refined = refine(image, peeled.models, own_peaks, self._brightest)
-            models = self._all_bands(refined.cpu(), part, chosen)
-            for row in range(len(models)):
-                found, xy = sources_of(models[row], part.weight[row])
-                found = adjust_models(part.image[row], part.weight[row], found, chosen)
-                sources.append((found * part.sigma[row], xy))
-                quality.append(quality_of(peeled.counts[row]) if len(found) else "none")
+            found = polish(part, image, peeled.models, own_peaks, chosen, self._brightest)
+            sources.extend(found)
+            quality.extend(
+                quality_of(counts) if len(models) else "none"
+                for counts, (models, _) in zip(peeled.counts, found, strict=True)
+            )
             p_blend.extend(peeled.p_blend.tolist())
         extra = {"p_blend": np.array(p_blend, dtype=np.float32)}
         return stack_sources(sources, quality, stamps.image.shape, extra)
@@ -188,22 +182,6 @@ class RdnDeblender:
         padded = nn.functional.pad(channels, (0, x % 2, 0, y % 2))
         model = forward(self.network, padded)[:, :, :y, :x] * maximum
         return nn.functional.threshold(model, MODEL_FLOOR, 0.0)
-
-    def _all_bands(self, models: Tensor, stamps: Stamps, chosen: list[int]) -> FloatArray:
-        """Give each band of the user's a model: the network's, or a template fitted to the band.
-
-        A band that the network does not know takes the model of the nearest network band as its
-        template, with amplitudes by weighted least squares over all sources of the blend.
-        """
-        bands = stamps.image.shape[1]
-        if chosen == list(range(bands)) and not stamps.missing.any():
-            return models.numpy()
-        templates = models.numpy()[:, :, nearest_channels(chosen, bands)]
-        fitted = fit_amplitudes(stamps.image, stamps.weight, templates)
-        known = np.array([b in chosen for b in range(bands)])
-        own = known & ~stamps.missing
-        amplitude = np.where(own[:, None], 1.0, np.where(stamps.missing[:, None], 0.0, fitted))
-        return np.asarray(templates * amplitude[..., None, None], dtype=np.float32)
 
 
 def _stuck(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
