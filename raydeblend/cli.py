@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 
-from raydeblend import products, storage
+from raydeblend import products, skies, storage
 from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
-from raydeblend.options import OptionsFile
+from raydeblend.options import Address, Bands, OptionsFile, Seed, split_names
 from raydeblend.train.stopping import TrainingError
 
 EXIT_FAILED_CELLS = 1
@@ -39,8 +39,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blends, with truth.")
-app.add_typer(simulate, name="simulate")
+skies.register(app)
 products.register(app)
 
 log = logging.getLogger(__name__)
@@ -54,12 +53,6 @@ class Preset(StrEnum):
     tiny = "tiny"
 
 
-Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Address = Annotated[
-    str | None,
-    typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),
-]
 Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
 ]
@@ -81,59 +74,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except storage.READ_ERRORS as error:
         print(f"raydeblend: the storage failed: {storage.explain(error)}", file=sys.stderr)
         sys.exit(EXIT_FAILED_CELLS)
-
-
-@simulate.command("tiles")
-def simulate_tiles_command(
-    out: Annotated[str, typer.Argument(help="Directory or s3:// prefix for tiles and truth.")],
-    survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
-    bands: Bands = "g,r,i",
-    n_tiles: Annotated[int, typer.Option(min=1, help="Tiles on one sky grid.")] = 1,
-    size: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 1024,
-    overlap: Annotated[int, typer.Option(min=0, help="Pixels shared by neighbours.")] = 0,
-    density: Annotated[
-        float | None, typer.Option(help="Galaxies per square arcminute; by default as observed.")
-    ] = None,
-    seed: Seed = 0,
-    address: Address = None,
-    config: OptionsFile = None,
-) -> None:
-    """Write FITS tiles on one sky grid and truth.parquet."""
-    from raydeblend.simulate.tiles import simulate_tiles
-
-    written = simulate_tiles(
-        out, survey, _split(bands), n_tiles, size, overlap, seed, density, address, on_tile=log.info
-    )
-    print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
-
-
-@simulate.command("blends")
-def simulate_blends_command(
-    out: Annotated[str, typer.Argument(help="An .npz file or a directory, local or s3://.")],
-    protocol: Annotated[str, typer.Option(help="Whose blends: wang2022.")] = "wang2022",
-    n: Annotated[int, typer.Option(min=1, help="Blends of two and as many of three.")] = 1000,
-    training: Annotated[
-        bool,
-        typer.Option("--training", help="Shards of N isolated galaxies for `raydeblend train`."),
-    ] = False,
-    catalog: Annotated[
-        str | None, typer.Option(help="CatSim table of galaxies instead of the parametric ones.")
-    ] = None,
-    seed: Seed = 0,
-    address: Address = None,
-    config: OptionsFile = None,
-) -> None:
-    """Write a test set that `evaluate --data` reads, or shards that `train --shards` reads."""
-    from raydeblend.simulate.protocols import check_protocol, write_blends
-
-    check_protocol(protocol)
-    if training:
-        from raydeblend.train.loop import render_training
-
-        print("\n".join(render_training(out, n, seed, catalog, address)))
-        return
-    path = write_blends(out, protocol, n, seed, catalog)
-    print(f"{n} blends of two and {n} of three galaxies in {path}")
 
 
 @app.command()
@@ -226,8 +166,8 @@ def train(
         shards=shards,
         address=address,
         gpus=gpus,
-        bands=_split(bands) if bands is not None else None,
-        surveys=_split(surveys) if surveys is not None else None,
+        bands=split_names(bands) if bands is not None else None,
+        surveys=split_names(surveys) if surveys is not None else None,
         data=data,
         catalog=catalog,
         held_out=held_out,
@@ -287,7 +227,7 @@ def catalog(
     from raydeblend.pipeline.survey import run_catalog
 
     run = CatalogConfig(
-        bands=_split(bands),
+        bands=split_names(bands),
         survey=survey,
         deblender=deblender,
         photometry=photometry,
@@ -396,10 +336,6 @@ def demo(
     from raydeblend.demo import run_demo
 
     run_demo(out)
-
-
-def _split(bands: str) -> tuple[str, ...]:
-    return tuple(band.strip() for band in bands.split(",") if band.strip())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Options of a command from a YAML file, for runs that are too long to type."""
+"""Options that commands share, and those of a YAML file for runs that are too long to type."""
 
 from __future__ import annotations
 
@@ -63,3 +63,15 @@ OptionsFile = Annotated[
     ),
 ]
 """The option that a command takes for such a file."""
+
+Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),
+]
+
+
+def split_names(names: str) -> tuple[str, ...]:
+    """Return what stands between the commas of `names`."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())

@@ -27,7 +27,7 @@ LAYERS: dict[str, int] = {
     "deblend": 2,
     **dict.fromkeys(("train", "pipeline", "evaluate"), 3),
     **dict.fromkeys(("export", "draw"), 4),
-    **dict.fromkeys(("products", "options", "cli", "demo", "btk", "__init__"), 5),
+    **dict.fromkeys(("products", "skies", "options", "cli", "demo", "btk", "__init__"), 5),
 }
 RAY_HOMES = (
     "train/loop.py",
