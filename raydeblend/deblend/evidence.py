@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
+from raydeblend.deblend.doubles import gains_of_doubles
 from raydeblend.deblend.joint_stamp import Stamp
 from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, better_of, draw, fit_tasks, refit
 from raydeblend.detect.footprints import DetectConfig, matched_filter, significant_peaks
@@ -30,6 +31,10 @@ CANDIDATE = 3.5
 """Significance in the residual from which a source is tried."""
 NEAR = 5.0
 """PSF widths about a candidate within which it is fitted alone."""
+SPLITS = 2
+"""Sources that are tried as two in one look, those that want it most:"""
+HINT = 0.3
+"""part of the least gain that another source at their side must promise, to first order."""
 MIN_SPLIT = 1.0
 """Least half-length in pixels of a source that is tried as two."""
 MAX_SPLIT = 6.0
@@ -79,6 +84,7 @@ def add_sources(
     best = list(fits)
     most = [2 * len(fit.theta) + MOST_MORE for fit in fits]
     going: Sequence[int] = range(len(best))
+    setting = priors, device
     for _ in range(ROUNDS):
         going = _may_go_on(best, [i for i in going if len(best[i].theta) < most[i]], limit)
         models = {i: draw(stamps[i], best[i], device) for i in going}
@@ -86,13 +92,12 @@ def add_sources(
         trials = [
             (i, trial)
             for i, candidates in zip(going, found, strict=True)
-            for trial in _trials(stamps[i], best[i], models[i], candidates, most[i])
+            for trial in _trials(stamps[i], best[i], models[i], candidates, most[i], setting)
         ]
         tried = fit_tasks([task for _, task in trials], priors, device, limit)
         gains: dict[int, float] = {}
         for (i, task), fit in zip(trials, tried, strict=True):
-            refused = fit.limited or are_one(stamps[i], fit)
-            gain = -np.inf if refused else task.goal - fit.objective
+            gain = _gain(task, fit, device)
             best[i] = better_of(best[i], fit, gain > gains.get(i, 0.0))
             gains[i] = max(gain, gains.get(i, 0.0))
         going = sorted(i for i, gain in gains.items() if gain > 0)
@@ -161,8 +166,26 @@ def _closest_pair(fit: Fit) -> NDArray[np.intp]:
     return np.array([first[closest], second[closest]])
 
 
+def _gain(task: Task, fit: Fit, device: torch.device) -> float:
+    """Return what a trial gains beyond what it must; of two halves the fainter one is the new."""
+    if fit.limited or are_one(task.stamp, fit):
+        return -np.inf
+    gain = task.goal - fit.objective
+    if gain <= 0 or task.compact[-1]:
+        return gain
+    last = len(fit.theta) - 2 + np.argsort(fit.total[:, -2:].sum(0))
+    others = fit.take(np.delete(np.arange(len(fit.theta)), last[0]))
+    least = _least_gain(task.stamp, draw(task.stamp, others, device), fit.theta[last[0], :2])
+    return gain - (least - _chance(task.stamp))
+
+
 def _trials(
-    stamp: Stamp, fit: Fit, models: FloatArray, candidates: Array, most: int
+    stamp: Stamp,
+    fit: Fit,
+    models: FloatArray,
+    candidates: Array,
+    most: int,
+    setting: tuple[JointPriors, torch.device],
 ) -> Iterator[Task]:
     """Yield fits with more sources to try, at most `most` of them."""
     added = candidates[: most - len(fit.theta)]
@@ -171,13 +194,13 @@ def _trials(
         changed = np.arange(len(fit.theta), len(base.theta))
         least = sum(_least_gain(stamp, models, theta[:2]) for theta in added)
         yield refit(stamp, base, changed, fit.objective - least)
-    longest, half = _longest(stamp, fit)
-    if half >= MIN_SPLIT:
-        signal = float((stamp.weight * models[longest] ** 2).sum(dtype=np.float64))
-        base = _split(fit, longest, min(half, MAX_SPLIT))
+    half = _half_lengths(stamp, fit)
+    gains = gains_of_doubles(stamp, fit, models, half >= MIN_SPLIT, *setting)
+    order = np.argsort(-gains, kind="stable")[:SPLITS]
+    for source in order[gains[order] > HINT * _chance(stamp)]:
+        base = _split(fit, source, min(half[source], MAX_SPLIT))
         changed = np.arange(len(base.theta) - 2, len(base.theta))
-        goal = fit.objective - _chance(stamp) - 0.5 * MODEL_ERROR**2 * signal
-        yield refit(stamp, base, changed, goal)
+        yield refit(stamp, base, changed, fit.objective - _chance(stamp))
 
 
 def _candidates(stamp: Stamp, models: FloatArray) -> Array:
@@ -258,22 +281,20 @@ def _near(stamp: Stamp, xy: Array) -> Stamp:
     return stamp.keep(np.hypot(*(stamp.centres.T - xy).T) < NEAR * stamp.width)
 
 
-def _longest(stamp: Stamp, fit: Fit) -> tuple[int, float]:
-    """Return the significant source that is longest, and its half-length in pixels.
+def _half_lengths(stamp: Stamp, fit: Fit) -> Array:
+    """Return the half-lengths ``(k,)`` in pixels of the significant sources, of others 0.
 
     Halves at ±s on the major axis, each as wide as the whole is across, have the second moments
     of the whole if s² is the difference of its variances along the two axes.
     """
-    if not len(fit.theta):
-        return -1, 0.0
     shear = np.hypot(*fit.theta[:, 2:4].T)
     # Variance along an axis of an exponential disk of half-light radius 1: 1.065.
     variance = 1.065 * np.exp(2 * fit.theta[:, 4]) / stamp.pixel_scale**2
-    half = np.sqrt(variance * 4 * shear / (1 - shear**2)) * (fit.snr > MIN_SPLIT_SNR)
-    return int(np.argmax(half)), float(half.max())
+    half = np.sqrt(variance * 4 * shear / (1 - shear**2))
+    return np.asarray(np.where(fit.snr > MIN_SPLIT_SNR, half, 0.0))
 
 
-def _split(fit: Fit, source: int, half: float) -> Fit:
+def _split(fit: Fit, source: np.intp, half: float) -> Fit:
     """Return the fit with one source cut in two, the last ones."""
     g1, g2 = fit.theta[source, 2:4]
     angle, shear = 0.5 * np.arctan2(g2, g1), np.hypot(g1, g2)

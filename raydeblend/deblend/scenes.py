@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from raydeblend.deblend.joint_stamp import Stamp
-from raydeblend.measure.joint import JointState, Scene, covariances, fit_joint, render
+from raydeblend.measure.joint import JointState, covariances, fit_joint
+from raydeblend.measure.joint_model import Scene, render
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import PsfMixture
 from raydeblend.tile import BoolArray, FloatArray
@@ -201,7 +202,7 @@ def fit_tasks(
             fits[i] = _fit_blocks(task, priors, device, limit)
     for batch in _batches(tasks):
         chosen = [tasks[i] for i in batch]
-        scene = _scene(chosen, priors, device)
+        scene = make_scene(chosen, priors, device)
         warm = [task.base.theta for task in chosen if task.base is not None]
         goals = [task.goal - 0.5 * task.stamp.scatter for task in chosen]
         goal = torch.tensor(goals, dtype=torch.float64, device=device)
@@ -218,7 +219,7 @@ def draw(stamp: Stamp, fit: Fit, device: torch.device) -> FloatArray:
     shape = stamp.image.shape
     if not len(fit.theta):
         return np.zeros((0, *shape), dtype=np.float32)
-    scene = _scene([Task(stamp, fit.theta[:, :2], fit.compact)], JointPriors(), device)
+    scene = make_scene([Task(stamp, fit.theta[:, :2], fit.compact)], JointPriors(), device)
     y, x = np.indices(shape[1:], dtype=np.float32).reshape(2, -1)
     pixels = torch.from_numpy(np.stack([x, y])[None]).to(device)
     parts = [
@@ -258,9 +259,9 @@ def _fit_blocks(task: Task, priors: JointPriors, device: torch.device, limit: Li
     fit = fit.take(np.arange(len(task.start)))  # A copy: it is written to, block by block.
     models = draw(stamp, fit, device)
     for sweep in range(sweeps):
-        for block in _blocks(task.start, task.changed):
+        for block in blocks(task.start, task.changed):
             others = models.sum(0) - models[block].sum(0)
-            part = _around(replace(stamp, image=stamp.image - others), models, task.start, block)
+            part = around(replace(stamp, image=stamp.image - others), models, task.start, block)
             base = fit.take(block) if sweep or task.base is not None else None
             own = Task(part, task.start[block], task.compact[block], base)
             (done,) = fit_tasks([own], priors, device)
@@ -280,7 +281,7 @@ def _put(fit: Fit, block: NDArray[np.intp], done: Fit) -> None:
     fit.prior[block] = done.prior
 
 
-def _blocks(xy: Array, changed: NDArray[np.intp] | None = None) -> Iterator[NDArray[np.intp]]:
+def blocks(xy: Array, changed: NDArray[np.intp] | None = None) -> Iterator[NDArray[np.intp]]:
     """Yield the indices of up to TOGETHER near sources, until all (changed) ones had a turn."""
     left = np.arange(len(xy))
     due = left if changed is None else changed
@@ -294,7 +295,7 @@ def _blocks(xy: Array, changed: NDArray[np.intp] | None = None) -> Iterator[NDAr
         due = np.setdiff1d(due, block)
 
 
-def _around(stamp: Stamp, models: FloatArray, xy: Array, block: NDArray[np.intp]) -> Stamp:
+def around(stamp: Stamp, models: FloatArray, xy: Array, block: NDArray[np.intp]) -> Stamp:
     """Return the stamp with the samples that matter for a block of sources."""
     xy_samples = stamp.centres.T
     light = stamp.means(models[block].sum(0)).max(0)
@@ -326,7 +327,7 @@ def _padded(stamp: Stamp) -> int:
     return -(-samples // step) * step
 
 
-def _scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device) -> Scene:
+def make_scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device) -> Scene:
     n, bands = len(tasks), len(tasks[0].stamp.image)
     size = max(_padded(task.stamp) for task in tasks)
     data = np.zeros((n, bands, size), dtype=np.float32)

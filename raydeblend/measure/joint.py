@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from raydeblend.measure.bulge_disk import (
-    COMPONENTS,
-    PARAMETERS,
-    Light,
-    component_images,
-    derivatives,
-    source_images,
-    unit_light,
+from raydeblend.measure.bulge_disk import COMPONENTS, PARAMETERS
+from raydeblend.measure.joint_model import (
+    Model,
+    Scene,
+    flux_scale,
+    light_of,
+    model_at,
+    unit_images,
 )
-from raydeblend.measure.joint_priors import JointPriors, log_prior
+from raydeblend.measure.joint_priors import log_prior
 from raydeblend.measure.mixture_solver import next_damping
 
 # Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
@@ -38,49 +38,6 @@ HOPE = 3.0
 FIRST_STEPS = 5
 # Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
 _LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
-# A disk keeps this part of its source's first flux, so that no source loses its gradient.
-_FLOOR = 0.01
-# Relative to the curvature of a flux: holds it where it is.
-_HOLD = 1e7
-
-
-@dataclass(frozen=True)
-class Scene:
-    """n blends of K sources each on p pixels, which need not be all of a stamp nor in order.
-
-    Attributes
-    ----------
-    data, weight
-        ``(n, b, p)`` in units of the band's noise; weight 0 where unusable.
-    pixels
-        ``(n, 2, p)`` coordinates (x, y).
-    psf_weight, psf_cov
-        ``(n, b, c)`` and ``(n, b, c, 3)`` (xx, xy, yy in pixels²).
-    start
-        ``(n, K, 2)`` expected positions (x, y).
-    compact
-        ``(n, K)`` sources that were found as points, see `JointPriors`.
-    bulge
-        ``(n, K)`` expected part of the bulge in the light of each, one of `JointPriors.bulges`.
-    pixel_scale
-        Arcsec per pixel.
-    """
-
-    data: Tensor
-    weight: Tensor
-    pixels: Tensor
-    psf_weight: Tensor
-    psf_cov: Tensor
-    start: Tensor
-    compact: Tensor
-    bulge: Tensor
-    pixel_scale: float
-    priors: JointPriors
-
-    def take(self, index: Tensor) -> Scene:
-        """Return the chosen blends."""
-        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact", "bulge")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
 
 
 @dataclass(frozen=True)
@@ -164,7 +121,7 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     scene = replace(scene, **ordered)
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
     first = theta[row, order]
-    held = _unit_images(_light(scene, first[:, 1:], scene.pixels), len(first))
+    held = unit_images(light_of(scene, first[:, 1:], scene.pixels), len(first))
     state, _, evaluations = _descend(scene, first, scale, FIRST_STEPS, held)
     fitted = theta.clone()
     fitted[row, order] = state.theta
@@ -185,51 +142,9 @@ def covariances(state: JointState) -> tuple[Tensor, Tensor]:
     return own, pairs.diagonal(dim1=2, dim2=3).clamp(min=0).sqrt()
 
 
-def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solve systems that may be singular: those give no finite result, and no exception."""
-    result: Tensor = torch.linalg.solve_ex(matrix, right).result
-    return result
-
-
 def _blocks(matrices: Tensor, k: int, size: int) -> Tensor:
     """Reorder ``(..., k size, k size)`` to ``(..., k, size, k, size)``."""
     return matrices.reshape(*matrices.shape[:-2], k, size, k, size)
-
-
-def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
-    """Return the sources' images ``(n, K, b, p)`` at other pixels ``(n, 2, p)``."""
-    n, k = theta.shape[:2]
-    images = source_images(_light(scene, theta, pixels), flux.transpose(1, 2).flatten(0, 1))
-    return torch.unflatten(images, 0, (n, k))
-
-
-def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
-    """Return ``(n, b, K)`` positive total fluxes, for bulges of the usual part of the light."""
-    images = component_images(_light(scene, theta, scene.pixels))
-    bulge = scene.bulge.flatten()[:, None, None].to(images)
-    images = (1 - bulge) * images[:, :, 0] + bulge * images[:, :, 1]
-    maps = torch.unflatten(images, 0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
-    weighted = maps * scene.weight[:, :, None]
-    gram = (weighted @ maps.transpose(2, 3)).double()
-    right = (weighted @ scene.data[..., None])[..., 0].double()
-    own = gram.diagonal(dim1=2, dim2=3)
-    # A ridge of 1 % lets sources on one spot share its light.
-    ridge = torch.diag_embed(torch.where(own > 0, 0.01 * own, 1.0))
-    flux = _solve(gram + ridge, right)
-    # A band without usable pixels gets next to no light.
-    least = torch.where(own > 0, 2 / own.clamp(min=1e-30).sqrt(), 1e-6)
-    return torch.maximum(flux, least)
-
-
-def _light(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:
-    """Evaluate all sources of all blends, ``n K`` in a row."""
-    k = theta.shape[1]
-
-    def each(blends: Tensor) -> Tensor:
-        return blends.repeat_interleave(k, 0)
-
-    psf = each(scene.psf_weight), each(scene.psf_cov)
-    return unit_light(theta.flatten(0, 1), psf, each(pixels), scene.pixel_scale)
 
 
 def _descend(
@@ -244,7 +159,7 @@ def _descend(
 
     `held` ``(n, b, 2 m, p)`` are the disks and bulges of the last m sources, which do not move.
     """
-    state = _evaluate(scene, theta, scale, held)
+    state = evaluate(scene, theta, scale, held)
     n = len(theta)
     converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
     damping = torch.full((n,), 1e-2, dtype=torch.float64, device=theta.device)
@@ -263,7 +178,7 @@ def _descend(
         if not len(active):
             break
         others = None if held is None else held[active]
-        trial = _evaluate(scene.take(active), here.theta + step, scale[active], others)
+        trial = evaluate(scene.take(active), here.theta + step, scale[active], others)
         evaluations[active] += 1
         fall = here.objective - trial.objective
         better = fall >= -rounding
@@ -285,34 +200,22 @@ def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
     return pad(step, (0, 0, 0, held)), gain
 
 
-def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = None) -> JointState:
+def evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = None) -> JointState:
     """Solve the fluxes at theta; derivatives are by theta of the sources that are not held."""
-    n, k = theta.shape[:2]
-    moving = k if held is None else k - held.shape[2] // COMPONENTS
-    light = _light(scene, theta[:, :moving], scene.pixels)
-    unit = _unit_images(light, n)
-    unit = unit if held is None else torch.cat([unit, held], 2)
-    weighted = unit * scene.weight[:, :, None]
-    gram = (weighted @ unit.transpose(2, 3)).double()
-    right = (weighted @ scene.data[..., None])[..., 0].double()
-    matrix, free, flux = _solve_fluxes(gram, right, scale, scene.bulge, scene.priors.bulge_scatter)
-    residual = torch.baddbmm(
-        scene.data.flatten(0, 1)[:, None],
-        flux.to(unit).flatten(0, 1)[:, None],
-        unit.flatten(0, 1),
-        alpha=-1,
-    ).reshape(scene.data.shape)
-    weighted_residual = scene.weight * residual
-    chi2 = (weighted_residual * residual).sum((1, 2), dtype=torch.float64)
+    return state_of(scene, theta, scale, model_at(scene, theta, scale, held))
 
-    pairs = torch.unflatten(flux, 2, (k, COMPONENTS))
-    own = pairs[:, :, :moving].transpose(1, 2).flatten(0, 1)
-    slopes = _by_band(derivatives(light, own), n)  # (n, b, 8 moving, p)
-    overlap = (slopes @ weighted.transpose(2, 3)).double()
-    pull = (slopes @ weighted_residual[..., None])[..., 0].double().sum(1)
-    slopes = slopes * scene.weight.sqrt()[:, :, None]
+
+def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> JointState:
+    """Return objective and normal equations of a model, see `model_at`."""
+    moving = model.slopes.shape[2] // PARAMETERS
+    pairs = torch.unflatten(model.flux, 2, (theta.shape[1], COMPONENTS))
+    weighted_residual = scene.weight * model.residual
+    chi2 = (weighted_residual * model.residual).sum((1, 2), dtype=torch.float64)
+    overlap = (model.slopes @ model.weighted.transpose(2, 3)).double()
+    pull = (model.slopes @ weighted_residual[..., None])[..., 0].double().sum(1)
+    slopes = model.slopes * scene.weight.sqrt()[:, :, None]
     inner = (slopes @ slopes.transpose(2, 3)).double()
-    flux_cov = torch.linalg.inv_ex(matrix).inverse
+    flux_cov = torch.linalg.inv_ex(model.matrix).inverse
     cross = -flux_cov @ overlap.transpose(2, 3)
     curvature = (inner + overlap @ cross).sum(1)
 
@@ -332,58 +235,11 @@ def _evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = 
         objective=torch.nan_to_num(objective, nan=torch.inf),
         gradient=prior_pull[:, :moving].flatten(1) - pull,
         curvature=curvature,
-        flux_cov=torch.linalg.inv_ex(free).inverse,
+        flux_cov=torch.linalg.inv_ex(model.free).inverse,
         cross=cross,
     )
-
-
-def _unit_images(light: Light, n: int) -> Tensor:
-    """Return disks and bulges of unit flux side by side: ``(n, b, 2 K, p)``."""
-    return _by_band(component_images(light), n)
-
-
-def _by_band(maps: Tensor, n: int) -> Tensor:
-    """Reorder ``(n K, b, m, p)`` to ``(n, b, K m, p)``."""
-    return torch.unflatten(maps, 0, (n, -1)).transpose(1, 2).flatten(2, 3)
 
 
 def _bulge_offset(pairs: Tensor, bulge: Tensor) -> Tensor:
     """Return how far each bulge ``(n, b, K)`` is from the expected part of its source's light."""
     return pairs[..., 1] - bulge[:, None] * pairs.sum(-1)
-
-
-def _solve_fluxes(
-    gram: Tensor, right: Tensor, scale: Tensor, expected: Tensor, scatter: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two matrices of the normal equations, ``(n, b, 2 K, 2 K)``, and the fluxes.
-
-    The prior on a bulge, N(expected part of the flux, scatter times `scale`), is quadratic in the
-    fluxes; none may be negative, and one that would be is held at its bound.  The first matrix
-    holds it, as the step must; in the second, for errors, the disk of a source that is held as a
-    whole is free: a flux is not known to be at its bound.
-    """
-    k = scale.shape[2]
-    bulge = torch.stack([-expected, 1 - expected], -1)[:, None]  # (n, 1, K, 2)
-    prior = bulge[..., None] * bulge[..., None, :] / (scatter * scale[..., None, None]) ** 2
-    matrix = gram.clone()
-    for source in range(k):
-        own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)
-        matrix[..., own, own] += prior[:, :, source]
-    bound = torch.zeros_like(right)
-    bound[..., ::COMPONENTS] = _FLOOR * scale
-    diagonal = matrix.diagonal(dim1=2, dim2=3)
-    matrix = matrix + torch.diag_embed(1e-6 * diagonal + 1e-12)
-    right = right - (matrix @ bound[..., None])[..., 0]
-    above = _solve(matrix, right)
-    held = torch.zeros_like(above, dtype=torch.bool)
-    for _ in range(3):
-        negative = (above < 0) & ~held
-        if not negative.any():
-            break
-        held |= negative
-        matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
-        above = _solve(matrix, right)
-    freed = torch.unflatten(held, 2, (k, COMPONENTS)).all(3).repeat_interleave(COMPONENTS, 2)
-    freed[..., 1::COMPONENTS] = False
-    free = matrix - torch.diag_embed(freed * _HOLD * diagonal)
-    return matrix, free, bound + above.clamp(min=0)

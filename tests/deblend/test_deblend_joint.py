@@ -5,7 +5,7 @@ import pytest
 import raydeblend
 from raydeblend.deblend import scenes
 from raydeblend.deblend.joint import JointDeblender
-from raydeblend.deblend.scenes import TOGETHER, _blocks
+from raydeblend.deblend.scenes import TOGETHER, blocks
 from raydeblend.errors import ConfigError
 
 SCALE = 0.2
@@ -183,10 +183,10 @@ def test_models_too_large_for_the_memory_are_not_made(monkeypatch):
 
 def test_every_source_is_in_one_block():
     xy = np.random.default_rng(1).uniform(0, 100, (23, 2))
-    blocks = list(_blocks(xy))
-    assert sorted(np.concatenate(blocks)) == list(range(23))
-    assert max(map(len, blocks)) == TOGETHER
-    (near,) = _blocks(xy, np.array([4]))
+    found = list(blocks(xy))
+    assert sorted(np.concatenate(found)) == list(range(23))
+    assert max(map(len, found)) == TOGETHER
+    (near,) = blocks(xy, np.array([4]))
     distance = np.hypot(*(xy - xy[4]).T)
     assert set(near) == set(np.argsort(distance)[:TOGETHER])
 

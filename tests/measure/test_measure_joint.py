@@ -5,7 +5,15 @@ import torch
 from scipy.optimize import nnls
 
 from raydeblend.measure import joint
-from raydeblend.measure.joint import Scene, covariances, fit_joint, flux_scale, render
+from raydeblend.measure.joint import covariances, evaluate, fit_joint
+from raydeblend.measure.joint_model import (
+    Scene,
+    flux_scale,
+    light_of,
+    render,
+    solve_fluxes,
+    unit_images,
+)
 from raydeblend.measure.joint_priors import JointPriors, log_prior
 from raydeblend.measure.wings import fit_wings
 
@@ -81,12 +89,12 @@ def test_the_gradient_is_that_of_the_objective(pair):
     theta = PRIORS.usual(scene.start)
     theta[0, 0, 2:] += torch.tensor([0.1, -0.05, 0.2, 0.1, 0.02, 0.03])
     scale = flux_scale(scene, theta)
-    state = joint._evaluate(scene, theta, scale)
+    state = evaluate(scene, theta, scale)
     for index in range(16):
         step = torch.zeros(16, dtype=torch.float64)
         step[index] = 1e-4
         ahead, behind = (
-            joint._evaluate(scene, theta + sign * step.reshape(1, 2, 8), scale).objective
+            evaluate(scene, theta + sign * step.reshape(1, 2, 8), scale).objective
             for sign in (1, -1)
         )
         slope = float((ahead - behind) / 2e-4)
@@ -97,9 +105,9 @@ def test_held_sources_have_their_light_but_do_not_move(pair):
     scene = make_scene([sum(pair)], [STARTS])
     theta = PRIORS.usual(scene.start)
     scale = flux_scale(scene, theta)
-    whole = joint._evaluate(scene, theta, scale)
-    held = joint._unit_images(joint._light(scene, theta[:, 1:], scene.pixels), 1)
-    part = joint._evaluate(scene, theta, scale, held)
+    whole = evaluate(scene, theta, scale)
+    held = unit_images(light_of(scene, theta[:, 1:], scene.pixels), 1)
+    part = evaluate(scene, theta, scale, held)
     torch.testing.assert_close(part.flux, whole.flux)
     torch.testing.assert_close(part.gradient, whole.gradient[:, :8], rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(part.curvature, whole.curvature[:, :8, :8], rtol=1e-4, atol=1e-2)
@@ -116,7 +124,7 @@ def test_fluxes_are_those_of_nonnegative_least_squares():
     scale = torch.tensor([[[2.0, 3.0]]], dtype=torch.float64)
     gram = torch.tensor(maps @ maps.T)[None, None]
     right = torch.tensor(maps @ data)[None, None]
-    _, _, flux = joint._solve_fluxes(gram, right, scale, *BULGE)
+    _, _, flux = solve_fluxes(gram, right, scale, *BULGE)
     # The prior on each bulge as one more row of data; the disks' bound moved to zero.
     rows = np.zeros((2, 4))
     for k in range(2):
@@ -136,7 +144,7 @@ def test_a_source_held_without_light_has_the_error_of_any_other():
     gram = torch.tensor(maps @ maps.T)[None, None]
     right = torch.tensor(maps @ data)[None, None]
     scale = torch.ones(1, 1, 2, dtype=torch.float64)
-    step, free, flux = joint._solve_fluxes(gram, right, scale, BULGE[0], 1e6)
+    step, free, flux = solve_fluxes(gram, right, scale, BULGE[0], 1e6)
     assert flux[0, 0].tolist() == pytest.approx([30.0, 2.0, 0.01, 0.0], abs=1e-4)
     errors = torch.linalg.inv(free)[0, 0].diagonal().sqrt()
     assert errors.tolist() == pytest.approx([1.0, 1.0, 1.0, 0.0], abs=1e-3)
