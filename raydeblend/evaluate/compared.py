@@ -13,7 +13,9 @@ from raydeblend.tile import Deblender
 __all__ = ["SCARLET", "TOLD", "find_scarlet", "load_named"]
 
 TOLD = "joint-true"
-"""Name of the joint deblender when it is told the true positions."""
+"""Name of the joint deblender when it is told the true positions,"""
+EXACT = 0.02
+"""which it holds to so many pixels: they are the simulation's own, no catalog's."""
 
 
 def load_named(name: str) -> Deblender:
@@ -27,5 +29,6 @@ def load_named(name: str) -> Deblender:
     if name == SCARLET:
         return ScarletDeblender.load()
     if name == TOLD:
-        return replace(JointDeblender.load(), name=TOLD)
+        joint = JointDeblender.load()
+        return replace(joint, name=TOLD, priors=replace(joint.priors, told=EXACT))
     return load_deblender(name)

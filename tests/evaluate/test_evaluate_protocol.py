@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from scipy.spatial.distance import cdist
 
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.blends import to_blend_set
+from raydeblend.evaluate.compared import load_named
 from raydeblend.evaluate.protocol import load_compared, run_evaluation, to_json
 from raydeblend.evaluate.scarlet import find_scarlet
 from raydeblend.evaluate.wang2022 import PAPER_SCORES
@@ -69,6 +71,25 @@ def test_bad_arguments_are_found_before_any_work(tmp_path, change, sentence):
     with pytest.raises(ConfigError, match=sentence):
         run_evaluation(**(arguments | change), out=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_joint_true_stays_where_it_is_told():
+    """The joint fit itself lets a position that is given move by a quarter of a pixel."""
+    data = to_blend_set(wang2022_blends(6, seed=5))
+    blends = data.blends[0]
+    farthest = []
+    for name in ("joint-true", "joint"):
+        variance = np.ones_like(blends.images)
+        told = list(blends.xy)
+        result = load_named(name)(
+            blends.images, variance, psf=data.psf, pixel_scale=data.pixel_scale, xy=told
+        )
+        moved = [
+            cdist(given, found).min(1).max() for given, found in zip(told, result.xy, strict=True)
+        ]
+        farthest.append(max(moved))
+    assert farthest[0] < 0.06
+    assert farthest[1] > 2 * farthest[0]
 
 
 def test_scarlet_is_said_to_be_left_out_or_runs(caplog):
