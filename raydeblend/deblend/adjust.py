@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.special import softmax
 
 from raydeblend.tile import FloatArray
@@ -98,11 +98,12 @@ def _shapes(model: Array, band: int, bands: Sequence[int]) -> Array:
     own = model[band]
     broader = [gaussian_filter(own, width) - own for width in BLURS]
     concentrated = own * np.sqrt(own / max(own.max(), 1e-9))
-    others = [model[other] for other in bands if other != band]
+    slopes = [correlate1d(own, [-0.5, 0, 0.5], axis, mode="constant") for axis in (0, 1)]
+    others = [model[other] for other in dict.fromkeys(bands) if other != band]
     colours = [own.sum() / max(other.sum(), 1e-9) * other - own for other in others]
-    if len(others) == len(bands):
-        colours = colours[1:]
-    return np.stack([own, *broader, concentrated, *np.gradient(own), *colours])
+    # A band that the network does not know has the very shape of one that it knows.
+    colours.sort(key=lambda colour: -float(np.abs(colour).sum()))
+    return np.stack([own, *broader, concentrated, *slopes, *colours[: len(set(bands)) - 1]])
 
 
 def _change(doubt: Doubt, weighted: Array) -> Array:

@@ -109,3 +109,20 @@ def test_pixels_without_weight_and_no_models_at_all() -> None:
     result = adjust_models(image, weight, three(0.9 * truth), [0, 1, 2])
     assert result.sum(axis=(2, 3)) == pytest.approx(np.full((1, 3), truth.sum()), rel=0.05)
     assert adjusted(image, np.zeros((0, 3, SIZE, SIZE), np.float32)).shape == (0, 3, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("bands", [[0], [0, 0, 1], [0, 1, 1], [0, 1, 2]])
+def test_any_number_of_bands_may_be_known(bands: list[int]) -> None:
+    truth = gaussian(10000.0)
+    image = stamp(truth)
+    result = adjust_models(image, np.ones_like(image), three(0.9 * truth), bands)
+    assert result.sum(axis=(2, 3)) == pytest.approx(np.full((1, 3), truth.sum()), rel=0.02)
+
+
+def test_a_model_of_one_pixel_and_a_stamp_of_one_row_are_no_matter() -> None:
+    spike = np.zeros((1, 3, SIZE, SIZE), np.float32)
+    spike[0, :, 5, 5] = 100
+    image = spike[0] * 1.1
+    assert adjusted(image, spike)[0, :, 5, 5] == pytest.approx(110, rel=0.01)
+    row = spike[:, :, 5:6]
+    assert adjusted(row[0] * 1.1, row)[0, :, 0, 5] == pytest.approx(110, rel=0.01)

@@ -125,6 +125,16 @@ def test_a_missing_band_gets_no_model_and_does_not_spoil_the_others() -> None:
     np.testing.assert_allclose(result.models[0, 0, 1], blob(22, 20, 200.0), atol=1.5)
 
 
+@pytest.mark.parametrize("bands", [("i",), ("g", "i"), ("g", "r", "i", "z", "y")])
+def test_any_bands_may_be_given(bands: tuple[str, ...]) -> None:
+    one = scene((10, 8, 50.0), (22, 20, 200.0))[:, :1]
+    images = np.repeat(one, len(bands), axis=1)
+    result = deblender(PeakCount())(images, variance=np.ones_like(images), bands=bands)
+    assert result.n_sources.tolist() == [2]
+    for band in range(len(bands)):
+        np.testing.assert_allclose(result.models[0, 0, band], blob(22, 20, 200.0), atol=2)
+
+
 @pytest.fixture(scope="module")
 def blends() -> dict[str, np.ndarray]:
     return wang2022_blends(24, seed=20)
