@@ -2,47 +2,49 @@
 
 Nemani et al. 2023 encode the galaxy in the middle of a blend (section 1).  Here each peak of a
 stamp takes its turn in the middle; a second pass encodes each again with the models of the others
-taken off.  The flux is the posterior's, or with `refit`, and for bands that the network does not
-know, that of template amplitudes, as T-PHOT does with such models (their conclusions).  Samples
-of the latent posterior say how well each model is known.
+taken off; then all move together in latent space to where the pixels want them, see `vae_fit`.
+The flux is the decoder's, or with `refit`, and for bands that the network does not know, that of
+template amplitudes, as T-PHOT does with such models (their conclusions).  The width of the latent
+posterior says how well each model is known.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from raydeblend.deblend.sources import MIN_SIGNIFICANCE, stack_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare
 from raydeblend.deblend.templates import fit_amplitudes
-from raydeblend.detect.footprints import DetectConfig, gaussian_width, significant_peaks
+from raydeblend.deblend.vae_fit import (
+    DIRECTIONS,
+    Corners,
+    Decoded,
+    Moving,
+    cut_out,
+    fit_latents,
+    paste,
+)
+from raydeblend.deblend.vae_peaks import detect, detect_missed
+from raydeblend.detect.footprints import gaussian_width
 from raydeblend.errors import ConfigError
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Posterior, Vae
+from raydeblend.networks.vae_tangents import main_directions
 from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.tile import Deblended, FloatArray
 
-DETECT = DetectConfig()
 PSF_WIDTH = 1.5
 """Pixels (sigma) where no PSF is given: HSC's i band in median seeing."""
-MAX_SOURCES = 12
-"""Peaks in one stamp, the highest; there are rarely more than a handful."""
-PASSES = 2
-SAMPLES = 16
-SEED = 20230228
-"""Of the latent samples: the same stamps always give the same uncertainties."""
 BATCH = 64
 QUALITY = ((1.5, "high"), (3.0, "medium"))
 """Largest reduced chi-squared, where the models are brighter than the noise, of each quality."""
-
-
-Corners = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -52,30 +54,6 @@ class Pixels:
     image: FloatArray
     weight: FloatArray
     sigma: FloatArray
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What is decoded for ``m`` peaks, in noise units and the network's bands.
-
-    Attributes
-    ----------
-    model, spread
-        ``(m, bands, y, x)`` on the network's stamp: of the posterior's mean, and the standard
-        deviation of its samples.
-    flux_spread
-        ``(m, bands)`` standard deviation of the samples' fluxes.
-    """
-
-    model: FloatArray
-    spread: FloatArray
-    flux_spread: FloatArray
-
-    def split(self, counts: list[int]) -> list[Decoded]:
-        """Return the peaks of each stamp, of which there are so many."""
-        ends = np.cumsum(counts)[:-1]
-        parts = [np.split(values, ends) for values in vars(self).values()]
-        return [Decoded(*values) for values in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -136,7 +114,7 @@ class VaeDeblender:
 
         `psf` sets the width of the filter that finds peaks; `pixel_scale` is not used.  In
         `Deblended.extra`, in the unit of the images: ``flux_err_model`` ``(n, k, bands)`` and
-        ``model_std``, the shape of the models, the scatter of the posterior's samples.
+        ``model_std``, the shape of the models: standard deviations, see `vae_fit`.
 
         Raises
         ------
@@ -145,18 +123,17 @@ class VaeDeblender:
         """
         stamps = prepare(images, variance, mask)
         chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
-        widths = _psf_widths(psf, len(stamps.image))
+        widths = psf_widths(psf, len(stamps.image))
         peaks = [
             detect(image, weight, width)
             for image, weight, width in zip(stamps.image, stamps.weight, widths, strict=True)
         ]
-        corners = [self.corners(xy) for xy in peaks]
-        decoded = self.decode_all(_network_image(stamps, chosen), corners)
+        peaks, decoded = self.decode_all(*network_pixels(stamps, chosen), peaks, widths)
         parts = [
             _sources(Pixels(*arrays), chosen, self.refit, *peak)
             for arrays, peak in zip(
                 zip(stamps.image, stamps.weight, stamps.sigma, strict=True),
-                zip(peaks, corners, decoded, strict=True),
+                zip(peaks, map(self.corners, peaks), decoded, strict=True),
                 strict=True,
             )
         ]
@@ -167,48 +144,83 @@ class VaeDeblender:
         middle = (self.network.config.stamp - 1) / 2
         return np.round(xy[:, ::-1] - middle).astype(np.int64)
 
-    def decode_all(self, image: FloatArray, corners: list[Corners]) -> list[Decoded]:
-        """Encode and decode the peaks of all stamps, the second time less the others' models.
+    @cached_property
+    def directions(self) -> Tensor:
+        """Directions ``(d, latent)`` along which galaxies are moved."""
+        return main_directions(self.network.decoder, self.network.config.latent, DIRECTIONS).to(
+            self.device
+        )
+
+    def decode_all(
+        self,
+        image: FloatArray,
+        weight: FloatArray,
+        peaks: list[FloatArray],
+        widths: NDArray[np.float64],
+    ) -> tuple[list[FloatArray], list[Decoded]]:
+        """Encode the peaks of all stamps, look for missed ones, encode again and fit each stamp.
 
         Parameters
         ----------
-        image
-            ``(n, bands, y, x)`` in noise units, the network's bands.
-        corners
-            ``(k, 2)`` of the network's stamps in each image.
+        image, weight
+            ``(n, bands, y, x)`` in noise units, the network's bands, and the inverse variance.
+        peaks
+            ``(k, 2)`` (x, y) of each stamp.
+        widths
+            ``(n,)`` of the PSF in pixels (sigma).
+
+        Returns
+        -------
+        peaks, decoded
+            Of each stamp; the peaks given are the first.
         """
         size = self.network.config.stamp
-        counts = [len(each) for each in corners]
-        models = [np.zeros((k, image.shape[1], size, size), np.float32) for k in counts]
-        for _ in range(PASSES):
-            cuts = [
-                cut_out(_without_others(*stamp), stamp[2], size)
-                for stamp in zip(image, models, corners, strict=True)
-            ]
-            decoded = self._decode(np.concatenate(cuts)).split(counts)
-            models = [part.model for part in decoded]
-        return decoded
+        moving = self._moving(image, weight, peaks)
+        cuts = [cut_out(stamp.image, stamp.corners, size) for stamp in moving]
+        models = np.split(self._draw_batches(self._encode(cuts).mean), _ends(peaks))
+        peaks = [
+            _with_missed(stamp, model, known, width)
+            for stamp, model, known, width in zip(moving, models, peaks, widths, strict=True)
+        ]
+        moving = self._moving(image, weight, peaks)
+        cuts = [
+            stamp.without_others(_padded(model, len(stamp.corners)))
+            for stamp, model in zip(moving, models, strict=True)
+        ]
+        second = self._encode(cuts)
+        parts = zip(
+            *(torch.tensor_split(part, _ends(peaks)) for part in vars(second).values()), strict=True
+        )
+        return peaks, [
+            fit_latents(stamp, Posterior(*part), lambda cut: self._encode([cut]))
+            for stamp, part in zip(moving, parts, strict=True)
+        ]
 
-    def _decode(self, cuts: FloatArray) -> Decoded:
-        parts = [self._decode_batch(cuts[i : i + BATCH]) for i in range(0, len(cuts), BATCH)]
-        if not parts:
-            return Decoded(cuts, cuts, np.zeros(cuts.shape[:2], np.float32))
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return Decoded(*(np.concatenate(column) for column in columns))
+    def _moving(
+        self, image: FloatArray, weight: FloatArray, peaks: list[FloatArray]
+    ) -> list[Moving]:
+        return [
+            Moving(self.network.decoder, self.directions, pixels, known, self.corners(xy))
+            for pixels, known, xy in zip(image, weight, peaks, strict=True)
+        ]
 
-    def _decode_batch(self, cuts: FloatArray) -> Decoded:
-        posterior = self._encode(torch.from_numpy(cuts).to(self.device))
-        # One set of noise for all sources, so that none depends on what else is in the batch.
-        shape = (SAMPLES, posterior.mean.shape[1])
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
-        samples = torch.stack([self._draw(posterior.sample(z)) for z in noise.to(self.device)])
-        return Decoded(
-            self._draw(posterior.mean).cpu().numpy(),
-            samples.std(dim=0).cpu().numpy(),
-            samples.sum(dim=(3, 4)).std(dim=0).cpu().numpy(),
+    def _encode(self, cuts: list[FloatArray]) -> Posterior:
+        """Return the posterior of all sources of all stamps, in a row."""
+        every = np.concatenate(cuts)
+        parts = [
+            self._encode_batch(torch.from_numpy(every[i : i + BATCH]).to(self.device))
+            for i in range(0, max(len(every), 1), BATCH)
+        ]
+        return Posterior(
+            torch.cat([part.mean for part in parts]), torch.cat([part.log_sigma for part in parts])
         )
 
-    def _encode(self, image: Tensor) -> Posterior:
+    def _draw_batches(self, z: Tensor) -> FloatArray:
+        return np.asarray(
+            torch.cat([self._draw(part) for part in torch.split(z, BATCH)]).cpu().numpy()
+        )
+
+    def _encode_batch(self, image: Tensor) -> Posterior:
         channels, _ = self.scaling.apply(image)
         with torch.autocast(self.device.type, torch.bfloat16):
             ready = channels.contiguous(memory_format=torch.channels_last)
@@ -220,65 +232,37 @@ class VaeDeblender:
             return self.network.draw(z).float()
 
 
-def detect(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
-    """Return the peaks ``(k, 2)`` (x, y) of one stamp, highest first.
+def _ends(peaks: list[FloatArray]) -> list[int]:
+    """Return where the sources of each stamp end, but for the last."""
+    return [int(end) for end in np.cumsum([len(xy) for xy in peaks])[:-1]]
 
-    Parameters
-    ----------
-    image, weight
-        ``(bands, y, x)`` in noise units, and the inverse variance.
-    width
-        Of the PSF in pixels (sigma).
+
+def _padded(models: FloatArray, count: int) -> FloatArray:
+    """Append empty models, of sources that the first pass did not know."""
+    more = np.zeros((count - len(models), *models.shape[1:]), np.float32)
+    return np.concatenate([models, more])
+
+
+def _with_missed(stamp: Moving, models: FloatArray, known: FloatArray, width: float) -> FloatArray:
+    """Return the peaks of a stamp and those of what the first models leave."""
+    if not len(known):
+        return known
+    total = paste(models, stamp.corners, stamp.image.shape[1:]).sum(axis=0)
+    return np.concatenate([known, detect_missed(stamp.image, stamp.weight, total, known, width)])
+
+
+def network_pixels(stamps: Stamps, chosen: list[int]) -> tuple[FloatArray, FloatArray]:
+    """Pick the network's bands of image and weight.
+
+    One without usable pixels becomes the mean of the others, of weight 0.
     """
-    _, xy = significant_peaks(significance_image(image, weight, width), width, DETECT)
-    return xy[:MAX_SOURCES].astype(np.float32)
-
-
-def significance_image(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
-    """Return the significance ``(y, x)`` of a point source, as `footprints.detection_image`."""
-    top = ndimage.gaussian_filter((image * weight).sum(axis=0), width, mode="constant")
-    square = ndimage.gaussian_filter(weight.sum(axis=0), width / np.sqrt(2), mode="constant")
-    square /= 4 * np.pi * width**2
-    return np.asarray(top / np.sqrt(np.maximum(square, 1e-6)), dtype=np.float32)
-
-
-def cut_out(images: FloatArray, corners: Corners, size: int) -> FloatArray:
-    """Cut ``(k, bands, size, size)`` out of ``(k, bands, y, x)``; zero beyond their edges."""
-    pad = size
-    padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    cuts = [
-        image[:, y + pad : y + pad + size, x + pad : x + pad + size]
-        for image, (y, x) in zip(padded, corners, strict=True)
-    ]
-    shape = (0, images.shape[1], size, size)
-    return np.stack(cuts) if cuts else np.zeros(shape, dtype=np.float32)
-
-
-def paste(models: FloatArray, corners: Corners, shape: tuple[int, int]) -> FloatArray:
-    """Put models ``(k, bands, size, size)`` at their corners into stamps ``(k, bands, y, x)``."""
-    size = models.shape[-1]
-    padded = np.zeros((*models.shape[:2], shape[0] + 2 * size, shape[1] + 2 * size), np.float32)
-    for frame, model, (y, x) in zip(padded, models, corners, strict=True):
-        frame[:, y + size : y + 2 * size, x + size : x + 2 * size] = model
-    return padded[:, :, size:-size, size:-size]
-
-
-def _without_others(image: FloatArray, models: FloatArray, corners: Corners) -> FloatArray:
-    """Return for each source the stamp ``(k, bands, y, x)`` less the models of the others."""
-    placed = paste(models, corners, image.shape[1:])
-    residual = image - placed.sum(axis=0)
-    return np.asarray(residual + placed)
-
-
-def _network_image(stamps: Stamps, chosen: list[int]) -> FloatArray:
-    """Pick the network's bands; one without usable pixels becomes the mean of the others."""
     there = (~stamps.missing[:, chosen])[:, :, None, None]
     image = stamps.image[:, chosen]
     mean = (image * there).sum(axis=1, keepdims=True) / np.maximum(there.sum(axis=1), 1)[:, None]
-    return np.where(there, image, mean).astype(np.float32)
+    return np.where(there, image, mean).astype(np.float32), stamps.weight[:, chosen]
 
 
-def _psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
+def psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
     """Return the width (sigma, pixels) of a Gaussian as high as the PSF of each stamp."""
     if psf is None:
         return np.full(n, PSF_WIDTH)
@@ -344,35 +328,3 @@ def quality_of(image: FloatArray, weight: FloatArray, models: FloatArray) -> str
     residual = ((image - total) ** 2 * weight)[bright]
     chi2 = float(residual.mean()) if residual.size else 1.0
     return next((name for limit, name in QUALITY if chi2 <= limit), "low")
-
-
-@dataclass(frozen=True)
-class CentredVae:
-    """The paper's own use: one galaxy, known to be in the middle, its flux the decoder's."""
-
-    vae: VaeDeblender
-    name: str = "vae-centred"
-
-    @torch.inference_mode()
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-    ) -> Deblended:
-        """Decode the middle of each stamp; `variance` and the rest as `Deblender`."""
-        stamps = prepare(images, variance, mask)
-        n, _, height, width = stamps.image.shape
-        chosen = choose_bands(bands, stamps.image.shape[1], self.vae.bands)
-        xy = np.array([[(width - 1) / 2, (height - 1) / 2]], dtype=np.float32)
-        corners = [self.vae.corners(xy)] * n
-        decoded = self.vae.decode_all(_network_image(stamps, chosen), corners)
-        nearest = nearest_channels(chosen, stamps.image.shape[1])
-        models = [paste(part.model, corners[0], (height, width))[:, nearest] for part in decoded]
-        sources = [(m * sigma, xy) for m, sigma in zip(models, stamps.sigma, strict=True)]
-        spread = [part.flux_spread[:, nearest] for part in decoded]
-        extra = {"flux_err_model": np.stack(spread) * stamps.sigma[:, None, :, 0, 0]}
-        return stack_sources(sources, ["medium"] * n, stamps.image.shape, extra)

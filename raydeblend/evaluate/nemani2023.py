@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raydeblend.deblend import load_deblender
-from raydeblend.deblend.vae import CentredVae, VaeDeblender
+from raydeblend.deblend.vae import VaeDeblender
+from raydeblend.deblend.vae_centred import CentredVae
 from raydeblend.detect.matching import match_positions
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate import metrics

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.deblend.vae import CentredVae, VaeDeblender, cut_out, detect, paste, quality_of
+from raydeblend.deblend.vae import VaeDeblender, quality_of
+from raydeblend.deblend.vae_centred import CentredVae
+from raydeblend.deblend.vae_fit import cut_out, paste
+from raydeblend.deblend.vae_peaks import detect
 from raydeblend.errors import ConfigError
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
