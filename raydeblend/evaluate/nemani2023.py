@@ -1,10 +1,11 @@
 """The protocol of Nemani et al. (2023): flux residuals of the centred galaxy in Euclid VIS stamps.
 
 Four test sets, analytic and realistic galaxies, alone and blended with a second one.  The paper's
-number for each is the standard deviation of the normalised residual over the set (Table 1); the
-normalised median absolute deviation is printed beside it, since a few hopeless blends make the
-first, and both also for the stamps whose centred galaxy outshines the others: the paper does not
-say which galaxy it centres.
+number for each is the standard deviation of the normalised residual over the set (Table 1), with
+no mention of cuts or of a fit, so that here nothing found is left out; the normalised median
+absolute deviation is printed beside it, since a few hopeless blends make the first, and both also
+for the stamps whose centred galaxy outshines the others: the paper does not say which galaxy it
+centres.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""Test sets to the protocol of Nemani et al. 2023: VIS stamps with one and with two galaxies."""
+"""Test sets to the protocol of Nemani et al. 2023: VIS stamps with one and with two galaxies.
+
+The paper superimposes "one galaxy in an annulus around another" and measures the "central" one
+(section 2).  It is silent on the annulus, on how bright the two are, and on the magnitudes of its
+catalog; here both are drawn alike, whichever is the brighter, down to `FAINT`.  Its noise is
+Gaussian and that of the limiting magnitude alone; here the galaxies' own Poisson noise comes on
+top, as at a telescope, which makes ours no easier.
+"""
 
 from __future__ import annotations
 
