@@ -31,7 +31,7 @@ def gains_of_doubles(
     stamp: Stamp,
     fit: Fit,
     models: FloatArray,
-    asked: BoolArray,
+    arms: Array,
     priors: JointPriors,
     device: torch.device,
 ) -> Array:
@@ -41,28 +41,28 @@ def gains_of_doubles(
     ----------
     models
         ``(k, bands, y, x)`` of the fit.
-    asked
-        ``(k,)`` of which sources; the others get 0.
+    arms
+        ``(k, 2)`` where on both sides of each another one is asked for too, (x, y) from its
+        centre; a source with (0, 0) is not asked, and gets 0.
     """
     gains = np.zeros(len(fit.theta))
+    asked: BoolArray = np.asarray(arms.any(1))
     if not asked.any():
         return gains
     if len(gains) <= TOGETHER:
-        return _gains(stamp, fit, asked, priors, device)
+        return _gains(stamp, fit, arms, priors, device)
     xy, whole = fit.theta[:, :2], models.sum(0)
     for block in blocks(xy):
         if asked[block].any():
             others = whole - models[block].sum(0)
             part = around(replace(stamp, image=stamp.image - others), models, xy, block)
-            gains[block] = _gains(part, fit.take(block), asked[block], priors, device)
+            gains[block] = _gains(part, fit.take(block), arms[block], priors, device)
     return gains
 
 
-def _gains(
-    stamp: Stamp, fit: Fit, asked: BoolArray, priors: JointPriors, device: torch.device
-) -> Array:
-    places, owner = _places(fit.theta[:, :2], asked, stamp.width)
-    scene = make_scene([refit(stamp, fit, np.flatnonzero(asked))], priors, device)
+def _gains(stamp: Stamp, fit: Fit, arms: Array, priors: JointPriors, device: torch.device) -> Array:
+    places, owner = _places(fit.theta[:, :2], arms, stamp.width)
+    scene = make_scene([refit(stamp, fit, np.unique(owner))], priors, device)
     scale = np.fmax(fit.total, fit.flux_err).clip(_LEAST)
     theta, scales, xy = (
         torch.from_numpy(each[None]).to(device) for each in (fit.theta, scale, places)
@@ -73,14 +73,15 @@ def _gains(
     return gains
 
 
-def _places(xy: Array, asked: BoolArray, width: float) -> tuple[Array, NDArray[np.intp]]:
-    """Return positions ``(m, 2)`` about the sources, and whose ``(m,)``: the nearest one's."""
+def _places(xy: Array, arms: Array, width: float) -> tuple[Array, NDArray[np.intp]]:
+    """Return positions ``(m, 2)`` near the sources and at their arms, and whose ``(m,)``."""
     steps = np.arange(-REACH, REACH + STEP / 2, STEP) * width
     offsets = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
     distance = np.hypot(*offsets.T)
     offsets = offsets[(distance <= REACH * width) & (distance > STEP * width / 2)]
-    sources = np.flatnonzero(asked)
-    places = (xy[sources, None] + offsets).reshape(-1, 2)
+    sources = np.flatnonzero(arms.any(1))
+    near = (xy[sources, None] + offsets).reshape(-1, 2)
     owner = np.repeat(sources, len(offsets))
-    own = cdist(places, xy).argmin(1) == owner
-    return places[own], owner[own]
+    own = cdist(near, xy).argmin(1) == owner
+    ends = [xy[sources] + arms[sources], xy[sources] - arms[sources]]
+    return np.concatenate([near[own], *ends]), np.concatenate([owner[own], sources, sources])

@@ -33,7 +33,7 @@ NEAR = 5.0
 """PSF widths about a candidate within which it is fitted alone."""
 SPLITS = 2
 """Sources that are tried as two in one look, those that want it most:"""
-HINT = 0.3
+HINT = 0.25
 """part of the least gain that another source at their side must promise, to first order."""
 MIN_SPLIT = 1.0
 """Least half-length in pixels of a source that is tried as two."""
@@ -194,11 +194,11 @@ def _trials(
         changed = np.arange(len(fit.theta), len(base.theta))
         least = sum(_least_gain(stamp, models, theta[:2]) for theta in added)
         yield refit(stamp, base, changed, fit.objective - least)
-    half = _half_lengths(stamp, fit)
-    gains = gains_of_doubles(stamp, fit, models, half >= MIN_SPLIT, *setting)
+    arms = _arms(stamp, fit)
+    gains = gains_of_doubles(stamp, fit, models, arms, *setting)
     order = np.argsort(-gains, kind="stable")[:SPLITS]
     for source in order[gains[order] > HINT * _chance(stamp)]:
-        base = _split(fit, source, min(half[source], MAX_SPLIT))
+        base = _split(fit, source, arms[source])
         changed = np.arange(len(base.theta) - 2, len(base.theta))
         yield refit(stamp, base, changed, fit.objective - _chance(stamp))
 
@@ -281,27 +281,29 @@ def _near(stamp: Stamp, xy: Array) -> Stamp:
     return stamp.keep(np.hypot(*(stamp.centres.T - xy).T) < NEAR * stamp.width)
 
 
-def _half_lengths(stamp: Stamp, fit: Fit) -> Array:
-    """Return the half-lengths ``(k,)`` in pixels of the significant sources, of others 0.
+def _arms(stamp: Stamp, fit: Fit) -> Array:
+    """Return the halves ``(k, 2)`` of the major axes (x, y) of the sources that may be two.
 
-    Halves at ±s on the major axis, each as wide as the whole is across, have the second moments
-    of the whole if s² is the difference of its variances along the two axes.
+    They are significant and long enough; the others have 0.  Halves at ±s on the major axis, each
+    as wide as the whole is across, have the second moments of the whole if s² is the difference
+    of its variances along the two axes.
     """
-    shear = np.hypot(*fit.theta[:, 2:4].T)
+    g1, g2 = fit.theta[:, 2:4].T
+    angle, shear = 0.5 * np.arctan2(g2, g1), np.hypot(g1, g2)
     # Variance along an axis of an exponential disk of half-light radius 1: 1.065.
     variance = 1.065 * np.exp(2 * fit.theta[:, 4]) / stamp.pixel_scale**2
     half = np.sqrt(variance * 4 * shear / (1 - shear**2))
-    return np.asarray(np.where(fit.snr > MIN_SPLIT_SNR, half, 0.0))
+    asked = (fit.snr > MIN_SPLIT_SNR) & (half >= MIN_SPLIT)
+    half = np.where(asked, np.minimum(half, MAX_SPLIT), 0.0)
+    return np.asarray(half[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1))
 
 
-def _split(fit: Fit, source: np.intp, half: float) -> Fit:
+def _split(fit: Fit, source: np.intp, arm: Array) -> Fit:
     """Return the fit with one source cut in two, the last ones."""
-    g1, g2 = fit.theta[source, 2:4]
-    angle, shear = 0.5 * np.arctan2(g2, g1), np.hypot(g1, g2)
-    step = half * np.array([np.cos(angle), np.sin(angle)])
+    shear = np.hypot(*fit.theta[source, 2:4])
     halves = np.stack([fit.theta[source]] * 2)
-    halves[0, :2] += step
-    halves[1, :2] -= step
+    halves[0, :2] += arm
+    halves[1, :2] -= arm
     halves[:, [2, 3, 6, 7]] = 0
     halves[:, 4:6] += np.log(max((1 - shear) / (1 + shear), 0.3))
     rest = np.delete(np.arange(len(fit.theta)), source)

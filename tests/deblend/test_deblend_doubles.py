@@ -35,9 +35,12 @@ def fitted(image: np.ndarray, xy: list[list[float]]):
     return stamp, fit
 
 
-def gains(stamp, fit, asked=None) -> np.ndarray:
-    asked = np.ones(len(fit.theta), dtype=bool) if asked is None else asked
-    return gains_of_doubles(stamp, fit, draw(stamp, fit, CPU), asked, JOINT.priors, CPU)
+ARM = np.array([1.5, 0.0])
+
+
+def gains(stamp, fit, arms=None) -> np.ndarray:
+    arms = np.tile(ARM, (len(fit.theta), 1)) if arms is None else arms
+    return gains_of_doubles(stamp, fit, draw(stamp, fit, CPU), arms, JOINT.priors, CPU)
 
 
 PAIR = galaxy(30.0, 40.0, 3000) + galaxy(32.4, 40.6, 1200, 0.2)
@@ -49,8 +52,8 @@ def test_a_pair_fitted_as_one_promises_more_than_a_long_galaxy() -> None:
     pair, single = gains(stamp, fit)
     assert pair > 14
     assert single < 4
-    assert gains(stamp, fit, np.array([False, True])).tolist() == [0.0, single]
-    assert not gains(stamp, fit, np.zeros(2, dtype=bool)).any()
+    assert gains(stamp, fit, np.array([0 * ARM, ARM])).tolist() == [0.0, single]
+    assert not gains(stamp, fit, np.zeros((2, 2))).any()
 
 
 def test_a_bright_pair_is_found_and_a_long_galaxy_is_not_split() -> None:
