@@ -132,8 +132,9 @@ class VaeRun(RunConfig):
         if name is None:
             return run
         # The decoder is that of stage one, and the new encoder is built as its encoder was.
-        architecture = load_card(weights_path(name)).architecture
-        return replace(run, vae_weights=name, model=vae_config(architecture))
+        model = vae_config(load_card(weights_path(name)).architecture)
+        recipe = replace(run.recipe, stamp=model.stamp)
+        return replace(run, vae_weights=name, model=model, recipe=recipe)
 
     def fitted_to_images(self) -> Self:
         """Return this with the bands and the faintest magnitude of the kind of images."""

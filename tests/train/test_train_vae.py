@@ -238,3 +238,28 @@ def test_the_family_trains_both_stages(images: str, tmp_path: Path) -> None:
     decoder = second.get_submodule("decoder").state_dict()
     for name, value in loaded.get_submodule("decoder").state_dict().items():
         torch.testing.assert_close(decoder[name], value, rtol=0, atol=0)
+
+
+def test_stage_two_goes_on_from_its_own_weights(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = Vae(TINY)
+    card = Card("vae-deblend", vars(TINY), ("IE",), (0.1, 0.1), Scaling("asinh"))
+    path = save_weights(str(tmp_path), "vae-deblend", net, card)
+    config = get_config("vae-deblend", "small", vae_weights=path)
+    vae.check(config, str(tmp_path / "run"))
+    started = vae.start(config, CPU).networks["vae-deblend"]
+    for name, value in started.state_dict().items():
+        torch.testing.assert_close(value, net.state_dict()[name], rtol=0, atol=0)
+    learning = {name for name, p in started.named_parameters() if p.requires_grad}
+    assert learning == {f"encoder.{name}" for name, _ in net.encoder.named_parameters()}
+
+
+def test_the_second_pass_is_scored_where_it_is_trained(tmp_path: Path) -> None:
+    own = {"n_galaxies": 64, "group": 32, "steps": 1, "epochs": 1, "images": "euclid"}
+    path = export(Vae(TINY), ("IE",), tmp_path)
+    config = get_config("vae-deblend", "tiny", vae_weights=path, **own)
+    trained = replace(config, recipe=replace(config.recipe, taken_off=0.5))
+    names = [set(train(run, tmp_path / "shards").history[-1]) for run in (config, trained)]
+    assert names[1] - names[0] == {
+        f"second_flux_{name}" for name in ("bias", "nmad", "std", "pull")
+    }
