@@ -13,7 +13,17 @@ from scipy.spatial.distance import pdist
 
 from raydeblend.deblend.doubles import gains_of_doubles
 from raydeblend.deblend.joint_stamp import Stamp
-from raydeblend.deblend.scenes import NO_LIMIT, Fit, Limit, Task, better_of, draw, fit_tasks, refit
+from raydeblend.deblend.scenes import (
+    NO_LIMIT,
+    TOGETHER,
+    Fit,
+    Limit,
+    Task,
+    better_of,
+    draw,
+    fit_tasks,
+    refit,
+)
 from raydeblend.detect.footprints import DetectConfig, matched_filter, significant_peaks
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.measure.bulge_disk import COMPONENTS, PARAMETERS
@@ -196,7 +206,9 @@ def _trials(
         yield refit(stamp, base, changed, fit.objective - least)
     arms = _arms(stamp, fit)
     gains = gains_of_doubles(stamp, fit, models, arms, *setting)
-    order = np.argsort(-gains, kind="stable")[:SPLITS]
+    # In a crowd a trial is dear, and one of them is kept of each look.
+    most_splits = SPLITS if len(gains) <= TOGETHER else 1
+    order = np.argsort(-gains, kind="stable")[:most_splits]
     for source in order[gains[order] > HINT * _chance(stamp)]:
         base = _split(fit, source, arms[source])
         changed = np.arange(len(base.theta) - 2, len(base.theta))
