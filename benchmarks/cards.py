@@ -46,12 +46,16 @@ SCORES = "Scores"
 EUCLID = "Euclid VIS, flux of the centred galaxy"
 ONLY = "Table 1"
 SHOWN: Mapping[str, tuple[Shown, ...]] = {
-    "branched": (Shown("wang2022", SCORES, ("branched",)),),
+    "branched": (
+        Shown("wang2022", SCORES, ("branched",)),
+        Shown("wang2022-fresh", SCORES, ("branched",)),
+    ),
     "branched-zoo": (Shown("reiman2019", ONLY, ("branched-zoo",)),),
-    "counter": (Shown("wang2022", "Counter"),),
+    "counter": (Shown("wang2022", "Counter"), Shown("wang2022-fresh", "Counter")),
     "gan": (Shown("gan", ONLY),),
     "rdn": (
         Shown("wang2022", SCORES, ("rdn",)),
+        Shown("wang2022-fresh", SCORES, ("rdn",)),
         Shown("hsc-blends", "Real HSC blends", ("rdn",)),
     ),
     "rdn-joint": (Shown("rdn-joint", SCORES, ("rdn-joint",)),),

@@ -85,6 +85,12 @@ RUNS = (
         VALID,
     ),
     Run(
+        "wang2022-fresh",
+        # Galaxies drawn anew, which no training and no choice of a constant has seen.
+        "raydeblend evaluate wang2022 --n 800 --seed 31 --deblender joint --deblender joint-true "
+        "--deblender rdn --deblender branched --deblender vae",
+    ),
+    Run(
         "rdn-joint",
         f"raydeblend evaluate wang2022 --data {VALID} --deblender rdn-joint",
         VALID,
@@ -123,7 +129,8 @@ RUNS = (
     Run("survey", "raydeblend evaluate survey --deblender joint"),
     Run(
         "hsc-blends",
-        f"raydeblend evaluate hsc-blends --data {BLENDS} --deblender joint --deblender rdn",
+        f"raydeblend evaluate hsc-blends --data {BLENDS} --deblender joint --deblender rdn "
+        "--deblender branched",
         BLENDS,
     ),
     Run("hst-pair", f"raydeblend evaluate hst-pair --data {PAIR}", PAIR),

@@ -29,8 +29,8 @@ GPU_BATCH_PIXELS = 2**24
 NOISE_FLOOR = 1e-3
 """Least noise of a stamp, as a fraction of its brightest pixel: noiseless images have none."""
 DETECT = DetectConfig()
-PSF_WIDTH = 1.7
-"""Pixels (sigma) where no PSF is given: a seeing of 0.8" in pixels of 0.2"."""
+PSF_WIDTH = 1.5
+"""Pixels (sigma) where no PSF is given: HSC's i band in median seeing."""
 HOLE_SIGMA = 1.5
 """Width in pixels of the kernel that fills masked pixels from their neighbours."""
 
@@ -132,16 +132,24 @@ def find_stamp_peaks(stamps: Stamps, psf: ArrayLike | None) -> list[NDArray[np.f
 
     `psf` is ``(bands, py, px)`` or ``(n, bands, py, px)``; without it a usual seeing is taken.
     """
-    stamps_and_widths = zip(
-        stamps.image, stamps.weight, _psf_widths(psf, len(stamps.image)), strict=True
-    )
-    return [
-        significant_peaks(matched_filter(image, weight, width), width, DETECT)[1]
-        for image, weight, width in stamps_and_widths
-    ]
+    widths = psf_widths(psf, len(stamps.image))
+    return [stamp_peaks(*each) for each in zip(stamps.image, stamps.weight, widths, strict=True)]
 
 
-def _psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
+def stamp_peaks(image: FloatArray, weight: FloatArray, width: float) -> NDArray[np.float64]:
+    """Return the peaks ``(m, 2)`` (x, y) of one stamp, the highest first.
+
+    Parameters
+    ----------
+    image, weight
+        ``(bands, y, x)`` in noise units, and the inverse variance.
+    width
+        Of the PSF in pixels (sigma).
+    """
+    return significant_peaks(matched_filter(image, weight, width), width, DETECT)[1]
+
+
+def psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
     """Return the width (sigma, pixels) of a Gaussian as high as the PSF of each stamp."""
     if psf is None:
         return np.full(n, PSF_WIDTH)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from raydeblend.deblend.sources import MIN_SIGNIFICANCE, stack_sources
-from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare
+from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare, psf_widths
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.deblend.vae_fit import (
     DIRECTIONS,
@@ -31,7 +31,6 @@ from raydeblend.deblend.vae_fit import (
     paste,
 )
 from raydeblend.deblend.vae_peaks import detect, detect_missed
-from raydeblend.detect.footprints import gaussian_width
 from raydeblend.errors import ConfigError
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.scaling import Scaling
@@ -40,8 +39,6 @@ from raydeblend.networks.vae_tangents import main_directions
 from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.tile import Deblended, FloatArray
 
-PSF_WIDTH = 1.5
-"""Pixels (sigma) where no PSF is given: HSC's i band in median seeing."""
 BATCH = 64
 QUALITY = ((1.5, "high"), (3.0, "medium"))
 """Largest reduced chi-squared, where the models are brighter than the noise, of each quality."""
@@ -260,15 +257,6 @@ def network_pixels(stamps: Stamps, chosen: list[int]) -> tuple[FloatArray, Float
     image = stamps.image[:, chosen]
     mean = (image * there).sum(axis=1, keepdims=True) / np.maximum(there.sum(axis=1), 1)[:, None]
     return np.where(there, image, mean).astype(np.float32), stamps.weight[:, chosen]
-
-
-def psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
-    """Return the width (sigma, pixels) of a Gaussian as high as the PSF of each stamp."""
-    if psf is None:
-        return np.full(n, PSF_WIDTH)
-    stamps = np.asarray(psf, dtype=np.float64)
-    each = stamps if stamps.ndim == 4 else stamps[np.newaxis]
-    return np.broadcast_to([gaussian_width(list(bands)) for bands in each], (n,))
 
 
 def _sources(

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import ArrayLike
 
 from raydeblend.deblend.sources import stack_sources
-from raydeblend.deblend.stamps import choose_bands, nearest_channels, prepare
-from raydeblend.deblend.vae import VaeDeblender, network_pixels, psf_widths
+from raydeblend.deblend.stamps import choose_bands, nearest_channels, prepare, psf_widths
+from raydeblend.deblend.vae import VaeDeblender, network_pixels
 from raydeblend.deblend.vae_fit import paste
 from raydeblend.deblend.vae_peaks import detect
 from raydeblend.tile import Deblended, FloatArray

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
-from raydeblend.detect.footprints import DetectConfig, significant_peaks
+from raydeblend.deblend.stamps import stamp_peaks
 from raydeblend.tile import FloatArray
 
-DETECT = DetectConfig()
 MAX_SOURCES = 12
 """Peaks in one stamp, the highest; there are rarely more than a handful."""
 APART = 4.0
@@ -27,16 +25,7 @@ def detect(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
     width
         Of the PSF in pixels (sigma).
     """
-    _, xy = significant_peaks(significance_image(image, weight, width), width, DETECT)
-    return xy[:MAX_SOURCES].astype(np.float32)
-
-
-def significance_image(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
-    """Return the significance ``(y, x)`` of a point source, as `footprints.detection_image`."""
-    top = ndimage.gaussian_filter((image * weight).sum(axis=0), width, mode="constant")
-    square = ndimage.gaussian_filter(weight.sum(axis=0), width / np.sqrt(2), mode="constant")
-    square /= 4 * np.pi * width**2
-    return np.asarray(top / np.sqrt(np.maximum(square, 1e-6)), dtype=np.float32)
+    return stamp_peaks(image, weight, width)[:MAX_SOURCES].astype(np.float32)
 
 
 def detect_missed(
