@@ -44,7 +44,8 @@ NEAR = 5.0
 SPLITS = 2
 """Sources that are tried as two in one look, those that want it most:"""
 HINT = 0.25
-"""part of the least gain that another source at their side must promise, to first order."""
+"""part of the least gain, over the light at the end of an arm, that another source at their side
+must promise, to first order."""
 MIN_SPLIT = 1.0
 """Least half-length in pixels of a source that is tried as two."""
 MAX_SPLIT = 6.0
@@ -208,8 +209,10 @@ def _trials(
     gains = gains_of_doubles(stamp, fit, models, arms, *setting)
     # In a crowd a trial is dear, and one of them is kept of each look.
     most_splits = SPLITS if len(gains) <= TOGETHER else 1
-    order = np.argsort(-gains, kind="stable")[:most_splits]
-    for source in order[gains[order] > HINT * _chance(stamp)]:
+    for source in np.argsort(-gains, kind="stable")[:most_splits]:
+        ends = fit.theta[source, :2] + arms[source], fit.theta[source, :2] - arms[source]
+        if gains[source] <= HINT * min(_least_gain(stamp, models, end) for end in ends):
+            continue
         base = _split(fit, source, arms[source])
         changed = np.arange(len(base.theta) - 2, len(base.theta))
         yield refit(stamp, base, changed, fit.objective - _chance(stamp))
