@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.special import softmax
 
+from raydeblend.deblend.sources import significances
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -71,7 +72,7 @@ def adjust_models(
         Of the same shape; never negative.
     """
     adjusted = models.astype(np.float64)
-    snr = np.sqrt((models**2 * weight).sum(axis=(1, 2, 3)))
+    snr = significances(models, weight)
     sure = [k for k in np.argsort(-snr) if snr[k] > MIN_SNR]
     doubts = {k: _doubt(models[k], weight, bands) for k in sure}
     rest = image - adjusted.sum(axis=0)

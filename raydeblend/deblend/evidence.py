@@ -24,7 +24,8 @@ from raydeblend.deblend.scenes import (
     fit_tasks,
     refit,
 )
-from raydeblend.detect.footprints import DetectConfig, matched_filter, significant_peaks
+from raydeblend.deblend.stamps import stamp_peaks
+from raydeblend.detect.footprints import matched_filter
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.measure.bulge_disk import COMPONENTS, PARAMETERS
 from raydeblend.measure.joint_priors import JointPriors
@@ -32,7 +33,6 @@ from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
-DETECT = DetectConfig()
 ROUNDS = 4
 """How often the residual is looked at again."""
 MOST_MORE = 2
@@ -75,8 +75,7 @@ CLOSEST = 0.5
 
 def first_peaks(stamp: Stamp) -> Array:
     """Return the positions ``(k, 2)`` of the peaks of a stamp, brightest first."""
-    image = matched_filter(stamp.image, stamp.weight, stamp.width)
-    return significant_peaks(image, stamp.width, DETECT)[1]
+    return stamp_peaks(stamp.image, stamp.weight, stamp.width)
 
 
 def add_sources(
@@ -209,7 +208,8 @@ def _trials(
     gains = gains_of_doubles(stamp, fit, models, arms, *setting)
     # In a crowd a trial is dear, and one of them is kept of each look.
     most_splits = SPLITS if len(gains) <= TOGETHER else 1
-    for source in np.argsort(-gains, kind="stable")[:most_splits]:
+    order = np.argsort(-gains, kind="stable")[:most_splits]
+    for source in order[gains[order] > 0]:
         ends = fit.theta[source, :2] + arms[source], fit.theta[source, :2] - arms[source]
         if gains[source] <= HINT * min(_least_gain(stamp, models, end) for end in ends):
             continue

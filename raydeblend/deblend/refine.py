@@ -64,11 +64,10 @@ def refine(
     models = torch.cat([_without(first, more), more], dim=1)
     again = deblend_again(image, models, first.shape[1], network)
     # The seeds may already be better than the peels, or make things worse until all were redone.
-    base = _choose(
-        _squared_residual(image, models) < _squared_residual(image, first), models, first
-    )
-    good = _squared_residual(image, again) <= WORSE * _squared_residual(image, base)
-    return _choose(good, again, base)
+    peeled_rest, seeded_rest = _squared_residual(image, first), _squared_residual(image, models)
+    base = _choose(seeded_rest < peeled_rest, models, first)
+    least = torch.minimum(peeled_rest, seeded_rest)
+    return _choose(_squared_residual(image, again) <= WORSE * least, again, base)
 
 
 def merge_helpings(models: Tensor) -> Tensor:

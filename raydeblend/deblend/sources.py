@@ -24,15 +24,24 @@ def sources_of(models: FloatArray, weight: FloatArray) -> Sources:
     `models` is ``(k, bands, y, x)`` and `weight` ``(bands, y, x)`` their inverse variance, both
     in noise units.  One that lies on a brighter one, a second helping of it, is added to it.
     """
-    significance = np.sqrt((models**2 * weight).sum(axis=(1, 2, 3)))
-    real = models[significance > MIN_SIGNIFICANCE]
-    ordered = real[np.argsort(-real.sum(axis=(1, 2, 3)), kind="stable")]
+    ordered = models[brightest_first(models, weight)]
     xy = positions_of(ordered)
     galaxy = galaxies_of(xy)
     merged = np.zeros_like(ordered)
     np.add.at(merged, galaxy, ordered)
     kept = galaxy == np.arange(len(xy))
     return merged[kept], xy[kept]
+
+
+def brightest_first(models: FloatArray, weight: FloatArray) -> NDArray[np.intp]:
+    """Return which models ``(k, bands, y, x)`` are significant, brightest first."""
+    order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
+    return order[significances(models, weight)[order] > MIN_SIGNIFICANCE]
+
+
+def significances(models: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return the signal-to-noise ratio ``(k,)`` of a matched filter for each model."""
+    return np.asarray(np.sqrt((models**2 * weight).sum(axis=(1, 2, 3))))
 
 
 def positions_of(models: FloatArray, radius: int = 3) -> FloatArray:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from raydeblend.deblend.sources import MIN_SIGNIFICANCE, stack_sources
+from raydeblend.deblend.sources import brightest_first, stack_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare, psf_widths
 from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.deblend.vae_fit import (
@@ -298,13 +298,6 @@ def _stack(parts: list[_Stamp], shape: tuple[int, ...]) -> Deblended:
         flux_spread[row, : len(part.flux_spread)] = part.flux_spread
     extra = {"flux_err_model": flux_spread, "model_std": spread}
     return stack_sources([(part.models, part.xy) for part in parts], quality, shape, extra)
-
-
-def brightest_first(models: FloatArray, weight: FloatArray) -> NDArray[np.int64]:
-    """Return which models ``(k, bands, y, x)`` are significant, brightest first."""
-    significance = np.sqrt((models**2 * weight).sum(axis=(1, 2, 3)))
-    order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
-    return np.asarray(order[significance[order] > MIN_SIGNIFICANCE])
 
 
 def quality_of(image: FloatArray, weight: FloatArray, models: FloatArray) -> str:
