@@ -17,7 +17,7 @@ help:
 	@echo "make test     the whole test suite"
 	@echo "make check    format, lint, types and import rules"
 	@echo "make docs     the documentation, into site/; a warning is an error"
-	@echo "make results  make the README's result tables afresh (an hour; needs ../shared/data)"
+	@echo "make results  make the result tables of README and docs/results.md afresh (an hour; needs ../shared/data)"
 	@echo "make format   format the code"
 	@echo "make clean    remove the demo's output and caches"
 

@@ -1,12 +1,13 @@
-"""The README's result tables: ``python -m benchmarks.results [NAME ...] [--check | --stored]``.
+"""Result tables of the pages: ``python -m benchmarks.results [NAME ...] [--check | --stored]``.
 
 Each run of `RUNS` is a command of this repository.  Its metrics, tables and provenance are stored
-in ``docs/results/NAME.json``, and the README's sections between ``<!-- results:NAME/TITLE -->`` and
-``<!-- /results -->`` are written from there; without ``/TITLE`` all tables of the run are meant.
+in ``docs/results/NAME.json``, and the sections of the README and of ``docs/results.md`` between
+``<!-- results:NAME/TITLE -->`` and ``<!-- /results -->`` are written from there; without ``/TITLE``
+all tables of the run are meant.
 So are the scores in the cards of the shipped weights (`benchmarks.cards`).
 
 By default the runs are made afresh, those whose data or weights are missing are skipped with a
-line.  ``--stored`` only rewrites README and cards from what is stored; ``--check`` changes nothing
+line.  ``--stored`` only rewrites pages and cards from what is stored; ``--check`` changes nothing
 and ends with 1 where they say anything else than what is stored.
 """
 
@@ -32,7 +33,7 @@ from raydeblend.evaluate.tables import markdown
 from raydeblend.networks.weights import SHIPPED, shipped_weights
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 STORED = ROOT / "docs" / "results"
 WEIGHTS = SHIPPED
 WORK = ROOT / "runs" / "results"
@@ -44,12 +45,12 @@ MARKER = re.compile(
 
 @dataclass(frozen=True)
 class Run:
-    """One command whose tables the README shows.
+    """One command whose tables the documentation shows.
 
     Attributes
     ----------
     name
-        In the README's markers and of the stored file.
+        In the markers of a page and of the stored file.
     command
         Words after the interpreter's folder: ``raydeblend evaluate ...`` (an ``--out`` is added)
         or ``python -m benchmarks...``, of which what is printed counts.
@@ -144,7 +145,7 @@ RUNS = (
 
 
 class ResultsError(Exception):
-    """The README cannot be written or checked, or a run failed."""
+    """A page cannot be written or checked, or a run failed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return check()
         if not options.stored:
             make_runs(select(options.names))
-        write_readme()
+        write_pages()
         write_cards(STORED, WEIGHTS)
     except ResultsError as error:
         print(f"results: {error}", file=sys.stderr)
@@ -167,7 +168,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="runs, by default all")
     parser.add_argument("--check", action="store_true", help="compare with the stored results")
-    parser.add_argument("--stored", action="store_true", help="rewrite the README, run nothing")
+    parser.add_argument("--stored", action="store_true", help="rewrite the pages, run nothing")
     return parser.parse_args(arguments)
 
 
@@ -239,16 +240,16 @@ def store(run: Run, content: Mapping[str, Any]) -> None:
     (STORED / f"{run.name}.json").write_text(text + "\n")
 
 
-def render(readme: str) -> str:
-    """Return the README with its marked sections written from the stored results."""
-    return MARKER.sub(_section, readme)
+def render(page: str) -> str:
+    """Return a page with its marked sections written from the stored results."""
+    return MARKER.sub(_section, page)
 
 
 def _section(match: re.Match[str]) -> str:
     start, name, title, _, end = match.groups()
     path = STORED / f"{name}.json"
     if not path.exists():
-        raise ResultsError(f"the README shows {name}, but there is no {path.relative_to(ROOT)}")
+        raise ResultsError(f"a page shows {name}, but there is no {path.relative_to(ROOT)}")
     content = json.loads(path.read_text())
     tables = [t for t in parse_markdown(content["tables"]) if title is None or t.title == title]
     tables = [table for table in tables if table.header]
@@ -274,22 +275,24 @@ def _table(table: Table, titled: bool) -> str:
     return title + markdown(table.header, table.rows)
 
 
-def write_readme() -> None:
-    """Rewrite the README's marked sections."""
-    README.write_text(render(README.read_text()))
+def write_pages() -> None:
+    """Rewrite the marked sections of the README and of the page of results."""
+    for page in PAGES:
+        page.write_text(render(page.read_text()))
 
 
 def check() -> int:
-    """Tell whether the README and the cards say what is stored."""
-    readme = README.read_text()
-    wrong = ["README.md"] if render(readme) != readme else []
+    """Tell whether the pages and the cards say what is stored."""
+    texts = {page.name: page.read_text() for page in PAGES}
+    wrong = [name for name, text in texts.items() if render(text) != text]
     wrong += outdated_cards(STORED, WEIGHTS)
     if wrong:
         print(
             f"{', '.join(wrong)} do not say what docs/results does: `make results`", file=sys.stderr
         )
         return 1
-    print(f"{len(MARKER.findall(readme))} sections of README.md and the cards say what is stored")
+    sections = sum(len(MARKER.findall(text)) for text in texts.values())
+    print(f"{sections} sections of {', '.join(texts)} and the cards say what is stored")
     return 0
 
 

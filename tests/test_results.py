@@ -1,4 +1,4 @@
-"""The README's tables are those stored under docs/results, and `make results` writes them."""
+"""The tables of the pages are those stored, and `make results` writes them."""
 
 import json
 import shlex
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import results
 from benchmarks.cards import SHOWN, outdated_cards, write_cards
-from benchmarks.results import MARKER, README, RUNS, STORED, WEIGHTS, ResultsError, Run, render
+from benchmarks.results import MARKER, PAGES, RUNS, STORED, WEIGHTS, ResultsError, Run, render
 from raydeblend.networks.weights import shipped_weights
 
 TABLES = "### Scores\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n### Other\n\n| c |\n| - |\n| 3 |\n"
@@ -25,7 +25,7 @@ def stored(tmp_path, monkeypatch):
     """A repository with one stored run."""
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(results, "STORED", tmp_path / "docs" / "results")
-    monkeypatch.setattr(results, "README", tmp_path / "README.md")
+    monkeypatch.setattr(results, "PAGES", (tmp_path / "README.md",))
     monkeypatch.setattr(results, "WEIGHTS", tmp_path)
     run = Run("x", "raydeblend evaluate x")
     results.store(run, {"provenance": PROVENANCE, "tables": TABLES, "metrics": [{"psnr": 1.5}]})
@@ -115,11 +115,16 @@ def test_the_runs_are_commands_of_this_repository():
             assert (results.ROOT / (words[2].replace(".", "/") + ".py")).exists()
 
 
-def test_the_readme_says_what_is_stored_and_that_is_of_these_commands():
-    readme = README.read_text()
-    assert render(readme) == readme
-    shown = {match[1] for match in MARKER.findall(readme)}
+def test_the_pages_say_what_is_stored_and_that_is_of_these_commands():
+    texts = [page.read_text() for page in PAGES]
+    assert [render(text) for text in texts] == texts
+    shown = {match[1] for text in texts for match in MARKER.findall(text)}
     commands = {run.name: run.command for run in RUNS}
+    assert shown <= commands.keys()
     for name in shown:
         content = json.loads((STORED / f"{name}.json").read_text())
         assert content["provenance"]["command"] == commands[name]
+
+
+def test_the_readme_is_one_page():
+    assert len(PAGES[0].read_text().splitlines()) <= 150

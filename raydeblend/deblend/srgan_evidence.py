@@ -34,7 +34,7 @@ HINT_RULE = PeakRule(
 MIN_GAIN = 10.0
 """What a candidate of the network must gain.  This, HINT_GAIN and MODEL_ERROR were chosen on 600
 blends and 1,000 single galaxies of a seed and of real galaxies that no evaluation uses (see
-docs/training.md), so that under 1 % of the single ones are split where HST's image is not;
+docs/research/training.md), so that under 1 % of the single ones are split where HST's image is not;
 `evidence.MIN_GAIN` is for sources that no network has pointed at."""
 HINT_GAIN = 8.0
 """What a hint, or the brightest source cut in two, must gain where the candidates did not."""

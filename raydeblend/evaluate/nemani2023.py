@@ -156,7 +156,7 @@ def _load_vae() -> dict[str, Deblender]:
     if STAGE_TWO not in shipped_weights():
         raise ConfigError(
             f"the weights {STAGE_TWO} of the deblender vae for Euclid VIS are not shipped; "
-            "evaluate another deblender, or train them (docs/training.md, vae-deblend)"
+            "evaluate another deblender, or train them (docs/research/training.md, vae-deblend)"
         )
     vae = VaeDeblender.load(weights=STAGE_TWO)
     uses: dict[str, Deblender] = {"vae": vae, "vae-centred": CentredVae(vae)}
