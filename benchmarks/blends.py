@@ -14,11 +14,11 @@ from benchmarks.galaxy_stamps import make_blend
 from benchmarks.isolated import nmad
 from raydeblend.deblend import load_deblender
 from raydeblend.detect.matching import match_positions
-from raydeblend.evaluate.blends import Blends, BlendSet, to_blend_set
-from raydeblend.evaluate.wang2022 import deblend
+from raydeblend.evaluate.common.blends import Blends, BlendSet, to_blend_set
+from raydeblend.evaluate.wang2022.scores import deblend
+from raydeblend.fit.stamps import weight_of
 from raydeblend.measure.blendedness import blendedness, neighbour_flux
 from raydeblend.measure.measure import measure_blends
-from raydeblend.measure.stamps import weight_of
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend

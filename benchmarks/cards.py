@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydeblend.evaluate.page import parse_markdown
+from raydeblend.evaluate.common.page import parse_markdown
 
 COMMAND = "raydeblend evaluate"
 Part = dict[str, list[Any]]

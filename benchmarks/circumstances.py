@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from raydeblend.evaluate.provenance import commit, processor
+from raydeblend.evaluate.common.provenance import commit, processor
 
 
 def circumstances() -> str:

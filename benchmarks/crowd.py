@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from benchmarks.circumstances import circumstances
-from raydeblend.deblend.joint import JointDeblender
-from raydeblend.deblend.scenes import MOST_WORK
-from raydeblend.evaluate.tables import markdown
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.joint.scenes import MOST_WORK
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.tile import FloatArray
 
 SCALE = 0.2

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.circumstances import circumstances
 from benchmarks.gaussian_sky import BANDS, draw_galaxies, write_tile
 from raydeblend.config import CatalogConfig
-from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.survey import run_catalog
 

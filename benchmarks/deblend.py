@@ -16,11 +16,11 @@ import torch
 
 from benchmarks.circumstances import circumstances
 from raydeblend.deblend import load_deblender
-from raydeblend.evaluate.blends import Blends, BlendSet, read_blends
-from raydeblend.evaluate.scarlet import NAME as SCARLET
-from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
-from raydeblend.evaluate.tables import markdown
-from raydeblend.evaluate.wang2022 import BATCH, Row, deblend, make_rows, score_deblender
+from raydeblend.evaluate.common.blends import Blends, BlendSet, read_blends
+from raydeblend.evaluate.common.scarlet import NAME as SCARLET
+from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
+from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.wang2022.scores import BATCH, Row, deblend, make_rows, score_deblender
 from raydeblend.tile import Deblender
 
 VALID = Path("../shared/data/protocols/wang2022_valid.npz")

@@ -9,7 +9,7 @@ import galsim
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.measure.profiles import BULGE_RADIUS
+from raydeblend.fit.profiles import BULGE_RADIUS
 from raydeblend.survey import draw_psf, get_survey, psf_profile
 from raydeblend.tile import Blend, Box
 

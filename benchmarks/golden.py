@@ -29,8 +29,8 @@ from benchmarks.circumstances import circumstances
 from raydeblend import demo
 from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend import load_deblender
-from raydeblend.evaluate.blends import BlendSet, read_blends
-from raydeblend.evaluate.wang2022 import deblend, evaluate_wang2022
+from raydeblend.evaluate.common.blends import BlendSet, read_blends
+from raydeblend.evaluate.wang2022.scores import deblend, evaluate_wang2022
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import shard_path
 from raydeblend.pipeline.plan import plan_survey

@@ -20,9 +20,9 @@ from benchmarks.galaxy_stamps import (
     observe_all,
     open_sky,
 )
+from raydeblend.fit.result import ARRAYS, Measurements
 from raydeblend.flags import Flag
 from raydeblend.measure.measure import measure_blends
-from raydeblend.measure.result import ARRAYS, Measurements
 from raydeblend.tile import Blend
 
 Array = NDArray[np.float64]

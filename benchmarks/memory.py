@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.circumstances import circumstances
 from benchmarks.gaussian_sky import BANDS, draw_galaxies, write_tile
 from raydeblend.config import CatalogConfig
-from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.common.tables import markdown
 
 SIDE, GALAXIES, FLUX, SIGMA = 96, 3, 2300.0, 2.4
 KINDS = ("driver", "actor", "worker")

@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks import blends as on_blends
 from benchmarks import isolated
 from benchmarks.circumstances import circumstances
+from raydeblend.fit.profiles import MODELS
 from raydeblend.measure.measure import noise_part
-from raydeblend.measure.profiles import MODELS
 
 VALID = Path("../shared/data/protocols/wang2022_valid.npz")
 # Profiles beside ``exp`` take a quarter of the galaxies.

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cards import outdated_cards, write_cards
-from raydeblend.evaluate.page import Table, parse_markdown
-from raydeblend.evaluate.provenance import NAME, describe_run
+from raydeblend.evaluate.common.page import Table, parse_markdown
+from raydeblend.evaluate.common.provenance import NAME, describe_run
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.report import write_report
-from raydeblend.evaluate.tables import markdown
 from raydeblend.networks.weights import SHIPPED, shipped_weights
 
 ROOT = Path(__file__).parent.parent

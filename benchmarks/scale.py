@@ -20,7 +20,7 @@ import numpy as np
 from astropy.io import fits
 
 from benchmarks.circumstances import circumstances
-from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.fits.manifest import to_manifest, write_manifest
 from raydeblend.pipeline import entries as ledger_entries

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.circumstances import circumstances
-from raydeblend.deblend.joint import JointDeblender
-from raydeblend.evaluate.tables import markdown
-from raydeblend.measure.joint_priors import JointPriors
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.evaluate.common.tables import markdown
+from raydeblend.fit.priors import JointPriors
 
 Array = NDArray[np.float64]
 

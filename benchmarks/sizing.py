@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from benchmarks.circumstances import circumstances
 from raydeblend import catalog
 from raydeblend.config import CatalogConfig
-from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.plan import CellTask, plan_survey
 from raydeblend.pipeline.stages import choose_photometry, stages_of

@@ -24,7 +24,7 @@ from benchmarks.plain import run_plain
 from benchmarks.scale import patches
 from raydeblend import catalog
 from raydeblend.config import CatalogConfig
-from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run

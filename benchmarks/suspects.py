@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from benchmarks.circumstances import circumstances
+from raydeblend.calibrate.training import BANDS, simulate_separated, truth_of, truth_places
 from raydeblend.config import CatalogConfig
-from raydeblend.deblend.joint import JointDeblender
-from raydeblend.evaluate.calibration import calibration
-from raydeblend.evaluate.sky import match_sky
-from raydeblend.evaluate.suspect_training import BANDS, simulate_separated, truth_of, truth_places
-from raydeblend.evaluate.tables import markdown
-from raydeblend.evaluate.unrecognized import MATCH_RADIUS
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.evaluate.common.calibration import calibration
+from raydeblend.evaluate.common.sky import match_sky
+from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.survey.unrecognized import MATCH_RADIUS
 from raydeblend.pipeline.parts import Part, Separated
 from raydeblend.pipeline.suspects import load_suspects
 

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from raydeblend.catalog import columns
-from raydeblend.cli import app
+from raydeblend.cli.main import app
 from raydeblend.flags import DESCRIPTIONS, Flag
 from raydeblend.networks.weights import describe_shipped
 

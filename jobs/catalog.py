@@ -2,7 +2,7 @@
 
 import sys
 
-from raydeblend.cli import main
+from raydeblend.cli.main import main
 
 if __name__ == "__main__":
     main(["catalog", *sys.argv[1:]])

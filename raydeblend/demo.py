@@ -14,12 +14,12 @@ from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.figures import survey_figure
-from raydeblend.evaluate.survey import format_table, score_catalog
+from raydeblend.evaluate.common.figures import survey_figure
+from raydeblend.evaluate.survey.demo_scores import format_table, score_catalog
 from raydeblend.fits import find_tiles, read_tile
+from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import Separated
 from raydeblend.pipeline.plan import plan_survey
-from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog

@@ -2,8 +2,15 @@
 
 import logging
 import os
+from collections.abc import Callable
 
+import galsim
+import numpy as np
 import pytest
+from galaxy_stamps import BANDS, FLUX, Truth, draw, make_blend
+from numpy.typing import NDArray
+
+from raydeblend.survey import get_survey, nominal_psf
 
 
 def pytest_configure():
@@ -29,3 +36,28 @@ def ray_local():
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def psf() -> tuple[NDArray[np.float32], ...]:
+    survey = get_survey("HSC")
+    return tuple(nominal_psf(survey, band) for band in BANDS)
+
+
+@pytest.fixture(scope="session")
+def galaxies(psf: tuple[NDArray[np.float32], ...]) -> Callable[..., Truth]:
+    """Return a function that draws `n` noisy copies of a galaxy at `snr`, all bands together."""
+
+    def make(profile: galsim.GSObject, n: int, snr: float, size: int = 48, seed: int = 0) -> Truth:
+        rng = np.random.default_rng(seed)
+        xy = (size - 1) / 2 + rng.uniform(-0.5, 0.5, (n, 1, 2))
+        blends = []
+        for position in xy:
+            bands = zip(psf, FLUX, strict=True)
+            clean = np.stack([f * draw(profile, p, position[0], size) for p, f in bands])
+            sigma = float(np.sqrt((clean**2).sum()) / snr)
+            noisy = clean + rng.normal(0, sigma, clean.shape)
+            blends.append(make_blend(noisy, sigma, position))
+        return Truth(blends, [np.zeros((1, 3, size, size))] * n, list(xy), FLUX, psf)
+
+    return make

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from raydeblend.catalog import columns
-from raydeblend.cli import app
+from raydeblend.cli.main import app
 from raydeblend.flags import Flag
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from raydeblend import cli
+from raydeblend.cli import main as cli
 from raydeblend.train.families import NETWORKS
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def test_training_as_a_job(head: Head, tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "jobs").glob("*.py")))
 def test_every_script_is_its_command(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr("raydeblend.cli.main", calls.append)
+    monkeypatch.setattr("raydeblend.cli.main.main", calls.append)
     monkeypatch.setattr(sys, "argv", [script, "--out", "x"])
     runpy.run_path(str(ROOT / "jobs" / script), run_name="__main__")
     command, *network = script.removesuffix(".py").split("_")

@@ -78,7 +78,14 @@ def _wait_for(port: int) -> None:
 def test_a_wrong_token_ends_the_command_with_2(closed_head: str, tmp_path: Path) -> None:
     token = tmp_path / "other"
     token.write_text(secrets.token_hex(32))
-    command = [sys.executable, "-m", "raydeblend.cli", "simulate", "tiles", str(tmp_path / "sky")]
+    command = [
+        sys.executable,
+        "-m",
+        "raydeblend.cli.main",
+        "simulate",
+        "tiles",
+        str(tmp_path / "sky"),
+    ]
     done = subprocess.run(
         [*command, "--n-tiles", "2", "--size", "64", "--address", closed_head],
         env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)},

@@ -11,7 +11,8 @@ import pytest
 from flaky_s3 import flaky_proxy
 from s3 import ACCESS_KEY, SECRET_KEY, s3_server  # noqa: F401
 
-from raydeblend import cli, storage
+from raydeblend import storage
+from raydeblend.cli import main as cli
 from raydeblend.errors import ConfigError
 
 KILLED_WRITER = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raydeblend.config import DEBLENDERS
-from raydeblend.deblend.own import load_own
+from raydeblend.deblend.plugins import load_own
 from raydeblend.errors import ConfigError
 from raydeblend.tile import Deblender
 
@@ -12,7 +12,7 @@ def load_deblender(name: str, device: str | None = None) -> Deblender:
     """Return the deblender called `name` with its shipped weights.
 
     `device` is a torch device; by default the GPU where there is one, else the CPU.  A name with
-    a colon, ``module:name``, is a user's own (`raydeblend.deblend.own`).
+    a colon, ``module:name``, is a user's own (`raydeblend.deblend.plugins`).
 
     Raises
     ------
@@ -23,23 +23,23 @@ def load_deblender(name: str, device: str | None = None) -> Deblender:
         return load_own(name)
     # Imported where they are used, so that the classical deblender works without loading torch.
     if name in ("rdn", "rdn-joint"):
-        from raydeblend.deblend.peel import RdnDeblender
+        from raydeblend.deblend.peeling.rdn import RdnDeblender
 
         return RdnDeblender.load_shipped(name, device)
     if name == "joint":
-        from raydeblend.deblend.joint import JointDeblender
+        from raydeblend.deblend.joint.deblender import JointDeblender
 
         return JointDeblender.load(device)
     if name == "branched":
-        from raydeblend.deblend.branched import BranchedDeblender
+        from raydeblend.deblend.peeling.branched import BranchedDeblender
 
         return BranchedDeblender.load(device)
     if name == "vae":
-        from raydeblend.deblend.vae import VaeDeblender
+        from raydeblend.deblend.vae.deblender import VaeDeblender
 
         return VaeDeblender.load(device)
     if name == "srgan":
-        from raydeblend.deblend.srgan import SrganDeblender
+        from raydeblend.deblend.srgan.deblender import SrganDeblender
 
         return SrganDeblender.load(device)
     if name == "sep":

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from raydeblend.deblend.counting import count_galaxies
+from raydeblend.deblend.peeling.counting import count_galaxies
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import load_weights, shipped_path

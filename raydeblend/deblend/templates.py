@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.measure.amplitudes import solve_amplitudes
+from raydeblend.fit.amplitudes import solve_amplitudes
 from raydeblend.tile import FloatArray
 
 

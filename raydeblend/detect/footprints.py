@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from raydeblend.detect.cutouts import cut_blend, fill_unusable
 from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
-from raydeblend.detect.stamps import cut_blend, fill_unusable
 from raydeblend.errors import ConfigError
 from raydeblend.tile import Blend, FloatArray, Tile
 

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from raydeblend.draw.inspect import Inspected
-from raydeblend.evaluate.figures import color_image, noise_level, to_png
+from raydeblend.evaluate.common.figures import color_image, noise_level, to_png
 from raydeblend.flags import Flag
 from raydeblend.survey import NJY_ZERO_POINT
 from raydeblend.tile import FloatArray

@@ -14,8 +14,8 @@ from raydeblend.detect.background import subtract_background
 from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
+from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import Detected, Part, Separated
-from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, FloatArray, TileHeader

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from raydeblend.draw.maps import CellStatistics
-from raydeblend.evaluate.figures import to_png
+from raydeblend.evaluate.common.figures import to_png
 
 DPI = 150
 SIDE = 3.3

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.figures import DPI, to_png
-from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.common.figures import DPI, to_png
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.measure.distributions import QUANTITIES, Distributions, measure_distributions
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.gan import sample

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.bootstrap import SEED, Statistic, interval
-from raydeblend.evaluate.compared import SCARLET, find_scarlet, load_named
-from raydeblend.evaluate.figures import DPI, show, to_png
-from raydeblend.evaluate.tables import markdown
+from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
+from raydeblend.evaluate.common.bootstrap import SEED, Statistic, interval
+from raydeblend.evaluate.common.figures import DPI, show, to_png
+from raydeblend.evaluate.common.tables import markdown
 from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
 
 PROTOCOL = "hsc-blends"

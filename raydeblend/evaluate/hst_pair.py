@@ -20,14 +20,14 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 
 from raydeblend import storage
-from raydeblend.deblend.srgan import SrganDeblender
+from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.noise import difference_noise
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks, psf_sigma
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.figures import DPI, to_png
-from raydeblend.evaluate.sky import match_sky
-from raydeblend.evaluate.tables import markdown, number
+from raydeblend.evaluate.common.figures import DPI, to_png
+from raydeblend.evaluate.common.sky import match_sky
+from raydeblend.evaluate.common.tables import markdown, number
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]

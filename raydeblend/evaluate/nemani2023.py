@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raydeblend.deblend import load_deblender
-from raydeblend.deblend.vae import VaeDeblender
-from raydeblend.deblend.vae_centred import CentredVae
+from raydeblend.deblend.vae.centred import CentredVae
+from raydeblend.deblend.vae.deblender import VaeDeblender
 from raydeblend.detect.matching import match_positions
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate import metrics
-from raydeblend.evaluate.blends import Blends, BlendSet
-from raydeblend.evaluate.figures import DPI, to_png
-from raydeblend.evaluate.rows import (
+from raydeblend.evaluate.common import metrics
+from raydeblend.evaluate.common.blends import Blends, BlendSet
+from raydeblend.evaluate.common.figures import DPI, to_png
+from raydeblend.evaluate.common.rows import (
     Row,
     cell,
     fixed_first,
@@ -36,8 +36,8 @@ from raydeblend.evaluate.rows import (
     image_columns,
     measured,
 )
-from raydeblend.evaluate.tables import markdown, number
-from raydeblend.evaluate.wang2022 import BATCH, deblend
+from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.wang2022.scores import BATCH, deblend
 from raydeblend.networks.weights import shipped_weights
 from raydeblend.simulate.euclid import FAINT, SURVEY, read_cosmos_sersic
 from raydeblend.simulate.euclid_blends import nemani2023_blends

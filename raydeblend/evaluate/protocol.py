@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.blends import read_blends, to_blend_set
-from raydeblend.evaluate.compared import SCARLET, find_scarlet, load_named
-from raydeblend.evaluate.provenance import NAME, describe_run, to_file
-from raydeblend.evaluate.wang_report import report_wang2022
+from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
+from raydeblend.evaluate.common.blends import read_blends, to_blend_set
+from raydeblend.evaluate.common.provenance import NAME, describe_run, to_file
+from raydeblend.evaluate.wang2022.report import report_wang2022
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.tile import Deblender
 
@@ -198,7 +198,7 @@ def _wang2022(request: Request) -> _Report:
 
 
 def _reiman2019(request: Request) -> _Report:
-    from raydeblend.deblend.branched import ZooSeparator
+    from raydeblend.deblend.peeling.branched import ZooSeparator
     from raydeblend.evaluate import reiman2019
 
     data = request.needed_data("a folder of pictures")
@@ -227,7 +227,8 @@ def _nemani2023(request: Request) -> _Report:
 
 
 def _madness(request: Request) -> _Report:
-    from raydeblend.evaluate import madness, madness_report
+    from raydeblend.evaluate.madness import report as madness_report
+    from raydeblend.evaluate.madness import scores as madness
     from raydeblend.simulate.fields import draw_fields
 
     told, own = madness.load_deblenders(request.compared)
@@ -243,7 +244,9 @@ def _madness(request: Request) -> _Report:
 
 
 def _survey(request: Request) -> _Report:
-    from raydeblend.evaluate import survey_figures, survey_run, survey_tables
+    from raydeblend.evaluate.survey import figures as survey_figures
+    from raydeblend.evaluate.survey import run as survey_run
+    from raydeblend.evaluate.survey import tables as survey_tables
 
     load_compared(request.compared)  # A name that cannot be used is found before any work.
     storage.check_writable(request.out)
@@ -273,7 +276,7 @@ def _hsc_blends(request: Request) -> _Report:
 
 
 def _hemmati2022(request: Request) -> _Report:
-    from raydeblend.evaluate.hemmati_report import report_hemmati2022
+    from raydeblend.evaluate.hemmati2022.report import report_hemmati2022
 
     names, out, seed, bands = request.deblenders, request.out, request.seed, request.bands
     return _Report(*report_hemmati2022(names, request.data, request.n, out, seed, bands))

@@ -18,13 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from raydeblend.evaluate import metrics
-from raydeblend.evaluate.blends import Blends
-from raydeblend.evaluate.bootstrap import Statistic
-from raydeblend.evaluate.figures import DPI, PANEL, to_png
-from raydeblend.evaluate.rows import Row, cell, fixed_first, flux_columns, image_columns
-from raydeblend.evaluate.tables import markdown, number
-from raydeblend.evaluate.wang2022 import Scores, match_models
+from raydeblend.evaluate.common import metrics
+from raydeblend.evaluate.common.blends import Blends
+from raydeblend.evaluate.common.bootstrap import Statistic
+from raydeblend.evaluate.common.figures import DPI, PANEL, to_png
+from raydeblend.evaluate.common.rows import Row, cell, fixed_first, flux_columns, image_columns
+from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.wang2022.scores import Scores, match_models
 from raydeblend.simulate.galaxy_zoo import BANDS, ZooImages, draw_zoo_blends, read_galaxy_zoo
 from raydeblend.tile import Deblender, FloatArray
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.figures import read_caption
-from raydeblend.evaluate.page import STYLE, Table, parse_markdown
-from raydeblend.evaluate.provenance import read_provenance
+from raydeblend.evaluate.common.figures import read_caption
+from raydeblend.evaluate.common.page import STYLE, Table, parse_markdown
+from raydeblend.evaluate.common.provenance import read_provenance
 
 _WORDS = {"command": "Command", "date": "Date", "commit": "Commit", "hardware": "Hardware"}
 

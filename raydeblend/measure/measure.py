@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.errors import ConfigError, TileError
+from raydeblend.fit.profiles import MODELS, parameters
+from raydeblend.fit.psf import POINT, PsfMixture, fit_psf
+from raydeblend.fit.result import Measurements, fill, not_attempted
+from raydeblend.fit.stamps import Stamps, cut_stamps, join
+from raydeblend.measure.blend_photometry import add_neighbour_noise, join_blends
 from raydeblend.measure.ngmix_engine import fit_ngmix
-from raydeblend.measure.profiles import MODELS, parameters
-from raydeblend.measure.psf import POINT, PsfMixture, fit_psf
-from raydeblend.measure.result import Measurements, fill, not_attempted
-from raydeblend.measure.stamps import Stamps, cut_stamps, join
 from raydeblend.measure.template import TEMPLATE, fit_templates
-from raydeblend.measure.together import add_neighbour_noise, join_blends
 from raydeblend.tile import Blend
 
 Array = NDArray[np.float64]
@@ -234,7 +234,7 @@ def _engine(
     """Return the fit of stamps: measurements and, of our own engine, theta ``(n, q)``."""
     if engine == "mixture":
         # Imported here, so that workers that measure with ngmix start without torch.
-        from raydeblend.measure.mixture import fit_shapes
+        from raydeblend.fit.single import fit_shapes
 
         return lambda stamps: fit_shapes(stamps, psf, pixel_scale, model)
     unknown = np.full(parameters(model), np.nan)

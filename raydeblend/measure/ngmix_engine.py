@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.fit.profiles import NGMIX_T_SCALE, profile
+from raydeblend.fit.psf import PsfMixture
+from raydeblend.fit.result import Measurements, concatenate, not_attempted
+from raydeblend.fit.single_priors import DEFAULT_PRIORS, Priors
+from raydeblend.fit.stamps import Stamps
 from raydeblend.flags import Flag
-from raydeblend.measure.priors import DEFAULT_PRIORS, Priors
-from raydeblend.measure.profiles import NGMIX_T_SCALE, profile
-from raydeblend.measure.psf import PsfMixture
-from raydeblend.measure.result import Measurements, concatenate, not_attempted
-from raydeblend.measure.stamps import Stamps
 
 TRIES = 3
 

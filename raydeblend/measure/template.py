@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.fit.amplitudes import Amplitudes, solve_amplitudes
+from raydeblend.fit.result import Measurements, not_attempted
+from raydeblend.fit.stamps import weight_of
 from raydeblend.flags import Flag
-from raydeblend.measure.amplitudes import Amplitudes, solve_amplitudes
 from raydeblend.measure.moments import adaptive_moments, shape_of
-from raydeblend.measure.result import Measurements, not_attempted
-from raydeblend.measure.stamps import weight_of
 from raydeblend.tile import Blend
 
 Array = NDArray[np.float64]

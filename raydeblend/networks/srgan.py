@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FACTOR = 3
-"""0.18 over 0.06 arcsec."""
+from raydeblend.instruments import FACTOR
+
 UPSAMPLE_KERNEL = 9
 HIGHEST = 0.995
 """Of the tanh: a target that it can reach."""

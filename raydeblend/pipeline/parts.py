@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.sep import classical_models
+from raydeblend.fit.result import ARRAYS, Measurements
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
-from raydeblend.measure.result import ARRAYS, Measurements
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from raydeblend import catalog
 from raydeblend.detect.ids import pixels, source_id
+from raydeblend.fit.result import Measurements
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
-from raydeblend.measure.result import Measurements
 from raydeblend.pipeline.ownership import is_primary, to_sky
 from raydeblend.pipeline.parts import Part, peak_pixels
 from raydeblend.pipeline.plan import CellTask

@@ -7,10 +7,10 @@ from importlib import metadata
 
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import TileFailure
+from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger import Run, describe_plan
 from raydeblend.pipeline.plan import Plan
-from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.pipeline.share import WHOLE, Share
 
 VERSIONED = ("raydeblend", "numpy", "scipy", "astropy", "sep", "torch", "ngmix", "ray", "pyarrow")

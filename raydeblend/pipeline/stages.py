@@ -21,14 +21,14 @@ from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, subtract_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.errors import NoDataError, TileError
+from raydeblend.fit.result import Measurements
 from raydeblend.fits import read_tile
 from raydeblend.measure.measure import choose_engine, measure_blends
-from raydeblend.measure.result import Measurements
+from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import LedgerEntry, entry_path, read_entry, shard_path, write_entry
 from raydeblend.pipeline.parts import JOINT, Detected, Part, Separated, without_models
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import Measured, counts, owned, parent_rows, to_measured
-from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 

@@ -53,12 +53,12 @@ from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
 from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
+from raydeblend.pipeline.backpressure import set_limits
 from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_loose
 from raydeblend.pipeline.ledger import Run, keys, open_output
-from raydeblend.pipeline.left_out import leave_out, told_errors
+from raydeblend.pipeline.lost_blocks import leave_out, told_errors
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
-from raydeblend.pipeline.pressure import set_limits
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.run import describe, fail_tile
 from raydeblend.pipeline.share import parse_share

@@ -13,14 +13,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.deblend.joint import JointDeblender
-from raydeblend.deblend.suspect_model import SuspectModel, probability, shipped_model
-from raydeblend.deblend.suspect_networks import NetworkWitness
-from raydeblend.deblend.suspicion import REACH, Views, best_gain, features, join, view_sources
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.unrecognized.model import SuspectModel, probability, shipped_model
+from raydeblend.deblend.unrecognized.networks import NetworkWitness
+from raydeblend.deblend.unrecognized.statistics import (
+    REACH,
+    Views,
+    best_gain,
+    features,
+    join,
+    view_sources,
+)
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
+from raydeblend.pipeline.batches import deblender_image, stack_psf, unusable_anywhere
 from raydeblend.pipeline.parts import Detected, Part, part_of
-from raydeblend.pipeline.stamps import deblender_image, stack_psf, unusable_anywhere
 from raydeblend.tile import Blend, Deblender, FloatArray
 
 Array = NDArray[np.float64]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
 from raydeblend.errors import ConfigError
+from raydeblend.instruments import COUNTERPARTS, FACTOR
 from raydeblend.survey import Survey, draw_psf, get_survey, psf_profile
 
 FloatArray = NDArray[np.float32]
@@ -23,19 +24,6 @@ REGULARISATION = 1e-6
 """ε relative to the largest |H|²."""
 KERNEL_SIZE = 101
 """Fine pixels: 6 arcsec, since 1.5 % of the light lies beyond 2 arcsec of HSC's PSF."""
-FACTOR = 3
-"""0.18 arcsec over 0.06 arcsec."""
-COUNTERPARTS = {
-    "F435W": "g",
-    "F606W": "r",
-    "F775W": "i",
-    "F814W": "i",
-    "F850LP": "z",
-    # HSC has nothing redder: its reddest band's depth and seeing are taken.
-    "F125W": "y",
-    "F160W": "y",
-}
-"""HSC's band nearest to each HST band."""
 COADD_CORRELATION = np.outer([0.2, 1.0, 0.2], [0.2, 1.0, 0.2]).astype(np.float32)
 """Neighbouring pixels correlate by 0.37, about as warping to a coadd's grid makes them."""
 

@@ -27,11 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.errors import ConfigError
+from raydeblend.instruments import ACS_FWHM
 from raydeblend.simulate.cutouts import Cutout, central_stamp, read_cutouts, rebin
 
 PSF_SIZE = 41
-NOMINAL_FWHM = 0.11
-"""Arcsec; ACS after drizzling to 0.06", pixel included, for images that bring no PSF."""
 VALIDATION = 8
 """One galaxy in so many is kept for validation: those whose number this divides."""
 
@@ -183,7 +182,7 @@ def _psfs(
 
 
 def nominal_hst_psf(
-    pixel_scale: float, size: int = PSF_SIZE, fwhm: float = NOMINAL_FWHM
+    pixel_scale: float, size: int = PSF_SIZE, fwhm: float = ACS_FWHM
 ) -> NDArray[np.float32]:
     """Return a normalised PSF ``(size, size)``: Airy pattern of 2.4 m in F814W, broadened."""
     optics = galsim.Airy(lam=805.0, diam=2.4, obscuration=0.33)

@@ -14,23 +14,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from raydeblend.errors import ConfigError
+from raydeblend.instruments import ACS_FWHM, FINE_SCALE, INFRARED_FWHM, PIVOT, hst_psf
 from raydeblend.simulate.cutouts import rebin
 from raydeblend.simulate.galaxies import CATSIM_BANDS, Galaxies, draw_galaxies, profile
-from raydeblend.simulate.hst import NOMINAL_FWHM, VALIDATION, HstStamps, load_hst
+from raydeblend.simulate.hst import VALIDATION, HstStamps, load_hst
 from raydeblend.survey import NJY_ZERO_POINT
 
 FloatArray = NDArray[np.float64]
 
-HST_BANDS = ("F435W", "F606W", "F775W", "F814W", "F850LP", "F125W", "F160W")
-PIVOT = {"F435W": 432.9, "F606W": 592.2, "F775W": 769.3, "F814W": 804.5, "F850LP": 903.3,
-         "F125W": 1248.6, "F160W": 1537.0}  # fmt: skip
-"""Pivot wavelengths in nm (ACS and WFC3 instrument handbooks)."""
 GROUND = {"u": 368.0, "g": 486.0, "r": 625.0, "i": 756.0, "z": 870.0, "y": 972.0}
-INFRARED_FWHM = 0.18
-"""Arcsec; WFC3/IR after drizzling to 0.06", pixel included; ACS: `NOMINAL_FWHM`."""
-INFRARED_BLUR = 0.12
-"""Arcsec (FWHM): WFC3/IR's own pixels of 0.13"."""
-PIXEL_SCALE = 0.06
 BRIGHTEST = 19.0
 """AB in the i band: brighter galaxies are wider than the stamps."""
 SHRINK = (1.0, 1.5, 2.2, 3.2)
@@ -69,13 +61,6 @@ class SharpGalaxies:
         return np.asarray(self.galaxy % VALIDATION == 0)
 
 
-def check_bands(bands: tuple[str, ...]) -> None:
-    """Raise ConfigError unless all `bands` are HST's."""
-    unknown = [band for band in bands if band not in HST_BANDS]
-    if unknown:
-        raise ConfigError(f"unknown HST band {unknown[0]!r}; known are {', '.join(HST_BANDS)}")
-
-
 def join(parts: list[SharpGalaxies]) -> SharpGalaxies:
     """Put sets of galaxies of the same bands together."""
     images = np.concatenate([part.images for part in parts])
@@ -94,14 +79,6 @@ def hst_magnitudes(ugrizy: FloatArray, bands: tuple[str, ...]) -> FloatArray:
     slope = (ugrizy[:, 5] - ugrizy[:, 3]) / (known[5] - known[3])
     beyond = np.maximum(wanted - known[5], 0)
     return np.asarray(inside + 0.7 * slope[:, None] * beyond)
-
-
-def hst_psf(band: str) -> galsim.GSObject:
-    """Return a round PSF as wide as drizzled images', wings of the telescope's Airy pattern."""
-    infrared = PIVOT[band] > 1000
-    optics = galsim.Airy(lam=PIVOT[band] if infrared else 805.0, diam=2.4, obscuration=0.33)
-    blur = INFRARED_BLUR if infrared else NOMINAL_FWHM / 2
-    return galsim.Convolve(optics, galsim.Gaussian(fwhm=blur))
 
 
 def draw_sharp(
@@ -146,7 +123,7 @@ def render(
             seen = galsim.Convolve(shape, hst_psf(band), gsparams=galsim.GSParams(
                 maximum_fft_size=16384, folding_threshold=2e-2))  # fmt: skip
             drawn[infrared] = seen.drawImage(
-                nx=size, ny=size, scale=PIXEL_SCALE, offset=tuple(offset)
+                nx=size, ny=size, scale=FINE_SCALE, offset=tuple(offset)
             ).array
     return np.stack([drawn[PIVOT[band] > 1000] for band in bands])
 
@@ -168,7 +145,7 @@ def real_sharp(
     ConfigError
         If `root` holds nothing usable.
     """
-    stamps = load_hst(root, ("F814W",), int(size * max(SHRINK)), PIXEL_SCALE)
+    stamps = load_hst(root, ("F814W",), int(size * max(SHRINK)), FINE_SCALE)
     usable = np.flatnonzero(magnitude_of(stamps) < FAINTEST_REAL)
     if not len(usable):
         raise ConfigError(f"{root} holds no galaxy brighter than {FAINTEST_REAL} mag")
@@ -206,6 +183,6 @@ def shrunk(
 
 def _missing_blur(factor: float, band: str) -> float:
     """Return the sigma in pixels of what a shrunk PSF lacks to the band's own."""
-    fwhm = INFRARED_FWHM if PIVOT[band] > 1000 else NOMINAL_FWHM
-    missing = max(fwhm**2 - (NOMINAL_FWHM / factor) ** 2, 0.0)
-    return float(np.sqrt(missing) / PIXEL_SCALE / 2.3548)
+    fwhm = INFRARED_FWHM if PIVOT[band] > 1000 else ACS_FWHM
+    missing = max(fwhm**2 - (ACS_FWHM / factor) ** 2, 0.0)
+    return float(np.sqrt(missing) / FINE_SCALE / 2.3548)

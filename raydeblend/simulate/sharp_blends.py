@@ -19,24 +19,31 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from raydeblend.errors import ConfigError
+from raydeblend.instruments import (
+    FACTOR,
+    FINE_SCALE,
+    HST_NOISE,
+    REFERENCE,
+    coarse_psf,
+    coarse_seeing,
+    hst_psf,
+)
 from raydeblend.simulate.cutouts import IDENTIFIERS
-from raydeblend.simulate.degrade import COUNTERPARTS, FACTOR, Degradation, hsc_degradation
+from raydeblend.simulate.degrade import Degradation, hsc_degradation
 from raydeblend.simulate.galaxies import Galaxies
 from raydeblend.simulate.hst import HstStamps, load_hst
 from raydeblend.simulate.sharp import (
     DIMMING,
     FAINTEST_REAL,
-    PIXEL_SCALE,
     SHRINK,
     draw_population,
     flux_njy,
     hst_magnitudes,
-    hst_psf,
     magnitude_of,
     render,
     shrunk,
 )
-from raydeblend.survey import draw_psf, get_survey, psf_profile
+from raydeblend.survey import draw_psf
 
 FloatImages = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
@@ -55,18 +62,12 @@ SPREAD = 6.0
 distribution" (section 5); its width is not printed, that of the training is taken."""
 FAINT = 25.0
 """AB in the i band ("in testing went down to 25th magnitude", section 5)."""
-SEEING = 0.6
-"""Arcsec, FWHM of the degraded i band (section 2)."""
-HST_NOISE = 0.12
-"""Coarse sky sigmas in a fine pixel: CANDELS' depth, 28.5 mag at 5 sigma in 0.2 arcsec (§2)."""
 REAL_FRACTION = 0.5
 """Of the galaxies, where there are real ones."""
 CHUNK = 50
 """Blends drawn with one seed."""
 SEEDS = 20_221_120
 """Start of the seeds of the test blends; trainings start from small numbers."""
-REFERENCE = ("F775W", "F814W")
-"""The i band: in the first of these peaks are sought."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class SharpBlends:
     @property
     def separation(self) -> FloatArray:
         """Arcsec between the brightest and the faintest, ``(n,)``."""
-        return np.asarray(PIXEL_SCALE * np.hypot(*(self.xy[:, -1] - self.xy[:, 0]).T))
+        return np.asarray(FINE_SCALE * np.hypot(*(self.xy[:, -1] - self.xy[:, 0]).T))
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def read_real(root: str) -> RealGalaxies:
         If there are none.
     """
     side = int(REAL_STAMP * max(SHRINK))
-    stamps = load_hst(root, ("F814W",), side, PIXEL_SCALE, validation=True)
+    stamps = load_hst(root, ("F814W",), side, FINE_SCALE, validation=True)
     stamps = stamps.take(magnitude_of(stamps) < FAINTEST_REAL)
     if not len(stamps):
         raise ConfigError(f"{root} holds no galaxy of the validation split")
@@ -289,23 +290,13 @@ def _observe(
 @cache
 def degradation(band: str) -> Degradation:
     """Return what takes an HST band to HSC's: the paper's 0.6 arcsec in i, else HSC's median."""
-    psf = draw_psf(hst_psf(band), PIXEL_SCALE, 41)
-    return hsc_degradation(psf, band, fwhm=SEEING if band in REFERENCE else None)
-
-
-def low_psf(size: int = 25) -> FloatImages:
-    """Return the PSF ``(size, size)`` of the degraded i band on the coarse pixels."""
-    return np.asarray(band_psfs(("F775W",), size)[0])
+    psf = draw_psf(hst_psf(band), FINE_SCALE, 41)
+    return hsc_degradation(psf, band, fwhm=coarse_seeing(band))
 
 
 def band_psfs(bands: Sequence[str], size: int = 25) -> FloatImages:
     """Return the PSFs ``(bands, size, size)`` of the degraded bands on the coarse pixels."""
-    survey = get_survey("HSC")
-    profiles = [
-        psf_profile(survey, COUNTERPARTS[band], SEEING if band in REFERENCE else None)
-        for band in bands
-    ]
-    return np.stack([draw_psf(each, FACTOR * PIXEL_SCALE, size) for each in profiles])
+    return np.stack([coarse_psf(band, size) for band in bands])
 
 
 def _fwhm(images: FloatImages) -> FloatArray:
@@ -313,4 +304,4 @@ def _fwhm(images: FloatImages) -> FloatArray:
     # Smoothed by half a pixel, as a galaxy's highest pixel may be noise.
     smooth = ndimage.gaussian_filter(images, (0, 0, 0.5, 0.5))
     top = smooth.max(axis=(2, 3), keepdims=True)
-    return np.asarray(PIXEL_SCALE * 2 * np.sqrt((smooth > top / 2).sum(axis=(2, 3)) / np.pi))
+    return np.asarray(FINE_SCALE * 2 * np.sqrt((smooth > top / 2).sum(axis=(2, 3)) / np.pi))

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.instruments import FINE_SCALE, check_hst_bands
 from raydeblend.networks.gan import COARSEST, Discriminator, GanConfig, Generator, sample
 from raydeblend.networks.scaling import Scaling
-from raydeblend.simulate.sharp import BRIGHTEST, PIXEL_SCALE, check_bands
+from raydeblend.simulate.sharp import BRIGHTEST
 from raydeblend.simulate.sky_stamps import StampConfig, describe, make_stamps, read_stamps
 from raydeblend.train.adversarial import adversarial_loss, discriminator_loss, frozen, judge
 from raydeblend.train.board import draw_columns
@@ -71,7 +72,7 @@ class GanRun(RunConfig):
 
     def pixel_scale(self) -> tuple[float, float]:
         """Arcsec per pixel of the images."""
-        return PIXEL_SCALE, PIXEL_SCALE
+        return FINE_SCALE, FINE_SCALE
 
     def describe_data(self) -> str:
         """Return what the images show."""
@@ -90,7 +91,7 @@ class GanRun(RunConfig):
     def check(self) -> None:
         """Raise ConfigError if a band is unknown or a number out of range."""
         super().check()
-        check_bands(self.bands)
+        check_hst_bands(self.bands)
         check_positive("discriminator_rate", self.discriminator_rate)
         check_choice("adversarial loss", self.adversarial, ("minimax", "non-saturating"))
         if self.model.size != COARSEST * 2**self.model.doublings or self.model.doublings < 1:

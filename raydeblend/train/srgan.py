@@ -23,10 +23,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.instruments import FACTOR, FINE_SCALE, HST_BANDS, check_hst_bands
 from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import (
-    FACTOR,
     Critic,
     CriticConfig,
     Srgan,
@@ -38,15 +38,7 @@ from raydeblend.networks.srgan import (
 )
 from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.simulate.hst import load_hst
-from raydeblend.simulate.sharp import (
-    HST_BANDS,
-    PIXEL_SCALE,
-    SharpGalaxies,
-    check_bands,
-    draw_sharp,
-    join,
-    real_sharp,
-)
+from raydeblend.simulate.sharp import SharpGalaxies, draw_sharp, join, real_sharp
 from raydeblend.simulate.sharp_blends import reference_band
 from raydeblend.train.adversarial import adversarial_loss, discriminator_loss
 from raydeblend.train.config import RunConfig, check_choice, learning_rate_at
@@ -109,7 +101,7 @@ class SrganRun(RunConfig):
 
     def pixel_scale(self) -> tuple[float, float]:
         """Arcsec per pixel of the input."""
-        return FACTOR * PIXEL_SCALE, FACTOR * PIXEL_SCALE
+        return FACTOR * FINE_SCALE, FACTOR * FINE_SCALE
 
     def describe_data(self) -> str:
         """Return which galaxies, and where the paper was silent."""
@@ -131,7 +123,7 @@ class SrganRun(RunConfig):
     def check(self) -> None:
         """Raise ConfigError if a choice is unknown or a number is out of range."""
         super().check()
-        check_bands(self.bands)
+        check_hst_bands(self.bands)
         check_choice("adversarial", self.adversarial, ADVERSARIAL)
         if self.n_galaxies < 32:
             raise ConfigError(f"n_galaxies must be at least 32, not {self.n_galaxies}")

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raydeblend.networks.srgan import FACTOR
-from raydeblend.simulate.degrade import COUNTERPARTS, Degradation, hsc_degradation
-from raydeblend.simulate.sharp import PIXEL_SCALE, SharpGalaxies, hst_psf
+from raydeblend.instruments import COUNTERPARTS, FACTOR, FINE_SCALE, hst_psf
+from raydeblend.simulate.degrade import Degradation, hsc_degradation
+from raydeblend.simulate.sharp import SharpGalaxies
 from raydeblend.survey import draw_psf, get_survey
 
 MAX_SOURCES = 3
@@ -124,9 +124,9 @@ def make_pool(galaxies: SharpGalaxies, recipe: PairRecipe) -> SharpPool:
 
 
 def _degradation(band: str, factor: float) -> Degradation:
-    psf = draw_psf(hst_psf(band), PIXEL_SCALE, PSF_SIZE)
+    psf = draw_psf(hst_psf(band), FINE_SCALE, PSF_SIZE)
     median = get_survey("HSC").band(COUNTERPARTS[band]).psf_fwhm
-    return hsc_degradation(psf, band, PIXEL_SCALE, FACTOR, fwhm=factor * median)
+    return hsc_degradation(psf, band, FINE_SCALE, FACTOR, fwhm=factor * median)
 
 
 def _kernel(band: str, factor: float, field: int) -> NDArray[np.complex128]:

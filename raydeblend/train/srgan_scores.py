@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raydeblend.deblend.resolutions import both_found, high_peaks, low_peaks
-from raydeblend.deblend.srgan import sharp_peaks, sharpen, source_peaks
+from raydeblend.deblend.srgan.deblender import sharp_peaks, sharpen, source_peaks
+from raydeblend.deblend.srgan.resolutions import both_found, high_peaks, low_peaks
 from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import enlarge, pair_channels, stretch, unstretch

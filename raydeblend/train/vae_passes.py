@@ -1,6 +1,6 @@
 """What the second pass of the deblender sees: blends less its own models of the neighbours.
 
-`raydeblend.deblend.vae` encodes every galaxy of a blend, takes the models of the others off and
+The deblender `vae` encodes every galaxy of a blend, takes the models of the others off and
 encodes each again.  Not in the paper, whose network sees a blend once.  What bright neighbours
 leave is nothing that an encoder of whole blends has seen, so that it is made here in training, by
 the network as it is at that moment.

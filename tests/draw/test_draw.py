@@ -12,7 +12,7 @@ from astropy.coordinates import SkyCoord
 from coadds import BANDS, NJY_PER_COUNT, SCALE, SKY, galaxies, pixels, sky_wcs, write_coadd
 
 from raydeblend import catalog
-from raydeblend.cli import main
+from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.draw.finished import find_source, open_finished
 from raydeblend.draw.inspect import take_apart

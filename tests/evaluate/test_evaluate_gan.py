@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.figures import read_caption
+from raydeblend.evaluate.common.figures import read_caption
 from raydeblend.evaluate.gan import (
     SIGNIFICANT,
     Drawn,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from raydeblend.deblend.joint import JointDeblender
+from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.sep import SepDeblender
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.evaluate.hsc_blends import (
     BANDS,
     MIN_SIZE,
@@ -18,7 +19,6 @@ from raydeblend.evaluate.hsc_blends import (
     summary_table,
 )
 from raydeblend.evaluate.protocol import run_evaluation
-from raydeblend.evaluate.scarlet import ScarletDeblender, find_scarlet
 
 PSF = galsim.Moffat(beta=3, fwhm=0.65)
 PEAKS = np.array([[14.0, 13.0], [25.0, 15.0]])

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from raydeblend.deblend.srgan import SrganDeblender
+from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.hst_pair import (
     FILES,

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import ArrayLike
 
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.blends import Blends, BlendSet
+from raydeblend.evaluate.common.blends import Blends, BlendSet
+from raydeblend.evaluate.common.rows import measured
 from raydeblend.evaluate.nemani2023 import (
     centred,
     draw_sets,
@@ -19,7 +20,6 @@ from raydeblend.evaluate.nemani2023 import (
     running,
     to_magnitude,
 )
-from raydeblend.evaluate.rows import measured
 from raydeblend.networks import weights
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Vae, VaeConfig

@@ -8,11 +8,11 @@ from matplotlib.image import imread
 from scipy.spatial.distance import cdist
 
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.blends import to_blend_set
-from raydeblend.evaluate.compared import load_named
+from raydeblend.evaluate.common.baselines import load_named
+from raydeblend.evaluate.common.blends import to_blend_set
+from raydeblend.evaluate.common.scarlet import find_scarlet
 from raydeblend.evaluate.protocol import load_compared, run_evaluation, to_json
-from raydeblend.evaluate.scarlet import find_scarlet
-from raydeblend.evaluate.wang2022 import PAPER_SCORES
+from raydeblend.evaluate.wang2022.scores import PAPER_SCORES
 from raydeblend.simulate.protocols import wang2022_blends
 
 VALID = Path(__file__).parents[3] / "shared/data/protocols/wang2022_valid.npz"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from raydeblend.deblend.branched import ZooSeparator
+from raydeblend.deblend.peeling.branched import ZooSeparator
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.blends import Blends
+from raydeblend.evaluate.common.blends import Blends
 from raydeblend.evaluate.reiman2019 import (
     CHUNK,
     GALLERY,

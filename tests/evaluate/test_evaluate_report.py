@@ -16,11 +16,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from raydeblend.cli import main
+from raydeblend.cli.main import main
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.figures import read_caption, to_png
-from raydeblend.evaluate.page import parse_markdown
-from raydeblend.evaluate.provenance import NAME, describe_run, to_file
+from raydeblend.evaluate.common.figures import read_caption, to_png
+from raydeblend.evaluate.common.page import parse_markdown
+from raydeblend.evaluate.common.provenance import NAME, describe_run, to_file
 from raydeblend.evaluate.report import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

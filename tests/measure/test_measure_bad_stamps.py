@@ -9,8 +9,10 @@ from galaxy_stamps import FLUX, SCALE, draw, make_blend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from raydeblend.fit import blend as mixture_blend
+from raydeblend.fit import levenberg_marquardt as mixture_solver
+from raydeblend.fit import single as mixture
 from raydeblend.flags import Flag
-from raydeblend.measure import mixture, mixture_blend, mixture_solver
 from raydeblend.measure.measure import measure_blends
 from raydeblend.survey import get_survey, nominal_psf
 

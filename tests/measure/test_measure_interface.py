@@ -9,11 +9,11 @@ import pytest
 from galaxy_stamps import BANDS, FLUX, SCALE, draw, make_blend
 
 from raydeblend.errors import ConfigError
+from raydeblend.fit import levenberg_marquardt as mixture_solver
+from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
 from raydeblend.measure import measure as module
-from raydeblend.measure import mixture_solver
 from raydeblend.measure.measure import choose_engine, measure_blend, measure_blends
-from raydeblend.measure.result import not_attempted
 
 NEEDS_NGMIX = pytest.mark.skipif(
     importlib.util.find_spec("ngmix") is None, reason="ngmix is not installed"

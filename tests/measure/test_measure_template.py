@@ -5,9 +5,9 @@ import pytest
 from galaxy_stamps import SCALE, make_blend
 from scipy.optimize import lsq_linear
 
+from raydeblend.fit.amplitudes import solve_amplitudes
 from raydeblend.flags import Flag
 from raydeblend.measure import measure as module
-from raydeblend.measure.amplitudes import solve_amplitudes
 from raydeblend.measure.measure import measure_blend
 from raydeblend.measure.moments import adaptive_moments, shape_of
 

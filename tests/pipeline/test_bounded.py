@@ -21,9 +21,9 @@ from benchmarks.survey import make_nothing, no_rows
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.flags import Flag
-from raydeblend.pipeline import pressure
+from raydeblend.pipeline import backpressure as pressure
+from raydeblend.pipeline.backpressure import AHEAD
 from raydeblend.pipeline.plan import plan_survey
-from raydeblend.pipeline.pressure import AHEAD
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.run import describe
 from raydeblend.pipeline.stages import (

@@ -12,7 +12,7 @@ from ray.exceptions import ObjectLostError, RayTaskError, UserCodeException, Wor
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import entry_path, read_entry, shard_path, write_entry
-from raydeblend.pipeline.left_out import BLOCK_LOG, told_errors
+from raydeblend.pipeline.lost_blocks import BLOCK_LOG, told_errors
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import Work, advance_anyhow, give_up, stages_of, write_cell
 

@@ -153,7 +153,7 @@ def test_forty_tiles_and_three_random_kills(tmp_path, ray_local):
     command = ["catalog", tiles, out, *options, "--cell-size", "70"]
     rng = np.random.default_rng(40)
     moments = np.sort(rng.choice(np.arange(1, 32), 3, replace=False))
-    script = "import sys; from raydeblend.cli import main; sys.argv[0] = 'raydeblend'; main()"
+    script = "import sys; from raydeblend.cli.main import main; sys.argv[0] = 'raydeblend'; main()"
     run = deaths.start_run(script, *command, log=tmp_path / "log")
     try:
         for n in moments[:2]:

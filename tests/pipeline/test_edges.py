@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH
-from raydeblend.detect.stamps import GUARD
+from raydeblend.detect.cutouts import GUARD
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.flags import Flag
 from raydeblend.pipeline.plan import plan_survey

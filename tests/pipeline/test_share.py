@@ -10,8 +10,8 @@ import pytest
 import survey_sky as sky
 from headers import make_header
 
-from raydeblend import cli
 from raydeblend.catalog import read_catalog
+from raydeblend.cli import main as cli
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from raydeblend.config import CatalogConfig
-from raydeblend.deblend.joint import JointDeblender
-from raydeblend.deblend.suspect_model import (
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.unrecognized.model import (
     Logistic,
     SuspectModel,
     probability,
@@ -18,13 +18,13 @@ from raydeblend.deblend.suspect_model import (
     terms,
     write_model,
 )
-from raydeblend.deblend.suspicion import FEATURES
+from raydeblend.deblend.unrecognized.statistics import FEATURES
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
+from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import Detected, Part
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import parent_rows
-from raydeblend.pipeline.separate import DeblendCell
 from raydeblend.pipeline.suspects import Suspects, with_verdict
 from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader

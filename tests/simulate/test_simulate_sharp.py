@@ -7,17 +7,8 @@ import numpy as np
 import pytest
 
 from raydeblend.errors import ConfigError
-from raydeblend.simulate.sharp import (
-    BRIGHTEST,
-    HST_BANDS,
-    REAL,
-    check_bands,
-    draw_sharp,
-    hst_magnitudes,
-    hst_psf,
-    join,
-    real_sharp,
-)
+from raydeblend.instruments import HST_BANDS, check_hst_bands, hst_psf
+from raydeblend.simulate.sharp import BRIGHTEST, REAL, draw_sharp, hst_magnitudes, join, real_sharp
 
 HST = Path(__file__).parents[3] / "shared" / "data" / "hst" / "galsim_cosmos_100"
 
@@ -60,7 +51,7 @@ def test_the_psfs_are_as_wide_as_they_say() -> None:
 
 def test_bands_must_be_known() -> None:
     with pytest.raises(ConfigError, match="unknown HST band 'i'"):
-        check_bands(("F775W", "i"))
+        check_hst_bands(("F775W", "i"))
 
 
 @pytest.mark.skipif(not HST.is_dir(), reason="needs ../shared/data")

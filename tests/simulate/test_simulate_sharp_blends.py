@@ -6,19 +6,17 @@ import numpy as np
 import pytest
 
 from raydeblend.errors import ConfigError
-from raydeblend.simulate.degrade import FACTOR
+from raydeblend.instruments import FACTOR, HST_NOISE, coarse_psf
 from raydeblend.simulate.hst import VALIDATION
 from raydeblend.simulate.sharp_blends import (
     CHUNK,
     FAINT,
-    HST_NOISE,
     SIDE,
     SharpBlends,
     SharpTest,
     band_psfs,
     degradation,
     draw_blends,
-    low_psf,
     read_real,
 )
 
@@ -75,7 +73,7 @@ def test_the_separation_is_that_of_the_positions(blends: SharpBlends) -> None:
 
 
 def test_the_psf_is_as_wide_as_the_papers() -> None:
-    psf = low_psf(41)
+    psf = coarse_psf(size=41)
     assert psf.sum() == pytest.approx(1, abs=0.02)
     y, x = np.indices(psf.shape) - 20
     row = psf[20] / psf[20, 20]

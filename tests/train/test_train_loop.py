@@ -17,7 +17,7 @@ import torch
 from s3 import S3Server, s3_server  # noqa: F401
 
 from raydeblend import storage
-from raydeblend.cli import main
+from raydeblend.cli.main import main
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import load_weights
 from raydeblend.simulate.shards import read_shard, write_shard

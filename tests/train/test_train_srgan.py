@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.deblend.resolutions import both_found, low_peaks
+from raydeblend.deblend.srgan.resolutions import both_found, low_peaks
 from raydeblend.errors import ConfigError
-from raydeblend.networks.srgan import FACTOR, Critic, CriticConfig, Srgan, source_target
+from raydeblend.instruments import FACTOR, FINE_SCALE, hst_psf
+from raydeblend.networks.srgan import Critic, CriticConfig, Srgan, source_target
 from raydeblend.simulate.degrade import sky_sigma
-from raydeblend.simulate.sharp import PIXEL_SCALE, SharpGalaxies, draw_sharp, hst_psf
+from raydeblend.simulate.sharp import SharpGalaxies, draw_sharp
 from raydeblend.survey import get_survey, psf_profile
 from raydeblend.train import srgan
 from raydeblend.train.epoch import run_epoch
@@ -37,7 +38,7 @@ def one_galaxy(flux: float) -> SharpGalaxies:
     galaxy = galsim.Convolve(
         galsim.Exponential(half_light_radius=0.25, flux=flux), hst_psf("F775W")
     )
-    image = galaxy.drawImage(nx=72, ny=72, scale=PIXEL_SCALE).array
+    image = galaxy.drawImage(nx=72, ny=72, scale=FINE_SCALE).array
     return SharpGalaxies(image[None, None].astype(np.float16), np.array([1]), ("F775W",))
 
 

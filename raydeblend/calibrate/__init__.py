@@ -1,0 +1,1 @@
+"""The calibration of `p_unrecognized_blend` on simulated tiles."""

@@ -1,0 +1,337 @@
+"""`raydeblend train suspect`: the calibration of `p_unrecognized_blend`, on simulated tiles.
+
+Tiles are simulated, go through detection and deblending as in a catalog, and are matched with
+their truth.  Half of them have more close pairs than the sky, to learn from; an offset of their
+own keeps the natural number of blends for the others.  Every probability that is scored is of a
+tile that the fit has not seen.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from raydeblend import storage
+from raydeblend.config import CatalogConfig
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.unrecognized.model import (
+    Logistic,
+    SuspectModel,
+    probability,
+    terms,
+    write_model,
+)
+from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES, NetworkWitness
+from raydeblend.deblend.unrecognized.statistics import FEATURES, Views, features, join
+from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.calibration import (
+    calibration,
+    calibration_figure,
+    calibration_table,
+    purity_rows,
+    purity_table,
+)
+from raydeblend.evaluate.common.provenance import commit
+from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
+from raydeblend.fits import find_tiles
+from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.parts import Separated
+from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.stages import detect_cell
+from raydeblend.pipeline.suspects import view_part
+from raydeblend.simulate.pairs import with_pairs
+from raydeblend.simulate.scene import Grid, make_scene, truth_table
+from raydeblend.simulate.tiles import DENSITY, write_tile
+from raydeblend.survey import get_survey
+from raydeblend.tile import Cell
+
+Array = NDArray[np.float64]
+log = logging.getLogger(__name__)
+
+SURVEY, BANDS = "HSC", ("g", "r", "i")
+PAIRS = 0.3
+"""Part of the galaxies of every second tile that are moved next to others."""
+RIDGE = 10.0
+"""Of the weights, whose features have unit variance."""
+MOST_PEAKS = 2
+"""Of a footprint that is learnt from: larger ones cost most of the time and hold few sources."""
+FOLDS = 5
+CHEAP_DOUBT = 0.02
+"""Probability by the cheap statistics from which the networks are asked."""
+MIN_DOUBTFUL = 10
+"""Sources in doubt from which the second step can be fitted."""
+SEEING = (1.3, 2.6)
+"""PSF widths in pixels that the networks have learnt, and a little more."""
+SIZES = {"tiny": (4, 256), "small": (16, 768), "paper": (64, 1024)}
+"""Tiles, half of them with pairs, and their side in pixels, by preset."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The sources of one tile.
+
+    Attributes
+    ----------
+    seen, said
+        ``(n, 9)`` cheap statistics, and ``(n, 5)`` of the networks.
+    blended
+        ``(n,)`` the truth.
+    paired
+        Whether the tile has more close pairs than the sky.
+    """
+
+    seen: Array
+    said: Array
+    blended: NDArray[np.bool_]
+    paired: bool
+
+
+@dataclass(frozen=True)
+class TrainedSuspects:
+    """The calibration, its report and its figure; `weights` is where it was written."""
+
+    model: SuspectModel
+    report: str
+    weights: str
+
+
+def train_suspects(out: str, preset: str = "small", seed: int = 0) -> TrainedSuspects:
+    """Simulate, catalog, fit, score; write ``suspect.json``, ``report.md`` and ``suspect.png``.
+
+    What an earlier call left in `out`, tile by tile, is reused.
+
+    Raises
+    ------
+    ConfigError
+        If `preset` is unknown or `out` cannot be written.
+    """
+    if preset not in SIZES:
+        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(SIZES)}")
+    storage.check_writable(out)
+    n_tiles, size = SIZES[preset]
+    seeds = {True: seed + 1000, False: seed + 2000}
+    examples = [
+        tile_examples(out, seeds[paired] + k, size, paired)
+        for k in range(n_tiles // 2)
+        for paired in (True, False)
+    ]
+    training = {"tiles": n_tiles, "size": size, "seed": seed, "preset": preset, "pairs": PAIRS}
+    return fit_and_report(out, examples, training)
+
+
+def tile_examples(out: str, seed: int, size: int, paired: bool) -> Examples:
+    """Return the examples of one tile, made unless they are in `out` already."""
+    path = storage.join(out, "examples", f"{size}_{'pairs' if paired else 'sky'}_{seed}.npz")
+    if storage.exists(path):
+        with np.load(io.BytesIO(storage.read_bytes(path))) as arrays:
+            return Examples(arrays["seen"], arrays["said"], arrays["blended"], paired)
+    with tempfile.TemporaryDirectory() as folder:
+        separated, truth = simulate_separated(folder, seed, size, paired)
+    examples = examples_of(separated, truth, paired, NetworkWitness.load())
+    buffer = io.BytesIO()
+    np.savez(buffer, seen=examples.seen, said=examples.said, blended=examples.blended)
+    storage.write_bytes(path, buffer.getvalue())
+    log.info("tile %d: %d sources, %d blended", seed, len(examples.seen), examples.blended.sum())
+    return examples
+
+
+def simulate_separated(
+    folder: str, seed: int, size: int, paired: bool
+) -> tuple[Separated, pa.Table]:
+    """Simulate a tile, and deblend it as one cell of a catalog."""
+    survey = get_survey(SURVEY)
+    scene = make_scene(survey, BANDS, Grid(1, size, 0, survey.pixel_scale), DENSITY, seed)
+    if paired:
+        scene = with_pairs(scene, PAIRS, RADIUS, seed)
+    write_tile(scene, 0, seed, folder)
+    config = CatalogConfig(bands=BANDS, survey=SURVEY)
+    header = find_tiles(folder, BANDS, config.image_pattern, config.psf_pattern)[0][0]
+    task = CellTask(Cell("whole", header, header.box, header.box))
+    detected = detect_cell(task, config)
+    few = tuple(blend for blend in detected.blends if len(blend.xy) <= MOST_PEAKS)
+    deblend = DeblendCell(config, JointDeblender.load())
+    deblend.suspects = None
+    return deblend(replace(detected, blends=few)), truth_table(scene)
+
+
+def examples_of(
+    separated: Separated, truth: pa.Table, paired: bool, witness: NetworkWitness
+) -> Examples:
+    """Return what is seen of the sources of a cell, and the truth."""
+    detected = separated.detected
+    header = detected.task.cell.tile
+    pairs = [
+        (blend, part)
+        for blend, part in zip(detected.blends, separated.parts, strict=True)
+        if part.deblender == JointDeblender.name and len(part.models)
+    ]
+    views: Views = join([view_part(*pair) for pair in pairs])
+    seen = features(views, detected.psf, header.pixel_scale)
+    xy = np.concatenate([part.xy + np.array([b.box.x0, b.box.y0]) for b, part in pairs])
+    blended = truth_of(xy, truth, header.wcs, header.bands[-1], header.pixel_scale)
+    # The networks are asked where the cheap statistics could leave doubt.
+    asked = np.flatnonzero(may_be_doubtful(seen))
+    said = np.zeros((len(seen), len(NETWORK_FEATURES)))
+    said[asked] = witness(views.take(asked), header.bands, header.pixel_scale).features
+    return Examples(seen, np.where(may_be_doubtful(seen)[:, None], said, np.nan), blended, paired)
+
+
+def may_be_doubtful(seen: Array) -> NDArray[np.bool_]:
+    """Tell which sources could be in doubt under any fit: the residual shows something."""
+    gain = seen[:, FEATURES.index("log_gain")]
+    return np.asarray(gain >= np.log1p(3.4))
+
+
+def truth_of(
+    xy: Array, truth: pa.Table, wcs: str, band: str, pixel_scale: float
+) -> NDArray[np.bool_]:
+    """Tell which sources at pixels ``(n, 2)`` (x, y) are unrecognized blends."""
+    place, flux = truth_places(truth, wcs, band)
+    return unrecognized_blends(xy * pixel_scale, place * pixel_scale, flux)
+
+
+def truth_places(truth: pa.Table, wcs: str, band: str) -> tuple[Array, Array]:
+    """Return the true sources' pixels ``(n, 2)`` (x, y) and fluxes ``(n,)`` in a band."""
+    sky = np.column_stack([truth["ra"].to_numpy(), truth["dec"].to_numpy()])
+    place = WCS(fits.Header.fromstring(wcs)).wcs_world2pix(sky, 0)
+    return np.asarray(place), truth[f"flux_{band}"].to_numpy()
+
+
+def fit_and_report(
+    out: str, examples: Sequence[Examples], training: dict[str, Any]
+) -> TrainedSuspects:
+    """Fit on all tiles, score on each by a fit without it, and write what comes out."""
+    model = fit_model(examples)
+    p, truth, paired = held_out(examples)
+    report, scores = _report(p, truth, paired)
+    card = {"training": _training(training, examples), "scores": scores, "commit": commit()}
+    model = replace(model, card=card)
+    path = storage.join(out, "suspect.json")
+    write_model(path, model)
+    storage.write_bytes(storage.join(out, "report.md"), (report + "\n").encode())
+    samples = {"sky": (p[~paired], truth[~paired]), "more pairs": (p[paired], truth[paired])}
+    title = "p_unrecognized_blend on simulated HSC tiles, each by a fit that has not seen it"
+    storage.write_bytes(storage.join(out, "suspect.png"), calibration_figure(samples, title))
+    return TrainedSuspects(model, report, path)
+
+
+def _training(training: dict[str, Any], examples: Sequence[Examples]) -> dict[str, Any]:
+    return {
+        "data": f"simulated {SURVEY} tiles in {','.join(BANDS)}, {DENSITY:g} galaxies per arcmin2; "
+        f"another true source within {RADIUS:g} arcsec of at least {FLUX_RATIO:g} of the flux",
+        **training,
+        "sources": sum(len(each.blended) for each in examples),
+        "blended": int(sum(each.blended.sum() for each in examples)),
+        "features": [*FEATURES, "ln odds of these", *NETWORK_FEATURES],
+        "ridge": RIDGE,
+    }
+
+
+def _report(
+    p: Array, truth: NDArray[np.bool_], paired: NDArray[np.bool_]
+) -> tuple[str, dict[str, Any]]:
+    sections, scores = [], {}
+    for name, chosen in (("sky", ~paired), ("more pairs", paired)):
+        score = calibration(p[chosen], truth[chosen])
+        rows = purity_rows(p[chosen], truth[chosen])
+        sections += [f"## {name}", calibration_table(score), purity_table(rows)]
+        scores[f"{name}, held-out tiles"] = {
+            "sources": score.n,
+            "blended": score.positives,
+            "ece": round(score.ece, 5),
+            "brier": round(score.brier, 5),
+            "auc": round(score.auc, 4),
+        }
+    return "\n\n".join(sections), scores
+
+
+def held_out(examples: Sequence[Examples]) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return p, truth and whether its tile has more pairs, of every source.
+
+    Each p is by a fit without its tile; in tiles with more pairs, with their offset.
+    """
+    fold = np.arange(len(examples)) // 2 % min(FOLDS, max(len(examples) // 2, 2))
+    p = []
+    for k, each in enumerate(examples):
+        rest = [other for j, other in enumerate(examples) if fold[j] != fold[k]]
+        p.append(predict(fit_model(rest), each, offset_of(rest) if each.paired else 0.0))
+    return np.concatenate(p), *_labels(examples)
+
+
+def predict(model: SuspectModel, examples: Examples, offset: float = 0.0) -> Array:
+    """Return the probabilities ``(n,)`` of both steps together, with `offset` on ln odds."""
+    logit = model.cheap.logit(examples.seen)
+    doubt = (probability(logit) >= model.doubt) & np.isfinite(examples.said[:, 0])
+    if doubt.any() and model.full is not None:
+        both = np.column_stack([logit[doubt], examples.said[doubt]])
+        logit[doubt] = model.full.logit(both)
+    return probability(logit + offset)
+
+
+def fit_model(examples: Sequence[Examples]) -> SuspectModel:
+    """Fit both steps; the second where the first leaves doubt."""
+    seen = np.concatenate([each.seen for each in examples])
+    said = np.concatenate([each.said for each in examples])
+    truth, paired = _labels(examples)
+    cheap, _ = fit_logistic(seen, truth, paired)
+    logit = cheap.logit(seen)
+    doubt = (probability(logit) >= CHEAP_DOUBT) & np.isfinite(said[:, 0])
+    full = None
+    if doubt.sum() >= MIN_DOUBTFUL:
+        both = np.column_stack([logit, said])[doubt]
+        full, _ = fit_logistic(both, truth[doubt], paired[doubt])
+    return SuspectModel(JointDeblender.name, cheap, full, CHEAP_DOUBT, SEEING, {})
+
+
+def offset_of(examples: Sequence[Examples]) -> float:
+    """Return by how much ln odds are higher in tiles with more pairs."""
+    seen = np.concatenate([each.seen for each in examples])
+    return fit_logistic(seen, *_labels(examples))[1]
+
+
+def _labels(examples: Sequence[Examples]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the truth of every source, and whether its tile has more pairs."""
+    truth = np.concatenate([each.blended for each in examples])
+    paired = np.concatenate([np.full(len(each.blended), each.paired) for each in examples])
+    return truth, paired
+
+
+def fit_logistic(
+    x: Array, truth: NDArray[np.bool_], paired: NDArray[np.bool_], steps: int = 50
+) -> tuple[Logistic, float]:
+    """Fit by Newton's method with a ridge; intercept, and offset of paired tiles, are free.
+
+    Logistic regression is calibrated on its training sample by construction: Σ p = Σ truth, in
+    paired tiles and in the others (its score equations for these two parameters).
+
+    Returns
+    -------
+    logistic, offset
+        For natural tiles, and what paired ones have on top.
+    """
+    mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    design = terms((x - mean) / scale)
+    a = np.column_stack([design, np.ones(len(x)), paired.astype(np.float64)])
+    ridge = np.full(a.shape[1], RIDGE)
+    # A trace of a ridge on these two too: either kind of tile may have no blend at all.
+    ridge[-2:] = 0.1
+    weights = np.zeros(a.shape[1])
+    for _ in range(steps):
+        p = probability(a @ weights)
+        gradient = a.T @ (p - truth) + ridge * weights
+        curvature = (a * (p * (1 - p))[:, None]).T @ a + np.diag(ridge)
+        step = np.linalg.solve(curvature, gradient)
+        weights -= step
+        if np.abs(step).max() < 1e-8:
+            break
+    return Logistic(mean, scale, weights[:-2], float(weights[-2])), float(weights[-1])

@@ -1,0 +1,164 @@
+"""The stamp of one blend as the joint fit sees it: which pixels, and which of them summed.
+
+Where a stamp holds next to no light, squares of pixels are fitted as one sample, their weighted
+mean: a model hardly bends over a few pixels there, and the outskirts are most of a stamp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from raydeblend.fit.psf import PsfMixture
+from raydeblend.tile import BoolArray, FloatArray
+
+LIGHT = 2.5
+"""Pixels are fitted where the smoothed image exceeds this many sigma,"""
+MARGIN = 3.0
+"""and this many PSF widths about them."""
+FAINT = 4.0
+"""Squares of pixels in which the smoothed image stays below this are one sample each;"""
+SIDE = 2
+"""this is their side."""
+BROAD = 1.4
+"""Width in pixels from which a PSF is broad enough for that."""
+EVEN = 1.2
+"""Largest ratio of the weights in a square: its mean then lies at its centre."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """One blend in noise units.
+
+    Attributes
+    ----------
+    image, weight
+        ``(bands, y, x)`` and its inverse variance, 0 where unusable.
+    psf
+        One mixture per band.
+    width
+        Standard deviation in pixels of a Gaussian that stands for the PSF.
+    pixel_scale
+        Arcsec per pixel.
+    pixels
+        Indices of the pixels to fit, in the flattened image, sample after sample.
+    starts
+        ``(s,)`` where in `pixels` each sample begins.
+    """
+
+    image: FloatArray
+    weight: FloatArray
+    psf: tuple[PsfMixture, ...]
+    width: float
+    pixel_scale: float
+    pixels: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+    @property
+    def n_values(self) -> int:
+        """Pixels that are fitted, counted in each band."""
+        return int((self.at_pixels(self.weight) > 0).sum())
+
+    @property
+    def centres(self) -> FloatArray:
+        """Coordinates ``(2, s)`` (x, y) of the samples."""
+        xy = np.stack([self.pixels % self.image.shape[2], self.pixels // self.image.shape[2]])
+        return np.asarray(self._sums(xy) / self._sizes, dtype=np.float32)
+
+    @property
+    def weights(self) -> FloatArray:
+        """Inverse variances ``(bands, s)`` of the samples."""
+        return self._sums(self.at_pixels(self.weight))
+
+    def at_pixels(self, images: FloatArray) -> FloatArray:
+        """Return the fitted pixels ``(..., p)`` of images ``(..., y, x)``."""
+        return images.reshape(*images.shape[:-2], -1)[..., self.pixels]
+
+    def means(self, images: FloatArray) -> FloatArray:
+        """Return the samples ``(..., bands, s)`` of images ``(..., bands, y, x)``."""
+        weight = self.weights
+        sums = self._sums(self.at_pixels(images) * self.at_pixels(self.weight))
+        return np.asarray(sums / np.where(weight > 0, weight, 1))
+
+    def chi2(self, residual: FloatArray) -> float:
+        """Return χ² of a residual ``(bands, y, x)`` at the samples."""
+        return float((self.weights * self.means(residual) ** 2).sum(dtype=np.float64))
+
+    @property
+    def scatter(self) -> float:
+        """χ² of the pixels about their samples, which no model can lower."""
+        whole = self.at_pixels(self.weight * self.image**2).sum(dtype=np.float64)
+        return float(whole) - self.chi2(self.image)
+
+    def keep(self, chosen: BoolArray) -> Stamp:
+        """Return the stamp with some of its samples ``(s,)``."""
+        sizes = self._sizes
+        starts = np.cumsum(sizes[chosen]) - sizes[chosen]
+        return replace(self, pixels=self.pixels[np.repeat(chosen, sizes)], starts=starts)
+
+    @property
+    def _sizes(self) -> NDArray[np.intp]:
+        return np.diff(self.starts, append=len(self.pixels))
+
+    def _sums(self, values: NDArray[np.generic]) -> FloatArray:
+        if not len(self.starts):
+            return np.zeros((*values.shape[:-1], 0), dtype=np.float32)
+        return np.asarray(np.add.reduceat(values, self.starts, axis=-1))
+
+
+def lit_samples(
+    significance: FloatArray, width: float, weight: FloatArray
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return `pixels` and `starts` of a `Stamp`: the usable pixels in or near the light of sources.
+
+    All of them where nothing is lit, since a source may be asked for all the same.
+
+    Parameters
+    ----------
+    significance
+        ``(y, x)`` the smoothed image.
+    width
+        Of the PSF, in pixels.
+    weight
+        ``(bands, y, x)``.
+    """
+    usable = np.asarray((weight > 0).any(0))
+    used, lit = usable, significance > LIGHT
+    if lit.any():
+        used = usable & (ndimage.distance_transform_edt(~lit) <= MARGIN * width)
+    sample = np.arange(used.size).reshape(used.shape)
+    if width >= BROAD:
+        faint = usable & (ndimage.maximum_filter(significance, 3) < FAINT)
+        used = used | _join(sample, used, faint, weight)
+    pixels = np.flatnonzero(used)
+    order = np.argsort(sample.ravel()[pixels], kind="stable")
+    pixels = pixels[order]
+    first = np.diff(sample.ravel()[pixels], prepend=-1) != 0
+    return pixels, np.flatnonzero(first)
+
+
+def _join(
+    sample: NDArray[np.intp], used: BoolArray, faint: BoolArray, weight: FloatArray
+) -> BoolArray:
+    """Give the pixels ``(y, x)`` of each faint square one number, in place; say which.
+
+    Squares that are used in part are used as a whole.
+    """
+    rows, columns = (length // SIDE for length in sample.shape)
+
+    def squares(images: NDArray[np.generic]) -> NDArray[np.generic]:
+        inner = images[..., : rows * SIDE, : columns * SIDE]
+        return inner.reshape(*images.shape[:-2], rows, SIDE, columns, SIDE)
+
+    blocks = squares(weight)
+    even = (blocks.max((-3, -1)) <= EVEN * blocks.min((-3, -1))).all(0)
+    joined = even & squares(faint).all((-3, -1)) & squares(used).any((-3, -1))
+    inside = np.s_[: rows * SIDE, : columns * SIDE]
+    is_joined = np.zeros(sample.shape, dtype=bool)
+    is_joined[inside] = np.kron(joined, np.ones((SIDE, SIDE), dtype=bool))
+    first = np.kron(squares(sample)[:, 0, :, 0], np.ones((SIDE, SIDE), dtype=np.intp))
+    sample[inside] = np.where(is_joined[inside], first, sample[inside])
+    return is_joined

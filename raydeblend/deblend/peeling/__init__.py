@@ -1,0 +1,1 @@
+"""Deblenders that take off one galaxy after the other, and what finishes their models."""

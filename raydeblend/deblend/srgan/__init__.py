@@ -1,0 +1,1 @@
+"""The super-resolution network as a deblender (Hemmati et al. 2022)."""

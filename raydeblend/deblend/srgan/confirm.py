@@ -1,0 +1,167 @@
+"""Which of a network's sources the pixels confirm, and which they show beside them.
+
+The super-resolved image shows where a second source may be; whether it is there, the original
+pixels tell better.  All of the network's peaks, doubtful ones too, are fitted together, and each
+must lower χ²/2 − ln prior by as much as `least_gain`, or goes.  What is left is then tried with
+one source more: at the network's faintest peaks, and with its brightest source cut in two
+(Buchanan et al. 2022, whom Hemmati et al. cite, classify the enhanced image instead).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from raydeblend.deblend.joint.scenes import Fit, Stamp, Task, fit_tasks, refit
+from raydeblend.deblend.joint.search import are_one
+from raydeblend.detect.sharp_peaks import PeakRule
+from raydeblend.fit.priors import JointPriors
+
+Array = NDArray[np.float64]
+
+CANDIDATE_RULE = PeakRule(
+    threshold=10.0, curvature=8.0, prominence=4.0, contrast=0.12, relative=0.08, smoothing=2.0
+)
+"""For the network's image, in the unit of `raydeblend.deblend.srgan.deblender.SHARP_NOISE`."""
+HINT_RULE = PeakRule(
+    threshold=10.0, curvature=4.0, prominence=0.5, contrast=0.01, relative=0.01, smoothing=1.0
+)
+"""The same for peaks that are mostly texture: each is tried as one source more, alone."""
+MIN_GAIN = 10.0
+"""What a candidate of the network must gain.  This, HINT_GAIN and MODEL_ERROR were chosen on 600
+blends and 1,000 single galaxies of a seed and of real galaxies that no evaluation uses (see
+docs/research/training.md), so that under 1 % of the single ones are split where HST's image is not;
+`evidence.MIN_GAIN` is for sources that no network has pointed at."""
+HINT_GAIN = 8.0
+"""What a hint, or the brightest source cut in two, must gain where the candidates did not."""
+BAND_GAIN = 8 / 3
+"""What is asked for more in each further band, in which a source has fluxes of its own."""
+MODEL_ERROR = 0.02
+"""Part of a galaxy's light that no bulge + disk describes, and that another source would fit."""
+MAX_HINTS = 5
+"""Hints of a stamp that are looked at, the most significant ones."""
+APART = 1.0
+"""Pixels from any source within which a hint is that source."""
+SPLITS = ((0.0, 1.0), (0.0, 0.6), (np.pi / 4, None), (np.pi / 2, None), (-np.pi / 4, None))
+"""Angle to the major axis of a source at which it is cut in two, and by which part of its
+half-length the halves are put apart; None: by the PSF's width, `STEP`."""
+STEP = 0.85
+"""In PSF widths."""
+SHORTEST, LONGEST = 0.6, 3.5
+"""Limits of the half-length, in PSF widths."""
+
+
+def confirm_sources(
+    stamps: Sequence[Stamp],
+    fits: Sequence[Fit],
+    priors: JointPriors,
+    device: torch.device,
+    hints: Sequence[Array] | None = None,
+) -> list[Fit]:
+    """Take out sources that gain too little, then add one where that gains enough.
+
+    Parameters
+    ----------
+    hints
+        For each stamp ``(m, 2)`` positions where one source more may be, the best first.
+    """
+    kept = drop_unconfirmed(stamps, fits, priors, device)
+    if hints is None:
+        hints = [np.zeros((0, 2))] * len(kept)
+    return add_hinted(stamps, kept, hints, priors, device)
+
+
+def drop_unconfirmed(
+    stamps: Sequence[Stamp], fits: Sequence[Fit], priors: JointPriors, device: torch.device
+) -> list[Fit]:
+    """Take out the faintest source of each blend until all gain enough; one stays."""
+    best = list(fits)
+    going: Sequence[int] = range(len(best))
+    while going:
+        tasks = {i: _without_faintest(stamps[i], best[i]) for i in going if len(best[i].theta) > 1}
+        tried = fit_tasks(list(tasks.values()), priors, device)
+        going = []
+        for i, fit in zip(tasks, tried, strict=True):
+            least = least_gain(stamps[i], fit, MIN_GAIN)
+            if are_one(stamps[i], best[i]) or fit.objective < best[i].objective + least:
+                best[i] = fit
+                going.append(i)
+    return best
+
+
+def add_hinted(
+    stamps: Sequence[Stamp],
+    fits: Sequence[Fit],
+    hints: Sequence[Array],
+    priors: JointPriors,
+    device: torch.device,
+) -> list[Fit]:
+    """Add to each blend the source that gains most of those that may be there, if it is enough."""
+    trials = [
+        (i, task)
+        for i, (stamp, fit) in enumerate(zip(stamps, fits, strict=True))
+        for task in _trials(stamp, fit, hints[i][:MAX_HINTS], priors)
+    ]
+    tried = fit_tasks([task for _, task in trials], priors, device)
+    best = list(fits)
+    for (i, task), fit in zip(trials, tried, strict=True):
+        better = fit.objective < min(best[i].objective, task.goal)
+        if better and not are_one(stamps[i], fit):
+            best[i] = fit
+    return best
+
+
+def least_gain(stamp: Stamp, fit: Fit, least: float) -> float:
+    """Return by how much one source more than those of a fit must lower the objective.
+
+    Structure of a galaxy looks like another source the more, the more significant the galaxy.
+    """
+    bands = int((stamp.weights > 0).any(axis=1).sum())
+    structure = 0.5 * MODEL_ERROR**2 * float((fit.snr**2).sum())
+    return least + BAND_GAIN * max(bands - 1, 0) + structure
+
+
+def _without_faintest(stamp: Stamp, fit: Fit) -> Task:
+    # By light, not by significance: the constants above were chosen so.
+    faintest = int(np.argmin(fit.total.sum(0)))
+    rest = fit.take(np.delete(np.arange(len(fit.theta)), faintest))
+    nearest = np.argsort(cdist(fit.theta[[faintest], :2], rest.theta[:, :2])[0])[:1]
+    return refit(stamp, rest, nearest)
+
+
+def _trials(stamp: Stamp, fit: Fit, hints: Array, priors: JointPriors) -> Iterator[Task]:
+    """Yield the fits with one source more to try."""
+    k = len(fit.theta)
+    if not k:
+        return
+    goal = fit.objective - least_gain(stamp, fit, HINT_GAIN)
+    for xy in hints[(cdist(hints, fit.theta[:, :2]) > APART).all(axis=1)]:
+        start = priors.usual(torch.from_numpy(xy[None, None])).numpy()[0]
+        yield refit(stamp, fit.add(start, compact=False), np.array([k]), goal)
+    for halves in _halves(fit, stamp):
+        yield refit(stamp, halves, np.array([k - 1, k]), goal)
+
+
+def _halves(fit: Fit, stamp: Stamp) -> Iterator[Fit]:
+    """Yield the fit with its brightest source cut in two in several ways, the last ones."""
+    source = int(np.argmax(fit.total.sum(0)))
+    g1, g2 = fit.theta[source, 2:4]
+    shear, axis = np.hypot(g1, g2), 0.5 * np.arctan2(g2, g1)
+    # Variance along an axis of an exponential disk of half-light radius 1: 1.065; two halves at
+    # ±s have the variance of the whole if s² is the difference of its variances on the two axes.
+    variance = 1.065 * np.exp(2 * fit.theta[source, 4]) / stamp.pixel_scale**2
+    length = np.sqrt(variance * 4 * shear / (1 - shear**2))
+    length = np.clip(length, SHORTEST * stamp.width, LONGEST * stamp.width)
+    rest = fit.take(np.delete(np.arange(len(fit.theta)), source))
+    for angle, part in SPLITS:
+        step = STEP * stamp.width if part is None else part * length
+        offset = step * np.array([np.cos(axis + angle), np.sin(axis + angle)])
+        halves = np.stack([fit.theta[source]] * 2)
+        halves[:, :2] += np.stack([offset, -offset])
+        halves[:, [2, 3, 6, 7]] = 0
+        halves[:, 4:6] += np.log(max((1 - shear) / (1 + shear), 0.3))
+        yield rest.add(halves, compact=False)

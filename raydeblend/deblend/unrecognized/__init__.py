@@ -1,0 +1,1 @@
+"""The probability that a source hides another one."""

@@ -1,0 +1,1 @@
+"""The variational autoencoder as a deblender (Nemani et al. 2023)."""

@@ -1,0 +1,63 @@
+"""The paper's own use of the autoencoder: one galaxy, known to be in the middle of its stamp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from raydeblend.deblend.sources import stack_sources
+from raydeblend.deblend.stamps import choose_bands, nearest_channels, prepare, psf_widths
+from raydeblend.deblend.vae.deblender import VaeDeblender, network_pixels
+from raydeblend.deblend.vae.latent_fit import paste
+from raydeblend.deblend.vae.peaks import detect
+from raydeblend.tile import Deblended, FloatArray
+
+OWN_RADIUS = 5.0
+"""Pixels from the middle within which a peak is the centred galaxy's own: noise displaces
+that of a large and faint one."""
+
+
+@dataclass(frozen=True)
+class CentredVae:
+    """Nemani et al. 2023: one galaxy, known to be in the middle, its flux the decoder's.
+
+    Its neighbours are detected and decoded with it, but only it is returned.
+    """
+
+    vae: VaeDeblender
+    name: str = "vae-centred"
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+    ) -> Deblended:
+        """Decode the middle of each stamp; `variance` and the rest as `Deblender`."""
+        stamps = prepare(images, variance, mask)
+        n, n_bands, height, width = stamps.image.shape
+        chosen = choose_bands(bands, n_bands, self.vae.bands)
+        middle = np.array([[(width - 1) / 2, (height - 1) / 2]], dtype=np.float32)
+        widths = psf_widths(psf, n)
+        pixels = zip(stamps.image, stamps.weight, widths, strict=True)
+        peaks = [np.concatenate([middle, others(detect(*each), middle)]) for each in pixels]
+        _, decoded = self.vae.decode_all(*network_pixels(stamps, chosen), peaks, widths)
+        corner = self.vae.corners(middle)
+        nearest = nearest_channels(chosen, n_bands)
+        models = [paste(part.model[:1], corner, (height, width))[:, nearest] for part in decoded]
+        sources = [(m * sigma, middle) for m, sigma in zip(models, stamps.sigma, strict=True)]
+        spread = np.stack([part.flux_spread[:1, nearest] for part in decoded])
+        extra = {"flux_err_model": spread * stamps.sigma[:, None, :, 0, 0]}
+        return stack_sources(sources, ["medium"] * n, stamps.image.shape, extra)
+
+
+def others(peaks: FloatArray, middle: FloatArray) -> FloatArray:
+    """Return the peaks ``(k, 2)`` that are not the galaxy's in the middle ``(1, 2)``."""
+    return np.asarray(peaks[np.linalg.norm(peaks - middle, axis=1) > OWN_RADIUS])

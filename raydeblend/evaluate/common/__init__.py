@@ -1,0 +1,1 @@
+"""What protocols share: blends with truth, metrics, intervals, tables, figures, provenance."""

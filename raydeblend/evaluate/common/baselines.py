@@ -1,0 +1,34 @@
+"""The deblenders that a protocol compares: ours by name, and two that are told the positions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from raydeblend.deblend import load_deblender
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.evaluate.common.scarlet import NAME as SCARLET
+from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
+from raydeblend.tile import Deblender
+
+__all__ = ["SCARLET", "TOLD", "find_scarlet", "load_named"]
+
+TOLD = "joint-true"
+"""Name of the joint deblender when it is told the true positions,"""
+EXACT = 0.02
+"""which it holds to so many pixels: they are the simulation's own, no catalog's."""
+
+
+def load_named(name: str) -> Deblender:
+    """Load a deblender, `TOLD` or scarlet.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of the name, or it cannot be loaded or, scarlet, is not installed.
+    """
+    if name == SCARLET:
+        return ScarletDeblender.load()
+    if name == TOLD:
+        joint = JointDeblender.load()
+        return replace(joint, name=TOLD, priors=replace(joint.priors, told=EXACT))
+    return load_deblender(name)

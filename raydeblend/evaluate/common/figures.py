@@ -1,0 +1,110 @@
+"""Figures of an evaluation, as PNG files in memory; each carries its caption."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from astropy.visualization import make_lupton_rgb
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+DPI = 150
+CAPTION = "Description"
+"""Keyword of the PNG text that holds the caption (PNG specification, section 11.3.3.2)."""
+PANEL = 1.45
+"""Side of a gallery panel in inches."""
+
+
+def color_image(image: NDArray[np.floating], sigma: float = 1.0) -> NDArray[np.uint8]:
+    """Return an RGB picture ``(y, x, 3)`` after Lupton et al. (2004).
+
+    Parameters
+    ----------
+    image
+        ``(bands, y, x)``, bluest band first; the last, middle and first are shown as red,
+        green and blue.
+    sigma
+        Noise of the image, which sets the stretch.
+    """
+    # Linear to a few sigma, so that the sky is dark grey and faint wings show.
+    minimum = -1.5 * sigma
+    # Just above it, since astropy divides by the intensity.
+    red, green, blue = (np.maximum(image[i], 0.999 * minimum) for i in (-1, len(image) // 2, 0))
+    picture = make_lupton_rgb(red, green, blue, minimum=minimum, stretch=6 * sigma, Q=8)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def show(axes: Axes, image: NDArray[np.floating], title: str = "", sigma: float = 1.0) -> None:
+    """Draw ``(bands, y, x)`` in colour, without ticks, the first row at the bottom."""
+    axes.imshow(color_image(image, sigma), origin="lower", interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if title:
+        axes.set_title(title, fontsize=8, pad=3)
+
+
+def to_png(figure: Figure, caption: str = "") -> bytes:
+    """Render a figure; the caption goes into the file, where `read_caption` finds it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={CAPTION: caption} if caption else None)
+    return buffer.getvalue()
+
+
+def read_caption(png: bytes) -> str:
+    """Return the caption inside a PNG file, empty where there is none."""
+    with Image.open(io.BytesIO(png)) as picture:
+        return str(picture.info.get(CAPTION, ""))
+
+
+def survey_figure(
+    tile: NDArray[np.floating],
+    xy: NDArray[np.floating],
+    blend: NDArray[np.floating],
+    models: NDArray[np.floating],
+    blend_xy: NDArray[np.floating],
+) -> bytes:
+    """Draw a tile with its detected sources, and one blend with its models and residual.
+
+    Parameters
+    ----------
+    tile
+        ``(bands, y, x)``, bluest band first.
+    xy
+        ``(n, 2)`` catalog positions in tile pixels.
+    blend
+        ``(bands, y, x)`` stamp of one blend.
+    models
+        ``(k, bands, y, x)``, k at least 1; at most the four brightest are shown.
+    blend_xy
+        ``(k, 2)`` positions in stamp pixels.
+    """
+    figure = Figure(figsize=(10, 6.3), dpi=DPI)
+    grid = figure.add_gridspec(
+        3, 5, left=0.01, right=0.99, bottom=0.01, top=0.96, wspace=0.04, hspace=0.14
+    )
+    sigma = noise_level(tile)
+    axes = figure.add_subplot(grid[:, :3])
+    show(axes, tile, f"tile with {len(xy)} sources", sigma)
+    _mark(axes, xy, size=10)
+    shown = models[:4]
+    panels = [blend, *shown, blend - models.sum(axis=0)]
+    titles = ["blend", *(f"model {i + 1}" for i in range(len(shown))), "residual"]
+    for place, (panel, title) in enumerate(zip(panels, titles, strict=True)):
+        axes = figure.add_subplot(grid[place // 2, 3 + place % 2])
+        show(axes, panel, title, sigma)
+        if place == 0:
+            _mark(axes, blend_xy, size=40)
+    return to_png(figure)
+
+
+def noise_level(image: NDArray[np.floating]) -> float:
+    """Noise of an image from its pixels below the median, where there are few sources."""
+    below = image[image < np.median(image)]
+    return float(1.4826 * np.median(np.median(image) - below)) if below.size else 1.0
+
+
+def _mark(axes: Axes, xy: NDArray[np.floating], size: float) -> None:
+    axes.scatter(xy[:, 0], xy[:, 1], s=size, facecolors="none", edgecolors="white", lw=0.5)

@@ -1,0 +1,1 @@
+"""The protocol of MADNESS (Biswas et al. 2025): crowded fields."""

@@ -1,0 +1,1 @@
+"""The protocol `survey`: simulated tiles through the whole pipeline."""

@@ -1,0 +1,111 @@
+"""Tables of the protocol `survey`, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raydeblend.evaluate.common.calibration import calibration, calibration_table
+from raydeblend.evaluate.common.rows import Row, cell
+from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.survey.rows import (
+    ALL,
+    BLENDEDNESS,
+    DEPTH,
+    MAGNITUDE,
+    SEPARATION,
+    SHAPE_DEPTH,
+)
+from raydeblend.evaluate.survey.run import SurveyScores
+from raydeblend.evaluate.survey.scores import NEIGHBOUR_FLUX
+from raydeblend.evaluate.survey.unrecognized import RADIUS
+
+_SOURCE = {
+    "found": ("complete", ".1%"),
+    "purity": ("pure", ".1%"),
+    "duplicates": ("duplicates", ".2%"),
+    "unrecognised": ("unrecognised blends", ".1%"),
+    "flux_bias": ("flux bias", "+.3f"),
+    "flux_nmad": ("scatter", ".3f"),
+}
+_BLEND = {
+    "found": ("complete", ".1%"),
+    "flux_bias": ("flux bias", "+.3f"),
+    "flux_nmad": ("scatter", ".3f"),
+    "flux_mape": ("mape", ".3f"),
+    "pull_bias": ("pull median", "+.2f"),
+    "pull_nmad": ("pull scatter", ".2f"),
+}
+_SHAPES = {
+    "offset_east_mas": ("east (mas)", "+.1f"),
+    "offset_north_mas": ("north (mas)", "+.1f"),
+    "position_nmad_mas": ("scatter (mas)", ".1f"),
+    "shape_m1": ("m1", "+.3f"),
+    "shape_c1": ("c1", "+.4f"),
+    "shape_m2": ("m2", "+.3f"),
+    "shape_c2": ("c2", "+.4f"),
+}
+
+
+def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str) -> str:
+    """Return all tables; fluxes are those of the reference band `band`."""
+    in_band = [_in_band(row, band) for row in rows]
+    parts = [
+        "### Survey by magnitude",
+        f"By magnitude in {band}; the last row of each deblender is over {band} < {DEPTH}. An "
+        f"unrecognised blend is a detection that holds another true source of {NEIGHBOUR_FLUX:.0%} "
+        f'of its flux or more within {RADIUS:g}":',
+        _table(in_band, (MAGNITUDE, ALL), _SOURCE),
+        "### Survey by blendedness",
+        f"Galaxies of {band} < {DEPTH} by true blendedness, and whether flux errors are right "
+        "(pull: error over stated error, whose scatter should be 1):",
+        _table(in_band, (BLENDEDNESS,), _BLEND),
+        "### Survey by distance to a neighbour",
+        f"The same by distance to the nearest source of {NEIGHBOUR_FLUX:.0%} of its flux:",
+        _table(in_band, (SEPARATION,), _BLEND),
+        "### Survey positions and shapes",
+        f"Positions ({band} < {DEPTH}), shapes ({band} < {SHAPE_DEPTH}): g = (1 + m) g_true + c:",
+        _table(in_band, (ALL,), _SHAPES),
+        "### Survey calibration of p_unrecognized_blend",
+        calibrations(scores),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_band(row: Row, band: str) -> Row:
+    """Give the columns of the reference band their short names."""
+    end = f"_{band}"
+    return row | {
+        key.replace(end, ""): value
+        for key, value in row.items()
+        if key.startswith("pull") and end in key
+    }
+
+
+def _table(rows: Sequence[Row], kinds: Sequence[str], columns: dict[str, tuple[str, str]]) -> str:
+    chosen = [row for row in rows if row["n_galaxies"] in kinds]
+    header = ["deblender", "galaxies", "n", *(title for title, _ in columns.values())]
+    lines = [
+        [
+            str(row["deblender"]),
+            str(row["galaxy"]),
+            str(row["n"]),
+            *(_cell(row, name, spec) for name, (_, spec) in columns.items()),
+        ]
+        for row in chosen
+    ]
+    return markdown(header, lines)
+
+
+def _cell(row: Row, name: str, spec: str) -> str:
+    return cell(row, name, spec) if name in row else "–"
+
+
+def calibrations(scores: Sequence[SurveyScores]) -> str:
+    """Return stated and true fractions of unrecognised blends among the matched detections."""
+    parts = []
+    for score in scores:
+        real = score.detections.take(score.detections.pure)
+        result = calibration(real.probability, real.unrecognised)
+        words = calibration_table(result) if result.n else "states no p_unrecognized_blend."
+        parts.append(f"{score.deblender}:\n\n{words}" if result.n else f"{score.deblender} {words}")
+    return "\n\n".join(parts)

@@ -1,0 +1,91 @@
+"""Everything that the protocol of Wang et al. (2022) prints and draws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from raydeblend.deblend.counter import GalaxyCounter
+from raydeblend.evaluate.common.blends import BlendSet
+from raydeblend.evaluate.common.rows import Row
+from raydeblend.evaluate.wang2022.counting import count_test_set, counter_rows, counter_table
+from raydeblend.evaluate.wang2022.failure_figures import failure_figure
+from raydeblend.evaluate.wang2022.failures import EQUAL, pair_up
+from raydeblend.evaluate.wang2022.figures import flux_figure, moment_figure, quality_flux_figure
+from raydeblend.evaluate.wang2022.gallery import gallery_figure
+from raydeblend.evaluate.wang2022.score_tables import quality_table, score_table
+from raydeblend.evaluate.wang2022.scores import Scores, evaluate_wang2022
+from raydeblend.evaluate.wang2022.tables import failure_table, flux_table, moment_table
+from raydeblend.tile import Deblender
+
+
+@dataclass(frozen=True)
+class WangReport:
+    """Rows of ``metrics.json``, the tables as Markdown, and the other files by name."""
+
+    rows: list[Row]
+    tables: str
+    files: dict[str, bytes]
+
+
+def report_wang2022(
+    deblenders: Mapping[str, Deblender], data: BlendSet, n: int | None, baseline: str
+) -> WangReport:
+    """Score deblenders on a test set; the galleries of failures compare with `baseline`."""
+    part = data if n is None else data.first(n)
+    rows, scores = evaluate_wang2022(deblenders, part)
+    counts = count_galaxies(part)
+    tables = {
+        "Scores": score_table(rows),
+        "Quality": quality_table(rows),
+        "Flux recovery": flux_table(scores),
+        "Second moments": moment_table(scores),
+        f"Failures (equal: fluxes within a factor of {1 / EQUAL:g})": failure_table(scores),
+    }
+    files = draw_figures(deblenders, scores, part, baseline)
+    if counts:
+        tables["Counter"] = counter_table(counts)
+        files["counter.json"] = (json.dumps(counts, indent=1) + "\n").encode()
+    text = "\n\n".join(f"### {title}\n\n{table}" for title, table in tables.items())
+    return WangReport(rows, text + "\n", files)
+
+
+def count_galaxies(data: BlendSet) -> list[Row]:
+    """Return the accuracies of the shipped counter; nothing for bands that it does not know."""
+    counter = GalaxyCounter.load()
+    return counter_rows(count_test_set(counter, data)) if counter.bands == data.bands else []
+
+
+def draw_figures(
+    deblenders: Mapping[str, Deblender], scores: Sequence[Scores], data: BlendSet, baseline: str
+) -> dict[str, bytes]:
+    """Return the figures as PNG files by name."""
+    numbers = sorted({score.n_galaxies for score in scores})
+    figures = {
+        f"flux_{k}.png": flux_figure([s for s in scores if s.n_galaxies == k]) for k in numbers
+    }
+    for score in scores:
+        name = f"{score.deblender}_{score.n_galaxies}.png"
+        blends = next(part for part in data.blends if part.n_galaxies == score.n_galaxies)
+        figures[f"gallery_{name}"] = gallery_figure(blends[: len(score.models)], score)
+        figures[f"moments_{name}"] = moment_figure(score)
+        if len(set(score.quality)) > 1:
+            figures[f"quality_{name}"] = quality_flux_figure(score)
+    return figures | _failures(deblenders, scores, data, baseline)
+
+
+def _failures(
+    deblenders: Mapping[str, Deblender], scores: Sequence[Scores], data: BlendSet, baseline: str
+) -> dict[str, bytes]:
+    figures = {}
+    others = pair_up(scores, baseline)
+    for score in scores:
+        other = others.get((score.deblender, score.n_galaxies))
+        if other is None:
+            continue
+        pair = deblenders[score.deblender], deblenders[baseline]
+        figure = failure_figure(*pair, score, other, data)
+        if figure is not None:
+            figures[f"failures_{score.deblender}_{score.n_galaxies}.png"] = figure
+    return figures

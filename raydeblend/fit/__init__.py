@@ -1,0 +1,1 @@
+"""Galaxy models and their fits: no search for sources, no catalog."""

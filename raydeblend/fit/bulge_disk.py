@@ -1,0 +1,264 @@
+"""Bulge + disk galaxies as Gaussian mixtures, convolved with the PSF: images and derivatives.
+
+A source has eight shape parameters, theta = (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b): the centre
+in pixels, shear and half-light radius (arcsec) of an exponential disk, then size and shear of a
+de Vaucouleurs bulge of the same centre.  In each band the light of disk and of bulge is linear.
+
+All sums over Gaussians are matrix products, as in `mixture.py`: with E the value of each Gaussian
+at each pixel, images and derivatives are E times coefficients times polynomials of the offset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raydeblend.fit.profiles import profile
+
+PARAMETERS = 8
+COMPONENTS = 2
+"""Disk and bulge, in this order."""
+
+# How many of the innermost Gaussians of a profile, far narrower than any seeing, are merged into
+# one; and how many where the wide Gaussians of the PSF's wings are convolved with them.
+_MERGED = {"exp": 2, "dev": 4}
+_MERGED_IN_WINGS = {"exp": 4, "dev": 6}
+CORE_COMPONENTS = 2
+"""Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
+# Profiles of disk and bulge, and their columns (g1, g2, ln r) in theta.
+_PROFILES = ("exp", "dev")
+_COLUMNS = [[2, 3, 4], [6, 7, 5]]
+_SHAPES = 3
+
+
+@dataclass(frozen=True)
+class Light:
+    """What the Gaussians of n sources are, and their values at the pixels.
+
+    Attributes
+    ----------
+    values
+        ``(n, b, k, p)`` exp(−dᵀ P d / 2) of Gaussian k in band b at pixel p.
+    norm
+        ``(n, b, k)``: a Gaussian of unit flux is norm times value.
+    precision
+        P as three ``(n, b, k)``: xx, xy, yy.
+    slopes
+        ``(n, 1, 3, k, 3)`` derivatives of the covariances by (g1, g2, ln r) of their component,
+        the same in all bands.
+    offset
+        ``(n, 2, p)`` from the centre, (dx, dy).
+    quadratic
+        ``(n, 3, p)``: dx², dx dy, dy².
+    disk
+        How many of the Gaussians, the first ones, are the disk's; the others are the bulge's.
+    """
+
+    values: Tensor
+    norm: Tensor
+    precision: tuple[Tensor, Tensor, Tensor]
+    slopes: Tensor
+    offset: Tensor
+    quadratic: Tensor
+    disk: int
+
+    @property
+    def parts(self) -> tuple[slice, slice]:
+        """The Gaussians of the disk and of the bulge."""
+        return slice(0, self.disk), slice(self.disk, None)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Gaussians of disk and bulge, each with one of the PSF: the k Gaussians of a source.
+
+    Attributes
+    ----------
+    component, psf
+        ``(k,)`` whose Gaussian it is, 0 of the disk and 1 of the bulge, and which of the PSF's.
+    weights, variances
+        ``(k,)``, the latter along an axis in pixels² for a half-light radius of 1 arcsec.
+    disk
+        How many, the first ones, are the disk's.
+    """
+
+    component: Tensor
+    psf: Tensor
+    weights: Tensor
+    variances: Tensor
+    disk: int
+
+
+def unit_light(
+    theta: Tensor, psf: tuple[Tensor, Tensor], pixels: Tensor, pixel_scale: float
+) -> Light:
+    """Evaluate the Gaussians of n sources.
+
+    Parameters
+    ----------
+    theta
+        ``(n, 8)``.
+    psf
+        Weights ``(n, b, c)`` and covariances ``(n, b, c, 3)`` (xx, xy, yy in pixels²), the
+        narrowest Gaussians first.
+    pixels
+        ``(n, 2, p)`` coordinates (x, y).
+    pixel_scale
+        Arcsec per pixel.
+    """
+    weight, cov, slopes, disk = _convolved(theta, psf, pixel_scale)
+    xx, xy, yy = cov.unbind(-1)
+    determinant = xx * yy - xy**2
+    precision = yy / determinant, -xy / determinant, xx / determinant
+    offset = pixels - theta[:, :2, None].to(pixels)
+    dx, dy = offset.unbind(1)
+    quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 1)
+    factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
+    # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
+    values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-30).exp_()
+    norm = weight / (2 * np.pi * determinant.sqrt())
+    return Light(values, norm, precision, slopes, offset, quadratic, disk)
+
+
+def component_images(light: Light) -> Tensor:
+    """Return disk and bulge of unit flux, ``(n, b, 2, p)``."""
+    norm = light.norm[:, :, None].to(light.values)
+    return torch.cat([norm[..., part] @ light.values[:, :, part] for part in light.parts], 2)
+
+
+def source_images(light: Light, flux: Tensor) -> Tensor:
+    """Return the sources' images ``(n, b, p)`` for fluxes ``(n, b, 2)`` of disk and bulge."""
+    scaled = _scaled_norm(light, flux).to(light.values)
+    return (scaled[:, :, None] @ light.values)[:, :, 0]
+
+
+def derivatives(light: Light, flux: Tensor) -> Tensor:
+    """Return the derivatives of the sources' images by theta, ``(n, b, 8, p)``.
+
+    For a Gaussian I of precision P and offset d, ∂I/∂centre = I P d and, for a change dC of its
+    covariance, ∂I = I (dᵀ P dC P d − tr(P dC)) / 2.
+    """
+    scaled = _scaled_norm(light, flux)[:, :, None]
+    centre, shape = ((scaled * rows).to(light.values) for rows in _rows(light))
+    dx, dy = (d[:, None] for d in light.offset.unbind(1))
+    pull = centre @ light.values  # (n, b, 3, p)
+    out = pull.new_empty(*pull.shape[:2], PARAMETERS, pull.shape[3])
+    out[:, :, 0] = pull[:, :, 0] * dx + pull[:, :, 1] * dy
+    out[:, :, 1] = pull[:, :, 1] * dx + pull[:, :, 2] * dy
+    polynomial = torch.cat([light.quadratic, -torch.ones_like(light.quadratic[:, :1])], 1)
+    for first, part in zip((2, 2 + _SHAPES), light.parts, strict=True):
+        sums = torch.unflatten(shape[..., part] @ light.values[:, :, part], 2, (_SHAPES, 4))
+        sums *= polynomial[:, None, None]
+        torch.sum(sums, 3, out=out[:, :, first : first + _SHAPES])
+    # From (g1, g2, ln r) of disk and bulge to the order of theta.
+    return out[:, :, [0, 1, 2, 3, 4, 7, 5, 6]]
+
+
+def _scaled_norm(light: Light, flux: Tensor) -> Tensor:
+    norms = [light.norm[..., part] for part in light.parts]
+    return torch.cat([norm * flux[..., i : i + 1] for i, norm in enumerate(norms)], 2)
+
+
+def _rows(light: Light) -> tuple[Tensor, Tensor]:
+    """Return ``(n, b, 3, k)`` and ``(n, b, 12, k)``: what to sum over the Gaussians.
+
+    For the centre, and for each of (g1, g2, ln r) of a Gaussian's own component the coefficients
+    of dx², dx dy, dy² and −1.
+    """
+    pxx, pxy, pyy = light.precision
+    cxx, cxy, cyy = light.slopes.unbind(-1)  # (n, b, 3, k)
+    pxx, pxy, pyy = pxx[:, :, None], pxy[:, :, None], pyy[:, :, None]
+    ax, ay = pxx * cxx + pxy * cxy, pxx * cxy + pxy * cyy  # rows of P dC
+    bx, by = pxy * cxx + pyy * cxy, pxy * cxy + pyy * cyy
+    shape = torch.stack(
+        [
+            0.5 * (ax * pxx + ay * pxy),
+            ax * pxy + ay * pyy,
+            0.5 * (bx * pxy + by * pyy),
+            0.5 * (ax + by),
+        ],
+        3,
+    ).flatten(2, 3)  # (n, b, 12, k)
+    return torch.cat([pxx, pxy, pyy], 2), shape
+
+
+def _convolved(
+    theta: Tensor, psf: tuple[Tensor, Tensor], pixel_scale: float
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return weights, covariances and their derivatives of all Gaussians; how many are the disk's.
+
+    Disk and bulge each with the core of the PSF and, more of their Gaussians merged, its wings.
+    """
+    psf_weight, psf_cov = psf
+    table = _gaussians(psf_weight.shape[2], pixel_scale, theta.device)
+    matrix, slopes = _components(theta)
+    variances = table.variances[:, None]
+    cov = (matrix[:, table.component] * variances)[:, None] + psf_cov[:, :, table.psf]
+    slopes = (slopes[:, :, table.component] * variances)[:, None]
+    return table.weights * psf_weight[:, :, table.psf], cov, slopes, table.disk
+
+
+def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the covariances of disk and bulge for variances of 1, and their derivatives.
+
+    ``(n, 2, 3)`` as xx, xy, yy, and by (g1, g2, ln r) ``(n, 3, 2, 3)``.  A shear keeps the area,
+    so that r is that of the round galaxy: C = r² / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2],
+    [2 g2, 1 + |g|² − 2 g1]].
+    """
+    g1, g2, log_radius = theta[:, _COLUMNS].unbind(2)
+    square = g1**2 + g2**2
+    scale = (2 * log_radius).exp() / (1 - square)
+    cov = torch.stack([1 + square + 2 * g1, 2 * g2, 1 + square - 2 * g1], 2) * scale[..., None]
+    zero, two = torch.zeros_like(g1), torch.full_like(g1, 2.0)
+    by_g1 = torch.stack([2 * g1 + 2, zero, 2 * g1 - 2], 2)
+    by_g2 = torch.stack([2 * g2, two, 2 * g2], 2)
+    shears = [
+        by * scale[..., None] + (2 * g / (1 - square))[..., None] * cov
+        for by, g in ((by_g1, g1), (by_g2, g2))
+    ]
+    return cov, torch.stack([*shears, 2 * cov], 1)
+
+
+# Kept, so also for those who take derivatives through it.
+@cache
+@torch.inference_mode(False)
+def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> _Pairs:
+    """Return which Gaussians of the profiles meet which of the PSF, narrowest first."""
+    core = range(min(CORE_COMPONENTS, psf_components))
+    wings = range(len(core), psf_components)
+    rows = [
+        (component, c, weight, variance)
+        for component, name in enumerate(_PROFILES)
+        for chosen, merged in ((core, _MERGED), (wings, _MERGED_IN_WINGS))
+        for weight, variance in zip(*_merged(name, merged[name]), strict=True)
+        for c in chosen
+    ]
+    component, c, weight, variance = (np.array(column) for column in zip(*rows, strict=True))
+    return _Pairs(
+        component=torch.as_tensor(component, device=device),
+        psf=torch.as_tensor(c, device=device),
+        weights=torch.as_tensor(weight, device=device),
+        # Of half-light radius 1 arcsec, in pixels².
+        variances=torch.as_tensor(variance / pixel_scale**2, device=device),
+        disk=int((component == 0).sum()),
+    )
+
+
+def _merged(name: str, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights and variances of a profile of radius 1, its `first` innermost Gaussians one.
+
+    T is <x²> + <y²>, twice the variance along an axis.
+    """
+    table = profile(name)
+    variances = 0.5 * table.t_per_radius2 * table.fractions
+    core = table.weights[:first]
+    inner = np.average(variances[:first], weights=core)
+    return (
+        np.concatenate([[core.sum()], table.weights[first:]]),
+        np.concatenate([[inner], variances[first:]]),
+    )

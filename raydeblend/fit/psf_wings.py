@@ -1,0 +1,81 @@
+"""A PSF stamp as a sum of Gaussians that follows its wings, for bright galaxies' neighbours.
+
+`psf.fit_psf` weighs all pixels alike, so that the wings, at a thousandth of the peak, do not
+matter; far from a bright galaxy they are most of what a faint one lies on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+
+from raydeblend.fit.psf import PsfMixture, normalised
+
+Array = NDArray[np.float64]
+
+# Starting widths, in units of the width that the peak implies, and weights.
+_WIDTHS = (0.85, 1.3, 2.5, 6.0)
+_WEIGHTS = (0.5, 0.35, 0.1, 0.05)
+# Residuals are divided by the root of the image plus this part of its peak, as if of photons.
+_SOFTENING = 0.01
+# Narrowest Gaussian, in pixels: no PSF that is sampled at all is narrower.
+_NARROWEST = 0.3
+
+
+def fit_wings(stamp: ArrayLike) -> PsfMixture:
+    """Fit a PSF stamp with four elliptical Gaussians of common, free centre, narrowest first.
+
+    The centre is dropped: a model is placed where the image wants it.  The stamp is taken to have
+    unit flux; the mixture then has a little more, the light of the wings beyond the stamp.
+
+    Parameters
+    ----------
+    stamp
+        ``(py, px)``, any size; the pixel's own width is part of the PSF.
+
+    Raises
+    ------
+    TileError
+        If the stamp has no positive, finite sum.
+    """
+    image = normalised(stamp)
+    y, x = np.indices(image.shape).reshape(2, -1).astype(float)
+    data = image.ravel()
+    scale = 1 / np.sqrt(np.abs(data) + _SOFTENING * data.max())
+    fit = least_squares(
+        lambda q: scale * (_model(q, x, y) - data), _start(image), x_scale="jac", max_nfev=40
+    )
+    weights, _, (a, b, c) = _unpack(fit.x)
+    factor = np.zeros((len(weights), 2, 2))
+    factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1] = a, b, c
+    narrowest_first = np.argsort(a * c)
+    return PsfMixture(
+        weights[narrowest_first], (factor @ factor.transpose(0, 2, 1))[narrowest_first]
+    )
+
+
+def _start(image: Array) -> Array:
+    # The width of a Gaussian of the same peak and flux: robust to wings, unlike moments.
+    width = 1 / np.sqrt(2 * np.pi * image.max())
+    peak_y, peak_x = np.unravel_index(np.argmax(image), image.shape)
+    widths = np.log(width * np.array(_WIDTHS))
+    shapes = np.stack([widths, np.zeros(len(widths)), widths], 1)
+    return np.concatenate([[peak_x, peak_y], np.log(_WEIGHTS), shapes.ravel()])
+
+
+def _unpack(q: Array) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    """Return weights ``(k,)``, the centre and the Cholesky factors [[a, 0], [b, c]]."""
+    k = len(_WEIGHTS)
+    a, b, c = q[k + 2 :].reshape(k, 3).T
+    low = np.log(_NARROWEST)
+    factors = np.exp(np.clip(a, low, 5)), np.clip(b, -50, 50), np.exp(np.clip(c, low, 5))
+    return np.exp(np.clip(q[2 : k + 2], -30, 2)), q[:2], factors
+
+
+def _model(q: Array, x: Array, y: Array) -> Array:
+    weights, centre, (a, b, c) = _unpack(q)
+    # With z = L⁻¹ d, L the Cholesky factor, a Gaussian is exp(−|z|²/2) / (2π a c).
+    z1 = (x - centre[0]) / a[:, None]
+    z2 = (y - centre[1] - b[:, None] * z1) / c[:, None]
+    return np.asarray((weights / (2 * np.pi * a * c)) @ np.exp(-0.5 * (z1**2 + z2**2)))

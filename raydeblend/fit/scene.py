@@ -1,0 +1,203 @@
+"""The scene of a joint fit, and its model at given shapes: images, derivatives and best fluxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from raydeblend.fit.bulge_disk import (
+    COMPONENTS,
+    Light,
+    component_images,
+    derivatives,
+    source_images,
+    unit_light,
+)
+from raydeblend.fit.priors import JointPriors
+
+# A disk keeps this part of its source's first flux, so that no source loses its gradient.
+_FLOOR = 0.01
+# Relative to the curvature of a flux: holds it where it is.
+_HOLD = 1e7
+
+
+@dataclass(frozen=True)
+class Scene:
+    """n blends of K sources each on p pixels, which need not be all of a stamp nor in order.
+
+    Attributes
+    ----------
+    data, weight
+        ``(n, b, p)`` in units of the band's noise; weight 0 where unusable.
+    pixels
+        ``(n, 2, p)`` coordinates (x, y).
+    psf_weight, psf_cov
+        ``(n, b, c)`` and ``(n, b, c, 3)`` (xx, xy, yy in pixels²).
+    start
+        ``(n, K, 2)`` expected positions (x, y).
+    compact
+        ``(n, K)`` sources that were found as points, see `JointPriors`.
+    bulge
+        ``(n, K)`` expected part of the bulge in the light of each, one of `JointPriors.bulges`.
+    pixel_scale
+        Arcsec per pixel.
+    """
+
+    data: Tensor
+    weight: Tensor
+    pixels: Tensor
+    psf_weight: Tensor
+    psf_cov: Tensor
+    start: Tensor
+    compact: Tensor
+    bulge: Tensor
+    pixel_scale: float
+    priors: JointPriors
+
+    def take(self, index: Tensor) -> Scene:
+        """Return the chosen blends."""
+        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact", "bulge")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+
+@dataclass(frozen=True)
+class Model:
+    """The best fluxes of all disks and bulges at some theta, and what follows from them.
+
+    Attributes
+    ----------
+    unit, weighted
+        ``(n, b, 2 K, p)`` images of unit flux, the latter times the weight.
+    flux
+        ``(n, b, 2 K)``.
+    matrix, free
+        ``(n, b, 2 K, 2 K)`` of the normal equations, see `solve_fluxes`.
+    residual
+        ``(n, b, p)``.
+    slopes
+        ``(n, b, 8 K, p)`` derivatives of the images by theta of the sources that are not held.
+    """
+
+    unit: Tensor
+    weighted: Tensor
+    flux: Tensor
+    matrix: Tensor
+    free: Tensor
+    residual: Tensor
+    slopes: Tensor
+
+
+def model_at(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = None) -> Model:
+    """Solve the fluxes at theta; `scale` is `flux_scale`, `held` images that do not move.
+
+    Those ``(n, b, 2 m, p)`` are of the last m sources.
+    """
+    n, k = theta.shape[:2]
+    moving = k if held is None else k - held.shape[2] // COMPONENTS
+    light = light_of(scene, theta[:, :moving], scene.pixels)
+    unit = unit_images(light, n)
+    unit = unit if held is None else torch.cat([unit, held], 2)
+    weighted = unit * scene.weight[:, :, None]
+    gram = (weighted @ unit.transpose(2, 3)).double()
+    right = (weighted @ scene.data[..., None])[..., 0].double()
+    matrix, free, flux = solve_fluxes(gram, right, scale, scene.bulge, scene.priors.bulge_scatter)
+    residual = torch.baddbmm(
+        scene.data.flatten(0, 1)[:, None],
+        flux.to(unit).flatten(0, 1)[:, None],
+        unit.flatten(0, 1),
+        alpha=-1,
+    ).reshape(scene.data.shape)
+    own = torch.unflatten(flux, 2, (k, COMPONENTS))[:, :, :moving].transpose(1, 2).flatten(0, 1)
+    slopes = _by_band(derivatives(light, own), n)
+    return Model(unit, weighted, flux, matrix, free, residual, slopes)
+
+
+def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
+    """Return the sources' images ``(n, K, b, p)`` at other pixels ``(n, 2, p)``."""
+    n, k = theta.shape[:2]
+    images = source_images(light_of(scene, theta, pixels), flux.transpose(1, 2).flatten(0, 1))
+    return torch.unflatten(images, 0, (n, k))
+
+
+def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
+    """Return ``(n, b, K)`` positive total fluxes, for bulges of the usual part of the light."""
+    images = component_images(light_of(scene, theta, scene.pixels))
+    bulge = scene.bulge.flatten()[:, None, None].to(images)
+    images = (1 - bulge) * images[:, :, 0] + bulge * images[:, :, 1]
+    maps = torch.unflatten(images, 0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
+    weighted = maps * scene.weight[:, :, None]
+    gram = (weighted @ maps.transpose(2, 3)).double()
+    right = (weighted @ scene.data[..., None])[..., 0].double()
+    own = gram.diagonal(dim1=2, dim2=3)
+    # A ridge of 1 % lets sources on one spot share its light.
+    ridge = torch.diag_embed(torch.where(own > 0, 0.01 * own, 1.0))
+    flux = solve(gram + ridge, right)
+    # A band without usable pixels gets next to no light.
+    least = torch.where(own > 0, 2 / own.clamp(min=1e-30).sqrt(), 1e-6)
+    return torch.maximum(flux, least)
+
+
+def light_of(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:
+    """Evaluate all sources of all blends, ``n K`` in a row."""
+    k = theta.shape[1]
+
+    def each(blends: Tensor) -> Tensor:
+        return blends.repeat_interleave(k, 0)
+
+    psf = each(scene.psf_weight), each(scene.psf_cov)
+    return unit_light(theta.flatten(0, 1), psf, each(pixels), scene.pixel_scale)
+
+
+def unit_images(light: Light, n: int) -> Tensor:
+    """Return disks and bulges of unit flux side by side: ``(n, b, 2 K, p)``."""
+    return _by_band(component_images(light), n)
+
+
+def _by_band(maps: Tensor, n: int) -> Tensor:
+    """Reorder ``(n K, b, m, p)`` to ``(n, b, K m, p)``."""
+    return torch.unflatten(maps, 0, (n, -1)).transpose(1, 2).flatten(2, 3)
+
+
+def solve_fluxes(
+    gram: Tensor, right: Tensor, scale: Tensor, expected: Tensor, scatter: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two matrices of the normal equations, ``(n, b, 2 K, 2 K)``, and the fluxes.
+
+    The prior on a bulge, N(expected part of the flux, scatter times `scale`), is quadratic in the
+    fluxes; none may be negative, and one that would be is held at its bound.  The first matrix
+    holds it, as the step must; in the second, for errors, the disk of a source that is held as a
+    whole is free: a flux is not known to be at its bound.
+    """
+    k = scale.shape[2]
+    bulge = torch.stack([-expected, 1 - expected], -1)[:, None]  # (n, 1, K, 2)
+    prior = bulge[..., None] * bulge[..., None, :] / (scatter * scale[..., None, None]) ** 2
+    matrix = gram.clone()
+    for source in range(k):
+        own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)
+        matrix[..., own, own] += prior[:, :, source]
+    bound = torch.zeros_like(right)
+    bound[..., ::COMPONENTS] = _FLOOR * scale
+    diagonal = matrix.diagonal(dim1=2, dim2=3)
+    matrix = matrix + torch.diag_embed(1e-6 * diagonal + 1e-12)
+    right = right - (matrix @ bound[..., None])[..., 0]
+    above = solve(matrix, right)
+    held = torch.zeros_like(above, dtype=torch.bool)
+    for _ in range(3):
+        negative = (above < 0) & ~held
+        if not negative.any():
+            break
+        held |= negative
+        matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
+        above = solve(matrix, right)
+    freed = torch.unflatten(held, 2, (k, COMPONENTS)).all(3).repeat_interleave(COMPONENTS, 2)
+    freed[..., 1::COMPONENTS] = False
+    free = matrix - torch.diag_embed(freed * _HOLD * diagonal)
+    return matrix, free, bound + above.clamp(min=0)
+
+
+def solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve systems that may be singular: those give no finite result, and no exception."""
+    result: Tensor = torch.linalg.solve_ex(matrix, right).result
+    return result

@@ -1,0 +1,245 @@
+"""All sources of a blend fitted at once, many blends of equal source count together.
+
+The sources are bulge + disk mixtures (`bulge_disk.py`).  In each band the fluxes of all disks and
+bulges are linear and solved exactly, none negative, inside each step (variable projection: Golub &
+Pereyra 1973, with Kaufman's form of the Jacobian); centres, sizes and shears of all sources go by
+Levenberg–Marquardt with the analytic Jacobian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from raydeblend.fit.bulge_disk import COMPONENTS, PARAMETERS
+from raydeblend.fit.levenberg_marquardt import next_damping
+from raydeblend.fit.priors import log_prior
+from raydeblend.fit.scene import (
+    Model,
+    Scene,
+    flux_scale,
+    light_of,
+    model_at,
+    unit_images,
+)
+
+# Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
+# by less than this part of it, its rounding error.
+TOLERANCE = 1e-2
+ROUNDING = 3e-8
+MAX_STEPS = 25
+# A trial has this many steps before what they promise, times HOPE, is held against its goal.
+TRIAL_STEPS = 2
+HOPE = 3.0
+# Steps in which only the brightest source of each blend moves.
+FIRST_STEPS = 5
+# Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
+_LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class JointState:
+    """The model at theta: fluxes, objective and normal equations.
+
+    Attributes
+    ----------
+    theta
+        ``(n, K, 8)``, see `bulge_disk.py`.
+    flux
+        ``(n, b, K, 2)`` of disk and bulge.
+    chi2
+        ``(n,)``.
+    prior
+        ``(n, K)`` −ln prior of each source; infinite outside the domain.
+    objective
+        ``(n,)``: χ²/2 − ln prior.
+    gradient, curvature
+        ``(n, 8 K)`` and ``(n, 8 K, 8 K)`` of the objective, the fluxes projected out.
+    flux_cov
+        ``(n, b, 2 K, 2 K)`` covariance of the fluxes for fixed theta.
+    cross
+        ``(n, b, 2 K, 8 K)`` derivative of the fluxes by theta.
+    """
+
+    theta: Tensor
+    flux: Tensor
+    chi2: Tensor
+    prior: Tensor
+    objective: Tensor
+    gradient: Tensor
+    curvature: Tensor
+    flux_cov: Tensor
+    cross: Tensor
+
+    def put(self, index: Tensor, other: JointState) -> None:
+        """Replace the chosen blends, in place."""
+        for field in fields(self):
+            getattr(self, field.name)[index] = getattr(other, field.name)
+
+    def take(self, index: Tensor) -> JointState:
+        """Return the chosen blends."""
+        return JointState(*(getattr(self, field.name)[index] for field in fields(self)))
+
+
+def fit_joint(
+    scene: Scene, theta: Tensor | None = None, goal: Tensor | None = None
+) -> tuple[JointState, Tensor, Tensor]:
+    """Fit all sources of each blend at once.
+
+    Parameters
+    ----------
+    theta
+        ``(n, K, 8)`` an earlier solution to start from; without one the brightest source of each
+        blend is fitted first, the others meanwhile galaxies of usual size, as a faint source may
+        otherwise grow to take the outskirts of a bright one.
+    goal
+        ``(n,)`` objective to reach; a fit that will hardly come below it is given up.
+
+    Returns
+    -------
+    state, converged, evaluations
+        The best found, ``(n,)`` and how often ``(n,)`` the model was evaluated.
+    """
+    spent = torch.zeros(len(scene.start), dtype=torch.long, device=scene.start.device)
+    if theta is None:
+        theta = scene.priors.usual(scene.start)
+        if theta.shape[1] > 1:
+            theta, spent = _fit_brightest(scene, theta)
+    state, converged, evaluations = _descend(scene, theta, flux_scale(scene, theta), goal=goal)
+    return state, converged, spent + evaluations
+
+
+def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Return theta after some steps of the brightest source of each blend, and evaluations."""
+    scale = flux_scale(scene, theta)
+    order = scale.sum(1).argsort(dim=1, descending=True, stable=True)
+    row = torch.arange(len(order), device=order.device)[:, None]
+    ordered = {name: getattr(scene, name)[row, order] for name in ("start", "compact", "bulge")}
+    scene = replace(scene, **ordered)
+    scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
+    first = theta[row, order]
+    held = unit_images(light_of(scene, first[:, 1:], scene.pixels), len(first))
+    state, _, evaluations = _descend(scene, first, scale, FIRST_STEPS, held)
+    fitted = theta.clone()
+    fitted[row, order] = state.theta
+    return fitted, evaluations
+
+
+def covariances(state: JointState) -> tuple[Tensor, Tensor]:
+    """Return the covariances ``(n, K, 8, 8)`` of each theta and the errors ``(n, b, K)`` of fluxes.
+
+    From the inverse curvature of the whole problem, so with the neighbours' part included:
+    Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
+    """
+    k = state.theta.shape[1]
+    covariance, _ = torch.linalg.inv_ex(state.curvature)
+    total = state.flux_cov + state.cross @ covariance[:, None] @ state.cross.transpose(2, 3)
+    pairs = _blocks(total, k, COMPONENTS).sum((3, 5))
+    own = _blocks(covariance, k, PARAMETERS).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+    return own, pairs.diagonal(dim1=2, dim2=3).clamp(min=0).sqrt()
+
+
+def _blocks(matrices: Tensor, k: int, size: int) -> Tensor:
+    """Reorder ``(..., k size, k size)`` to ``(..., k, size, k, size)``."""
+    return matrices.reshape(*matrices.shape[:-2], k, size, k, size)
+
+
+def _descend(
+    scene: Scene,
+    theta: Tensor,
+    scale: Tensor,
+    steps: int = MAX_STEPS,
+    held: Tensor | None = None,
+    goal: Tensor | None = None,
+) -> tuple[JointState, Tensor, Tensor]:
+    """Levenberg–Marquardt from theta, each blend for itself; see `fit_joint`.
+
+    `held` ``(n, b, 2 m, p)`` are the disks and bulges of the last m sources, which do not move.
+    """
+    state = evaluate(scene, theta, scale, held)
+    n = len(theta)
+    converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
+    damping = torch.full((n,), 1e-2, dtype=torch.float64, device=theta.device)
+    active = torch.arange(n, device=theta.device)
+    evaluations = torch.ones_like(active)
+    for number in range(steps):
+        here = state.take(active)
+        step, gain = _step(here, damping[active])
+        rounding = ROUNDING * here.objective
+        done = (gain < TOLERANCE + rounding) & (damping[active] < 1.0)
+        converged[active[done]] = True
+        if goal is not None and number >= TRIAL_STEPS:
+            done |= here.objective - HOPE * gain > goal[active]
+        here, step, gain = here.take(~done), step[~done], gain[~done]
+        rounding, active = rounding[~done], active[~done]
+        if not len(active):
+            break
+        others = None if held is None else held[active]
+        trial = evaluate(scene.take(active), here.theta + step, scale[active], others)
+        evaluations[active] += 1
+        fall = here.objective - trial.objective
+        better = fall >= -rounding
+        state.put(active[better], trial.take(better))
+        damping[active] = next_damping(damping[active], fall / gain)
+    return state, converged, evaluations
+
+
+def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the damped step ``(n, K, 8)`` and the fall of the objective that it promises."""
+    diagonal = state.curvature.diagonal(dim1=1, dim2=2)
+    matrix = state.curvature + torch.diag_embed(damping[:, None] * diagonal)
+    step, info = torch.linalg.solve_ex(matrix, -state.gradient)
+    step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
+    gain = -0.5 * (step * state.gradient).sum(1)
+    largest = step.new_tensor(_LARGEST)
+    step = torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest)
+    held = state.theta.shape[1] - step.shape[1]
+    return pad(step, (0, 0, 0, held)), gain
+
+
+def evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = None) -> JointState:
+    """Solve the fluxes at theta; derivatives are by theta of the sources that are not held."""
+    return state_of(scene, theta, scale, model_at(scene, theta, scale, held))
+
+
+def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> JointState:
+    """Return objective and normal equations of a model, see `model_at`."""
+    moving = model.slopes.shape[2] // PARAMETERS
+    pairs = torch.unflatten(model.flux, 2, (theta.shape[1], COMPONENTS))
+    weighted_residual = scene.weight * model.residual
+    chi2 = (weighted_residual * model.residual).sum((1, 2), dtype=torch.float64)
+    overlap = (model.slopes @ model.weighted.transpose(2, 3)).double()
+    pull = (model.slopes @ weighted_residual[..., None])[..., 0].double().sum(1)
+    slopes = model.slopes * scene.weight.sqrt()[:, :, None]
+    inner = (slopes @ slopes.transpose(2, 3)).double()
+    flux_cov = torch.linalg.inv_ex(model.matrix).inverse
+    cross = -flux_cov @ overlap.transpose(2, 3)
+    curvature = (inner + overlap @ cross).sum(1)
+
+    penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start, scene.compact)
+    bulges = _bulge_offset(pairs, scene.bulge) / (scene.priors.bulge_scatter * scale)
+    rare = scene.priors.rare * (scene.bulge != scene.priors.bulges[0])
+    prior = penalty + rare + 0.5 * (bulges**2).sum(1)
+    objective = 0.5 * chi2 + prior.sum(1)
+    for source in range(moving):
+        own_rows = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
+        curvature[:, own_rows, own_rows] += stiffness[:, source]
+    return JointState(
+        theta=theta,
+        flux=pairs,
+        chi2=chi2,
+        prior=prior,
+        objective=torch.nan_to_num(objective, nan=torch.inf),
+        gradient=prior_pull[:, :moving].flatten(1) - pull,
+        curvature=curvature,
+        flux_cov=torch.linalg.inv_ex(model.free).inverse,
+        cross=cross,
+    )
+
+
+def _bulge_offset(pairs: Tensor, bulge: Tensor) -> Tensor:
+    """Return how far each bulge ``(n, b, K)`` is from the expected part of its source's light."""
+    return pairs[..., 1] - bulge[:, None] * pairs.sum(-1)

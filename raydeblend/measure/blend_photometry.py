@@ -1,0 +1,118 @@
+"""What the measurement of a blend takes from all its sources at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from raydeblend.fit.psf import PsfMixture
+from raydeblend.fit.result import Measurements
+from raydeblend.fit.stamps import weight_of
+from raydeblend.flags import Flag
+from raydeblend.measure.blendedness import neighbour_flux
+from raydeblend.tile import Blend
+
+if TYPE_CHECKING:
+    from raydeblend.fit.blend import JointFit, Sources
+
+Array = NDArray[np.float64]
+
+MOST_VALUES = 2**23
+"""Sources times bands times pixels of a blend that is fitted together, which takes 2 GB then."""
+
+
+def join_blends(
+    single: Sequence[Measurements],
+    theta: Sequence[Array],
+    blends: Sequence[Blend],
+    models: Sequence[ArrayLike],
+    xy: Sequence[ArrayLike],
+    psf: Sequence[PsfMixture],
+    pixel_scale: float,
+    model: str,
+) -> list[Measurements]:
+    """Return the measurements of each blend after a joint fit of its sources.
+
+    Sources without a usable fit take no part; their deblended models are taken out.  A blend
+    with fewer than two fitted sources stays as it is, and so does, with the flag DEBLEND_LIMITED,
+    one of more than `MOST_VALUES`.
+
+    Parameters
+    ----------
+    single, theta
+        Per blend, of the fits of single sources.
+    """
+    # Imported here, so that workers that measure with ngmix start without torch.
+    from raydeblend.fit.blend import fit_blends
+
+    good = [(m.flags & Flag.FIT_FAILED) == 0 for m in single]
+    several = [i for i, g in enumerate(good) if g.sum() > 1]
+    rows = [i for i in several if good[i].sum() * blends[i].image.size <= MOST_VALUES]
+    parts = [_sources(blends[i], models[i], xy[i], theta[i], single[i], good[i]) for i in rows]
+    fits = fit_blends(parts, psf, pixel_scale, model)
+    out = list(single)
+    for i, fit in zip(rows, fits, strict=True):
+        out[i] = _with_fit(single[i], good[i], fit)
+    for i in set(several) - set(rows):
+        out[i] = replace(single[i], flags=single[i].flags | np.int32(Flag.DEBLEND_LIMITED))
+    return out
+
+
+def _sources(
+    blend: Blend,
+    models: ArrayLike,
+    xy: ArrayLike,
+    theta: Array,
+    single: Measurements,
+    good: NDArray[np.bool_],
+) -> Sources:
+    from raydeblend.fit.blend import Sources
+
+    measured = np.isfinite(single.flux) & good[:, None]
+    light = np.asarray(models, dtype=float)
+    image = blend.image - np.where(measured[..., None, None], 0.0, light).sum(0)
+    weight = np.where(np.isfinite(image), weight_of(blend), 0.0)
+    image = np.where(weight > 0, image, 0.0)
+    places = np.asarray(xy, dtype=float)[good]
+    return Sources(image, weight, places, theta[good], measured[good])
+
+
+def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: JointFit) -> Measurements:
+    """Return the rows of `single` with the joint fit's values, if these are usable."""
+    measured = np.isfinite(single.flux[good])
+    usable = np.isfinite(np.where(measured, fit.flux + fit.flux_err, 0.0)).all()
+    if not (usable and np.isfinite(fit.theta_err).all() and np.isfinite(fit.chi2)):
+        return single
+    size = np.exp(fit.theta[:, 4])
+    values = {
+        "flux": fit.flux,
+        "flux_err": fit.flux_err,
+        "snr": fit.snr,
+        "T": size,
+        "T_err": size * fit.theta_err[:, 4],
+        "g1": fit.theta[:, 2],
+        "g2": fit.theta[:, 3],
+        "g1_err": fit.theta_err[:, 2],
+        "g2_err": fit.theta_err[:, 3],
+        "chi2": np.full(len(size), fit.chi2),
+    }
+    arrays = {name: getattr(single, name).copy() for name in values}
+    for name, array in arrays.items():
+        array[good] = values[name]
+    return replace(single, **arrays)
+
+
+def add_neighbour_noise(
+    measured: Measurements, blend: Blend, models: ArrayLike, part: float
+) -> Measurements:
+    """Return the measurements with errors for the neighbours' light wrongly shared out.
+
+    `part` of the flux that the neighbours have under the source, added in quadrature to the
+    error of each flux.
+    """
+    noise = part * neighbour_flux(np.nan_to_num(np.asarray(models, dtype=float)), weight_of(blend))
+    return replace(measured, flux_err=np.hypot(measured.flux_err, noise))

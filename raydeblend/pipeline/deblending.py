@@ -1,0 +1,112 @@
+"""The deblending stage: the footprints of a cell in, the sources of each out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from raydeblend.config import CatalogConfig
+from raydeblend.deblend import load_deblender
+from raydeblend.flags import Flag
+from raydeblend.pipeline.batches import deblender_image, stack_psf, unusable_anywhere
+from raydeblend.pipeline.parts import Detected, Part, Separated, part_of, undivided
+from raydeblend.pipeline.pieces import in_pieces
+from raydeblend.tile import Blend, Deblended, Deblender
+
+# Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
+BATCH_PIXELS = 1 << 19
+CROWDED = 32
+"""Peaks of a footprint from which it is deblended apart from others, whose models would be padded
+to as many; SExtractor's models are then measured in pieces."""
+
+
+class DeblendCell:
+    """Deblends the footprints of one cell after another with a deblender loaded once.
+
+    Parameters
+    ----------
+    config
+        Names the deblender and whether it sees single peaks.
+    deblender
+        Replaces the named one.
+
+    Raises
+    ------
+    ConfigError
+        If the deblender cannot be loaded.
+    """
+
+    def __init__(self, config: CatalogConfig, deblender: Deblender | None = None) -> None:
+        self.config = config
+        self.deblender = deblender or load_deblender(config.deblender)
+        # Here, since it loads torch, for which the other stages' workers have no use.
+        from raydeblend.pipeline.suspects import load_suspects
+
+        self.suspects = load_suspects(self.deblender, config.suspect_threshold)
+
+    @property
+    def weights_hash(self) -> str:
+        """Hash of the weights of the deblender and of the suspects; empty without any."""
+        own = str(getattr(self.deblender, "weights_hash", ""))
+        suspects = self.suspects.weights_hash if self.suspects else ""
+        return "-".join(part for part in (own, suspects) if part)
+
+    def __call__(self, detected: Detected) -> Separated:
+        """Deblend the footprints of a cell, stamps of equal size together."""
+        usual: list[Blend] = []
+        large: list[Blend] = []
+        for blend in detected.blends:
+            (large if self._too_large(blend) else usual).append(blend)
+        parts = self._parts(replace(detected, blends=tuple(usual)))
+        pieces = [piece for blend in large for piece in in_pieces(blend)]
+        blends = (*usual, *(blend for blend, _ in pieces))
+        return Separated(replace(detected, blends=blends), (*parts, *(part for _, part in pieces)))
+
+    def _too_large(self, blend: Blend) -> bool:
+        """Tell whether one array cannot hold the models of a footprint's sources."""
+        crowded = self.deblender.name == "sep" and len(blend.xy) > CROWDED
+        return bool(blend.flags & Flag.DEBLEND_FALLBACK) or crowded
+
+    def _parts(self, detected: Detected) -> tuple[Part, ...]:
+        parts: dict[int, Part] = {}
+        offered: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, blend in enumerate(detected.blends):
+            if len(blend.xy) > 1 or self.config.deblend_singles:
+                alone = (i,) if len(blend.xy) > CROWDED else ()
+                offered[(*blend.image.shape, *alone)].append(i)
+            else:
+                parts[i] = undivided(blend, "isolated", self.deblender.name)
+        for i, part in self._deblend(detected, offered.values()):
+            parts[i] = part
+        ordered = tuple(parts[i] for i in range(len(detected.blends)))
+        return self.suspects(detected, ordered) if self.suspects else ordered
+
+    def _deblend(
+        self, detected: Detected, groups: Iterable[Sequence[int]]
+    ) -> Iterator[tuple[int, Part]]:
+        for group in groups:
+            for batch in _batches(group, detected.blends[group[0]].image[0].size):
+                blends = [detected.blends[i] for i in batch]
+                result = self._call(blends, detected)
+                for row, (i, blend) in enumerate(zip(batch, blends, strict=True)):
+                    yield i, part_of(blend, result, row, self.deblender.name)
+
+    def _call(self, blends: Sequence[Blend], detected: Detected) -> Deblended:
+        header = detected.task.cell.tile
+        return self.deblender(
+            np.stack([deblender_image(blend) for blend in blends]),
+            variance=np.stack([blend.variance for blend in blends]),
+            mask=np.stack([unusable_anywhere(blend) for blend in blends]),
+            psf=stack_psf(detected.psf),
+            bands=header.bands,
+            pixel_scale=header.pixel_scale,
+        )
+
+
+def _batches(group: Sequence[int], pixels: int) -> Iterator[Sequence[int]]:
+    size = max(1, BATCH_PIXELS // pixels)
+    for start in range(0, len(group), size):
+        yield group[start : start + size]

@@ -1,0 +1,164 @@
+"""The loop with networks whose answers are known, then the shipped weights."""
+
+import numpy as np
+import pytest
+import torch
+from blobs import BrightestBlob, blob, scene
+from torch import Tensor, nn
+
+import raydeblend
+from raydeblend.deblend.peeling.rdn import MAX_PEELS, RdnDeblender, quality_of
+from raydeblend.networks.scaling import Scaling
+from raydeblend.simulate.protocols import wang2022_blends
+
+
+class Script(nn.Module):
+    """Counts as scripted, one number for each call."""
+
+    def __init__(self, counts: list[int]) -> None:
+        super().__init__()
+        self.counts = iter(counts)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = torch.zeros(len(image), 4)
+        logits[:, next(self.counts)] = 10
+        return logits
+
+
+class PeakCount(nn.Module):
+    """Counts pixels above 5 sigma in all three bands that are maxima of their surroundings."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        white = image.sum(dim=1, keepdim=True)
+        maxima = (nn.functional.max_pool2d(white, 5, 1, 2) == white) & (white > 3 * np.arcsinh(5))
+        logits = torch.zeros(len(image), 4)
+        logits[torch.arange(len(image)), maxima.sum(dim=(1, 2, 3)).clamp(max=3)] = 10
+        return logits
+
+
+def deblender(counter: nn.Module) -> RdnDeblender:
+    return RdnDeblender(
+        BrightestBlob(),
+        Scaling("maximum"),
+        counter,
+        Scaling("asinh", softening=1.0),
+        ("g", "r", "i"),
+        torch.device("cpu"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "quality"),
+    [
+        ([2, 1, 0], "high"),
+        ([3, 3, 2, 1, 0], "high"),
+        ([1, 0], "high"),
+        ([2, 2, 1, 0], "medium"),
+        ([3, 1, 0], "medium"),
+        ([2, 1, 1, 1], "low"),
+        ([0], "none"),
+    ],
+)
+def test_quality_follows_the_history_of_counts(counts: list[int], quality: str) -> None:
+    history = np.array([*counts, *[-1] * (MAX_PEELS + 1 - len(counts))])
+    assert quality_of(history) == quality
+
+
+def test_sources_come_brightest_first_in_the_unit_of_the_input() -> None:
+    images = scene((10, 8, 50.0), (22, 20, 200.0))
+    result = deblender(PeakCount())(images, variance=np.ones_like(images))
+    assert result.n_sources.tolist() == [2]
+    assert result.quality.tolist() == ["high"]
+    np.testing.assert_allclose(result.xy[0], [[20, 22], [8, 10]], atol=0.02)
+    np.testing.assert_allclose(result.models[0, 0, 0], blob(22, 20, 200.0), atol=1.5)
+    np.testing.assert_allclose(result.models[0, 1, 0], blob(10, 8, 50.0), atol=1.5)
+
+
+def test_the_loop_stops_when_the_count_stays_the_same_three_times() -> None:
+    images = scene((10, 8, 50.0))
+    result = deblender(Script([2, 2, 2, 1, 0]))(images, variance=np.ones_like(images))
+    assert result.quality.tolist() == ["low"]
+
+
+def test_three_or_more_may_repeat_until_the_limit() -> None:
+    images = scene((10, 8, 50.0))
+    result = deblender(Script([3] * (MAX_PEELS + 1)))(images, variance=np.ones_like(images))
+    assert result.quality.tolist() == ["low"]
+    assert result.models.shape[1] <= MAX_PEELS
+
+
+def test_an_empty_stamp_and_an_empty_batch_give_no_sources() -> None:
+    images = np.zeros((2, 3, 32, 32))
+    result = deblender(PeakCount())(images, variance=np.ones_like(images))
+    assert result.n_sources.tolist() == [0, 0]
+    assert result.quality.tolist() == ["none", "none"]
+    assert np.isnan(result.xy).all()
+    assert len(deblender(PeakCount())(np.zeros((0, 3, 32, 32))).n_sources) == 0
+
+
+def test_stamps_of_a_batch_do_not_touch_each_other() -> None:
+    images = np.concatenate([scene((10, 8, 50.0)), scene((10, 8, 90.0), (22, 20, 200.0))])
+    together = deblender(PeakCount())(images, variance=np.ones_like(images))
+    alone = deblender(PeakCount())(images[:1], variance=np.ones_like(images[:1]))
+    assert together.n_sources.tolist() == [1, 2]
+    np.testing.assert_allclose(together.models[0, 0], alone.models[0, 0])
+    assert not together.models[0, 1].any()
+
+
+def test_other_bands_get_the_nearest_band_as_template() -> None:
+    three = scene((10, 8, 50.0), (22, 20, 200.0))
+    z = 0.25 * blob(22, 20, 200.0) + 2 * blob(10, 8, 50.0)
+    images = np.concatenate([three, z.numpy()[None, None]], axis=1)
+    result = deblender(PeakCount())(
+        images, variance=np.ones_like(images), bands=("g", "r", "i", "z")
+    )
+    ratio = result.models[0, :2, 3].sum(axis=(1, 2)) / result.models[0, :2, 2].sum(axis=(1, 2))
+    np.testing.assert_allclose(ratio, [0.25, 2.0], rtol=0.02)
+
+
+def test_a_missing_band_gets_no_model_and_does_not_spoil_the_others() -> None:
+    images = scene((10, 8, 50.0), (22, 20, 200.0))
+    images[0, 0] = np.nan
+    result = deblender(PeakCount())(images, variance=np.ones_like(images))
+    assert result.n_sources.tolist() == [2]
+    assert not result.models[:, :, 0].any()
+    np.testing.assert_allclose(result.models[0, 0, 1], blob(22, 20, 200.0), atol=1.5)
+
+
+@pytest.mark.parametrize("bands", [("i",), ("g", "i"), ("g", "r", "i", "z", "y")])
+def test_any_bands_may_be_given(bands: tuple[str, ...]) -> None:
+    one = scene((10, 8, 50.0), (22, 20, 200.0))[:, :1]
+    images = np.repeat(one, len(bands), axis=1)
+    result = deblender(PeakCount())(images, variance=np.ones_like(images), bands=bands)
+    assert result.n_sources.tolist() == [2]
+    for band in range(len(bands)):
+        np.testing.assert_allclose(result.models[0, 0, band], blob(22, 20, 200.0), atol=2)
+
+
+@pytest.fixture(scope="module")
+def blends() -> dict[str, np.ndarray]:
+    return wang2022_blends(24, seed=20)
+
+
+def test_shipped_weights_separate_fresh_blends(blends: dict[str, np.ndarray]) -> None:
+    result = raydeblend.load("rdn")(blends["blend2"], variance=np.ones_like(blends["blend2"]))
+    distance = np.linalg.norm(result.xy[:, :1] - blends["xy2"], axis=2).min(axis=1)
+    assert np.median(distance) < 0.5
+    flux, true = result.models[:, 0].sum(axis=(1, 2, 3)), blends["isolated2"].sum(axis=(2, 3, 4))
+    nearest = np.abs(flux[:, None] / true - 1).min(axis=1)
+    assert np.median(nearest) < 0.1
+
+
+def test_shipped_weights_do_not_care_about_unit_batch_or_odd_sizes(
+    blends: dict[str, np.ndarray],
+) -> None:
+    rdn = raydeblend.load("rdn")
+    images = blends["blend2"][:3, :, :79, :75]
+    plain = rdn(images, variance=np.ones_like(images))
+    scaled = rdn(images * 1024, variance=np.full_like(images, 1024.0**2))
+    alone = rdn(images[:1], variance=np.ones_like(images[:1]))
+    assert plain.models.shape[-2:] == (79, 75)
+    np.testing.assert_array_equal(plain.n_sources, scaled.n_sources)
+    np.testing.assert_allclose(plain.models * 1024, scaled.models, rtol=1e-5, atol=1e-3)
+    k = int(alone.n_sources[0])
+    np.testing.assert_allclose(plain.models[0, :k], alone.models[0, :k], rtol=0.05, atol=0.1)

@@ -1,0 +1,156 @@
+"""All sources of a blend at once: fluxes, errors that hold, noise of the neighbours."""
+
+from dataclasses import replace
+
+import galsim
+import numpy as np
+import pytest
+import torch
+from galaxy_stamps import FLUX, SCALE, draw_models, make_blend
+
+from raydeblend.fit import blend as mixture_blend
+from raydeblend.fit import profile_model as mixture_model
+from raydeblend.fit.blend import Sources, _batches, _evaluate
+from raydeblend.fit.profile_model import make_pairs
+from raydeblend.fit.profiles import profile
+from raydeblend.fit.psf import fit_psf
+from raydeblend.fit.single_priors import DEFAULT_PRIORS
+from raydeblend.flags import Flag
+from raydeblend.measure import blend_photometry as together
+from raydeblend.measure import measure as module
+from raydeblend.measure.blendedness import neighbour_flux
+from raydeblend.measure.measure import measure_blends
+
+SIZE, SIGMA = 48, 4.0
+XY = np.array([[21.2, 23.0], [26.4, 24.6]])
+PROFILES = (
+    galsim.Exponential(half_light_radius=0.4).shear(g1=0.1, g2=0.05),
+    galsim.Exponential(half_light_radius=0.3).shear(g1=-0.1, g2=0.1),
+)
+TRUE = FLUX * np.array([[1.0], [0.4]])
+
+
+@pytest.fixture(scope="module")
+def light(psf):
+    return draw_models(PROFILES, psf, XY, TRUE, SIZE)
+
+
+def blends_of(light, n):
+    rng = np.random.default_rng(1)
+    return [
+        make_blend(light.sum(0) + rng.normal(0, SIGMA, light.shape[1:]), SIGMA, XY)
+        for _ in range(n)
+    ]
+
+
+def measure(blends, models, psf, **options):
+    return measure_blends(
+        blends, [models] * len(blends), [XY] * len(blends), psf, SCALE, "mixture", **options
+    )
+
+
+def stack(results, name):
+    return np.stack([getattr(result, name) for result in results])
+
+
+def test_joint_fluxes_mend_wrong_models_of_the_neighbours(light, psf):
+    # The deblender gave a fifth of the bright galaxy's light to the faint one.
+    wrong = np.stack([0.8 * light[0], light[1] + 0.2 * light[0]])
+    blends = blends_of(light, 20)
+    single, joint = (measure(blends, wrong, psf, joint_flux=j) for j in (False, True))
+    error = [np.median(np.abs(stack(r, "flux") / TRUE - 1), 0).mean(1) for r in (single, joint)]
+    assert error[0][1] > 0.15
+    assert np.all(error[1] < 0.05)
+
+
+def test_a_blend_too_large_to_be_fitted_together_keeps_its_single_fits(light, psf, monkeypatch):
+    wrong = np.stack([0.8 * light[0], light[1] + 0.2 * light[0]])
+    blends = blends_of(light, 2)
+    single = measure(blends, wrong, psf, joint_flux=False)
+    monkeypatch.setattr(together, "MOST_VALUES", 2 * blends[0].image.size - 1)
+    limited = measure(blends, wrong, psf, joint_flux=True)
+    np.testing.assert_array_equal(stack(limited, "flux"), stack(single, "flux"))
+    assert (stack(limited, "flags") == stack(single, "flags") | Flag.DEBLEND_LIMITED).all()
+    monkeypatch.setattr(together, "MOST_VALUES", 2 * blends[0].image.size)
+    joined = measure(blends, wrong, psf, joint_flux=True)
+    assert not (stack(joined, "flags") & Flag.DEBLEND_LIMITED).any()
+    assert (stack(joined, "flux") != stack(single, "flux")).all()
+
+
+def test_joint_errors_hold_and_are_larger_than_those_of_known_neighbours(light, psf, monkeypatch):
+    monkeypatch.setattr(module, "NOISE_OF_JOINT", 0.0)
+    monkeypatch.setattr(module, "NOISE_OF_SINGLE", 0.0)
+    blends = blends_of(light, 100)
+    joint = measure(blends, light, psf)
+    pulls = (stack(joint, "flux") - TRUE) / stack(joint, "flux_err")
+    assert np.all((pulls.std(0) > 0.8) & (pulls.std(0) < 1.2))
+    assert np.abs(pulls.mean(0)).max() < 0.4
+    single = measure(blends[:5], light, psf, joint_flux=False)
+    assert np.all(stack(joint[:5], "flux_err") > stack(single, "flux_err"))
+    shapes = (stack(joint, "g1") - [0.1, -0.1]) / stack(joint, "g1_err")
+    assert np.all((shapes.std(0) > 0.75) & (shapes.std(0) < 1.25))
+
+
+def test_joint_result_does_not_depend_on_the_batch(light, psf):
+    blends = blends_of(light, 7)
+    together = measure(blends, light, psf)
+    (alone,) = measure(blends[3:4], light, psf)
+    np.testing.assert_allclose(alone.flux, together[3].flux, rtol=1e-4)
+
+
+def test_a_source_that_failed_is_taken_out_by_its_model(light, psf):
+    blend = blends_of(light, 1)[0]
+    far = np.array([[21.2, 23.0], [900.0, 24.6]])
+    (out,) = measure_blends([blend], [light], [far], psf, SCALE, "mixture")
+    assert np.isnan(out.flux[1]).all()
+    assert np.abs((out.flux[0] - TRUE[0]) / out.flux_err[0]).max() < 4
+
+
+def test_a_missing_band_stays_missing(light, psf):
+    blend = blends_of(light, 1)[0]
+    unusable = blend.unusable.copy()
+    unusable[1] = True
+    (out,) = measure([replace(blend, unusable=unusable)], light, psf)
+    assert np.isnan(out.flux[:, 1]).all()
+    assert np.abs(((out.flux - TRUE) / out.flux_err)[:, [0, 2]]).max() < 4
+
+
+def test_gradient_agrees_with_finite_differences(light, psf, monkeypatch):
+    monkeypatch.setattr(mixture_model, "PIXEL_TYPE", torch.float64)
+    monkeypatch.setattr(mixture_blend, "PIXEL_TYPE", torch.float64)
+    theta = np.array([[0.1, 0.0, 0.1, 0.0, -1.2, 0.3], [-0.1, 0.1, 0.0, 0.1, -1.5, 0.6]])
+    image = blends_of(light, 1)[0].image.astype(float)
+    sources = Sources(image, np.full(image.shape, SIGMA**-2), XY, theta, np.ones((2, 3), bool))
+    ((side, _, _),) = _batches([sources], SCALE)
+    pairs = make_pairs(profile("bdf"), tuple(map(fit_psf, psf)))
+    batch = mixture_blend._batch([sources], side, pairs, SCALE, "bdf", DEFAULT_PRIORS, "cpu")
+    at = torch.as_tensor(theta)[None]
+    state = _evaluate(batch, at)
+    for i in range(theta.size):
+        step = torch.zeros(theta.size, dtype=torch.float64)
+        step[i] = 1e-5
+        up, down = (_evaluate(batch, at + s.view_as(at)) for s in (step, -step))
+        slope = float((up.objective - down.objective) / 2e-5)
+        # The ridge that keeps equal templates apart is not in the objective.
+        assert float(state.gradient[0, i]) == pytest.approx(slope, rel=1e-3, abs=0.02)
+
+
+def test_neighbours_flux_under_a_source_is_what_a_matched_filter_would_gain(light):
+    weight = np.full(light.shape[1:], SIGMA**-2)
+    gained = [
+        (t * light.sum(0)).sum((1, 2)) / (t**2).sum((1, 2)) * t.sum((1, 2)) - t.sum((1, 2))
+        for t in light
+    ]
+    np.testing.assert_allclose(neighbour_flux(light, weight), gained, rtol=1e-6)
+    assert np.all(neighbour_flux(light[:1], weight) == 0)
+    assert np.all(neighbour_flux(0 * light, weight) == 0)
+
+
+def test_noise_of_neighbours_is_part_of_the_error(light, psf, monkeypatch):
+    blends = blends_of(light, 1)
+    errors = []
+    for part in (0.0, 0.1):
+        monkeypatch.setattr(module, "NOISE_OF_JOINT", part)
+        errors.append(measure(blends, light, psf)[0].flux_err)
+    expected = np.hypot(errors[0], 0.1 * neighbour_flux(light, np.ones(light.shape[1:])))
+    np.testing.assert_allclose(errors[1], expected, rtol=1e-6)
