@@ -15,7 +15,7 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 from raydeblend.catalog import columns
 from raydeblend.cli.main import app
 from raydeblend.flags import DESCRIPTIONS, Flag
-from raydeblend.networks.weights import describe_shipped
+from raydeblend.networks.weights import list_shipped
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -85,7 +85,7 @@ def flags() -> str:
 
 def weights() -> str:
     """Return what `raydeblend weights` prints."""
-    return f"```text\n{describe_shipped()}\n```"
+    return f"```text\n{list_shipped()}\n```"
 
 
 PARTS: Mapping[str, Callable[[], str]] = {

@@ -323,11 +323,13 @@ def report(
 
 
 @app.command()
-def weights() -> None:
-    """List the shipped weights: bands, pixel scale, training data, scores."""
-    from raydeblend.networks.weights import describe_shipped
+def weights(
+    name: Annotated[str | None, typer.Argument(help="Weights whose card is printed.")] = None,
+) -> None:
+    """List the shipped weights: bands, pixel scale, training data; or print one card."""
+    from raydeblend.networks.weights import describe_weights, list_shipped
 
-    print(describe_shipped())
+    print(list_shipped() if name is None else describe_weights(name))
 
 
 @app.command()

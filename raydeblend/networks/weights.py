@@ -26,6 +26,8 @@ from raydeblend.networks.srgan import Srgan, SrganConfig
 from raydeblend.networks.vae import Vae, vae_config
 
 SHIPPED = Path(__file__).parent.parent / "weights"
+MOST_BANDS, DATA_WIDTH = 3, 60
+"""Of the list that `raydeblend weights` prints: more bands are counted, longer texts cut."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,19 @@ def save_weights(root: str, name: str, network: nn.Module, card: Card) -> str:
     data = safetensors.torch.save(tensors)
     path = storage.join(root, f"{name}.safetensors")
     storage.write_bytes(path, data)
-    content = asdict(card) | {"sha256": hashlib.sha256(data).hexdigest()}
+    content = asdict(card) | {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "training": {name: _without_folder(value) for name, value in card.training.items()},
+    }
     storage.write_bytes(_card_path(path), (json.dumps(content, indent=2) + "\n").encode())
     return path
+
+
+def _without_folder(value: object) -> object:
+    """Return the name of a file or folder; where it lay on the machine is nobody else's."""
+    if isinstance(value, str) and (value.startswith("/") or storage.is_s3(value)):
+        return value.rstrip("/").rpartition("/")[2]
+    return value
 
 
 def load_weights(path: str, device: torch.device | str = "cpu") -> tuple[nn.Module, Card]:
@@ -195,26 +207,47 @@ def _read(path: str) -> bytes:
         raise ConfigError(f"there is no file {path}") from error
 
 
-def describe_shipped() -> str:
-    """Return a plain-text list of the shipped weights with what their cards say."""
-    return "\n\n".join(_describe(name, path) for name, path in shipped_weights().items())
+def list_shipped() -> str:
+    """Return a plain-text table of the shipped weights, a line each."""
+    rows = [_line(name, path) for name, path in shipped_weights().items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
-def _describe(name: str, path: str) -> str:
+def _line(name: str, path: str) -> tuple[str, ...]:
     card = load_card(path)
+    data = str(card.training.get("data", "unknown")).split(";")[0]
+    size = f"{Path(path).stat().st_size / 1e6:.1f} MB"
+    bands = ",".join(card.bands) if len(card.bands) <= MOST_BANDS else f"{len(card.bands)} bands"
+    return name, bands, _scale(card), size, textwrap.shorten(data, DATA_WIDTH, placeholder=" …")
+
+
+def _scale(card: Card) -> str:
     low, high = card.pixel_scale
-    scale = f"{low:g} to {high:g} arcsec/pixel" if high else "pictures without a scale"
-    size = Path(path).stat().st_size / 1e6
+    if not high:
+        return "pictures"
+    return f'{low:g}"' if low == high else f'{low:g}-{high:g}"'
+
+
+def describe_weights(name: str) -> str:
+    """Return the card of shipped weights as plain text.
+
+    Raises
+    ------
+    ConfigError
+        If none of that name is shipped.
+    """
+    path = shipped_path(name)
+    card = load_card(path)
     lines = [
-        f"{name}: {card.network}, bands {', '.join(card.bands)}, {scale}, {size:.1f} MB, "
-        f"commit {card.commit[:7]}, sha256 {card.sha256[:12]}",
-        *_wrapped("  ", f"trained on: {card.training.get('data', 'unknown')}"),
+        "  ".join(_line(name, path)[:4]) + f", commit {card.commit[:7]}, sha256 {card.sha256[:12]}",
+        *_wrapped("", f"trained on: {card.training.get('data', 'unknown')}"),
     ]
     for measured, scores in card.scores.items():
-        lines += [
-            f"  {measured}",
-            *(line for row in _rows(scores) for line in _wrapped("    ", row)),
-        ]
+        lines += [measured, *(line for row in _rows(scores) for line in _wrapped("  ", row))]
     return "\n".join(lines)
 
 

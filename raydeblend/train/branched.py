@@ -100,7 +100,7 @@ class BranchedRun(BlendRun):
 
     def describe_data(self) -> str:
         """Return which pictures or galaxies, and what the burn-in compared."""
-        zoo = f"pixelwise maxima of the Galaxy Zoo pictures in {self.data} (6 of 8, by name)"
+        zoo = "pixelwise maxima of Galaxy Zoo pictures (6 of 8, by name)"
         data = zoo if self.blends == "galaxy_zoo" else f"sums of {super().describe_data()}"
         features = "VGG-19" if self.vgg19_weights else "the counter's convolutions"
         steps = self.loss.burn_in

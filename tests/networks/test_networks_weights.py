@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import (
     Card,
-    describe_shipped,
+    describe_weights,
+    list_shipped,
     load_card,
     load_weights,
     save_weights,
@@ -105,4 +107,20 @@ def test_shipped_weights_load_and_are_small() -> None:
         assert Path(path).stat().st_size < 8e6
         assert card.scores, name
         assert card.commit, name
-    assert "rdn" in describe_shipped()
+
+
+def test_the_list_has_a_line_for_each_and_a_card_its_scores() -> None:
+    names = [line.split()[0] for line in list_shipped().splitlines()]
+    assert names == list(shipped_weights())
+    assert "PSNR" in describe_weights("rdn")
+    with pytest.raises(ConfigError, match="nonsense"):
+        describe_weights("nonsense")
+
+
+def test_cards_name_files_without_the_folders_of_a_machine(tmp_path: Path) -> None:
+    training = {"catalog": "/somewhere/else/catsim.fits", "data": "s3://bucket/hst/", "steps": 3}
+    card = Card("rdn", asdict(CONFIG), ("g",), (0.2, 0.2), Scaling("maximum"), training)
+    path = save_weights(str(tmp_path), "test", Rdn(CONFIG), card)
+    assert load_card(path).training == {"catalog": "catsim.fits", "data": "hst", "steps": 3}
+    for shipped in shipped_weights().values():
+        assert not re.search(r'"[^"]*[" ]/\w+/', Path(shipped).with_suffix(".json").read_text())
