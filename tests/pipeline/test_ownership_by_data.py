@@ -221,7 +221,7 @@ def test_coverage_counts_bands_and_what_lies_on_the_tile(tmp_path):
 def test_coverage_is_the_same_in_whatever_company(tmp_path, monkeypatch):
     write(tmp_path, "two", ragged)
     (header,), _ = find_tiles(str(tmp_path), sky.BANDS)
-    pixels = np.random.default_rng(1).integers(0, (260, 420), (200, 2))
+    pixels = np.random.default_rng(1).integers(0, (260, 420), (60, 2))
     ask = partial(coverage, survey=get_survey("HSC"), bad_planes=CONFIG.bad_planes)
     whole = ask(header, pixels)
     assert set(whole.tolist()) > {0, 0.2, 1}
