@@ -134,6 +134,11 @@ def changed_tiles(earlier: pa.Table, later: pa.Table) -> list[str]:
     return sorted(changed)
 
 
+def new_tiles(earlier: pa.Table, later: pa.Table) -> list[str]:
+    """Return the tiles of which a file is known that was not before."""
+    return sorted({tile for tile, _ in _files(later).keys() - _files(earlier).keys()})
+
+
 def _files(manifest: pa.Table) -> dict[tuple[str, str], tuple[Any, ...]]:
     columns = [manifest[name].to_pylist() for name in SCHEMA.names]
     return {(row[0], row[1]): row[2:] for row in zip(*columns, strict=True)}

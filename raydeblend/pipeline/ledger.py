@@ -17,12 +17,22 @@ import pyarrow.compute as pc
 
 from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
-from raydeblend.fits.manifest import changed_tiles, write_manifest
-from raydeblend.pipeline.entries import SCHEMA, entry_path, plain, read_ledger, to_json
+from raydeblend.fits.manifest import changed_tiles, new_tiles, write_manifest
+from raydeblend.pipeline.entries import (
+    SCHEMA,
+    LedgerEntry,
+    entry_path,
+    plain,
+    read_ledger,
+    shard_path,
+    to_json,
+    write_entry,
+)
 from raydeblend.pipeline.plan import Plan, plan_hash
 
 RUN_FILE, PLAN_FILE, TILES_FILE = "run.json", "plan.parquet", "tiles.parquet"
 SUMMARY_FILE = "summary.json"
+OUTDATED = "a tile beside it came or changed since, with which it shares what is primary"
 NAMED = 3
 """How many tiles a message names."""
 
@@ -171,7 +181,22 @@ def _resume(out: str, run: Run, plan: Plan, tiles: pa.Table) -> pa.Table:
     unplanned = ledger.filter(pc.equal(ledger["cell"], ""))
     for tile in unplanned["tile"].to_pylist():
         storage.remove_tree(entry_path(out, tile, ""))
-    return done
+    return _still_valid(out, plan, tiles, done)
+
+
+def _still_valid(out: str, plan: Plan, tiles: pa.Table, done: pa.Table) -> pa.Table:
+    """Return the cells done that need not be done again, and record the others as failed.
+
+    A tile that came or changed takes part in deciding which rows of the tiles around it are
+    primary.
+    """
+    earlier = _read_table(out, TILES_FILE)
+    come = {*new_tiles(earlier, tiles), *changed_tiles(earlier, tiles)}
+    outdated = pc.is_in(done["tile"], pa.array(sorted(plan.around(come)), pa.string()))
+    for tile, cell in keys(done.filter(outdated)):
+        write_entry(out, LedgerEntry(tile, cell, "failed", OUTDATED))
+        storage.remove_tree(shard_path(out, tile, cell))
+    return done.filter(pc.invert(outdated))
 
 
 def _lost_cells(earlier: pa.Table, plan: Plan) -> list[str]:

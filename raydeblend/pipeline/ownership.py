@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 from raydeblend.tile import TileHeader
 
 Float64Array = NDArray[np.float64]
+Coverage = Callable[[TileHeader, NDArray[np.int64]], Float64Array]
 
 # Far below a pixel, far above rounding: two tiles whose centres are exactly as far away must
 # agree that it is a tie, whichever of them computed the position.
@@ -61,24 +62,50 @@ def to_sky(header: TileHeader, xy: Float64Array) -> SkyCoord:
     return _wcs(header).pixel_to_world(xy[:, 0], xy[:, 1]).icrs
 
 
+def everywhere(header: TileHeader, pixels: NDArray[np.int64]) -> Float64Array:
+    """Return the coverage of a tile with data at every pixel, for ownership by geometry alone."""
+    return np.ones(len(pixels))
+
+
 def is_primary(
-    header: TileHeader, neighbours: Sequence[TileHeader], xy: Float64Array
+    header: TileHeader,
+    neighbours: Sequence[TileHeader],
+    xy: Float64Array,
+    covered: Coverage = everywhere,
 ) -> NDArray[np.bool_]:
     """Tell which positions ``(n, 2)`` in tile pixels the tile itself owns.
 
-    A position belongs to the tile with the nearest centre among those that contain it, on a tie
-    to the first by name.
+    Of the tiles that contain a position, it belongs to the one whose data cover it best; of those
+    that cover it alike to the one with the nearest centre, on a tie to the first by name.
+
+    Parameters
+    ----------
+    covered
+        How well a tile covers its pixels, at most 1: see `raydeblend.fits.coverage`.  It is asked
+        only where tiles overlap, and of another tile only where that could win.
     """
-    if not len(xy) or not neighbours:
-        return np.ones(len(xy), dtype=bool)
-    sky = to_sky(header, xy)
-    own = _centre_distance(header, sky)
     owned = np.ones(len(xy), dtype=bool)
-    for other in neighbours:
-        distance = _centre_distance(other, sky)
-        nearer = (distance < own) | ((distance == own) & (other.name < header.name))
-        owned &= ~(nearer & _contains(other, sky))
+    if not len(xy) or not neighbours:
+        return owned
+    sky = to_sky(header, xy)
+    places = [_pixels(other, sky) for other in neighbours]
+    contested = np.any([inside for _, inside in places], axis=0)
+    own = np.ones(len(xy))
+    own[contested] = covered(header, _nearest(xy[contested]))
+    for other, (pixels, inside) in zip(neighbours, places, strict=True):
+        first = _comes_first(other, header, sky)
+        rival = np.flatnonzero(inside & owned & (first | (own < 1)))
+        if len(rival):
+            theirs = covered(other, _nearest(pixels[rival]))
+            lost = (theirs > own[rival]) | ((theirs == own[rival]) & first[rival])
+            owned[rival[lost]] = False
     return owned
+
+
+def _comes_first(other: TileHeader, header: TileHeader, sky: SkyCoord) -> NDArray[np.bool_]:
+    """Tell which positions the other tile owns by geometry."""
+    theirs, own = _centre_distance(other, sky), _centre_distance(header, sky)
+    return np.asarray((theirs < own) | ((theirs == own) & (other.name < header.name)), dtype=bool)
 
 
 def _centre_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
@@ -86,11 +113,16 @@ def _centre_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
     return np.asarray(np.round(degrees / TIE_DEGREES), dtype=np.float64)
 
 
-def _contains(header: TileHeader, sky: SkyCoord) -> NDArray[np.bool_]:
+def _pixels(header: TileHeader, sky: SkyCoord) -> tuple[Float64Array, NDArray[np.bool_]]:
+    """Return positions ``(n, 2)`` in a tile's pixels, and which lie on the tile."""
     x, y = _wcs(header).world_to_pixel(sky)
     rows, columns = header.shape
     inside = (x >= -0.5) & (x < columns - 0.5) & (y >= -0.5) & (y < rows - 0.5)
-    return np.asarray(inside, dtype=bool)
+    return np.column_stack([x, y]), np.asarray(inside, dtype=bool)
+
+
+def _nearest(xy: Float64Array) -> NDArray[np.int64]:
+    return np.floor(xy + 0.5).astype(np.int64)
 
 
 def _radius_degrees(header: TileHeader) -> float:

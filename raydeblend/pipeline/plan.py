@@ -6,7 +6,7 @@ import hashlib
 import math
 import pickle
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -83,11 +83,19 @@ class Plan:
         """Return the i-th cell with its tile's header and those of the tile's neighbours."""
         tile = int(self.tile[i])
         header, inner = self.header(tile), self.box(i)
-        start = self.near_ends[tile - 1] if tile else 0
-        near = self.near[start : self.near_ends[tile]].tolist()
         outer = inner.grow(self.border).clip(header.box)
         cell = Cell(cell_name(inner), header, inner, outer)
-        return CellTask(cell, tuple(self.header(other) for other in near))
+        return CellTask(cell, tuple(self.header(other) for other in self._near(tile)))
+
+    def around(self, names: Set[str]) -> set[str]:
+        """Return the tiles that may overlap one of these, which are among them if two do."""
+        found = (self._near(i) for i, name in enumerate(self.tiles.tolist()) if name in names)
+        return {str(self.tiles[other]) for near in found for other in near}
+
+    def _near(self, tile: int) -> list[int]:
+        start = self.near_ends[tile - 1] if tile else 0
+        near: list[int] = self.near[start : self.near_ends[tile]].tolist()
+        return near
 
     def box(self, i: int) -> Box:
         """Return the inner region of the i-th cell."""

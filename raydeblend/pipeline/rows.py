@@ -15,7 +15,7 @@ from raydeblend.detect.ids import pixels, source_id
 from raydeblend.fit.result import Measurements
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
-from raydeblend.pipeline.ownership import is_primary, to_sky
+from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import Part, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, BoolArray, Box
@@ -93,28 +93,32 @@ def _measured_columns(measured: Measurements, bands: Sequence[str]) -> Rows:
     return columns
 
 
-def to_measured(task: CellTask, parents: Sequence[Rows]) -> Measured:
-    """Return the shard of a cell from the rows of its footprints, ordered by source."""
+def to_measured(task: CellTask, parents: Sequence[Rows], covered: Coverage) -> Measured:
+    """Return the shard of a cell from the rows of its footprints, ordered by source.
+
+    Where tiles overlap, `covered` tells how well they cover a place (`pipeline.ownership`).
+    """
     bands = task.cell.tile.bands
     if not parents:
         return Measured(task, catalog.schema(bands).empty_table())
     rows = {name: np.concatenate([rows[name] for rows in parents]) for name in parents[0]}
     order = np.argsort(rows["source_id"])
     rows = {name: values[order] for name, values in rows.items()}
-    return Measured(task, catalog.to_table(rows | _place(task, rows), bands))
+    return Measured(task, catalog.to_table(rows | _place(task, rows, covered), bands))
 
 
-def _place(task: CellTask, rows: Rows) -> Rows:
+def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     header, n = task.cell.tile, len(rows["x"])
     xy = np.column_stack([rows["x"], rows["y"]])
+    # By pixel, so that tiles on one grid decide alike whatever a fit moved.
+    pixels = peak_pixels(xy).astype(np.float64)
     sky = to_sky(header, xy)
     return {
         "tile": np.full(n, header.name),
         "cell": np.full(n, task.cell.name),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
-        # By pixel, so that tiles on one grid decide alike whatever a fit moved.
-        "is_primary": is_primary(header, task.neighbours, peak_pixels(xy).astype(np.float64)),
+        "is_primary": is_primary(header, task.neighbours, pixels, covered),
     }
 
 

@@ -23,6 +23,7 @@ from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.errors import NoDataError, TileError
 from raydeblend.fit.result import Measurements
 from raydeblend.fits import read_tile
+from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import LedgerEntry, entry_path, read_entry, shard_path, write_entry
@@ -212,7 +213,9 @@ def measure_cell(separated: Separated, config: CatalogConfig) -> Measured:
     fitted = _fit(left, detected, engine, config.seed)
     measured = [next(fitted) if own is None else own for own in done]
     parents = [parent_rows(task, *pair, m) for pair, m in zip(mine, measured, strict=True)]
-    return to_measured(task, parents)
+    survey = get_survey(config.survey)
+    covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
+    return to_measured(task, parents, covered)
 
 
 def _fit(

@@ -7,7 +7,13 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline import ledger
-from raydeblend.pipeline.entries import LedgerEntry, from_table, read_entries, write_entry
+from raydeblend.pipeline.entries import (
+    LedgerEntry,
+    from_table,
+    read_entries,
+    shard_path,
+    write_entry,
+)
 from raydeblend.pipeline.ledger import Run, describe_plan, differences, keys, read_plan, read_run
 from raydeblend.pipeline.plan import plan_hash, plan_survey
 from raydeblend.tile import BandFile
@@ -78,6 +84,30 @@ def test_resume_returns_what_is_done_and_forgets_tiles_that_had_no_plan(out):
     assert list(from_table(open_output(out, tiles=[healed, TILE], resume=True))) == [done]
     assert [entry.key for entry in read_entries(out)] == [("t", C0), ("t", C1)]
     assert ("bad", C0) in keys(read_plan(out))
+
+
+@pytest.mark.parametrize("how", ["came", "changed", "got a band"])
+def test_cells_beside_a_tile_that_came_or_changed_are_done_again(out, how):
+    beside = replace(make_header("n", (100, 100), origin=(150, 0)), files=(FILE,))
+    far = replace(make_header("far", (100, 100), origin=(900, 0)), files=(FILE,))
+    lacking = replace(beside, files=(replace(FILE, band="g"),))
+    earlier = {"came": [], "changed": [beside], "got a band": [lacking]}[how]
+    stamp = "200:2" if how == "changed" else FILE.stamp
+    files = (replace(FILE, stamp=stamp), *(lacking.files if how == "got a band" else ()))
+    open_output(out, tiles=[TILE, far, *earlier])
+    (_, only), *_ = plan_survey([far], 100, 20).keys()
+    done = [LedgerEntry("t", C0, "done"), LedgerEntry("far", only, "done")]
+    for entry in done:
+        write_entry(out, entry)
+    storage.write_bytes(shard_path(out, "t", C0), b"rows")
+    tiles = [TILE, far, replace(beside, files=files)]
+    for _ in range(2):  # as often as the run is stopped before the cell is done
+        left = open_output(out, tiles=tiles, resume=True)
+        assert list(from_table(left)) == done[1:]
+        assert not storage.exists(shard_path(out, "t", C0))
+    failed = next(entry for entry in read_entries(out) if not entry.done)
+    assert failed.key == ("t", C0)
+    assert "beside it came or changed" in failed.reason
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,9 @@ def test_overlapping_tiles_own_each_source_once(finished, tmp_path, ray_local):
 
 def test_bad_tiles_are_in_the_ledger_and_the_others_complete(tmp_path, ray_local):
     tiles, out = tmp_path / "tiles", str(tmp_path / "out")
-    for name in ("good", "nowcs", "dark", "partial"):
-        sky.write_tile(tiles, name, size=140)
+    corners = {"good": (0, 0), "nowcs": (280, 0), "dark": (0, 280), "partial": (280, 280)}
+    for name, corner in corners.items():
+        sky.write_tile(tiles, name, *corner, size=140)
     for band in sky.BANDS:
         sky.cut_off_wcs(tiles / f"nowcs_{band}.fits")
         sky.blank(tiles / f"dark_{band}.fits")
@@ -131,13 +132,31 @@ def test_bad_tiles_are_in_the_ledger_and_the_others_complete(tmp_path, ray_local
 
     # Healed and resumed: only what failed runs again.
     before = {p: os.stat(p).st_mtime_ns for p in storage.list_files(summary.catalog)}
-    sky.write_tile(tiles, "dark", size=140)
-    sky.write_tile(tiles, "nowcs", size=140)
+    sky.write_tile(tiles, "dark", *corners["dark"], size=140)
+    sky.write_tile(tiles, "nowcs", *corners["nowcs"], size=140)
     healed = run_catalog(str(tiles), out, config, resume=True, progress=False)
     assert (healed.n_cells, healed.n_failed) == (4, 0)
     assert {p: os.stat(p).st_mtime_ns for p in before} == before
     assert verify_catalog(out) == []
     assert healed.n_sources == read_catalog(out).num_rows
+
+
+def test_a_healed_tile_takes_its_places_back_from_those_that_it_overlaps(tmp_path, ray_local):
+    tiles, out = tmp_path / "tiles", str(tmp_path / "out")
+    for name in ("first", "second"):
+        sky.write_tile(tiles, name, size=90)
+    for band in sky.BANDS:
+        sky.blank(tiles / f"first_{band}.fits")
+    config = replace(CONFIG, cell_size=90)
+    assert run_catalog(str(tiles), out, config, progress=False).n_failed == 1
+    table = read_catalog(out)
+    assert table.num_rows
+    assert all(table["is_primary"].to_pylist())
+    sky.write_tile(tiles, "first", size=90)
+    assert run_catalog(str(tiles), out, config, resume=True, progress=False).n_failed == 0
+    table = read_catalog(out)
+    assert table["is_primary"].to_pylist() == [t == "first" for t in table["tile"].to_pylist()]
+    assert verify_catalog(out) == []
 
 
 def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, tiles):
