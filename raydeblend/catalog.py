@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
-from raydeblend import storage
+from raydeblend import storage, tables
 from raydeblend.errors import ConfigError
-
-# The tile is also in the shard's path (`tile=<tile>/`).  Readers that understand such paths
-# (pyarrow's read_table, pandas) call it a dictionary, and refuse a file that calls it a string.
-TILE_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Column:
 
 _IDENTITY = (
     Column("source_id", pa.int64(), "", "identifies the source; from its tile and peak pixel"),
-    Column("tile", TILE_TYPE, "", "name of the tile"),
+    Column("tile", pa.string(), "", "name of the tile"),
     Column("cell", pa.string(), "", "name of the cell that measured the source"),
     Column("parent_id", pa.int64(), "", "identifies the footprint the source was found in"),
     Column("n_blended", pa.int16(), "", "number of sources in the footprint"),
@@ -130,27 +124,42 @@ def to_table(rows: Mapping[str, ArrayLike], bands: Sequence[str]) -> pa.Table:
 def _to_array(values: ArrayLike, kind: pa.DataType) -> pa.Array:
     array = np.asarray(values)
     mask = np.isnan(array) if pa.types.is_floating(kind) else None
-    if pa.types.is_dictionary(kind):
-        return pa.array(array, kind.value_type).dictionary_encode().cast(kind)
     return pa.array(array, kind, mask=mask)
 
 
 def to_bytes(table: pa.Table) -> bytes:
     """Return a Parquet file of `table`; equal tables give equal bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+    return tables.to_parquet(table)
 
 
 def from_bytes(data: bytes) -> pa.Table:
-    """Read one shard.
+    """Read one shard, plan or ledger table.
 
     Raises
     ------
     pyarrow.ArrowInvalid
         If the bytes are not a whole Parquet file.
     """
-    return pq.read_table(pa.BufferReader(data))
+    return tables.from_parquet(data)
+
+
+def read_shard(path: str) -> pa.Table:
+    """Read the shard in a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    pyarrow.ArrowInvalid
+        If it is damaged.
+    """
+    table = from_bytes(storage.read_bytes(path))
+    # Early versions wrote names of tiles as dictionaries.
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
 
 
 def read_catalog(out: str) -> pa.Table:
@@ -159,10 +168,16 @@ def read_catalog(out: str) -> pa.Table:
     Raises
     ------
     ConfigError
-        If there is none.
+        If there is none, or one of them is damaged.
     """
     shards = sorted(storage.list_files(storage.join(out, "catalog"), ".parquet"))
     if not shards:
         raise ConfigError(f"{out} holds no catalog: there is no shard under {out}/catalog")
-    tables = [from_bytes(storage.read_bytes(path)) for path in shards]
-    return pa.concat_tables(tables).unify_dictionaries()
+    return pa.concat_tables([_read_whole(path) for path in shards])
+
+
+def _read_whole(path: str) -> pa.Table:
+    try:
+        return read_shard(path)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from raydeblend import storage
+from raydeblend import storage, tables
 from raydeblend.catalog import read_catalog
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
@@ -64,7 +63,7 @@ def _tiles(tiles: str) -> pa.Table:
     else:
         print(f"simulating {N_TILES} HSC tiles of {SIZE} x {SIZE} pixels in {', '.join(BANDS)}")
         simulate_tiles(tiles, "HSC", BANDS, N_TILES, SIZE, OVERLAP, SEED)
-    return pq.read_table(truth)
+    return tables.from_parquet(storage.read_bytes(truth))
 
 
 def _catalog(tiles: str, out: str, config: CatalogConfig) -> tuple[float, RunSummary]:

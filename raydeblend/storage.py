@@ -144,7 +144,7 @@ def list_files(prefix: str, suffix: str = "") -> list[str]:
     """List the files below `prefix`, at any depth, whose names end in `suffix`, sorted.
 
     Local paths come back absolute, those on s3 with ``s3://``.  A missing prefix has no files,
-    and what a killed writer left unfinished is none.
+    and hidden files are none: macOS leaves ``._`` files, a killed writer unfinished ones.
     """
     return [path for path in list_stamps(prefix) if path.endswith(suffix)]
 
@@ -156,7 +156,7 @@ def list_stamps(prefix: str) -> dict[str, str]:
     return {
         start + path: _stamp(info)
         for path, info in sorted(found.items())
-        if not _is_temporary(path)
+        if not _is_hidden(path, prefix)
     }
 
 
@@ -173,6 +173,12 @@ def stamp(path: str) -> str:
 
 def _stamp(info: Mapping[str, Any]) -> str:
     return f"{info['size']}:{info.get('ETag') or info.get('mtime')}".replace('"', "")
+
+
+def _is_hidden(path: str, prefix: str) -> bool:
+    """Tell whether a path has a hidden part below `prefix`, such as macOS's ``._`` files."""
+    below = path.removeprefix(absolute(prefix).removeprefix(S3_PREFIX))
+    return any(part.startswith(".") for part in below.split("/"))
 
 
 def _is_temporary(path: str) -> bool:

@@ -66,7 +66,7 @@ def test_a_truncated_shard_cannot_be_read():
 
 def test_other_readers_open_a_directory_of_shards(tmp_path):
     for tile in ("a,b", "c"):
-        path = tmp_path / "catalog" / f"tile={tile}" / "cell=0.parquet"
+        path = tmp_path / "catalog" / f"of_tile={tile}" / "cell=0.parquet"
         path.parent.mkdir(parents=True)
         path.write_bytes(catalog.to_bytes(catalog.to_table(make_rows(tile=tile), BANDS)))
     frame = pd.read_parquet(tmp_path / "catalog")

@@ -16,6 +16,7 @@ FOUNDATION = (
     "survey",
     "tile",
     "storage",
+    "tables",
     "fits",
     "config",
     "catalog",

@@ -254,15 +254,18 @@ def catalog(
 def verify(
     out: Annotated[list[str], typer.Argument(help="Directory or s3:// prefix; of all parts.")],
 ) -> None:
-    """Check that a catalog is complete: plan, ledger and shards agree, no source twice."""
-    from raydeblend.pipeline.verify import verify_parts
+    """Check that a catalog is complete: every cell done, plan, ledger and shards agree.
 
-    problems = verify_parts(out)
-    for problem in problems:
-        print(problem)
-    if problems:
+    Counts the cells, gives examples of what is wrong, and the command that does the rest.  Exit
+    code 1: a cell is not done, or something is wrong.
+    """
+    from raydeblend.pipeline.verdict import verdict_lines
+    from raydeblend.pipeline.verify import check_parts
+
+    verdict = check_parts(out)
+    print("\n".join(verdict_lines(verdict)))
+    if not verdict.complete:
         raise typer.Exit(EXIT_FAILED_CELLS)
-    print(f"{', '.join(out)} {'is' if len(out) == 1 else 'are'} complete")
 
 
 @app.command()

@@ -22,6 +22,7 @@ from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
 from raydeblend.pipeline.ledger import Run, read_run
 from raydeblend.pipeline.plan import CellTask, plan_survey
+from raydeblend.pipeline.shards import read_shard
 from raydeblend.tile import TileHeader
 
 TILES_FILE = "tiles.parquet"
@@ -50,7 +51,7 @@ class Finished:
         }
         try:
             return CatalogConfig(**plain)
-        except TypeError as error:
+        except (TypeError, ConfigError) as error:
             raise ConfigError(f"{self.out} was made by another version: {error}") from error
 
     @cached_property
@@ -94,12 +95,22 @@ class Finished:
         return self._cells[tile][tile, cell]
 
     def rows(self, tile: str, cell: str) -> pa.Table:
-        """Read the shard of one cell."""
+        """Read the shard of one cell.
+
+        Raises
+        ------
+        ConfigError
+            If it is missing or damaged.
+        """
         path = shard_path(self.out, tile, cell)
         try:
-            return catalog.from_bytes(storage.read_bytes(path))
+            table = read_shard(path)
         except (pa.ArrowInvalid, *storage.READ_ERRORS) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from error
+            raise ConfigError(f"{path} cannot be read: {storage.explain(error)}") from error
+        missing = set(catalog.schema(self.run.bands).names) - set(table.column_names)
+        if missing:
+            raise ConfigError(f"{path} cannot be read: it has no column {min(missing)}")
+        return table
 
     def tile_rows(self, tile: str) -> Iterator[pa.Table]:
         """Read the shards of a tile's finished cells."""
@@ -168,7 +179,7 @@ def _by_position(finished: Finished, position: SkyCoord) -> pa.Table:
     where = f"at {position.ra.deg:.5f},{position.dec.deg:.5f}"
     if not shards:
         raise ConfigError(f"{finished.out} has no source {where}: no finished tile reaches there")
-    rows = pa.concat_tables(shards).unify_dictionaries()
+    rows = pa.concat_tables(shards)
     places = SkyCoord(rows["ra"].to_numpy(), rows["dec"].to_numpy(), unit="deg")
     apart = places.separation(position).arcsec
     if apart.min() > MATCH_ARCSEC:

@@ -112,7 +112,7 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
         )
     found = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf))
     blend, part = _piece_with(found, row)
-    nearby = pa.concat_tables(finished.tile_rows(tile)).unify_dictionaries()
+    nearby = pa.concat_tables(finished.tile_rows(tile))
     own = pc.equal(nearby["parent_id"], parent)
     if len(found.parts) > 1:
         own = pc.and_(own, pa.array(_distances(nearby, blend, part).min(axis=0) < SAME_PIXELS))

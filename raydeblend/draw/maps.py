@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import storage, tables
 from raydeblend.draw.finished import Finished, open_finished, tile_wcs, write_picture
 from raydeblend.flags import Flag
 from raydeblend.pipeline.entries import LedgerEntry
@@ -173,9 +171,7 @@ def _to_parquet(cells: Sequence[CellStatistics], bands: Sequence[str]) -> bytes:
     }
     for i, band in enumerate(bands):
         columns[f"depth_{band}"] = [cell.depth[i] for cell in cells]
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    return buffer.getvalue()
+    return tables.to_parquet(pa.table(columns))
 
 
 def _middle(corners: Float64Array) -> tuple[float, float]:

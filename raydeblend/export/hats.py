@@ -23,9 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
-from raydeblend import storage
+from raydeblend import catalog, storage, tables
 from raydeblend.errors import ConfigError
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
 from raydeblend.pipeline.ledger import Run, read_run
@@ -292,10 +290,10 @@ def _properties(run: Run) -> dict[str, object]:
 
 
 def _catalog_arguments(source: _Source, config: HatsConfig, scratch: Path) -> dict[str, Any]:
-    from raydeblend.export.shards import ShardReader, plain_schema
+    from raydeblend.export.shards import ShardReader
 
     schema = scratch / "schema.parquet"
-    pq.write_metadata(plain_schema(source.run.bands), schema)
+    schema.write_bytes(tables.schema_to_parquet(catalog.schema(source.run.bands)))
     return {
         "input_file_list": _write_groups(source.shards, scratch),
         "file_reader": ShardReader(source.run.bands, config.all_rows),

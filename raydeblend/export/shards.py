@@ -1,4 +1,4 @@
-"""The catalog's shards as hats-import reads them: in groups, whole rows, plain strings.
+"""The catalog's shards as hats-import reads them: in groups, whole rows.
 
 This module needs the extra ``raydeblend[hats]``; hats-import's workers load it by name.
 """
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from hats_import.catalog.file_readers import InputReader
 
-from raydeblend import catalog, storage
+from raydeblend import catalog
+from raydeblend.pipeline.shards import read_shard
 
 PRIMARY = "is_primary"
 
@@ -40,7 +41,7 @@ class ShardReader(InputReader):  # type: ignore[misc]
         pyarrow.ArrowInvalid, OSError
             If a shard cannot be read.
         """
-        schema = plain_schema(self.bands)
+        schema = catalog.schema(self.bands)
         columns = read_columns or schema.names
         paths = Path(input_file).read_text().splitlines()
         tables = [self._rows(path, columns, schema) for path in paths]
@@ -50,19 +51,13 @@ class ShardReader(InputReader):  # type: ignore[misc]
 
     def _rows(self, path: str, columns: list[str], schema: pa.Schema) -> pa.Table:
         try:
-            table = catalog.from_bytes(storage.read_bytes(path))
+            table = read_shard(path)
         except pa.ArrowInvalid as error:
             raise pa.ArrowInvalid(f"{path} cannot be read: {error}") from error
+        missing = [name for name in schema.names if name not in table.column_names]
+        if missing:
+            raise pa.ArrowInvalid(f"{path} cannot be read: it has no column {missing[0]}")
         if not self.all_rows:
             table = table.filter(pc.field(PRIMARY))
         wanted = pa.schema([schema.field(name) for name in columns])
         return table.select(columns).cast(wanted).replace_schema_metadata()
-
-
-def plain_schema(bands: Sequence[str]) -> pa.Schema:
-    """Return the catalog's schema with names of tiles as plain strings, units and all."""
-    fields = [
-        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
-        for field in catalog.schema(bands)
-    ]
-    return pa.schema(fields)

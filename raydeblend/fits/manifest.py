@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import csv, parquet
 
-from raydeblend import catalog, storage
+from raydeblend import catalog, storage, tables
 from raydeblend.errors import ConfigError
 from raydeblend.fits.inputs import Grid, Source, Sources
 from raydeblend.tile import TileHeader
@@ -74,13 +73,11 @@ def _read_table(manifest: str) -> pa.Table:
     """Read the manifest with its columns as `SCHEMA` has them."""
     if not storage.exists(manifest):
         raise ConfigError(f"there is no manifest {manifest}")
-    # Arrow's own buffer: its threads may outlive the interpreter, and abort in a Python file.
-    data = pa.BufferReader(storage.read_bytes(manifest))
-    # As text from the start: a tile called 0013 must not become the number 13.
-    as_said = csv.ConvertOptions(column_types=SCHEMA)
+    data = storage.read_bytes(manifest)
     try:
+        # As text from the start: a tile called 0013 must not become the number 13.
         is_csv = manifest.endswith(".csv")
-        table = csv.read_csv(data, convert_options=as_said) if is_csv else parquet.read_table(data)
+        table = tables.from_csv(data, SCHEMA) if is_csv else tables.from_parquet(data)
         missing = [name for name in NEEDED if name not in table.column_names]
         if not missing:
             present = [field for field in SCHEMA if field.name in table.column_names]

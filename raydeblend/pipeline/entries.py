@@ -9,22 +9,49 @@ is in place: a driver killed in between leaves entries twice, never a cell witho
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
 
 from raydeblend import catalog, storage
+from raydeblend.pipeline.shards import quote_name, set_file_aside
+from raydeblend.pipeline.shards import shard_path as shard_path
 
 PLAN_FAILURE = "plan.json"
+TABLE = re.compile(r"/compact-(\d+)\.parquet$")
 GATHER = 10_000
 """Entries per table; a run of fewer cells keeps its files."""
 THREADS = 16
+NAMED = 3
+"""Damaged files that a warning names."""
+STATUSES = ("done", "failed")
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class DamagedEntryError(ValueError):
+    """A file of the ledger that tells nothing: empty, cut off, or something else.
+
+    Attributes
+    ----------
+    path
+        The file.
+    """
+
+    def __init__(self, path: str, why: object) -> None:
+        super().__init__(f"{path} {why}")
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -79,25 +106,17 @@ _TYPES = {
     "Mapping[str, float]": pa.map_(pa.string(), pa.float64()),
     "Mapping[str, int]": pa.map_(pa.string(), pa.int64()),
 }
+_PYTHON: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 SCHEMA = pa.schema([(f.name, _TYPES[str(f.type)]) for f in fields(LedgerEntry)])
 """Of a table of entries; a column for each attribute."""
+_NEEDED = ("tile", "cell", "status")
 _MAPS = tuple(f.name for f in SCHEMA if pa.types.is_map(f.type))
-
-
-def shard_path(out: str, tile: str, cell: str) -> str:
-    """Return where a cell's rows lie; no tile name leads outside `out`."""
-    return storage.join(out, "catalog", _folder(tile), f"cell={quote(cell, safe='')}.parquet")
 
 
 def entry_path(out: str, tile: str, cell: str) -> str:
     """Return where a cell's ledger entry lies, or that of a tile without a plan."""
     name = f"cell={quote(cell, safe='')}.json" if cell else PLAN_FAILURE
-    return storage.join(out, "ledger", _folder(tile), name)
-
-
-def _folder(tile: str) -> str:
-    # Percent-encoding is what readers of `key=value` paths decode.
-    return f"tile={quote(tile, safe=' ,+')}"
+    return storage.join(out, "ledger", f"tile={quote_name(tile)}", name)
 
 
 def write_entry(out: str, entry: LedgerEntry) -> None:
@@ -106,14 +125,39 @@ def write_entry(out: str, entry: LedgerEntry) -> None:
 
 
 def read_entry(path: str) -> LedgerEntry:
-    """Read one entry.
+    """Read one entry; what a later version adds to one is left out.
 
     Raises
     ------
-    ValueError, TypeError
+    DamagedEntryError
         If the file is not a ledger entry.
     """
-    return LedgerEntry(**json.loads(storage.read_bytes(path)))
+    data = storage.read_bytes(path)
+    try:
+        return _to_entry(json.loads(data))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedEntryError(path, f"is not a ledger entry: {error}") from error
+
+
+def _to_entry(values: object) -> LedgerEntry:
+    if not isinstance(values, dict):
+        raise TypeError("it is no JSON object")
+    known = {f.name: values[f.name] for f in fields(LedgerEntry) if f.name in values}
+    for f in fields(LedgerEntry):
+        if f.name in known and not _fits(known[f.name], str(f.type)):
+            raise TypeError(f"{f.name} cannot be {known[f.name]!r}")
+    entry = LedgerEntry(**known)
+    if not entry.tile or entry.status not in STATUSES:
+        raise ValueError(f"it has tile {entry.tile!r} and status {entry.status!r}")
+    return entry
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Tell whether a value read from JSON is of a field's type, one of `_TYPES`."""
+    if kind.startswith("Mapping"):
+        number = kind.removesuffix("]").split()[-1]
+        return isinstance(value, dict) and all(_fits(v, number) for v in value.values())
+    return not isinstance(value, bool) and isinstance(value, _PYTHON[kind])
 
 
 def to_json(values: Mapping[str, object]) -> bytes:
@@ -151,15 +195,17 @@ def list_ledger(out: str) -> LedgerFiles:
 
 
 def read_tables(files: LedgerFiles) -> pa.Table:
-    """Read the gathered entries.
+    """Read the gathered entries; a damaged table is told of in the log and left out."""
+    table, damaged = _read_tables(files)
+    _warn(damaged)
+    return table
 
-    Raises
-    ------
-    pyarrow.ArrowInvalid
-        If a file is not a table of entries.
-    """
-    tables = [read_table(path) for path in files.tables]
-    return pa.concat_tables([SCHEMA.empty_table(), *tables])
+
+def _read_tables(files: LedgerFiles) -> tuple[pa.Table, list[DamagedEntryError]]:
+    read = [_whole(read_table, path) for path in files.tables]
+    tables = [table for table in read if isinstance(table, pa.Table)]
+    damaged = [error for error in read if isinstance(error, DamagedEntryError)]
+    return pa.concat_tables([SCHEMA.empty_table(), *tables]), damaged
 
 
 def read_table(path: str) -> pa.Table:
@@ -167,15 +213,26 @@ def read_table(path: str) -> pa.Table:
 
     Raises
     ------
-    pyarrow.ArrowInvalid
+    DamagedEntryError
         If it is not one.
     """
-    table = catalog.from_bytes(storage.read_bytes(path))
+    data = storage.read_bytes(path)
+    try:
+        return _to_ledger(catalog.from_bytes(data))
+    except (pa.ArrowException, KeyError) as error:
+        raise DamagedEntryError(path, f"cannot be read: {error}") from error
+
+
+def _to_ledger(table: pa.Table) -> pa.Table:
     for column in SCHEMA:
-        if column.name not in table.column_names:  # by an earlier version
+        if column.name not in table.column_names and column.name not in _NEEDED:
+            # By an earlier version.
             missing = pa.nulls(len(table), column.type).fill_null(_empty(column.type))
             table = table.append_column(column, missing)
-    return table.select(SCHEMA.names).cast(SCHEMA)
+    table = table.select(SCHEMA.names).cast(SCHEMA)
+    if any(column.null_count for column in table.columns):
+        raise pa.ArrowInvalid("it has rows with nulls")
+    return table
 
 
 def _empty(kind: pa.DataType) -> pa.Scalar:
@@ -187,25 +244,65 @@ def _empty(kind: pa.DataType) -> pa.Scalar:
 def read_ledger(out: str) -> pa.Table:
     """Read the whole ledger: a row per cell, of the last table or, if there is one, its own file.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If a file is not a ledger entry (pyarrow's errors are ValueErrors).
+    Damaged files are told of in the log and left out, as if their cells had never been done.
     """
+    return try_ledger(out)[0]
+
+
+def set_aside(damaged: Iterable[DamagedEntryError]) -> None:
+    """Give damaged files the ending ``.damaged``, before their cells are done again."""
+    for error in damaged:
+        set_file_aside(error.path)
+
+
+def try_ledger(out: str) -> tuple[pa.Table, list[DamagedEntryError]]:
+    """Read the whole ledger as `read_ledger`, and return the damaged files too."""
     files = list_ledger(out)
-    return latest(pa.concat_tables([read_tables(files), to_table(read_loose(files))]))
+    gathered, damaged = _read_tables(files)
+    read = try_loose(files)
+    loose = to_table(entry for entry in read if isinstance(entry, LedgerEntry))
+    damaged += [error for error in read if isinstance(error, DamagedEntryError)]
+    _warn(damaged)
+    return latest(pa.concat_tables([gathered, loose])), damaged
 
 
 def read_loose(files: LedgerFiles) -> list[LedgerEntry]:
     """Read the entries that have files of their own, many at once.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If a file is not a ledger entry.
+    A damaged one is told of in the log and left out.
     """
+    read = try_loose(files)
+    _warn([entry for entry in read if isinstance(entry, DamagedEntryError)])
+    return [entry for entry in read if isinstance(entry, LedgerEntry)]
+
+
+def try_loose(files: LedgerFiles) -> list[LedgerEntry | DamagedEntryError]:
+    """Read the entries that have files of their own; of a damaged one return what is wrong."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(read_entry, files.loose))
+        return list(pool.map(partial(_whole, _read_own), files.loose))
+
+
+def _read_own(path: str) -> LedgerEntry:
+    """Read an entry that must be of the cell that its path names."""
+    entry = read_entry(path)
+    if path.split("/")[-2:] != entry_path("", *entry.key).split("/")[-2:]:
+        other = f"cell {entry.cell} of tile {entry.tile}"
+        raise DamagedEntryError(path, f"is the entry of another cell, {other}")
+    return entry
+
+
+def _whole(read: Callable[[str], T], path: str) -> T | DamagedEntryError:
+    try:
+        return read(path)
+    except DamagedEntryError as error:
+        return error
+
+
+def _warn(damaged: Sequence[DamagedEntryError]) -> None:
+    for error in damaged[:NAMED]:
+        log.warning("%s; its cells count as not done", storage.explain(error))
+    if len(damaged) > NAMED:
+        log.warning("%d more files of the ledger are damaged", len(damaged) - NAMED)
 
 
 def latest(table: pa.Table) -> pa.Table:
@@ -234,7 +331,9 @@ class Gatherer:
     def __init__(self, out: str, waiting: Sequence[LedgerEntry] = ()) -> None:
         self.out = out
         self.waiting = list(waiting)
-        self.number = len(list_ledger(out).tables)
+        # Not how many there are: one that was damaged may be gone.
+        numbers = [int(n) for path in list_ledger(out).tables for n in TABLE.findall(path)]
+        self.number = max(numbers, default=-1) + 1
 
     def add(self, entry: LedgerEntry) -> None:
         """Take an entry that has been written; a failed one keeps its file."""

@@ -8,8 +8,9 @@ workers do by accident gives the same shard twice.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
@@ -17,24 +18,29 @@ import pyarrow.compute as pc
 
 from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
-from raydeblend.fits.manifest import changed_tiles, new_tiles, write_manifest
+from raydeblend.fits.manifest import NEEDED, changed_tiles, new_tiles, write_manifest
 from raydeblend.pipeline.entries import (
     SCHEMA,
     LedgerEntry,
     entry_path,
     plain,
-    read_ledger,
+    set_aside,
     shard_path,
     to_json,
+    try_ledger,
     write_entry,
 )
-from raydeblend.pipeline.plan import Plan, plan_hash
+from raydeblend.pipeline.plan import BOX, Plan, plan_hash
+from raydeblend.pipeline.shards import move_shards, without_shard
+from raydeblend.pipeline.share import parse_share
 
 RUN_FILE, PLAN_FILE, TILES_FILE = "run.json", "plan.parquet", "tiles.parquet"
 SUMMARY_FILE = "summary.json"
 OUTDATED = "a tile beside it came or changed since, with which it shares what is primary"
 NAMED = 3
 """How many tiles a message names."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,39 @@ def read_run(out: str) -> Run:
     Raises
     ------
     ConfigError
-        If there is none: `out` is no catalog; or its s3 server does not answer.
+        If there is none, so that `out` is no catalog; if it is damaged or another version's;
+        or if its s3 server does not answer.
     """
     storage.check_answers(out)
     path = storage.join(out, RUN_FILE)
     if not storage.exists(path):
         raise ConfigError(f"{out} holds no catalog: it has no {RUN_FILE}")
-    return Run(**json.loads(storage.read_bytes(path)))
+    data = storage.read_bytes(path)
+    try:
+        return _to_run(json.loads(data))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} is damaged or of another version, so that {out} cannot be told for a catalog: "
+            f"{error}"
+        ) from error
+
+
+def _to_run(values: object) -> Run:
+    """Return the run that ``run.json`` describes; a ValueError or TypeError if it does not."""
+    if not isinstance(values, dict):
+        raise TypeError("it is no JSON object")
+    run = Run(**values)
+    for f in fields(Run):
+        wanted = str if f.type == "str" else dict
+        if not isinstance(getattr(run, f.name), wanted):
+            raise TypeError(f"{f.name} cannot be {getattr(run, f.name)!r}")
+    bands = run.config.get("bands")
+    if not (isinstance(bands, list) and bands and all(isinstance(band, str) for band in bands)):
+        raise TypeError(f"bands cannot be {bands!r}")
+    if not isinstance(run.plan.get("hash"), str):
+        raise TypeError("it names no plan")
+    parse_share(run.part)
+    return run
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -114,14 +146,20 @@ def read_plan(out: str) -> pa.Table:
     ConfigError
         If there is none or it is damaged.
     """
-    return _read_table(out, PLAN_FILE)
+    return _read_table(out, PLAN_FILE, ("tile", "cell", *BOX))
 
 
-def _read_table(out: str, name: str) -> pa.Table:
+def _read_table(out: str, name: str, needed: tuple[str, ...]) -> pa.Table:
     try:
-        return catalog.from_bytes(storage.read_bytes(storage.join(out, name)))
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        table = catalog.from_bytes(storage.read_bytes(storage.join(out, name)))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{out} has no {name}") from error
+    except pa.ArrowInvalid as error:
         raise ConfigError(f"{out} has no {name} that can be read: {error}") from error
+    for column in needed:
+        if column not in table.column_names or table[column].null_count:
+            raise ConfigError(f"{out} has no {name} that can be read: it lacks values of {column}")
+    return table
 
 
 def keys(table: pa.Table) -> list[tuple[str, str]]:
@@ -170,13 +208,16 @@ def _remove(out: str) -> None:
 
 
 def _resume(out: str, run: Run, plan: Plan, tiles: pa.Table) -> pa.Table:
-    ledger = read_ledger(out)
+    earlier = read_run(out)
+    ledger, damaged = try_ledger(out)
     done = ledger.filter(pc.equal(ledger["status"], "done"))
-    changes = differences(read_run(out), run)
+    changes = differences(earlier, run)
     changes += _lost_cells(read_plan(out), plan)
     changes += _changed_input(out, tiles, done)
     if changes:
         raise ConfigError(f"cannot resume {out}, it was begun with another {'; '.join(changes)}")
+    set_aside(damaged)
+    move_shards(out)
     # Tiles that were unusable then may be planned now; their entry must not outlive that.
     unplanned = ledger.filter(pc.equal(ledger["cell"], ""))
     for tile in unplanned["tile"].to_pylist():
@@ -190,13 +231,22 @@ def _still_valid(out: str, plan: Plan, tiles: pa.Table, done: pa.Table) -> pa.Ta
     A tile that came or changed takes part in deciding which rows of the tiles around it are
     primary.
     """
-    earlier = _read_table(out, TILES_FILE)
+    earlier = _read_table(out, TILES_FILE, NEEDED)
     come = {*new_tiles(earlier, tiles), *changed_tiles(earlier, tiles)}
     outdated = pc.is_in(done["tile"], pa.array(sorted(plan.around(come)), pa.string()))
     for tile, cell in keys(done.filter(outdated)):
         write_entry(out, LedgerEntry(tile, cell, "failed", OUTDATED))
         storage.remove_tree(shard_path(out, tile, cell))
     return done.filter(pc.invert(outdated))
+
+
+def with_shards(out: str, done: pa.Table) -> pa.Table:
+    """Leave out of a ledger of cells done those whose shard was lost since."""
+    lost = without_shard(out, keys(done)) if len(done) else set()
+    if not lost:
+        return done
+    log.warning("%d cells in the ledger of %s have lost their shard; done again", len(lost), out)
+    return done.filter(pa.array([key not in lost for key in keys(done)], pa.bool_()))
 
 
 def _lost_cells(earlier: pa.Table, plan: Plan) -> list[str]:
@@ -207,7 +257,7 @@ def _lost_cells(earlier: pa.Table, plan: Plan) -> list[str]:
 def _changed_input(out: str, tiles: pa.Table, done: pa.Table) -> list[str]:
     """Tell of tiles with cells that are done and files that are not what they were then."""
     begun = set(done["tile"].unique().to_pylist())
-    changed = [t for t in changed_tiles(_read_table(out, TILES_FILE), tiles) if t in begun]
+    changed = [t for t in changed_tiles(_read_table(out, TILES_FILE, NEEDED), tiles) if t in begun]
     more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
     return [f"input (changed are tiles {', '.join(changed[:NAMED])}{more})"] if changed else []
 

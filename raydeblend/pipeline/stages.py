@@ -26,7 +26,14 @@ from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.entries import LedgerEntry, entry_path, read_entry, shard_path, write_entry
+from raydeblend.pipeline.entries import (
+    DamagedEntryError,
+    LedgerEntry,
+    entry_path,
+    read_entry,
+    shard_path,
+    write_entry,
+)
 from raydeblend.pipeline.parts import JOINT, Detected, Part, Separated, without_models
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import Measured, counts, owned, parent_rows, to_measured
@@ -248,7 +255,10 @@ def give_up(
     """Record a cell as failed, unless a worker got as far as its ledger entry before it died."""
     path = entry_path(out, task.cell.tile.name, task.cell.name)
     if storage.exists(path):
-        entry = read_entry(path)
+        try:
+            entry = read_entry(path)
+        except DamagedEntryError:
+            entry = LedgerEntry("", "", "failed")
         if entry.done and (entry.weights_hash, entry.config_hash) == (weights_hash, config_hash):
             return entry
     return _record(Work(task, error=reason), out, weights_hash, config_hash)

@@ -55,7 +55,7 @@ from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.backpressure import set_limits
 from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_loose
-from raydeblend.pipeline.ledger import Run, keys, open_output
+from raydeblend.pipeline.ledger import Run, keys, open_output, with_shards
 from raydeblend.pipeline.lost_blocks import leave_out, told_errors
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
@@ -154,6 +154,7 @@ def run_catalog(
         storage.check_writable(out)
         run = describe(input, config, plan, share)
         done = open_output(out, run, plan, to_manifest(headers), resume, overwrite)
+        done = with_shards(out, done)
         totals = Totals(done)
         for tile in unusable:
             if share.has(tile.name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import galsim
@@ -11,10 +10,9 @@ import pyarrow as pa
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from pyarrow import parquet
 from scipy.special import gammainc
 
-from raydeblend import storage
+from raydeblend import storage, tables
 from raydeblend.simulate.galaxies import (
     Galaxies,
     draw_galaxies,
@@ -151,9 +149,8 @@ def make_scene(
 
 def write_truth(path: str, scene: Scene) -> int:
     """Write `truth_table` as Parquet; returns the number of its rows."""
-    table, buffer = truth_table(scene), io.BytesIO()
-    parquet.write_table(table, buffer)
-    storage.write_bytes(path, buffer.getvalue())
+    table = truth_table(scene)
+    storage.write_bytes(path, tables.to_parquet(table))
     return int(table.num_rows)
 
 

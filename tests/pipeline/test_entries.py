@@ -2,10 +2,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from s3 import s3_server  # noqa: F401
 
-from raydeblend import storage
+from raydeblend import catalog, storage
 from raydeblend.pipeline import entries as entries_module
 from raydeblend.pipeline.entries import (
     Gatherer,
@@ -14,7 +15,6 @@ from raydeblend.pipeline.entries import (
     from_table,
     list_ledger,
     read_entries,
-    read_ledger,
     shard_path,
     to_table,
     write_entry,
@@ -133,11 +133,60 @@ def test_a_table_of_an_earlier_version_lacks_columns(out, gather):
     assert read_entries(out)[0] == replace(cells(1)[0], flags={}, peak_memory_mb=0.0)
 
 
-def test_what_is_no_entry_is_named_as_such(out):
-    Path(out, "ledger").mkdir(parents=True)
-    Path(out, "ledger", "x.json").write_text(json.dumps({"tile": "t"}))
-    with pytest.raises(TypeError):
-        read_ledger(out)
+WHOLE = {"tile": "t", "cell": "c00", "status": "done"}
+DAMAGED = {
+    "empty": b"",
+    "cut off": json.dumps(WHOLE).encode()[:-4],
+    "no UTF-8": b'{"tile": "\xff\xfe", "cell": "c00", "status": "done"}',
+    "zeros": b"\0" * 200,
+    "a list": b"[1, 2]",
+    "a number": b"7",
+    "null": b"null",
+    "deep": b"[" * 100_000,
+    "no cell": json.dumps({"tile": "t", "status": "done"}).encode(),
+    "no status": json.dumps({"tile": "t", "cell": "c00"}).encode(),
+    "unknown status": json.dumps(WHOLE | {"status": "maybe"}).encode(),
+    "no tile": json.dumps(WHOLE | {"tile": ""}).encode(),
+    "another type": json.dumps(WHOLE | {"sources": "three"}).encode(),
+    "null count": json.dumps(WHOLE | {"sources": None}).encode(),
+    "flags that are no numbers": json.dumps(WHOLE | {"flags": {"EDGE": "x"}}).encode(),
+    "of another cell": json.dumps(WHOLE | {"cell": "c77"}).encode(),
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_entry_is_a_cell_that_is_not_done(out, caplog, data):
+    run(out, cells(3))
+    Path(entry_path(out, "t", "c00")).write_bytes(data)
+    assert read_entries(out) == cells(2, first=1)
+    assert "cell=c00.json" in caplog.text
+    assert "not done" in caplog.text
+
+
+def test_an_entry_of_a_later_version_may_say_more_and_of_an_earlier_one_less(out):
+    path = Path(entry_path(out, "t", "c00"))
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(WHOLE | {"invented_later": 1, "sources": 4}))
+    assert read_entries(out) == [LedgerEntry("t", "c00", "done", sources=4)]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "other"])
+def test_the_cells_of_a_damaged_table_are_not_done(out, gather, caplog, damage):
+    run(out, cells(9))
+    path = Path(list_ledger(out).tables[0])
+    whole = path.read_bytes()
+    flipped = whole[:4] + bytes(byte ^ 255 for byte in whole[4:200]) + whole[200:]
+    other = catalog.to_bytes(pa.table({"tile": ["t"]}))
+    path.write_bytes({"empty": b"", "cut": whole[:-9], "flipped": flipped, "other": other}[damage])
+    assert read_entries(out) == cells(5, first=4)
+    assert "compact-00000.parquet cannot be read" in caplog.text
+
+
+def test_a_table_that_is_gone_gives_no_other_its_number(out, gather):
+    run(out, cells(8))
+    Path(list_ledger(out).tables[0]).unlink()
+    run(out, cells(4, 8))
+    assert read_entries(out) == cells(8, first=4)
 
 
 def test_gathered_on_s3(s3_server, gather):  # noqa: F811

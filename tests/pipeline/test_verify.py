@@ -20,7 +20,8 @@ from raydeblend.pipeline.entries import (
 from raydeblend.pipeline.ledger import Run, describe_plan, open_output, write_plan
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts
-from raydeblend.pipeline.verify import verify_catalog
+from raydeblend.pipeline.verdict import CellCounts
+from raydeblend.pipeline.verify import check_parts, verify_catalog
 from raydeblend.tile import Box
 
 TILES = [make_header("t", (100, 200)), make_header("u", (100, 100), origin=(200, 0))]
@@ -72,12 +73,35 @@ def test_a_whole_catalog_has_no_problem(out):
     assert verify_catalog(out) == []
 
 
-def test_a_failed_cell_is_no_problem_of_the_bookkeeping(out):
+def test_cells_that_failed_and_tiles_without_a_plan_are_not_done(out):
     Path(shard_path(out, "t", C1)).unlink()
     failed = LedgerEntry("t", C1, "failed", reason="bad", config_hash="abc")
     write_entry(out, failed)
     write_entry(out, LedgerEntry("broken", "", "failed", reason="no WCS"))
-    assert verify_catalog(out) == []
+    assert verify_catalog(out) == [
+        "tile broken could not be planned: no WCS",
+        f"cell {C1} of tile t failed: bad",
+    ]
+    (run,) = check_parts([out]).runs
+    assert run.cells == CellCounts(done=2, failed=2, missing=0, unplanned=1)
+
+
+def test_counts_cells_that_were_never_begun_or_lost_their_shard(out):
+    for damage, missing in ((Path.unlink, 1), (lambda path: path.write_bytes(b"PAR1"), 2)):
+        damage(Path(shard_path(out, "t", (C1, C0)[missing - 1])))
+        assert check_parts([out]).runs[0].cells == CellCounts(3 - missing, 0, missing)
+    Path(entry_path(out, "u", C0)).unlink()
+    assert check_parts([out]).runs[0].cells == CellCounts(0, 0, 3)
+
+
+def test_a_run_whose_tiles_all_failed_at_planning_is_not_complete(tmp_path):
+    out, plan = str(tmp_path / "out"), plan_survey([], 100, 20)
+    run = replace(RUN, plan=describe_plan(plan))
+    open_output(out, run, plan, to_manifest([]), resume=False, overwrite=False)
+    assert "its input had no tile" in only(verify_catalog(out))
+    write_entry(out, LedgerEntry("t", "", "failed", reason="no WCS"))
+    assert only(verify_catalog(out)) == "tile t could not be planned: no WCS"
+    assert check_parts([out]).runs[0].cells == CellCounts(0, 1, 0, 1)
 
 
 def test_finds_a_missing_shard(out):
@@ -126,9 +150,11 @@ def test_finds_a_cell_without_ledger_entry(out):
 
 def test_finds_a_cell_that_is_twice_in_the_ledger(out):
     shutil.copy(entry_path(out, "t", C1), entry_path(out, "t", "again"))
-    said = verify_catalog(out)
-    assert f"cell {C1} of tile t is in the ledger 2 times" in said
-    assert any("is the entry of another cell" in s for s in said)
+    assert "is the entry of another cell" in only(verify_catalog(out))
+    entry = read_entries(out)[0]
+    Path(entry_path(out, "t", "again")).unlink()
+    Gatherer(out, [entry, entry]).gather()
+    assert "compact-00000.parquet 2 times" in only(verify_catalog(out))
 
 
 def test_finds_cells_that_were_not_planned_and_files_that_are_no_entries(out):

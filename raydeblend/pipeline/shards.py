@@ -1,0 +1,119 @@
+"""Where the shards of a catalog lie.
+
+``OUT/catalog/of_tile=<tile>/cell=<cell>.parquet``: pandas, pyarrow, dask, polars, DuckDB and Spark
+take a folder ``key=value`` for a column of its own, and guess its type from the value: ``0013`` is
+a number to them, a day a date.  So the key is no column of the file, whose ``tile`` is the name as
+it is.  Early versions called the folder ``tile=<tile>``, which none of these readers opened for
+every name; such outputs are read where they are, and moved when a run goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from raydeblend import catalog, storage
+
+KEY, EARLIER_KEY = "of_tile=", "tile="
+TAKEN_AMISS = re.compile(r"__HIVE_DEFAULT_PARTITION__|[+-]?\d{19,}")
+"""Values of folders that readers take for none at all, or fail at: integers too long for them."""
+THREADS = 16
+
+log = logging.getLogger(__name__)
+
+
+def shard_path(out: str, tile: str, cell: str) -> str:
+    """Return where a cell's rows lie; no tile name leads outside `out`."""
+    folder = KEY + _mark(quote_name(tile))
+    return storage.join(out, "catalog", folder, f"cell={quote(cell, safe='')}.parquet")
+
+
+def _mark(value: str) -> str:
+    # `quote` leaves no other name with a bare exclamation mark.
+    return f"{value}!" if TAKEN_AMISS.fullmatch(value) else value
+
+
+def quote_name(tile: str) -> str:
+    """Return a tile's name as a part of a path; readers of `key=value` paths decode it."""
+    return quote(tile, safe=" ,+")
+
+
+def earlier_path(path: str) -> str:
+    """Return where early versions wrote the shard that is now written to `path`."""
+    *parts, folder, name = path.split("/")
+    folder = EARLIER_KEY + folder.removeprefix(KEY).removesuffix("!")
+    return "/".join([*parts, folder, name])
+
+
+def _present_path(path: str) -> str:
+    """Return where the shard that lies in `path` is written now."""
+    *parts, folder, name = path.split("/")
+    if not folder.startswith(EARLIER_KEY):
+        return path
+    return "/".join([*parts, KEY + _mark(folder.removeprefix(EARLIER_KEY)), name])
+
+
+def read_shard(path: str) -> pa.Table:
+    """Read the shard of a `shard_path`, wherever the version that wrote it put it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    pyarrow.ArrowInvalid
+        If it is damaged.
+    """
+    try:
+        return catalog.read_shard(path)
+    except FileNotFoundError:
+        earlier = earlier_path(path)
+        if not storage.exists(earlier):
+            raise
+        return catalog.read_shard(earlier)
+
+
+def list_shards(out: str) -> dict[str, str]:
+    """Return the shards of a catalog: where each is and, by that, its size and time."""
+    stamps = storage.list_stamps(storage.join(out, "catalog"))
+    return {path: stamp for path, stamp in stamps.items() if path.endswith(".parquet")}
+
+
+def cell_of(path: str) -> str:
+    """Return the part of a shard's path that names tile and cell, whatever the root is called."""
+    return "/".join(_present_path(path).split("/")[-2:])
+
+
+def without_shard(out: str, cells: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those cells whose shard is not there, or empty."""
+    there = {cell_of(path) for path, stamp in list_shards(out).items() if stamp[:2] != "0:"}
+    return {key for key in cells if cell_of(shard_path("", *key)) not in there}
+
+
+def move_shards(out: str) -> None:
+    """Bring the shards that an early version wrote to where this one writes them."""
+    earlier = [path for path in list_shards(out) if _present_path(path) != path]
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(_move, earlier))
+
+
+def _move(path: str) -> None:
+    """Write a shard anew; only then is the old file removed."""
+    try:
+        table = catalog.read_shard(path)
+    except pa.ArrowInvalid as error:
+        log.warning("%s cannot be read, its cell is done again: %s", path, error)
+        set_file_aside(path)
+        return
+    storage.write_bytes(_present_path(path), catalog.to_bytes(table))
+    storage.make_filesystem(path).rm_file(path)
+
+
+def set_file_aside(path: str) -> None:
+    """Give a damaged file the ending ``.damaged``, so that it is kept but taken for nothing."""
+    storage.write_bytes(f"{path}.damaged", storage.read_bytes(path))
+    storage.make_filesystem(path).rm_file(path)

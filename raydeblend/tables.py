@@ -1,0 +1,66 @@
+"""Tables as Parquet and CSV, bytes in and out: the one module that lets Arrow read or write them.
+
+Arrow reads ahead with threads of its own, which outlive the call that started them and now and then
+the interpreter.  A thread that then lets go of memory or a file of Python's asks for an interpreter
+that is gone, and the process aborts with "terminate called without an active exception".  So Arrow
+is given its own copy of the bytes and nothing of Python's, and reads in the thread that asks.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+COMPRESSION = "zstd"
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Return a Parquet file of `table`, with checksums; equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink, compression=COMPRESSION, write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def schema_to_parquet(schema: pa.Schema) -> bytes:
+    """Return a Parquet file of no rows that says a schema."""
+    sink = pa.BufferOutputStream()
+    parquet.write_metadata(schema, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def from_parquet(data: bytes) -> pa.Table:
+    """Read a Parquet file.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If the bytes are not a whole Parquet file, or a checksum tells that data changed.
+    """
+    try:
+        file = parquet.ParquetFile(_owned(data), pre_buffer=False, page_checksum_verification=True)
+        table = file.read(use_threads=False)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        # Of bytes in memory an OSError, too, tells that they are damaged.
+        raise pa.ArrowInvalid(str(error)) from error
+    return table
+
+
+def from_csv(data: bytes, types: pa.Schema) -> pa.Table:
+    """Read a CSV file; columns that `types` has are read as it says, from the start.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If the bytes are no such table.
+    """
+    said = csv.ConvertOptions(column_types=types)
+    serial = csv.ReadOptions(use_threads=False)
+    return csv.read_csv(_owned(data), read_options=serial, convert_options=said)
+
+
+def _owned(data: bytes) -> pa.BufferReader:
+    """Return a reader of a copy that belongs to Arrow."""
+    copy = pa.BufferOutputStream()
+    copy.write(data)
+    return pa.BufferReader(copy.getvalue())
