@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_verify import C1, PLAN, RUN, TILES, only, out  # noqa: F401
 
-from raydeblend.cli import main
+from raydeblend.cli.main import main
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.entries import Gatherer, entry_path, list_ledger, read_entries
 from raydeblend.pipeline.ledger import keys, open_output, read_run
