@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 from urllib.parse import quote
@@ -257,13 +256,8 @@ class Gatherer:
 
 
 def _remove_files(paths: Sequence[str]) -> None:
-    filesystem = storage.make_filesystem(paths[0])
-    if storage.is_s3(paths[0]):
-        filesystem.rm(list(paths))  # a thousand a request
-        return
-    for path in paths:
-        with suppress(FileNotFoundError):
-            filesystem.rm_file(path)
+    """Remove the files of entries that a table holds."""
+    storage.remove_files(paths)
 
 
 def plain(values: Mapping[str, object]) -> dict[str, Any]:

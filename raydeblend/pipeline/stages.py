@@ -267,7 +267,7 @@ def _record(work: Work, out: str, weights_hash: str, config_hash: str) -> Ledger
     try:
         if not entry.done:
             # An earlier attempt may have come as far as the shard.
-            storage.remove_tree(shard_path(out, *entry.key))
+            storage.remove_files([shard_path(out, *entry.key)])
         write_entry(out, entry)
     except storage.READ_ERRORS as error:
         return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
