@@ -106,7 +106,7 @@ def list_files(prefix: str, suffix: str = "") -> list[str]:
 def list_stamps(prefix: str) -> dict[str, str]:
     """List the files below `prefix` with the `stamp` of each, from one listing, sorted."""
     found = _find(prefix)
-    return {path: _stamp(found[path]) for path in sorted(found) if not _is_temporary(path)}
+    return {path: _stamp(found[path]) for path in sorted(found) if not is_temporary(path)}
 
 
 def _find(prefix: str) -> dict[str, Mapping[str, Any]]:
@@ -135,7 +135,8 @@ def _stamp(info: Mapping[str, Any]) -> str:
     return f"{info['size']}:{tag}".replace('"', "")
 
 
-def _is_temporary(path: str) -> bool:
+def is_temporary(path: str) -> bool:
+    """Tell whether a file is one of `temporary_name`."""
     return TEMPORARY.fullmatch(os.path.basename(path)) is not None
 
 
@@ -261,7 +262,7 @@ def remove_temporary(root: str) -> int:
         return 0
     walk = os.walk(absolute(root))
     left = [os.path.join(folder, name) for folder, _, names in walk for name in names]
-    left = [path for path in left if _is_temporary(path)]
+    left = [path for path in left if is_temporary(path)]
     for path in left:
         with suppress(FileNotFoundError):
             os.remove(path)

@@ -248,6 +248,13 @@ def give_up(
         entry = read_entry(path)
         if entry.done and (entry.weights_hash, entry.config_hash) == (weights_hash, config_hash):
             return entry
+    return fail_cell(task, out, reason, weights_hash, config_hash)
+
+
+def fail_cell(
+    task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
+) -> LedgerEntry:
+    """Record a cell as failed, whatever the ledger says of it."""
     return _record(Work(task, error=reason), out, weights_hash, config_hash)
 
 
