@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 import typer
 import yaml
@@ -63,6 +64,27 @@ OptionsFile = Annotated[
     ),
 ]
 """The option that a command takes for such a file."""
+
+Several = TypeVar("Several", str, list[str], None)
+
+
+def check_paths(value: Several) -> Several:
+    """Refuse a path that is empty or on no known storage, before any work; others pass as given.
+
+    Raises
+    ------
+    ConfigError
+        See `raydeblend.paths.absolute`.
+    """
+    paths: list[str] = [value] if isinstance(value, str) else list(value or ())
+    for path in paths:
+        storage.absolute(path)
+    return value
+
+
+path_argument = partial(typer.Argument, callback=check_paths)
+path_option = partial(typer.Option, callback=check_paths)
+"""An argument and an option whose value is a path, or several."""
 
 Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
