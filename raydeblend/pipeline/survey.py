@@ -190,7 +190,8 @@ def run_catalog(
             entries = counted(done_now, len(todo))
             for entry in _gather(track(entries, len(todo), progress), root):
                 totals.add(entry)
-    storage.remove_temporary(root)
+    for part in ("catalog", "ledger"):  # below the output there may be other runs, being written
+        storage.remove_temporary(storage.join(root, part))
     totals = fail_unseen(root, plan, run, totals)
     summary = totals.summarise(out, time.monotonic() - start)
     write_summary(root, summary)
