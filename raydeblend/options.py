@@ -11,6 +11,7 @@ import yaml
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.paths import is_url
 
 
 def read_options(context: typer.Context, path: str | None) -> str | None:
@@ -69,17 +70,23 @@ Several = TypeVar("Several", str, list[str], None)
 
 
 def check_paths(value: Several) -> Several:
-    """Refuse a path that is empty or on no known storage, before any work; others pass as given.
+    """Refuse a path that is empty or on no known storage, before any work.
+
+    A local path passes as it was given; ``file://`` and ``~`` become plain ones.
 
     Raises
     ------
     ConfigError
         See `raydeblend.paths.absolute`.
     """
-    paths: list[str] = [value] if isinstance(value, str) else list(value or ())
-    for path in paths:
-        storage.absolute(path)
-    return value
+    if isinstance(value, list):
+        return [_plain(path) for path in value]
+    return _plain(value) if isinstance(value, str) else value
+
+
+def _plain(path: str) -> str:
+    known = storage.absolute(path)
+    return known if is_url(path) or path.startswith("~") else path
 
 
 path_argument = partial(typer.Argument, callback=check_paths)
