@@ -27,7 +27,7 @@ from raydeblend.cli import main
 
 elsewhere, hidden = sys.argv[1:3]
 here = os.getcwd()
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 ray_command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1",
                f"--address={cluster.address}"]
 if hidden:
@@ -54,6 +54,7 @@ def run_on_cluster(folder: Path, elsewhere: Path, hidden: str) -> subprocess.Com
     elsewhere.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_AUTH_MODE": "disabled"}
+    environment["RAY_raylet_start_wait_time_s"] = "120"  # on a busy machine
     return subprocess.run(
         [sys.executable, "-c", CLUSTER, str(elsewhere), hidden],
         cwd=folder,
