@@ -40,6 +40,8 @@ def run_demo(out: str) -> None:
 
     What an earlier call left in `out` (a local directory) is reused.
     """
+    if not storage.is_local(out):
+        raise ConfigError(f"the demo writes to a local directory, not to {out}")
     tiles, result = str(Path(out, "tiles")), str(Path(out, "catalog"))
     config = CatalogConfig(bands=BANDS, cell_size=SIZE)
     with ray_session():

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raydeblend import storage
 from raydeblend.errors import ConfigError
 
 QUIET = ("ray.data", "ray.train")
@@ -39,8 +40,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     Raises
     ------
     ConfigError
-        If nobody answers at the address, the cluster refuses the connection, or the packages of
-        one of its nodes are missing or of another version than here.
+        If nobody answers at the address, the cluster refuses the connection, the packages of one
+        of its nodes are missing or of another version than here, or Ray cannot start.
     """
     if ray.is_initialized():
         yield
@@ -72,8 +73,18 @@ def _connect(address: str) -> None:
             f"the Ray cluster at {address} refuses the connection ({_one_line(error)}); if it uses "
             "authentication, RAY_AUTH_MODE=token and its token are needed here"
         ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"Ray cannot start with its files in {_ray_folder()} ({_one_line(error)}); set "
+            "RAY_TMPDIR to a folder that this user may write and whose path is as short as /tmp"
+        ) from error
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _ray_folder() -> str:
+    """Return where Ray keeps logs and sockets; a socket's path takes 107 bytes in all."""
+    return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
 
 
 def check_reachable(address: str) -> None:
@@ -108,21 +119,101 @@ def check_nodes() -> None:
     """
     ask = _asker()
     here = ask(SAME_EVERYWHERE)
+    for node, there in _answers(ask, SAME_EVERYWHERE, _nodes()):
+        different = compare(here, there)
+        if different:
+            raise ConfigError(
+                f"node {node} of the cluster does not have what this process has: {different}; "
+                "use one image or environment on all nodes"
+            )
+
+
+def _nodes() -> list[Mapping[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _answers(
+    ask: Callable[[Sequence[str]], Any], names: Sequence[str], nodes: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the name of each node that answers in time, and what it says of `names`."""
     remote = ray.remote(num_cpus=0, max_retries=0)(ask)
-    nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = {
-        remote.options(scheduling_strategy=_on(node)).remote(SAME_EVERYWHERE): node
+        remote.options(scheduling_strategy=_on(node)).remote(names): node["NodeManagerHostname"]
         for node in nodes
     }
     done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
     for answer in done:
-        different = compare(here, ray.get(answer))
-        if different:
-            name = asked[answer]["NodeManagerHostname"]
-            raise ConfigError(
-                f"node {name} of the cluster does not have what this process has: {different}; "
-                "use one image or environment on all nodes"
-            )
+        yield asked[answer], ray.get(answer)
+
+
+@contextmanager
+def shared_folder(out: str, inputs: Sequence[str] = ()) -> Iterator[str]:
+    """Keep a file in `out` by which every machine can tell that it sees the same folder.
+
+    Parameters
+    ----------
+    inputs
+        Files that every machine must see too.
+
+    Yields
+    ------
+    str
+        The file's path, for `unseen_by_this_node`; empty if `out` is no local folder.
+
+    Raises
+    ------
+    ConfigError
+        If a node on which there can be work does not see one of them.
+    """
+    local = [storage.absolute(path) for path in inputs if storage.is_local(path)]
+    if not storage.is_local(out):
+        _check_nodes_see(out, local)
+        yield ""
+        return
+    proof = storage.join(storage.absolute(out), storage.temporary_name("shared"))
+    storage.write_bytes(proof, b"")
+    try:
+        _check_nodes_see(out, [proof, *local])
+        yield proof
+    finally:
+        storage.remove_files([proof])
+
+
+def _check_nodes_see(out: str, paths: Sequence[str]) -> None:
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [node for node in _nodes() if node["Resources"].get("CPU")]
+    if not paths or [node["NodeID"] for node in nodes] == [here]:
+        return
+    for node, unseen in _answers(_looker(), paths, nodes):
+        if unseen:
+            first = out if storage.is_temporary(unseen[0]) else unseen[0]
+            raise ConfigError(not_shared(node, first))
+
+
+def not_shared(node: str, path: str) -> str:
+    """Say that a node does not see a path that this process sees."""
+    return (
+        f"node {node} of the cluster does not see {path} as this process does; all nodes must "
+        "share that folder, or the path must be one of s3://"
+    )
+
+
+def unseen_by_this_node(proof: str, out: str) -> str:
+    """Say that this machine does not see the folder of `shared_folder`; empty if it does."""
+    if not proof or os.path.exists(proof):
+        return ""
+    return not_shared(socket.gethostname(), out)
+
+
+def _looker() -> Callable[[Sequence[str]], list[str]]:
+    """Return a function that gives those of the paths that are not there; see `_asker`."""
+
+    def look(paths: Sequence[str]) -> list[str]:
+        from os.path import exists
+
+        return [path for path in paths if not exists(path)]
+
+    return look
 
 
 def claim_gpus(wanted: int | None = None, address: str | None = None) -> int:

@@ -1,25 +1,25 @@
-"""Files on local disk and on s3, by the same functions: a path is a string, ``s3://…`` or local.
+"""Files on local disk and on s3, by the same functions: a path is a string, see `raydeblend.paths`.
 
 Writes are atomic: a reader sees the whole object or none.  s3 is reached through s3fs, with
 credentials and endpoint from the usual AWS variables (``AWS_ENDPOINT_URL`` included); what the
 server refuses for a while (500, 503 SlowDown, no connection) is asked again for about a minute.
-Neither credentials nor endpoint ever stand in a message: see `explain`.
+Neither credentials nor endpoint ever stand in a message: see `explain`.  A file is removed by its
+own name alone: no function takes a pattern, and none expands one.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 import fsspec
-import s3fs
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
@@ -30,16 +30,18 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from botocore.exceptions import (
     ConnectionError as NoConnectionError,
 )
-from fsspec.implementations.local import LocalFileSystem
 
 from raydeblend.errors import ConfigError
+from raydeblend.filesystems import Patience, aws_variables, open_filesystem
+from raydeblend.paths import S3_PREFIX, absolute, is_local, is_s3, parent, scheme_of
+
+__all__ = ["absolute", "is_local", "is_s3", "parent"]
 
 READ_ERRORS = (OSError, BotoCoreError, ClientError)
 """What reading or writing a path can raise when the file, the disk or the network fails."""
 SILENCE = (NoConnectionError, HTTPClientError, TimeoutError)
 """Of these, when no server answers."""
 
-S3_PREFIX = "s3://"
 # A FITS header is a few blocks of 2880 bytes; pixels are read in one request whatever this is.
 BLOCK_SIZE = 64 * 1024
 
@@ -62,67 +64,24 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 SECRETS = ("KEY", "SECRET", "TOKEN", "ENDPOINT", "PASSWORD")
 """Parts of the names of AWS variables that no message may hold the value of."""
 URL = re.compile(r"https?://[^\s\"']+")
+JOB_FOLDER = "/runtime_resources/working_dir_files/"
+"""Where `ray job submit --working-dir` unpacks; a relative path of a job is below."""
+MOST_AT_ONCE = 1000
+"""Objects that one request to s3 may remove."""
 
-
-@dataclass(frozen=True)
-class Patience:
-    """How long an s3 server is waited for.
-
-    Attributes
-    ----------
-    attempts, repeats
-        Of botocore, and of s3fs around these.
-    connect_s, read_s
-        Seconds that each of them takes at most.
-    """
-
-    attempts: int
-    repeats: int
-    connect_s: float
-    read_s: float
-
-
-def is_s3(path: str) -> bool:
-    """Tell whether the path lies on s3."""
-    return path.startswith(S3_PREFIX)
+log = logging.getLogger(__name__)
 
 
 def make_filesystem(path: str) -> fsspec.AbstractFileSystem:
     """Return the fsspec filesystem that serves `path`, without cached listings."""
-    return _filesystem(path, Patience(ATTEMPTS, S3FS_ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
+    return open_filesystem(
+        path, Patience(ATTEMPTS, S3FS_ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+    )
 
 
 def _impatient(path: str) -> fsspec.AbstractFileSystem:
     """Return the filesystem of the checks before any work."""
-    return _filesystem(path, Patience(CHECK_ATTEMPTS, 1, CHECK_TIMEOUT_S, CHECK_TIMEOUT_S))
-
-
-def _filesystem(path: str, patience: Patience) -> fsspec.AbstractFileSystem:
-    if not is_s3(path):
-        return LocalFileSystem()
-    return _s3_filesystem(os.getpid(), tuple(sorted(_aws_variables().items())), patience)
-
-
-def _aws_variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-
-@lru_cache(maxsize=8)
-def _s3_filesystem(
-    process: int, settings: tuple[tuple[str, str], ...], patience: Patience
-) -> s3fs.S3FileSystem:
-    # One client per process and per set of AWS variables: s3fs's own cache knows neither, so
-    # that a forked worker or changed credentials would meet a stale client.
-    config = {
-        "retries": {"mode": "standard", "total_max_attempts": patience.attempts},
-        "connect_timeout": patience.connect_s,
-        "read_timeout": patience.read_s,
-    }
-    filesystem = s3fs.S3FileSystem(
-        skip_instance_cache=True, use_listings_cache=False, config_kwargs=config
-    )
-    filesystem.retries = patience.repeats
-    return filesystem
+    return open_filesystem(path, Patience(CHECK_ATTEMPTS, 1, CHECK_TIMEOUT_S, CHECK_TIMEOUT_S))
 
 
 def join(root: str, *parts: str) -> str:
@@ -130,34 +89,38 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *parts])
 
 
-def absolute(path: str) -> str:
-    """Return a local path from the root directory, since workers run in other directories."""
-    return path if is_s3(path) else os.path.abspath(path)
-
-
 def exists(path: str) -> bool:
     """Tell whether `path` is a file or a directory (on s3: an object or a prefix of one)."""
-    return bool(make_filesystem(path).exists(path))
+    return bool(make_filesystem(path).exists(absolute(path)))
 
 
 def list_files(prefix: str, suffix: str = "") -> list[str]:
     """List the files below `prefix`, at any depth, whose names end in `suffix`, sorted.
 
-    Local paths come back absolute, those on s3 with ``s3://``.  A missing prefix has no files,
-    and hidden files are none: macOS leaves ``._`` files, a killed writer unfinished ones.
+    They come back as `absolute` gives them.  A missing prefix has no files, and hidden files are
+    none: macOS leaves ``._`` files, a killed writer unfinished ones.
     """
     return [path for path in list_stamps(prefix) if path.endswith(suffix)]
 
 
 def list_stamps(prefix: str) -> dict[str, str]:
     """List the files below `prefix` with the `stamp` of each, from one listing, sorted."""
-    found = make_filesystem(prefix).find(absolute(prefix), detail=True)
-    start = S3_PREFIX if is_s3(prefix) else ""
+    found = _find(prefix)
+    start = join(absolute(prefix), "")
     return {
-        start + path: _stamp(info)
-        for path, info in sorted(found.items())
-        if not _is_hidden(path, prefix)
+        path: _stamp(found[path])
+        for path in sorted(found)
+        if not _is_hidden(path.removeprefix(start))
     }
+
+
+def _find(prefix: str) -> dict[str, Mapping[str, Any]]:
+    """List the files below `prefix`, those unfinished too."""
+    root = absolute(prefix)
+    with _named(root):
+        found = make_filesystem(root).find(root, detail=True)
+    start = "" if is_local(root) else f"{scheme_of(root)}://"
+    return {start + path: info for path, info in found.items()}
 
 
 def stamp(path: str) -> str:
@@ -168,20 +131,22 @@ def stamp(path: str) -> str:
     FileNotFoundError
         If there is none.
     """
-    return _stamp(make_filesystem(path).info(absolute(path)))
+    with _named(path):
+        return _stamp(make_filesystem(path).info(absolute(path)))
 
 
 def _stamp(info: Mapping[str, Any]) -> str:
-    return f"{info['size']}:{info.get('ETag') or info.get('mtime')}".replace('"', "")
+    tag = info.get("ETag") or info.get("etag") or info.get("mtime")
+    return f"{info['size']}:{tag}".replace('"', "")
 
 
-def _is_hidden(path: str, prefix: str) -> bool:
-    """Tell whether a path has a hidden part below `prefix`, such as macOS's ``._`` files."""
-    below = path.removeprefix(absolute(prefix).removeprefix(S3_PREFIX))
+def _is_hidden(below: str) -> bool:
+    """Tell whether a part of a path is hidden, as macOS's ``._`` files are."""
     return any(part.startswith(".") for part in below.split("/"))
 
 
-def _is_temporary(path: str) -> bool:
+def is_temporary(path: str) -> bool:
+    """Tell whether a file is one of `temporary_name`."""
     return TEMPORARY.fullmatch(os.path.basename(path)) is not None
 
 
@@ -193,7 +158,8 @@ def read_bytes(path: str) -> bytes:
     FileNotFoundError
         If there is none.
     """
-    return bytes(make_filesystem(path).cat_file(path))
+    with _named(path):
+        return bytes(make_filesystem(path).cat_file(absolute(path)))
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -202,13 +168,16 @@ def write_bytes(path: str, data: bytes) -> None:
     Locally a temporary name and ``os.replace``, parents are made; on s3 one put (of parts, if
     large), which is invisible until complete.
     """
-    if is_s3(path):
-        make_filesystem(path).pipe_file(path, data, timeout=PUT_TIMEOUT_S)
+    path = absolute(path)
+    if not is_local(path):
+        patience = {"timeout": PUT_TIMEOUT_S} if is_s3(path) else {}
+        with _named(path):
+            make_filesystem(path).pipe_file(path, data, **patience)
         return
-    folder = os.path.dirname(os.path.abspath(path))
+    folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     # A name of its own for each writer, since a lost worker may still write the same file.
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{uuid.uuid4().hex}.tmp")
+    temporary = os.path.join(folder, temporary_name(os.path.basename(path)))
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -223,17 +192,75 @@ def write_bytes(path: str, data: bytes) -> None:
 
 def open_file(path: str) -> IO[bytes]:
     """Open a file for reading at random positions; on s3 only what is read is fetched."""
-    if not is_s3(path):
+    path = absolute(path)
+    if is_local(path):
         return open(path, "rb")
-    file: IO[bytes] = make_filesystem(path).open(path, "rb", block_size=BLOCK_SIZE)
+    with _named(path):
+        file: IO[bytes] = make_filesystem(path).open(path, "rb", block_size=BLOCK_SIZE)
     return file
 
 
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Put the path into an error of a file system that does not say it, as s3fs does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.strerror = str(error.strerror or error) or type(error).__name__
+            missing = isinstance(error, FileNotFoundError)
+            error.errno = error.errno or (errno.ENOENT if missing else errno.EIO)
+            error.filename = path
+        raise
+
+
+def remove_files(paths: Sequence[str]) -> None:
+    """Remove files, each by its own name; one that is not there is passed over.
+
+    Raises
+    ------
+    OSError
+        If one could not be removed.
+    """
+    if paths and is_s3(paths[0]):
+        for start in range(0, len(paths), MOST_AT_ONCE):
+            _remove_objects(paths[start : start + MOST_AT_ONCE])
+        return
+    for path in map(absolute, paths):
+        with suppress(FileNotFoundError), _named(path):
+            os.remove(path) if is_local(path) else make_filesystem(path).rm_file(path)
+
+
+def _remove_objects(paths: Sequence[str]) -> None:
+    """Remove objects of one bucket."""
+    filesystem, bucket = make_filesystem(paths[0]), _bucket(paths[0])
+    names = [{"Key": absolute(path).removeprefix(f"{S3_PREFIX}{bucket}/")} for path in paths]
+    with _named(paths[0]):
+        answer = filesystem.call_s3(
+            "delete_objects", Bucket=bucket, Delete={"Objects": names, "Quiet": True}
+        )
+    for refused in answer.get("Errors", ()):
+        where = f"{S3_PREFIX}{bucket}/{refused['Key']}"
+        raise PermissionError(errno.EACCES, refused.get("Message", "not removed"), where)
+
+
 def remove_tree(path: str) -> None:
-    """Remove a directory or all objects below a prefix; nothing happens if there is none."""
-    filesystem = make_filesystem(path)
-    if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
+    """Remove all files below a directory or prefix, whatever they are; nothing if there is none.
+
+    Only for what is known to be this package's own alone.
+    """
+    path = absolute(path)
+    remove_files(sorted(_find(path)))
+    remove_empty_folders(path)
+
+
+def remove_empty_folders(root: str) -> None:
+    """Remove the folders below a local `root`, and itself, that hold nothing; s3 has none."""
+    if not is_local(root):
+        return
+    for folder, _, _ in os.walk(absolute(root), topdown=False):
+        with suppress(OSError):  # it holds something
+            os.rmdir(folder)
 
 
 def remove_temporary(root: str) -> int:
@@ -241,11 +268,11 @@ def remove_temporary(root: str) -> int:
 
     Nobody may be writing there.  On s3 there is nothing to remove.
     """
-    if is_s3(root):
+    if not is_local(root):
         return 0
     walk = os.walk(absolute(root))
     left = [os.path.join(folder, name) for folder, _, names in walk for name in names]
-    left = [path for path in left if _is_temporary(path)]
+    left = [path for path in left if is_temporary(path)]
     for path in left:
         with suppress(FileNotFoundError):
             os.remove(path)
@@ -264,7 +291,7 @@ def check_readable(root: str) -> None:
     with _as_config_error(root, "read"):
         if not exists(root):
             raise ConfigError(f"{root} does not exist")
-        if not is_s3(root) and not os.access(root, os.R_OK):
+        if is_local(root) and not os.access(absolute(root), os.R_OK):
             raise ConfigError(f"{root} may not be read by this user")
 
 
@@ -291,7 +318,10 @@ def check_writable(root: str) -> None:
     ConfigError
         One sentence: not a directory, no permission, bucket, credentials or server.
     """
-    probe = join(root, f".raydeblend-probe-{uuid.uuid4().hex}")
+    root = absolute(root)
+    if JOB_FOLDER in root:
+        log.warning("%s is in Ray's copy of the working directory, which Ray may remove", root)
+    probe = join(root, temporary_name("probe"))
     with _as_config_error(root, "write"):
         if is_s3(root):
             most = CHECK_ATTEMPTS * CHECK_TIMEOUT_S
@@ -301,14 +331,31 @@ def check_writable(root: str) -> None:
         make_filesystem(probe).rm_file(probe)
 
 
+def check_file_writable(path: str) -> None:
+    """Check that a file can be written at `path`, by writing another beside it.
+
+    Raises
+    ------
+    ConfigError
+        As `check_writable`, or if `path` is a directory.
+    """
+    path = absolute(path)
+    if is_local(path) and os.path.isdir(path):
+        raise ConfigError(f"{path} is a directory; name a file in it")
+    check_writable(parent(path))
+
+
+def temporary_name(name: str) -> str:
+    """Return a name beside `name` that no one else takes and no listing tells of."""
+    return f".{name}.{uuid.uuid4().hex}.tmp"
+
+
 def _bucket(path: str) -> str:
-    return path.removeprefix(S3_PREFIX).split("/")[0]
+    return absolute(path).removeprefix(S3_PREFIX).split("/")[0]
 
 
 @contextmanager
 def _as_config_error(path: str, verb: str) -> Iterator[None]:
-    if is_s3(path) and not _bucket(path):
-        raise ConfigError(f"{path} names no bucket; write s3://bucket/prefix")
     try:
         yield
     except ConfigError:
@@ -318,7 +365,7 @@ def _as_config_error(path: str, verb: str) -> Iterator[None]:
 
 
 def _explain(path: str, error: Exception) -> str:
-    if not is_s3(path):
+    if is_local(path):
         return str(getattr(error, "strerror", None) or error)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "no s3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -340,7 +387,7 @@ def explain(error: BaseException) -> str:
 
 
 def _secrets() -> Iterator[str]:
-    for name, value in _aws_variables().items():
+    for name, value in aws_variables().items():
         if value and any(part in name for part in SECRETS):
             yield value
             address = urlsplit(value)

@@ -15,6 +15,8 @@ FOUNDATION = (
     "flags",
     "survey",
     "tile",
+    "paths",
+    "filesystems",
     "storage",
     "tables",
     "fits",

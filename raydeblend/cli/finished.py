@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from raydeblend.cli.options import path_argument, path_option
+
 log = logging.getLogger(__name__)
 
-Out = Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")]
+Out = Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an export that stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
 
@@ -20,7 +22,7 @@ export = typer.Typer(no_args_is_help=True, help="Write a catalog in the formats 
 def export_hats_command(
     out: Out,
     target: Annotated[
-        str, typer.Argument(metavar="HATS_DIR", help="Directory or s3:// prefix to make.")
+        str, path_argument(metavar="HATS_DIR", help="Directory or s3:// prefix to make.")
     ],
     all_rows: Annotated[
         bool,
@@ -34,7 +36,7 @@ def export_hats_command(
         int | None, typer.Option(min=1, help="Processes here; by default one per CPU, up to 8.")
     ] = None,
     scratch: Annotated[
-        str | None, typer.Option(help="Local directory for intermediate files, as large as OUT.")
+        str | None, path_option(help="Local directory for intermediate files, as large as OUT.")
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -70,7 +72,7 @@ def inspect_command(
         str, typer.Argument(metavar="SOURCE_ID|RA,DEC", help="A source, or degrees near one.")
     ],
     picture: Annotated[
-        str | None, typer.Option("--out", help="PNG file; by default blend_<source_id>.png here.")
+        str | None, path_option("--out", help="PNG file; by default blend_<source_id>.png here.")
     ] = None,
 ) -> None:
     """Draw the blend of a source: image, models, residual, neighbours and measurements.
@@ -86,7 +88,7 @@ def inspect_command(
 def map_command(
     out: Out,
     folder: Annotated[
-        str | None, typer.Option("--out", help="Directory for the maps; by default OUT/maps.")
+        str | None, path_option("--out", help="Directory for the maps; by default OUT/maps.")
     ] = None,
 ) -> None:
     """Draw sky maps by cell: depth, source density, failures, blended fraction."""

@@ -17,7 +17,15 @@ import typer
 from raydeblend import storage
 from raydeblend.cli import finished as products
 from raydeblend.cli import simulate as skies
-from raydeblend.cli.options import Address, Bands, OptionsFile, Seed, split_names
+from raydeblend.cli.options import (
+    Address,
+    Bands,
+    OptionsFile,
+    Seed,
+    path_argument,
+    path_option,
+    split_names,
+)
 from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
@@ -73,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TrainingError as error:
         print(f"raydeblend: {error}", file=sys.stderr)
         sys.exit(EXIT_TRAINING_STOPPED)
+    except FileNotFoundError as error:
+        missing = error.filename or storage.explain(error)
+        print(f"raydeblend: there is no file or directory {missing}", file=sys.stderr)
+        sys.exit(EXIT_UNUSABLE)
     except storage.READ_ERRORS as error:
         print(f"raydeblend: the storage failed: {storage.explain(error)}", file=sys.stderr)
         sys.exit(EXIT_FAILED_CELLS)
@@ -86,14 +98,14 @@ def train(
             help=f"One of {', '.join(NETWORKS)}; suspect: the calibration of unrecognized blends."
         ),
     ],
-    out: Annotated[str, typer.Option(help="Directory or s3:// prefix of the run.")],
+    out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
     preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.paper,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
     shards: Annotated[
-        str | None, typer.Option(help="Where images made for training are kept; default OUT.")
+        str | None, path_option(help="Where images made for training are kept; default OUT.")
     ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Instead of the preset's, separated by commas.")
@@ -103,13 +115,13 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Folder of HST stamps, COSMOS catalogs or Galaxy Zoo pictures."),
+        path_option(help="Folder of HST stamps, COSMOS catalogs or Galaxy Zoo pictures."),
     ] = None,
     catalog: Annotated[
-        str | None, typer.Option(help="CatSim table of galaxies instead of the parametric ones.")
+        str | None, path_option(help="CatSim table of galaxies instead of the parametric ones.")
     ] = None,
     held_out: Annotated[
-        str | None, typer.Option(help="Test set (.npz) whose galaxies are left out of --catalog.")
+        str | None, path_option(help="Test set (.npz) whose galaxies are left out of --catalog.")
     ] = None,
     blends: Annotated[
         str | None,
@@ -122,19 +134,19 @@ def train(
         str | None, typer.Option(help="gan: minimax or non-saturating loss of the generator.")
     ] = None,
     rdn_weights: Annotated[
-        str | None, typer.Option(help="rdn-joint: phase one's deblender, a file or shipped name.")
+        str | None, path_option(help="rdn-joint: phase one's deblender, a file or shipped name.")
     ] = None,
     counter_weights: Annotated[
-        str | None, typer.Option(help="rdn-joint: phase one's counter, a file or shipped name.")
+        str | None, path_option(help="rdn-joint: phase one's counter, a file or shipped name.")
     ] = None,
     vae_weights: Annotated[
-        str | None, typer.Option(help="vae-deblend: stage one's VAE, a file or shipped name.")
+        str | None, path_option(help="vae-deblend: stage one's VAE, a file or shipped name.")
     ] = None,
     srgan_weights: Annotated[
-        str | None, typer.Option(help="srgan: weights to start from, a file or shipped name.")
+        str | None, path_option(help="srgan: weights to start from, a file or shipped name.")
     ] = None,
     vgg19_weights: Annotated[
-        str | None, typer.Option(help="branched: torchvision's VGG-19 state dict, a file.")
+        str | None, path_option(help="branched: torchvision's VGG-19 state dict, a file.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Per epoch.")] = None,
@@ -193,8 +205,8 @@ def train(
 
 @app.command()
 def catalog(
-    input: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the tiles.")],
-    out: Annotated[str, typer.Argument(help="Directory or s3:// prefix of the catalog.")],
+    input: Annotated[str, path_argument(help="Directory or s3:// prefix of the tiles.")],
+    out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
     survey: Annotated[str, typer.Option(help="Known bands and nominal PSFs.")] = "HSC",
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
@@ -204,7 +216,7 @@ def catalog(
     image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
     psf_pattern: Annotated[str, typer.Option(help="File names of the PSF stamps.")] = PSF_PATTERN,
     manifest: Annotated[
-        str | None, typer.Option(help="Table tile, band, image[, psf] instead of the patterns.")
+        str | None, path_option(help="Table tile, band, image[, psf] instead of the patterns.")
     ] = None,
     layout: Annotated[
         str, typer.Option(help="Names of files: native (the patterns), or as hsc or lsst deliver.")
@@ -252,7 +264,7 @@ def catalog(
 
 @app.command()
 def verify(
-    out: Annotated[list[str], typer.Argument(help="Directory or s3:// prefix; of all parts.")],
+    out: Annotated[list[str], path_argument(help="Directory or s3:// prefix; of all parts.")],
 ) -> None:
     """Check that a catalog is complete: every cell done, plan, ledger and shards agree.
 
@@ -270,8 +282,8 @@ def verify(
 
 @app.command()
 def deblend(
-    source: Annotated[str, typer.Argument(metavar="IN.npz", help="Stamps to deblend.")],
-    out: Annotated[str, typer.Argument(metavar="OUT.npz", help="Models, positions, quality.")],
+    source: Annotated[str, path_argument(metavar="IN.npz", help="Stamps to deblend.")],
+    out: Annotated[str, path_argument(metavar="OUT.npz", help="Models, positions, quality.")],
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
     config: OptionsFile = None,
 ) -> None:
@@ -291,15 +303,15 @@ def evaluate(
             "hst-pair or gan."
         ),
     ],
-    out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],
+    out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
     deblender: Deblenders = ["joint"],  # noqa: B006  typer reads the default, nobody changes it
     data: Annotated[
         str | None,
-        typer.Option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
+        path_option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
     ] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Blends of each number of galaxies.")] = None,
     catalog: Annotated[
-        str | None, typer.Option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
+        str | None, path_option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
     ] = None,
     bands: Annotated[int, typer.Option(help="hemmati2022: 1 or 7 of the network.")] = 1,
     seed: Seed = 0,
@@ -315,8 +327,8 @@ def evaluate(
 
 @app.command()
 def report(
-    results: Annotated[list[str], typer.Argument(metavar="DIR...", help="What `evaluate` wrote.")],
-    out: Annotated[str, typer.Option(help="The page, local or s3://.")] = "report.html",
+    results: Annotated[list[str], path_argument(metavar="DIR...", help="What `evaluate` wrote.")],
+    out: Annotated[str, path_option(help="The page, local or s3://.")] = "report.html",
 ) -> None:
     """Put tables, figures and provenance of any results into one HTML page that needs no other."""
     from raydeblend.evaluate.report import write_report
@@ -337,7 +349,7 @@ def weights(
 
 @app.command()
 def demo(
-    out: Annotated[str, typer.Argument(help="Directory for tiles, catalog and figure.")] = "demo",
+    out: Annotated[str, path_argument(help="Directory for tiles, catalog and figure.")] = "demo",
 ) -> None:
     """Simulate a small HSC-like survey, catalog it, and compare with the truth."""
     from raydeblend.demo import run_demo

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 import typer
 import yaml
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.paths import is_url
 
 
 def read_options(context: typer.Context, path: str | None) -> str | None:
@@ -63,6 +65,33 @@ OptionsFile = Annotated[
     ),
 ]
 """The option that a command takes for such a file."""
+
+Several = TypeVar("Several", str, list[str], None)
+
+
+def check_paths(value: Several) -> Several:
+    """Refuse a path that is empty or on no known storage, before any work.
+
+    A local path passes as it was given; ``file://`` and ``~`` become plain ones.
+
+    Raises
+    ------
+    ConfigError
+        See `raydeblend.paths.absolute`.
+    """
+    if isinstance(value, list):
+        return [_plain(path) for path in value]
+    return _plain(value) if isinstance(value, str) else value
+
+
+def _plain(path: str) -> str:
+    known = storage.absolute(path)
+    return known if is_url(path) or path.startswith("~") else path
+
+
+path_argument = partial(typer.Argument, callback=check_paths)
+path_option = partial(typer.Option, callback=check_paths)
+"""An argument and an option whose value is a path, or several."""
 
 Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]

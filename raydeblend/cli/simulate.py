@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import Address, Bands, OptionsFile, Seed, split_names
+from raydeblend.cli.options import (
+    Address,
+    Bands,
+    OptionsFile,
+    Seed,
+    path_argument,
+    path_option,
+    split_names,
+)
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 @simulate.command("tiles")
 def simulate_tiles_command(
-    out: Annotated[str, typer.Argument(help="Directory or s3:// prefix for tiles and truth.")],
+    out: Annotated[str, path_argument(help="Directory or s3:// prefix for tiles and truth.")],
     survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
     bands: Bands = "g,r,i",
     n_tiles: Annotated[int, typer.Option(min=1, help="Tiles on one sky grid.")] = 1,
@@ -54,7 +62,7 @@ def simulate_tiles_command(
 
 @simulate.command("blends")
 def simulate_blends_command(
-    out: Annotated[str, typer.Argument(help="An .npz file or a directory, local or s3://.")],
+    out: Annotated[str, path_argument(help="An .npz file or a directory, local or s3://.")],
     protocol: Annotated[str, typer.Option(help="Whose blends: wang2022.")] = "wang2022",
     n: Annotated[int, typer.Option(min=1, help="Blends of two and as many of three.")] = 1000,
     training: Annotated[
@@ -62,7 +70,7 @@ def simulate_blends_command(
         typer.Option("--training", help="Shards of N isolated galaxies for `raydeblend train`."),
     ] = False,
     catalog: Annotated[
-        str | None, typer.Option(help="CatSim table of galaxies instead of the parametric ones.")
+        str | None, path_option(help="CatSim table of galaxies instead of the parametric ones.")
     ] = None,
     seed: Seed = 0,
     address: Address = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +60,7 @@ def deblend_file(in_path: str, out_path: str, deblender: Deblender) -> Deblended
         If the file cannot be read or does not have the layout, or the other cannot be written.
     """
     stamps = parse_stamps(read_npz(in_path))
-    storage.check_writable(os.path.dirname(out_path) or ".")
+    storage.check_file_writable(out_path)
     result = deblender(
         stamps.images,
         variance=stamps.variance,

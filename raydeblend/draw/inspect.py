@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raydeblend import storage
 from raydeblend.detect.background import subtract_background
 from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
 from raydeblend.errors import ConfigError, TileError
@@ -89,9 +90,11 @@ def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
     """
     from raydeblend.draw.blend_figure import blend_figure
 
+    if picture is not None:
+        storage.check_file_writable(picture)
     finished = open_finished(out)
     seen = take_apart(finished, find_source(finished, target))
-    picture = picture or f"blend_{seen.source_id}.png"
+    picture = f"blend_{seen.source_id}.png" if picture is None else picture
     write_picture(picture, blend_figure(seen))
     return Drawn(seen.source_id, len(seen.rows), picture)
 

@@ -76,7 +76,7 @@ def map_catalog(out: str, folder: str | None = None) -> list[str]:
     from raydeblend.draw.map_figures import map_figures
 
     finished = open_finished(out)
-    folder = folder or storage.join(out, "maps")
+    folder = storage.join(out, "maps") if folder is None else folder
     storage.check_writable(folder)
     cells, bands = cell_statistics(finished), finished.config.bands
     paths = []

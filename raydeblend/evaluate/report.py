@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,8 +62,8 @@ def write_report(roots: Sequence[str], out: str) -> int:
     if not roots:
         raise ConfigError("name at least one results directory")
     names = _unique_names(roots)
+    storage.check_file_writable(out)
     page = render_page([read_results(root, name) for root, name in zip(roots, names, strict=True)])
-    storage.check_writable(os.path.dirname(out) or ".")
     content = page.encode()
     storage.write_bytes(out, content)
     return len(content)

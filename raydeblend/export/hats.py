@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from raydeblend import catalog, storage, tables
 from raydeblend.errors import ConfigError
+from raydeblend.export.mark import remove_export, write_mark
+from raydeblend.paths import PATTERN
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
 from raydeblend.pipeline.ledger import Run, read_run
 
@@ -123,25 +124,28 @@ def export_hats(
     workers
         Processes on this machine; by default one for each CPU, at most eight.
     scratch
-        A local directory for intermediate files, about as large as the catalog; by default beside
-        `target`, for one on s3 in the system's directory for temporary files.
+        A local directory for a folder of intermediate files, about as large as the catalog; by
+        default beside `target`, for one on s3 the system's directory for temporary files.
     resume, overwrite
         What to do where an export began already: go on, or begin again.
 
     Raises
     ------
     ConfigError
-        If the packages are missing, the catalog is empty or damaged, or `target` is in use.
+        If the packages are missing, the catalog is empty or damaged, `target` is in use, or what
+        is to be replaced there is no export's alone.
     """
     start = time.monotonic()
     config = config or HatsConfig()
     _check_installed()
     source = _read_source(out)
-    folder = Path(scratch or _default_scratch(target))
-    _open_target(target, folder, source.state(config), resume, overwrite)
+    target, state = storage.absolute(target), source.state(config)
+    folder = Path(_scratch(target, scratch))
+    _open_target(target, folder, state, resume, overwrite)
     with _client(workers or min(os.cpu_count() or 1, 8)) as client, _as_config_error(out):
         _run(source, target, config, folder, client, progress)
-    shutil.rmtree(folder)
+    write_mark(target, state, storage.list_files(target))
+    storage.remove_tree(str(folder))
     return _summary(target, source, time.monotonic() - start)
 
 
@@ -162,23 +166,31 @@ def _read_source(out: str) -> _Source:
     return _Source(out, run, done, len(entries) - len(done))
 
 
-def _default_scratch(target: str) -> str:
+def _scratch(target: str, within: str | None) -> str:
+    """Return a folder of this export's own; it is removed when the export is finished."""
     parent, name = _split(target)
-    if not storage.is_s3(target):
+    if within is None and storage.is_local(target):
         return storage.join(parent, f".{name}.partial")
     server = os.environ.get("AWS_ENDPOINT_URL", "")
     digest = hashlib.sha256(f"{server} {target}".encode()).hexdigest()[:12]
-    return os.path.join(tempfile.gettempdir(), f"raydeblend-hats-{digest}")
+    folder = storage.absolute(tempfile.gettempdir() if within is None else within)
+    if not storage.is_local(folder):
+        raise ConfigError(f"the scratch directory must be a local one, not {within}")
+    return storage.join(folder, f"raydeblend-hats-{digest}")
 
 
 def _split(target: str) -> tuple[str, str]:
     """Return parent and name of the collection; its name becomes that of the HATS catalog."""
-    parent, _, name = storage.absolute(target).rstrip("/").rpartition("/")
+    parent, _, name = storage.absolute(target).rpartition("/")
     allowed = name.replace("-", "").replace("_", "").replace(".", "")
-    if not (parent.removeprefix("s3:").strip("/") and allowed.isalnum() and allowed.isascii()):
+    if not (parent.rpartition(":")[2].strip("/") and allowed.isalnum() and allowed.isascii()):
         raise ConfigError(
             f"{target} cannot be a HATS catalog: its last part names it, "
             "and may hold letters, digits, '.', '_' and '-'"
+        )
+    if PATTERN.search(parent):
+        raise ConfigError(
+            f"{target} cannot be a HATS catalog: its readers take * ? [ and ] for a pattern"
         )
     return parent, name
 
@@ -186,15 +198,16 @@ def _split(target: str) -> tuple[str, str]:
 def _open_target(
     target: str, scratch: Path, state: dict[str, object], resume: bool, overwrite: bool
 ) -> None:
-    """Make target and scratch ready, and remember in scratch what is exported."""
-    _split(target)
+    """Make target and scratch ready, and remember in both what is exported."""
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other")
     storage.check_writable(target)
-    if overwrite:
-        storage.remove_tree(target)
-        shutil.rmtree(scratch, ignore_errors=True)
     begun = scratch / STATE
+    if not begun.exists() and storage.list_files(str(scratch)):
+        raise ConfigError(f"{scratch} is needed for intermediate files and holds others")
+    if overwrite:
+        remove_export(target)
+        storage.remove_tree(str(scratch))
     if resume and begun.exists():
         if json.loads(begun.read_text()) != state:
             raise ConfigError(
@@ -210,8 +223,8 @@ def _open_target(
             f"{target} is not empty and no unfinished export to it is known in {scratch}; "
             "give --overwrite to replace it"
         )
-    scratch.mkdir(parents=True, exist_ok=True)
-    begun.write_text(json.dumps(state))
+    write_mark(target, state)
+    storage.write_bytes(str(begun), json.dumps(state).encode())
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class ShardReader(InputReader):  # type: ignore[misc]
         """
         schema = catalog.schema(self.bands)
         columns = read_columns or schema.names
-        paths = Path(input_file).read_text().splitlines()
+        paths = Path(input_file).read_text().split("\n")
         tables = [self._rows(path, columns, schema) for path in paths]
         table = pa.concat_tables(tables)
         if table.num_rows:

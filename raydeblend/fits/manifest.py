@@ -14,6 +14,7 @@ import pyarrow as pa
 from raydeblend import catalog, storage, tables
 from raydeblend.errors import ConfigError
 from raydeblend.fits.inputs import Grid, Source, Sources
+from raydeblend.paths import is_url
 from raydeblend.tile import TileHeader
 
 NEEDED = ("tile", "band", "image")
@@ -88,8 +89,8 @@ def _read_table(manifest: str) -> pa.Table:
 
 
 def _below(root: str, path: str) -> str:
-    if path.startswith("/") or storage.is_s3(path):
-        return path
+    if path.startswith("/") or is_url(path):
+        return storage.absolute(path)
     return storage.join(storage.absolute(root), path)
 
 

@@ -13,7 +13,6 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any, TypeVar
@@ -356,13 +355,8 @@ class Gatherer:
 
 
 def _remove_files(paths: Sequence[str]) -> None:
-    filesystem = storage.make_filesystem(paths[0])
-    if storage.is_s3(paths[0]):
-        filesystem.rm(list(paths))  # a thousand a request
-        return
-    for path in paths:
-        with suppress(FileNotFoundError):
-            filesystem.rm_file(path)
+    """Remove the files of entries that a table holds."""
+    storage.remove_files(paths)
 
 
 def plain(values: Mapping[str, object]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -19,10 +20,13 @@ import pyarrow.compute as pc
 from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import NEEDED, changed_tiles, new_tiles, write_manifest
+from raydeblend.paths import same_place
 from raydeblend.pipeline.entries import (
+    PLAN_FAILURE,
     SCHEMA,
     LedgerEntry,
     entry_path,
+    list_ledger,
     plain,
     set_aside,
     shard_path,
@@ -31,14 +35,22 @@ from raydeblend.pipeline.entries import (
     write_entry,
 )
 from raydeblend.pipeline.plan import BOX, Plan, plan_hash
-from raydeblend.pipeline.shards import move_shards, without_shard
+from raydeblend.pipeline.shards import earlier_path, move_shards
 from raydeblend.pipeline.share import parse_share
 
 RUN_FILE, PLAN_FILE, TILES_FILE = "run.json", "plan.parquet", "tiles.parquet"
 SUMMARY_FILE = "summary.json"
 OUTDATED = "a tile beside it came or changed since, with which it shares what is primary"
 NAMED = 3
-"""How many tiles a message names."""
+"""How many tiles or files a message names."""
+RECORDS = (RUN_FILE, SUMMARY_FILE, TILES_FILE, PLAN_FILE)
+UNNAMED = re.compile(
+    r"ledger/(compact-\d+\.parquet|tile=[^/]+/plan\.json)"
+    r"|(catalog|ledger)/.+\.damaged"
+    r"|maps/((depth|density|failures|blended)\.png|cells\.parquet)"
+)
+"""Files below an output that are this package's though no plan names them: tables of entries, tiles
+without a plan, damaged files set aside, and what `raydeblend map` drew of the catalog."""
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +117,7 @@ def read_run(out: str) -> Run:
         return _to_run(json.loads(data))
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(
-            f"{path} is damaged or of another version, so that {out} cannot be told for a catalog: "
-            f"{error}"
+            f"{path} is damaged, or the record of another version or tool: {error}"
         ) from error
 
 
@@ -170,7 +181,16 @@ def keys(table: pa.Table) -> list[tuple[str, str]]:
 def open_output(
     out: str, run: Run, plan: Plan, tiles: pa.Table, resume: bool, overwrite: bool
 ) -> pa.Table:
-    """Make `out` ready for a run and return the ledger of the cells that are done already.
+    """Make `out` ready for a run; see `check_output`, which comes first, and `begin_output`."""
+    done = check_output(out, run, plan, tiles, resume, overwrite)
+    begin_output(out, run, plan, tiles, overwrite)
+    return done
+
+
+def check_output(
+    out: str, run: Run, plan: Plan, tiles: pa.Table, resume: bool, overwrite: bool
+) -> pa.Table:
+    """Return the ledger of the cells of `out` that need not be done again; nothing is changed.
 
     Parameters
     ----------
@@ -180,73 +200,121 @@ def open_output(
     Raises
     ------
     ConfigError
-        If `out` is in use and neither `resume` nor `overwrite` says what to do, if both do, or
-        if the run that began there is not the same as `run`.
+        If `out` is in use and neither `resume` nor `overwrite` says what to do, if both do, if
+        the run that began there is not the same as `run`, or if what is to be replaced is no run
+        or not a run's alone.
     """
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other")
-    done = SCHEMA.empty_table()
-    if overwrite:
-        _remove(out)
-    elif resume and storage.exists(storage.join(out, RUN_FILE)):
-        done = _resume(out, run, plan, tiles)
-    elif storage.list_files(out, ""):
+    found = storage.list_files(out)
+    if not found:
+        return SCHEMA.empty_table()
+    _check_mark(out, found)
+    if resume:
+        return _resume(out, run, plan, tiles)
+    if not overwrite:
         raise ConfigError(
             f"{out} is not empty; give --resume to go on or --overwrite to replace it"
         )
+    foreign = sorted(set(found) - _own_files(out, found))
+    if foreign:
+        raise ConfigError(
+            f"{out} cannot be replaced, since it holds what is not the run's: "
+            f"{_some(out, foreign)}; move that away, or name another place"
+        )
+    return SCHEMA.empty_table()
+
+
+def begin_output(out: str, run: Run, plan: Plan, tiles: pa.Table, overwrite: bool) -> None:
+    """Write what a run is, in place of an earlier one if that is to be overwritten."""
+    if overwrite:
+        _remove(out)
+    elif storage.exists(storage.join(out, PLAN_FILE)):
+        _clear_outdated(out, plan, tiles)
+    # The mark of a run comes first: what a killed driver leaves can be resumed and replaced.
+    write_run(out, run)
     write_manifest(storage.join(out, TILES_FILE), tiles)
     write_plan(out, plan.to_table())
-    # Last: without it there is no run to resume.
-    write_run(out, run)
-    return done
-
-
-def _remove(out: str) -> None:
-    """Remove what a run writes, and nothing else that may lie there."""
-    for name in (RUN_FILE, "catalog", "ledger", PLAN_FILE, TILES_FILE, SUMMARY_FILE):
-        storage.remove_tree(storage.join(out, name))
+    # Tiles that were unusable then may be planned now; their entry must not outlive that.
+    unplanned = [path for path in list_ledger(out).loose if path.endswith(f"/{PLAN_FAILURE}")]
+    storage.remove_files(unplanned)
 
 
 def _resume(out: str, run: Run, plan: Plan, tiles: pa.Table) -> pa.Table:
-    earlier = read_run(out)
-    ledger, damaged = try_ledger(out)
-    done = ledger.filter(pc.equal(ledger["status"], "done"))
-    changes = differences(earlier, run)
-    changes += _lost_cells(read_plan(out), plan)
-    changes += _changed_input(out, tiles, done)
+    changes = differences(read_run(out), run)
+    done = SCHEMA.empty_table()
+    ledger, _ = try_ledger(out)
+    # Without a plan the driver was killed before the first cell.
+    if len(ledger) or storage.exists(storage.join(out, PLAN_FILE)):
+        done = ledger.filter(pc.equal(ledger["status"], "done"))
+        changes += _lost_cells(read_plan(out), plan)
+        changes += _changed_input(out, tiles, done)
     if changes:
         raise ConfigError(f"cannot resume {out}, it was begun with another {'; '.join(changes)}")
-    set_aside(damaged)
-    move_shards(out)
-    # Tiles that were unusable then may be planned now; their entry must not outlive that.
-    unplanned = ledger.filter(pc.equal(ledger["cell"], ""))
-    for tile in unplanned["tile"].to_pylist():
-        storage.remove_tree(entry_path(out, tile, ""))
-    return _still_valid(out, plan, tiles, done)
+    return done.filter(pc.invert(_outdated(out, plan, tiles, done))) if len(done) else done
 
 
-def _still_valid(out: str, plan: Plan, tiles: pa.Table, done: pa.Table) -> pa.Table:
-    """Return the cells done that need not be done again, and record the others as failed.
+def _outdated(out: str, plan: Plan, tiles: pa.Table, done: pa.Table) -> pa.BooleanArray:
+    """Tell which cells that are done must be done again.
 
     A tile that came or changed takes part in deciding which rows of the tiles around it are
     primary.
     """
     earlier = _read_table(out, TILES_FILE, NEEDED)
     come = {*new_tiles(earlier, tiles), *changed_tiles(earlier, tiles)}
-    outdated = pc.is_in(done["tile"], pa.array(sorted(plan.around(come)), pa.string()))
-    for tile, cell in keys(done.filter(outdated)):
+    return pc.is_in(done["tile"], pa.array(sorted(plan.around(come)), pa.string()))
+
+
+def _clear_outdated(out: str, plan: Plan, tiles: pa.Table) -> None:
+    """Put aside what is damaged, move what lies elsewhere, and fail what is outdated."""
+    ledger, damaged = try_ledger(out)
+    set_aside(damaged)
+    move_shards(out)
+    done = ledger.filter(pc.equal(ledger["status"], "done"))
+    if not len(done):
+        return
+    for tile, cell in keys(done.filter(_outdated(out, plan, tiles, done))):
         write_entry(out, LedgerEntry(tile, cell, "failed", OUTDATED))
-        storage.remove_tree(shard_path(out, tile, cell))
-    return done.filter(pc.invert(outdated))
+        storage.remove_files([shard_path(out, tile, cell)])
 
 
-def with_shards(out: str, done: pa.Table) -> pa.Table:
-    """Leave out of a ledger of cells done those whose shard was lost since."""
-    lost = without_shard(out, keys(done)) if len(done) else set()
-    if not lost:
-        return done
-    log.warning("%d cells in the ledger of %s have lost their shard; done again", len(lost), out)
-    return done.filter(pa.array([key not in lost for key in keys(done)], pa.bool_()))
+def _check_mark(out: str, found: Sequence[str]) -> None:
+    """Check that `out`, which holds files, holds a run: its ``run.json``."""
+    if storage.join(storage.absolute(out), RUN_FILE) not in found:
+        raise ConfigError(
+            f"{out} is not empty and holds no run, which would have a {RUN_FILE}, but "
+            f"{_some(out, found)}; name another place"
+        )
+    read_run(out)
+
+
+def _some(out: str, paths: Sequence[str]) -> str:
+    base = storage.join(storage.absolute(out), "")
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return ", ".join(path.removeprefix(base) for path in paths[:NAMED]) + more
+
+
+def _own_files(out: str, found: Iterable[str]) -> set[str]:
+    """Return those of the files in `out` that a run wrote: what its plan names, and its records."""
+    root = storage.absolute(out)
+    planned = storage.exists(storage.join(root, PLAN_FILE))
+    cells = keys(read_plan(root)) if planned else []
+    named = {storage.join(root, name) for name in RECORDS}
+    for key in cells:
+        shard = shard_path(root, *key)
+        named |= {entry_path(root, *key), shard, earlier_path(shard)}
+    base = storage.join(root, "")
+    return {path for path in found if path in named or UNNAMED.fullmatch(path.removeprefix(base))}
+
+
+def _remove(out: str) -> None:
+    """Remove what a run wrote, except for its mark: entries before the shards they stand for."""
+    own = _own_files(out, storage.list_files(out))
+    for part in ("ledger", "catalog"):
+        folder = storage.join(storage.absolute(out), part)
+        storage.remove_files(sorted(path for path in own if path.startswith(f"{folder}/")))
+        storage.remove_empty_folders(folder)
+    storage.remove_files([storage.join(out, name) for name in RECORDS if name != RUN_FILE])
 
 
 def _lost_cells(earlier: pa.Table, plan: Plan) -> list[str]:
@@ -262,6 +330,18 @@ def _changed_input(out: str, tiles: pa.Table, done: pa.Table) -> list[str]:
     return [f"input (changed are tiles {', '.join(changed[:NAMED])}{more})"] if changed else []
 
 
+def manifest_of(out: str, manifest: str) -> str:
+    """Return the path of a manifest as the run that began in `out`, if any, has spelled it.
+
+    The spelling enters the configuration's hash, which resumed cells must share with the others.
+    """
+    if storage.exists(storage.join(out, RUN_FILE)):
+        earlier = read_run(out).config.get("manifest")
+        if earlier and same_place(earlier, manifest):
+            return str(earlier)
+    return storage.absolute(manifest)
+
+
 def differences(earlier: Run, later: Run) -> list[str]:
     """Say in what a later run is not the same as an earlier one; empty if it is."""
     said = [
@@ -271,7 +351,7 @@ def differences(earlier: Run, later: Run) -> list[str]:
     ]
     if earlier.part != later.part:
         said.append(_change("part", earlier.part, later.part))
-    if earlier.input != later.input:
+    if not same_place(earlier.input, later.input):
         said.append(_change("input", earlier.input, later.input))
     if dict(earlier.weights) != dict(later.weights):
         said.append(_change("weights", dict(earlier.weights), dict(later.weights)))

@@ -90,8 +90,20 @@ def cell_of(path: str) -> str:
 
 def without_shard(out: str, cells: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Return those cells whose shard is not there, or empty."""
-    there = {cell_of(path) for path, stamp in list_shards(out).items() if stamp[:2] != "0:"}
+    there = {cell_of(path) for path, stamp in list_shards(out).items() if not _is_empty(stamp)}
     return {key for key in cells if cell_of(shard_path("", *key)) not in there}
+
+
+def is_whole(path: str) -> bool:
+    """Tell whether a file is there and not empty."""
+    try:
+        return not _is_empty(storage.stamp(path))
+    except FileNotFoundError:
+        return False
+
+
+def _is_empty(stamp: str) -> bool:
+    return stamp.startswith("0:")
 
 
 def move_shards(out: str) -> None:
@@ -110,10 +122,10 @@ def _move(path: str) -> None:
         set_file_aside(path)
         return
     storage.write_bytes(_present_path(path), catalog.to_bytes(table))
-    storage.make_filesystem(path).rm_file(path)
+    storage.remove_files([path])
 
 
 def set_file_aside(path: str) -> None:
     """Give a damaged file the ending ``.damaged``, so that it is kept but taken for nothing."""
     storage.write_bytes(f"{path}.damaged", storage.read_bytes(path))
-    storage.make_filesystem(path).rm_file(path)
+    storage.remove_files([path])

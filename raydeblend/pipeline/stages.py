@@ -261,6 +261,13 @@ def give_up(
             entry = LedgerEntry("", "", "failed")
         if entry.done and (entry.weights_hash, entry.config_hash) == (weights_hash, config_hash):
             return entry
+    return fail_cell(task, out, reason, weights_hash, config_hash)
+
+
+def fail_cell(
+    task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
+) -> LedgerEntry:
+    """Record a cell as failed, whatever the ledger says of it."""
     return _record(Work(task, error=reason), out, weights_hash, config_hash)
 
 
@@ -280,7 +287,7 @@ def _record(work: Work, out: str, weights_hash: str, config_hash: str) -> Ledger
     try:
         if not entry.done:
             # An earlier attempt may have come as far as the shard.
-            storage.remove_tree(shard_path(out, *entry.key))
+            storage.remove_files([shard_path(out, *entry.key)])
         write_entry(out, entry)
     except storage.READ_ERRORS as error:
         return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")

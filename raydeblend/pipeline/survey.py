@@ -17,6 +17,8 @@ What survives which death
   a cell on its way is only some seconds of work.  Actors start again on the nodes left.
 - **The driver**: every finished cell is in the ledger, and ``--resume`` does the others.  Orphaned
   workers may outlive it by seconds; all write the same bytes, whole or not at all.
+- **A folder that the nodes do not share**: the driver leaves a file in the output that every node
+  must see, before the run and before each shard is written; at the end it looks for all shards.
 - **The s3 server**: `storage` asks again for a minute; then the cell is failed.
 
 An error that is no death, such as a package that the workers lack, ends the run.  A stage's own
@@ -50,17 +52,25 @@ from ray.util.annotations import RayDeprecationWarning
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
+from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles
 from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.backpressure import set_limits
 from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_loose
-from raydeblend.pipeline.ledger import Run, keys, open_output, with_shards
+from raydeblend.pipeline.ledger import (
+    Run,
+    begin_output,
+    check_output,
+    keys,
+    manifest_of,
+)
 from raydeblend.pipeline.lost_blocks import leave_out, told_errors
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.run import describe, fail_tile
+from raydeblend.pipeline.seen import fail_unseen, with_shards
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import (
     Stages,
@@ -72,7 +82,8 @@ from raydeblend.pipeline.stages import (
     write_cell,
 )
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
-from raydeblend.session import claim_gpus, ray_session
+from raydeblend.session import claim_gpus, ray_session, shared_folder, unseen_by_this_node
+from raydeblend.tile import TileHeader
 
 TRIES = 4
 """How often a cell is begun before the deaths of its workers are taken for its own fault."""
@@ -134,6 +145,9 @@ def run_catalog(
         Before any work, if the input, the output or the configuration cannot be used.
     """
     start, share = time.monotonic(), parse_share(part)
+    input, root = storage.absolute(input), storage.absolute(out)
+    if config.manifest is not None:
+        config = replace(config, manifest=manifest_of(root, config.manifest))
     config = replace(config, photometry=choose_photometry(config))
     with ExitStack() as session:
         connect = partial(_connect, session, address)
@@ -151,26 +165,37 @@ def run_catalog(
             read=partial(_read_headers, connect=connect),
         )
         plan = plan_survey(headers, config.cell_size, config.border).only(share)
-        storage.check_writable(out)
-        run = describe(input, config, plan, share)
-        done = open_output(out, run, plan, to_manifest(headers), resume, overwrite)
-        done = with_shards(out, done)
+        storage.check_writable(root)
+        run, tiles = describe(input, config, plan, share), to_manifest(headers)
+        done = with_shards(root, check_output(root, run, plan, tiles, resume, overwrite))
+        todo = _left(plan, done)
+        proof = ""
+        if len(todo):
+            # Before anything is written or replaced: the cluster may not be there, or not see it.
+            connect()
+            claimed = claim_gpus() if gpus is None else gpus
+            proof = session.enter_context(shared_folder(root, _examples(headers)))
+        begin_output(root, run, plan, tiles, overwrite)
         totals = Totals(done)
         for tile in unusable:
             if share.has(tile.name):
-                totals.add(fail_tile(out, tile))
-        todo = _left(plan, done)
+                totals.add(fail_tile(root, tile))
         if len(todo):
-            connect()
-            claimed = claim_gpus() if gpus is None else gpus
-            done_now = process(plan, todo, out, config, run, stages, gpus=claimed)
+            done_now = process(plan, todo, root, config, run, stages, gpus=claimed, proof=proof)
             entries = counted(done_now, len(todo))
-            for entry in _gather(track(entries, len(todo), progress), out):
+            for entry in _gather(track(entries, len(todo), progress), root):
                 totals.add(entry)
-    storage.remove_temporary(out)
+    for part in ("catalog", "ledger"):  # below the output there may be other runs, being written
+        storage.remove_temporary(storage.join(root, part))
+    totals = fail_unseen(root, plan, run, totals)
     summary = totals.summarise(out, time.monotonic() - start)
-    write_summary(out, summary)
+    write_summary(root, summary)
     return summary
+
+
+def _examples(headers: Sequence[TileHeader]) -> list[str]:
+    """Return an image of the first tile, which every machine must see as this one does."""
+    return [file.image for header in headers[:1] for file in header.files if file][:1]
 
 
 def _connect(session: ExitStack, address: str | None) -> None:
@@ -218,11 +243,19 @@ def process(
     stages: Stages | None = None,
     a_block: int | None = None,
     gpus: int = 0,
+    proof: str = "",
 ) -> Iterator[LedgerEntry]:
-    """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written."""
+    """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written.
+
+    Raises
+    ------
+    ConfigError
+        As soon as a worker is on a machine that does not see `proof`, a file of
+        `raydeblend.session.shared_folder`.
+    """
     stages, a_block = stages or stages_of(config), a_block or _cells_a_block()
     hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
-    conclude = partial(finish, measure=stages.measure, out=out, **hashes)
+    conclude = partial(finish, measure=stages.measure, out=out, proof=proof, **hashes)
     shared = ray.put(plan)
     for start in range(0, len(todo), WAVE):
         left = set(todo[start : start + WAVE].tolist())
@@ -270,6 +303,8 @@ def _round(
     set_limits(graph)
     with told_errors() as told:
         for row in graph.iter_rows():
+            if row["stop"]:
+                raise ConfigError(row["stop"])
             yield row["cell"], pickle.loads(row["entry"])
     if told.fault:
         raise told.fault
@@ -308,12 +343,23 @@ def step(row: Row, name: str, stage: Callable[[Any], object]) -> Row:
 
 
 def finish(
-    row: Row, measure: Callable[[Any], object], out: str, weights_hash: str, config_hash: str
+    row: Row,
+    measure: Callable[[Any], object],
+    out: str,
+    weights_hash: str,
+    config_hash: str,
+    proof: str = "",
 ) -> Row:
-    """Measure and write the cell of a row; what comes back is its ledger entry."""
+    """Measure and write the cell of a row; what comes back is its ledger entry.
+
+    Nothing is written by a machine that does not see `proof`; then ``stop`` says so.
+    """
+    stop = unseen_by_this_node(proof, out)
+    if stop:
+        return {"cell": row["cell"], "entry": b"", "stop": stop}
     work = advance_anyhow(pickle.loads(row["work"]), "measure", measure)
     entry = write_cell(work, out, weights_hash, config_hash)
-    return {"cell": row["cell"], "entry": pickle.dumps(entry)}
+    return {"cell": row["cell"], "entry": pickle.dumps(entry), "stop": ""}
 
 
 class DeblendActor:

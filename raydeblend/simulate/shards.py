@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.session import ray_session
+from raydeblend.session import ray_session, shared_folder
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
 from raydeblend.simulate.heldout import leave_out
 from raydeblend.simulate.isolated import IsolatedGroup, render_group
@@ -103,6 +103,7 @@ def render_isolated(
         If the survey, a band or the catalog is unusable, or `out` holds images of another
         configuration.
     """
+    out = storage.absolute(out)
     table = check_isolated(out, config)
     storage.write_bytes(storage.join(out, MANIFEST), _manifest(config))
     names = [f"shard-{index:05d}.npz" for index in range(-(-n_galaxies // config.group))]
@@ -111,7 +112,7 @@ def render_isolated(
     log.info("isolated images in %s: %d of %d shards to do", out, len(missing), len(names))
     if missing:
         items = [{"index": index, "path": storage.join(out, names[index])} for index in missing]
-        with ray_session(address):
+        with ray_session(address), shared_folder(out):
             _run(items, partial(_render_to, config=config, table=table))
     return [storage.join(out, name) for name in names]
 

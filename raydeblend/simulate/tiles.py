@@ -107,9 +107,10 @@ def simulate_tiles(
     _check(n_tiles, size, overlap, density)
     for band in bands:
         table.band(band)
-    storage.check_writable(out)
+    root = storage.absolute(out)
+    storage.check_writable(root)
     scene = make_scene(table, bands, Grid(n_tiles, size, overlap, table.pixel_scale), density, seed)
-    for tile in _write_all(scene, seed, out, address):
+    for tile in _write_all(scene, seed, root, address):
         if on_tile:
             on_tile(scene.grid.name(tile))
     truth = storage.join(out, "truth.parquet")
@@ -146,9 +147,9 @@ def _write_all(scene: Scene, seed: int, out: str, address: str | None) -> Iterat
         return
     import ray
 
-    from raydeblend.session import ray_session
+    from raydeblend.session import ray_session, shared_folder
 
-    with ray_session(address):
+    with ray_session(address), shared_folder(out):
         task = ray.remote(write_tile)
         shared = ray.put(scene)
         waiting = [task.remote(shared, tile, seed, out) for tile in range(scene.grid.n_tiles)]

@@ -30,7 +30,7 @@ class Board:
     def __init__(self, out: str, first_epoch: int) -> None:
         self._out = out
         self._target = storage.join(out, "tensorboard")
-        self._folder = tempfile.TemporaryDirectory() if storage.is_s3(out) else None
+        self._folder = None if storage.is_local(out) else tempfile.TemporaryDirectory()
         folder = self._folder.name if self._folder else self._target
         # A resumed run hides what a killed one logged after its last checkpoint.
         self._writer = SummaryWriter(folder, purge_step=first_epoch + 1)

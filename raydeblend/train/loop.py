@@ -16,7 +16,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow.fs
 import ray.train
 import ray.train.torch
 import torch
@@ -28,6 +27,7 @@ from raydeblend.networks.weights import Card, build_network, save_weights
 from raydeblend.session import claim_gpus, ray_session
 from raydeblend.train import isolated
 from raydeblend.train.board import Board
+from raydeblend.train.checkpoints import STATE, load_newest, mend_snapshot, storage_of
 from raydeblend.train.config import RunConfig, check_workers, config_hash, learning_rate_at
 from raydeblend.train.data import stream_seed
 from raydeblend.train.epoch import run_epoch, training_mode
@@ -38,7 +38,6 @@ from raydeblend.train.state import (
     TrainState,
     best_epoch,
     keep_best,
-    load_state,
     save_state,
 )
 from raydeblend.train.stopping import TrainingError, check_health, read_stop, write_stop
@@ -47,10 +46,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "train.json"
 HISTORY = "history.json"
-STATE = "state.pt"
 STOPPED = "stopped.json"
-JOB_FOLDER = "/runtime_resources/working_dir_files/"
-"""Where `ray job submit --working-dir` unpacks; a relative path of a job is below."""
 PATH_OPTIONS = ("catalog", "held_out", "data", "vgg19_weights")
 MAX_FAILURES = 3
 """How often lost workers are replaced before a run gives up."""
@@ -79,6 +75,12 @@ class Run:
     config: RunConfig
     out: str
     paths: tuple[str, ...]
+
+    @property
+    def checkpoints(self) -> str:
+        """Where the checkpoints of this configuration are."""
+        name = f"{self.config.network}-{config_hash(self.config)}"
+        return storage.join(self.out, "checkpoints", name)
 
 
 def train(
@@ -121,7 +123,8 @@ def train(
     config = get_config(network, preset, **_with_absolute_paths(overrides))
     check_workers(config, workers)
     _check_gpus(gpus, workers)
-    out, shards = _absolute(out), _absolute(shards or storage.join(out, "isolated"))
+    out = storage.absolute(out)
+    shards = storage.join(out, "isolated") if shards is None else storage.absolute(shards)
     _check_out(out, config, resume)
     for name, count in count_parameters(config).items():
         log.info("%s of the preset %s has %s parameters", name, preset, f"{count:,}")
@@ -132,10 +135,12 @@ def train(
         use_gpu = claim_gpus(gpus, address) >= workers
         _write_manifest(out, config)
         run = Run(config, out, family.prepare(config, shards))
+        state = family.start(config, torch.device("cpu"))
+        # Here too, since Ray would try the workers of a run without a whole checkpoint four times.
+        load_newest(state, run.checkpoints)
         with follow(storage.join(out, HISTORY), config.epochs):
-            checkpoint = _fit(run, workers, use_gpu)
-    state = family.start(config, torch.device("cpu"))
-    _load_checkpoint(state, checkpoint)
+            _fit(run, workers, use_gpu)
+        load_newest(state, run.checkpoints)
     return TrainResult(_export(run, state), state.history)
 
 
@@ -164,9 +169,10 @@ def render_training(
     """
     overrides = _with_absolute_paths({"n_galaxies": n, "seed": seed, "catalog": catalog})
     config = get_config("rdn", "paper", **overrides)
-    isolated.check_shards(config, _absolute(out))
+    out = storage.absolute(out)
+    isolated.check_shards(config, out)
     with ray_session(address):
-        return list(isolated.render_shards(config, _absolute(out)))
+        return list(isolated.render_shards(config, out))
 
 
 def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -174,17 +180,9 @@ def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
         named = name in PATH_OPTIONS or str(value).endswith(".safetensors")
         return named and value is not None
 
-    return {k: _absolute(value) if is_path(k, value) else value for k, value in overrides.items()}
-
-
-def _absolute(path: str) -> str:
-    """Return a path that means the same in every worker, whatever its working directory."""
-    if storage.is_s3(path):
-        return path
-    path = os.path.abspath(path)
-    if JOB_FOLDER in path:
-        log.warning("%s is in Ray's copy of the working directory, which Ray may remove", path)
-    return path
+    return {
+        k: storage.absolute(value) if is_path(k, value) else value for k, value in overrides.items()
+    }
 
 
 def _check_out(out: str, config: RunConfig, resume: bool) -> None:
@@ -195,8 +193,15 @@ def _check_out(out: str, config: RunConfig, resume: bool) -> None:
             raise ConfigError(f"{out} is not empty; resume the run in it or name another place")
         if not storage.exists(path):
             raise ConfigError(f"{out} holds no training run to resume")
-        if json.loads(storage.read_bytes(path))["hash"] != config_hash(config):
+        if _begun_hash(path) != config_hash(config):
             raise ConfigError(f"{out} holds a run of other settings, see {path}")
+
+
+def _begun_hash(path: str) -> str:
+    try:
+        return str(json.loads(storage.read_bytes(path))["hash"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{path} is no record of a training run: {error}") from error
 
 
 def _write_manifest(out: str, config: RunConfig) -> None:
@@ -215,41 +220,25 @@ def _check_capacity(workers: int) -> None:
         raise ConfigError(f"{workers} workers need as many CPUs; the cluster has {cpus}")
 
 
-def _fit(run: Run, workers: int, use_gpu: bool) -> ray.train.Checkpoint:
+def _fit(run: Run, workers: int, use_gpu: bool) -> None:
     stopped = storage.join(run.out, STOPPED)
-    storage.remove_tree(stopped)
+    storage.remove_files([stopped])
+    mend_snapshot(run.checkpoints)
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"run": run},
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=ray.train.RunConfig(
             # By the same name and place Ray Train finds the checkpoints of a killed driver.
-            name=f"{run.config.network}-{config_hash(run.config)}",
-            **_checkpoint_storage(storage.join(run.out, "checkpoints")),
+            name=os.path.basename(run.checkpoints),
+            **storage_of(storage.parent(run.checkpoints)),
             failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    checkpoint = trainer.fit().checkpoint
+    trainer.fit()
     read_stop(stopped)
-    return checkpoint
-
-
-def _checkpoint_storage(path: str) -> dict[str, Any]:
-    if not storage.is_s3(path):
-        return {"storage_path": path}
-    # pyarrow's own S3 leaves directory markers that some servers cannot delete.
-    handler = pyarrow.fs.FSSpecHandler(storage.make_filesystem(path))
-    return {
-        "storage_path": path.removeprefix(storage.S3_PREFIX),
-        "storage_filesystem": pyarrow.fs.PyFileSystem(handler),
-    }
-
-
-def _load_checkpoint(state: TrainState, checkpoint: ray.train.Checkpoint) -> None:
-    with checkpoint.as_directory() as folder:
-        load_state(state, os.path.join(folder, STATE))
 
 
 def _export(run: Run, state: TrainState) -> str:
@@ -293,8 +282,7 @@ def train_worker(arguments: dict[str, Any]) -> None:
     # The faint wings of galaxies are denormal numbers, with which CPUs are many times slower.
     torch.set_flush_denormal(True)
     state = get_family(config.network).start(config, device)
-    if ray.train.get_checkpoint() is not None:
-        _load_checkpoint(state, ray.train.get_checkpoint())
+    load_newest(state, run.checkpoints)
     worker = Worker(run, state, device, context.get_world_rank(), context.get_world_size())
     try:
         for epoch in range(state.epoch, config.epochs):

@@ -22,10 +22,16 @@ def write_history(path: str, history: list[Scalars]) -> None:
 
 
 def read_history(path: str) -> list[Scalars]:
-    """Return the scores of the epochs done; none where there is no file."""
+    """Return the scores of the epochs done; none where there is no file, or a damaged one.
+
+    It is only shown: what a run goes on from are its checkpoints, which hold the same.
+    """
     if not storage.exists(path):
         return []
-    history: list[Scalars] = json.loads(storage.read_bytes(path))
+    try:
+        history: list[Scalars] = json.loads(storage.read_bytes(path))
+    except ValueError:
+        return []
     return history
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from raydeblend import storage
 from raydeblend.errors import ConfigError
 
 Scalars = dict[str, float]
 
+DAMAGED = (
+    *storage.READ_ERRORS,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    pickle.UnpicklingError,
+)
+"""What torch raises for a file that is cut off or holds something else."""
 MEMORY_OF_THE_START = 10
 """The averages forget the random start as if they were over the last ``step / 10`` steps."""
 
@@ -126,7 +139,7 @@ def save_state(state: TrainState, path: str) -> None:
 
 
 def load_state(state: TrainState, path: str) -> None:
-    """Replace the content of `state` by that of a file from `save_state`.
+    """Replace the content of `state` by that of a file from `save_state`, local or on s3.
 
     Raises
     ------
@@ -134,7 +147,8 @@ def load_state(state: TrainState, path: str) -> None:
         If the file is damaged, or of other networks.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = io.BytesIO(storage.read_bytes(path))
+        content = torch.load(data, map_location="cpu", weights_only=True)
         for kind in ("networks", "averages", "optimizers"):
             own = getattr(state, kind)
             if set(own) != set(content[kind]):
@@ -146,7 +160,9 @@ def load_state(state: TrainState, path: str) -> None:
         for name, each in state.best.items():
             each.load_state_dict(content["best"][name])
         torch.set_rng_state(content["random"])
-    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except ConfigError:
+        raise
+    except DAMAGED as error:
         raise ConfigError(f"{path} is not a checkpoint of this run: {_first(error)}") from error
 
 

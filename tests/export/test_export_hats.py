@@ -17,7 +17,7 @@ from export_catalog import BANDS, PER_CELL, write_catalog
 from s3 import S3Server, s3_server  # noqa: F401
 from upath import UPath
 
-from raydeblend import catalog
+from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.export.hats import Exported, HatsConfig, export_hats
 
@@ -152,6 +152,45 @@ def test_from_s3_to_s3(out: str, exported: Exported, s3_server: S3Server) -> Non
     done = export_hats(f"{root}/out", target, CONFIG, workers=1, progress=False)
     assert (done.n_rows, done.n_partitions) == (N_PRIMARY, exported.n_partitions)
     assert len(lsdb.open_catalog(UPath(target, anon=False))) == N_PRIMARY
+
+
+@pytest.mark.parametrize("place", ["survey/notes.txt", "survey/survey/dataset/mine.parquet"])
+def test_overwrite_refuses_what_is_not_the_exports(
+    out: str, exported: Exported, tmp_path: Path, place: str
+) -> None:
+    shutil.copytree(exported.path, tmp_path / "survey")
+    mine = tmp_path / place
+    mine.write_text("mine")
+    before = storage.list_stamps(str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=f"not an export's: {mine.relative_to(tmp_path / 'survey')}"
+    ):
+        export_hats(out, str(tmp_path / "survey"), CONFIG, workers=1, overwrite=True)
+    assert storage.list_stamps(str(tmp_path)) == before
+
+
+def test_a_folder_without_the_mark_of_an_export_is_left_alone(out: str, tmp_path: Path) -> None:
+    for name in ("thesis/chapter1.tex", "scratch/data.fits"):
+        storage.write_bytes(str(tmp_path / name), b"mine")
+    target = str(tmp_path / "thesis")
+    with pytest.raises(ConfigError, match=r"not an export's: chapter1\.tex"):
+        export_hats(out, target, CONFIG, workers=1, overwrite=True)
+    # Of a run's output neither.
+    with pytest.raises(ConfigError, match="not an export's: catalog/"):
+        export_hats(out, out, CONFIG, workers=1, overwrite=True)
+    assert storage.exists(f"{out}/run.json")
+    with pytest.raises(ConfigError, match="take \\* \\? \\[ and \\] for a pattern"):
+        export_hats(out, str(tmp_path / "t*" / "hats"), CONFIG, workers=1, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "mine"
+
+
+def test_a_directory_for_scratch_keeps_what_it_holds(out: str, tmp_path: Path) -> None:
+    mine = tmp_path / "scratch" / "data.fits"
+    storage.write_bytes(str(mine), b"mine")
+    options = {"scratch": str(tmp_path / "scratch"), "workers": 1, "progress": False}
+    for overwrite in (False, True):
+        export_hats(out, str(tmp_path / "hats"), CONFIG, overwrite=overwrite, **options)
+    assert list(mine.parent.iterdir()) == [mine]
 
 
 @pytest.mark.parametrize("name", ["hats_import", "lsdb"])

@@ -1,7 +1,10 @@
+import os
+import re
 from dataclasses import replace
 
 import pytest
 from headers import make_header
+from s3 import s3_server  # noqa: F401
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
@@ -66,13 +69,96 @@ def test_an_output_in_use_is_refused(out):
         open_output(out, resume=True, overwrite=True)
 
 
-def test_overwrite_removes_what_a_run_wrote_and_nothing_else(out, tmp_path):
+def write_finished_run(out):
+    """A run of which one cell is done, with a tile that had no plan and gathered entries."""
     open_output(out)
+    storage.write_bytes(shard_path(out, "t", C0), b"rows")
     write_entry(out, LedgerEntry("t", C0, "done"))
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    write_entry(out, LedgerEntry("bad tile", "", "failed"))
+    for name in ("ledger/compact-00000.parquet", "summary.json", "maps/depth.png"):
+        storage.write_bytes(f"{out}/{name}", b"")
+
+
+def test_overwrite_removes_all_that_a_run_wrote(out):
+    write_finished_run(out)
     assert len(open_output(out, overwrite=True)) == 0
     assert read_entries(out) == []
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    left = {path.removeprefix(f"{out}/") for path in storage.list_files(out)}
+    assert left - {"maps/depth.png"} == {"run.json", "plan.parquet", "tiles.parquet"}
+
+
+FOREIGN = (
+    "notes.txt",
+    "catalog/mine.parquet",
+    "catalog/tile=t/mine.parquet",
+    "catalog/tile=other/cell=y00000-00100_x00000-00100.parquet",
+    "ledger/tile=t/notes.json",
+    "ledger/mine.parquet",
+    "maps/mine.png",
+)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_overwrite_refuses_what_is_not_the_runs_and_names_it(out, name):
+    write_finished_run(out)
+    storage.write_bytes(f"{out}/{name}", b"mine")
+    before = storage.list_stamps(out)
+    with pytest.raises(ConfigError, match=f"what is not the run's: {re.escape(name)}; move"):
+        open_output(out, overwrite=True)
+    assert storage.list_stamps(out) == before
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [(None, r"holds no run, which would have a run\.json"), (b"", "is damaged, or the record"),
+     (b'{"tool": "another"}', "is damaged, or the record")],
+)  # fmt: skip
+@pytest.mark.parametrize("choice", [{"overwrite": True}, {"resume": True}])
+def test_a_folder_without_the_mark_of_a_run_is_left_alone(out, record, said, choice):
+    for name in ("catalog/mine.parquet", "ledger/mine.txt", "tiles.parquet"):
+        storage.write_bytes(f"{out}/{name}", b"mine")
+    if record is not None:
+        storage.write_bytes(f"{out}/run.json", record)
+    before = storage.list_stamps(out)
+    with pytest.raises(ConfigError, match=said):
+        open_output(out, **choice)
+    assert storage.list_stamps(out) == before
+
+
+@pytest.mark.parametrize("survivors", [1, 2])
+def test_a_driver_killed_while_it_begins_can_be_resumed_and_replaced(out, monkeypatch, survivors):
+    write = storage.write_bytes
+    written = []
+
+    def killed(path, data):
+        if len(written) == survivors:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, data)
+
+    for choice in ({"resume": True}, {"overwrite": True}):
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "write_bytes", killed)
+            with pytest.raises(KeyboardInterrupt):
+                open_output(out, **choice)
+        assert len(open_output(out, **choice)) == 0
+        assert len(read_plan(out)) == 2
+
+
+@pytest.mark.parametrize("name", ["o?t*", "out[12]", "o*"])
+def test_on_s3_no_output_is_a_pattern(s3_server, name):  # noqa: F811
+    out = f"s3://tiles/{name}"
+    neighbours = ("out1", "out2", "o1t1", "oxt")
+    for neighbour in neighbours:
+        open_output(f"s3://tiles/{neighbour}")
+        write_entry(f"s3://tiles/{neighbour}", LedgerEntry("t", C0, "done"))
+    before = {each: storage.list_stamps(f"s3://tiles/{each}") for each in neighbours}
+    write_finished_run(out)
+    open_output(out, overwrite=True)
+    assert read_entries(out) == []
+    assert {each: storage.list_stamps(f"s3://tiles/{each}") for each in neighbours} == before
+    assert all(len(stamps) == 4 for stamps in before.values())
 
 
 def test_resume_returns_what_is_done_and_forgets_tiles_that_had_no_plan(out):
@@ -122,6 +208,14 @@ def test_resume_refuses_another_run_and_names_the_difference(out, change, said):
     open_output(out)
     with pytest.raises(ConfigError, match=said):
         open_output(out, replace(RUN, **change), resume=True)
+
+
+@pytest.mark.parametrize("spelled", ["tiles/", "./tiles", "tiles//", "x/../tiles", "{cwd}/tiles"])
+def test_one_input_may_be_spelled_in_several_ways(out, tmp_path, monkeypatch, spelled):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
+    open_output(out)
+    open_output(out, replace(RUN, input=spelled.format(cwd=os.getcwd())), resume=True)
 
 
 def test_resume_refuses_a_plan_that_lacks_cells(out):

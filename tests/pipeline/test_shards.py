@@ -9,7 +9,8 @@ from test_verify import C1, PLAN, RUN, TILES, make_shard, write_cell
 from raydeblend import catalog
 from raydeblend.export.hats import _read_source
 from raydeblend.fits.manifest import to_manifest
-from raydeblend.pipeline.ledger import keys, open_output, with_shards
+from raydeblend.pipeline.ledger import keys, open_output
+from raydeblend.pipeline.seen import with_shards
 from raydeblend.pipeline.shards import earlier_path, list_shards, read_shard, shard_path
 from raydeblend.pipeline.verify import verify_catalog
 

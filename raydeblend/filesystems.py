@@ -1,0 +1,85 @@
+"""The fsspec clients behind `raydeblend.storage`: one per process, without cached listings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+import fsspec
+import s3fs
+from fsspec.implementations.local import LocalFileSystem
+
+from raydeblend.paths import absolute, is_local, is_s3, scheme_of
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long an s3 server is waited for.
+
+    Attributes
+    ----------
+    attempts, repeats
+        Of botocore, and of s3fs around these.
+    connect_s, read_s
+        Seconds that each of them takes at most.
+    """
+
+    attempts: int
+    repeats: int
+    connect_s: float
+    read_s: float
+
+
+class LiteralS3(s3fs.S3FileSystem):  # type: ignore[misc]
+    """s3fs that takes every path for a name.
+
+    Its own ``rm``, which Ray Train calls too, removes what ``*``, ``?`` and ``[…]`` match.
+    """
+
+    async def _expand_path(
+        self,
+        path: str | list[str],
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        assume_literal: bool = True,
+    ) -> list[str]:
+        found = await super()._expand_path(path, recursive, maxdepth, assume_literal=True)
+        return list(found)
+
+
+def open_filesystem(path: str, patience: Patience) -> fsspec.AbstractFileSystem:
+    """Return the fsspec filesystem that serves `path`; the same for equal arguments."""
+    path = absolute(path)
+    if is_local(path):
+        return LocalFileSystem()
+    if not is_s3(path):
+        return _other_filesystem(os.getpid(), scheme_of(path))
+    return _s3_filesystem(os.getpid(), tuple(sorted(aws_variables().items())), patience)
+
+
+def aws_variables() -> dict[str, str]:
+    """Return the environment's variables for s3."""
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+
+@lru_cache(maxsize=8)
+def _other_filesystem(process: int, scheme: str) -> fsspec.AbstractFileSystem:
+    # One client per process, as for s3.
+    return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
+
+
+@lru_cache(maxsize=8)
+def _s3_filesystem(
+    process: int, settings: tuple[tuple[str, str], ...], patience: Patience
+) -> s3fs.S3FileSystem:
+    # One client per process and per set of AWS variables: s3fs's own cache knows neither, so
+    # that a forked worker or changed credentials would meet a stale client.
+    config = {
+        "retries": {"mode": "standard", "total_max_attempts": patience.attempts},
+        "connect_timeout": patience.connect_s,
+        "read_timeout": patience.read_s,
+    }
+    filesystem = LiteralS3(skip_instance_cache=True, use_listings_cache=False, config_kwargs=config)
+    filesystem.retries = patience.repeats
+    return filesystem

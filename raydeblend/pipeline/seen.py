@@ -1,0 +1,59 @@
+"""Whether the driver sees the shards that the ledger calls done.
+
+A shard that it does not see may lie on another machine, if the nodes do not share the output, or be
+gone.  Such a cell is not done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raydeblend import storage
+from raydeblend.pipeline.entries import from_table, read_ledger, shard_path
+from raydeblend.pipeline.ledger import Run, keys
+from raydeblend.pipeline.plan import Plan
+from raydeblend.pipeline.shards import is_whole, without_shard
+from raydeblend.pipeline.stages import fail_cell
+from raydeblend.pipeline.summary import Totals
+
+LOST = "its shard is not in the output as the driver sees it; do all machines share that folder?"
+
+log = logging.getLogger(__name__)
+
+
+def with_shards(out: str, done: pa.Table) -> pa.Table:
+    """Leave out the cells that a ledger has as done and of which no shard can be seen."""
+    lost = set(unseen(out, keys(done)))
+    if lost:
+        log.warning("%d cells of %s lost their shards and are done again", len(lost), out)
+    return done.filter(pa.array([key not in lost for key in keys(done)], pa.bool_()))
+
+
+def unseen(out: str, cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return those of the cells, by tile and cell, whose shards cannot be seen from here."""
+    root = storage.absolute(out)
+    missing = without_shard(root, cells)
+    # The listing of a network's folder may be some seconds old.
+    return [key for key in sorted(missing) if not is_whole(shard_path(root, *key))]
+
+
+def fail_unseen(out: str, plan: Plan, run: Run, totals: Totals) -> Totals:
+    """Record done cells whose shards cannot be seen from here as failed, and count again."""
+    failed = {entry.key for entry in totals.failures}
+    lost = set(unseen(out, (key for key in plan.keys() if key not in failed)))  # noqa: SIM118
+    if not lost:
+        return totals
+    (weights_hash,) = run.weights.values()
+    for i, key in enumerate(plan.keys()):
+        if key in lost:
+            fail_cell(plan.task(i), out, LOST, weights_hash, run.config_hash)
+    ledger = read_ledger(out)
+    is_done = pc.equal(ledger["status"], "done")
+    totals = Totals(ledger.filter(is_done))
+    for entry in from_table(ledger.filter(pc.invert(is_done))):
+        totals.add(entry)
+    return totals
