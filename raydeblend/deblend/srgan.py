@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -98,6 +99,7 @@ class SrganDeblender:
     device: torch.device
     weights_hash: str = ""
     name: str = "srgan"
+    band_masks: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None, weights: str | None = None) -> SrganDeblender:
@@ -135,6 +137,30 @@ class SrganDeblender:
             If the shapes of the arrays or the number of bands do not agree.
         """
         stamps = prepare(images, variance, mask)
+        given = images, variance, mask, psf
+        rows = np.flatnonzero(stamps.holes.any(axis=(1, 2, 3)))
+        if len(rows):
+            # What a band lacks is shown to the network as the models of a first fit have it.
+            own = [None if each is None else np.asarray(each)[rows] for each in given[:3]]
+            seeing = np.asarray(psf)[rows] if np.ndim(psf) == 4 else psf
+            first = self._fit(stamps.take(rows), (*own, seeing), bands, pixel_scale)
+            light = stamps.image.copy()
+            light[rows] = first.models.sum(axis=1) / stamps.sigma[rows]
+            stamps = replace(stamps, image=np.where(stamps.holes, light, stamps.image))
+        return self._fit(stamps, given, bands, pixel_scale)
+
+    def _fit(
+        self,
+        stamps: Stamps,
+        given: Sequence[ArrayLike | None],
+        bands: Sequence[str] | None,
+        pixel_scale: float | None,
+    ) -> Deblended:
+        """Look at the stamps and fit galaxies at the positions found.
+
+        `given` are images, variance, mask and PSF, to which they are fitted.
+        """
+        images, variance, mask, psf = given
         view = self.look(stamps, bands)
         if psf is None or pixel_scale is None:
             return _fit_segments(stamps, view.sharp, self.positions(stamps, bands, view))

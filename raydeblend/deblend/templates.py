@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.measure.amplitudes import solve_amplitudes
+from raydeblend.measure.amplitudes import are_hidden, solve_amplitudes
 from raydeblend.tile import FloatArray
 
 
@@ -26,7 +26,12 @@ def fit_amplitudes(
     Returns
     -------
     amplitudes
-        ``(n, k, bands)``, at least 0.
+        ``(n, k, bands)``, at least 0; 1 where a band hardly shows a template that others show.
     """
-    solution = solve_amplitudes(image, weight, templates)
-    return np.asarray(np.maximum(solution.value, 0))
+    hidden = are_hidden(weight, templates)
+    if not hidden.any():
+        return np.asarray(np.maximum(solve_amplitudes(image, weight, templates).value, 0))
+    held = hidden[..., None, None]
+    rest = image - np.where(held, templates, 0).sum(axis=1)
+    solution = solve_amplitudes(rest, weight, np.where(held, 0, templates))
+    return np.where(hidden, 1.0, np.maximum(solution.value, 0))

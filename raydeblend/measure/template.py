@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.flags import Flag
-from raydeblend.measure.amplitudes import Amplitudes, solve_amplitudes
+from raydeblend.measure.amplitudes import Amplitudes, are_hidden, solve_amplitudes
 from raydeblend.measure.moments import adaptive_moments, shape_of
 from raydeblend.measure.result import Measurements, not_attempted
 from raydeblend.measure.stamps import weight_of
@@ -35,7 +35,8 @@ def fit_templates(
     joint covariance of all amplitudes of the band, so that sources which can hardly be told
     apart have large errors.  ``T, g1, g2`` are those of the model's adaptive moments less the
     PSF's, both stacked over the bands by the flux: exact for Gaussians; without errors, since
-    the models have none.  A band in which a model has no light is missing.
+    the models have none.  A band in which a model has no light is missing, and so is one that
+    hardly shows it: there the model is taken off as it is.
 
     Parameters
     ----------
@@ -54,8 +55,11 @@ def fit_templates(
     out = not_attempted(len(light), len(image), TEMPLATE, TEMPLATE)
     if not len(light):
         return out
+    shown = ~are_hidden(weight[None], light[None])[0]
+    image = image - np.where(shown[..., None, None], 0.0, light).sum(0)
+    light = np.where(shown[..., None, None], light, 0.0)
     solution = solve_amplitudes(image[None], weight[None], light[None])
-    measured = usable & (solution.norm[0] > 0)
+    measured = usable & shown & (solution.norm[0] > 0)
     _write_fluxes(out, light, solution, measured)
     _write_shapes(out, light * measured[..., None, None], places, psf, pixel_scale)
     out.chi2[:] = _chi2(image, weight, light, solution.value[0])

@@ -10,10 +10,11 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
+from raydeblend.deblend.masks import mask_for
 from raydeblend.flags import Flag
 from raydeblend.pipeline.parts import Detected, Part, Separated, part_of, undivided
 from raydeblend.pipeline.pieces import in_pieces
-from raydeblend.pipeline.stamps import deblender_image, stack_psf, unusable_anywhere
+from raydeblend.pipeline.stamps import deblender_image, stack_psf
 from raydeblend.tile import Blend, Deblended, Deblender
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
@@ -99,7 +100,7 @@ class DeblendCell:
         return self.deblender(
             np.stack([deblender_image(blend) for blend in blends]),
             variance=np.stack([blend.variance for blend in blends]),
-            mask=np.stack([unusable_anywhere(blend) for blend in blends]),
+            mask=mask_for(self.deblender, np.stack([blend.unusable for blend in blends])),
             psf=stack_psf(detected.psf),
             bands=header.bands,
             pixel_scale=header.pixel_scale,

@@ -20,7 +20,7 @@ from raydeblend.deblend.suspicion import REACH, Views, best_gain, features, join
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
 from raydeblend.pipeline.parts import Detected, Part, part_of
-from raydeblend.pipeline.stamps import deblender_image, stack_psf, unusable_anywhere
+from raydeblend.pipeline.stamps import deblender_image, stack_psf
 from raydeblend.tile import Blend, Deblender, FloatArray
 
 Array = NDArray[np.float64]
@@ -118,7 +118,7 @@ class Suspects:
         found = self.fitter(
             deblender_image(blend)[None],
             variance=blend.variance[None],
-            mask=unusable_anywhere(blend)[None],
+            mask=blend.unusable[None],
             psf=stack_psf(detected.psf),
             bands=detected.task.cell.tile.bands,
             pixel_scale=pixel_scale,
