@@ -28,10 +28,5 @@ def fit_amplitudes(
     amplitudes
         ``(n, k, bands)``, at least 0; 1 where a band hardly shows a template that others show.
     """
-    hidden = are_hidden(weight, templates)
-    if not hidden.any():
-        return np.asarray(np.maximum(solve_amplitudes(image, weight, templates).value, 0))
-    held = hidden[..., None, None]
-    rest = image - np.where(held, templates, 0).sum(axis=1)
-    solution = solve_amplitudes(rest, weight, np.where(held, 0, templates))
-    return np.where(hidden, 1.0, np.maximum(solution.value, 0))
+    solution = solve_amplitudes(image, weight, templates)
+    return np.where(are_hidden(weight, templates), 1.0, np.maximum(solution.value, 0))

@@ -33,9 +33,7 @@ class Amplitudes:
     norm: NDArray[np.float64]
 
 
-def are_hidden(
-    weight: NDArray[np.floating], templates: NDArray[np.floating]
-) -> NDArray[np.bool_]:
+def are_hidden(weight: NDArray[np.floating], templates: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Tell which templates ``(n, k, bands)`` a band hardly shows though others do.
 
     `weight` and `templates` are those of `solve_amplitudes`.  A band without any weight in a blend

@@ -119,9 +119,7 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     row = torch.arange(len(order), device=order.device)[:, None]
     ordered = {name: getattr(scene, name)[row, order] for name in ("start", "compact", "bulge")}
     hidden = None if scene.hidden is None else scene.hidden.transpose(1, 2)[row, order]
-    scene = replace(
-        scene, **ordered, hidden=None if hidden is None else hidden.transpose(1, 2)
-    )
+    scene = replace(scene, **ordered, hidden=None if hidden is None else hidden.transpose(1, 2))
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
     first = theta[row, order]
     held = unit_images(light_of(scene, first[:, 1:], scene.pixels), len(first))

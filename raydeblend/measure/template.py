@@ -36,7 +36,7 @@ def fit_templates(
     apart have large errors.  ``T, g1, g2`` are those of the model's adaptive moments less the
     PSF's, both stacked over the bands by the flux: exact for Gaussians; without errors, since
     the models have none.  A band in which a model has no light is missing, and so is one that
-    hardly shows it: there the model is taken off as it is.
+    hardly shows it, though its light on this side is fitted with that of the others.
 
     Parameters
     ----------
@@ -56,8 +56,6 @@ def fit_templates(
     if not len(light):
         return out
     shown = ~are_hidden(weight[None], light[None])[0]
-    image = image - np.where(shown[..., None, None], 0.0, light).sum(0)
-    light = np.where(shown[..., None, None], light, 0.0)
     solution = solve_amplitudes(image[None], weight[None], light[None])
     measured = usable & shown & (solution.norm[0] > 0)
     _write_fluxes(out, light, solution, measured)
