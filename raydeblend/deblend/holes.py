@@ -43,7 +43,7 @@ def fill_from_bands(image: FloatArray, bad: BoolArray) -> FloatArray:
         ``(bands, y, x)`` in noise units, and where it is unusable.  Pixels that are bad in all
         bands, and bands that are bad everywhere, stay as they are.
     """
-    there = ~bad.all(axis=(1, 2))
+    there = np.asarray(~bad.all(axis=(1, 2)))
     holes = bad & there[:, None, None] & ~bad.all(axis=0)
     if not holes.any():
         return image

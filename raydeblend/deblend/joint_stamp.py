@@ -107,7 +107,7 @@ class Stamp:
             ``(k, 8)`` sources, or positions ``(k, 2)`` of such as small as the PSF.
         """
         good = self.weights > 0
-        there = good.any(axis=1)
+        there = np.asarray(good.any(axis=1))
         anywhere = good.any(axis=0)
         if np.all(good[there] == anywhere):
             return np.zeros((len(good), len(theta)), dtype=bool)
@@ -117,7 +117,7 @@ class Stamp:
         squared = ((self.centres[:, None] - theta[:, :2].T[..., None]) ** 2).sum(axis=0)
         light = np.exp(-squared / variance[:, None]) * self._sizes
         seen, most = light @ good.T, light @ anywhere
-        return np.asarray(there[:, None] & (seen.T < SHOWN * most))
+        return np.asarray(there[:, None] & (SHOWN * most > seen.T))
 
     def keep(self, chosen: BoolArray) -> Stamp:
         """Return the stamp with some of its samples ``(s,)``."""

@@ -182,7 +182,7 @@ def _noise(clean: FloatArray, variance: FloatArray | None, bad: BoolArray) -> Fl
     if variance is None:
         noise = float(difference_noise(clean.sum(axis=0))) or 1.0
         return np.full(clean.shape[1:], noise, dtype=np.float32)
-    filled = bad & ~bad.all(axis=0) & ~bad.all(axis=(1, 2))[:, None, None]
+    filled = bad & ~bad.all(axis=0) & ~bad.all(axis=(1, 2), keepdims=True)
     known = np.where(bad, 0, variance)
     if filled.any():
         known = np.where(filled, _typical_noise(clean, variance, bad) ** 2, known)

@@ -137,30 +137,30 @@ class SrganDeblender:
             If the shapes of the arrays or the number of bands do not agree.
         """
         stamps = prepare(images, variance, mask)
-        given = images, variance, mask, psf
         rows = np.flatnonzero(stamps.holes.any(axis=(1, 2, 3)))
         if len(rows):
             # What a band lacks is shown to the network as the models of a first fit have it.
-            own = [None if each is None else np.asarray(each)[rows] for each in given[:3]]
-            seeing = np.asarray(psf)[rows] if np.ndim(psf) == 4 else psf
-            first = self._fit(stamps.take(rows), (*own, seeing), bands, pixel_scale)
+            own = [None if each is None else np.asarray(each)[rows] for each in (variance, mask)]
+            seeing = None if psf is None else np.asarray(psf)
+            seeing = seeing[rows] if seeing is not None and seeing.ndim == 4 else seeing
+            some = np.asarray(images)[rows], *own, seeing
+            first = self._fit(stamps.take(rows), *some, bands, pixel_scale)
             light = stamps.image.copy()
             light[rows] = first.models.sum(axis=1) / stamps.sigma[rows]
             stamps = replace(stamps, image=np.where(stamps.holes, light, stamps.image))
-        return self._fit(stamps, given, bands, pixel_scale)
+        return self._fit(stamps, images, variance, mask, psf, bands, pixel_scale)
 
     def _fit(
         self,
         stamps: Stamps,
-        given: Sequence[ArrayLike | None],
-        bands: Sequence[str] | None,
+        images: ArrayLike,
+        variance: ArrayLike | None,
+        mask: ArrayLike | None,
+        psf: ArrayLike | None,
+        bands: tuple[str, ...] | None,
         pixel_scale: float | None,
     ) -> Deblended:
-        """Look at the stamps and fit galaxies at the positions found.
-
-        `given` are images, variance, mask and PSF, to which they are fitted.
-        """
-        images, variance, mask, psf = given
+        """Look at the stamps and fit galaxies at the positions found to the images."""
         view = self.look(stamps, bands)
         if psf is None or pixel_scale is None:
             return _fit_segments(stamps, view.sharp, self.positions(stamps, bands, view))

@@ -40,7 +40,7 @@ def are_hidden(weight: NDArray[np.floating], templates: NDArray[np.floating]) ->
     hides nothing: it is missing.
     """
     good = weight > 0
-    there = good.any(axis=(2, 3))
+    there = np.asarray(good.any(axis=(2, 3)))
     anywhere = good.any(axis=1, keepdims=True)
     hidden = np.zeros(templates.shape[:3], dtype=bool)
     for row in np.flatnonzero((there[:, :, None, None] & (good != anywhere)).any(axis=(1, 2, 3))):

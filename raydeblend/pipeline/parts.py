@@ -172,8 +172,8 @@ def classical(blend: Blend) -> Part:
 def undivided(blend: Blend, quality: str, deblender: str) -> Part:
     """Return a footprint as the one source at its brightest peak."""
     light = fill_holes(blend.image, blend.variance, blend.unusable)
-    present = ~blend.unusable.all(axis=0) & ~blend.unusable.all(axis=(1, 2))[:, None, None]
-    model = np.where(blend.footprint & present, light, np.float32(0))
+    lost = blend.unusable.all(axis=0) | blend.unusable.all(axis=(1, 2), keepdims=True)
+    model = np.where(blend.footprint & ~lost, light, np.float32(0))
     return Part(model[np.newaxis], blend.xy[:1], quality, deblender)
 
 
