@@ -48,12 +48,11 @@ def fill_from_bands(image: FloatArray, bad: BoolArray) -> FloatArray:
     if not holes.any():
         return image
     good = (~bad).astype(np.float32)
-    smooth = [_smoothed(band, known) for band, known in zip(image, good, strict=True)]
     filled = image.copy()
     for band in np.flatnonzero(holes.any(axis=(1, 2))):
         total, weights = np.zeros((2, *image.shape[1:]))
         for other in np.flatnonzero(there & (np.arange(len(image)) != band)):
-            colour = _colour(smooth[band], smooth[other], good[band] * good[other])
+            colour = _colour(image[band], image[other], good[band] * good[other])
             # Its noise is that of the other band times the colour.
             weight = good[other] / colour**2
             total += weight * colour * image[other]
@@ -87,7 +86,9 @@ def _smoothed(band: FloatArray, good: FloatArray) -> FloatArray:
 
 def _colour(band: FloatArray, other: FloatArray, both: FloatArray) -> FloatArray:
     """Return the local ratio ``(y, x)`` of two bands, by least squares where both are good."""
-    product, square = both * band * other, both * other**2
+    # Smoothed over the same pixels, or a slope at the edge of one would be taken for a colour.
+    one, two = _smoothed(band, both), _smoothed(other, both)
+    product, square = both * one * two, both * two**2
     whole = (USUAL + product.sum()) / (USUAL + square.sum())
     area = 2 * np.pi * REACH**2
     near = (USUAL * whole + area * gaussian_filter(product, REACH)) / (

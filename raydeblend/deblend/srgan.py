@@ -140,11 +140,15 @@ class SrganDeblender:
         rows = np.flatnonzero(stamps.holes.any(axis=(1, 2, 3)))
         if len(rows):
             # What a band lacks is shown to the network as the models of a first fit have it.
-            own = [None if each is None else np.asarray(each)[rows] for each in (variance, mask)]
-            seeing = None if psf is None else np.asarray(psf)
-            seeing = seeing[rows] if seeing is not None and seeing.ndim == 4 else seeing
-            some = np.asarray(images)[rows], *own, seeing
-            first = self._fit(stamps.take(rows), *some, bands, pixel_scale)
+            first = self._fit(
+                stamps.take(rows),
+                np.asarray(images)[rows],
+                None if variance is None else np.asarray(variance)[rows],
+                None if mask is None else np.asarray(mask)[rows],
+                psf if psf is None or np.ndim(psf) != 4 else np.asarray(psf)[rows],
+                bands,
+                pixel_scale,
+            )
             light = stamps.image.copy()
             light[rows] = first.models.sum(axis=1) / stamps.sigma[rows]
             stamps = replace(stamps, image=np.where(stamps.holes, light, stamps.image))

@@ -41,7 +41,7 @@ def are_hidden(weight: NDArray[np.floating], templates: NDArray[np.floating]) ->
     """
     good = weight > 0
     there = np.asarray(good.any(axis=(2, 3)))
-    anywhere = good.any(axis=1, keepdims=True)
+    anywhere = np.asarray(good.any(axis=1, keepdims=True))
     hidden = np.zeros(templates.shape[:3], dtype=bool)
     for row in np.flatnonzero((there[:, :, None, None] & (good != anywhere)).any(axis=(1, 2, 3))):
         squares = templates[row].astype(np.float64) ** 2
