@@ -222,9 +222,12 @@ class Deblender(Protocol):
     """Arrays in, `Deblended` out.
 
     ``images`` is ``(n, bands, y, x)`` in any linear unit, stamps of 24 to 256 pixels.
-    ``variance`` has the same shape and the unit squared; ``mask`` is ``(n, y, x)``, true where
-    unusable; ``psf`` is ``(bands, py, px)`` or ``(n, bands, py, px)``; `bands` names the bands
-    (by default those of the network) and `pixel_scale` is in arcsec.
+    ``variance`` has the same shape and the unit squared; ``psf`` is ``(bands, py, px)`` or
+    ``(n, bands, py, px)``; `bands` names the bands (by default those of the network) and
+    `pixel_scale` is in arcsec.  ``mask`` is true where unusable: ``(n, y, x)`` in all bands alike,
+    or ``(n, bands, y, x)`` in each.  The catalog gives the latter to a deblender that has a true
+    attribute ``band_masks``, as all that ship with the package; to others it gives the former, true
+    where any band is unusable, since a pixel cannot then be trusted as a whole.
     """
 
     @property

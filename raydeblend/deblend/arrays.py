@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.deblend.masks import mask_for
 from raydeblend.errors import ConfigError
 from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
 
@@ -31,7 +32,7 @@ class Stamps:
     variance
         Same shape, positive and finite, or None.
     mask
-        ``(n, y, x)``, true where unusable.
+        ``(n, bands, y, x)``, true where unusable.
     psf
         ``(bands, py, px)`` or ``(n, bands, py, px)``, normalised, or None.
     unit
@@ -64,7 +65,7 @@ def deblend_file(in_path: str, out_path: str, deblender: Deblender) -> Deblended
     result = deblender(
         stamps.images,
         variance=stamps.variance,
-        mask=stamps.mask,
+        mask=mask_for(deblender, stamps.mask),
         psf=stamps.psf,
         bands=stamps.bands,
         pixel_scale=stamps.pixel_scale,
@@ -113,8 +114,8 @@ def parse_stamps(arrays: Arrays) -> Stamps:
     """Check the arrays of the fixed layout.
 
     Pixels that are not finite in the image, or whose variance is not positive and finite (whose
-    weight is not positive), become masked.  A band without one usable pixel in a stamp is zero
-    there and masks nothing, so that it does not spoil the others.
+    weight is not positive), become masked in their band.  A `mask` is ``(n, bands, y, x)``, or
+    ``(n, y, x)`` for all bands alike.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def parse_stamps(arrays: Arrays) -> Stamps:
     return Stamps(
         images=(images / unit).astype(np.float32),
         variance=None if variance is None else _fill(variance / unit**2, bad),
-        mask=_merge_bands(bad) | _mask(arrays, images.shape),
+        mask=bad | _mask(arrays, images.shape),
         psf=_psf(arrays, images.shape),
         bands=_bands(arrays, images.shape[1]),
         pixel_scale=_pixel_scale(arrays),
@@ -187,19 +188,18 @@ def _fill(variance: NDArray[np.float64], bad: BoolArray) -> FloatArray:
     return np.where(bad, median, variance).astype(np.float32)
 
 
-def _merge_bands(bad: BoolArray) -> BoolArray:
-    empty = bad.all(axis=(2, 3), keepdims=True)
-    return np.asarray((bad & ~empty).any(axis=1) | bad.all(axis=1))
-
-
 def _mask(arrays: Arrays, shape: tuple[int, ...]) -> BoolArray:
-    expected = (shape[0], *shape[2:])
+    """Return the mask of each band, or of all alike, as ``(n, bands or 1, y, x)``."""
+    common = (shape[0], *shape[2:])
     if "mask" not in arrays:
-        return np.zeros(expected, dtype=bool)
+        return np.zeros((1, 1, 1, 1), dtype=bool)
     mask = _numeric(arrays, "mask")
-    if mask.shape != expected:
-        raise ConfigError(f"mask has shape {mask.shape}, expected (n, y, x) = {expected}")
-    return np.asarray(mask != 0)
+    if mask.shape not in (common, shape):
+        raise ConfigError(
+            f"mask has shape {mask.shape}, expected (n, y, x) = {common} or "
+            f"(n, bands, y, x) = {shape}"
+        )
+    return np.asarray((mask if mask.ndim == 4 else mask[:, None]) != 0)
 
 
 def _psf(arrays: Arrays, shape: tuple[int, ...]) -> FloatArray | None:

@@ -14,6 +14,7 @@ import sep
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
+from raydeblend.deblend.holes import fill_from_bands
 from raydeblend.deblend.sources import stack_sources
 from raydeblend.detect.noise import difference_noise
 from raydeblend.tile import BoolArray, Deblended, FloatArray
@@ -38,6 +39,7 @@ class SepDeblender:
     """
 
     name = "sep"
+    band_masks = True
 
     def __call__(
         self,
@@ -90,7 +92,8 @@ class Segments:
     Attributes
     ----------
     light
-        ``(bands, y, x)`` the image, 0 where unusable.
+        ``(bands, y, x)`` the image; where it is unusable in some of the bands, as the others have
+        it, and 0 where in all.
     labels
         ``(y, x)`` to which object a pixel belongs: 1 for the brightest, 0 for none.
     xy
@@ -116,21 +119,33 @@ def classical_segments(
     variance
         Same shape, unit squared; estimated from the image when None.
     mask
-        ``(y, x)`` or ``(bands, y, x)``, true where unusable.  A pixel is detected on in the
-        bands that are usable there.
+        ``(y, x)`` or ``(bands, y, x)``, true where unusable.  A pixel that is usable in some
+        bands is filled in the others, so that nothing looks like an edge.
     """
     bad = ~np.isfinite(image)
     if mask is not None:
         bad |= np.asarray(mask, dtype=bool)
-    clean = np.where(bad, 0, image)
+    clean = fill_holes(np.where(bad, 0, image), variance, bad)
     detection = clean.sum(axis=0)
-    objects, segments = _extract(detection, _noise(clean, variance, bad), np.all(bad, axis=0))
+    noise = _noise(clean, variance, bad)
+    objects, segments = _extract(detection, noise, np.all(bad, axis=0))
     flux = np.bincount(segments.ravel(), detection.ravel(), minlength=len(objects) + 1)[1:]
     order = np.argsort(-flux, kind="stable")
     number = np.zeros(len(order) + 1, dtype=np.int32)
     number[order + 1] = np.arange(1, len(order) + 1)
     xy = np.stack([objects["x"], objects["y"]], axis=-1)
     return Segments(clean, number[segments], xy[order].astype(np.float32))
+
+
+def fill_holes(image: FloatArray, variance: FloatArray | None, bad: BoolArray) -> FloatArray:
+    """Return ``(bands, y, x)`` filled from the other bands where only some are bad.
+
+    See `raydeblend.deblend.holes.fill_from_bands`.
+    """
+    if not (bad.any(axis=0) & ~bad.all(axis=0)).any():
+        return image
+    sigma = _typical_noise(image, variance, bad)
+    return np.asarray(fill_from_bands(image / sigma, bad) * sigma, dtype=image.dtype)
 
 
 def _extract(
@@ -163,8 +178,22 @@ def _kernel() -> NDArray[np.float64]:
 
 
 def _noise(clean: FloatArray, variance: FloatArray | None, bad: BoolArray) -> FloatArray:
-    """Noise ``(y, x)`` of the sum of the usable bands."""
+    """Noise ``(y, x)`` of the sum of the bands, what is filled having that of its band."""
     if variance is None:
         noise = float(difference_noise(clean.sum(axis=0))) or 1.0
         return np.full(clean.shape[1:], noise, dtype=np.float32)
-    return np.asarray(np.sqrt(np.where(bad, 0, variance).sum(axis=0)), dtype=np.float32)
+    filled = bad & ~bad.all(axis=0) & ~bad.all(axis=(1, 2), keepdims=True)
+    known = np.where(bad, 0, variance)
+    if filled.any():
+        known = np.where(filled, _typical_noise(clean, variance, bad) ** 2, known)
+    return np.asarray(np.sqrt(known.sum(axis=0)), dtype=np.float32)
+
+
+def _typical_noise(image: FloatArray, variance: FloatArray | None, bad: BoolArray) -> FloatArray:
+    """Return the noise of a usable pixel of each band, ``(bands, 1, 1)``; 1 where there is none."""
+    if variance is None:
+        sigma = difference_noise(np.where(bad, np.nan, image))
+    else:
+        each = zip(np.asarray(variance), bad, strict=True)
+        sigma = np.sqrt([np.median(own[~lost]) if not lost.all() else 1.0 for own, lost in each])
+    return np.where(sigma > 0, sigma, 1.0).astype(np.float32)[:, None, None]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
+from raydeblend.deblend.holes import fill_from_bands, holes_of
 from raydeblend.detect.footprints import (
     DetectConfig,
     gaussian_width,
@@ -56,6 +57,15 @@ class Stamps:
     sigma: FloatArray
     missing: BoolArray
 
+    @property
+    def holes(self) -> BoolArray:
+        """Pixels ``(n, bands, y, x)`` that are bad in a band and good in another."""
+        return holes_of(self.weight)
+
+    def take(self, index: slice | NDArray[np.intp]) -> Stamps:
+        """Return the chosen stamps."""
+        return Stamps(*(array[index] for array in vars(self).values()))
+
 
 def prepare(
     images: ArrayLike, variance: ArrayLike | None = None, mask: ArrayLike | None = None
@@ -63,8 +73,9 @@ def prepare(
     """Put stamps ``(n, bands, y, x)`` in noise units and fill their masked pixels.
 
     `variance` has the same shape; without it the noise is estimated from differences of
-    neighbouring pixels.  `mask` is ``(n, y, x)``, true where unusable; pixels that are not finite
-    or whose variance is not positive are unusable too.
+    neighbouring pixels.  `mask` is ``(n, bands, y, x)``, true where unusable, or ``(n, y, x)`` for
+    all bands alike; pixels that are not finite or whose variance is not positive and finite are
+    unusable too, in their band alone.
 
     Raises
     ------
@@ -76,7 +87,7 @@ def prepare(
         raise ConfigError(f"images must be (n, bands, y, x), not of shape {image.shape}")
     bad = ~np.isfinite(image)
     if mask is not None:
-        bad |= _as_shape(mask, (len(image), *image.shape[2:]), "mask")[:, None].astype(bool)
+        bad |= _mask_of_bands(mask, image.shape)
     if variance is None:
         sigma = difference_noise(np.where(bad, np.nan, image))[..., None, None]
         weight = np.ones_like(image)
@@ -89,7 +100,7 @@ def prepare(
     image[bad] = 0
     peak = np.abs(image).max(axis=(2, 3), keepdims=True)
     sigma = np.maximum(sigma, np.where(peak > 0, NOISE_FLOOR * peak, 1.0)).astype(np.float32)
-    return Stamps(_fill_holes(image / sigma, bad), np.where(bad, 0, weight), sigma, missing)
+    return Stamps(_fill(image / sigma, bad), np.where(bad, 0, weight), sigma, missing)
 
 
 def choose_bands(given: Sequence[str] | None, n_bands: int, known: Sequence[str]) -> list[int]:
@@ -163,7 +174,7 @@ def split_batches(stamps: Stamps, on_cpu: bool) -> list[Stamps]:
     pixels = stamps.image.shape[2] * stamps.image.shape[3]
     size = max(1, (BATCH_PIXELS if on_cpu else GPU_BATCH_PIXELS) // pixels)
     rows = range(0, len(stamps.image), size)
-    return [Stamps(*(array[i : i + size] for array in vars(stamps).values())) for i in rows]
+    return [stamps.take(slice(i, i + size)) for i in rows]
 
 
 def _nearest(band: str, given: Sequence[str]) -> int:
@@ -179,10 +190,26 @@ def _as_shape(values: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[n
     return array
 
 
+def _mask_of_bands(mask: ArrayLike, shape: tuple[int, ...]) -> BoolArray:
+    """Return a mask for each band, or for all alike, as one ``(n, bands or 1, y, x)``."""
+    given = np.asarray(mask)
+    if given.ndim == 3:
+        return _as_shape(given, (shape[0], *shape[2:]), "mask")[:, None].astype(bool)
+    return _as_shape(given, shape, "mask").astype(bool)
+
+
 def _median(values: FloatArray) -> FloatArray:
     """Median over pixels, ``(n, bands, 1, 1)``; 0 where there is none."""
     usable = np.isfinite(values).any(axis=(2, 3), keepdims=True)
     return np.asarray(np.nanmedian(np.where(usable, values, 0), axis=(2, 3), keepdims=True))
+
+
+def _fill(image: FloatArray, bad: BoolArray) -> FloatArray:
+    """Fill unusable pixels: from the other bands if these are good there, else from near ones."""
+    filled = _fill_holes(image, bad)
+    for row in np.flatnonzero((bad != bad.all(axis=1, keepdims=True)).any(axis=(1, 2, 3))):
+        filled[row] = fill_from_bands(filled[row], bad[row])
+    return filled
 
 
 def _fill_holes(image: FloatArray, bad: BoolArray) -> FloatArray:

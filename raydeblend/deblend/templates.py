@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.amplitudes import solve_amplitudes
+from raydeblend.fit.amplitudes import are_hidden, solve_amplitudes
 from raydeblend.tile import FloatArray
 
 
@@ -26,7 +26,7 @@ def fit_amplitudes(
     Returns
     -------
     amplitudes
-        ``(n, k, bands)``, at least 0.
+        ``(n, k, bands)``, at least 0; 1 where a band hardly shows a template that others show.
     """
     solution = solve_amplitudes(image, weight, templates)
-    return np.asarray(np.maximum(solution.value, 0))
+    return np.where(are_hidden(weight, templates), 1.0, np.maximum(solution.value, 0))

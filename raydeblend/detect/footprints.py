@@ -17,10 +17,8 @@ from raydeblend.tile import Blend, FloatArray, Tile
 __all__ = ["DetectConfig", "detection_image", "fill_unusable", "find_blends"]
 
 _TOUCHING = np.ones((3, 3), dtype=int)
-# Where less than this part of the kernel's weight falls on usable pixels, nothing is detected.
+# Where less than this part of the squared kernel falls on usable pixels, nothing is detected.
 MIN_COVERAGE = 0.1
-# The usual weight is the median of every so manyth pixel along each axis.
-THIN = 3
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,9 @@ def detection_image(tile: Tile) -> FloatArray:
 
     The matched filter for a source of equal flux density in every band and a Gaussian PSF k,
     Σ_b k∗(image_b / var_b) / (Σ_b k²∗(1 / var_b))^½: of unit variance in empty sky, with bad
-    pixels and missing bands simply without weight, so that narrow gaps are bridged.
+    pixels and missing bands simply without weight, so that narrow gaps are bridged.  How large the
+    variance is says nothing about coverage: in the core of a bright star most of it is the star's
+    own photon noise.
     """
     inverse = np.where(tile.unusable, 0.0, 1.0 / tile.variance)
     return matched_filter(np.where(tile.unusable, 0.0, tile.image), inverse, psf_width(tile))
@@ -151,15 +151,15 @@ def matched_filter(
     # The square of a Gaussian kernel is a Gaussian narrower by √2, times 1 / (4πσ²).
     square = ndimage.gaussian_filter(weight, sigma / np.sqrt(2), mode="constant")
     square /= 4 * np.pi * sigma**2
-    enough = square > MIN_COVERAGE * _full_weight(weight) / (4 * np.pi * sigma**2)
+    enough = _covered(weight > 0, sigma) & (square > 0)
     root = np.sqrt(np.where(enough, square, 1.0))
     return np.where(enough, top / root, 0.0).astype(np.float32)
 
 
-def _full_weight(weight: NDArray[np.float64]) -> float:
-    some = weight[::THIN, ::THIN]
-    used = some[some > 0]
-    return float(np.median(used)) if len(used) else 1.0
+def _covered(usable: NDArray[np.bool_], sigma: float) -> NDArray[np.bool_]:
+    """Tell where enough of the squared kernel falls on pixels that are usable in any band."""
+    part = ndimage.gaussian_filter(usable.astype(np.float32), sigma / np.sqrt(2), mode="constant")
+    return np.asarray(part > MIN_COVERAGE)
 
 
 def psf_width(tile: Tile) -> float:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.deblend.masks import mask_for
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.common.bootstrap import SEED, Statistic, interval
@@ -150,7 +151,7 @@ def score_blend(name: str, deblender: Deblender, blend: HscBlend) -> BlendScore:
     result = deblender(
         blend.image[None],
         variance=blend.variance[None],
-        mask=np.all(blend.unusable, axis=0)[np.newaxis],
+        mask=mask_for(deblender, blend.unusable[np.newaxis]),
         psf=blend.psf,
         bands=BANDS[: len(blend.image)],
         pixel_scale=PIXEL_SCALE,

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 RIDGE = 1e-6
 """Relative to a template's own norm: two equal templates share the light."""
+SHOWN = 0.01
+"""Least part of a template's squares that a band must show of what any band shows, to tell its
+amplitude."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,24 @@ class Amplitudes:
     value: NDArray[np.float64]
     covariance: NDArray[np.float64]
     norm: NDArray[np.float64]
+
+
+def are_hidden(weight: NDArray[np.floating], templates: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which templates ``(n, k, bands)`` a band hardly shows though others do.
+
+    `weight` and `templates` are those of `solve_amplitudes`.  A band without any weight in a blend
+    hides nothing: it is missing.
+    """
+    good = weight > 0
+    there = np.asarray(good.any(axis=(2, 3)))
+    anywhere = np.asarray(good.any(axis=1, keepdims=True))
+    hidden = np.zeros(templates.shape[:3], dtype=bool)
+    for row in np.flatnonzero((there[:, :, None, None] & (good != anywhere)).any(axis=(1, 2, 3))):
+        squares = templates[row].astype(np.float64) ** 2
+        seen = (squares * good[row]).sum(axis=(2, 3))
+        most = (squares * anywhere[row]).sum(axis=(2, 3))
+        hidden[row] = there[row] & (seen < SHOWN * most)
+    return hidden
 
 
 def solve_amplitudes(

@@ -43,6 +43,9 @@ class Scene:
         ``(n, K)`` expected part of the bulge in the light of each, one of `JointPriors.bulges`.
     pixel_scale
         Arcsec per pixel.
+    hidden
+        ``(n, b, K)`` sources that a band hardly shows though others do: its flux is expected to be
+        that of the others, in units of the noise, give or take all of it.  None if there is none.
     """
 
     data: Tensor
@@ -55,11 +58,17 @@ class Scene:
     bulge: Tensor
     pixel_scale: float
     priors: JointPriors
+    hidden: Tensor | None = None
 
     def take(self, index: Tensor) -> Scene:
         """Return the chosen blends."""
         names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact", "bulge")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+        hidden = None if self.hidden is None else self.hidden[index]
+        return replace(self, **{name: getattr(self, name)[index] for name in names}, hidden=hidden)
+
+    def hold(self, scale: Tensor) -> Tensor:
+        """Return 1 / flux ``(n, b, K)`` of the sources that a band hides; 0 of the others."""
+        return torch.zeros_like(scale) if self.hidden is None else self.hidden / scale
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ def model_at(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = N
     weighted = unit * scene.weight[:, :, None]
     gram = (weighted @ unit.transpose(2, 3)).double()
     right = (weighted @ scene.data[..., None])[..., 0].double()
+    gram, right = expect_fluxes(gram, right, scene.hold(scale))
     matrix, free, flux = solve_fluxes(gram, right, scale, scene.bulge, scene.priors.bulge_scatter)
     residual = torch.baddbmm(
         scene.data.flatten(0, 1)[:, None],
@@ -136,7 +146,29 @@ def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     flux = solve(gram + ridge, right)
     # A band without usable pixels gets next to no light.
     least = torch.where(own > 0, 2 / own.clamp(min=1e-30).sqrt(), 1e-6)
-    return torch.maximum(flux, least)
+    found = torch.maximum(flux, least)
+    return found if scene.hidden is None else as_others(found, scene.hidden, own > 0)
+
+
+def as_others(flux: Tensor, hidden: Tensor, there: Tensor) -> Tensor:
+    """Return fluxes ``(n, b, K)``, those of hidden sources the mean of the bands that show them."""
+    shown = (there & ~hidden).to(flux)
+    mean = (flux * shown).sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(hidden & (mean > 0), mean, flux)
+
+
+def expect_fluxes(gram: Tensor, right: Tensor, hold: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the normal equations with the prior N(1 / hold, 1 / hold) on fluxes, see `Scene.hold`.
+
+    A flux is the sum of its source's disk and bulge.
+    """
+    if not hold.any():
+        return gram, right
+    gram = gram.clone()
+    for source in range(hold.shape[2]):
+        own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)
+        gram[..., own, own] += hold[:, :, source, None, None] ** 2
+    return gram, right + hold.repeat_interleave(COMPONENTS, 2)
 
 
 def light_of(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:

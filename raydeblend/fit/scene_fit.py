@@ -118,7 +118,8 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     order = scale.sum(1).argsort(dim=1, descending=True, stable=True)
     row = torch.arange(len(order), device=order.device)[:, None]
     ordered = {name: getattr(scene, name)[row, order] for name in ("start", "compact", "bulge")}
-    scene = replace(scene, **ordered)
+    hidden = None if scene.hidden is None else scene.hidden.transpose(1, 2)[row, order]
+    scene = replace(scene, **ordered, hidden=None if hidden is None else hidden.transpose(1, 2))
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
     first = theta[row, order]
     held = unit_images(light_of(scene, first[:, 1:], scene.pixels), len(first))
@@ -222,7 +223,8 @@ def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> JointS
     penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start, scene.compact)
     bulges = _bulge_offset(pairs, scene.bulge) / (scene.priors.bulge_scatter * scale)
     rare = scene.priors.rare * (scene.bulge != scene.priors.bulges[0])
-    prior = penalty + rare + 0.5 * (bulges**2).sum(1)
+    expected = scene.hold(scale) * (pairs.sum(-1) - scale)
+    prior = penalty + rare + 0.5 * (bulges**2).sum(1) + 0.5 * (expected**2).sum(1)
     objective = 0.5 * chi2 + prior.sum(1)
     for source in range(moving):
         own_rows = slice(source * PARAMETERS, (source + 1) * PARAMETERS)

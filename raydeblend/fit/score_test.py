@@ -12,6 +12,9 @@ from torch import Tensor
 from raydeblend.fit.scene import Scene, model_at
 from raydeblend.fit.scene_fit import state_of
 
+# Least norm of a source in a band, relative to the one that shows it best: a flux that a band can
+# hardly tell must not decide whether their sum is positive.
+_SHOWN = 0.01
 # Relative to a template's norm: keeps what the fit can take over wholly from being a small
 # number over another.
 _RIDGE = 1e-3
@@ -41,6 +44,7 @@ def score_gains(scene: Scene, theta: Tensor, scale: Tensor, xy: Tensor, width: f
     by_theta = (weighted @ model.slopes.transpose(2, 3)).double() + by_flux @ state.cross
     pull = (weighted @ model.residual[..., None])[..., 0].double().transpose(1, 2)  # (n, m, b)
     norm = (weighted * image).sum(3).double()
+    norm = torch.where(norm > 0, torch.maximum(norm, _SHOWN * norm.amax(1, keepdim=True)), norm)
     left = (1 + _RIDGE) * norm - (by_flux @ state.flux_cov * by_flux).sum(3)
     left = torch.where(norm > 0, left, 1.0)
     spread = torch.linalg.inv_ex(state.curvature).inverse

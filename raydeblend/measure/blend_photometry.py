@@ -72,13 +72,14 @@ def _sources(
 ) -> Sources:
     from raydeblend.fit.blend import Sources
 
-    measured = np.isfinite(single.flux) & good[:, None]
+    # Of a source that a band hides the light on this side is fitted with the others', not known.
+    fitted = good[:, None] & np.isfinite(single.flux[good]).any(0)
     light = np.asarray(models, dtype=float)
-    image = blend.image - np.where(measured[..., None, None], 0.0, light).sum(0)
+    image = blend.image - np.where(fitted[..., None, None], 0.0, light).sum(0)
     weight = np.where(np.isfinite(image), weight_of(blend), 0.0)
     image = np.where(weight > 0, image, 0.0)
     places = np.asarray(xy, dtype=float)[good]
-    return Sources(image, weight, places, theta[good], measured[good])
+    return Sources(image, weight, places, theta[good], fitted[good])
 
 
 def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: JointFit) -> Measurements:
@@ -89,8 +90,8 @@ def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: JointFit) -> M
         return single
     size = np.exp(fit.theta[:, 4])
     values = {
-        "flux": fit.flux,
-        "flux_err": fit.flux_err,
+        "flux": np.where(measured, fit.flux, np.nan),
+        "flux_err": np.where(measured, fit.flux_err, np.nan),
         "snr": fit.snr,
         "T": size,
         "T_err": size * fit.theta_err[:, 4],

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from raydeblend.fit.amplitudes import Amplitudes, solve_amplitudes
+from raydeblend.fit.amplitudes import Amplitudes, are_hidden, solve_amplitudes
 from raydeblend.fit.result import Measurements, not_attempted
 from raydeblend.fit.stamps import weight_of
 from raydeblend.flags import Flag
@@ -35,7 +35,8 @@ def fit_templates(
     joint covariance of all amplitudes of the band, so that sources which can hardly be told
     apart have large errors.  ``T, g1, g2`` are those of the model's adaptive moments less the
     PSF's, both stacked over the bands by the flux: exact for Gaussians; without errors, since
-    the models have none.  A band in which a model has no light is missing.
+    the models have none.  A band in which a model has no light is missing, and so is one that
+    hardly shows it, though its light on this side is fitted with that of the others.
 
     Parameters
     ----------
@@ -54,8 +55,9 @@ def fit_templates(
     out = not_attempted(len(light), len(image), TEMPLATE, TEMPLATE)
     if not len(light):
         return out
+    shown = ~are_hidden(weight[None], light[None])[0]
     solution = solve_amplitudes(image[None], weight[None], light[None])
-    measured = usable & (solution.norm[0] > 0)
+    measured = usable & shown & (solution.norm[0] > 0)
     _write_fluxes(out, light, solution, measured)
     _write_shapes(out, light * measured[..., None, None], places, psf, pixel_scale)
     out.chi2[:] = _chi2(image, weight, light, solution.value[0])

@@ -7,19 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from raydeblend.detect.footprints import fill_unusable
-from raydeblend.tile import Blend, BoolArray, FloatArray
+from raydeblend.tile import Blend, FloatArray
 
 
 def deblender_image(blend: Blend) -> FloatArray:
     """Return the stamp with noise for unusable pixels; a band that is missing is NaN."""
     missing = blend.unusable.all(axis=(1, 2), keepdims=True)
     return np.where(missing, np.float32(np.nan), fill_unusable(blend))
-
-
-def unusable_anywhere(blend: Blend) -> BoolArray:
-    """Return the mask ``(y, x)`` of pixels unusable in any band, leaving out missing bands."""
-    missing = blend.unusable.all(axis=(1, 2), keepdims=True)
-    return np.asarray((blend.unusable & ~missing).any(axis=0))
 
 
 def stack_psf(psf: Sequence[FloatArray]) -> FloatArray:

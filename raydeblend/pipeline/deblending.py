@@ -10,8 +10,9 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
+from raydeblend.deblend.masks import mask_for
 from raydeblend.flags import Flag
-from raydeblend.pipeline.batches import deblender_image, stack_psf, unusable_anywhere
+from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.parts import Detected, Part, Separated, part_of, undivided
 from raydeblend.pipeline.pieces import in_pieces
 from raydeblend.tile import Blend, Deblended, Deblender
@@ -99,7 +100,7 @@ class DeblendCell:
         return self.deblender(
             np.stack([deblender_image(blend) for blend in blends]),
             variance=np.stack([blend.variance for blend in blends]),
-            mask=np.stack([unusable_anywhere(blend) for blend in blends]),
+            mask=mask_for(self.deblender, np.stack([blend.unusable for blend in blends])),
             psf=stack_psf(detected.psf),
             bands=header.bands,
             pixel_scale=header.pixel_scale,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.deblend.sep import classical_models
+from raydeblend.deblend.sep import classical_models, fill_holes
 from raydeblend.fit.result import ARRAYS, Measurements
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
@@ -171,7 +171,9 @@ def classical(blend: Blend) -> Part:
 
 def undivided(blend: Blend, quality: str, deblender: str) -> Part:
     """Return a footprint as the one source at its brightest peak."""
-    model = np.where(blend.footprint & ~blend.unusable, blend.image, np.float32(0))
+    light = fill_holes(blend.image, blend.variance, blend.unusable)
+    lost = blend.unusable.all(axis=0) | blend.unusable.all(axis=(1, 2), keepdims=True)
+    model = np.where(blend.footprint & ~lost, light, np.float32(0))
     return Part(model[np.newaxis], blend.xy[:1], quality, deblender)
 
 

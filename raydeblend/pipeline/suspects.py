@@ -26,7 +26,7 @@ from raydeblend.deblend.unrecognized.statistics import (
 )
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
-from raydeblend.pipeline.batches import deblender_image, stack_psf, unusable_anywhere
+from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.parts import Detected, Part, part_of
 from raydeblend.tile import Blend, Deblender, FloatArray
 
@@ -125,7 +125,7 @@ class Suspects:
         found = self.fitter(
             deblender_image(blend)[None],
             variance=blend.variance[None],
-            mask=unusable_anywhere(blend)[None],
+            mask=blend.unusable[None],
             psf=stack_psf(detected.psf),
             bands=detected.task.cell.tile.bands,
             pixel_scale=pixel_scale,

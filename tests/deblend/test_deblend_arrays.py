@@ -72,15 +72,17 @@ def test_non_finite_pixels_and_zero_weights_become_masked():
     weights = np.ones(images.shape)
     weights[0, 2, 20, 21] = 0
     parsed = parse_stamps(valid(images=images, variance=None, weights=weights))
-    assert np.argwhere(parsed.mask).tolist() == [[0, 10, 11], [0, 20, 21], [1, 5, 6]]
+    assert np.argwhere(parsed.mask).tolist() == [[0, 1, 10, 11], [0, 2, 20, 21], [1, 0, 5, 6]]
     assert np.isfinite(parsed.images).all()
     assert np.all(np.isfinite(parsed.variance) & (parsed.variance > 0))
 
 
-def test_a_band_without_pixels_masks_nothing():
+def test_a_band_without_pixels_masks_nothing_in_the_others():
     images = stamps()
     images[0, 1] = np.nan
-    assert not parse_stamps(valid(images=images)).mask.any()
+    mask = parse_stamps(valid(images=images)).mask
+    assert mask[0, 1].all()
+    assert mask.sum() == mask[0, 1].size
 
 
 def test_all_nan_is_all_masked_and_finds_nothing(tmp_path):
@@ -105,7 +107,7 @@ def test_psf_is_normalised():
         ({"images": np.full((2, 3, 48, 48), "a")}, "real numbers"),
         ({"variance": np.ones((2, 3, 48, 47))}, "variance has shape"),
         ({"weights": np.ones((2, 3, 48, 48))}, "not both"),
-        ({"mask": np.zeros((2, 3, 48, 48))}, "mask has shape"),
+        ({"mask": np.zeros((2, 2, 48, 48))}, "mask has shape"),
         ({"psf": np.ones((2, 5, 5))}, "psf has shape"),
         ({"psf": np.ones((3, 4, 5))}, "odd sides"),
         ({"psf": np.zeros((3, 5, 5))}, "positive sum"),

@@ -237,3 +237,57 @@ def test_real_hsc_field():
     assert np.sum(np.hypot(*(found - [149, 153]).T) < 15) == 1
     brightest = max(blends, key=lambda b: b.footprint.sum())
     assert len(brightest.xy) > 5
+
+
+def star_with_photon_noise(mag, njy_per_electron, seed):
+    """A star with wings whose own photons are in the variance plane; its place (x, y)."""
+    rng = np.random.default_rng(seed)
+    x0, y0 = 60 + rng.uniform(-0.5, 0.5, 2)
+    y, x = np.indices((121, 121))
+    # A Moffat profile of FWHM 4.2 pixels, like the Gaussian PSF's.
+    profile = (1 + ((x - x0) ** 2 + (y - y0) ** 2) / 4.67**2) ** -3.5
+    light = (
+        10 ** ((31.4 - mag) / 2.5)
+        * profile
+        / profile.sum()
+        * np.array([0.4, 0.7, 1])[:, None, None]
+    )
+    variance = np.array([3.0, 4.0, 5.0])[:, None, None] ** 2 + njy_per_electron * light
+    tile = make_tile(light + rng.normal(size=light.shape) * np.sqrt(variance))
+    return replace(tile, variance=variance.astype(np.float32)), np.array([x0, y0])
+
+
+@pytest.mark.parametrize("njy_per_electron", [0.03, 0.3, 3.0])
+@pytest.mark.parametrize("mag", [15.5, 16, 16.5, 17, 17.4, 18, 19, 20.5])
+def test_a_bright_star_has_one_row_at_its_place(mag, njy_per_electron):
+    tile, place = star_with_photon_noise(mag, njy_per_electron, seed=int(10 * mag))
+    found = positions(find_blends(tile, CONFIG))
+    near = np.hypot(*(found - place).T) < 12
+    assert near.sum() == 1
+    np.testing.assert_allclose(found[near][0], place, atol=0.1)
+
+
+@pytest.mark.parametrize("depth", [0.02, 0.2, 5, 50])
+def test_a_step_in_depth_hides_no_source(depth):
+    xy = np.array([[x, 20.0 + 4 * i] for i, x in enumerate(range(10, 290, 20))])
+    tile = make_tile(add_stars(noise((100, 300)), xy, np.full(len(xy), 60 * point_source_error())))
+    variance, image = tile.variance.copy(), tile.image.copy()
+    # Half of the field is less or more exposed, in all bands.
+    variance[..., 150:] *= depth
+    empty = noise((100, 300)).astype(np.float32)[..., 150:]
+    image[..., 150:] += (np.sqrt(depth) - 1) * empty
+    found = positions(find_blends(replace(tile, image=image, variance=variance), CONFIG))
+    distance = cKDTree(found).query(xy)[0]
+    assert distance.max() < 1.0
+    assert len(found) <= len(xy) + 1
+
+
+def test_nothing_is_detected_where_no_band_is_usable():
+    xy = np.array([[60.0, 60.0]])
+    tile = make_tile(add_stars(noise((120, 120)), xy, np.array([3000.0])))
+    tile.unusable[:, :, 64:] = True
+    significance = detection_image(tile)
+    assert (significance[:, 70:] == 0).all()
+    # One band is enough.
+    tile.unusable[1] = False
+    assert (detection_image(tile)[:, 70:] != 0).all()

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from raydeblend.config import CatalogConfig
+from raydeblend.deblend.masks import merge_bands
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
-from raydeblend.pipeline.batches import deblender_image, stack_psf, unusable_anywhere
+from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.deblending import CROWDED, DeblendCell
 from raydeblend.pipeline.parts import VALUES, Detected, Separated, without_models
 from raydeblend.pipeline.plan import CellTask
@@ -164,7 +165,7 @@ def test_a_missing_band_does_not_mask_the_others():
     blend = make_blend([[9, 9]])
     blend.unusable[0] = True
     blend.unusable[1, 3, 4] = True
-    mask = unusable_anywhere(blend)
+    (mask,) = merge_bands(blend.unusable[None])
     assert mask.sum() == 1
     assert mask[3, 4]
 

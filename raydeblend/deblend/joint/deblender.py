@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -79,6 +80,7 @@ class JointDeblender:
     most_work: float = MOST_WORK
     seconds: float = SECONDS
     name: str = "joint"
+    band_masks: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:

@@ -87,7 +87,7 @@ def whole_error(flux: Array, error: Array, neighbours: Array) -> Array:
 
 def _measure(stamp: Stamp, fit: Fit, unit: NDArray[np.floating]) -> dict[str, Array]:
     used = (stamp.at_pixels(stamp.weight) > 0).any(1)
-    unit = np.where(used, unit, np.nan)
+    unit = np.where(used & ~stamp.hidden(fit.theta).T, unit, np.nan)
     freedom = max(stamp.n_values - fit.theta.size - fit.flux.size, 1)
     shape, error = _shapes(fit.theta, _shares(fit)), _shape_errors(fit)
     return {

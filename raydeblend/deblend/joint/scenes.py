@@ -351,7 +351,13 @@ def make_scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device)
         ].to(device),
         pixel_scale=tasks[0].stamp.pixel_scale,
         priors=priors,
+        hidden=torch.from_numpy(np.stack([_hidden(task) for task in tasks])).to(device),
     )
+
+
+def _hidden(task: Task) -> BoolArray:
+    """Tell which sources ``(bands, k)`` a band hardly shows, as far as is known before the fit."""
+    return task.stamp.hidden(task.start if task.base is None else task.base.theta)
 
 
 def _psf_arrays(psfs: Sequence[tuple[PsfMixture, ...]]) -> tuple[Array, Array]:

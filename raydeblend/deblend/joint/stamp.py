@@ -27,6 +27,11 @@ BROAD = 1.4
 """Width in pixels from which a PSF is broad enough for that."""
 EVEN = 1.2
 """Largest ratio of the weights in a square: its mean then lies at its centre."""
+SHOWN = 0.01
+"""Least part of a source's squared light that a band must show of what any band shows, to tell
+its flux; at the edge of a band's coverage that is a twentieth of the light of a point."""
+DISK_VARIANCE = 1.065
+"""Along an axis, of an exponential disk of half-light radius 1."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,27 @@ class Stamp:
         """χ² of the pixels about their samples, which no model can lower."""
         whole = self.at_pixels(self.weight * self.image**2).sum(dtype=np.float64)
         return float(whole) - self.chi2(self.image)
+
+    def hidden(self, theta: NDArray[np.float64]) -> BoolArray:
+        """Tell which sources a band hardly shows though others do, ``(bands, k)``.
+
+        Parameters
+        ----------
+        theta
+            ``(k, 8)`` sources, or positions ``(k, 2)`` of such as small as the PSF.
+        """
+        good = self.weights > 0
+        there = np.asarray(good.any(axis=1))
+        anywhere = good.any(axis=0)
+        if np.all(good[there] == anywhere):
+            return np.zeros((len(good), len(theta)), dtype=bool)
+        variance = np.full(len(theta), self.width**2)
+        if theta.shape[1] > 2:
+            variance += DISK_VARIANCE * np.exp(2 * theta[:, 4]) / self.pixel_scale**2
+        squared = ((self.centres[:, None] - theta[:, :2].T[..., None]) ** 2).sum(axis=0)
+        light = np.exp(-squared / variance[:, None]) * self._sizes
+        seen, most = light @ good.T, light @ anywhere
+        return np.asarray(there[:, None] & (SHOWN * most > seen.T))
 
     def keep(self, chosen: BoolArray) -> Stamp:
         """Return the stamp with some of its samples ``(s,)``."""

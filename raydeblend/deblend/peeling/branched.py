@@ -9,12 +9,14 @@ The first branch, which draws the brightest, then looks again (`deblend/peeling/
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from raydeblend.deblend.holes import fill_from_models
 from raydeblend.deblend.peeling.finish import polish
 from raydeblend.deblend.peeling.rdn import MODEL_FLOOR
 from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources, stack_sources
@@ -48,6 +50,7 @@ class BranchedDeblender:
     downscale: int = 1
     weights_hash: str = ""
     name: str = "branched"
+    band_masks: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None, weights: str | None = None) -> BranchedDeblender:
@@ -88,7 +91,9 @@ class BranchedDeblender:
         sources: list[Sources] = []
         quality: list[str] = []
         for part in split_batches(stamps, self.device.type == "cpu"):
-            image = torch.from_numpy(network_image(part, chosen)).to(self.device)
+            seen = network_image(part, chosen)
+            seen = fill_from_models(seen, part.holes[:, chosen], self._light)
+            image = torch.from_numpy(seen).to(self.device)
             peeled, ended = self.peel(image)
             own_peaks, peaks = peaks[: len(image)], peaks[len(image) :]
             found = polish(part, image, peeled, own_peaks, chosen, self._brightest)
@@ -125,6 +130,11 @@ class BranchedDeblender:
         ended = torch.ones(len(image), dtype=torch.bool, device=image.device)
         ended[active] = False
         return torch.cat(models, dim=1) if models else image[:, None][:, :0], ended
+
+    def _light(self, image: FloatArray) -> FloatArray:
+        """Return the sum of all models of each stamp."""
+        models, _ = self.peel(torch.from_numpy(image).to(self.device))
+        return np.asarray(models.sum(dim=1).cpu().numpy())
 
     def _brightest(self, image: Tensor) -> Tensor:
         """Model of the brightest galaxy, the first branch's, ``(n, bands, y, x)``."""

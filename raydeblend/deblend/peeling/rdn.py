@@ -9,12 +9,14 @@ models are corrected where the pixels contradict them (`raydeblend/deblend/peeli
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from raydeblend.deblend.holes import fill_from_models
 from raydeblend.deblend.peeling.counting import count_galaxies
 from raydeblend.deblend.peeling.finish import polish
 from raydeblend.deblend.sources import Sources, stack_sources
@@ -71,6 +73,7 @@ class RdnDeblender:
     device: torch.device
     weights_hash: str = ""
     name: str = "rdn"
+    band_masks: ClassVar[bool] = True
 
     @classmethod
     def load(
@@ -130,7 +133,9 @@ class RdnDeblender:
         quality: list[str] = []
         p_blend: list[float] = []
         for part in split_batches(stamps, self.device.type == "cpu"):
-            image = torch.from_numpy(network_image(part, chosen)).to(self.device)
+            seen = network_image(part, chosen)
+            seen = fill_from_models(seen, part.holes[:, chosen], self._light)
+            image = torch.from_numpy(seen).to(self.device)
             peeled = self.peel(image)
             own_peaks, peaks = peaks[: len(image)], peaks[len(image) :]
             found = polish(part, image, peeled.models, own_peaks, chosen, self._brightest)
@@ -169,6 +174,11 @@ class RdnDeblender:
             torch.stack(models, dim=1) if models else image.new_zeros((n, 0, *image.shape[1:]))
         )
         return Peeled(stacked, counts, p_blend)
+
+    def _light(self, image: FloatArray) -> FloatArray:
+        """Return the sum of all models of each stamp."""
+        models = self.peel(torch.from_numpy(image).to(self.device)).models
+        return np.asarray(models.sum(dim=1).cpu().numpy())
 
     def _count(self, image: Tensor) -> Tensor:
         """Probability of 0, 1, 2 and 3 or more galaxies, ``(n, 4)``."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -98,6 +99,7 @@ class SrganDeblender:
     device: torch.device
     weights_hash: str = ""
     name: str = "srgan"
+    band_masks: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None, weights: str | None = None) -> SrganDeblender:
@@ -135,6 +137,34 @@ class SrganDeblender:
             If the shapes of the arrays or the number of bands do not agree.
         """
         stamps = prepare(images, variance, mask)
+        rows = np.flatnonzero(stamps.holes.any(axis=(1, 2, 3)))
+        if len(rows):
+            # What a band lacks is shown to the network as the models of a first fit have it.
+            first = self._fit(
+                stamps.take(rows),
+                np.asarray(images)[rows],
+                None if variance is None else np.asarray(variance)[rows],
+                None if mask is None else np.asarray(mask)[rows],
+                psf if psf is None or np.ndim(psf) != 4 else np.asarray(psf)[rows],
+                bands,
+                pixel_scale,
+            )
+            light = stamps.image.copy()
+            light[rows] = first.models.sum(axis=1) / stamps.sigma[rows]
+            stamps = replace(stamps, image=np.where(stamps.holes, light, stamps.image))
+        return self._fit(stamps, images, variance, mask, psf, bands, pixel_scale)
+
+    def _fit(
+        self,
+        stamps: Stamps,
+        images: ArrayLike,
+        variance: ArrayLike | None,
+        mask: ArrayLike | None,
+        psf: ArrayLike | None,
+        bands: tuple[str, ...] | None,
+        pixel_scale: float | None,
+    ) -> Deblended:
+        """Look at the stamps and fit galaxies at the positions found to the images."""
         view = self.look(stamps, bands)
         if psf is None or pixel_scale is None:
             return _fit_segments(stamps, view.sharp, self.positions(stamps, bands, view))

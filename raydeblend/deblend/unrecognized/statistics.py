@@ -31,6 +31,7 @@ FAR = 10.0
 """PSF widths beyond which a neighbour does not matter."""
 # A point source is told from the galaxy's own freedom by at least this part of its norm.
 _RIDGE = 0.02
+_SHOWN = 0.01
 
 FEATURES = (
     "log_snr",
@@ -205,6 +206,8 @@ def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:
     matrix = -own @ inverse[row] @ own.transpose(0, 2, 1)
     each = np.arange(bands)
     full = norm[row, :, y, x]
+    # A flux that a band can hardly tell must not decide whether their sum is positive.
+    full = np.where(full > 0, np.maximum(full, _SHOWN * full.max(axis=1, keepdims=True)), full)
     matrix[:, each, each] += full + _RIDGE * full + 1e-12
     pull = _by_parameter((residual[:, :, None] * tangents).sum((3, 4)), bands).sum(1)
     moved = (inverse @ pull[..., None])[row]

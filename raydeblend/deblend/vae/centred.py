@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ class CentredVae:
 
     vae: VaeDeblender
     name: str = "vae-centred"
+    band_masks: ClassVar[bool] = True
 
     @torch.inference_mode()
     def __call__(

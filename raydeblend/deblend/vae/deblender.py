@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from raydeblend.deblend.holes import holes_of
 from raydeblend.deblend.sources import brightest_first, stack_sources
 from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare, psf_widths
 from raydeblend.deblend.templates import fit_amplitudes
@@ -80,6 +82,7 @@ class VaeDeblender:
     weights_hash: str = ""
     refit: bool = False
     name: str = "vae"
+    band_masks: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None, weights: str | None = None) -> VaeDeblender:
@@ -157,6 +160,8 @@ class VaeDeblender:
     ) -> tuple[list[FloatArray], list[Decoded]]:
         """Encode the peaks of all stamps, look for missed ones, encode again and fit each stamp.
 
+        From the second time on, pixels that are bad in a band hold the first models' light.
+
         Parameters
         ----------
         image, weight
@@ -179,7 +184,8 @@ class VaeDeblender:
             _with_missed(stamp, model, known, width)
             for stamp, model, known, width in zip(moving, models, peaks, widths, strict=True)
         ]
-        moving = self._moving(image, weight, peaks)
+        light = np.stack([stamp.light(model) for stamp, model in zip(moving, models, strict=True)])
+        moving = self._moving(np.where(holes_of(weight), light, image), weight, peaks)
         cuts = [
             stamp.without_others(_padded(model, len(stamp.corners)))
             for stamp, model in zip(moving, models, strict=True)
@@ -244,7 +250,7 @@ def _with_missed(stamp: Moving, models: FloatArray, known: FloatArray, width: fl
     """Return the peaks of a stamp and those of what the first models leave."""
     if not len(known):
         return known
-    total = paste(models, stamp.corners, stamp.image.shape[1:]).sum(axis=0)
+    total = stamp.light(models)
     return np.concatenate([known, detect_missed(stamp.image, stamp.weight, total, known, width)])
 
 

@@ -86,9 +86,13 @@ class Moving:
             drawn, tangents = linearise(self.decoder, z, self.directions)
         return drawn.float().cpu().numpy(), tangents.float().cpu().numpy()
 
+    def light(self, model: FloatArray) -> FloatArray:
+        """Return the sum of the models on the stamp, ``(bands, y, x)``."""
+        return np.asarray(self._place(model).sum(axis=0))
+
     def residual(self, model: FloatArray) -> FloatArray:
         """Return what the models leave of the stamp."""
-        return np.asarray(self.image - self._place(model).sum(axis=0))
+        return np.asarray(self.image - self.light(model))
 
     def without_others(self, model: FloatArray) -> FloatArray:
         """Return the network's stamp of each galaxy, less the models of the others."""

@@ -1,0 +1,97 @@
+"""Pixels that are bad in some of the bands: filled from the others, then from a network's models.
+
+A network sees whole images only.  What a band lacks at the edge of its coverage, in a chip gap or
+in a saturated core the other bands show, in their colours; once the network has drawn the sources,
+its own models of that band say better what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from raydeblend.tile import BoolArray, FloatArray
+
+REACH = 5.0
+"""Pixels (sigma) about a hole from which its colour is taken,"""
+SMOOTH = 1.5
+"""from images as smooth as this, about the seeing."""
+USUAL = 100.0
+"""Squared signal to noise up to which a colour is that of the whole stamp, or else none."""
+FAINTEST, BRIGHTEST = 0.01, 100.0
+"""Of a band over another, in units of their noise."""
+
+
+def holes_of(weight: FloatArray) -> BoolArray:
+    """Tell which pixels ``(n, bands, y, x)`` are bad in a band and good in another.
+
+    A band without any usable pixel in a stamp is missing there, and has no holes.
+    """
+    good = weight > 0
+    there = good.any(axis=(2, 3), keepdims=True)
+    return np.asarray(~good & there & good.any(axis=1, keepdims=True))
+
+
+def fill_from_bands(image: FloatArray, bad: BoolArray) -> FloatArray:
+    """Return one stamp with its holes filled by the light of the bands that are good there.
+
+    Parameters
+    ----------
+    image, bad
+        ``(bands, y, x)`` in noise units, and where it is unusable.  Pixels that are bad in all
+        bands, and bands that are bad everywhere, stay as they are.
+    """
+    there = np.asarray(~bad.all(axis=(1, 2)))
+    holes = bad & there[:, None, None] & ~bad.all(axis=0)
+    if not holes.any():
+        return image
+    good = (~bad).astype(np.float32)
+    filled = image.copy()
+    for band in np.flatnonzero(holes.any(axis=(1, 2))):
+        total, weights = np.zeros((2, *image.shape[1:]))
+        for other in np.flatnonzero(there & (np.arange(len(image)) != band)):
+            colour = _colour(image[band], image[other], good[band] * good[other])
+            # Its noise is that of the other band times the colour.
+            weight = good[other] / colour**2
+            total += weight * colour * image[other]
+            weights += weight
+        filled[band] = np.where(holes[band], total / np.where(weights > 0, weights, 1), image[band])
+    return filled
+
+
+def fill_from_models(
+    image: FloatArray, holes: BoolArray, light: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """Return stamps ``(n, bands, y, x)`` whose holes hold the light of a network's models.
+
+    Parameters
+    ----------
+    light
+        From stamps to the sum of their models; it is asked for those with holes only.
+    """
+    rows = np.flatnonzero(holes.any(axis=(1, 2, 3)))
+    if not len(rows):
+        return image
+    filled = image.copy()
+    filled[rows] = np.where(holes[rows], light(image[rows]), image[rows])
+    return filled
+
+
+def _smoothed(band: FloatArray, good: FloatArray) -> FloatArray:
+    near = gaussian_filter(good, SMOOTH)
+    return np.asarray(gaussian_filter(band * good, SMOOTH) / np.maximum(near, 1e-3))
+
+
+def _colour(band: FloatArray, other: FloatArray, both: FloatArray) -> FloatArray:
+    """Return the local ratio ``(y, x)`` of two bands, by least squares where both are good."""
+    # Smoothed over the same pixels, or a slope at the edge of one would be taken for a colour.
+    one, two = _smoothed(band, both), _smoothed(other, both)
+    product, square = both * one * two, both * two**2
+    whole = (USUAL + product.sum()) / (USUAL + square.sum())
+    area = 2 * np.pi * REACH**2
+    near = (USUAL * whole + area * gaussian_filter(product, REACH)) / (
+        USUAL + area * gaussian_filter(square, REACH)
+    )
+    return np.asarray(np.clip(near, FAINTEST, BRIGHTEST))
