@@ -64,7 +64,8 @@ MEANINGS: Mapping[Meaning, tuple[str, ...]] = {
     Meaning.OTHER: (
         "EXP", "EXPTIME", "EXPOSURE", "EXPMAP", "NEXP", "NIMAGE", "NUM", "NREAD", "CON", "CTX",
         "CONTEXT", "COV", "COVERAGE", "COVARIANCE", "AREA", "DEPTH", "SKY", "BKG", "BACKGROUND",
-        "MODEL", "RESIDUAL", "RESID", "CHI", "CHI2", "SEG", "SEGMENTATION", "SEGMAP", "NOISE_REALIZATION",
+        "MODEL", "RESIDUAL", "RESID", "CHI", "CHI2", "SEG", "SEGMENTATION", "SEGMAP",
+        "NOISE_REALIZATION",
         "NOISE_REALIZATIONS", "D2IMARR", "WCSDVARR",
     ),
 }  # fmt: skip
