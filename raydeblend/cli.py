@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from raydeblend import products, skies, storage
-from raydeblend.config import DEBLENDERS, CatalogConfig
+from raydeblend.config import DEBLENDERS, LARGEST_SEED, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
@@ -139,7 +139,9 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Over all workers.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
     n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")
+    ] = None,
     gpus: Gpus = None,
     address: Address = None,
     config: OptionsFile = None,

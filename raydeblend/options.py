@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from raydeblend import storage
+from raydeblend.config import LARGEST_SEED
 from raydeblend.errors import ConfigError
 
 
@@ -65,7 +66,7 @@ OptionsFile = Annotated[
 """The option that a command takes for such a file."""
 
 Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),
