@@ -198,6 +198,23 @@ def test_pixels_that_contradict_the_variance_are_refused(tmp_path: Path) -> None
         read(tmp_path / "b", hdus(("IMAGE", IMAGE), ("VARIANCE", 0.04 * ONES)))
 
 
+def test_bright_galaxies_do_not_contradict_the_variance(tmp_path: Path) -> None:
+    """One that fills the tile, and a cluster of stars in every other pixel's wings."""
+    y, x = np.mgrid[:450, :450]
+    noise = pixels(shape=(450, 450))
+    huge = 3e4 * np.exp(-((x - 225) ** 2 + (y - 225) ** 2) / (2 * 45.0**2))
+    rng = np.random.default_rng(1)
+    stars = np.zeros((450, 450))
+    for at_x, at_y in rng.uniform(0, 450, (300, 2)):
+        near = np.hypot(x - at_x, y - at_y) < 12
+        stars[near] += 3e3 * np.exp(-((x - at_x) ** 2 + (y - at_y) ** 2)[near] / 8)
+    for n, light in enumerate((huge, stars)):
+        content = hdus(("IMAGE", IMAGE), VARIANCE)
+        content["IMAGE"].data = (noise + light).astype(np.float32)
+        content["VARIANCE"].data = np.full((450, 450), 4, np.float32)
+        assert read(tmp_path / str(n), content).unusable.sum() == 0
+
+
 @pytest.mark.skipif(not DP2.exists(), reason="needs ../shared/data/lsst/dp2_deep_coadd")
 def test_dp2_is_refused_until_it_is_read() -> None:
     pattern = "{tile}_{band}_lsst_cells_v2_LSSTCam_runs_DRP_DP2.fits"

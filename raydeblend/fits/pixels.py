@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.errors import NoDataError, TileError
 from raydeblend.fits.hdus import open_hdus
-from raydeblend.fits.noise import SkyNoise, is_fill, measure_noise, neighbour_noise
+from raydeblend.fits.noise import SkyNoise, is_fill, measure_noise, quiet_noise
 from raydeblend.fits.planes import BITS, Meaning, find_planes, find_stamp
 from raydeblend.fits.psfs import Stamp, finish_stamp, read_stamp
 from raydeblend.flags import Flag
@@ -257,7 +257,7 @@ def _check_noise(path: str, raw: _Raw, image: FloatArray, variance: FloatArray) 
     """Refuse a noise that the pixels contradict: they would be taken for sources."""
     if isinstance(raw.noise, SkyNoise) or len(variance) < FEW_PIXELS:
         return
-    seen, said = neighbour_noise(image[::4]), float(np.sqrt(np.median(variance)))
+    seen, said = quiet_noise(image[::4]), float(np.sqrt(np.median(variance)))
     if seen > NOISE_TIMES * said:
         raise TileError(
             f"{path}: the noise of its pixels is {seen / said:.1f} times what its {raw.noise_is} "
