@@ -274,6 +274,8 @@ def _masked(path: str, raw: _Raw, bad_planes: tuple[str, ...]) -> BoolArray:
             f"{path}: the mask has the planes {', '.join(sorted(raw.bits))}; none of them is one "
             f"of {', '.join(bad_planes)}"
         )
+    if raw.mask.dtype.kind in "iu":
+        return _plane(raw, bad_planes)
     unknown = ~np.isfinite(raw.mask)
     if (raw.mask[~unknown] != np.floor(raw.mask[~unknown])).any():
         raise TileError(f"{path}: the mask holds fractions, which are no bits")
@@ -284,8 +286,8 @@ def _plane(raw: _Raw, names: tuple[str, ...]) -> BoolArray:
     if raw.mask is None:
         return np.zeros(raw.image.shape, dtype=bool)
     bits = sum(1 << raw.bits[name] for name in {*names} & {*raw.bits})
-    whole = np.where(np.isfinite(raw.mask), raw.mask, 0).astype(np.int64).view(np.uint64)
-    return np.asarray((whole & np.uint64(bits)) != 0)
+    mask = raw.mask if raw.mask.dtype.kind in "iu" else np.nan_to_num(raw.mask, posinf=0, neginf=0)
+    return np.asarray((mask.astype(np.int64).view(np.uint64) & np.uint64(bits)) != 0)
 
 
 def _psf(header: TileHeader, file: BandFile, raw: _Raw, survey: Survey) -> tuple[FloatArray, Flag]:
