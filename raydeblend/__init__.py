@@ -14,10 +14,13 @@ __all__ = ["__version__", "load"]
 def load(name: str, device: str | None = None) -> Deblender:
     """Return the deblender called `name` with its shipped weights.
 
+    It takes images in any linear unit, of any type and memory order; pixels that are masked
+    (`numpy.ma`), NaN or of no positive variance are not used.
+
     Parameters
     ----------
     name
-        ``rdn`` or ``sep``.
+        One of `raydeblend.config.DEBLENDERS`, or a user's own as ``module:name``.
     device
         A torch device; by default the GPU where there is one, else the CPU.
 
@@ -32,5 +35,6 @@ def load(name: str, device: str | None = None) -> Deblender:
     >>> result = deblender(images, variance=variance, psf=psf)    # doctest: +SKIP
     """
     from raydeblend.deblend import load_deblender
+    from raydeblend.deblend.arrays import AnyUnit
 
-    return load_deblender(name, device)
+    return AnyUnit(load_deblender(name, device))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from raydeblend.errors import ConfigError
-from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
+from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN, check_zero_point
 from raydeblend.fits.layouts import LAYOUTS
 from raydeblend.survey import get_survey
 
@@ -17,6 +19,7 @@ PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
 MIN_CELL_SIZE = 64
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,11 @@ class CatalogConfig:
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
-        _check_at_least("seed", self.seed, 0)
-        if not self.suspect_threshold > 0:
-            raise ConfigError(
-                f"the threshold of suspected blends must be above 0, not {self.suspect_threshold}"
-            )
-        if not self.detect_threshold > 0:
-            raise ConfigError(
-                f"the detection threshold must be above 0, not {self.detect_threshold}"
-            )
+        check_seed(self.seed)
+        _check_above_0("threshold of suspected blends", self.suspect_threshold)
+        _check_above_0("detection threshold", self.detect_threshold)
+        if self.zeropoint is not None:
+            check_zero_point(self.zeropoint)
 
     @property
     def hash(self) -> str:
@@ -130,5 +129,22 @@ def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:
 
 
 def _check_at_least(what: str, value: int, least: int) -> None:
-    if value < least:
+    if not least <= value <= sys.maxsize:
         raise ConfigError(f"the {what} must be at least {least}, not {value}")
+
+
+def _check_above_0(what: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ConfigError(f"the {what} must be above 0 and finite, not {value}")
+
+
+def check_seed(seed: int) -> None:
+    """Check the seed of what is random.
+
+    Raises
+    ------
+    ConfigError
+        If NumPy's, torch's or GalSim's generator could not take it.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"the seed must be at least 0 and at most {LARGEST_SEED}, not {seed}")

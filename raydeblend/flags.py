@@ -25,6 +25,7 @@ class Flag(IntFlag):
     BLEND_SUSPECTED = 1 << 12
     BLEND_RECOVERED = 1 << 13
     DEBLEND_LIMITED = 1 << 14
+    PSF_TRUNCATED = 1 << 15
 
 
 DESCRIPTIONS: Mapping[Flag, str] = {
@@ -43,4 +44,5 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.BLEND_SUSPECTED: "p_unrecognized_blend is above the threshold of the run",
     Flag.BLEND_RECOVERED: "footprint with a source that was found as a suspected blend",
     Flag.DEBLEND_LIMITED: "footprint at a limit of work or memory, or done in pieces",
+    Flag.PSF_TRUNCATED: "a PSF stamp too small for its wings: over 2 % of its light lies outside",
 }

@@ -21,7 +21,21 @@ CONFIG = CatalogConfig(bands=("g", "r", "i"))
         ({"border": -1}, "border must be at least 0, not -1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"detect_threshold": 0.0}, "threshold must be above 0"),
-        ({"detect_threshold": float("nan")}, "threshold must be above 0"),
+        *(
+            ({name: float(value)}, "threshold .* ?must be above 0 and finite")
+            for name in ("detect_threshold", "suspect_threshold")
+            for value in ("nan", "inf", "-inf", "0", "-1")
+        ),
+        *(
+            ({"zeropoint": float(value)}, "zero point must be an AB magnitude from -60 to 60, not")
+            for value in ("nan", "inf", "-inf", "-9999", "-99", "99", "9999", "1e300")
+        ),
+        *(
+            ({name: float(value)}, "must be at least")
+            for name in ("cell_size", "border", "detect_min_area", "seed")
+            for value in ("nan", "inf")
+        ),
+        ({"seed": 2**32}, "seed must be at least 0 and at most 4294967295"),
     ],
 )
 def test_refuses_what_is_not_valid_and_names_what_is(change, said):

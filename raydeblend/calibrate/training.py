@@ -22,7 +22,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from raydeblend import storage
-from raydeblend.config import CatalogConfig
+from raydeblend.config import CatalogConfig, check_seed
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.unrecognized.model import (
     Logistic,
@@ -117,6 +117,7 @@ def train_suspects(out: str, preset: str = "small", seed: int = 0) -> TrainedSus
     """
     if preset not in SIZES:
         raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(SIZES)}")
+    check_seed(seed)
     storage.check_writable(out)
     n_tiles, size = SIZES[preset]
     seeds = {True: seed + 1000, False: seed + 2000}

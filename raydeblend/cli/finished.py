@@ -100,5 +100,6 @@ def map_command(
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.add_typer(export, name="export")
-    app.command("inspect")(inspect_command)
+    # Otherwise a position such as -1.5,-0.3 would be taken for options.
+    app.command("inspect", context_settings={"ignore_unknown_options": True})(inspect_command)
     app.command("map")(map_command)

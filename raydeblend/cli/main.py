@@ -26,7 +26,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import DEBLENDERS, CatalogConfig
+from raydeblend.config import DEBLENDERS, LARGEST_SEED, CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
@@ -153,7 +153,9 @@ def train(
     batch: Annotated[int | None, typer.Option(min=1, help="Over all workers.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
     n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")
+    ] = None,
     gpus: Gpus = None,
     address: Address = None,
     config: OptionsFile = None,

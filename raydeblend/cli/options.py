@@ -10,6 +10,7 @@ import typer
 import yaml
 
 from raydeblend import storage
+from raydeblend.config import LARGEST_SEED
 from raydeblend.errors import ConfigError
 from raydeblend.paths import is_url
 
@@ -94,7 +95,7 @@ path_option = partial(typer.Option, callback=check_paths)
 """An argument and an option whose value is a path, or several."""
 
 Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),

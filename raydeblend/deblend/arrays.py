@@ -1,14 +1,18 @@
-"""`raydeblend deblend IN.npz OUT.npz`: arrays in, models out (the layout is in the README)."""
+"""Arrays in, models out, in any unit: `raydeblend.load` and `raydeblend deblend IN.npz OUT.npz`.
+
+The layout of the file is in the README.
+"""
 
 from __future__ import annotations
 
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from raydeblend import storage
 from raydeblend.deblend.masks import mask_for
@@ -17,6 +21,15 @@ from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
 
 MIN_SIZE = 24
 MAX_SIZE = 256
+
+SCALES = (0.001, 60.0)
+"""Arcsec of a pixel's side."""
+MOST_NEGATIVE = 0.05
+"""Share of negative pixels from which a variance or weight is none."""
+FAR = 1e30
+"""Units beyond which, and beyond one over which, float32 has no room for models."""
+IN_UNIT = ("flux", "flux_err", "flux_err_model", "model_std")
+"""What of `Deblended.extra` is in the unit of the images."""
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -62,6 +75,61 @@ def deblend_file(in_path: str, out_path: str, deblender: Deblender) -> Deblended
     """
     stamps = parse_stamps(read_npz(in_path))
     storage.check_file_writable(out_path)
+    result = deblend_stamps(stamps, deblender)
+    write_result(out_path, result)
+    return result
+
+
+@dataclass(frozen=True)
+class AnyUnit:
+    """A deblender that takes what `parse_stamps` does: any unit, type, memory order, masked arrays.
+
+    Those that it stands for compute in float32, whose range fluxes in cgs units leave.
+    """
+
+    deblender: Deblender
+
+    @property
+    def name(self) -> str:
+        """The name of the deblender."""
+        return self.deblender.name
+
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+        **own: Any,
+    ) -> Deblended:
+        """Deblend a batch; see `raydeblend.tile.Deblender`.
+
+        Parameters
+        ----------
+        own
+            What the deblender takes beyond that, such as ``xy`` of `joint`.
+
+        Raises
+        ------
+        ConfigError
+            If an array has another shape than it should, or cannot be used.
+        """
+        given = {
+            "images": images,
+            "variance": variance,
+            "mask": mask,
+            "psf": psf,
+            "bands": bands,
+            "pixel_scale": pixel_scale,
+        }
+        arrays = {name: np.asanyarray(value) for name, value in given.items() if value is not None}
+        return deblend_stamps(parse_stamps(arrays), self.deblender, **own)
+
+
+def deblend_stamps(stamps: Stamps, deblender: Deblender, **own: Any) -> Deblended:
+    """Deblend a validated batch; models and what is in their unit come back in the input's."""
     result = deblender(
         stamps.images,
         variance=stamps.variance,
@@ -69,11 +137,15 @@ def deblend_file(in_path: str, out_path: str, deblender: Deblender) -> Deblended
         psf=stamps.psf,
         bands=stamps.bands,
         pixel_scale=stamps.pixel_scale,
+        **own,
     )
-    models = np.asarray(result.models * np.float64(stamps.unit), dtype=np.float32)
-    result = Deblended(models, result.n_sources, result.xy, result.quality, result.extra)
-    write_result(out_path, result)
-    return result
+    kind: Any = np.float32 if 1 / FAR < stamps.unit < FAR else np.float64
+    models = np.asarray(result.models * np.float64(stamps.unit), dtype=kind)
+    extra = {
+        name: np.asarray(values, np.float64) * stamps.unit if name in IN_UNIT else values
+        for name, values in result.extra.items()
+    }
+    return replace(result, models=models, extra=extra)
 
 
 def read_npz(path: str) -> dict[str, NDArray[np.generic]]:
@@ -127,12 +199,13 @@ def parse_stamps(arrays: Arrays) -> Stamps:
     bad = ~np.isfinite(images)
     if variance is not None:
         bad |= ~(np.isfinite(variance) & (variance > 0))
-    images = np.where(bad, 0, images)
+    mask = bad | _mask(arrays, images.shape)
+    images = np.where(mask, 0, images)
     unit = _power_of_two(images)
     return Stamps(
         images=(images / unit).astype(np.float32),
-        variance=None if variance is None else _fill(variance / unit**2, bad),
-        mask=bad | _mask(arrays, images.shape),
+        variance=None if variance is None else _fill(variance / unit / unit, bad),
+        mask=mask,
         psf=_psf(arrays, images.shape),
         bands=_bands(arrays, images.shape[1]),
         pixel_scale=_pixel_scale(arrays),
@@ -163,9 +236,13 @@ def _names(arrays: Arrays) -> str:
 
 
 def _numeric(arrays: Arrays, name: str) -> NDArray[np.float64]:
-    if arrays[name].dtype.kind not in "fiub":
-        raise ConfigError(f"{name} must hold real numbers, not {arrays[name].dtype}")
-    return arrays[name].astype(np.float64)
+    """Return an array as float64, rows first; NaN where it is masked (`numpy.ma`)."""
+    array = arrays[name]
+    if hasattr(array, "unit"):
+        raise ConfigError(f"{name} has the unit {array.unit}; give plain numbers ({name}.value)")
+    if array.dtype.kind not in "fiub":
+        raise ConfigError(f"{name} must hold real numbers, not {array.dtype}")
+    return np.array(np.ma.filled(array.astype(np.float64), np.nan), order="C")
 
 
 def _variance(arrays: Arrays, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
@@ -177,6 +254,9 @@ def _variance(arrays: Arrays, shape: tuple[int, ...]) -> NDArray[np.float64] | N
     values = _numeric(arrays, given[0])
     if values.shape != shape:
         raise ConfigError(f"{given[0]} has shape {values.shape}, images have {shape}")
+    negative = float(np.mean(values < 0))
+    if negative > MOST_NEGATIVE:
+        raise ConfigError(f"{given[0]} are negative in {100 * negative:.0f} % of the pixels")
     if given[0] == "variance":
         return values
     return np.divide(1, values, out=np.zeros(shape), where=values > 0)
@@ -213,7 +293,7 @@ def _psf(arrays: Arrays, shape: tuple[int, ...]) -> FloatArray | None:
     if not (psf.shape[-1] % 2 and psf.shape[-2] % 2):
         raise ConfigError(f"psf must have odd sides, not {psf.shape[-2]} x {psf.shape[-1]}")
     total = psf.sum(axis=(-2, -1), keepdims=True)
-    if not np.all(np.isfinite(total) & (total > 0)):
+    if not (np.isfinite(psf).all() and (total > 1e-6 * np.abs(psf).max()).all()):
         raise ConfigError("psf must be finite and have a positive sum in every band")
     return np.asarray(psf / total, dtype=np.float32)
 
@@ -231,8 +311,9 @@ def _pixel_scale(arrays: Arrays) -> float | None:
     if "pixel_scale" not in arrays:
         return None
     scale = _numeric(arrays, "pixel_scale")
-    if scale.size != 1 or not 0 < scale.item() < np.inf:
-        raise ConfigError("pixel_scale must be one positive number, in arcsec")
+    low, high = SCALES
+    if scale.size != 1 or not low <= scale.item() <= high:
+        raise ConfigError(f"pixel_scale must be one number from {low:g} to {high:g}, in arcsec")
     return float(scale.item())
 
 

@@ -14,13 +14,15 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from raydeblend.draw.maps import CellStatistics
+from raydeblend.draw.maps import CellStatistics, unit_vectors
 from raydeblend.evaluate.common.figures import to_png
 
 DPI = 150
 SIDE = 3.3
 """Of one map in inches."""
 HOLE = "0.75"
+POLAR = 80.0
+"""Declination from which right ascension is no axis of a map."""
 
 Float64Array = NDArray[np.float64]
 
@@ -51,9 +53,25 @@ class SkyMap:
     hole: bool = True
 
 
+@dataclass(frozen=True)
+class Outlines:
+    """The cells as they are drawn.
+
+    Attributes
+    ----------
+    corners
+        ``(n, 4, 2)`` in degrees: ra and dec, or east and north of `pole`.
+    pole
+        The declination of the pole that the map is about; None for a map of ra and dec.
+    """
+
+    corners: Float64Array
+    pole: float | None = None
+
+
 def map_figures(cells: Sequence[CellStatistics], bands: Sequence[str]) -> dict[str, bytes]:
     """Return the maps by name."""
-    sky = _unwrapped(np.array([cell.corners for cell in cells]))
+    sky = outlines(np.array([cell.corners for cell in cells]))
     said = f"{sum(cell.sources for cell in cells):,} sources in {len(cells):,} cells"
     maps = {
         "depth": _depth(cells, bands, said),
@@ -94,6 +112,18 @@ def _blended(cells: Sequence[CellStatistics], said: str) -> SkyMap:
     return SkyMap(panels, "sources in blends / %", f"Blending: {said}", "cividis", percent=True)
 
 
+def outlines(corners: Float64Array) -> Outlines:
+    """Return corners ``(n, 4, 2)`` of ra and dec as they are drawn, near a pole about it."""
+    dec = corners[..., 1]
+    if np.abs(dec).max() < POLAR:
+        return Outlines(_unwrapped(corners))
+    pole = 90.0 if dec.mean() > 0 else -90.0
+    x, y, _ = np.moveaxis(unit_vectors(corners), -1, 0)
+    # Distances from the pole are true; RA 0 is up, and the map is as seen from within.
+    stretch = np.abs(pole - dec) / np.maximum(np.hypot(x, y), 1e-12)
+    return Outlines(np.stack([-np.sign(pole) * y, x], axis=-1) * stretch[..., None], pole)
+
+
 def _unwrapped(corners: Float64Array) -> Float64Array:
     """Shift right ascensions ``(n, 4, 2)`` by whole turns so that a field across 0° is one."""
     ra = np.radians(corners[..., 0])
@@ -103,7 +133,7 @@ def _unwrapped(corners: Float64Array) -> Float64Array:
     return shifted
 
 
-def _figure(sky: Float64Array, drawn: SkyMap) -> bytes:
+def _figure(sky: Outlines, drawn: SkyMap) -> bytes:
     width, height = _size(sky)
     n = len(drawn.panels)
     figure = Figure(figsize=((width + 1.35) * n + 0.25, height + 1.15), dpi=DPI)
@@ -112,7 +142,7 @@ def _figure(sky: Float64Array, drawn: SkyMap) -> bytes:
         _panel(axes, sky, values, name, drawn)
         if drawn.hole and not np.isfinite(values).all():
             axes.legend(handles=[Patch(color=HOLE, label="nothing measured")], fontsize=7)
-    grid[0].set_ylabel("dec / deg")
+    grid[0].set_ylabel("dec / deg" if sky.pole is None else "degrees towards RA 0°")
     # Over a single narrow map a long title takes two lines.
     narrow = n == 1 and width < SIDE
     figure.suptitle(drawn.title.replace(": ", ":\n", 1) if narrow else drawn.title, fontsize=10)
@@ -120,18 +150,26 @@ def _figure(sky: Float64Array, drawn: SkyMap) -> bytes:
     return to_png(figure)
 
 
-def _size(sky: Float64Array) -> tuple[float, float]:
+def _size(sky: Outlines) -> tuple[float, float]:
     """Return the size in inches of a map with equal scales, its longer side `SIDE`."""
-    low, high = sky.reshape(-1, 2).min(axis=0), sky.reshape(-1, 2).max(axis=0)
-    span = (high - low) * [np.cos(np.radians((low[1] + high[1]) / 2)), 1]
+    low, high = sky.corners.reshape(-1, 2).min(axis=0), sky.corners.reshape(-1, 2).max(axis=0)
+    span = (high - low) * [_east(sky), 1]
     width, height = SIDE * span / span.max()
     return max(float(width), 1.8), max(float(height), 1.2)
 
 
-def _panel(axes: Axes, sky: Float64Array, values: Float64Array, name: str, drawn: SkyMap) -> None:
+def _east(sky: Outlines) -> float:
+    """Return how long a unit of the first axis is in the middle of the map."""
+    dec = sky.corners[..., 1]
+    return float(np.cos(np.radians((dec.min() + dec.max()) / 2))) if sky.pole is None else 1.0
+
+
+def _panel(axes: Axes, sky: Outlines, values: Float64Array, name: str, drawn: SkyMap) -> None:
     shown = 100 * values if drawn.percent else values
     shades = colormaps[drawn.colours].with_extremes(bad=HOLE)
-    cells = PolyCollection(list(sky), array=shown, cmap=shades, edgecolors="face", linewidths=0.3)
+    cells = PolyCollection(
+        list(sky.corners), array=shown, cmap=shades, edgecolors="face", linewidths=0.3
+    )
     cells.set_clim(*_range(shown, drawn.percent))
     axes.add_collection(cells)
     axes.set_title(name, fontsize=9)
@@ -142,13 +180,18 @@ def _panel(axes: Axes, sky: Float64Array, values: Float64Array, name: str, drawn
     bar.ax.tick_params(labelsize=7)
 
 
-def _sky_axes(axes: Axes, sky: Float64Array) -> None:
+def _sky_axes(axes: Axes, sky: Outlines) -> None:
     """North up, east to the left, a degree as long along both."""
-    corners = sky.reshape(-1, 2)
+    corners = sky.corners.reshape(-1, 2)
     (left, bottom), (right, top) = corners.min(axis=0), corners.max(axis=0)
     margin = 0.03 * max(right - left, top - bottom)
     axes.set(xlim=(right + margin, left - margin), ylim=(bottom - margin, top + margin))
-    axes.set_aspect(1 / np.cos(np.radians((bottom + top) / 2)))
+    axes.set_aspect(1 / _east(sky))
+    axes.tick_params(labelsize=7)
+    if sky.pole is not None:
+        axes.set_xlabel(f"degrees from the pole at dec {sky.pole:+.0f}°, towards RA "
+                        f"{270 if sky.pole > 0 else 90}°")  # fmt: skip
+        return
     axes.set_xlabel("ra / deg")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -156,7 +199,6 @@ def _sky_axes(axes: Axes, sky: Float64Array) -> None:
     digits = max(0, 1 - int(np.floor(np.log10((top - bottom) / 2))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ra, _: f"{ra % 360:.{digits}f}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda dec, _: f"{dec:+.{digits}f}"))
-    axes.tick_params(labelsize=7)
 
 
 def _range(values: Float64Array, percent: bool) -> tuple[float, float]:

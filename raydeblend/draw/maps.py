@@ -175,6 +175,13 @@ def _to_parquet(cells: Sequence[CellStatistics], bands: Sequence[str]) -> bytes:
 
 
 def _middle(corners: Float64Array) -> tuple[float, float]:
-    first = corners[0, 0]
-    ra = first + np.mean((corners[:, 0] - first + 180) % 360 - 180)
-    return float(ra % 360), float(corners[:, 1].mean())
+    """Return the middle of corners ``(n, 2)`` on the sphere, where a pole is like any place."""
+    middle = unit_vectors(corners).mean(axis=0)
+    ra = np.degrees(np.arctan2(middle[1], middle[0]))
+    return float(ra % 360), float(np.degrees(np.arctan2(middle[2], np.hypot(*middle[:2]))))
+
+
+def unit_vectors(sky: Float64Array) -> Float64Array:
+    """Return ``(..., 3)`` of positions ``(..., 2)``: ra, dec in degrees."""
+    ra, dec = np.moveaxis(np.radians(sky), -1, 0)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)

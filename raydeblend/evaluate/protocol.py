@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raydeblend import storage
+from raydeblend.config import check_seed
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
@@ -147,6 +148,7 @@ def run_evaluation(
         written; before any work.
     """
     check_arguments(protocol, n)
+    check_seed(seed)
     request = Request(protocol, tuple(deblenders), data, n, out, seed, catalog, bands)
     start = time.monotonic()
     report = _REPORTS[protocol](request)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 EXTRA = "raydeblend[hats]"
 NEEDED = ("hats_import", "lsdb")
-MARGIN_ARCSEC = 10.0
+MARGIN_ARCSEC, LARGEST_MARGIN = 10.0, 3600.0
 """Default width of the margin cache: cross-matches of up to this radius find every neighbour."""
 ROWS_PER_PARTITION = 1_000_000
 GROUP = 64
@@ -64,8 +64,11 @@ class HatsConfig:
     rows_per_partition: int = ROWS_PER_PARTITION
 
     def __post_init__(self) -> None:
-        if not self.margin_arcsec > 0:
-            raise ConfigError(f"the margin must be above 0 arcsec, not {self.margin_arcsec}")
+        if not 0 < self.margin_arcsec <= LARGEST_MARGIN:
+            raise ConfigError(
+                f"the margin must be above 0 and at most {LARGEST_MARGIN:g} arcsec, not "
+                f"{self.margin_arcsec}"
+            )
         if self.rows_per_partition < 1:
             raise ConfigError(f"a partition must hold a row, not {self.rows_per_partition}")
 

@@ -2,7 +2,8 @@
 
 `find_tiles` plans from headers alone, `read_tile` reads one box of pixels, `write_band` writes
 the same format.  Image, mask and variance are the HDUs named IMAGE, MASK and VARIANCE (EXTNAME
-or EXTTYPE), or else HDUs 1, 2 and 3, or a single image in the primary HDU.
+or EXTTYPE, or another name that `raydeblend.fits.planes` knows), or else HDUs 1, 2 and 3, or a
+single image in the primary HDU.
 """
 
 from raydeblend.fits.headers import (
@@ -10,25 +11,22 @@ from raydeblend.fits.headers import (
     PSF_PATTERN,
     TileFailure,
     find_tiles,
-    njy_per_count,
 )
 from raydeblend.fits.pixels import (
     BAD_PLANES,
-    estimate_variance,
-    normalise_psf,
     read_tile,
     write_band,
 )
+from raydeblend.fits.zero_points import check_zero_point, njy_per_count
 
 __all__ = [
     "BAD_PLANES",
     "IMAGE_PATTERN",
     "PSF_PATTERN",
     "TileFailure",
-    "estimate_variance",
+    "check_zero_point",
     "find_tiles",
     "njy_per_count",
-    "normalise_psf",
     "read_tile",
     "write_band",
 ]

@@ -1,12 +1,16 @@
-"""Opening FITS files: whole or not, and which HDU is which plane."""
+"""Opening FITS files: whole or not."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO
+from functools import partial
+from typing import IO, Any
 
 from astropy.io import fits
 
@@ -16,8 +20,14 @@ from astropy.io.fits.hdu.compressed._compression import CfitsioException
 from raydeblend import storage
 from raydeblend.errors import TileError
 
-PLANES = ("IMAGE", "MASK", "VARIANCE")
-PSF = "PSF"
+PACKED: Mapping[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
+"""By the first bytes what astropy unpacks, whatever the file is called, and says nothing of an end
+that is missing."""
+CHUNK = 1 << 22
 
 
 @contextmanager
@@ -33,16 +43,14 @@ def open_hdus(path: str) -> Iterator[fits.HDUList]:
         raise TileError(f"there is no file {path}") from error
     except (*storage.READ_ERRORS, fits.VerifyError, ValueError, TypeError, KeyError) as error:
         raise TileError(f"{path} cannot be read as FITS: {error}") from error
-    except (CfitsioException, zlib.error, EOFError) as error:
+    except (CfitsioException, zlib.error, lzma.LZMAError, EOFError) as error:
         raise TileError(f"{path} is damaged: {error}") from error
 
 
 def _check_whole(path: str, hdus: fits.HDUList, file: IO[bytes]) -> None:
     """Compare the file's size with what the headers promise; neither more nor less is right."""
     last = hdus[len(hdus) - 1]  # by number, so that every header has been read
-    if path.endswith(".gz"):
-        return  # its size is that of the compressed file, and gzip checks itself
-    size = file.seek(0, io.SEEK_END)
+    size = _size(file)
     end = last.fileinfo()["datLoc"] + last.fileinfo()["datSpan"]
     if size < end:
         raise TileError(f"{path} is truncated: {size} of {end} bytes")
@@ -50,27 +58,16 @@ def _check_whole(path: str, hdus: fits.HDUList, file: IO[bytes]) -> None:
         raise TileError(f"{path} is damaged: no HDU can be read after byte {end}")
 
 
-def find_planes(path: str, hdus: fits.HDUList) -> dict[str, fits.ImageHDU]:
-    """Find the HDUs of IMAGE, MASK, VARIANCE and PSF; all but the first may be absent."""
-    found = {_name(hdu): hdu for hdu in reversed(hdus) if _is_image(hdu)}
-    if "IMAGE" not in found:
-        for name, hdu in zip(PLANES, hdus[1:4], strict=False):
-            if _is_image(hdu) and _name(hdu) not in (*PLANES, PSF):
-                found.setdefault(name, hdu)
-    if "IMAGE" not in found and _is_image(hdus[0]):
-        found["IMAGE"] = hdus[0]
-    if "IMAGE" not in found:
-        raise TileError(f"{path} holds no image")
-    return found
-
-
-def _is_image(hdu: object) -> bool:
-    return isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) and len(hdu.shape) == 2
-
-
-def _name(hdu: fits.ImageHDU) -> str:
-    # The HSC pipeline names its HDUs by EXTTYPE, LSST's and this package by EXTNAME.
-    return str(hdu.header.get("EXTNAME") or hdu.header.get("EXTTYPE") or "").strip().upper()
+def _size(file: IO[bytes]) -> int:
+    """Return the bytes of a file once it is unpacked."""
+    file.seek(0)
+    first = file.read(8)
+    for magic, unpack in PACKED.items():
+        if first.startswith(magic):
+            file.seek(0)
+            with unpack(file) as content:
+                return sum(map(len, iter(partial(content.read, CHUNK), b"")))
+    return file.seek(0, io.SEEK_END)
 
 
 def by(shape: tuple[int, ...]) -> str:

@@ -12,26 +12,46 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.errors import NoDataError, TileError
-from raydeblend.fits.hdus import PSF, by, find_planes, open_hdus
+from raydeblend.fits.hdus import open_hdus
+from raydeblend.fits.noise import SkyNoise, is_fill, measure_noise, quiet_noise
+from raydeblend.fits.planes import BITS, Meaning, find_planes, find_stamp
+from raydeblend.fits.psfs import Stamp, finish_stamp, read_stamp
 from raydeblend.flags import Flag
 from raydeblend.survey import Survey, nominal_psf
 from raydeblend.tile import BandFile, BoolArray, Box, FloatArray, Tile, TileHeader
 
 BAD_PLANES = ("BAD", "SAT", "CR", "NO_DATA", "SUSPECT", "UNMASKEDNAN")
 
-CLIP_SIGMA, CLIP_ROUNDS = 3.0, 10
-MAD_TO_SIGMA = 1.4826
+STANDARD_PLANES = (
+    *BAD_PLANES, "INTRP", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "BRIGHT_OBJECT", "CROSSTALK",
+    "NOT_DEBLENDED", "CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF", "STREAK", "VIGNETTED",
+)  # fmt: skip
+"""What the HSC and LSST pipelines call the planes of a mask."""
+
+WHOLE_ROWS = 512
+STRIPS, STRIP_ROWS = 12, 8
+"""What tells the noise of a tile without a plane for it: all rows, or strips of a higher tile."""
+MOST_NEGATIVE = 0.05
+"""Share of negative pixels from which a variance is none."""
+NOISE_TIMES = 3.0
+"""How much larger than its variance says an image's noise may be."""
+FEW_PIXELS = 1000
+"""Too few to tell a noise from."""
 
 
 @dataclass(frozen=True)
 class _Raw:
-    """The planes of one box as they are in the file; None where it lacks them."""
+    """The planes of one box as they are in the file; None where it lacks them.
+
+    `noise` is a plane of what `noise_is` says, or what the tile's pixels say.
+    """
 
     image: NDArray[np.generic]
     mask: NDArray[np.generic] | None
-    variance: NDArray[np.generic] | None
-    psf: NDArray[np.generic] | None
-    bits: dict[str, int]
+    noise: NDArray[np.generic] | SkyNoise
+    noise_is: Meaning
+    psf: Stamp | None
+    bits: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -54,17 +74,18 @@ def read_tile(
     """Read the part of `box` that lies on the tile, in every band.
 
     A band that the tile lacks, or whose pixels are all unusable or all equal, comes back as
-    zeros, unusable, with Flag.BAND_MISSING.  A missing variance plane is estimated from the
-    box's pixels (Flag.VARIANCE_ESTIMATED); a missing PSF is the survey's nominal one, drawn at
-    the tile's pixel scale (Flag.PSF_NOMINAL).
+    zeros, unusable, with Flag.BAND_MISSING.  Inverse variances and errors become variances; where
+    there is none the variance is estimated from the tile's pixels (Flag.VARIANCE_ESTIMATED), and
+    empty fill is unusable.  A missing PSF is the survey's nominal one, drawn at the tile's pixel
+    scale (Flag.PSF_NOMINAL); see `raydeblend.fits.psfs` for a stamp on another scale.
 
     Raises
     ------
     NoDataError
         If the masks rule out every pixel of every band.
     TileError
-        If a file cannot be read, a PSF stamp is unusable, or no band has a usable pixel for
-        another reason.
+        If a file cannot be read, a PSF stamp is unusable, planes contradict the pixels or their
+        names, or no band has a usable pixel for another reason.
     """
     box = box.clip(header.box)
     if min(box.shape) <= 0:
@@ -121,51 +142,15 @@ def write_band(
     hdus = [primary, fits.ImageHDU(np.asarray(image, np.float32), wcs_header, name="IMAGE")]
     if mask is not None:
         hdus.append(fits.ImageHDU(np.asarray(mask, np.int32), wcs_header, name="MASK"))
-        hdus[-1].header.update({f"HIERARCH MP_{name}": bit for name, bit in mask_planes.items()})
+        hdus[-1].header.update({f"HIERARCH {BITS}{name}": bit for name, bit in mask_planes.items()})
     if variance is not None:
         variance = np.asarray(variance, np.float32)
         hdus.append(fits.ImageHDU(variance, wcs_header, name="VARIANCE"))
     if psf is not None:
-        hdus.append(fits.ImageHDU(np.asarray(psf, np.float32), name=PSF))
+        hdus.append(fits.ImageHDU(np.asarray(psf, np.float32), name="PSF"))
     buffer = io.BytesIO()
     fits.HDUList(hdus).writeto(buffer)
     storage.write_bytes(path, buffer.getvalue())
-
-
-def estimate_variance(pixels: FloatArray) -> float:
-    """Return the noise variance of mostly empty sky: MAD², clipped at 3 sigma until it settles.
-
-    It is 0 where there are no pixels.
-    """
-    if len(pixels) == 0:
-        return 0.0
-    for _ in range(CLIP_ROUNDS):
-        centre = np.median(pixels)
-        sigma = MAD_TO_SIGMA * np.median(np.abs(pixels - centre))
-        kept = pixels[np.abs(pixels - centre) <= CLIP_SIGMA * sigma]
-        if len(kept) == len(pixels):
-            break
-        pixels = kept
-    return float(sigma**2)
-
-
-def normalise_psf(stamp: NDArray[np.generic], where: str) -> FloatArray:
-    """Return the stamp with sum 1.
-
-    Raises
-    ------
-    TileError
-        If a side is even, a pixel is not finite, or the sum is not positive.
-    """
-    stamp = np.asarray(stamp, dtype=np.float64)
-    if stamp.shape[0] % 2 == 0 or stamp.shape[1] % 2 == 0:
-        raise TileError(f"{where}: the PSF stamp has {by(stamp.shape)} pixels, not odd sides")
-    if not np.isfinite(stamp).all():
-        raise TileError(f"{where}: the PSF stamp holds NaN or infinite pixels")
-    # Relative, so that rounding does not make a sum of zero look positive.
-    if stamp.sum() <= 1e-6 * np.abs(stamp).sum():
-        raise TileError(f"{where}: the PSF stamp sums to {stamp.sum():.3g}, not to 1")
-    return np.asarray(stamp / stamp.sum(), dtype=np.float32)
 
 
 def _missing(header: TileHeader, band: str, box: Box, survey: Survey, masked: bool) -> _Band:
@@ -191,36 +176,39 @@ def _read_band(
     """Read one band of a box; it is missing too if nothing in it can be measured."""
     if file is None:
         return _missing(header, name, box, survey, masked=True)
-    raw = _read_raw(file, box)
+    raw = _read_raw(file, box, header.pixel_scale)
     psf, flags = _psf(header, file, raw, survey)
     image = _scaled(raw.image, file.njy_per_count)
-    masked = _masked(raw, bad_planes)
+    masked = _masked(file.image, raw, bad_planes)
     unusable = ~np.isfinite(image) | masked
-    if raw.variance is None:
-        variance = np.full_like(image, estimate_variance(image[~unusable]))
+    if isinstance(raw.noise, SkyNoise):
+        unusable |= is_fill(np.asarray(raw.image, np.float64), raw.noise)
+        variance = _scaled(np.full(box.shape, raw.noise.variance), file.njy_per_count**2)
         flags |= Flag.VARIANCE_ESTIMATED
     else:
-        variance = _scaled(raw.variance, file.njy_per_count**2)
+        _check_negative(file.image, raw, ~unusable)
+        variance = _scaled(_as_variance(raw.noise, raw.noise_is), file.njy_per_count**2)
     unusable |= ~(np.isfinite(variance) & (variance > 0))
     usable = image[~unusable]
     if usable.size == 0 or usable.min() == usable.max():
         return _missing(header, name, box, survey, bool(masked.all()))
+    _check_noise(file.image, raw, np.where(unusable, np.nan, image), variance[~unusable])
     image[unusable] = 0
     variance[unusable] = np.median(variance[~unusable])
     return _Band(image, variance, unusable, _plane(raw, ("SAT",)), psf, flags)
 
 
-def _read_raw(file: BandFile, box: Box) -> _Raw:
+def _read_raw(file: BandFile, box: Box, pixel_scale: float) -> _Raw:
     with open_hdus(file.image) as hdus:
         planes = find_planes(file.image, hdus)
-        mask = planes.get("MASK")
-        cards = {} if mask is None else mask.header
+        noise = None if planes.noise is None else _section(planes.noise, box)
         return _Raw(
-            image=_section(planes["IMAGE"], box),
-            mask=None if mask is None else _section(mask, box),
-            variance=_section(planes["VARIANCE"], box) if "VARIANCE" in planes else None,
-            psf=np.array(planes[PSF].data) if PSF in planes else None,
-            bits={name[3:]: int(cards[name]) for name in cards if name.startswith("MP_")},
+            image=_section(planes.image, box),
+            mask=None if planes.mask is None else _section(planes.mask, box),
+            noise=_noise_of_tile(planes.image) if noise is None else noise,
+            noise_is=planes.noise_is,
+            psf=planes.psf and read_stamp(file.image, planes.psf, pixel_scale),
+            bits=planes.bits or {},
         )
 
 
@@ -230,32 +218,83 @@ def _section(hdu: fits.ImageHDU, box: Box) -> NDArray[np.generic]:
     return np.array(hdu.section[rows][:, columns])
 
 
+def _noise_of_tile(image: fits.ImageHDU) -> SkyNoise:
+    """Measure the noise from rows of the whole tile, so that it is the same in every box of it."""
+    rows = image.shape[0]
+    starts = np.linspace(0, rows - STRIP_ROWS, STRIPS).astype(int)
+    whole = rows <= WHOLE_ROWS
+    strips = [image.section[:]] if whole else [image.section[y : y + STRIP_ROWS] for y in starts]
+    return measure_noise(np.concatenate(strips).astype(np.float64))
+
+
 def _scaled(values: NDArray[np.generic], factor: float) -> FloatArray:
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.multiply(values, factor, dtype=np.float64)
         return np.asarray(scaled, dtype=np.float32)
 
 
-def _masked(raw: _Raw, bad_planes: tuple[str, ...]) -> BoolArray:
-    """Unusable pixels; in a mask whose planes have no names every non-zero pixel."""
-    if raw.mask is None or raw.bits:
+def _as_variance(noise: NDArray[np.generic], meaning: Meaning) -> NDArray[np.float64]:
+    """Return the variance; weights and errors that are not positive become no data."""
+    values = np.asarray(noise, dtype=np.float64)
+    if meaning is Meaning.VARIANCE:
+        return values
+    good = values > 0
+    if meaning is Meaning.ERROR:
+        return np.where(good, values**2, 0)
+    return np.divide(1, values, out=np.zeros(values.shape), where=good)
+
+
+def _check_negative(path: str, raw: _Raw, usable: BoolArray) -> None:
+    noise = np.asarray(raw.noise)[usable]
+    negative = float(np.mean(noise < 0)) if noise.size else 0.0
+    if negative > MOST_NEGATIVE:
+        raise TileError(
+            f"{path}: its {raw.noise_is} is negative in {100 * negative:.0f} % of the pixels"
+        )
+
+
+def _check_noise(path: str, raw: _Raw, image: FloatArray, variance: FloatArray) -> None:
+    """Refuse a noise that the pixels contradict: they would be taken for sources."""
+    if isinstance(raw.noise, SkyNoise) or len(variance) < FEW_PIXELS:
+        return
+    seen, said = quiet_noise(image[::4]), float(np.sqrt(np.median(variance)))
+    if seen > NOISE_TIMES * said:
+        raise TileError(
+            f"{path}: the noise of its pixels is {seen / said:.1f} times what its {raw.noise_is} "
+            "says; is that plane of another meaning or unit?"
+        )
+
+
+def _masked(path: str, raw: _Raw, bad_planes: tuple[str, ...]) -> BoolArray:
+    """Return the unusable pixels; a pixel whose mask is not known is one."""
+    if raw.mask is None:
+        return np.zeros(raw.image.shape, dtype=bool)
+    if not set(raw.bits) & {*bad_planes, *STANDARD_PLANES}:
+        raise TileError(
+            f"{path}: the mask has the planes {', '.join(sorted(raw.bits))}; none of them is one "
+            f"of {', '.join(bad_planes)}"
+        )
+    if raw.mask.dtype.kind in "iu":
         return _plane(raw, bad_planes)
-    return np.asarray(raw.mask != 0)
+    unknown = ~np.isfinite(raw.mask)
+    if (raw.mask[~unknown] != np.floor(raw.mask[~unknown])).any():
+        raise TileError(f"{path}: the mask holds fractions, which are no bits")
+    return np.asarray(_plane(raw, bad_planes) | unknown)
 
 
 def _plane(raw: _Raw, names: tuple[str, ...]) -> BoolArray:
     if raw.mask is None:
         return np.zeros(raw.image.shape, dtype=bool)
-    bits = sum(1 << raw.bits[name] for name in names if name in raw.bits)
-    return np.asarray((raw.mask.astype(np.int64) & bits) != 0)
+    bits = sum(1 << raw.bits[name] for name in {*names} & {*raw.bits})
+    mask = raw.mask if raw.mask.dtype.kind in "iu" else np.nan_to_num(raw.mask, posinf=0, neginf=0)
+    return np.asarray((mask.astype(np.int64).view(np.uint64) & np.uint64(bits)) != 0)
 
 
 def _psf(header: TileHeader, file: BandFile, raw: _Raw, survey: Survey) -> tuple[FloatArray, Flag]:
     if file.psf is not None:
         with open_hdus(file.psf) as hdus:
-            planes = find_planes(file.psf, hdus)
-            stamp = np.array(planes.get(PSF, planes["IMAGE"]).data)
-        return normalise_psf(stamp, file.psf), Flag(0)
+            stamp = read_stamp(file.psf, find_stamp(file.psf, hdus), header.pixel_scale)
+        return finish_stamp(stamp, file.psf)
     if raw.psf is not None:
-        return normalise_psf(raw.psf, file.image), Flag(0)
+        return finish_stamp(raw.psf, file.image)
     return nominal_psf(survey, file.band, pixel_scale=header.pixel_scale), Flag.PSF_NOMINAL

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
 from raydeblend.simulate.isolated import render_galaxy
@@ -46,6 +47,7 @@ def wang2022_blends(n: int, seed: int, catalog: str | None = None) -> dict[str, 
     """
     if n < 1:
         raise ConfigError(f"the number of blends must be at least 1, not {n}")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     survey = get_survey("LSST")
     pool = (

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.fits import njy_per_count, write_band
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
@@ -105,6 +106,7 @@ def simulate_tiles(
     table = get_survey(survey)
     density = DENSITY if density is None else density
     _check(n_tiles, size, overlap, density)
+    check_seed(seed)
     for band in bands:
         table.band(band)
     root = storage.absolute(out)

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.networks.scaling import Scaling
 
@@ -98,6 +99,7 @@ class RunConfig(ABC):
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         check_positive("learning_rate", self.learning_rate)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_seed(self.seed)
         if not self.bands:
             raise ConfigError("at least one band is needed")
 

@@ -51,6 +51,38 @@ def test_a_list_is_an_option_given_several_times_or_parts_between_commas(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            ["catalog", "{d}", "{d}/o", "--bands", "g", option, value]
+            for option in ("--zeropoint", "--threshold", "--suspect-threshold")
+            for value in ("nan", "inf", "-99", "1e999")
+        ),
+        ["catalog", "{d}", "{d}/o", "--bands", "g", "--seed", "-1"],
+        ["catalog", "{d}", "{d}/o", "--bands", "g", "--border", "-1"],
+        ["simulate", "tiles", "{d}/o", "--seed", "-1"],
+        ["simulate", "tiles", "{d}/o", "--density", "nan"],
+        ["simulate", "tiles", "{d}/o", "--density", "inf"],
+        ["simulate", "blends", "{d}/o.npz", "--n", "1", "--seed", "-1"],
+        ["train", "rdn", "--out", "{d}/o", "--preset", "tiny", "--seed", "-1"],
+        ["train", "rdn", "--out", "{d}/o", "--preset", "tiny", "--learning-rate", "nan"],
+        ["train", "rdn", "--out", "{d}/o", "--preset", "tiny", "--learning-rate", "inf"],
+        ["train", "suspect", "--out", "{d}/o", "--preset", "tiny", "--seed", "-1"],
+        ["evaluate", "wang2022", "--out", "{d}/o", "--n", "1", "--seed", "-1"],
+        ["evaluate", "hemmati2022", "--out", "{d}/o", "--n", "1", "--bands", "3"],
+        ["export", "hats", "{d}", "{d}/o", "--margin", "nan"],
+        ["export", "hats", "{d}", "{d}/o", "--margin", "inf"],
+        ["export", "hats", "{d}", "{d}/o", "--rows-per-partition", "0"],
+    ],
+)
+def test_a_number_outside_its_domain_is_found_before_any_work(
+    arguments: list[str], stamps: Path
+) -> None:
+    assert run(*(argument.format(d=stamps) for argument in arguments)) == 2
+    assert not (stamps / "o").exists()
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("deblnder: sep\n", "names deblnder, which deblend does not have; valid are deblender"),

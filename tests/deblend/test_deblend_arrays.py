@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from astropy import units as u
 
-from raydeblend.deblend.arrays import deblend_file, parse_stamps, read_npz
+import raydeblend
+from raydeblend.deblend.arrays import AnyUnit, deblend_file, parse_stamps, read_npz
 from raydeblend.deblend.sep import SepDeblender
 from raydeblend.errors import ConfigError
+from raydeblend.tile import Deblended
 
 
 def stamps(n=2, bands=3, size=48):
@@ -139,3 +142,91 @@ def test_an_output_that_cannot_be_written_is_found_before_any_work(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="write"):
         deblend_file(str(tmp_path / "in.npz"), str(tmp_path / "file" / "out.npz"), None)
+
+
+def call(**changes):
+    return AnyUnit(SepDeblender())(**valid(**changes))
+
+
+@pytest.mark.parametrize("unit", [1e-45, 1e-30, 1e30])
+def test_the_api_takes_any_unit(unit):
+    reference = call()
+    result = call(images=stamps() * np.float64(unit), variance=np.full((2, 3, 48, 48), unit**2))
+    assert result.n_sources.tolist() == reference.n_sources.tolist() == [2, 2]
+    np.testing.assert_allclose(result.models / unit, reference.models, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        np.asfortranarray,
+        lambda images: images.astype(">f4"),
+        lambda images: images.astype(np.float64),
+        lambda images: images.tolist(),
+        lambda images: images[::-1][::-1],
+    ],
+)
+def test_the_api_takes_any_order_and_type(change):
+    np.testing.assert_allclose(call(images=change(stamps())).models, call().models, atol=1e-5)
+
+
+def test_half_floats_and_whole_numbers():
+    for kind in (np.float16, np.int16, np.int64):
+        assert call(images=np.round(stamps()).astype(kind)).n_sources.tolist() == [2, 2]
+
+
+def test_masked_pixels_are_not_used():
+    """What lies below a mask changes nothing, even if it is huge."""
+    hidden = np.zeros((2, 3, 48, 48), bool)
+    hidden[0, :, 5:8, 5:8] = True
+    images = stamps()
+    images[hidden] = 1e30
+    expected = call(mask=hidden[:, 0])
+    for changes in (
+        {"images": np.ma.masked_array(images, hidden)},
+        {"images": np.where(hidden, np.nan, images)},
+        {"images": images, "variance": np.ma.masked_array(np.ones(images.shape), hidden)},
+        {"images": images, "mask": np.ma.masked_array(np.zeros((2, 48, 48)), hidden[:, 0])},
+        {"images": images, "mask": np.where(hidden[:, 0], np.nan, 0)},
+    ):
+        np.testing.assert_allclose(call(**changes).models, expected.models, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"images": stamps() * u.nJy}, r"images has the unit nJy; give plain numbers"),
+        ({"psf": np.full((3, 5, 5), np.nan)}, "psf must be finite"),
+        ({"psf": np.ma.masked_array(np.ones((3, 5, 5)), [np.eye(5)] * 3)}, "finite"),
+        ({"variance": -np.ones((2, 3, 48, 48))}, "variance are negative in 100 %"),
+        ({"pixel_scale": 5e-5}, "pixel_scale must be one number from 0.001 to 60"),
+        ({"pixel_scale": np.nan}, "pixel_scale"),
+        ({"images": stamps().astype(complex)}, "real numbers"),
+    ],
+)
+def test_the_api_refuses_what_it_cannot_use(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        call(**changes)
+
+
+def test_load_gives_it_for_every_deblender():
+    assert isinstance(raydeblend.load("sep"), AnyUnit)
+    assert raydeblend.load("sep").name == "sep"
+
+
+def test_what_is_in_the_images_unit_is_scaled_and_the_rest_not():
+    class Told:
+        name = "told"
+
+        def __call__(self, images, **_):
+            n = len(images)
+            extra = {"flux": np.ones((n, 1, 3)), "p_blend": np.ones(n)}
+            models = np.ones((n, 1, *images.shape[1:]), np.float32)
+            nothing = np.zeros((n, 1, 2), np.float32)
+            return Deblended(models, np.ones(n, int), nothing, np.array(["high"] * n), extra)
+
+    result = AnyUnit(Told())(stamps() * 1e-20)
+    unit = result.models.max()
+    assert unit < 1e-17
+    np.testing.assert_allclose(result.extra["flux"], unit)
+    np.testing.assert_allclose(result.extra["p_blend"], 1)

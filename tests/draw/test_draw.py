@@ -1,5 +1,6 @@
 """Pictures of a finished catalog, and the numbers that they show."""
 
+import io
 import shutil
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.draw.finished import find_source, open_finished
 from raydeblend.draw.inspect import take_apart
-from raydeblend.draw.map_figures import map_figures
-from raydeblend.draw.maps import CellStatistics, cell_statistics, depth
+from raydeblend.draw.map_figures import map_figures, outlines
+from raydeblend.draw.maps import CellStatistics, _middle, cell_statistics, depth
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, write_entry
@@ -106,6 +107,8 @@ def test_inspect_and_map_write_pictures(
         (["inspect", "{out}", "sirius"], "neither a source_id nor a position"),
         (["inspect", "{out}", "150.0,95"], "neither a source_id nor a position"),
         (["inspect", "{out}", "10.0,10.0"], "no finished tile reaches there"),
+        (["inspect", "{out}", "-1.5,-0.3"], "no source at 358.50000,-0.30000"),
+        (["inspect", "{out}", "-17"], "has no source -17"),
         (["inspect", "{empty}", "17"], "holds no catalog"),
         (["map", "{empty}"], "holds no catalog"),
         (["export", "hats", "{empty}", "{empty}/hats"], "holds no catalog"),
@@ -213,3 +216,35 @@ def test_a_field_across_zero_is_drawn_as_one() -> None:
     same = map_figures([cell(ra) for ra in (99.85, 99.95, 100.05)], ("i",))
     sizes = [len(set(p["density"][16:24] for p in (pictures, same)))]
     assert sizes == [1]  # width and height in the PNG header
+
+
+@pytest.mark.parametrize("pole", [90, -90])
+def test_cells_around_a_pole_are_drawn_about_it(pole: int) -> None:
+    """Four cells of 1° that meet at the pole make a square of two degrees, as on the sky."""
+    side, corner = (np.sign(pole) * (90 - away) for away in (1, 2**0.5))
+    quarters = [
+        np.array([[a, pole], [a, side], [a + 45, corner], [a + 90, side]])
+        for a in (0, 90, 180, 270)
+    ]
+    drawn = outlines(np.array(quarters, dtype=float))
+    assert drawn.pole == pole
+    corners = drawn.corners.reshape(-1, 2)
+    np.testing.assert_allclose(corners.min(axis=0), -1, atol=1e-6)
+    np.testing.assert_allclose(corners.max(axis=0), 1, atol=1e-6)
+    np.testing.assert_allclose(drawn.corners[0, 1], [0, 1], atol=1e-9)  # RA 0 is up
+    cells = [
+        CellStatistics("t", str(i), quarter, 9, 9.0, (26.0,), 0.0, 0.5)
+        for i, quarter in enumerate(quarters)
+    ]
+    picture = matplotlib.image.imread(io.BytesIO(map_figures(cells, ("i",))["density"]))
+    # The cells have one colour, and cover much of the figure.
+    pixels, counts = np.unique(picture.reshape(-1, 4), axis=0, return_counts=True)
+    coloured = np.ptp(pixels[:, :3], axis=1) > 0.1
+    assert counts[coloured].max() > 0.15 * counts.sum()
+
+
+def test_the_middle_of_a_cell_at_a_pole_is_the_pole() -> None:
+    ra, dec = _middle(np.array([[0.0, 89], [90, 89], [180, 89], [270, 89]]))
+    assert dec == pytest.approx(90)
+    ra, dec = _middle(np.array([[359.9, 0.0], [0.1, 0.0]]))
+    assert (ra + 1) % 360 == pytest.approx(1)

@@ -96,17 +96,6 @@ def test_mask_planes_are_named_in_the_header(tmp_path):
     assert only_detected.saturated.sum() == 1
 
 
-def test_a_mask_without_plane_names_masks_what_is_not_zero(tmp_path):
-    mask = np.zeros(SHAPE, np.int32)
-    mask[7, 8] = 4
-    hdus = complete(mask=mask)
-    del hdus["MASK"].header["MP_*"]
-    write(tmp_path, "a_g.fits", hdus)
-    tile = read(tmp_path)
-    assert np.argwhere(tile.unusable[0]).tolist() == [[7, 8]]
-    assert not tile.saturated.any()
-
-
 def test_missing_mask_variance_and_psf(tmp_path):
     image = pixels(1, (200, 200))
     image[50:60, 50:60] += 1000  # a source must not widen the noise

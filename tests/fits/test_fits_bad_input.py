@@ -1,6 +1,9 @@
 """Every bad input is one clear sentence: of the whole input, of a tile, or of a cell."""
 
+import bz2
 import dataclasses
+import gzip
+import lzma
 
 import numpy as np
 import pytest
@@ -100,6 +103,38 @@ def test_cut_within_a_later_header(tmp_path):
         start = hdus["MASK"].fileinfo()["hdrLoc"]
     path.write_bytes(path.read_bytes()[: start + 1000])
     assert "no HDU can be read after byte" in failure(tmp_path)
+
+
+PACK = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("pack", PACK)
+def test_packed_files_whatever_they_are_called(tmp_path, pack):
+    path = tmp_path / "a_g.fits"
+    write(tmp_path, path.name, complete(shape=(200, 300)))
+    content = path.read_bytes()
+    path.write_bytes(PACK[pack](content))
+    ((header,), failures) = fits.find_tiles(str(tmp_path), ("g",))
+    assert not failures
+    tile = fits.read_tile(header, header.box, HSC)
+    assert tile.flags == 0
+    np.testing.assert_allclose(tile.image[0], pixels(shape=(200, 300)) * 57.544, rtol=1e-4)
+    # A name that promises what is not so.
+    (tmp_path / "b_g.fits.gz").write_bytes(content)
+    ((plain,), _) = fits.find_tiles(str(tmp_path), ("g",), "{tile}_{band}.fits.gz")
+    assert fits.read_tile(plain, plain.box, HSC).flags == 0
+
+
+@pytest.mark.parametrize("pack", PACK)
+@pytest.mark.parametrize("kept", [0.995, 0.5])
+def test_packed_files_that_are_cut(tmp_path, pack, kept):
+    """The HDUs before the cut are whole, but the rest must not count as absent."""
+    path = tmp_path / "bad_g.fits"
+    write(tmp_path, path.name, complete(shape=(200, 300)))
+    content = PACK[pack](path.read_bytes())
+    path.write_bytes(content[: int(kept * len(content))])
+    reason = failure(tmp_path)
+    assert "damaged" in reason or "cannot be read as FITS" in reason
 
 
 def test_a_manifest_names_a_file_that_is_not_there(tmp_path):
