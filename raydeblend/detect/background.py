@@ -1,49 +1,44 @@
 """The sky that a coadd's own subtraction has left, tile by tile.
 
 Sky is averaged over the pixels without sources in windows of 80 pixels, at nodes 16 pixels apart
-that are fixed to the pixel grid of the projection, and interpolated between them.  No pixel
-depends on others farther than `REACH`: with so many read around it, a region gets the same sky
-however tiles and cells are cut.
+that are fixed to the pixel grid of the projection, and interpolated between them.  What is added
+to an image, a constant or a gradient, is added to its sky: no threshold asks how far the sky is
+from zero.  No pixel depends on others farther than `REACH`: with so many read around it, a region
+gets the same sky however tiles and cells are cut.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from raydeblend.tile import BoolArray, FloatArray, Tile
-
-Scalar = TypeVar("Scalar", bound=np.generic)
+from raydeblend.detect import sky_squares
+from raydeblend.detect.sky_planes import Float64Array, Planes, low_planes
+from raydeblend.detect.sky_squares import CELL, SIDE, Squares, make_squares
+from raydeblend.tile import Tile
 
 STEP = 16
 """Distance of the nodes in pixels."""
+PER_STEP = STEP // SIDE
 BLOCKS = 5
 """Side of the window about a node, in steps."""
 WINDOW = BLOCKS * STEP
 
-# Sources are sought in pixels of this many a side, fixed to that grid: a quarter of the work.
-BIN = 2
-# A source is where a difference of Gaussians, blind to a smooth sky, is off zero.  Both signs
-# are taken, since masking only the positive noise would leave a negative mean.
-FINE, COARSE = 2.0, 12.0
-TRUNCATE = 2.0
-SOURCE_SIGMA = 3.0
-# The wings and halos that it does not see are still brighter than this, in sigma of a pixel.
+# The wings and halos that are too smooth for a source are still brighter than this, in sigma of a
+# pixel above the plane about the node.
 BRIGHT = 0.7
-GROW = 10
-REACH = STEP + WINDOW // 2 + int(COARSE * TRUNCATE + 0.5) + GROW + BIN
-"""Pixels: 92, which a cell reads beyond its border."""
+# The planes are fitted to so many cells to either side, where a galaxy has to leave some sky.
+PLANE_REACH = 4
+# As many imaginary pixels on the plane hold the value where sources leave few real ones.
+HOLD = 0.1 * WINDOW**2
 
-THIN = 4
-"""Medians are of every so manyth pixel along each axis."""
-
-# As many imaginary pixels of unchanged sky hold the value where sources leave few real ones.
-HOLD = 0.05 * WINDOW**2
+REACH = STEP + max(WINDOW // 2 + sky_squares.REACH, STEP // 2 + CELL // 2 + PLANE_REACH * CELL)
+"""Pixels: 168, which a cell reads beyond its border."""
 
 
 def subtract_background(tile: Tile) -> Tile:
@@ -52,67 +47,12 @@ def subtract_background(tile: Tile) -> Tile:
     Fields smaller than a window get one constant.  Bands without usable pixels stay as they are.
     """
     present = [band for band in range(len(tile.image)) if not tile.unusable[band].all()]
-    image = tile.image.copy()
-    source = _source_mask(tile, present)
-    for band in present:
-        usable = ~tile.unusable[band]
-        np.subtract(image[band], _sky(tile, band, usable & ~source), out=image[band], where=usable)
-    return replace(tile, image=image)
-
-
-def _source_mask(tile: Tile, bands: list[int]) -> BoolArray:
-    """Return ``(y, x)`` the pixels with light of sources in any band, grown by `GROW`."""
-    origin, shape = grid_origin(tile), tile.image.shape[1:]
-    source = np.zeros(_binned(np.zeros(shape, np.float32), origin).shape, dtype=bool)
-    for band in bands:
-        signal = np.where(tile.unusable[band], 0, tile.image[band] / np.sqrt(tile.variance[band]))
-        fine, coarse = (
-            ndimage.gaussian_filter(
-                _binned(signal, origin), s / BIN, mode="nearest", truncate=TRUNCATE
-            )
-            for s in (FINE, COARSE)
-        )
-        # White noise of unit variance comes out of a Gaussian filter with 1 / (2 π^½ σ).
-        source |= np.abs(fine - coarse) > SOURCE_SIGMA / (2 * np.sqrt(np.pi) * FINE)
-        source |= fine > _offset(_some(signal)[~_some(tile.unusable[band])]) + BRIGHT
-    grown = ndimage.maximum_filter(source, size=2 * GROW // BIN + 1, mode="constant")
-    return _unbinned(grown, origin, shape)
-
-
-def _binned(image: FloatArray, origin: tuple[int, int]) -> FloatArray:
-    """Return the means over squares of `BIN` pixels; at the border the last pixel is repeated."""
-    pads = [(start % BIN, -(n + start) % BIN) for n, start in zip(image.shape, origin, strict=True)]
-    padded = np.pad(image, pads, mode="edge")
-    corners = [padded[y::BIN, x::BIN] for y in range(BIN) for x in range(BIN)]
-    return np.asarray(sum(corners[1:], corners[0]) / np.float32(BIN**2))
-
-
-def _unbinned(mask: BoolArray, origin: tuple[int, int], shape: tuple[int, ...]) -> BoolArray:
-    y0, x0 = (start % BIN for start in origin)
-    full = mask.repeat(BIN, axis=0).repeat(BIN, axis=1)
-    return np.asarray(full[y0 : y0 + shape[0], x0 : x0 + shape[1]])
-
-
-def _some(values: NDArray[Scalar]) -> NDArray[Scalar]:
-    """Return every `THIN`-th pixel of an image along each axis; all of a small one."""
-    return values[::THIN, ::THIN] if min(values.shape) >= WINDOW else values
-
-
-def _sky(tile: Tile, band: int, good: BoolArray) -> FloatArray:
-    """Return the sky ``(y, x)`` from the good pixels of a band."""
-    image = tile.image[band]
-    sigma = np.sqrt(np.median(_some(tile.variance[band])))
-    usable = ~_some(tile.unusable[band])
-    # Where every chosen pixel is unusable, the sky is taken to be subtracted.
-    start = np.float32(sigma * _offset(_some(image)[usable] / sigma))
-    excess = np.where(good, image - start, np.float32(0))
-    if min(image.shape) < WINDOW:
-        total = excess.sum(dtype=np.float64) / (good.sum() + HOLD)
-        return np.full(image.shape, start + total, dtype=np.float32)
     origin = grid_origin(tile)
-    total, count = (_window_sums(a, origin) for a in (excess, good))
-    nodes = start + total / (count + HOLD)
-    return _interpolate(nodes, origin, image.shape)
+    image = tile.image.copy()
+    for band, nodes in zip(present, _sky_nodes(tile, present, origin), strict=True):
+        sky = _interpolate(nodes, origin, image.shape[1:])
+        np.subtract(image[band], sky, out=image[band], where=~tile.unusable[band])
+    return replace(tile, image=image)
 
 
 def grid_origin(tile: Tile) -> tuple[int, int]:
@@ -121,45 +61,85 @@ def grid_origin(tile: Tile) -> tuple[int, int]:
     It starts at the reference pixel of the WCS, so that tiles of one grid have the same nodes.
     """
     cards = fits.Header.fromstring(tile.header.wcs)
-    y, x = (round(1 - cards.get(name, 1.0)) for name in ("CRPIX2", "CRPIX1"))
+    # Halves always go up: to the even number they would part tiles an odd number of pixels apart.
+    y, x = (int(np.floor(1.5 - cards.get(name, 1.0))) for name in ("CRPIX2", "CRPIX1"))
     return tile.box.y0 + y, tile.box.x0 + x
 
 
-def _offset(values: NDArray[np.floating]) -> float:
-    """Return the median, but 0 below half a sigma, for images that are sky-subtracted.
-
-    For these it is then the same in every cut of a tile.
-    """
-    median = float(np.median(values)) if len(values) else 0.0
-    return median if abs(median) > 0.5 else 0.0
-
-
-def _window_sums(values: FloatArray | BoolArray, origin: tuple[int, int]) -> NDArray[np.float64]:
-    """Return sums over the window about each node; ``(node y, node x)``."""
-    pads = [
-        (start % STEP, -(n + start) % STEP) for n, start in zip(values.shape, origin, strict=True)
+def _sky_nodes(tile: Tile, bands: Sequence[int], origin: tuple[int, int]) -> list[Float64Array]:
+    """Return the sky of each band at the nodes ``(y, x)`` of its whole cells."""
+    squares = [
+        make_squares(
+            _whole_cells(tile.image[band], origin),
+            _whole_cells(tile.variance[band], origin, mode="edge"),
+            _whole_cells(tile.unusable[band], origin, constant_values=True),
+        )
+        for band in bands
     ]
-    padded = np.pad(values, pads)
-    rows, cols = (n // STEP for n in padded.shape)
-    blocks = (
-        padded.reshape(rows, STEP, cols, STEP).sum(1, dtype=np.float32).sum(2, dtype=np.float64)
+    planes = [low_planes(s.lows, s.cell_sigma, PLANE_REACH).halved() for s in squares]
+    return list(_window_means(squares, planes)) if bands else []
+
+
+def _whole_cells(values: NDArray[Any], origin: tuple[int, int], **how: Any) -> NDArray[Any]:
+    """Return an image that is padded to whole cells of the grid and by one more on every side."""
+    pads = [
+        (CELL + start % CELL, CELL + -(n + start) % CELL)
+        for n, start in zip(values.shape, origin, strict=True)
+    ]
+    return np.pad(values, pads, **how)
+
+
+def _window_means(squares: Sequence[Squares], planes: Sequence[Planes]) -> Float64Array:
+    """Return the mean of each band's sky in the window about each node ``(band, y, x)``."""
+    total, count, limit = _by_place(squares)
+    level, slope_y, slope_x = (
+        np.stack([getattr(plane, name) for plane in planes])
+        for name in ("level", "slope_y", "slope_x")
     )
-    for axis in (0, 1):
-        blocks = ndimage.convolve1d(blocks, np.ones(BLOCKS), axis=axis, mode="constant")
-    return np.asarray(blocks)
+    rows, columns = level.shape[1:]
+    excess, number = np.zeros_like(level), np.full_like(level, HOLD)
+    for y, x in np.ndindex(BLOCKS * PER_STEP, BLOCKS * PER_STEP):
+        (i, row), (j, column) = divmod(y, PER_STEP), divmod(x, PER_STEP)
+        part = (row, column, ..., slice(i, i + rows), slice(j, j + columns))
+        dy, dx = ((k + 0.5) / PER_STEP - BLOCKS / 2 for k in (y, x))
+        plane = level + dy * slope_y + dx * slope_x
+        sky = (limit[part] < plane).all(axis=0)
+        number += count[part] * sky
+        excess += (total[part] - count[part] * plane) * sky
+    return np.asarray(level + excess / number)
+
+
+def _by_place(squares: Sequence[Squares]) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Return total, count and what the plane must exceed where there is sky.
+
+    Each ``(y in a step, x in a step, band, step y, step x)``, with half a window around.
+    """
+    source = np.logical_or.reduce([s.source for s in squares])
+    limits = [np.where(source, np.inf, s.brightest - BRIGHT * s.sigma) for s in squares]
+    planes = ([s.total for s in squares], [s.count for s in squares], limits)
+    total, count, limit = (_split(np.stack(bands)) for bands in planes)
+    return total, count, limit
+
+
+def _split(squares: Float64Array) -> Float64Array:
+    bands, height, width = squares.shape
+    split = squares.reshape(bands, height // PER_STEP, PER_STEP, width // PER_STEP, PER_STEP)
+    half = BLOCKS // 2
+    return np.pad(split.transpose(2, 4, 0, 1, 3), [(0, 0)] * 3 + [(half, half)] * 2)
 
 
 def _interpolate(
-    nodes: NDArray[np.float64], origin: tuple[int, int], shape: tuple[int, ...]
-) -> FloatArray:
-    """Return the bilinear interpolation of the nodes at every pixel, constant beyond them."""
-    values = nodes.astype(np.float32)
-    for axis in (0, 1):
-        middle = (np.arange(shape[axis]) + origin[axis] % STEP - (STEP - 1) / 2) / STEP
-        place = np.clip(middle, 0, nodes.shape[axis] - 1)
-        low = np.minimum(place.astype(int), max(nodes.shape[axis] - 2, 0))
-        high = np.minimum(low + 1, nodes.shape[axis] - 1)
-        part = (place - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
-        below, above = values.take(low, axis), values.take(high, axis)
-        values = below + part * (above - below)
-    return values
+    nodes: Float64Array, origin: tuple[int, int], shape: tuple[int, ...]
+) -> Float64Array:
+    """Return the bilinear interpolation of the nodes at every pixel."""
+    y, x = (CELL + start % CELL - STEP // 2 for start in origin)
+    rows = _stretched(nodes.T).T[y : y + shape[0]]
+    sky = _stretched(rows)[:, x : x + shape[1]]
+    return np.full(shape, sky.mean()) if max(shape) < WINDOW else sky
+
+
+def _stretched(nodes: Float64Array) -> Float64Array:
+    """Return the interpolation along the last axis, from the first node to the last."""
+    part = (np.arange(STEP) + 0.5) / STEP
+    low, high = nodes[:, :-1, None], nodes[:, 1:, None]
+    return (low + part * (high - low)).reshape(len(nodes), -1)

@@ -28,9 +28,9 @@ TOLERANCE = 1e-3
 JOINT_TOLERANCE, JOINT_APART = 0.1, 0.05
 """Standard errors and pixels.  Stamps are the same bit for bit, but batched sums differ in their
 last bits with the number of blends in a batch, and a fit may then end a step earlier."""
-# Where tiles meet, the sky of either needs so many pixels on both sides.  HSC's and LSST's patches
-# overlap by 200 pixels; with fewer none is lost and none twice, but fluxes move.
-OVERLAPS = {2 * REACH + 16: TOLERANCE, 100: 0.1}
+# Where tiles meet, the sky of either needs so many pixels on both sides.  With fewer none is lost
+# and none twice, but fluxes move; HSC's and LSST's patches overlap by 200 pixels.
+OVERLAPS = {2 * REACH + 16: TOLERANCE, 200: 0.1, 100: 0.2}
 STAR = (300.0, 110.0)
 
 
