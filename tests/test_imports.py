@@ -32,7 +32,7 @@ LAYERS: dict[str, int] = {
     "deblend": 3,
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate"), 4),
     **dict.fromkeys(("export", "draw"), 5),
-    **dict.fromkeys(("cli", "demo", "btk", "__init__"), 6),
+    **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (
     "train/loop.py",

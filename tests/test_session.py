@@ -81,7 +81,7 @@ def test_a_wrong_token_ends_the_command_with_2(closed_head: str, tmp_path: Path)
     command = [
         sys.executable,
         "-m",
-        "raydeblend.cli.main",
+        "raydeblend",
         "simulate",
         "tiles",
         str(tmp_path / "sky"),

@@ -27,7 +27,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(installed: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "raydeblend.cli.main", *arguments]
+    command = [sys.executable, "-m", "raydeblend", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = subprocess.run(
         command, cwd=installed.parent, env=environment, capture_output=True, text=True, timeout=300

@@ -1,4 +1,4 @@
-"""The commands on a finished catalog: export, inspect, map.  Arguments in, one call out."""
+"""The commands on a finished catalog: verify, inspect, map, export.  Arguments in, one call out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import path_argument, path_option
+from raydeblend.cli.options import EXIT_FAILED_CELLS, path_argument, path_option
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +16,23 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an export tha
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
 
 export = typer.Typer(no_args_is_help=True, help="Write a catalog in the formats of other tools.")
+
+
+def verify_command(
+    out: Annotated[list[str], path_argument(help="Directory or s3:// prefix; of all parts.")],
+) -> None:
+    """Check that a catalog is complete: every cell done, plan, ledger and shards agree.
+
+    Counts the cells, gives examples of what is wrong, and the command that does the rest.  Exit
+    code 1: a cell is not done, or something is wrong.
+    """
+    from raydeblend.pipeline.verdict import verdict_lines
+    from raydeblend.pipeline.verify import check_parts
+
+    verdict = check_parts(out)
+    print("\n".join(verdict_lines(verdict)))
+    if not verdict.complete:
+        raise typer.Exit(EXIT_FAILED_CELLS)
 
 
 @export.command("hats")
@@ -99,7 +116,8 @@ def map_command(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.add_typer(export, name="export")
+    app.command("verify")(verify_command)
     # Otherwise a position such as -1.5,-0.3 would be taken for options.
     app.command("inspect", context_settings={"ignore_unknown_options": True})(inspect_command)
     app.command("map")(map_command)
+    app.add_typer(export, name="export")

@@ -10,9 +10,12 @@ import typer
 import yaml
 
 from raydeblend import storage
-from raydeblend.config import LARGEST_SEED
+from raydeblend.config import DEBLENDERS, LARGEST_SEED
 from raydeblend.errors import ConfigError
 from raydeblend.paths import is_url
+
+EXIT_FAILED_CELLS = 1
+DEBLENDER_HELP = f"One of {', '.join(DEBLENDERS)}, or your own as module:name."
 
 
 def read_options(context: typer.Context, path: str | None) -> str | None:
@@ -94,6 +97,9 @@ path_argument = partial(typer.Argument, callback=check_paths)
 path_option = partial(typer.Option, callback=check_paths)
 """An argument and an option whose value is a path, or several."""
 
+Gpus = Annotated[
+    int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
+]
 Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Address = Annotated[

@@ -183,7 +183,7 @@ def start_run(script, *arguments, log, **more):
 
 def raydeblend(*arguments, **more):
     """Run the command to its end; returns exit code and all that it said."""
-    command = [sys.executable, "-m", "raydeblend.cli.main", *arguments]
+    command = [sys.executable, "-m", "raydeblend", *arguments]
     done = subprocess.run(command, env=environment(**more), capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 

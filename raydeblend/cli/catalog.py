@@ -1,0 +1,100 @@
+"""The commands that make a catalog, or deblend arrays.  Arguments in, one call out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raydeblend.cli.options import (
+    DEBLENDER_HELP,
+    EXIT_FAILED_CELLS,
+    Address,
+    Bands,
+    Gpus,
+    OptionsFile,
+    Seed,
+    path_argument,
+    path_option,
+    split_names,
+)
+from raydeblend.config import CatalogConfig
+from raydeblend.deblend import load_deblender
+from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
+
+
+def catalog_command(
+    input: Annotated[str, path_argument(help="Directory or s3:// prefix of the tiles.")],
+    out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
+    bands: Bands,
+    survey: Annotated[str, typer.Option(help="Known bands and nominal PSFs.")] = "HSC",
+    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
+    cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
+    border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
+    image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
+    psf_pattern: Annotated[str, typer.Option(help="File names of the PSF stamps.")] = PSF_PATTERN,
+    manifest: Annotated[
+        str | None, path_option(help="Table tile, band, image[, psf] instead of the patterns.")
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="Names of files: native (the patterns), or as hsc or lsst deliver.")
+    ] = "native",
+    zeropoint: Annotated[
+        float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
+    suspect_threshold: Annotated[
+        float, typer.Option(help="Probability from which a source is deblended as two.")
+    ] = 0.5,
+    seed: Seed = 0,
+    part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    gpus: Gpus = None,
+    address: Address = None,
+    config: OptionsFile = None,
+) -> None:
+    """Make the deblended catalog of the tiles in INPUT."""
+    from raydeblend.pipeline.summary import summary_lines
+    from raydeblend.pipeline.survey import run_catalog
+
+    run = CatalogConfig(
+        bands=split_names(bands),
+        survey=survey,
+        deblender=deblender,
+        photometry=photometry,
+        cell_size=cell_size,
+        border=border,
+        image_pattern=image_pattern,
+        psf_pattern=psf_pattern,
+        manifest=manifest,
+        layout=layout,
+        zeropoint=zeropoint,
+        detect_threshold=threshold,
+        suspect_threshold=suspect_threshold,
+        seed=seed,
+    )
+    summary = run_catalog(input, out, run, resume, overwrite, address, part=part, gpus=gpus)
+    print("\n".join(summary_lines(summary)))
+    if summary.n_failed:
+        raise typer.Exit(EXIT_FAILED_CELLS)
+
+
+def deblend_command(
+    source: Annotated[str, path_argument(metavar="IN.npz", help="Stamps to deblend.")],
+    out: Annotated[str, path_argument(metavar="OUT.npz", help="Models, positions, quality.")],
+    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    config: OptionsFile = None,
+) -> None:
+    """Deblend an array of stamps: models (n, k, bands, y, x) out."""
+    from raydeblend.deblend.arrays import deblend_file
+
+    result = deblend_file(source, out, load_deblender(deblender))
+    print(f"{int(result.n_sources.sum())} sources in {len(result.n_sources)} stamps: {out}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("catalog")(catalog_command)
+    app.command("deblend")(deblend_command)

@@ -1,0 +1,68 @@
+"""The commands that score: evaluate, report, demo.  Arguments in, one call out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from raydeblend.cli.options import DEBLENDER_HELP, OptionsFile, Seed, path_argument, path_option
+
+Deblenders = Annotated[list[str], typer.Option("--deblender", help=DEBLENDER_HELP)]
+
+
+def evaluate_command(
+    protocol: Annotated[
+        str,
+        typer.Argument(
+            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, hsc-blends, "
+            "hst-pair or gan."
+        ),
+    ],
+    out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
+    deblender: Deblenders = ["joint"],  # noqa: B006  typer reads the default, nobody changes it
+    data: Annotated[
+        str | None,
+        path_option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
+    ] = None,
+    n: Annotated[int | None, typer.Option(min=1, help="Blends of each number of galaxies.")] = None,
+    catalog: Annotated[
+        str | None, path_option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
+    ] = None,
+    bands: Annotated[int, typer.Option(help="hemmati2022: 1 or 7 of the network.")] = 1,
+    seed: Seed = 0,
+    config: OptionsFile = None,
+) -> None:
+    """Score deblenders by a paper's protocol, with sep and the paper's numbers beside."""
+    from raydeblend.evaluate.protocol import run_evaluation
+
+    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed, catalog, bands)
+    print(evaluation.tables)
+    print("\n".join(evaluation.paths))
+
+
+def report_command(
+    results: Annotated[list[str], path_argument(metavar="DIR...", help="What `evaluate` wrote.")],
+    out: Annotated[str, path_option(help="The page, local or s3://.")] = "report.html",
+) -> None:
+    """Put tables, figures and provenance of any results into one HTML page that needs no other."""
+    from raydeblend.evaluate.report import write_report
+
+    size = write_report(results, out)
+    print(f"{len(results)} results, {size / 1e6:.1f} MB: {out}")
+
+
+def demo_command(
+    out: Annotated[str, path_argument(help="Directory for tiles, catalog and figure.")] = "demo",
+) -> None:
+    """Simulate a small HSC-like survey, catalog it, and compare with the truth."""
+    from raydeblend.demo import run_demo
+
+    run_demo(out)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("evaluate")(evaluate_command)
+    app.command("report")(report_command)
+    app.command("demo")(demo_command)

@@ -1,0 +1,160 @@
+"""The commands about networks: train one, list the shipped weights.  Arguments in, one call out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from raydeblend.cli.options import (
+    Address,
+    Gpus,
+    OptionsFile,
+    path_option,
+    split_names,
+)
+from raydeblend.config import LARGEST_SEED
+
+NETWORKS = (
+    "gan", "srgan", "srgan-multiband", "branched", "rdn", "counter", "rdn-joint", "vae",
+    "vae-deblend",
+)  # fmt: skip
+"""Listed here too, since the table of `raydeblend.train.families` loads torch."""
+
+
+class Preset(StrEnum):
+    """Sizes of a network."""
+
+    paper = "paper"
+    small = "small"
+    tiny = "tiny"
+
+
+def train_command(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help=f"One of {', '.join(NETWORKS)}; suspect: the calibration of unrecognized blends."
+        ),
+    ],
+    out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
+    preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.paper,
+    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
+    shards: Annotated[
+        str | None, path_option(help="Where images made for training are kept; default OUT.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Instead of the preset's, separated by commas.")
+    ] = None,
+    surveys: Annotated[
+        str | None, typer.Option(help="Whose PSF, noise and pixel scale, separated by commas.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        path_option(help="Folder of HST stamps, COSMOS catalogs or Galaxy Zoo pictures."),
+    ] = None,
+    catalog: Annotated[
+        str | None, path_option(help="CatSim table of galaxies instead of the parametric ones.")
+    ] = None,
+    held_out: Annotated[
+        str | None, path_option(help="Test set (.npz) whose galaxies are left out of --catalog.")
+    ] = None,
+    blends: Annotated[
+        str | None,
+        typer.Option(help="branched: galaxy_zoo (maxima of pictures) or survey (sums)."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="vae, vae-deblend: galaxies of euclid (VIS) or survey.")
+    ] = None,
+    adversarial: Annotated[
+        str | None, typer.Option(help="gan: minimax or non-saturating loss of the generator.")
+    ] = None,
+    rdn_weights: Annotated[
+        str | None, path_option(help="rdn-joint: phase one's deblender, a file or shipped name.")
+    ] = None,
+    counter_weights: Annotated[
+        str | None, path_option(help="rdn-joint: phase one's counter, a file or shipped name.")
+    ] = None,
+    vae_weights: Annotated[
+        str | None, path_option(help="vae-deblend: stage one's VAE, a file or shipped name.")
+    ] = None,
+    srgan_weights: Annotated[
+        str | None, path_option(help="srgan: weights to start from, a file or shipped name.")
+    ] = None,
+    vgg19_weights: Annotated[
+        str | None, path_option(help="branched: torchvision's VGG-19 state dict, a file.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Per epoch.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Over all workers.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")
+    ] = None,
+    gpus: Gpus = None,
+    address: Address = None,
+    config: OptionsFile = None,
+) -> None:
+    """Train a network on Ray Train and export its weights.
+
+    An option that the network does not have is refused.  Exit code 1: training diverged, or a
+    generator collapsed; the checkpoints are kept.
+    """
+    if network == "suspect":
+        from raydeblend.calibrate.training import train_suspects
+
+        trained = train_suspects(out, preset.value, seed or 0)
+        print(f"{trained.report}\n\nweights: {trained.weights}")
+        return
+    from raydeblend.train.loop import train as run
+
+    result = run(
+        network,
+        out,
+        preset=preset.value,
+        workers=workers,
+        resume=resume,
+        shards=shards,
+        address=address,
+        gpus=gpus,
+        bands=split_names(bands) if bands is not None else None,
+        surveys=split_names(surveys) if surveys is not None else None,
+        data=data,
+        catalog=catalog,
+        held_out=held_out,
+        blends=blends,
+        images=images,
+        adversarial=adversarial,
+        rdn_weights=rdn_weights,
+        counter_weights=counter_weights,
+        vae_weights=vae_weights,
+        srgan_weights=srgan_weights,
+        vgg19_weights=vgg19_weights,
+        epochs=epochs,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        n_galaxies=n_galaxies,
+        seed=seed,
+    )
+    print(f"weights: {result.weights}")
+
+
+def weights_command(
+    name: Annotated[str | None, typer.Argument(help="Weights whose card is printed.")] = None,
+) -> None:
+    """List the shipped weights: bands, pixel scale, training data; or print one card."""
+    from raydeblend.networks.weights import describe_weights, list_shipped
+
+    print(list_shipped() if name is None else describe_weights(name))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("train")(train_command)
+    app.command("weights")(weights_command)
