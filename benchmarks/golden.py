@@ -34,7 +34,13 @@ from raydeblend.evaluate.wang2022.scores import deblend, evaluate_wang2022
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import shard_path
 from raydeblend.pipeline.plan import plan_survey
-from raydeblend.pipeline.stages import Work, advance, choose_photometry, stages_of, write_cell
+from raydeblend.pipeline.stages import (
+    CellState,
+    choose_photometry,
+    run_stage,
+    stages_of,
+    write_cell,
+)
 from raydeblend.simulate.scene import Grid, make_scene
 from raydeblend.simulate.tiles import DENSITY, write_tile
 from raydeblend.survey import get_survey
@@ -127,13 +133,13 @@ def _shards(what: str, tiles: str, config: CatalogConfig) -> Iterator[Digest]:
     deblend_cell = stages.deblend()
     with tempfile.TemporaryDirectory() as out:
         for i, (tile, cell) in enumerate(plan.keys()):
-            work = Work(plan.task(i))
+            work = CellState(plan.task(i))
             for name, stage in (
                 ("detect", stages.detect),
                 ("deblend", deblend_cell),
                 ("measure", stages.measure),
             ):
-                work = advance(work, name, stage)
+                work = run_stage(work, name, stage)
             entry = write_cell(work, out, "", "")
             if not entry.done:
                 raise SystemExit(f"{what}, {tile}, {cell}: {entry.reason}")

@@ -24,7 +24,7 @@ from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.fits.manifest import to_manifest, write_manifest
 from raydeblend.pipeline import entries as ledger_entries
-from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_ledger
+from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_ledger
 from raydeblend.pipeline.ledger import (
     Run,
     describe_plan,
@@ -163,7 +163,7 @@ def ledger_part(tiles: int) -> Iterator[ROW]:
     flags = {"EDGE": 3, "MASKED": 40, "BAND_MISSING": 2, "LOW_QUALITY": 12}
     with tempfile.TemporaryDirectory() as out:
         watch = Stopwatch()
-        gatherer = Gatherer(out)
+        gatherer = LedgerCompactor(out)
         for i, (tile, cell) in enumerate(plan.keys()):
             gatherer.add(
                 LedgerEntry(tile, cell, "done", "", 300 + i % 7, 60, 200, seconds, 900.0 + i % 9,

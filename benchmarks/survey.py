@@ -38,14 +38,14 @@ from raydeblend.pipeline.stages import (
     detect_cell,
     measure_cell,
 )
-from raydeblend.pipeline.survey import CPUS_A_CELL, process
+from raydeblend.pipeline.survey import CPUS_PER_CELL_IN_BLOCK, process
 from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.tile import TileHeader
 
 BANDS = ("g", "r", "i")
 NODES, CORES_A_NODE = 1000, 16
-A_BLOCK = NODES * CORES_A_NODE // CPUS_A_CELL
+A_BLOCK = NODES * CORES_A_NODE // CPUS_PER_CELL_IN_BLOCK
 """Cells that a run on so many cores puts into a block."""
 FULL_CELL = 1024
 ROW = list[str]
@@ -190,7 +190,9 @@ class Scheduling:
         return 1000 * self.driver_cpu / self.cells
 
 
-def _time_empty(cells: int, out: str, config: CatalogConfig, a_block: int = 1) -> Scheduling:
+def _time_empty(
+    cells: int, out: str, config: CatalogConfig, cells_per_block: int = 1
+) -> Scheduling:
     """Time what is beyond a first part, in which workers start."""
     plan = plan_survey(patches(-(-cells // 16) + 2), 1050, 96)
     run = describe("patches", config, plan)
@@ -198,7 +200,7 @@ def _time_empty(cells: int, out: str, config: CatalogConfig, a_block: int = 1) -
     marks = []
     for n in (16, cells):
         start, cpu = time.perf_counter(), time.process_time()
-        done = list(process(plan, np.arange(n), f"{out}/{n}", config, run, stages, a_block))
+        done = list(process(plan, np.arange(n), f"{out}/{n}", config, run, stages, cells_per_block))
         marks.append((len(done), time.perf_counter() - start, time.process_time() - cpu))
     (few, wall_few, cpu_few), (many, wall, cpu) = marks
     return Scheduling(many - few, wall - wall_few, cpu - cpu_few)
@@ -206,9 +208,15 @@ def _time_empty(cells: int, out: str, config: CatalogConfig, a_block: int = 1) -
 
 def _scheduling_rows(empty: Scheduling, many: Scheduling, work: float) -> Iterator[ROW]:
     """Yield what a driver can feed, if a full cell takes `work` core-seconds."""
-    for timing, a_block in ((empty, 1), (many, A_BLOCK)):
-        what = f"{timing.cells} cells, {a_block} a block; the driver's CPU {timing.cpu_ms:.1f} ms"
-        yield [f"empty stages, blocks of {a_block}", f"{timing.rate:.1f} cells/s", f"{what} a cell"]
+    for timing, cells_per_block in ((empty, 1), (many, A_BLOCK)):
+        what = (
+            f"{timing.cells} cells, {cells_per_block} a block; driver's CPU {timing.cpu_ms:.1f} ms"
+        )
+        yield [
+            f"empty stages, blocks of {cells_per_block}",
+            f"{timing.rate:.1f} cells/s",
+            f"{what} a cell",
+        ]
     yield ["work of a 1024² cell", f"{work:.0f} core-s", "the tile in one cell, scaled by area"]
     need = NODES * CORES_A_NODE
     one, blocks = (1000 / timing.cpu_ms * work for timing in (empty, many))

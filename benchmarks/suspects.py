@@ -23,7 +23,7 @@ from raydeblend.evaluate.common.calibration import calibration
 from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.survey.unrecognized import MATCH_RADIUS
-from raydeblend.pipeline.parts import Part, Separated
+from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
 from raydeblend.pipeline.suspects import load_suspects
 
 SEED = 3000
@@ -65,12 +65,12 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _places(separated: Separated, parts: tuple[Part, ...]) -> np.ndarray:
+def _places(separated: DeblendedCell, parts: tuple[DeblendedParent, ...]) -> np.ndarray:
     pairs = zip(separated.detected.blends, parts, strict=True)
     return np.concatenate([part.xy + np.array([b.box.x0, b.box.y0]) for b, part in pairs])
 
 
-def _scores(separated: Separated, parts: tuple[Part, ...], truth) -> list[str]:
+def _scores(separated: DeblendedCell, parts: tuple[DeblendedParent, ...], truth) -> list[str]:
     header = separated.detected.task.cell.tile
     xy = _places(separated, parts) * header.pixel_scale
     places, flux = truth_places(truth, header.wcs, BANDS[-1])
@@ -82,7 +82,7 @@ def _scores(separated: Separated, parts: tuple[Part, ...], truth) -> list[str]:
     return [str(len(xy)), f"{complete:.2%} of {wanted.sum()}", f"{pure:.2%}"]
 
 
-def after_judgement(separated: Separated, parts: tuple[Part, ...], truth) -> str:
+def after_judgement(separated: DeblendedCell, parts: tuple[DeblendedParent, ...], truth) -> str:
     """Say how well the probabilities of the parts as they are now keep what they say."""
     header = separated.detected.task.cell.tile
     p = np.concatenate(

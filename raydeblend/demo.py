@@ -17,7 +17,7 @@ from raydeblend.evaluate.common.figures import survey_figure
 from raydeblend.evaluate.survey.demo_scores import format_table, score_catalog
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import Separated
+from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.summary import RunSummary
@@ -97,7 +97,7 @@ def _figure(tiles: str, catalog: pa.Table, config: CatalogConfig) -> bytes:
     return survey_figure(tile.image, xy, blend.image, part.models, part.xy)
 
 
-def _separate(header: TileHeader, config: CatalogConfig) -> Separated:
+def _separate(header: TileHeader, config: CatalogConfig) -> DeblendedCell:
     task = plan_survey([header], config.cell_size, config.border).task(0)
     return DeblendCell(config)(detect_cell(task, config))
 

@@ -14,7 +14,7 @@ from raydeblend.paths import absolute, is_local, is_s3, scheme_of
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long an s3 server is waited for.
 
     Attributes
@@ -48,7 +48,7 @@ class LiteralS3(s3fs.S3FileSystem):  # type: ignore[misc]
         return list(found)
 
 
-def open_filesystem(path: str, patience: Patience) -> fsspec.AbstractFileSystem:
+def open_filesystem(path: str, patience: RetryPolicy) -> fsspec.AbstractFileSystem:
     """Return the fsspec filesystem that serves `path`; the same for equal arguments."""
     path = absolute(path)
     if is_local(path):
@@ -71,7 +71,7 @@ def _other_filesystem(process: int, scheme: str) -> fsspec.AbstractFileSystem:
 
 @lru_cache(maxsize=8)
 def _s3_filesystem(
-    process: int, settings: tuple[tuple[str, str], ...], patience: Patience
+    process: int, settings: tuple[tuple[str, str], ...], patience: RetryPolicy
 ) -> s3fs.S3FileSystem:
     # One client per process and per set of AWS variables: s3fs's own cache knows neither, so
     # that a forked worker or changed credentials would meet a stale client.

@@ -24,7 +24,7 @@ ANSWER_S = 60.0
 """Nodes that take longer to start a process are not waited for."""
 JOIN_S = 50.0
 """New nodes of a cloud take minutes; Kubernetes with idle machines does not."""
-SAME_EVERYWHERE = ("raydeblend", "numpy", "pyarrow", "torch")
+PINNED_PACKAGES = ("raydeblend", "numpy", "pyarrow", "torch")
 """Ray compares its own version and Python's when it connects."""
 UNVERSIONED = "unversioned"
 
@@ -117,9 +117,9 @@ def check_nodes() -> None:
     ConfigError
         Naming the first node that has not, and what differs.
     """
-    ask = _asker()
-    here = ask(SAME_EVERYWHERE)
-    for node, there in _answers(ask, SAME_EVERYWHERE, _nodes()):
+    ask = _version_probe()
+    here = ask(PINNED_PACKAGES)
+    for node, there in _answers(ask, PINNED_PACKAGES, _nodes()):
         different = compare(here, there)
         if different:
             raise ConfigError(
@@ -206,7 +206,7 @@ def unseen_by_this_node(proof: str, out: str) -> str:
 
 
 def _looker() -> Callable[[Sequence[str]], list[str]]:
-    """Return a function that gives those of the paths that are not there; see `_asker`."""
+    """Return a function that gives those of the paths that are not there; see `_version_probe`."""
 
     def look(paths: Sequence[str]) -> list[str]:
         from os.path import exists
@@ -250,7 +250,7 @@ def _on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
 
 
-def _asker() -> Callable[[Sequence[str]], Versions]:
+def _version_probe() -> Callable[[Sequence[str]], Versions]:
     """Return a function that gives the version of each package, empty for one that is missing.
 
     It is pickled by value, since it is made here: a node without raydeblend could not import it.

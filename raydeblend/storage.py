@@ -32,14 +32,14 @@ from botocore.exceptions import (
 )
 
 from raydeblend.errors import ConfigError
-from raydeblend.filesystems import Patience, aws_variables, open_filesystem
+from raydeblend.filesystems import RetryPolicy, aws_variables, open_filesystem
 from raydeblend.paths import S3_PREFIX, absolute, is_local, is_s3, parent, scheme_of
 
 __all__ = ["absolute", "is_local", "is_s3", "parent"]
 
 READ_ERRORS = (OSError, BotoCoreError, ClientError)
 """What reading or writing a path can raise when the file, the disk or the network fails."""
-SILENCE = (NoConnectionError, HTTPClientError, TimeoutError)
+NO_ANSWER = (NoConnectionError, HTTPClientError, TimeoutError)
 """Of these, when no server answers."""
 
 # A FITS header is a few blocks of 2880 bytes; pixels are read in one request whatever this is.
@@ -75,13 +75,13 @@ log = logging.getLogger(__name__)
 def make_filesystem(path: str) -> fsspec.AbstractFileSystem:
     """Return the fsspec filesystem that serves `path`, without cached listings."""
     return open_filesystem(
-        path, Patience(ATTEMPTS, S3FS_ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        path, RetryPolicy(ATTEMPTS, S3FS_ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
     )
 
 
 def _impatient(path: str) -> fsspec.AbstractFileSystem:
     """Return the filesystem of the checks before any work."""
-    return open_filesystem(path, Patience(CHECK_ATTEMPTS, 1, CHECK_TIMEOUT_S, CHECK_TIMEOUT_S))
+    return open_filesystem(path, RetryPolicy(CHECK_ATTEMPTS, 1, CHECK_TIMEOUT_S, CHECK_TIMEOUT_S))
 
 
 def join(root: str, *parts: str) -> str:
@@ -369,7 +369,7 @@ def _explain(path: str, error: Exception) -> str:
         return str(getattr(error, "strerror", None) or error)
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "no s3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if isinstance(error, SILENCE):
+    if isinstance(error, NO_ANSWER):
         return "no s3 server answers at the address that AWS_ENDPOINT_URL or the region gives"
     if isinstance(error, PermissionError):
         return f"the s3 server refused the credentials ({explain(error)})".rstrip(".")

@@ -45,7 +45,7 @@ from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import Separated
+from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.suspects import view_part
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 SURVEY, BANDS = "HSC", ("g", "r", "i")
 PAIRS = 0.3
-"""Part of the galaxies of every second tile that are moved next to others."""
+"""DeblendedParent of the galaxies of every second tile that are moved next to others."""
 RIDGE = 10.0
 """Of the weights, whose features have unit variance."""
 MOST_PEAKS = 2
@@ -148,7 +148,7 @@ def tile_examples(out: str, seed: int, size: int, paired: bool) -> Examples:
 
 def simulate_separated(
     folder: str, seed: int, size: int, paired: bool
-) -> tuple[Separated, pa.Table]:
+) -> tuple[DeblendedCell, pa.Table]:
     """Simulate a tile, and deblend it as one cell of a catalog."""
     survey = get_survey(SURVEY)
     scene = make_scene(survey, BANDS, Grid(1, size, 0, survey.pixel_scale), DENSITY, seed)
@@ -166,7 +166,7 @@ def simulate_separated(
 
 
 def examples_of(
-    separated: Separated, truth: pa.Table, paired: bool, witness: NetworkWitness
+    separated: DeblendedCell, truth: pa.Table, paired: bool, witness: NetworkWitness
 ) -> Examples:
     """Return what is seen of the sources of a cell, and the truth."""
     detected = separated.detected

@@ -16,7 +16,7 @@ from raydeblend.draw.finished import Finished, find_source, open_finished, write
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import Detected, Part, Separated
+from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, FloatArray, TileHeader
@@ -54,7 +54,7 @@ class Inspected:
 
     header: TileHeader
     blend: Blend
-    part: Part
+    part: DeblendedParent
     rows: pa.Table
     around: FloatArray
     view: Box
@@ -132,13 +132,13 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
     )
 
 
-def _piece_with(found: Separated, row: pa.Table) -> tuple[Blend, Part]:
+def _piece_with(found: DeblendedCell, row: pa.Table) -> tuple[Blend, DeblendedParent]:
     """Return the piece of a footprint that holds a source; most footprints are in one."""
     pieces = list(zip(found.detected.blends, found.parts, strict=True))
     return min(pieces, key=lambda piece: float(_distances(row, *piece).min()))
 
 
-def _distances(rows: pa.Table, blend: Blend, part: Part) -> NDArray[np.float64]:
+def _distances(rows: pa.Table, blend: Blend, part: DeblendedParent) -> NDArray[np.float64]:
     """Return how far sources ``(k,)`` of a piece are from rows ``(n,)``; ``(k, n)`` pixels."""
     place = part.xy + np.array([blend.box.x0, blend.box.y0])
     xy = np.column_stack([rows["x"].to_numpy(), rows["y"].to_numpy()])
@@ -154,7 +154,7 @@ def _view(blend: Blend) -> Box:
     return around.shift(blend.box.y0, blend.box.x0)
 
 
-def _in_order(rows: pa.Table, blend: Blend, part: Part) -> pa.Table:
+def _in_order(rows: pa.Table, blend: Blend, part: DeblendedParent) -> pa.Table:
     """Sort the rows as the models are, and say if they are not of the same sources."""
     apart = _distances(rows, blend, part)
     if apart.shape[0] != apart.shape[1] or apart.min(axis=1).max() > SAME_PIXELS:

@@ -75,4 +75,4 @@ def _unanswered(cause: BaseException | None) -> bool:
         return False
     # What astropy says of a damaged file is an OSError too, but not one of the system's.
     of_system = isinstance(cause, OSError) and cause.errno is not None
-    return of_system or isinstance(cause, storage.SILENCE)
+    return of_system or isinstance(cause, storage.NO_ANSWER)

@@ -25,7 +25,7 @@ MOST_VALUES = 2**23
 """Sources times bands times pixels of a blend that is fitted together, which takes 2 GB then."""
 
 
-def join_blends(
+def refit_jointly(
     single: Sequence[Measurements],
     theta: Sequence[Array],
     blends: Sequence[Blend],

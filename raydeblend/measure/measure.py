@@ -16,7 +16,7 @@ from raydeblend.fit.profiles import MODELS, parameters
 from raydeblend.fit.psf import POINT, PsfMixture, fit_psf
 from raydeblend.fit.result import Measurements, fill, not_attempted
 from raydeblend.fit.stamps import Stamps, cut_stamps, join
-from raydeblend.measure.blend_photometry import add_neighbour_noise, join_blends
+from raydeblend.measure.blend_photometry import add_neighbour_noise, refit_jointly
 from raydeblend.measure.ngmix_engine import fit_ngmix
 from raydeblend.measure.template import TEMPLATE, fit_templates
 from raydeblend.tile import Blend
@@ -220,7 +220,7 @@ def _fit_all(
     single = [result.take(r) for r in rows]
     if engine == "mixture" and joint_flux:
         shapes = [theta[r] for r in rows]
-        return join_blends(single, shapes, blends, models, xy, usable, pixel_scale, model)
+        return refit_jointly(single, shapes, blends, models, xy, usable, pixel_scale, model)
     return single
 
 

@@ -25,7 +25,7 @@ STORE_SHARE = 0.25
 """Of the object store, for all of them: the limit where cells are larger than any seen yet."""
 
 
-class Ahead(BackpressurePolicy):  # type: ignore[misc]  # Ray Data is not typed
+class InFlightLimit(BackpressurePolicy):  # type: ignore[misc]  # Ray Data is not typed
     """No block is begun while too many are between the first stage and the last.
 
     They are counted where they are, so that those lost with a worker are not waited for.
@@ -66,4 +66,4 @@ def set_limits(graph: ray.data.Dataset) -> None:
     """Tell Ray Data how much of a graph may be under way."""
     graph.context.op_resource_reservation_enabled = False
     graph.context.override_object_store_memory_limit_fraction = STORE_SHARE
-    graph.context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [Ahead])
+    graph.context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [InFlightLimit])

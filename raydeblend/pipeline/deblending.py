@@ -13,7 +13,7 @@ from raydeblend.deblend import load_deblender
 from raydeblend.deblend.masks import mask_for
 from raydeblend.flags import Flag
 from raydeblend.pipeline.batches import deblender_image, stack_psf
-from raydeblend.pipeline.parts import Detected, Part, Separated, part_of, undivided
+from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected, part_of, undivided
 from raydeblend.pipeline.pieces import in_pieces
 from raydeblend.tile import Blend, Deblended, Deblender
 
@@ -55,7 +55,7 @@ class DeblendCell:
         suspects = self.suspects.weights_hash if self.suspects else ""
         return "-".join(part for part in (own, suspects) if part)
 
-    def __call__(self, detected: Detected) -> Separated:
+    def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""
         usual: list[Blend] = []
         large: list[Blend] = []
@@ -64,15 +64,17 @@ class DeblendCell:
         parts = self._parts(replace(detected, blends=tuple(usual)))
         pieces = [piece for blend in large for piece in in_pieces(blend)]
         blends = (*usual, *(blend for blend, _ in pieces))
-        return Separated(replace(detected, blends=blends), (*parts, *(part for _, part in pieces)))
+        return DeblendedCell(
+            replace(detected, blends=blends), (*parts, *(part for _, part in pieces))
+        )
 
     def _too_large(self, blend: Blend) -> bool:
         """Tell whether one array cannot hold the models of a footprint's sources."""
         crowded = self.deblender.name == "sep" and len(blend.xy) > CROWDED
         return bool(blend.flags & Flag.DEBLEND_FALLBACK) or crowded
 
-    def _parts(self, detected: Detected) -> tuple[Part, ...]:
-        parts: dict[int, Part] = {}
+    def _parts(self, detected: Detected) -> tuple[DeblendedParent, ...]:
+        parts: dict[int, DeblendedParent] = {}
         offered: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, blend in enumerate(detected.blends):
             if len(blend.xy) > 1 or self.config.deblend_singles:
@@ -87,7 +89,7 @@ class DeblendCell:
 
     def _deblend(
         self, detected: Detected, groups: Iterable[Sequence[int]]
-    ) -> Iterator[tuple[int, Part]]:
+    ) -> Iterator[tuple[int, DeblendedParent]]:
         for group in groups:
             for batch in _batches(group, detected.blends[group[0]].image[0].size):
                 blends = [detected.blends[i] for i in batch]

@@ -316,7 +316,7 @@ def read_entries(out: str) -> list[LedgerEntry]:
     return list(from_table(read_ledger(out)))
 
 
-class Gatherer:
+class LedgerCompactor:
     """Gathers the entries of cells done into tables while a run goes on.
 
     Parameters

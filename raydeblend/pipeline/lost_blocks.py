@@ -21,12 +21,12 @@ DEATHS = (WorkerCrashedError, RayActorError, NodeDiedError, OutOfMemoryError, Ob
 BLOCK_LOG = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
 
 
-def leave_out(graph: ray.data.Dataset) -> None:
+def tolerate_lost_blocks(graph: ray.data.Dataset) -> None:
     """Leave out of a graph the blocks that lost their worker, instead of ending the run."""
     graph.context.max_errored_blocks = -1
 
 
-class Told(logging.Filter):
+class BlockErrorListener(logging.Filter):
     """Listens to why blocks are left out, and keeps the tracebacks off the terminal.
 
     Attributes
@@ -52,9 +52,9 @@ def _is_death(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def told_errors() -> Iterator[Told]:
+def lost_block_errors() -> Iterator[BlockErrorListener]:
     """Listen while a dataset runs."""
-    told = Told()
+    told = BlockErrorListener()
     BLOCK_LOG.addFilter(told)
     try:
         yield told

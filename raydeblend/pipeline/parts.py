@@ -32,7 +32,7 @@ class Detected:
 
 
 @dataclass(frozen=True)
-class Part:
+class DeblendedParent:
     """The sources of one footprint.
 
     Attributes
@@ -80,26 +80,26 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Separated:
+class DeblendedCell:
     """The footprints of a cell and the sources of each."""
 
     detected: Detected
-    parts: tuple[Part, ...]
+    parts: tuple[DeblendedParent, ...]
 
 
-def without_models(separated: Separated) -> Separated:
+def without_models(separated: DeblendedCell) -> DeblendedCell:
     """Leave out the models of footprints that are measured: they would fill the object store."""
     return replace(separated, parts=tuple(_slim(part) for part in separated.parts))
 
 
-def _slim(part: Part) -> Part:
+def _slim(part: DeblendedParent) -> DeblendedParent:
     if part.measured is None:
         return part
     share = blendedness(part.models)
     return replace(part, models=part.models[:, :, :0, :0], blendedness=share)
 
 
-def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
+def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> DeblendedParent:
     """Return what a deblender found in one footprint of its batch.
 
     Detected peaks that its models do not explain are deblended classically from the residual, so
@@ -123,7 +123,7 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Part:
     p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
     flags = Flag.LOW_QUALITY if quality == "low" else Flag(0)
     flags |= limited | (Flag.DEBLEND_FALLBACK if len(more) else Flag(0))
-    return Part(models, xy, quality, deblender, float(p_blend), int(flags), measured)
+    return DeblendedParent(models, xy, quality, deblender, float(p_blend), int(flags), measured)
 
 
 def _limited(result: Deblended, row: int) -> bool:
@@ -160,21 +160,21 @@ def _far_from(xy: FloatArray, others: FloatArray) -> BoolArray:
     return np.asarray((distance > MATCH_RADIUS).all(axis=1))
 
 
-def classical(blend: Blend) -> Part:
+def classical(blend: Blend) -> DeblendedParent:
     """Return the sources that SExtractor's method finds in a footprint."""
     models, xy, _ = _distinct(blend, *classical_models(blend.image, blend.variance, blend.unusable))
     if not len(models):
         failed = undivided(blend, "none", "sep")
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
-    return Part(models, xy, "medium" if len(models) > 1 else "isolated", "sep")
+    return DeblendedParent(models, xy, "medium" if len(models) > 1 else "isolated", "sep")
 
 
-def undivided(blend: Blend, quality: str, deblender: str) -> Part:
+def undivided(blend: Blend, quality: str, deblender: str) -> DeblendedParent:
     """Return a footprint as the one source at its brightest peak."""
     light = fill_holes(blend.image, blend.variance, blend.unusable)
     lost = blend.unusable.all(axis=0) | blend.unusable.all(axis=(1, 2), keepdims=True)
     model = np.where(blend.footprint & ~lost, light, np.float32(0))
-    return Part(model[np.newaxis], blend.xy[:1], quality, deblender)
+    return DeblendedParent(model[np.newaxis], blend.xy[:1], quality, deblender)
 
 
 def _distinct(

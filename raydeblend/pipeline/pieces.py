@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from raydeblend.deblend.sep import Segments, classical_segments
 from raydeblend.flags import Flag
-from raydeblend.pipeline.parts import Part, distinct_sources, peak_pixels, undivided
+from raydeblend.pipeline.parts import DeblendedParent, distinct_sources, peak_pixels, undivided
 from raydeblend.tile import Blend, Box
 
 SIDE = 48
@@ -26,7 +26,7 @@ MARGIN = 12
 """Pixels about the sources' segments, as about a footprint."""
 
 
-def in_pieces(blend: Blend) -> list[tuple[Blend, Part]]:
+def in_pieces(blend: Blend) -> list[tuple[Blend, DeblendedParent]]:
     """Return the sources of a footprint by pieces; each has the footprint's identifier and flags.
 
     All carry DEBLEND_LIMITED if there are several pieces.
@@ -62,7 +62,7 @@ def _groups(xy: NDArray[np.floating], boxes: Sequence[Box]) -> Iterator[list[int
 
 def _cut(
     blend: Blend, found: Segments, rows: Sequence[int], boxes: Sequence[Box]
-) -> tuple[Blend, Part]:
+) -> tuple[Blend, DeblendedParent]:
     """Return the piece of some sources: the window of their segments with a margin."""
     edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (boxes[i] for i in rows)])
     around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()).grow(MARGIN)
@@ -83,5 +83,5 @@ def _cut(
     )
     models = np.where(own[:, None], found.light[window], np.float32(0))
     n = len(found.xy)
-    part = Part(models, xy, "medium" if n > 1 else "isolated", "sep", of_footprint=n)
+    part = DeblendedParent(models, xy, "medium" if n > 1 else "isolated", "sep", of_footprint=n)
     return piece, part

@@ -16,7 +16,7 @@ from raydeblend.fit.result import Measurements
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
-from raydeblend.pipeline.parts import Part, peak_pixels
+from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, BoolArray, Box
 
@@ -31,18 +31,20 @@ class Measured:
     table: pa.Table
 
 
-def owned(task: CellTask, blend: Blend, part: Part) -> BoolArray:
+def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:
     """Tell which sources ``(k,)`` have their pixel in the cell's inner region."""
     inner = task.cell.inner
     return np.array([inner.contains(y, x) for x, y in _tile_xy(blend, part)], dtype=bool)
 
 
-def _tile_xy(blend: Blend, part: Part) -> NDArray[np.float64]:
+def _tile_xy(blend: Blend, part: DeblendedParent) -> NDArray[np.float64]:
     offset = np.array([blend.box.x0, blend.box.y0], dtype=np.float64)
     return np.asarray(part.xy + offset)
 
 
-def parent_rows(task: CellTask, blend: Blend, part: Part, measured: Measurements) -> Rows:
+def parent_rows(
+    task: CellTask, blend: Blend, part: DeblendedParent, measured: Measurements
+) -> Rows:
     """Return the rows of one footprint's sources that the cell owns; the sky follows later."""
     xy, header = _tile_xy(blend, part), task.cell.tile
     per_source = {
@@ -67,18 +69,18 @@ def parent_rows(task: CellTask, blend: Blend, part: Part, measured: Measurements
     return rows | {name: np.full(keep.sum(), value) for name, value in shared.items()}
 
 
-def _blendedness(part: Part) -> NDArray[np.float64]:
+def _blendedness(part: DeblendedParent) -> NDArray[np.float64]:
     return blendedness(part.models) if part.blendedness is None else part.blendedness
 
 
-def _p_unrecognized(part: Part) -> NDArray[np.floating]:
+def _p_unrecognized(part: DeblendedParent) -> NDArray[np.floating]:
     """Return the calibrated probabilities ``(k,)``, else what the deblender says of a single."""
     if part.p_unrecognized is not None:
         return part.p_unrecognized
     return np.full(len(part.xy), part.p_blend if len(part.xy) == 1 else np.nan)
 
 
-def _source_flags(part: Part) -> NDArray[np.int32]:
+def _source_flags(part: DeblendedParent) -> NDArray[np.int32]:
     if part.source_flags is not None:
         return part.source_flags
     return np.zeros(len(part.xy), dtype=np.int32)

@@ -1,7 +1,7 @@
 """What happens to one cell: detect, deblend, measure, write.  Plain callables, without Ray.
 
-A `Work` item goes from stage to stage.  `advance` runs one stage on it, keeps the time and turns
-what can be wrong with a cell into a failed item, which the later stages only pass on.
+A `CellState` goes from stage to stage.  `run_stage` runs one stage on it, keeps the time and turns
+what can be wrong with a cell into a failed one, which the later stages only pass on.
 """
 
 from __future__ import annotations
@@ -34,13 +34,27 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
-from raydeblend.pipeline.parts import JOINT, Detected, Part, Separated, without_models
+from raydeblend.pipeline.parts import (
+    JOINT,
+    DeblendedCell,
+    DeblendedParent,
+    Detected,
+    without_models,
+)
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import Measured, counts, owned, parent_rows, to_measured
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 
-__all__ = ["DeblendCell", "Stages", "Work", "advance", "detect_cell", "measure_cell", "write_cell"]
+__all__ = [
+    "CellState",
+    "DeblendCell",
+    "Stages",
+    "detect_cell",
+    "measure_cell",
+    "run_stage",
+    "write_cell",
+]
 
 # What bad pixels, files, disks and memory can raise.  Anything else is a mistake in the code
 # and should end the run.
@@ -64,7 +78,7 @@ AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Work:
+class CellState:
     """A cell on its way through the stages.
 
     Attributes
@@ -101,8 +115,8 @@ class Stages:
     """
 
     detect: Callable[[CellTask], Detected]
-    deblend: Callable[[], Callable[[Detected], Separated]]
-    measure: Callable[[Separated], Measured]
+    deblend: Callable[[], Callable[[Detected], DeblendedCell]]
+    measure: Callable[[DeblendedCell], Measured]
 
 
 def stages_of(config: CatalogConfig) -> Stages:
@@ -114,7 +128,7 @@ def stages_of(config: CatalogConfig) -> Stages:
     )
 
 
-def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], Separated]:
+def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblender; of what its own photometry has measured no models go on."""
     deblend = DeblendCell(config)
     if config.photometry != JOINT:
@@ -122,14 +136,14 @@ def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], Separated]:
     return lambda detected: without_models(deblend(detected))
 
 
-def advance_anyhow(work: Work, name: str, stage: Callable[[Any], object]) -> Work:
+def run_stage_safely(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
     """Run one stage as `advance` does; a mistake in the code too fails only the cell.
 
     In a run of days one cell in which an index is out of range must not end it, nor be taken for
     one whose worker died.
     """
     try:
-        return advance(work, name, stage)
+        return run_stage(work, name, stage)
     except Exception as mistake:  # noqa: BLE001  whatever it is, it is told with its place
         place = traceback.extract_tb(mistake.__traceback__)[-1]
         where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
@@ -137,7 +151,7 @@ def advance_anyhow(work: Work, name: str, stage: Callable[[Any], object]) -> Wor
         return replace(work, content=None, error=f"{name}: mistake in the code, {said}")
 
 
-def advance(work: Work, name: str, stage: Callable[[Any], object]) -> Work:
+def run_stage(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
     """Run one stage on the content of `work` (the first on its task) and note what it cost."""
     if work.error:
         return work
@@ -204,7 +218,7 @@ def choose_photometry(config: CatalogConfig) -> str:
     return config.photometry if config.photometry == JOINT else choose_engine(config.photometry)
 
 
-def measure_cell(separated: Separated, config: CatalogConfig) -> Measured:
+def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     """Measure the footprints of which the cell owns a source, and return its own rows.
 
     With photometry ``joint`` only those are fitted that the deblender has not measured itself.
@@ -226,7 +240,7 @@ def measure_cell(separated: Separated, config: CatalogConfig) -> Measured:
 
 
 def _fit(
-    pairs: Sequence[tuple[Blend, Part]], detected: Detected, engine: str, seed: int
+    pairs: Sequence[tuple[Blend, DeblendedParent]], detected: Detected, engine: str, seed: int
 ) -> Iterator[Measurements]:
     """Yield the measurements of footprints, of `AT_ONCE` sources or one footprint at a time."""
     scale = detected.task.cell.tile.pixel_scale
@@ -240,12 +254,12 @@ def _fit(
         )
 
 
-def write_cell(work: Work, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
+def write_cell(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
     """Write a cell's shard and then its ledger entry, which it returns.
 
     A cell that could not be written is failed; without a ledger entry, if need be.
     """
-    work = advance_anyhow(work, "write", lambda measured: _write_shard(measured, out))
+    work = run_stage_safely(work, "write", lambda measured: _write_shard(measured, out))
     return _record(work, out, weights_hash, config_hash)
 
 
@@ -268,10 +282,10 @@ def fail_cell(
     task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
 ) -> LedgerEntry:
     """Record a cell as failed, whatever the ledger says of it."""
-    return _record(Work(task, error=reason), out, weights_hash, config_hash)
+    return _record(CellState(task, error=reason), out, weights_hash, config_hash)
 
 
-def _record(work: Work, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
+def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
     cell = work.task.cell
     entry = LedgerEntry(
         tile=cell.tile.name,

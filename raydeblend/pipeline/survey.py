@@ -3,7 +3,7 @@
     plan ──► detect ──► deblend ──► measure, write ──► ledger entries, to the driver
     cells    tasks      actors      tasks
 
-One row is one cell, on its way as a pickled `stages.Work`: stamps, never tiles, leave `detect`.
+One row is one cell, as a pickled `stages.CellState`: stamps, never tiles, leave `detect`.
 A stage is a plain callable of `stages`; a cell that fails is a row too: the run goes on.
 
 What survives which death
@@ -22,7 +22,7 @@ What survives which death
 - **The s3 server**: `storage` asks again for a minute; then the cell is failed.
 
 An error that is no death, such as a package that the workers lack, ends the run.  A stage's own
-mistake on one cell fails that cell (`stages.advance_anyhow`).
+mistake on one cell fails that cell (`stages.run_stage_safely`).
 
 Back-pressure is set, not left to chance: a block is one cell (more on clusters of thousands of
 CPUs), an actor gets its next cell when it has finished one, and so many cells are on their way
@@ -57,7 +57,7 @@ from raydeblend.fits import find_tiles
 from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.backpressure import set_limits
-from raydeblend.pipeline.entries import Gatherer, LedgerEntry, list_ledger, read_loose
+from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
 from raydeblend.pipeline.ledger import (
     Run,
     begin_output,
@@ -65,7 +65,7 @@ from raydeblend.pipeline.ledger import (
     keys,
     manifest_of,
 )
-from raydeblend.pipeline.lost_blocks import leave_out, told_errors
+from raydeblend.pipeline.lost_blocks import lost_block_errors, tolerate_lost_blocks
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.progress import track
@@ -73,11 +73,11 @@ from raydeblend.pipeline.run import describe, fail_tile
 from raydeblend.pipeline.seen import fail_unseen, with_shards
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import (
+    CellState,
     Stages,
-    Work,
-    advance_anyhow,
     choose_photometry,
     give_up,
+    run_stage_safely,
     stages_of,
     write_cell,
 )
@@ -95,12 +95,12 @@ TASK_CPUS = 0.9
 ACTOR_CPUS = 0.01
 
 # Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
-WAVE = 20_000
+CELLS_PER_WAVE = 20_000
 # The driver needs 13 ms for a block, a cell of 1024 x 1024 pixels 24 s of a CPU: above some 1,800
 # CPUs a block must hold more (`benchmarks/survey`).
-CPUS_A_CELL = 1000
+CPUS_PER_CELL_IN_BLOCK = 1000
 # Headers of fewer tiles are read in the driver; a task reads so many.
-FEW_TILES, TILES_A_TASK = 2000, 200
+FEW_TILES, TILES_PER_TASK = 2000, 200
 
 Row = dict[str, Any]
 Indices = NDArray[np.int64]
@@ -220,14 +220,14 @@ def _read_headers(
         return read_headers(tiles, bands, zeropoint)
     connect()
     task = ray.remote(read_headers)
-    starts = range(0, len(tiles), TILES_A_TASK)
-    waiting = [task.remote(tiles[i : i + TILES_A_TASK], bands, zeropoint) for i in starts]
+    starts = range(0, len(tiles), TILES_PER_TASK)
+    waiting = [task.remote(tiles[i : i + TILES_PER_TASK], bands, zeropoint) for i in starts]
     return [tile for part in ray.get(waiting) for tile in part]
 
 
 def _gather(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
     """Pass on the entries of a run and keep its ledger short."""
-    gatherer = Gatherer(out, [entry for entry in read_loose(list_ledger(out)) if entry.done])
+    gatherer = LedgerCompactor(out, [entry for entry in read_loose(list_ledger(out)) if entry.done])
     for entry in entries:
         gatherer.add(entry)
         yield entry
@@ -241,7 +241,7 @@ def process(
     config: CatalogConfig,
     run: Run,
     stages: Stages | None = None,
-    a_block: int | None = None,
+    cells_per_block: int | None = None,
     gpus: int = 0,
     proof: str = "",
 ) -> Iterator[LedgerEntry]:
@@ -253,20 +253,20 @@ def process(
         As soon as a worker is on a machine that does not see `proof`, a file of
         `raydeblend.session.shared_folder`.
     """
-    stages, a_block = stages or stages_of(config), a_block or _cells_a_block()
+    stages, cells_per_block = stages or stages_of(config), cells_per_block or _cells_per_block()
     hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
     conclude = partial(finish, measure=stages.measure, out=out, proof=proof, **hashes)
     shared = ray.put(plan)
-    for start in range(0, len(todo), WAVE):
-        left = set(todo[start : start + WAVE].tolist())
-        yield from _rounds(left, a_block, partial(_round, shared, stages, conclude, gpus))
+    for start in range(0, len(todo), CELLS_PER_WAVE):
+        left = set(todo[start : start + CELLS_PER_WAVE].tolist())
+        yield from _rounds(left, cells_per_block, partial(_round, shared, stages, conclude, gpus))
         for i in sorted(left):
             yield give_up(plan.task(i), out, f"its worker died {TRIES} times", **hashes)
 
 
 def _rounds(
     left: set[int],
-    a_block: int,
+    cells_per_block: int,
     send: Callable[[Sequence[int], int], Iterator[tuple[int, LedgerEntry]]],
 ) -> Iterator[LedgerEntry]:
     """Send cells through the graph until none is left, `TRIES` times; takes them out of `left`."""
@@ -274,7 +274,7 @@ def _rounds(
         # Later rounds keep cells apart and turn the order around, so that a poisonous cell does
         # not take the same others with it each time: in its block, or next for its actor.
         cells = sorted(left, reverse=n % 2 == 0)
-        for i, entry in send(cells, a_block if n == 1 else 1):
+        for i, entry in send(cells, cells_per_block if n == 1 else 1):
             left.remove(i)
             yield entry
         if not left:
@@ -288,10 +288,10 @@ def _round(
     conclude: Callable[[Row], Row],
     gpus: int,
     left: Sequence[int],
-    a_block: int,
+    cells_per_block: int,
 ) -> Iterator[tuple[int, LedgerEntry]]:
     """Send cells through the graph once; those that lose their worker do not come back."""
-    blocks = -(-len(left) // a_block)
+    blocks = -(-len(left) // cells_per_block)
     cells = ray.data.from_items([{"cell": i} for i in left], override_num_blocks=blocks)
     detect = partial(begin, plan=plan, stage=stages.detect)
     with warnings.catch_warnings():
@@ -299,9 +299,9 @@ def _round(
         warnings.simplefilter("ignore", RayDeprecationWarning)
         graph = _graph(cells, detect, stages.deblend, conclude, _actors(gpus, blocks))
     graph.context.enable_progress_bars = False
-    leave_out(graph)
+    tolerate_lost_blocks(graph)
     set_limits(graph)
-    with told_errors() as told:
+    with lost_block_errors() as told:
         for row in graph.iter_rows():
             if row["stop"]:
                 raise ConfigError(row["stop"])
@@ -333,13 +333,13 @@ def _graph(
 def begin(row: Row, plan: ray.ObjectRef, stage: Callable[[Any], object]) -> Row:
     """Run the first stage on the cell with the number of a row."""
     # Of the plan in the object store nothing is copied but what is asked for.
-    work = Work(ray.get(plan).task(row["cell"]))
-    return {**row, "work": pickle.dumps(advance_anyhow(work, "detect", stage))}
+    work = CellState(ray.get(plan).task(row["cell"]))
+    return {**row, "work": pickle.dumps(run_stage_safely(work, "detect", stage))}
 
 
 def step(row: Row, name: str, stage: Callable[[Any], object]) -> Row:
     """Run one stage on the cell of a row."""
-    return {**row, "work": pickle.dumps(advance_anyhow(pickle.loads(row["work"]), name, stage))}
+    return {**row, "work": pickle.dumps(run_stage_safely(pickle.loads(row["work"]), name, stage))}
 
 
 def finish(
@@ -357,7 +357,7 @@ def finish(
     stop = unseen_by_this_node(proof, out)
     if stop:
         return {"cell": row["cell"], "entry": b"", "stop": stop}
-    work = advance_anyhow(pickle.loads(row["work"]), "measure", measure)
+    work = run_stage_safely(pickle.loads(row["work"]), "measure", measure)
     entry = write_cell(work, out, weights_hash, config_hash)
     return {"cell": row["cell"], "entry": pickle.dumps(entry), "stop": ""}
 
@@ -373,8 +373,8 @@ class DeblendActor:
         return step(row, "deblend", self.stage)
 
 
-def _cells_a_block() -> int:
-    return max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS_A_CELL)
+def _cells_per_block() -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS_PER_CELL_IN_BLOCK)
 
 
 def _actors(gpus: int, most: int) -> Row:

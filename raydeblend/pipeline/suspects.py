@@ -27,7 +27,7 @@ from raydeblend.deblend.unrecognized.statistics import (
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
 from raydeblend.pipeline.batches import deblender_image, stack_psf
-from raydeblend.pipeline.parts import Detected, Part, part_of
+from raydeblend.pipeline.parts import DeblendedParent, Detected, part_of
 from raydeblend.tile import Blend, Deblender, FloatArray
 
 Array = NDArray[np.float64]
@@ -74,7 +74,9 @@ class Suspects:
         networks = [asked.srgan.weights_hash, asked.rdn.weights_hash] if asked else []
         return "-".join([self.model.sha256[:16], *networks])
 
-    def __call__(self, detected: Detected, parts: Sequence[Part]) -> tuple[Part, ...]:
+    def __call__(
+        self, detected: Detected, parts: Sequence[DeblendedParent]
+    ) -> tuple[DeblendedParent, ...]:
         """Return the parts with probabilities, some of them taken apart further."""
         header = detected.task.cell.tile
         chosen = [i for i, part in enumerate(parts) if self._covers(detected, part)]
@@ -93,7 +95,7 @@ class Suspects:
             result[i] = with_verdict(result[i], verdict.p, self.threshold)
         return tuple(result)
 
-    def _covers(self, detected: Detected, part: Part) -> bool:
+    def _covers(self, detected: Detected, part: DeblendedParent) -> bool:
         """Tell whether the calibration holds for a footprint: its deblender, its seeing."""
         return (
             part.deblender == self.model.deblender
@@ -102,7 +104,7 @@ class Suspects:
         )
 
     def _judge(
-        self, detected: Detected, parts: Sequence[Part], index: Sequence[int]
+        self, detected: Detected, parts: Sequence[DeblendedParent], index: Sequence[int]
     ) -> list[Verdict]:
         if not parts:
             return []
@@ -116,8 +118,13 @@ class Suspects:
         return [Verdict(*pair) for pair in pairs]
 
     def _recover(
-        self, detected: Detected, blend: Blend, part: Part, verdict: Verdict, pixel_scale: float
-    ) -> Part | None:
+        self,
+        detected: Detected,
+        blend: Blend,
+        part: DeblendedParent,
+        verdict: Verdict,
+        pixel_scale: float,
+    ) -> DeblendedParent | None:
         """Fit a footprint from the recovered positions; None if it has no more sources then."""
         suspects = verdict.p >= self.threshold
         if self.fitter is None or not suspects.any():
@@ -149,13 +156,13 @@ def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:
     return None if model is None else Suspects(model, deblender, threshold)
 
 
-def with_verdict(part: Part, p: Array, threshold: float) -> Part:
+def with_verdict(part: DeblendedParent, p: Array, threshold: float) -> DeblendedParent:
     """Return the part with the probabilities of its sources."""
     suspected = np.where(p >= threshold, int(Flag.BLEND_SUSPECTED), 0).astype(np.int32)
     return replace(part, p_unrecognized=p.astype(np.float32), source_flags=suspected)
 
 
-def view_part(blend: Blend, part: Part) -> Views:
+def view_part(blend: Blend, part: DeblendedParent) -> Views:
     """Return the sources of one footprint, each with its neighbours taken off."""
     return view_sources(blend.image, blend.variance, blend.unusable, part.models, part.xy)
 

@@ -19,7 +19,7 @@ RADIUS_MAG = 0.03
 """Rows this near in magnitude space may be the galaxy too: stamps cut off a little flux."""
 
 
-def leave_out(table: Galaxies, path: str) -> Galaxies:
+def exclude_held_out(table: Galaxies, path: str) -> Galaxies:
     """Return `table` without the galaxies of the test set at `path`.
 
     A test set does not name its galaxies; they are recognised by their magnitudes in all bands.
@@ -38,7 +38,7 @@ def is_held_out(table: Galaxies, path: str) -> NDArray[np.bool_]:
     Raises
     ------
     ConfigError
-        As `leave_out`.
+        As `exclude_held_out`.
     """
     magnitudes = _magnitudes(path, table.bands)
     tree = cKDTree(table.magnitude)

@@ -23,7 +23,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.session import ray_session, shared_folder
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
-from raydeblend.simulate.heldout import leave_out
+from raydeblend.simulate.heldout import exclude_held_out
 from raydeblend.simulate.isolated import IsolatedGroup, render_group
 from raydeblend.survey import get_survey
 
@@ -154,7 +154,7 @@ def _read_table(config: IsolatedConfig) -> Galaxies | None:
     if not os.path.exists(config.catalog):
         raise ConfigError(f"there is no catalog {config.catalog}")
     table = read_catsim(config.catalog, config.bands, config.faint)
-    return table if config.held_out is None else leave_out(table, config.held_out)
+    return table if config.held_out is None else exclude_held_out(table, config.held_out)
 
 
 def make_shard(config: IsolatedConfig, index: int, table: Galaxies | None = None) -> Shard:

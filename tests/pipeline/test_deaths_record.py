@@ -12,9 +12,9 @@ from ray.exceptions import ObjectLostError, RayTaskError, UserCodeException, Wor
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import entry_path, read_entry, shard_path, write_entry
-from raydeblend.pipeline.lost_blocks import BLOCK_LOG, told_errors
+from raydeblend.pipeline.lost_blocks import BLOCK_LOG, lost_block_errors
 from raydeblend.pipeline.plan import plan_survey
-from raydeblend.pipeline.stages import Work, advance_anyhow, give_up, stages_of, write_cell
+from raydeblend.pipeline.stages import CellState, give_up, run_stage_safely, stages_of, write_cell
 
 CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture")
 HASHES = {"weights_hash": "w", "config_hash": "c"}
@@ -31,9 +31,9 @@ def task(tmp_path_factory):
 @pytest.fixture(scope="module")
 def work(task):
     stages = stages_of(CONFIG)
-    work = advance_anyhow(Work(task), "detect", stages.detect)
-    work = advance_anyhow(work, "deblend", stages.deblend())
-    return advance_anyhow(work, "measure", stages.measure)
+    work = run_stage_safely(CellState(task), "detect", stages.detect)
+    work = run_stage_safely(work, "deblend", stages.deblend())
+    return run_stage_safely(work, "measure", stages.measure)
 
 
 def paths(out, task):
@@ -68,9 +68,9 @@ def test_a_second_attempt_writes_the_same_bytes(tmp_path, task, work):
     first = shard.read_bytes()
     shard.unlink()
     stages = stages_of(CONFIG)
-    again = advance_anyhow(Work(task), "detect", stages.detect)
-    again = advance_anyhow(again, "deblend", stages.deblend())
-    write_cell(advance_anyhow(again, "measure", stages.measure), str(tmp_path), **HASHES)
+    again = run_stage_safely(CellState(task), "detect", stages.detect)
+    again = run_stage_safely(again, "deblend", stages.deblend())
+    write_cell(run_stage_safely(again, "measure", stages.measure), str(tmp_path), **HASHES)
     assert shard.read_bytes() == first
     assert len(first) > 1000
 
@@ -79,8 +79,8 @@ def test_a_mistake_in_the_code_fails_the_cell_and_says_where(tmp_path, task):
     def stage(_):
         return np.zeros(3)[7]
 
-    work = advance_anyhow(Work(task), "deblend", stage)
-    assert advance_anyhow(work, "measure", stage) is work
+    work = run_stage_safely(CellState(task), "deblend", stage)
+    assert run_stage_safely(work, "measure", stage) is work
     entry = write_cell(work, str(tmp_path), **HASHES)
     place = f"test_deaths_record.py:{stage.__code__.co_firstlineno + 1}"
     assert entry.reason.startswith(f"deblend: mistake in the code, IndexError at {place}: index 7")
@@ -96,12 +96,12 @@ def test_no_reason_holds_a_key_or_an_address(task, monkeypatch):
             "PUT http://planted.host:9000/tiles with planted-secret: planted.host is away"
         )
 
-    assert "planted" not in advance_anyhow(Work(task), "write", stage).error
+    assert "planted" not in run_stage_safely(CellState(task), "write", stage).error
 
     def mistaken(_):
         raise KeyError("planted-secret")
 
-    assert "planted" not in advance_anyhow(Work(task), "write", mistaken).error
+    assert "planted" not in run_stage_safely(CellState(task), "write", mistaken).error
 
 
 def wrapped(cause):
@@ -121,7 +121,7 @@ def wrapped(cause):
     ],
 )
 def test_a_death_is_told_from_what_concerns_all_cells(error, is_fault, caplog):
-    with caplog.at_level(logging.ERROR), told_errors() as told:
+    with caplog.at_level(logging.ERROR), lost_block_errors() as told:
         BLOCK_LOG.error("An exception was raised from a task", exc_info=error)
     assert (told.fault is error) == is_fault
     assert "An exception" not in caplog.text

@@ -9,7 +9,7 @@ from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.deblending import CROWDED, DeblendCell
-from raydeblend.pipeline.parts import VALUES, Detected, Separated, without_models
+from raydeblend.pipeline.parts import VALUES, DeblendedCell, Detected, without_models
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
 
@@ -238,7 +238,7 @@ def test_measured_sources_travel_without_models_but_with_their_blendedness():
     blend, deblender = make_blend([[10, 10], [20, 20]]), Measuring([(10, 10), (20, 20)])
     (kept,) = separate([blend], deblender)
     detected = Detected(CellTask(CELL), (blend,), PSF)
-    (part,) = without_models(Separated(detected, (kept,))).parts
+    (part,) = without_models(DeblendedCell(detected, (kept,))).parts
     assert part.measured is not None
     assert (len(part.models), part.models.nbytes) == (2, 0)
     # Two equal halves: half of the light at each belongs to the other.

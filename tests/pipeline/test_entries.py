@@ -9,7 +9,7 @@ from s3 import s3_server  # noqa: F401
 from raydeblend import catalog, storage
 from raydeblend.pipeline import entries as entries_module
 from raydeblend.pipeline.entries import (
-    Gatherer,
+    LedgerCompactor,
     LedgerEntry,
     entry_path,
     from_table,
@@ -39,7 +39,7 @@ def cells(n, first=0):
 
 def run(out, these, waiting=()):
     """Write entries as workers do and gather them as the driver does."""
-    gatherer = Gatherer(out, waiting)
+    gatherer = LedgerCompactor(out, waiting)
     for entry in these:
         write_entry(out, entry)
         gatherer.add(entry)
@@ -95,7 +95,7 @@ def test_a_driver_killed_while_it_gathers_loses_nothing(out, gather, monkeypatch
         monkeypatch.setattr(
             entries_module, "_remove_files", lambda paths: remove(paths[survivors:])
         )
-        Gatherer(out, cells(4)).gather()
+        LedgerCompactor(out, cells(4)).gather()
         assert len(list_ledger(out).loose) == survivors
     else:
         folder = Path(out) / "ledger"
@@ -104,7 +104,7 @@ def test_a_driver_killed_while_it_gathers_loses_nothing(out, gather, monkeypatch
     # The next run takes those left along.
     left = [entries_module.read_entry(path) for path in list_ledger(out).loose]
     monkeypatch.undo()
-    Gatherer(out, left).gather()
+    LedgerCompactor(out, left).gather()
     assert list_ledger(out).loose == ()
     assert read_entries(out) == cells(4)
 

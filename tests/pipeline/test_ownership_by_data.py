@@ -201,7 +201,7 @@ def test_a_storage_that_does_not_answer_fails_the_cell(tmp_path, monkeypatch):
     (header,), _ = find_tiles(str(tmp_path), sky.BANDS)
 
     def silent(*_):
-        raise TileError("cannot be read") from storage.SILENCE[-1]("no answer")
+        raise TileError("cannot be read") from storage.NO_ANSWER[-1]("no answer")
 
     monkeypatch.setattr(coverage_module, "read_tile", silent)
     with pytest.raises(TileError, match="cannot be read"):

@@ -14,12 +14,12 @@ from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.stages import (
+    CellState,
     DeblendCell,
-    Work,
-    advance,
     choose_photometry,
     detect_cell,
     measure_cell,
+    run_stage,
     write_cell,
 )
 from raydeblend.tile import Box
@@ -47,11 +47,11 @@ def measured(header):
 
 
 def test_the_stages_run_without_ray_and_keep_their_cost(header, tmp_path):
-    work = Work(tasks(header)[0])
+    work = CellState(tasks(header)[0])
     stages = {"detect": detect_cell, "deblend": None, "measure": measure_cell}
-    work = advance(work, "detect", lambda task: detect_cell(task, CONFIG))
-    work = advance(work, "deblend", DeblendCell(CONFIG))
-    work = advance(work, "measure", lambda separated: measure_cell(separated, CONFIG))
+    work = run_stage(work, "detect", lambda task: detect_cell(task, CONFIG))
+    work = run_stage(work, "deblend", DeblendCell(CONFIG))
+    work = run_stage(work, "measure", lambda separated: measure_cell(separated, CONFIG))
     entry = write_cell(work, str(tmp_path), "weights", CONFIG.hash)
     assert entry.done
     assert set(entry.seconds) == {*stages, "write"}
@@ -68,8 +68,8 @@ def test_a_failure_passes_the_other_stages_and_becomes_a_ledger_entry(header, tm
     def fail(_):
         raise TileError("no pixels")
 
-    work = advance(Work(tasks(header)[0]), "detect", fail)
-    assert advance(work, "deblend", fail) is work
+    work = run_stage(CellState(tasks(header)[0]), "detect", fail)
+    assert run_stage(work, "deblend", fail) is work
     entry = write_cell(work, str(tmp_path), "", "")
     assert (entry.status, entry.reason) == ("failed", "detect: no pixels")
     assert read_entries(str(tmp_path)) == [entry]
@@ -78,12 +78,12 @@ def test_a_failure_passes_the_other_stages_and_becomes_a_ledger_entry(header, tm
 
 def test_a_mistake_in_the_code_is_not_taken_for_a_bad_cell(header):
     with pytest.raises(AttributeError):
-        advance(Work(tasks(header)[0]), "detect", lambda task: task.no_such_thing)
+        run_stage(CellState(tasks(header)[0]), "detect", lambda task: task.no_such_thing)
 
 
 def test_a_shard_that_cannot_be_written_fails_the_cell(header, tmp_path, measured):
     (tmp_path / "file").write_text("in the way")
-    work = Work(tasks(header)[0], content=measured[1])
+    work = CellState(tasks(header)[0], content=measured[1])
     entry = write_cell(work, str(tmp_path / "file"), "", "")
     assert entry.status == "failed"
     assert "Not a directory" in entry.reason or "File exists" in entry.reason
@@ -184,8 +184,8 @@ def test_a_cell_that_the_masks_rule_out_is_done_without_sources(tmp_path):
     (header,), _ = find_tiles(str(tmp_path), sky.BANDS)
     _, corner = (task for task in tasks(header, size=100, border=0) if task.cell.inner.y0 == 0)
     detected = detect_cell(replace_box(corner, Box(0, 195, 100, 200)), CONFIG)
-    work = advance(Work(corner, detected), "deblend", DeblendCell(CONFIG))
-    work = advance(work, "measure", lambda separated: measure_cell(separated, CONFIG))
+    work = run_stage(CellState(corner, detected), "deblend", DeblendCell(CONFIG))
+    work = run_stage(work, "measure", lambda separated: measure_cell(separated, CONFIG))
     entry = write_cell(work, str(tmp_path / "out"), "", "")
     assert (entry.status, entry.sources, entry.reason) == ("done", 0, "")
     for band in sky.BANDS:

@@ -22,7 +22,7 @@ from raydeblend.deblend.unrecognized.statistics import FEATURES
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import Detected, Part
+from raydeblend.pipeline.parts import DeblendedParent, Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import parent_rows
 from raydeblend.pipeline.suspects import Suspects, with_verdict
@@ -84,7 +84,7 @@ def single(footprint):
         pixel_scale=SCALE,
         xy=[[[24, 24]]],
     )
-    return Part(result.models[0, :1], result.xy[0, :1], "isolated", "joint")
+    return DeblendedParent(result.models[0, :1], result.xy[0, :1], "isolated", "joint")
 
 
 def detected(*blends):

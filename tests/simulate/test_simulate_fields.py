@@ -19,7 +19,7 @@ from raydeblend.simulate.fields import (
     signal_to_noise,
 )
 from raydeblend.simulate.galaxies import Galaxies, profile, read_catsim
-from raydeblend.simulate.heldout import is_held_out, leave_out
+from raydeblend.simulate.heldout import exclude_held_out, is_held_out
 from raydeblend.survey import get_survey
 
 SHARED = Path(__file__).parents[3] / "shared/data"
@@ -86,7 +86,7 @@ def test_half_of_the_light_is_inside_the_ellipse():
 @pytest.mark.skipif(not VALID.exists(), reason="needs ../shared/data")
 def test_only_held_out_galaxies_are_drawn():
     table = read_catsim(str(CATSIM), ("g", "r", "i"), 26.8)
-    left = leave_out(table, str(VALID))
+    left = exclude_held_out(table, str(VALID))
     assert is_held_out(table, str(VALID)).sum() + len(left) == len(table)
     trained = {tuple(row) for row in left.magnitude.tolist()}
     data = draw_fields(1, 3, str(CATSIM), str(VALID))

@@ -7,7 +7,7 @@ import pytest
 
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.galaxies import draw_galaxies, read_catsim
-from raydeblend.simulate.heldout import leave_out
+from raydeblend.simulate.heldout import exclude_held_out
 from raydeblend.simulate.isolated import render_group
 from raydeblend.survey import get_survey
 
@@ -25,7 +25,7 @@ def test_rendered_galaxies_are_found_again(tmp_path: Path) -> None:
     path = str(tmp_path / "test.npz")
     np.savez(path, isolated3=images, bands=np.array(BANDS[::-1]))
 
-    left = leave_out(table, path)
+    left = exclude_held_out(table, path)
     assert len(left) == 57
     kept = set(left.redshift)
     assert all(table.redshift[row] not in kept for row in tested)
@@ -35,15 +35,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     table = draw_galaxies(5, BANDS, np.random.default_rng(0))
     np.savez(tmp_path / "other.npz", images=np.zeros(3))
     with pytest.raises(ConfigError, match="not a test set"):
-        leave_out(table, str(tmp_path / "other.npz"))
+        exclude_held_out(table, str(tmp_path / "other.npz"))
     with pytest.raises(ConfigError, match="no test set"):
-        leave_out(table, str(tmp_path / "missing.npz"))
+        exclude_held_out(table, str(tmp_path / "missing.npz"))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 def test_the_protocol_of_wang_et_al() -> None:
     """Drawn by BTK from these very rows: 200 x 2 + 80 x 3 galaxies, some of them twice."""
     table = read_catsim(str(SHARED / "catalogs" / "catsim_onedegsq.fits"), BANDS)
-    left = leave_out(table, str(SHARED / "protocols" / "wang2022_valid.npz"))
+    left = exclude_held_out(table, str(SHARED / "protocols" / "wang2022_valid.npz"))
     expected = 1 - np.exp(-640 / len(table))  # of draws with replacement
     assert 1 - len(left) / len(table) == pytest.approx(expected, abs=0.04)
