@@ -210,7 +210,7 @@ def _scheduling_rows(empty: Scheduling, many: Scheduling, work: float) -> Iterat
     """Yield what a driver can feed, if a full cell takes `work` core-seconds."""
     for timing, cells_per_block in ((empty, 1), (many, A_BLOCK)):
         what = (
-            f"{timing.cells} cells, {cells_per_block} a block; driver's CPU {timing.cpu_ms:.1f} ms"
+            f"{timing.cells} cells, {cells_per_block} a block; CPU of the driver {timing.cpu_ms:.1f} ms"
         )
         yield [
             f"empty stages, blocks of {cells_per_block}",

@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 
 SURVEY, BANDS = "HSC", ("g", "r", "i")
 PAIRS = 0.3
-"""DeblendedParent of the galaxies of every second tile that are moved next to others."""
+"""Part of the galaxies of every second tile that are moved next to others."""
 RIDGE = 10.0
 """Of the weights, whose features have unit variance."""
 MOST_PEAKS = 2

@@ -137,7 +137,7 @@ def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]
 
 
 def run_stage_safely(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
-    """Run one stage as `advance` does; a mistake in the code too fails only the cell.
+    """Run one stage as `run_stage` does; a mistake in the code too fails only the cell.
 
     In a run of days one cell in which an index is out of range must not end it, nor be taken for
     one whose worker died.
