@@ -155,7 +155,7 @@ def train(
         from raydeblend.calibrate.training import train_suspects
 
         trained = train_suspects(out, preset.value, seed or 0)
-        print(f"{trained.report}\n\nweights: {trained.weights}")
+        print(f"{trained.report}\nweights: {trained.weights}")
         return
     from raydeblend.train.loop import train as run
 

@@ -18,7 +18,7 @@ from scipy.stats import ks_2samp
 
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import DPI, to_png
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.measure.distributions import QUANTITIES, Distributions, measure_distributions
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.gan import sample
@@ -168,10 +168,10 @@ def _row(name: str, generated: Drawn, real: Drawn) -> Row:
     }
 
 
-def comparison_table(rows: Sequence[Row]) -> str:
-    """Return the comparison as Markdown."""
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """Return a line for each quantity."""
     header = ("quantity", "generated", "real", "KS distance", "probability", "pairs alike", "alike")
-    return markdown(header, [_cells(row) for row in rows])
+    return Table(header, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.common.bootstrap import SEED, Statistic, interval
 from raydeblend.evaluate.common.figures import DPI, show, to_png
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
 
 PROTOCOL = "hsc-blends"
@@ -183,17 +183,21 @@ def _found(blend: HscBlend, result: Deblended) -> NDArray[np.bool_]:
     return np.asarray(distance.min(axis=1) < MATCH_RADIUS)
 
 
-def summary_table(rows: Sequence[Row]) -> str:
-    """Return one line per deblender with 95 % intervals, as Markdown, and scarlet's for reference.
+def summary_table(rows: Sequence[Row]) -> Table:
+    """Return one line per deblender with 95 % intervals, and scarlet's for reference.
 
     The intervals are those of resampled blends.
     """
     header = ["deblender", "blends", "χ² median", "90th", "flux ratio", "peaks", "found", "sources"]
     names = dict.fromkeys(str(row["deblender"]) for row in rows)
     lines = [_line(name, [row for row in rows if row["deblender"] == name]) for name in names]
-    table = markdown([*header, "s/blend"], [*lines, DESIGN_ROW])
     missing = "" if SCARLET in names else " scarlet does not import here and was not run."
-    return f"### Real HSC blends\n\n{table}\n\n{NOTE}{missing}"
+    return Table(
+        [*header, "s/blend"],
+        [*lines, DESIGN_ROW],
+        title="Real HSC blends",
+        after=(NOTE + missing,),
+    )
 
 
 def _line(name: str, rows: Sequence[Row]) -> list[str]:

@@ -36,7 +36,7 @@ from raydeblend.evaluate.common.rows import (
     image_columns,
     measured,
 )
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.evaluate.wang2022.scores import BATCH, deblend
 from raydeblend.networks.weights import shipped_weights
 from raydeblend.simulate.euclid import FAINT, SURVEY, read_cosmos_sersic
@@ -295,16 +295,16 @@ _COLUMNS = {
 }
 
 
-def residual_table(rows: Sequence[Row]) -> str:
-    """Return the paper's Table 1 with our numbers, as Markdown; its rows follow each set."""
+def residual_table(rows: Sequence[Row]) -> Table:
+    """Return the paper's Table 1 with our numbers; its rows follow each set."""
     header = ["stamps", "galaxies", "deblender", "n", *(title for title, _ in _COLUMNS.values())]
     lines = []
     for case in PAPER_STD:
         own = [row for row in rows if (row["stamps"], row["n_galaxies"]) == case]
         lines += [_line(row) for row in own]
         lines += _paper_lines(case) if own else []
-    table = markdown([*header, "s/stamp"], lines)
-    return f"### Euclid VIS, flux of the centred galaxy\n\n{table}\n\n{NOTE}"
+    title = "Euclid VIS, flux of the centred galaxy"
+    return Table([*header, "s/stamp"], lines, title, after=(NOTE,))
 
 
 def _line(row: Row) -> list[str]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common import provenance, tables
 from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.common.blends import read_blends, to_blend_set
-from raydeblend.evaluate.common.provenance import NAME, describe_run, to_file
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.wang2022.report import report_wang2022
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.tile import Deblender
@@ -38,7 +39,7 @@ Row = Mapping[str, str | int | float]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of ``metrics.json``, the tables as text, and the files written."""
+    """The rows of ``metrics.json``, the tables as Markdown, and the files written."""
 
     rows: list[Row]
     tables: str
@@ -100,7 +101,7 @@ class Request:
 @dataclass(frozen=True)
 class _Report:
     rows: Sequence[Row]
-    tables: str
+    tables: Sequence[Table]
     figures: Mapping[str, bytes]
 
 
@@ -133,7 +134,8 @@ def run_evaluation(
         simulated g r i tiles with their truth.  ``hsc-blends``: a folder of npz files.  ``gan``:
         a folder of HST stamps, drawn galaxies only without one.
     out
-        A directory, local or on s3, for ``metrics.json``, ``tables.md`` and the figures.
+        A directory, local or on s3, for ``metrics.json``, ``tables.md``, ``tables.json`` and the
+        figures.
     catalog
         ``nemani2023``: COSMOS Sérsic fits, ``madness``: a CatSim table, instead of the
         parametric galaxies.
@@ -150,13 +152,16 @@ def run_evaluation(
     request = Request(protocol, tuple(deblenders), data, n, out, seed, catalog, bands)
     start = time.monotonic()
     report = _REPORTS[protocol](request)
+    text = tables.to_markdown(report.tables)
+    origin = provenance.describe_run(request.command(), time.monotonic() - start)
     files = {
         "metrics.json": (to_json(report.rows) + "\n").encode(),
-        "tables.md": report.tables.encode(),
-        NAME: to_file(describe_run(request.command(), time.monotonic() - start)),
+        "tables.md": text.encode(),
+        tables.NAME: tables.to_file(report.tables),
+        provenance.NAME: provenance.to_file(origin),
         **report.figures,
     }
-    return Evaluation(list(report.rows), report.tables, _write(out, files))
+    return Evaluation(list(report.rows), text, _write(out, files))
 
 
 def check_arguments(protocol: str, n: int | None) -> None:
@@ -212,7 +217,7 @@ def _reiman2019(request: Request) -> _Report:
     storage.check_writable(request.out)
     rows, scores = reiman2019.evaluate_reiman2019(separators, test)
     figures = reiman2019.draw_figures(separators, scores, test)
-    return _Report(rows, reiman2019.score_table(rows) + "\n", figures)
+    return _Report(rows, [reiman2019.score_table(rows)], figures)
 
 
 def _nemani2023(request: Request) -> _Report:
@@ -223,7 +228,7 @@ def _nemani2023(request: Request) -> _Report:
     sets = nemani2023.draw_sets(request.size, request.seed, request.catalog, request.data)
     rows, results = nemani2023.evaluate_nemani2023(loaded, sets)
     figures = {f"residuals_{kind}.png": nemani2023.residual_figure(results, kind) for kind in sets}
-    return _Report(rows, nemani2023.residual_table(rows) + "\n", figures)
+    return _Report(rows, [nemani2023.residual_table(rows)], figures)
 
 
 def _madness(request: Request) -> _Report:
@@ -272,7 +277,7 @@ def _hsc_blends(request: Request) -> _Report:
     scores = hsc_blends.evaluate_hsc_blends(loaded, blends)
     rows = [score.row for score in scores]
     figures = {"residuals.png": hsc_blends.residual_figure(scores)}
-    return _Report(rows, hsc_blends.summary_table(rows) + "\n", figures)
+    return _Report(rows, [hsc_blends.summary_table(rows)], figures)
 
 
 def _hemmati2022(request: Request) -> _Report:
@@ -293,7 +298,7 @@ def _gan(request: Request) -> _Report:
         "distributions.png": gan.distribution_figure(generated, real, rows),
         "samples.png": gan.sample_figure(generated, real),
     }
-    return _Report(rows, gan.comparison_table(rows) + "\n", figures)
+    return _Report(rows, [gan.comparison_table(rows)], figures)
 
 
 def _hst_pair(request: Request) -> _Report:

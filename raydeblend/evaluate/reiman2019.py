@@ -23,7 +23,7 @@ from raydeblend.evaluate.common.blends import Blends
 from raydeblend.evaluate.common.bootstrap import Statistic
 from raydeblend.evaluate.common.figures import DPI, PANEL, to_png
 from raydeblend.evaluate.common.rows import Row, cell, fixed_first, flux_columns, image_columns
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.evaluate.wang2022.scores import Scores, match_models
 from raydeblend.simulate.galaxy_zoo import BANDS, ZooImages, draw_zoo_blends, read_galaxy_zoo
 from raydeblend.tile import Deblender, FloatArray
@@ -183,8 +183,8 @@ def _row(scores: Scores, galaxy: int, part: int | slice) -> Row:
     return fixed_first({key: value for key, value in row.items() if key not in without})
 
 
-def score_table(rows: Sequence[Row]) -> str:
-    """Return the paper's Table 1 as Markdown, ours above the paper's line."""
+def score_table(rows: Sequence[Row]) -> Table:
+    """Return the paper's Table 1, ours above the paper's line."""
     names = [f"{name}_{statistic}" for name in PAPER_SCORES for statistic in STATISTICS]
     header = ["galaxy", "deblender", "n", *(name.replace("_", " ") for name in names), "found"]
     labels = {0: "both", 1: "central", 2: "other"}
@@ -200,7 +200,7 @@ def score_table(rows: Sequence[Row]) -> str:
     ]
     printed = [value for values in PAPER_SCORES.values() for value in values]
     cells = [number(value, _spec(name)) for name, value in zip(names, printed, strict=True)]
-    return markdown(header, [*lines, ["both", PAPER, "6400", *cells, "–"]])
+    return Table(header, [*lines, ["both", PAPER, "6400", *cells, "–"]])
 
 
 def _spec(name: str) -> str:

@@ -11,6 +11,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import load_named
 from raydeblend.evaluate.common.blends import to_blend_set
 from raydeblend.evaluate.common.scarlet import find_scarlet
+from raydeblend.evaluate.common.tables import read_tables, to_markdown
 from raydeblend.evaluate.protocol import load_compared, run_evaluation, to_json
 from raydeblend.evaluate.wang2022.scores import PAPER_SCORES
 from raydeblend.simulate.protocols import wang2022_blends
@@ -26,6 +27,9 @@ def test_writes_metrics_tables_and_figures(tmp_path):
     cases = [(row["deblender"], row["n_galaxies"], row["galaxy"], row["n"]) for row in rows]
     assert cases == [("sep", *case, 4) for case in PAPER_SCORES]
     assert (out / "tables.md").read_text() == evaluation.tables
+    tables = read_tables((out / "tables.json").read_bytes(), "tables.json")
+    assert to_markdown(tables) == evaluation.tables
+    assert [table.title for table in tables][:2] == ["Scores", "Quality"]
     assert {Path(path).name for path in evaluation.paths} == {path.name for path in out.iterdir()}
     for path in out.glob("*.png"):
         assert imread(io.BytesIO(path.read_bytes())).std() > 0.05

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raydeblend.evaluate.common.figures import DPI, to_png
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -116,22 +116,22 @@ def purity_rows(
     return rows
 
 
-def calibration_table(score: Calibration) -> str:
-    """Return the bins as Markdown, with the scores below."""
+def calibration_table(score: Calibration) -> Table:
+    """Return the bins, with the scores below."""
     lines = [
         [f"{low:g}–{high:g}", f"{n:.0f}", f"{p:.3f}", f"{true:.3f} ± {error:.3f}"]
         for low, high, n, p, true, error in score.bins
     ]
-    table = markdown(["p", "sources", "mean p", "true fraction"], lines)
-    return (
-        f"{table}\n\n{score.n} sources, {score.positives} true; expected calibration error "
+    words = (
+        f"{score.n} sources, {score.positives} true; expected calibration error "
         f"{number(score.ece, '.4f')}, Brier score {number(score.brier, '.4f')}, "
         f"area under the ROC curve {number(score.auc, '.3f')}"
     )
+    return Table(["p", "sources", "mean p", "true fraction"], lines, after=(words,))
 
 
-def purity_table(rows: Sequence[dict[str, float]]) -> str:
-    """Return `purity_rows` as Markdown."""
+def purity_table(rows: Sequence[dict[str, float]]) -> Table:
+    """Return a line for each of `purity_rows`."""
     lines = [
         [
             f"{row['threshold']:g}",
@@ -141,7 +141,7 @@ def purity_table(rows: Sequence[dict[str, float]]) -> str:
         ]
         for row in rows
     ]
-    return markdown(["p at least", "sources", "purity", "completeness"], lines)
+    return Table(["p at least", "sources", "purity", "completeness"], lines)
 
 
 def calibration_figure(

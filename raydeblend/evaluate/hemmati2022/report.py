@@ -9,6 +9,7 @@ from raydeblend.deblend import load_deblender
 from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.rows import Row
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.hemmati2022.figures import draw_figures
 from raydeblend.evaluate.hemmati2022.photometry import photometry_table
 from raydeblend.evaluate.hemmati2022.scores import (
@@ -30,7 +31,7 @@ BANDS = {1: ("F775W",), len(HST_BANDS): HST_BANDS}
 
 def report_hemmati2022(
     deblenders: Sequence[str], data: str | None, n: int | None, out: str, seed: int, bands: int
-) -> tuple[list[Row], str, Mapping[str, bytes]]:
+) -> tuple[list[Row], list[Table], Mapping[str, bytes]]:
     """Evaluate and return rows, tables and figures.
 
     Parameters
@@ -76,6 +77,6 @@ def load_networks(bands: int) -> dict[str, SrganDeblender]:
     return {MULTI: SrganDeblender.load(weights=shipped_path(MULTI)), SINGLE: SrganDeblender.load()}
 
 
-def tables(results: Results, rows: Sequence[Row]) -> str:
-    """Return both tables as Markdown."""
-    return f"{score_table(results, rows)}\n\n{photometry_table(results.photometry, rows)}\n"
+def tables(results: Results, rows: Sequence[Row]) -> list[Table]:
+    """Return the scores and the photometry."""
+    return [score_table(results, rows), photometry_table(results.photometry, rows)]

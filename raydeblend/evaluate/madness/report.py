@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from raydeblend.evaluate.common.figures import DPI, show, to_png
 from raydeblend.evaluate.common.rows import Row, cell
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.madness.scores import DETECTED, GIVEN, PAPER_ERRORS, FieldScores
 from raydeblend.simulate.fields import FieldSet
 from raydeblend.tile import FloatArray
@@ -31,8 +32,8 @@ NOTE = (
     "SSIM 0 and cosine 0."
 )
 TITLES = {
-    GIVEN: "### Crowded fields, true centroids given",
-    DETECTED: "### Crowded fields, own detection",
+    GIVEN: "Crowded fields, true centroids given",
+    DETECTED: "Crowded fields, own detection",
 }
 SHOWN = ("g", "r", "i")
 LIMIT = 0.3
@@ -55,23 +56,23 @@ def origin(catalog: str | None, held_out: str | None) -> str:
     )
 
 
-def field_tables(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """Return the two tables as Markdown, with the paper's rows below the first."""
-    parts = [
-        f"{TITLES[kind]}\n\n{_table(kind, [row for row in rows if row['centroids'] == kind])}"
+def field_tables(rows: Sequence[Row], notes: Sequence[str] = ()) -> list[Table]:
+    """Return the two tables, with the paper's rows in the first, and notes below the second."""
+    given, detected = (
+        _table(kind, [row for row in rows if row["centroids"] == kind])
         for kind in (GIVEN, DETECTED)
-    ]
-    return "\n\n".join([*parts, NOTE, *notes]) + "\n"
+    )
+    return [given, replace(detected, after=(NOTE, *notes))]
 
 
-def _table(kind: str, rows: Sequence[Row]) -> str:
+def _table(kind: str, rows: Sequence[Row]) -> Table:
     header = ["deblender", "fields", "galaxies", *(title for title, _ in _COLUMNS.values())]
     header += ["missed", "spurious", "s/field"]
     lines = [_line(row) for row in rows]
     if kind == GIVEN:
         blank = ["–"] * (len(header) - 4)
         lines += [[name, "–", "–", f"{error:.2%}", *blank] for name, error in PAPER_ERRORS.items()]
-    return markdown(header, lines)
+    return Table(header, lines, TITLES[kind])
 
 
 def _line(row: Row) -> list[str]:

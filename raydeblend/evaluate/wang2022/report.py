@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.evaluate.common.blends import BlendSet
 from raydeblend.evaluate.common.rows import Row
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.wang2022.counting import count_test_set, counter_rows, counter_table
 from raydeblend.evaluate.wang2022.failure_figures import failure_figure
-from raydeblend.evaluate.wang2022.failures import EQUAL, pair_up
+from raydeblend.evaluate.wang2022.failures import pair_up
 from raydeblend.evaluate.wang2022.figures import flux_figure, moment_figure, quality_flux_figure
 from raydeblend.evaluate.wang2022.gallery import gallery_figure
 from raydeblend.evaluate.wang2022.score_tables import quality_table, score_table
@@ -22,10 +23,10 @@ from raydeblend.tile import Deblender
 
 @dataclass(frozen=True)
 class WangReport:
-    """Rows of ``metrics.json``, the tables as Markdown, and the other files by name."""
+    """Rows of ``metrics.json``, the tables, and the other files by name."""
 
     rows: list[Row]
-    tables: str
+    tables: list[Table]
     files: dict[str, bytes]
 
 
@@ -36,19 +37,18 @@ def report_wang2022(
     part = data if n is None else data.first(n)
     rows, scores = evaluate_wang2022(deblenders, part)
     counts = count_galaxies(part)
-    tables = {
-        "Scores": score_table(rows),
-        "Quality": quality_table(rows),
-        "Flux recovery": flux_table(scores),
-        "Second moments": moment_table(scores),
-        f"Failures (equal: fluxes within a factor of {1 / EQUAL:g})": failure_table(scores),
-    }
+    tables = [
+        score_table(rows),
+        quality_table(rows),
+        flux_table(scores),
+        moment_table(scores),
+        failure_table(scores),
+    ]
     files = draw_figures(deblenders, scores, part, baseline)
     if counts:
-        tables["Counter"] = counter_table(counts)
+        tables.append(counter_table(counts))
         files["counter.json"] = (json.dumps(counts, indent=1) + "\n").encode()
-    text = "\n\n".join(f"### {title}\n\n{table}" for title, table in tables.items())
-    return WangReport(rows, text + "\n", files)
+    return WangReport(rows, tables, files)
 
 
 def count_galaxies(data: BlendSet) -> list[Row]:

@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.protocol import run_evaluation
 from raydeblend.evaluate.survey.figures import reliability_figure, residuals_figure, trends_figure
 from raydeblend.evaluate.survey.rows import ALL, MAGNITUDE, intercept, make_rows, slope_bias
@@ -185,7 +186,7 @@ def test_tables_and_figures_show_all(planted):
         SurveyScores(n, *compare(c, truth, BANDS)) for n, c in (("a", catalog), ("b", with_p))
     ]
     rows = [r for s in scores for r in make_rows(s.deblender, s.galaxies, s.detections, BANDS, 0.1)]
-    text = survey_tables(rows, scores, "i")
+    text = to_markdown(survey_tables(rows, scores, "i"))
     assert text.count("### ") == 5
     assert "a states no p_unrecognized_blend" in text
     assert "| 0.85–1" in text.split("b:")[-1]
