@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from raydeblend.evaluate.common.figures import DPI, to_png
 from raydeblend.evaluate.common.tables import Table, number
@@ -68,7 +69,7 @@ def calibration(
         positives=int(truth.sum()),
         ece=float((share * np.abs(bins[:, 3] - bins[:, 4])).sum()),
         brier=float(np.mean((p - truth) ** 2)) if len(p) else float("nan"),
-        auc=_auc(p, truth),
+        auc=float(roc_auc_score(truth, p)) if _both_kinds(truth) else float("nan"),
         bins=bins,
     )
 
@@ -81,20 +82,18 @@ def _bin(low: float, high: float, p: Floats, truth: Bools) -> list[float]:
 
 
 def roc(p: Floats, truth: Bools) -> tuple[Floats, Floats]:
-    """Return false and true positive rates for falling thresholds, from (0, 0) to (1, 1)."""
-    order = np.argsort(-p, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
-    hits = np.cumsum(truth[order])[last]
-    misses = last + 1 - hits
-    rates = misses / max((~truth).sum(), 1), hits / max(truth.sum(), 1)
-    return np.append(0.0, rates[0]), np.append(0.0, rates[1])
+    """Return false and true positive rates for falling thresholds, from (0, 0) to (1, 1).
+
+    Empty where there are not both kinds, of which one rate is 0 / 0.
+    """
+    if not _both_kinds(truth):
+        return np.zeros(0), np.zeros(0)
+    false, true, _ = roc_curve(truth, p, drop_intermediate=False)
+    return false, true
 
 
-def _auc(p: Floats, truth: Bools) -> float:
-    if not truth.any() or truth.all():
-        return float("nan")
-    false, true = roc(p, truth)
-    return float(np.trapezoid(true, false))
+def _both_kinds(truth: Bools) -> bool:
+    return bool(truth.any() and not truth.all())
 
 
 def purity_rows(

@@ -58,7 +58,10 @@ def test_probabilities_that_are_missing_are_left_out():
 
 
 def test_one_kind_alone_has_no_curve():
-    assert np.isnan(calibration(np.array([0.1, 0.2]), np.array([False, False])).auc)
+    p, truth = np.array([0.1, 0.2]), np.array([False, False])
+    assert np.isnan(calibration(p, truth).auc)
+    assert [len(rates) for rates in roc(p, truth)] == [0, 0]
+    assert calibration_figure({"one": (p, truth)}, "title").startswith(b"\x89PNG")
 
 
 def test_roc_ends_in_the_corners():
