@@ -34,6 +34,9 @@ NETWORKS = (
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.families` loads torch."""
 
+SUSPECT_OPTIONS = ("out", "preset", "seed")
+"""What the calibration of unrecognized blends takes, of the options of `train`."""
+
 app = typer.Typer(
     name="raydeblend",
     help="Deblended galaxy catalogs from survey images, with neural deblenders on Ray.",
@@ -59,7 +62,9 @@ Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
 ]
 DEBLENDER_HELP = f"One of {', '.join(DEBLENDERS)}, or your own as module:name."
-Deblenders = Annotated[list[str], typer.Option("--deblender", help=DEBLENDER_HELP)]
+Deblenders = Annotated[
+    list[str] | None, typer.Option("--deblender", help=f"{DEBLENDER_HELP} By default joint.")
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @app.command()
 def train(
+    context: typer.Context,
     network: Annotated[
         str,
         typer.Argument(
@@ -152,6 +158,7 @@ def train(
     generator collapsed; the checkpoints are kept.
     """
     if network == "suspect":
+        _refuse_other_options(context, "train suspect", SUSPECT_OPTIONS, "the networks")
         from raydeblend.calibrate.training import train_suspects
 
         trained = train_suspects(out, preset.value, seed or 0)
@@ -189,6 +196,23 @@ def train(
         seed=seed,
     )
     print(f"weights: {result.weights}")
+
+
+def _refuse_other_options(
+    context: typer.Context, command: str, taken: Sequence[str], owner: str
+) -> None:
+    """Refuse options, of the command line or of a file of options, that would be dropped."""
+    sources = {
+        parameter.opts[0]: context.get_parameter_source(str(parameter.name))
+        for parameter in context.command.params
+        if parameter.name not in (*taken, "network", "config")
+    }
+    dropped = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if dropped:
+        raise ConfigError(
+            f"{command} does not take {', '.join(dropped)}, which {owner} take; it has "
+            f"{', '.join(f'--{name}' for name in taken)}"
+        )
 
 
 @app.command()
@@ -289,7 +313,7 @@ def evaluate(
         ),
     ],
     out: Annotated[str, typer.Option(help="Directory for metrics.json, tables and figures.")],
-    deblender: Deblenders = ["joint"],  # noqa: B006  typer reads the default, nobody changes it
+    deblender: Deblenders = None,
     data: Annotated[
         str | None,
         typer.Option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
@@ -298,14 +322,19 @@ def evaluate(
     catalog: Annotated[
         str | None, typer.Option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
     ] = None,
-    bands: Annotated[int, typer.Option(help="hemmati2022: 1 or 7 of the network.")] = 1,
+    bands: Annotated[
+        int | None, typer.Option(help="hemmati2022: 1 (the default) or 7 of the network.")
+    ] = None,
     seed: Seed = 0,
     config: OptionsFile = None,
 ) -> None:
-    """Score deblenders by a paper's protocol, with sep and the paper's numbers beside."""
+    """Score deblenders by a paper's protocol, with sep and the paper's numbers beside.
+
+    An option that the protocol does not use is refused.
+    """
     from raydeblend.evaluate.protocol import run_evaluation
 
-    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed, catalog, bands)
+    evaluation = run_evaluation(protocol, deblender or None, data, n, out, seed, catalog, bands)
     print(evaluation.tables)
     print("\n".join(evaluation.paths))
 

@@ -22,6 +22,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.common.bootstrap import SEED, Statistic, interval
 from raydeblend.evaluate.common.figures import DPI, show, to_png
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.tables import Table
 from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
 
@@ -274,3 +275,13 @@ def _residual_row(row: list[Axes], word: str, score: BlendScore) -> None:
     row[0].plot(*blend.peaks.T, "x", color="w", ms=4, mew=0.6)
     row[0].plot(*score.xy.T, "o", mfc="none", mec="w", ms=6, mew=0.6)
     row[0].set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(-0.5, image.shape[1] - 0.5))
+
+
+def run(request: Request) -> Report:
+    """Read the blends, deblend, and report."""
+    loaded = load_deblenders(request.compared)
+    blends = read_hsc_blends(request.needed_data("a folder of blends"), request.n)
+    storage.check_writable(request.out)
+    scores = evaluate_hsc_blends(loaded, blends)
+    rows = [score.row for score in scores]
+    return Report(rows, [summary_table(rows)], {"residuals.png": residual_figure(scores)})

@@ -26,6 +26,7 @@ from raydeblend.detect.noise import difference_noise
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks, psf_sigma
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import DPI, to_png
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.tile import FloatArray
@@ -298,15 +299,17 @@ def pair_figure(scores: PairScores) -> bytes:
     return to_png(figure)
 
 
-def evaluate_hst_pair(root: str) -> tuple[list[Row], list[Table], dict[str, bytes]]:
-    """Score the shipped network on the pair in a folder: rows, table and figure.
+def run(request: Request) -> Report:
+    """Score the shipped network on the pair in a folder.
 
     Raises
     ------
     ConfigError
         If a file is missing.
     """
-    pair = read_pair(root)
+    data = request.needed_data("the folder of the HSC and HST pair")
+    storage.check_writable(request.out)
+    pair = read_pair(data)
     scores = find_all(pair, SrganDeblender.load())
     rows = score_pair(scores)
-    return rows, [pair_table(rows, pair)], {"hst_pair.png": pair_figure(scores)}
+    return Report(rows, [pair_table(rows, pair)], {"hst_pair.png": pair_figure(scores)})

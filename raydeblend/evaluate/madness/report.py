@@ -11,13 +11,24 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from raydeblend import storage
 from raydeblend.evaluate.common.figures import DPI, show, to_png
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.rows import Row, cell
 from raydeblend.evaluate.common.tables import Table
-from raydeblend.evaluate.madness.scores import DETECTED, GIVEN, PAPER_ERRORS, FieldScores
-from raydeblend.simulate.fields import FieldSet
+from raydeblend.evaluate.madness.scores import (
+    DETECTED,
+    GIVEN,
+    PAPER_ERRORS,
+    FieldScores,
+    evaluate_madness,
+    load_deblenders,
+)
+from raydeblend.simulate.fields import FieldSet, draw_fields
 from raydeblend.tile import FloatArray
 
+DEFAULT_N = 30
+"""Fields."""
 _COLUMNS = {
     "aperture_error_r": ("aperture error", ".2%"),
     "flux_mape_r": ("model error", ".2%"),
@@ -154,3 +165,18 @@ def _pair(
 ) -> None:
     show(top, total, f"{score.deblender}: {len(score.models)} models")
     show(bottom, image - total, "residual")
+
+
+def run(request: Request) -> Report:
+    """Draw the fields, deblend, and report."""
+    told, own = load_deblenders(request.compared)
+    storage.check_writable(request.out)
+    n = request.n or DEFAULT_N
+    fields = draw_fields(n, request.seed, request.catalog, request.data)
+    rows, scores = evaluate_madness(told, own, fields)
+    notes = [origin(request.catalog, request.data)]
+    figures = {
+        "errors.png": residual_figure(scores),
+        "field.png": field_figure(scores, fields),
+    }
+    return Report(rows, field_tables(rows, notes), figures)

@@ -200,7 +200,7 @@ def test_tables_and_figures_show_all(planted):
 def test_real_tiles_through_the_pipeline(tmp_path):
     tiles, out = str(tmp_path / "tiles"), tmp_path / "scores"
     simulate_tiles(tiles, "HSC", ("g", "r", "i"), n_tiles=1, size=160, seed=3)
-    evaluation = run_evaluation("survey", (), tiles, 1, str(out))
+    evaluation = run_evaluation("survey", (), tiles, None, str(out))
     rows = json.loads((out / "metrics.json").read_text())
     total = next(row for row in rows if row["n_galaxies"] == ALL)
     assert (total["protocol"], total["deblender"]) == ("survey", "sep")
@@ -211,4 +211,4 @@ def test_real_tiles_through_the_pipeline(tmp_path):
 
 def test_tiles_without_truth_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no truth\.parquet"):
-        run_evaluation("survey", ("sep",), str(tmp_path), 1, str(tmp_path / "out"))
+        run_evaluation("survey", ("sep",), str(tmp_path), None, str(tmp_path / "out"))
