@@ -27,7 +27,7 @@ class Protocol:
         Below `raydeblend.evaluate`; its function ``run`` makes a `Report` of a `Request`.
         Imported when it runs, since each loads what no other needs.
     takes
-        Those of `OPTIONS` that it uses.
+        Those of `Request.given` that it uses.
     draws
         Those of them that say what to draw, and nothing where ``--data`` names what is drawn.
     """

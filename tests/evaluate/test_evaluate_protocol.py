@@ -15,7 +15,6 @@ from raydeblend.cli.main import evaluate
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import load_compared, load_named
 from raydeblend.evaluate.common.blends import to_blend_set
-from raydeblend.evaluate.common.request import OPTIONS
 from raydeblend.evaluate.common.scarlet import find_scarlet
 from raydeblend.evaluate.common.tables import read_tables, to_markdown
 from raydeblend.evaluate.protocol import PROTOCOLS, run_evaluation, to_json
@@ -125,7 +124,6 @@ def test_scarlet_is_said_to_be_left_out_or_runs(caplog):
 
 def test_no_option_of_the_command_is_dropped_and_none_is_for_nobody():
     taken = {option for protocol in PROTOCOLS.values() for option in protocol.takes}
-    assert taken == set(OPTIONS)
     assert taken | {"protocol", "out", "config"} == set(signature(evaluate).parameters)
     assert all(set(protocol.draws) <= set(protocol.takes) for protocol in PROTOCOLS.values())
 

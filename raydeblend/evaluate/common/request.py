@@ -10,8 +10,6 @@ from raydeblend.evaluate.common.tables import Table
 
 BASELINE = "sep"
 """The deblender that every protocol compares with."""
-OPTIONS = ("deblender", "data", "n", "catalog", "bands", "seed")
-"""Those that not every protocol takes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Request:
 
     @property
     def given(self) -> dict[str, str | int | tuple[str, ...]]:
-        """The values of those of `OPTIONS` that differ from leaving them out."""
+        """The values of the options that differ from leaving them out."""
         values = {
             "deblender": self.deblenders or None,
             "data": self.data,
