@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydeblend.evaluate.common.page import parse_markdown
+from raydeblend.evaluate.common.tables import Table, from_plain, name_tables
 
 COMMAND = "raydeblend evaluate"
 Part = dict[str, list[Any]]
@@ -34,10 +34,9 @@ class Shown:
     table: str
     said: tuple[str, ...] = ()
 
-    def part(self, tables: str) -> Part:
-        """Return the part of ``tables.md``: its columns, and its rows."""
-        named = [each for each in parse_markdown(tables) if each.title == self.table]
-        table = next(each for each in named if each.header)
+    def part(self, tables: Sequence[Table]) -> Part:
+        """Return the part of a run's tables: its columns, and its rows."""
+        table = next(table for title, table in name_tables(tables) if title == self.table)
         rows = [list(row) for row in table.rows if not self.said or {*self.said} & {*row}]
         return {"columns": list(table.header), "rows": rows}
 
@@ -87,7 +86,7 @@ def scores(name: str, sha256: str, stored: Path) -> dict[str, list[Part]]:
         content = json.loads(path.read_text())
         if content["provenance"]["weights"].get(name) == sha256:
             parts = found.setdefault(content["provenance"]["command"], [])
-            parts.append(shown.part(content["tables"]))
+            parts.append(shown.part(from_plain(content["tables"])))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Deblenders on the same blends: ``python -m benchmarks.deblend [--n 100] [--deblender NAME ...]``.
+"""Deblenders on the same blends: ``python -m benchmarks.deblend [--deblender NAME ...]``.
 
 Blends of two galaxies to Wang et al.'s protocol; accuracy beside the blends that one core takes
 apart in a second, and the ratio to the first deblender named.  Times are CPU seconds of one
@@ -19,7 +19,7 @@ from raydeblend.deblend import load_deblender
 from raydeblend.evaluate.common.blends import Blends, BlendSet, read_blends
 from raydeblend.evaluate.common.scarlet import NAME as SCARLET
 from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table, to_file, to_markdown
 from raydeblend.evaluate.wang2022.scores import BATCH, Row, deblend, make_rows, score_deblender
 from raydeblend.tile import Deblender
 
@@ -45,7 +45,10 @@ def main() -> None:
             [name, *_cells(rows, rates[name]), f"{rates[name] / next(iter(rates.values())):.2f}"]
         )
     header = ["deblender", "PSNR 1", "PSNR 2", "mape 1", "mape 2", "found 2", "blends/s/core"]
-    print(markdown([*header, f"over {options.deblender[0]}"], lines))
+    table = Table([*header, f"over {options.deblender[0]}"], lines)
+    print(to_markdown([table]))
+    if options.json:
+        options.json.write_bytes(to_file([table]))
 
 
 def _load(names: list[str]) -> dict[str, Deblender]:
@@ -62,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=100, help="blends")
     parser.add_argument("--data", type=Path, default=VALID, help="test set (.npz)")
     parser.add_argument("--deblender", nargs="+", default=["joint", "rdn", "sep"])
+    parser.add_argument("--json", type=Path, help="file that gets the table too")
     return parser.parse_args()
 
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cards import outdated_cards, write_cards
-from raydeblend.evaluate.common.page import Table, parse_markdown
 from raydeblend.evaluate.common.provenance import NAME, describe_run
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import NAME as TABLES
+from raydeblend.evaluate.common.tables import from_plain, markdown, name_tables
 from raydeblend.evaluate.report import write_report
 from raydeblend.networks.weights import SHIPPED, shipped_weights
 
@@ -53,7 +53,7 @@ class Run:
         In the markers of a page and of the stored file.
     command
         Words after the interpreter's folder: ``raydeblend evaluate ...`` (an ``--out`` is added)
-        or ``python -m benchmarks...``, of which what is printed counts.
+        or ``python -m benchmarks...`` (a ``--json`` is added, the file that gets its tables).
     data
         Path that must exist.
     weights
@@ -210,23 +210,24 @@ def make_run(run: Run) -> dict[str, Any]:
     """Run a command and return its metrics, tables and provenance."""
     program, *words = shlex.split(run.command)
     out = WORK / run.name
-    more = ["--out", str(out)] if run.evaluates else []
+    out.mkdir(parents=True, exist_ok=True)
+    more = ["--out", str(out)] if run.evaluates else ["--json", str(out / TABLES)]
     start = time.monotonic()
     done = subprocess.run(
         [str(Path(sys.executable).parent / program), *words, *more],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
+        stdout=subprocess.DEVNULL,
         check=False,
     )
     if done.returncode:
         raise ResultsError(f"{run.command} ended with {done.returncode}")
+    tables = json.loads((out / TABLES).read_text())
     if not run.evaluates:
         provenance = describe_run(shlex.split(run.command), time.monotonic() - start)
-        return {"provenance": provenance, "tables": done.stdout, "metrics": []}
+        return {"provenance": provenance, "tables": tables, "metrics": []}
     return {
         "provenance": json.loads((out / NAME).read_text()),
-        "tables": (out / "tables.md").read_text(),
+        "tables": tables,
         "metrics": json.loads((out / "metrics.json").read_text()),
     }
 
@@ -251,11 +252,13 @@ def _section(match: re.Match[str]) -> str:
     if not path.exists():
         raise ResultsError(f"a page shows {name}, but there is no {path.relative_to(ROOT)}")
     content = json.loads(path.read_text())
-    tables = [t for t in parse_markdown(content["tables"]) if title is None or t.title == title]
-    tables = [table for table in tables if table.header]
+    named = name_tables(from_plain(content["tables"]))
+    tables = [table for own, table in named if table.header and title in (None, own)]
     if not tables:
         raise ResultsError(f"the results of {name} have no table {title!r}")
-    body = "\n\n".join(_table(table, title is None) for table in tables)
+    titles = [f"*{each.title}*\n\n" if each.title and title is None else "" for each in tables]
+    grids = [markdown(each.header, each.rows) for each in tables]
+    body = "\n\n".join(map("".join, zip(titles, grids, strict=True)))
     return f"{start}{_origin(content['provenance'])}\n\n{body}\n{end}"
 
 
@@ -266,13 +269,6 @@ def _origin(provenance: Mapping[str, Any]) -> str:
         f"`{provenance['command']}`: {day}, commit {provenance['commit']}, "
         f"{provenance['hardware']}, {float(provenance['seconds']):.0f} s"
     )
-
-
-def _table(table: Table, titled: bool) -> str:
-    # A table without a heading is called by its number, which says nothing.
-    named = titled and not re.fullmatch(r"Table \d+", table.title)
-    title = f"*{table.title}*\n\n" if named else ""
-    return title + markdown(table.header, table.rows)
 
 
 def write_pages() -> None:

@@ -209,9 +209,8 @@ def _time_empty(
 def _scheduling_rows(empty: Scheduling, many: Scheduling, work: float) -> Iterator[ROW]:
     """Yield what a driver can feed, if a full cell takes `work` core-seconds."""
     for timing, cells_per_block in ((empty, 1), (many, A_BLOCK)):
-        what = (
-            f"{timing.cells} cells, {cells_per_block} a block; CPU of the driver {timing.cpu_ms:.1f} ms"
-        )
+        blocks = f"{timing.cells} cells, {cells_per_block} a block"
+        what = f"{blocks}; the driver's CPU {timing.cpu_ms:.1f} ms"
         yield [
             f"empty stages, blocks of {cells_per_block}",
             f"{timing.rate:.1f} cells/s",

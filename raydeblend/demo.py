@@ -14,7 +14,9 @@ from raydeblend.catalog import read_catalog
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import survey_figure
-from raydeblend.evaluate.survey.demo_scores import format_table, score_catalog
+from raydeblend.evaluate.common.tables import to_markdown
+from raydeblend.evaluate.survey.magnitudes import magnitude_bins, magnitude_table
+from raydeblend.evaluate.survey.scores import compare
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import DeblendedCell
@@ -32,7 +34,6 @@ N_TILES = 4
 SIZE = 512
 OVERLAP = 64
 SEED = 1
-EDGES = (18.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.0)
 
 
 def run_demo(out: str) -> None:
@@ -51,7 +52,8 @@ def run_demo(out: str) -> None:
     print(f"\n{summary.n_sources} sources, {summary.n_blends} blends")
     if seconds:
         print(f"{summary.n_sources / seconds:.1f} sources per second, start of Ray left out")
-    print(f"\n{format_table(score_catalog(catalog, truth, BANDS, EDGES))}\n")
+    table = magnitude_table(magnitude_bins(*compare(catalog, truth, BANDS), BANDS))
+    print(f"\n{to_markdown([table])}")
     figure = Path(out, "demo.png")
     figure.write_bytes(_figure(tiles, catalog, config))
     print(f"catalog: {summary.catalog}\nledger:  {summary.ledger}\nfigure:  {figure}")

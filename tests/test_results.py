@@ -8,9 +8,16 @@ import pytest
 from benchmarks import results
 from benchmarks.cards import SHOWN, outdated_cards, write_cards
 from benchmarks.results import MARKER, PAGES, RUNS, STORED, WEIGHTS, ResultsError, Run, render
+from raydeblend.evaluate.common.tables import Table, to_plain
 from raydeblend.networks.weights import shipped_weights
 
-TABLES = "### Scores\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n### Other\n\n| c |\n| - |\n| 3 |\n"
+TABLES = to_plain(
+    [
+        Table(["a", "b"], [["1", "2"]], "Scores", ("Above.",), ("Below.",)),
+        Table(["c"], [["3"]], "Other"),
+        Table(["d"], [["4"]]),
+    ]
+)
 PROVENANCE = {
     "command": "raydeblend evaluate x --out /tmp/x",
     "date": "2026-11-20 22:00 UTC",
@@ -41,7 +48,8 @@ def test_a_section_is_written_from_what_is_stored(stored):
     assert render(text) == text
     both = render("<!-- results:x -->\n<!-- /results -->")
     assert "*Scores*" in both
-    assert "| 3 |" in both
+    assert both.endswith("*Other*\n\n| c |\n| - |\n| 3 |\n\n| d |\n| - |\n| 4 |\n<!-- /results -->")
+    assert "| 4 |" in render("<!-- results:x/Table 3 -->\n<!-- /results -->")
 
 
 def test_check_sees_a_number_changed_by_hand(stored, capsys):
@@ -57,8 +65,8 @@ def test_check_sees_a_number_changed_by_hand(stored, capsys):
 
 def test_a_card_takes_the_rows_about_its_weights(stored):
     """Not those of other deblenders, and none of a run that had other weights."""
-    table = "### Scores\n\n| galaxy | deblender | mape |\n| - | - | - |\n| 1 | rdn | 0.1 |\n"
-    made = {"tables": table + "| 1 | sep | 0.2 |\n", "metrics": []}
+    header, rows = ["galaxy", "deblender", "mape"], [["1", "rdn", "0.1"], ["1", "sep", "0.2"]]
+    made = {"tables": to_plain([Table(header, rows, "Scores")]), "metrics": []}
     run = Run("wang2022", "raydeblend evaluate wang2022")
     results.store(run, {"provenance": PROVENANCE | {"weights": {"rdn": "f00"}}, **made})
     for name, sha256 in ("rdn", "f00"), ("branched", "f00"):
@@ -94,9 +102,11 @@ def test_what_cannot_run_is_skipped_with_a_line(stored, capsys):
     assert lines == ["skipped a: no no/data", "skipped b: no weights none"]
 
 
-def test_a_run_that_prints_is_stored_with_its_provenance(stored):
-    made = results.make_run(Run("p", "python -c 'print(\"| a |\\n| - |\\n| 7 |\")'"))
-    assert made["tables"] == "| a |\n| - |\n| 7 |\n"
+def test_a_benchmark_is_stored_with_its_provenance(stored, monkeypatch):
+    monkeypatch.setattr(results, "WORK", stored / "work")
+    script = f"import sys; open(sys.argv[-1], 'w').write({json.dumps(TABLES)!r})"
+    made = results.make_run(Run("p", shlex.join(["python", "-c", script])))
+    assert made["tables"] == json.loads(json.dumps(TABLES))
     assert made["provenance"]["commit"]
     with pytest.raises(ResultsError, match="ended with 3"):
         results.make_run(Run("p", "python -c 'raise SystemExit(3)'"))

@@ -42,6 +42,7 @@ from raydeblend.evaluate.common.calibration import (
     purity_table,
 )
 from raydeblend.evaluate.common.provenance import commit
+from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.deblending import DeblendCell
@@ -219,7 +220,7 @@ def fit_and_report(
     model = replace(model, card=card)
     path = storage.join(out, "suspect.json")
     write_model(path, model)
-    storage.write_bytes(storage.join(out, "report.md"), (report + "\n").encode())
+    storage.write_bytes(storage.join(out, "report.md"), report.encode())
     samples = {"sky": (p[~paired], truth[~paired]), "more pairs": (p[paired], truth[paired])}
     title = "p_unrecognized_blend on simulated HSC tiles, each by a fit that has not seen it"
     storage.write_bytes(storage.join(out, "suspect.png"), calibration_figure(samples, title))
@@ -241,11 +242,13 @@ def _training(training: dict[str, Any], examples: Sequence[Examples]) -> dict[st
 def _report(
     p: Array, truth: NDArray[np.bool_], paired: NDArray[np.bool_]
 ) -> tuple[str, dict[str, Any]]:
-    sections, scores = [], {}
+    sections: list[Table] = []
+    scores: dict[str, Any] = {}
     for name, chosen in (("sky", ~paired), ("more pairs", paired)):
         score = calibration(p[chosen], truth[chosen])
         rows = purity_rows(p[chosen], truth[chosen])
-        sections += [f"## {name}", calibration_table(score), purity_table(rows)]
+        sections += [replace(calibration_table(score), title=name)]
+        sections += [replace(purity_table(rows), title=name)]
         scores[f"{name}, held-out tiles"] = {
             "sources": score.n,
             "blended": score.positives,
@@ -253,7 +256,7 @@ def _report(
             "brier": round(score.brier, 5),
             "auc": round(score.auc, 4),
         }
-    return "\n\n".join(sections), scores
+    return to_markdown(sections), scores
 
 
 def held_out(examples: Sequence[Examples]) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:

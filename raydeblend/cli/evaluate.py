@@ -8,7 +8,9 @@ import typer
 
 from raydeblend.cli.options import DEBLENDER_HELP, OptionsFile, Seed, path_argument, path_option
 
-Deblenders = Annotated[list[str], typer.Option("--deblender", help=DEBLENDER_HELP)]
+Deblenders = Annotated[
+    list[str] | None, typer.Option("--deblender", help=f"{DEBLENDER_HELP} By default joint.")
+]
 
 
 def evaluate_command(
@@ -20,7 +22,7 @@ def evaluate_command(
         ),
     ],
     out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
-    deblender: Deblenders = ["joint"],  # noqa: B006  typer reads the default, nobody changes it
+    deblender: Deblenders = None,
     data: Annotated[
         str | None,
         path_option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
@@ -29,14 +31,19 @@ def evaluate_command(
     catalog: Annotated[
         str | None, path_option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
     ] = None,
-    bands: Annotated[int, typer.Option(help="hemmati2022: 1 or 7 of the network.")] = 1,
+    bands: Annotated[
+        int | None, typer.Option(help="hemmati2022: 1 (the default) or 7 of the network.")
+    ] = None,
     seed: Seed = 0,
     config: OptionsFile = None,
 ) -> None:
-    """Score deblenders by a paper's protocol, with sep and the paper's numbers beside."""
+    """Score deblenders by a paper's protocol, with sep and the paper's numbers beside.
+
+    An option that the protocol does not use is refused.
+    """
     from raydeblend.evaluate.protocol import run_evaluation
 
-    evaluation = run_evaluation(protocol, tuple(deblender), data, n, out, seed, catalog, bands)
+    evaluation = run_evaluation(protocol, deblender or None, data, n, out, seed, catalog, bands)
     print(evaluation.tables)
     print("\n".join(evaluation.paths))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -15,12 +16,15 @@ from raydeblend.cli.options import (
     split_names,
 )
 from raydeblend.config import LARGEST_SEED
+from raydeblend.errors import ConfigError
 
 NETWORKS = (
     "gan", "srgan", "srgan-multiband", "branched", "rdn", "counter", "rdn-joint", "vae",
     "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.families` loads torch."""
+SUSPECT_OPTIONS = ("out", "preset", "seed")
+"""What the calibration of unrecognized blends takes, of the options of `train`."""
 
 
 class Preset(StrEnum):
@@ -32,6 +36,7 @@ class Preset(StrEnum):
 
 
 def train_command(
+    context: typer.Context,
     network: Annotated[
         str,
         typer.Argument(
@@ -106,10 +111,11 @@ def train_command(
     generator collapsed; the checkpoints are kept.
     """
     if network == "suspect":
+        _refuse_other_options(context, "train suspect", SUSPECT_OPTIONS, "the networks")
         from raydeblend.calibrate.training import train_suspects
 
         trained = train_suspects(out, preset.value, seed or 0)
-        print(f"{trained.report}\n\nweights: {trained.weights}")
+        print(f"{trained.report}\nweights: {trained.weights}")
         return
     from raydeblend.train.loop import train as run
 
@@ -143,6 +149,23 @@ def train_command(
         seed=seed,
     )
     print(f"weights: {result.weights}")
+
+
+def _refuse_other_options(
+    context: typer.Context, command: str, taken: Sequence[str], owner: str
+) -> None:
+    """Refuse options, of the command line or of a file of options, that would be dropped."""
+    sources = {
+        parameter.opts[0]: context.get_parameter_source(str(parameter.name))
+        for parameter in context.command.params
+        if parameter.name not in (*taken, "network", "config")
+    }
+    dropped = [name for name, source in sources.items() if source and source.name != "DEFAULT"]
+    if dropped:
+        raise ConfigError(
+            f"{command} does not take {', '.join(dropped)}, which {owner} take; it has "
+            f"{', '.join(f'--{name}' for name in taken)}"
+        )
 
 
 def weights_command(

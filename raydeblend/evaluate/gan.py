@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
+from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import DPI, to_png
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.request import Report, Request
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.measure.distributions import QUANTITIES, Distributions, measure_distributions
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.gan import sample
@@ -35,6 +37,8 @@ from raydeblend.simulate.sky_stamps import (
 Floats = NDArray[np.floating]
 Row = Mapping[str, str | int | float]
 
+DEFAULT_N = 200
+"""Galaxies of a sample."""
 SIGNIFICANT = 0.05
 """Probability below which two samples are called different."""
 PAIRS = 10
@@ -168,10 +172,10 @@ def _row(name: str, generated: Drawn, real: Drawn) -> Row:
     }
 
 
-def comparison_table(rows: Sequence[Row]) -> str:
-    """Return the comparison as Markdown."""
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """Return a line for each quantity."""
     header = ("quantity", "generated", "real", "KS distance", "probability", "pairs alike", "alike")
-    return markdown(header, [_cells(row) for row in rows])
+    return Table(header, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -218,3 +222,17 @@ def sample_figure(generated: Drawn, real: Drawn) -> bytes:
         "real ones, HST's) and generated ones, 3.8\" a side, arcsinh of the sky noise."
     )
     return to_png(figure, caption)
+
+
+def run(request: Request) -> Report:
+    """Draw generated and real galaxies, compare, and report."""
+    n = request.n or DEFAULT_N
+    generated, trained = draw_generated(n, request.seed)
+    storage.check_writable(request.out)
+    real = draw_real(n, request.seed, trained, request.data)
+    rows = compare(generated, real)
+    figures = {
+        "distributions.png": distribution_figure(generated, real, rows),
+        "samples.png": sample_figure(generated, real),
+    }
+    return Report(rows, [comparison_table(rows)], figures)

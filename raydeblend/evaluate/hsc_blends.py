@@ -23,7 +23,8 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.common.bootstrap import SEED, Statistic, interval
 from raydeblend.evaluate.common.figures import DPI, show, to_png
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.request import Report, Request
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
 
 PROTOCOL = "hsc-blends"
@@ -184,17 +185,21 @@ def _found(blend: HscBlend, result: Deblended) -> NDArray[np.bool_]:
     return np.asarray(distance.min(axis=1) < MATCH_RADIUS)
 
 
-def summary_table(rows: Sequence[Row]) -> str:
-    """Return one line per deblender with 95 % intervals, as Markdown, and scarlet's for reference.
+def summary_table(rows: Sequence[Row]) -> Table:
+    """Return one line per deblender with 95 % intervals, and scarlet's for reference.
 
     The intervals are those of resampled blends.
     """
     header = ["deblender", "blends", "χ² median", "90th", "flux ratio", "peaks", "found", "sources"]
     names = dict.fromkeys(str(row["deblender"]) for row in rows)
     lines = [_line(name, [row for row in rows if row["deblender"] == name]) for name in names]
-    table = markdown([*header, "s/blend"], [*lines, DESIGN_ROW])
     missing = "" if SCARLET in names else " scarlet does not import here and was not run."
-    return f"### Real HSC blends\n\n{table}\n\n{NOTE}{missing}"
+    return Table(
+        [*header, "s/blend"],
+        [*lines, DESIGN_ROW],
+        title="Real HSC blends",
+        after=(NOTE + missing,),
+    )
 
 
 def _line(name: str, rows: Sequence[Row]) -> list[str]:
@@ -271,3 +276,13 @@ def _residual_row(row: list[Axes], word: str, score: BlendScore) -> None:
     row[0].plot(*blend.peaks.T, "x", color="w", ms=4, mew=0.6)
     row[0].plot(*score.xy.T, "o", mfc="none", mec="w", ms=6, mew=0.6)
     row[0].set(xlim=(-0.5, image.shape[2] - 0.5), ylim=(-0.5, image.shape[1] - 0.5))
+
+
+def run(request: Request) -> Report:
+    """Read the blends, deblend, and report."""
+    loaded = load_deblenders(request.compared)
+    blends = read_hsc_blends(request.needed_data("a folder of blends"), request.n)
+    storage.check_writable(request.out)
+    scores = evaluate_hsc_blends(loaded, blends)
+    rows = [score.row for score in scores]
+    return Report(rows, [summary_table(rows)], {"residuals.png": residual_figure(scores)})

@@ -26,8 +26,9 @@ from raydeblend.detect.noise import difference_noise
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks, psf_sigma
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import DPI, to_png
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.sky import match_sky
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -249,8 +250,8 @@ def score_pair(scores: PairScores) -> list[Row]:
     return rows
 
 
-def pair_table(rows: list[Row], pair: Pair) -> str:
-    """Return the rows as Markdown, with the shift below."""
+def pair_table(rows: list[Row], pair: Pair) -> Table:
+    """Return a line for each image, with the shift below."""
     lines = [
         [
             str(row["image"]),
@@ -261,9 +262,10 @@ def pair_table(rows: list[Row], pair: Pair) -> str:
         ]
         for row in rows
     ]
-    table = markdown(["image", "peaks", "HST's sources", "fraction", "not in HST"], lines)
+    header = ["image", "peaks", "HST's sources", "fraction", "not in HST"]
     x, y = pair.shift * pair.hsc.pixel_scale
-    return f'{table}\n\nHST on HSC: moved by ({x:+.2f}", {y:+.2f}") from its WCS'
+    shift = f'HST on HSC: moved by ({x:+.2f}", {y:+.2f}") from its WCS'
+    return Table(header, lines, after=(shift,))
 
 
 def pair_figure(scores: PairScores) -> bytes:
@@ -297,15 +299,17 @@ def pair_figure(scores: PairScores) -> bytes:
     return to_png(figure)
 
 
-def evaluate_hst_pair(root: str) -> tuple[list[Row], str, dict[str, bytes]]:
-    """Score the shipped network on the pair in a folder: rows, table and figure.
+def run(request: Request) -> Report:
+    """Score the shipped network on the pair in a folder.
 
     Raises
     ------
     ConfigError
         If a file is missing.
     """
-    pair = read_pair(root)
+    data = request.needed_data("the folder of the HSC and HST pair")
+    storage.check_writable(request.out)
+    pair = read_pair(data)
     scores = find_all(pair, SrganDeblender.load())
     rows = score_pair(scores)
-    return rows, pair_table(rows, pair) + "\n", {"hst_pair.png": pair_figure(scores)}
+    return Report(rows, [pair_table(rows, pair)], {"hst_pair.png": pair_figure(scores)})

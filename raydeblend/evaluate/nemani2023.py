@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.vae.centred import CentredVae
 from raydeblend.deblend.vae.deblender import VaeDeblender
@@ -28,6 +29,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common import metrics
 from raydeblend.evaluate.common.blends import Blends, BlendSet
 from raydeblend.evaluate.common.figures import DPI, to_png
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.rows import (
     Row,
     cell,
@@ -36,7 +38,7 @@ from raydeblend.evaluate.common.rows import (
     image_columns,
     measured,
 )
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.evaluate.wang2022.scores import BATCH, deblend
 from raydeblend.networks.weights import shipped_weights
 from raydeblend.simulate.euclid import FAINT, SURVEY, read_cosmos_sersic
@@ -47,6 +49,8 @@ from raydeblend.tile import Deblender
 
 PAPER = "Nemani et al. 2023"
 PROTOCOL = "nemani2023"
+DEFAULT_N = 500
+"""Stamps of each set."""
 # Table 1, by kind of galaxy and number of galaxies.
 PAPER_STD = {
     ("analytic", 1): 0.0897,
@@ -295,16 +299,16 @@ _COLUMNS = {
 }
 
 
-def residual_table(rows: Sequence[Row]) -> str:
-    """Return the paper's Table 1 with our numbers, as Markdown; its rows follow each set."""
+def residual_table(rows: Sequence[Row]) -> Table:
+    """Return the paper's Table 1 with our numbers; its rows follow each set."""
     header = ["stamps", "galaxies", "deblender", "n", *(title for title, _ in _COLUMNS.values())]
     lines = []
     for case in PAPER_STD:
         own = [row for row in rows if (row["stamps"], row["n_galaxies"]) == case]
         lines += [_line(row) for row in own]
         lines += _paper_lines(case) if own else []
-    table = markdown([*header, "s/stamp"], lines)
-    return f"### Euclid VIS, flux of the centred galaxy\n\n{table}\n\n{NOTE}"
+    title = "Euclid VIS, flux of the centred galaxy"
+    return Table([*header, "s/stamp"], lines, title, after=(NOTE,))
 
 
 def _line(row: Row) -> list[str]:
@@ -376,3 +380,13 @@ def running(
     return [float(np.median(x[part])) for part in bins], [
         float(statistic(y[part])) for part in bins
     ]
+
+
+def run(request: Request) -> Report:
+    """Draw the sets, deblend, and report."""
+    loaded = load_deblenders(request.compared)
+    storage.check_writable(request.out)
+    sets = draw_sets(request.n or DEFAULT_N, request.seed, request.catalog, request.data)
+    rows, results = evaluate_nemani2023(loaded, sets)
+    figures = {f"residuals_{kind}.png": residual_figure(results, kind) for kind in sets}
+    return Report(rows, [residual_table(rows)], figures)

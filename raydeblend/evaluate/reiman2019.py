@@ -18,12 +18,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from raydeblend import storage
+from raydeblend.deblend import load_deblender
+from raydeblend.deblend.peeling.branched import ZooSeparator
 from raydeblend.evaluate.common import metrics
 from raydeblend.evaluate.common.blends import Blends
 from raydeblend.evaluate.common.bootstrap import Statistic
 from raydeblend.evaluate.common.figures import DPI, PANEL, to_png
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.rows import Row, cell, fixed_first, flux_columns, image_columns
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.evaluate.wang2022.scores import Scores, match_models
 from raydeblend.simulate.galaxy_zoo import BANDS, ZooImages, draw_zoo_blends, read_galaxy_zoo
 from raydeblend.tile import Deblender, FloatArray
@@ -32,8 +36,10 @@ LOGGER = logging.getLogger(__name__)
 
 PROTOCOL = "reiman2019"
 PAPER = "Reiman & Göhre 2019"
-DEFAULT_N = 3200
-"""Blends of the paper's test set."""
+DEFAULT_N = 1000
+"""Blends; the paper's test set has 3200."""
+ZOO = "branched-zoo"
+"""The deblender of pictures; only here."""
 CHUNK = 64
 GALLERY = 6
 """Blends in a gallery."""
@@ -183,8 +189,8 @@ def _row(scores: Scores, galaxy: int, part: int | slice) -> Row:
     return fixed_first({key: value for key, value in row.items() if key not in without})
 
 
-def score_table(rows: Sequence[Row]) -> str:
-    """Return the paper's Table 1 as Markdown, ours above the paper's line."""
+def score_table(rows: Sequence[Row]) -> Table:
+    """Return the paper's Table 1, ours above the paper's line."""
     names = [f"{name}_{statistic}" for name in PAPER_SCORES for statistic in STATISTICS]
     header = ["galaxy", "deblender", "n", *(name.replace("_", " ") for name in names), "found"]
     labels = {0: "both", 1: "central", 2: "other"}
@@ -200,7 +206,7 @@ def score_table(rows: Sequence[Row]) -> str:
     ]
     printed = [value for values in PAPER_SCORES.values() for value in values]
     cells = [number(value, _spec(name)) for name, value in zip(names, printed, strict=True)]
-    return markdown(header, [*lines, ["both", PAPER, "6400", *cells, "–"]])
+    return Table(header, [*lines, ["both", PAPER, "6400", *cells, "–"]])
 
 
 def _spec(name: str) -> str:
@@ -285,3 +291,18 @@ def draw_figures(
             title = f"{name}: {kind} blends of {len(score.psnr)}"
             figures[f"{kind}_{name}.png"] = gallery_figure(separate, title, test, rows)
     return figures
+
+
+def run(request: Request) -> Report:
+    """Read the test set, separate, and report."""
+    test = read_test(request.needed_data("a folder of pictures"), request.n, request.seed)
+    separators = {name: _load(name) for name in request.compared}
+    storage.check_writable(request.out)
+    rows, scores = evaluate_reiman2019(separators, test)
+    return Report(rows, [score_table(rows)], draw_figures(separators, scores, test))
+
+
+def _load(name: str) -> Separate:
+    if name == ZOO:
+        return by_branch(ZooSeparator.load())
+    return by_position(load_deblender(name))

@@ -1,7 +1,7 @@
 """`raydeblend report DIR…`: any set of results as one HTML page that needs nothing else.
 
 Figures are embedded; there is no script, no font and no address of another file.  A results
-directory is what `raydeblend evaluate` writes: ``metrics.json``, ``tables.md``,
+directory is what `raydeblend evaluate` writes: ``metrics.json``, ``tables.json``,
 ``provenance.json`` and PNG figures, any of which may be missing but not all.
 """
 
@@ -18,8 +18,9 @@ from typing import Any
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import read_caption
-from raydeblend.evaluate.common.page import STYLE, Table, parse_markdown
 from raydeblend.evaluate.common.provenance import read_provenance
+from raydeblend.evaluate.common.tables import NAME, Table, name_tables, read_tables
+from raydeblend.evaluate.page import STYLE, table_html
 
 _WORDS = {"command": "Command", "date": "Date", "commit": "Commit", "hardware": "Hardware"}
 
@@ -41,7 +42,7 @@ class Results:
     name: str
     protocol: str
     metrics: Sequence[Mapping[str, Any]]
-    tables: str
+    tables: Sequence[Table]
     provenance: Mapping[str, Any]
     figures: Mapping[str, bytes]
 
@@ -80,13 +81,16 @@ def read_results(root: str, name: str) -> Results:
     Raises
     ------
     ConfigError
-        If there are neither metrics nor tables, or a file is damaged.
+        If there are neither metrics nor tables, the tables are there as text alone, or a file is
+        damaged.
     """
     paths = {path.rsplit("/", 1)[-1]: path for path in storage.list_files(root)}
-    if not {"metrics.json", "tables.md"} & set(paths):
-        raise ConfigError(f"{root} holds no results: neither metrics.json nor tables.md")
+    if "tables.md" in paths and NAME not in paths:
+        raise ConfigError(f"{root} holds tables.md without {NAME}; repeat its evaluation")
+    if not {"metrics.json", NAME} & set(paths):
+        raise ConfigError(f"{root} holds no results: neither metrics.json nor {NAME}")
     metrics = _read_json(paths["metrics.json"]) if "metrics.json" in paths else []
-    tables = storage.read_bytes(paths["tables.md"]).decode() if "tables.md" in paths else ""
+    tables = read_tables(storage.read_bytes(paths[NAME]), paths[NAME]) if NAME in paths else []
     figures = {n: storage.read_bytes(paths[n]) for n in sorted(paths) if n.endswith(".png")}
     protocol = str(metrics[0].get("protocol", "")) if metrics else ""
     return Results(name, protocol, metrics, tables, read_provenance(root), figures)
@@ -134,7 +138,7 @@ def _title(result: Results) -> str:
 
 
 def _contents(result: Results) -> str:
-    parts = [*((f"t{i}", table.title) for i, table in enumerate(parse_markdown(result.tables)))]
+    parts = [(f"t{i}", title) for i, (title, _) in enumerate(name_tables(result.tables))]
     parts += [("figures", "Figures")] if result.figures else []
     links = "".join(
         f'<li><a href="#{result.anchor}-{key}">{escape(title)}</a></li>' for key, title in parts
@@ -178,22 +182,9 @@ def _provenance(provenance: Mapping[str, Any]) -> str:
 
 
 def _tables(result: Results) -> Iterator[str]:
-    for i, table in enumerate(parse_markdown(result.tables)):
-        yield f'<h3 id="{result.anchor}-t{i}">{escape(table.title)}</h3>'
-        yield from (f"<p>{escape(text)}</p>" for text in table.text)
-        if table.header:
-            yield _table(table)
-
-
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+    for i, (title, table) in enumerate(name_tables(result.tables)):
+        yield f'<h3 id="{result.anchor}-t{i}">{escape(title)}</h3>'
+        yield table_html(table)
 
 
 def _figures(result: Results) -> Iterator[str]:

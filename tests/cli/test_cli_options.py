@@ -50,6 +50,15 @@ def test_a_list_is_an_option_given_several_times_or_parts_between_commas(
     assert "no band 'q'" in capsys.readouterr().err
 
 
+def test_an_option_of_the_file_that_would_be_dropped_is_refused(
+    stamps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"out: {stamps}/run\nworkers: 2\n"
+    assert run("train", "suspect", "--config", write(stamps, text)) == 2
+    assert "does not take --workers" in capsys.readouterr().err
+    assert not (stamps / "run").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -87,7 +87,6 @@ def test_only_real_galaxies_for_tests_are_shown(tmp_path: Path) -> None:
 
 def test_table_and_figures_carry_every_quantity(real: Drawn) -> None:
     rows = compare(real, real)
-    table = comparison_table(rows)
-    assert table.count("| yes") == len(QUANTITIES)
+    assert [line[-1] for line in comparison_table(rows).rows] == ["yes"] * len(QUANTITIES)
     assert "generated" in read_caption(distribution_figure(real, real, rows))
     assert "arcsinh" in read_caption(sample_figure(real, real))

@@ -10,15 +10,16 @@ from astropy.wcs import WCS
 
 from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.hst_pair import (
     FILES,
     HSC,
     HST,
     NETWORK,
-    evaluate_hst_pair,
     find_all,
     pair_table,
     read_pair,
+    run,
     score_pair,
 )
 
@@ -74,7 +75,7 @@ def test_a_wrong_wcs_is_mended_and_the_peaks_are_those_drawn(folder):
     assert rows[HST]["found"] == 4
     assert rows[HSC]["found"] < 4
     assert rows[NETWORK]["found"] >= rows[HSC]["found"]
-    assert "from its WCS" in pair_table(list(rows.values()), pair)
+    assert "from its WCS" in pair_table(list(rows.values()), pair).after[0]
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -83,11 +84,12 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real pair is in ../shared/data")
-def test_the_real_pair():
-    rows, table, figures = evaluate_hst_pair(str(REAL))
+def test_the_real_pair(tmp_path):
+    report = run(Request("hst-pair", None, str(REAL), None, str(tmp_path)))
+    rows, (table,) = report.rows, report.tables
     assert {row["image"] for row in rows} == {HSC, NETWORK, HST}
     by_name = {row["image"]: row for row in rows}
     assert by_name[HST]["peaks"] >= by_name[HSC]["peaks"] >= 1
     assert by_name[HSC]["found"] >= 1
-    assert figures["hst_pair.png"][:4] == b"\x89PNG"
-    assert "HST" in table
+    assert report.files["hst_pair.png"][:4] == b"\x89PNG"
+    assert "HST" in [row[0] for row in table.rows]

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.blends import Blends, BlendSet
 from raydeblend.evaluate.common.rows import measured
+from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.nemani2023 import (
     centred,
     draw_sets,
@@ -114,7 +115,7 @@ def test_the_running_mean_is_over_equally_many_points() -> None:
 
 def test_the_table_and_the_figure_show_every_case(sets: dict[str, BlendSet]) -> None:
     rows, results = evaluate_nemani2023({"biased": _Biased(sets, np.full(12, 0.05))}, sets)
-    table = residual_table(rows)
+    table = to_markdown([residual_table(rows)])
     assert table.count("Nemani et al. 2023") == 2
     assert "9.0%" in table
     assert "9.9%" in table

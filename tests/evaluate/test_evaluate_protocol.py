@@ -1,5 +1,9 @@
 import io
 import json
+import subprocess
+import sys
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +11,13 @@ import pytest
 from matplotlib.image import imread
 from scipy.spatial.distance import cdist
 
+from raydeblend.cli.main import evaluate
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.common.baselines import load_named
+from raydeblend.evaluate.common.baselines import load_compared, load_named
 from raydeblend.evaluate.common.blends import to_blend_set
 from raydeblend.evaluate.common.scarlet import find_scarlet
-from raydeblend.evaluate.protocol import load_compared, run_evaluation, to_json
+from raydeblend.evaluate.common.tables import read_tables, to_markdown
+from raydeblend.evaluate.protocol import PROTOCOLS, run_evaluation, to_json
 from raydeblend.evaluate.wang2022.scores import PAPER_SCORES
 from raydeblend.simulate.protocols import wang2022_blends
 
@@ -26,6 +32,9 @@ def test_writes_metrics_tables_and_figures(tmp_path):
     cases = [(row["deblender"], row["n_galaxies"], row["galaxy"], row["n"]) for row in rows]
     assert cases == [("sep", *case, 4) for case in PAPER_SCORES]
     assert (out / "tables.md").read_text() == evaluation.tables
+    tables = read_tables((out / "tables.json").read_bytes(), "tables.json")
+    assert to_markdown(tables) == evaluation.tables
+    assert [table.title for table in tables][:2] == ["Scores", "Quality"]
     assert {Path(path).name for path in evaluation.paths} == {path.name for path in out.iterdir()}
     for path in out.glob("*.png"):
         assert imread(io.BytesIO(path.read_bytes())).std() > 0.05
@@ -64,6 +73,15 @@ def test_what_does_not_exist_is_null_in_json():
         ({"deblenders": ("xyz",)}, "xyz"),
         ({"n": 0}, "at least 1"),
         ({"data": "missing.npz"}, "no file missing.npz"),
+        ({"catalog": "x.fits"}, "wang2022 does not take --catalog; it is for nemani2023, madness"),
+        ({"bands": 1}, "wang2022 does not take --bands; it is for hemmati2022"),
+        ({"data": "x.npz", "seed": 1}, "draws nothing where --data .* --seed would change nothing"),
+        ({"protocol": "survey", "data": "tiles"}, "survey draws nothing .* --n would"),
+        ({"protocol": "hsc-blends", "data": "x", "seed": 3}, "does not take --seed; it is for"),
+        ({"protocol": "gan"}, "gan does not take --deblender"),
+        ({"protocol": "gan", "deblenders": None, "data": None, "bands": 7}, "not take --bands"),
+        ({"protocol": "hst-pair", "deblenders": None}, "hst-pair does not take --n; it is for"),
+        ({"protocol": "hst-pair", "deblenders": None, "n": None}, "needs the folder"),
     ],
 )
 def test_bad_arguments_are_found_before_any_work(tmp_path, change, sentence):
@@ -102,3 +120,25 @@ def test_scarlet_is_said_to_be_left_out_or_runs(caplog):
             load_compared(("scarlet",))
     else:
         assert list(loaded) == ["joint-true", "sep", "scarlet"]
+
+
+def test_no_option_of_the_command_is_dropped_and_none_is_for_nobody():
+    taken = {option for protocol in PROTOCOLS.values() for option in protocol.takes}
+    assert taken | {"protocol", "out", "config"} == set(signature(evaluate).parameters)
+    assert all(set(protocol.draws) <= set(protocol.takes) for protocol in PROTOCOLS.values())
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))
+def test_every_protocol_has_a_module_that_runs_it(protocol):
+    module = import_module(f"raydeblend.evaluate.{protocol.module}")
+    assert list(signature(module.run).parameters) == ["request"]
+
+
+def test_the_table_of_protocols_loads_none_of_them():
+    script = (
+        "import sys, raydeblend.evaluate.protocol; heavy = ('galsim', 'matplotlib', 'ray'); "
+        "print([name for name in heavy if name in sys.modules], "
+        "[name for name in sys.modules if name.startswith('raydeblend.evaluate.wang2022.scores')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "[] []\n"

@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from raydeblend.deblend.peeling.branched import ZooSeparator
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.blends import Blends
+from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.reiman2019 import (
     CHUNK,
     GALLERY,
@@ -132,7 +133,7 @@ def test_the_table_has_the_papers_line_and_figures_are_pictures(test_set: ZooTes
     separators = {"good": off_by(0.01, 0.02)}
     few = ZooTest(test_set.pictures, 8)
     rows, scores = evaluate_reiman2019(separators, few)
-    table = score_table(rows)
+    table = to_markdown([score_table(rows)])
     assert "| both    | Reiman & Göhre 2019 | 6400 | 34.61" in table
     assert table.count("| good") == 3
     figures = draw_figures(separators, scores, few)

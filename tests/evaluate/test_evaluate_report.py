@@ -18,28 +18,24 @@ from matplotlib.image import imread
 
 from raydeblend.cli.main import main
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common import provenance
 from raydeblend.evaluate.common.figures import read_caption, to_png
-from raydeblend.evaluate.common.page import parse_markdown
-from raydeblend.evaluate.common.provenance import NAME, describe_run, to_file
+from raydeblend.evaluate.common.provenance import NAME, describe_run
+from raydeblend.evaluate.common.tables import Table, read_tables, to_file, to_markdown
 from raydeblend.evaluate.report import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 VOID = {"meta", "img", "br", "link", "hr", "input"}
-TABLES = """### Scores
-
-| galaxy | deblender | PSNR mean |
-| ------ | --------- | --------- |
-| 1 of 2 | joint     | 55.92 ±0.81 |
-| 1 of 2 | a <b> & c | – |
-
-### Quality
-
-All of it.
-
-| high | low |
-| ---- | --- |
-| 99%  | 1%  |
-"""
+TABLES = (
+    Table(["x"], [["1"]]),
+    Table(
+        ["galaxy", "deblender", "PSNR mean"],
+        [["1 of 2", "joint", "55.92 ±0.81"], ["1 of 2", "a <b> & c", "–"]],
+        "Scores",
+    ),
+    Table(["high", "low"], [["99%", "1%"]], "Quality", ("All of it.",), ("Or not & so on.",)),
+    Table((), (), "Nothing", ("Nothing to count.",)),
+)
 
 
 class Page(HTMLParser):
@@ -80,11 +76,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     full.mkdir()
     bare.mkdir()
     (full / "metrics.json").write_text(json.dumps([{"protocol": "wang2022", "psnr_mean": 1.0}]))
-    (full / "tables.md").write_text(TABLES)
-    (full / NAME).write_bytes(to_file(describe_run(["raydeblend", "evaluate", "a b"], 3.0)))
+    (full / "tables.json").write_bytes(to_file(TABLES))
+    (full / "tables.md").write_text(to_markdown(TABLES))
+    run = describe_run(["raydeblend", "evaluate", "a b"], 3.0)
+    (full / NAME).write_bytes(provenance.to_file(run))
     for color in ("red", "blue"):
         (full / f"{color}.png").write_bytes(figure(color))
-    (bare / "tables.md").write_text("| a |\n| - |\n| 1 |\n")
+    (bare / "tables.json").write_bytes(to_file([Table(["a"], [["1"]])]))
     return root
 
 
@@ -124,21 +122,41 @@ def test_every_figure_is_inside_with_its_caption(page: str, results: Path) -> No
 
 def test_tables_and_provenance_are_there(page: str, results: Path) -> None:
     text = Page(page).text
-    for words in ("55.92 ±0.81", "a <b> & c", "All of it.", "raydeblend evaluate 'a b'"):
+    for words in (
+        "55.92 ±0.81",
+        "a <b> & c",
+        "All of it.",
+        "Or not & so on.",
+        "Nothing to count.",
+        "raydeblend evaluate 'a b'",
+    ):
         assert words in text
-    provenance = json.loads((results / "wang" / NAME).read_text())
+    origin = json.loads((results / "wang" / NAME).read_text())
     for key in ("commit", "hardware", "date"):
-        assert provenance[key] in text
-    assert provenance["weights"]["rdn"] in text
+        assert origin[key] in text
+    assert origin["weights"]["rdn"] in text
     assert "was not recorded" in text
-    assert page.count("<table>") == 3
+    assert page.count("<table>") == 4
 
 
-def test_tables_are_parsed_with_their_titles() -> None:
-    tables = parse_markdown("| x | y |\n| - | - |\n| 1 | 2 |\n\n" + TABLES)
-    assert [table.title for table in tables] == ["Table 1", "Scores", "Quality"]
-    assert tables[0].rows == [["1", "2"]]
-    assert tables[2].text == ["All of it."]
+def test_tables_have_their_titles_or_numbers(page: str) -> None:
+    titles = re.findall(r"<h3 id=\"wang-t\d\">([^<]*)", page)
+    assert titles == ["Table 1", "Scores", "Quality", "Nothing"]
+    assert re.findall(r"<h3 id=\"bare-t\d\">([^<]*)", page) == ["Table 1"]
+
+
+def test_tables_are_read_as_they_were_written() -> None:
+    again = read_tables(to_file(TABLES), "tables.json")
+    assert to_markdown(again) == to_markdown(TABLES)
+    for content in (b"{", b'[{"rows": 1}]', b"[1]", b"3"):
+        with pytest.raises(ConfigError, match=r"x\.json holds no tables"):
+            read_tables(content, "x.json")
+
+
+def test_a_title_that_tables_share_is_said_once() -> None:
+    tables = Table(["a"], [["1"]], "Both", after=("One.",)), Table(["b"], [["22"]], "Both")
+    expected = "### Both\n\n| a |\n| - |\n| 1 |\n\nOne.\n\n| b  |\n| -- |\n| 22 |\n"
+    assert to_markdown(tables) == expected
 
 
 def test_the_command_says_what_it_wrote(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,6 +171,10 @@ def test_the_command_says_what_it_wrote(results: Path, capsys: pytest.CaptureFix
 def test_what_holds_no_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no results"):
         write_report([str(tmp_path)], str(tmp_path / "x.html"))
+    (tmp_path / "tables.md").write_text("| a |\n| - |\n| 1 |\n")
+    with pytest.raises(ConfigError, match=r"tables\.md without tables\.json"):
+        write_report([str(tmp_path)], str(tmp_path / "x.html"))
+    (tmp_path / "tables.md").unlink()
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
         write_report([str(tmp_path)], str(tmp_path / "x.html"))

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest
 
 Interval = tuple[float, float]
 
@@ -78,12 +78,8 @@ def fraction_interval(hits: NDArray[np.bool_], level: float = 0.95) -> Interval:
     n = len(hits)
     if n == 0:
         return float("nan"), float("nan")
-    z, p = float(norm.ppf((1 + level) / 2)), float(np.mean(hits))
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    # Rounding must not put the fraction itself outside, nor a limit beyond 0 or 1.
-    low, high = float(middle - half), float(middle + half)
-    return max(0.0, min(p, low)), min(1.0, max(p, high))
+    limits = binomtest(int(np.sum(hits)), n).proportion_ci(level, method="wilson")
+    return float(limits.low), float(limits.high)
 
 
 def with_interval(value: float, limits: Interval, spec: str) -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from raydeblend.evaluate.common.figures import DPI, to_png
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -68,7 +69,7 @@ def calibration(
         positives=int(truth.sum()),
         ece=float((share * np.abs(bins[:, 3] - bins[:, 4])).sum()),
         brier=float(np.mean((p - truth) ** 2)) if len(p) else float("nan"),
-        auc=_auc(p, truth),
+        auc=float(roc_auc_score(truth, p)) if _both_kinds(truth) else float("nan"),
         bins=bins,
     )
 
@@ -81,20 +82,18 @@ def _bin(low: float, high: float, p: Floats, truth: Bools) -> list[float]:
 
 
 def roc(p: Floats, truth: Bools) -> tuple[Floats, Floats]:
-    """Return false and true positive rates for falling thresholds, from (0, 0) to (1, 1)."""
-    order = np.argsort(-p, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(p[order])), len(p) - 1)
-    hits = np.cumsum(truth[order])[last]
-    misses = last + 1 - hits
-    rates = misses / max((~truth).sum(), 1), hits / max(truth.sum(), 1)
-    return np.append(0.0, rates[0]), np.append(0.0, rates[1])
+    """Return false and true positive rates for falling thresholds, from (0, 0) to (1, 1).
+
+    Empty where there are not both kinds, of which one rate is 0 / 0.
+    """
+    if not _both_kinds(truth):
+        return np.zeros(0), np.zeros(0)
+    false, true, _ = roc_curve(truth, p, drop_intermediate=False)
+    return false, true
 
 
-def _auc(p: Floats, truth: Bools) -> float:
-    if not truth.any() or truth.all():
-        return float("nan")
-    false, true = roc(p, truth)
-    return float(np.trapezoid(true, false))
+def _both_kinds(truth: Bools) -> bool:
+    return bool(truth.any() and not truth.all())
 
 
 def purity_rows(
@@ -116,22 +115,22 @@ def purity_rows(
     return rows
 
 
-def calibration_table(score: Calibration) -> str:
-    """Return the bins as Markdown, with the scores below."""
+def calibration_table(score: Calibration) -> Table:
+    """Return the bins, with the scores below."""
     lines = [
         [f"{low:g}–{high:g}", f"{n:.0f}", f"{p:.3f}", f"{true:.3f} ± {error:.3f}"]
         for low, high, n, p, true, error in score.bins
     ]
-    table = markdown(["p", "sources", "mean p", "true fraction"], lines)
-    return (
-        f"{table}\n\n{score.n} sources, {score.positives} true; expected calibration error "
+    words = (
+        f"{score.n} sources, {score.positives} true; expected calibration error "
         f"{number(score.ece, '.4f')}, Brier score {number(score.brier, '.4f')}, "
         f"area under the ROC curve {number(score.auc, '.3f')}"
     )
+    return Table(["p", "sources", "mean p", "true fraction"], lines, after=(words,))
 
 
-def purity_table(rows: Sequence[dict[str, float]]) -> str:
-    """Return `purity_rows` as Markdown."""
+def purity_table(rows: Sequence[dict[str, float]]) -> Table:
+    """Return a line for each of `purity_rows`."""
     lines = [
         [
             f"{row['threshold']:g}",
@@ -141,7 +140,7 @@ def purity_table(rows: Sequence[dict[str, float]]) -> str:
         ]
         for row in rows
     ]
-    return markdown(["p at least", "sources", "purity", "completeness"], lines)
+    return Table(["p at least", "sources", "purity", "completeness"], lines)
 
 
 def calibration_figure(

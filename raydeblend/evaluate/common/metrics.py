@@ -42,16 +42,6 @@ def flux_nmad(error: Floats) -> float:
     return float(found_nmad(np.ravel(error), axis=0))
 
 
-def flux_mape(error: Floats) -> float:
-    """Mean of ``min(|F / F_true - 1|, 1)`` over all; a missing source (NaN) counts as 1."""
-    return float(capped_mean(np.ravel(error), axis=0))
-
-
-def found_fraction(error: Floats) -> float:
-    """Fraction of the sources that were found, that is, whose error is not NaN."""
-    return float(np.mean(np.isfinite(error)))
-
-
 def found_median(error: Floats, axis: int) -> NDArray[np.float64]:
     """Median along an axis with NaN left out; NaN of nothing else, without a warning."""
     if not error.shape[axis]:

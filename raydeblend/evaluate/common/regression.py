@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import linregress
 from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
@@ -57,12 +58,10 @@ def fit_line(x: Floats, y: Floats) -> Line | None:
     x, y = np.asarray(x)[good].astype(float), np.asarray(y)[good].astype(float)
     if len(x) < 3 or np.ptp(x) == 0:
         return None
-    pivot, middle = float(x.mean()), float(y.mean())
-    spread = float(((x - pivot) ** 2).sum())
-    slope = float(((x - pivot) * y).sum() / spread)
-    residual = y - middle - slope * (x - pivot)
-    scatter = float(np.sqrt((residual**2).sum() / (len(x) - 2)))
-    return Line(slope, middle, pivot, scatter, spread, len(x))
+    fit = linregress(x, y)
+    pivot, spread = float(x.mean()), float(len(x) * x.var())
+    scatter = float(fit.stderr * np.sqrt(spread))
+    return Line(float(fit.slope), float(y.mean()), pivot, scatter, spread, len(x))
 
 
 def fit_log_flux(flux: Floats, flux_true: Floats) -> Line | None:

@@ -31,11 +31,6 @@ class Sources:
         positive = np.where(self.flux[:, band] > 0, self.flux[:, band], np.nan)
         return np.asarray(NJY_ZERO_POINT - 2.5 * np.log10(positive))
 
-    @property
-    def area(self) -> float:
-        """Square arcmin of the rectangle that holds the positions."""
-        return float(np.prod(np.ptp(self.position, axis=0))) / 3600
-
 
 @dataclass(frozen=True)
 class Pairing:

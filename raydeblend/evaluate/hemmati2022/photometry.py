@@ -23,7 +23,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.srgan.resolutions import matched, to_coarse
 from raydeblend.evaluate.common.rows import Row, cell, measured
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.instruments import FACTOR, FINE_SCALE
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.simulate.sharp_blends import SharpBlends, band_psfs, degradation, reference_band
@@ -91,8 +91,8 @@ class Photometry:
         ]
 
 
-def photometry_table(photometry: Photometry, rows: Sequence[Row]) -> str:
-    """Return both measurements of the dominant galaxies as Markdown, and how much one gains."""
+def photometry_table(photometry: Photometry, rows: Sequence[Row]) -> Table:
+    """Return both measurements of the dominant galaxies, and how much one gains."""
     header = ["photometry at", "n", "median Δmag", "rms Δmag", "median abs. ΔF/F", "mean abs. ΔF/F"]
     names = ("magnitude_bias", "magnitude_rms", "flux_error", "flux_error_mean")
     chosen = [row for row in rows if "photometry" in row]
@@ -104,7 +104,7 @@ def photometry_table(photometry: Photometry, rows: Sequence[Row]) -> str:
         gains = [abs(float(chosen[0][name]) / float(chosen[1][name])) for name in names]
         lines.append(["times better", str(len(photometry)), *(f"{gain:.1f}" for gain in gains)])
         lines.append(["Hemmati et al. 2022: times better", "–", *[PAPER_GAIN] * 4])
-    return markdown(header, lines)
+    return Table(header, lines)
 
 
 def _rms(values: NDArray[np.floating], /, *, axis: int) -> Array:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.common.rows import Row
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.hemmati2022.figures import draw_figures
 from raydeblend.evaluate.hemmati2022.photometry import photometry_table
 from raydeblend.evaluate.hemmati2022.scores import (
     DEFAULT_N,
     PROTOCOL,
-    Results,
     evaluate_hemmati2022,
     make_rows,
     score_table,
@@ -28,36 +25,29 @@ SINGLE, MULTI = "srgan", "srgan-multiband"
 BANDS = {1: ("F775W",), len(HST_BANDS): HST_BANDS}
 
 
-def report_hemmati2022(
-    deblenders: Sequence[str], data: str | None, n: int | None, out: str, seed: int, bands: int
-) -> tuple[list[Row], str, Mapping[str, bytes]]:
-    """Evaluate and return rows, tables and figures.
+def run(request: Request) -> Report:
+    """Evaluate the network of so many bands, and beside it the deblenders on the i band.
 
-    Parameters
-    ----------
-    deblenders
-        Scored beside the network, on the i band.
-    data
-        Folder of real HST stamps, of which those kept out of training are used; None: parametric
-        galaxies only.
-    bands
-        1 or 7 of the network.
+    Of a folder of real HST stamps those kept out of training are used; without one, parametric
+    galaxies only.
 
     Raises
     ------
     ConfigError
         If there is no network of so many bands, or a deblender or folder is unknown.
     """
+    bands = 1 if request.bands is None else request.bands
     networks = load_networks(bands)
     # The network's candidates told apart by the pixels come from the deblender of its name.
     beside: dict[str, Deblender] = dict(networks)
-    beside |= {name: load_deblender(name) for name in deblenders if name not in networks}
-    storage.check_writable(out)
-    real = read_real(data) if data is not None else None
-    test = SharpTest(n or DEFAULT_N, bands=BANDS[bands], real=real, seed=seed)
+    beside |= {name: load_deblender(name) for name in request.chosen if name not in networks}
+    storage.check_writable(request.out)
+    real = read_real(request.data) if request.data is not None else None
+    test = SharpTest(request.n or DEFAULT_N, bands=BANDS[bands], real=real, seed=request.seed)
     results = evaluate_hemmati2022(networks, beside, test)
     rows = make_rows(results)
-    return rows, tables(results, rows), draw_figures(results, seed)
+    tables = [score_table(results, rows), photometry_table(results.photometry, rows)]
+    return Report(rows, tables, draw_figures(results, request.seed))
 
 
 def load_networks(bands: int) -> dict[str, SrganDeblender]:
@@ -74,8 +64,3 @@ def load_networks(bands: int) -> dict[str, SrganDeblender]:
     if bands == 1:
         return {SINGLE: SrganDeblender.load()}
     return {MULTI: SrganDeblender.load(weights=shipped_path(MULTI)), SINGLE: SrganDeblender.load()}
-
-
-def tables(results: Results, rows: Sequence[Row]) -> str:
-    """Return both tables as Markdown."""
-    return f"{score_table(results, rows)}\n\n{photometry_table(results.photometry, rows)}\n"

@@ -19,7 +19,7 @@ from raydeblend.deblend.srgan.deblender import SharpView, SrganDeblender
 from raydeblend.deblend.srgan.resolutions import both_found, high_peaks, low_peaks, to_fine
 from raydeblend.deblend.stamps import Stamps, prepare
 from raydeblend.evaluate.common.rows import Row, cell, fraction
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.hemmati2022.photometry import Photometry, join_photometry, measure_dominant
 from raydeblend.instruments import COUNTERPARTS, FACTOR, FINE_SCALE
 from raydeblend.simulate.sharp_blends import SharpBlends, SharpTest, band_psfs, reference_band
@@ -329,11 +329,11 @@ _COLUMNS = {
 }
 
 
-def score_table(results: Results, rows: Sequence[Row]) -> str:
-    """Return the methods with 95 % intervals as Markdown, with the paper's numbers."""
+def score_table(results: Results, rows: Sequence[Row]) -> Table:
+    """Return the methods with 95 % intervals, and the paper's numbers."""
     header = ["method", "n", *_COLUMNS.values(), "paper: found", "paper: false", "s/blend"]
     lines = [_line(row) for row in rows if "found" in row]
-    return markdown(header, lines)
+    return Table(header, lines)
 
 
 def _line(row: Row) -> list[str]:

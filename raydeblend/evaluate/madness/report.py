@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,13 +11,24 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from raydeblend import storage
 from raydeblend.evaluate.common.figures import DPI, show, to_png
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.rows import Row, cell
-from raydeblend.evaluate.common.tables import markdown
-from raydeblend.evaluate.madness.scores import DETECTED, GIVEN, PAPER_ERRORS, FieldScores
-from raydeblend.simulate.fields import FieldSet
+from raydeblend.evaluate.common.tables import Table
+from raydeblend.evaluate.madness.scores import (
+    DETECTED,
+    GIVEN,
+    PAPER_ERRORS,
+    FieldScores,
+    evaluate_madness,
+    load_deblenders,
+)
+from raydeblend.simulate.fields import FieldSet, draw_fields
 from raydeblend.tile import FloatArray
 
+DEFAULT_N = 30
+"""Fields."""
 _COLUMNS = {
     "aperture_error_r": ("aperture error", ".2%"),
     "flux_mape_r": ("model error", ".2%"),
@@ -31,8 +43,8 @@ NOTE = (
     "SSIM 0 and cosine 0."
 )
 TITLES = {
-    GIVEN: "### Crowded fields, true centroids given",
-    DETECTED: "### Crowded fields, own detection",
+    GIVEN: "Crowded fields, true centroids given",
+    DETECTED: "Crowded fields, own detection",
 }
 SHOWN = ("g", "r", "i")
 LIMIT = 0.3
@@ -55,23 +67,23 @@ def origin(catalog: str | None, held_out: str | None) -> str:
     )
 
 
-def field_tables(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """Return the two tables as Markdown, with the paper's rows below the first."""
-    parts = [
-        f"{TITLES[kind]}\n\n{_table(kind, [row for row in rows if row['centroids'] == kind])}"
+def field_tables(rows: Sequence[Row], notes: Sequence[str] = ()) -> list[Table]:
+    """Return the two tables, with the paper's rows in the first, and notes below the second."""
+    given, detected = (
+        _table(kind, [row for row in rows if row["centroids"] == kind])
         for kind in (GIVEN, DETECTED)
-    ]
-    return "\n\n".join([*parts, NOTE, *notes]) + "\n"
+    )
+    return [given, replace(detected, after=(NOTE, *notes))]
 
 
-def _table(kind: str, rows: Sequence[Row]) -> str:
+def _table(kind: str, rows: Sequence[Row]) -> Table:
     header = ["deblender", "fields", "galaxies", *(title for title, _ in _COLUMNS.values())]
     header += ["missed", "spurious", "s/field"]
     lines = [_line(row) for row in rows]
     if kind == GIVEN:
         blank = ["–"] * (len(header) - 4)
         lines += [[name, "–", "–", f"{error:.2%}", *blank] for name, error in PAPER_ERRORS.items()]
-    return markdown(header, lines)
+    return Table(header, lines, TITLES[kind])
 
 
 def _line(row: Row) -> list[str]:
@@ -153,3 +165,18 @@ def _pair(
 ) -> None:
     show(top, total, f"{score.deblender}: {len(score.models)} models")
     show(bottom, image - total, "residual")
+
+
+def run(request: Request) -> Report:
+    """Draw the fields, deblend, and report."""
+    told, own = load_deblenders(request.compared)
+    storage.check_writable(request.out)
+    n = request.n or DEFAULT_N
+    fields = draw_fields(n, request.seed, request.catalog, request.data)
+    rows, scores = evaluate_madness(told, own, fields)
+    notes = [origin(request.catalog, request.data)]
+    figures = {
+        "errors.png": residual_figure(scores),
+        "field.png": field_figure(scores, fields),
+    }
+    return Report(rows, field_tables(rows, notes), figures)

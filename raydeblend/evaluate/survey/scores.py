@@ -76,6 +76,8 @@ class DetectionTable:
 
     Attributes
     ----------
+    position
+        ``(n, 2)`` arcsec on the tangent plane.
     magnitude
         ``(n,)`` measured, in the reference band.
     pure, duplicate
@@ -87,11 +89,17 @@ class DetectionTable:
         ``(n,)`` p_unrecognized_blend; NaN where null.
     """
 
+    position: Floats
     magnitude: Floats
     pure: Bools
     duplicate: Bools
     unrecognised: Bools
     probability: Floats
+
+    @property
+    def area(self) -> float:
+        """Square arcmin of the rectangle that holds the positions."""
+        return float(np.prod(np.ptp(self.position, axis=0))) / 3600
 
     def take(self, rows: Bools) -> DetectionTable:
         """Return the chosen detections."""
@@ -152,6 +160,7 @@ def _detections(catalog: pa.Table, pairing: Pairing) -> DetectionTable:
     matched = np.zeros(len(catalog), dtype=bool)
     matched[pairing.match[pairing.match >= 0]] = True
     return DetectionTable(
+        position=pairing.found.position,
         magnitude=pairing.found.magnitude(-1),
         pure=matched,
         duplicate=pairing.duplicated,

@@ -1,12 +1,13 @@
-"""Tables of the protocol `survey`, as Markdown."""
+"""Tables of the protocol `survey`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from raydeblend.evaluate.common.calibration import calibration, calibration_table
 from raydeblend.evaluate.common.rows import Row, cell
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.survey.rows import (
     ALL,
     BLENDEDNESS,
@@ -46,29 +47,42 @@ _SHAPES = {
 }
 
 
-def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str) -> str:
+def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str) -> list[Table]:
     """Return all tables; fluxes are those of the reference band `band`."""
     in_band = [_in_band(row, band) for row in rows]
-    parts = [
-        "### Survey by magnitude",
-        f"By magnitude in {band}; the last row of each deblender is over {band} < {DEPTH}. An "
-        f"unrecognised blend is a detection that holds another true source of {NEIGHBOUR_FLUX:.0%} "
-        f'of its flux or more within {RADIUS:g}":',
-        _table(in_band, (MAGNITUDE, ALL), _SOURCE),
-        "### Survey by blendedness",
-        f"Galaxies of {band} < {DEPTH} by true blendedness, and whether flux errors are right "
-        "(pull: error over stated error, whose scatter should be 1):",
-        _table(in_band, (BLENDEDNESS,), _BLEND),
-        "### Survey by distance to a neighbour",
-        f"The same by distance to the nearest source of {NEIGHBOUR_FLUX:.0%} of its flux:",
-        _table(in_band, (SEPARATION,), _BLEND),
-        "### Survey positions and shapes",
-        f"Positions ({band} < {DEPTH}), shapes ({band} < {SHAPE_DEPTH}): g = (1 + m) g_true + c:",
-        _table(in_band, (ALL,), _SHAPES),
-        "### Survey calibration of p_unrecognized_blend",
-        calibrations(scores),
+    return [
+        Table(
+            *_cells(in_band, (MAGNITUDE, ALL), _SOURCE),
+            "Survey by magnitude",
+            (
+                f"By magnitude in {band}; the last row of each deblender is over {band} < {DEPTH}. "
+                "An unrecognised blend is a detection that holds another true source of "
+                f'{NEIGHBOUR_FLUX:.0%} of its flux or more within {RADIUS:g}":',
+            ),
+        ),
+        Table(
+            *_cells(in_band, (BLENDEDNESS,), _BLEND),
+            "Survey by blendedness",
+            (
+                f"Galaxies of {band} < {DEPTH} by true blendedness, and whether flux errors are "
+                "right (pull: error over stated error, whose scatter should be 1):",
+            ),
+        ),
+        Table(
+            *_cells(in_band, (SEPARATION,), _BLEND),
+            "Survey by distance to a neighbour",
+            (f"The same by distance to the nearest source of {NEIGHBOUR_FLUX:.0%} of its flux:",),
+        ),
+        Table(
+            *_cells(in_band, (ALL,), _SHAPES),
+            "Survey positions and shapes",
+            (
+                f"Positions ({band} < {DEPTH}), shapes ({band} < {SHAPE_DEPTH}): "
+                "g = (1 + m) g_true + c:",
+            ),
+        ),
+        *(_calibration(score) for score in scores),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _in_band(row: Row, band: str) -> Row:
@@ -81,7 +95,10 @@ def _in_band(row: Row, band: str) -> Row:
     }
 
 
-def _table(rows: Sequence[Row], kinds: Sequence[str], columns: dict[str, tuple[str, str]]) -> str:
+def _cells(
+    rows: Sequence[Row], kinds: Sequence[str], columns: dict[str, tuple[str, str]]
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and lines of the rows of some kinds."""
     chosen = [row for row in rows if row["n_galaxies"] in kinds]
     header = ["deblender", "galaxies", "n", *(title for title, _ in columns.values())]
     lines = [
@@ -93,19 +110,19 @@ def _table(rows: Sequence[Row], kinds: Sequence[str], columns: dict[str, tuple[s
         ]
         for row in chosen
     ]
-    return markdown(header, lines)
+    return header, lines
 
 
 def _cell(row: Row, name: str, spec: str) -> str:
     return cell(row, name, spec) if name in row else "–"
 
 
-def calibrations(scores: Sequence[SurveyScores]) -> str:
+def _calibration(score: SurveyScores) -> Table:
     """Return stated and true fractions of unrecognised blends among the matched detections."""
-    parts = []
-    for score in scores:
-        real = score.detections.take(score.detections.pure)
-        result = calibration(real.probability, real.unrecognised)
-        words = calibration_table(result) if result.n else "states no p_unrecognized_blend."
-        parts.append(f"{score.deblender}:\n\n{words}" if result.n else f"{score.deblender} {words}")
-    return "\n\n".join(parts)
+    title = "Survey calibration of p_unrecognized_blend"
+    real = score.detections.take(score.detections.pure)
+    result = calibration(real.probability, real.unrecognised)
+    if not result.n:
+        words = f"{score.deblender} states no p_unrecognized_blend."
+        return Table((), (), title, before=(words,))
+    return replace(calibration_table(result), title=title, before=(f"{score.deblender}:",))

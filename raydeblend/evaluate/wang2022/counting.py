@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from raydeblend.evaluate.common.blends import Blends, BlendSet
 from raydeblend.evaluate.common.rows import Row, cell, fraction
-from raydeblend.evaluate.common.tables import markdown
+from raydeblend.evaluate.common.tables import Table
 from raydeblend.survey import get_survey
 from raydeblend.tile import FloatArray
 
@@ -97,8 +97,8 @@ def _hits(right: np.integer, n: np.integer) -> NDArray[np.bool_]:
     return np.arange(int(n)) < int(right)
 
 
-def counter_table(rows: list[Row]) -> str:
-    """Return the accuracies as Markdown."""
+def counter_table(rows: list[Row]) -> Table:
+    """Return the accuracies by the number of galaxies."""
     names = [*(f"accuracy_{k}" for k in range(CLASSES)), "accuracy"]
     header = ["images", "n", "0 galaxies", "1", "2", "3 or more", "all"]
     lines = [
@@ -109,4 +109,4 @@ def counter_table(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return markdown(header, lines)
+    return Table(header, lines, "Counter")

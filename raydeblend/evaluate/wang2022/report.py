@@ -4,51 +4,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from raydeblend import storage
 from raydeblend.deblend.counter import GalaxyCounter
-from raydeblend.evaluate.common.blends import BlendSet
+from raydeblend.evaluate.common.baselines import load_compared
+from raydeblend.evaluate.common.blends import BlendSet, read_blends, to_blend_set
+from raydeblend.evaluate.common.request import BASELINE, Report, Request
 from raydeblend.evaluate.common.rows import Row
 from raydeblend.evaluate.wang2022.counting import count_test_set, counter_rows, counter_table
 from raydeblend.evaluate.wang2022.failure_figures import failure_figure
-from raydeblend.evaluate.wang2022.failures import EQUAL, pair_up
+from raydeblend.evaluate.wang2022.failures import pair_up
 from raydeblend.evaluate.wang2022.figures import flux_figure, moment_figure, quality_flux_figure
 from raydeblend.evaluate.wang2022.gallery import gallery_figure
 from raydeblend.evaluate.wang2022.score_tables import quality_table, score_table
 from raydeblend.evaluate.wang2022.scores import Scores, evaluate_wang2022
 from raydeblend.evaluate.wang2022.tables import failure_table, flux_table, moment_table
+from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.tile import Deblender
 
+DEFAULT_N = 1000
+"""Blends drawn of each number of galaxies."""
 
-@dataclass(frozen=True)
-class WangReport:
-    """Rows of ``metrics.json``, the tables as Markdown, and the other files by name."""
 
-    rows: list[Row]
-    tables: str
-    files: dict[str, bytes]
+def run(request: Request) -> Report:
+    """Read or draw the test set, and report on it."""
+    loaded = load_compared(request.chosen)
+    test_set = read_blends(request.data) if request.data is not None else None
+    storage.check_writable(request.out)
+    if test_set is None:
+        test_set = to_blend_set(wang2022_blends(request.n or DEFAULT_N, request.seed))
+    return report_wang2022(loaded, test_set, request.n, BASELINE)
 
 
 def report_wang2022(
     deblenders: Mapping[str, Deblender], data: BlendSet, n: int | None, baseline: str
-) -> WangReport:
+) -> Report:
     """Score deblenders on a test set; the galleries of failures compare with `baseline`."""
     part = data if n is None else data.first(n)
     rows, scores = evaluate_wang2022(deblenders, part)
     counts = count_galaxies(part)
-    tables = {
-        "Scores": score_table(rows),
-        "Quality": quality_table(rows),
-        "Flux recovery": flux_table(scores),
-        "Second moments": moment_table(scores),
-        f"Failures (equal: fluxes within a factor of {1 / EQUAL:g})": failure_table(scores),
-    }
+    tables = [
+        score_table(rows),
+        quality_table(rows),
+        flux_table(scores),
+        moment_table(scores),
+        failure_table(scores),
+    ]
     files = draw_figures(deblenders, scores, part, baseline)
     if counts:
-        tables["Counter"] = counter_table(counts)
+        tables.append(counter_table(counts))
         files["counter.json"] = (json.dumps(counts, indent=1) + "\n").encode()
-    text = "\n\n".join(f"### {title}\n\n{table}" for title, table in tables.items())
-    return WangReport(rows, text + "\n", files)
+    return Report(rows, tables, files)
 
 
 def count_galaxies(data: BlendSet) -> list[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from raydeblend.evaluate.common.rows import Row, cell
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.evaluate.wang2022.scores import PAPER_QUALITY, PAPER_SCORES, QUALITIES
 
 PAPER = "Wang et al. 2022"
@@ -36,7 +36,7 @@ SCARLET_SCORES: Mapping[tuple[int, int], tuple[float, ...]] = {
 _SCARLET_N = {2: 200, 3: 80}
 
 
-def score_table(rows: Sequence[Row]) -> str:
+def score_table(rows: Sequence[Row]) -> Table:
     """Return PSNR, SSIM and flux errors by galaxy; the paper's Table II follows each group."""
     header = ["galaxy", "deblender", "n", *(title for title, _ in _COLUMNS.values()), "s/blend"]
     ordered = sorted(rows, key=lambda row: (int(row["n_galaxies"]), int(row["galaxy"])))
@@ -47,7 +47,7 @@ def score_table(rows: Sequence[Row]) -> str:
         if following is None or _case(following) != _case(row):
             lines += [] if measured else [_scarlet_line(_case(row))]
             lines.append(_paper_line(_case(row)))
-    return markdown(header, lines)
+    return Table(header, lines, "Scores")
 
 
 def _case(row: Row) -> tuple[int, int]:
@@ -76,7 +76,7 @@ def _label(case: tuple[int, int]) -> str:
     return f"{case[1]} of {case[0]}"
 
 
-def quality_table(rows: Sequence[Row]) -> str:
+def quality_table(rows: Sequence[Row]) -> Table:
     """Return the fractions of each quality, with the paper's Table I, and of the truly right.
 
     The quality is what a deblender thinks of itself; right are the blends with as many models as
@@ -90,4 +90,4 @@ def quality_table(rows: Sequence[Row]) -> str:
             lines.append([str(k), str(row["deblender"]), *cells])
         lines.append([str(k), PAPER, *(f"{v:.1%}" for v in PAPER_QUALITY[k]), *["–"] * 3])
     titles = [*QUALITIES, "truly right", "right of high"]
-    return markdown(["galaxies", "deblender", *titles], lines)
+    return Table(["galaxies", "deblender", *titles], lines, "Quality")

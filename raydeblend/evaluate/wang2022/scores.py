@@ -261,8 +261,3 @@ def quality_columns(scores: Scores) -> Row:
     columns |= fraction("right", scores.right)
     high = scores.quality == "high"
     return columns | (fraction("right_of_high", scores.right[high]) if high.any() else {})
-
-
-def quality_fractions(scores: Scores) -> dict[str, float]:
-    """Fraction of the blends of each quality (Table I of the paper)."""
-    return {quality: float(np.mean(scores.quality == quality)) for quality in QUALITIES}

@@ -1,4 +1,4 @@
-"""Flux recovery, second moments and failures on Wang et al.'s blends, as Markdown."""
+"""Flux recovery, second moments and failures on Wang et al.'s blends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from raydeblend.evaluate.common import metrics
 from raydeblend.evaluate.common.bootstrap import fraction_interval
 from raydeblend.evaluate.common.regression import fit_log_flux
 from raydeblend.evaluate.common.rows import cell, measured
-from raydeblend.evaluate.common.tables import markdown
-from raydeblend.evaluate.wang2022.failures import find_failures
+from raydeblend.evaluate.common.tables import Table
+from raydeblend.evaluate.wang2022.failures import EQUAL, find_failures
 from raydeblend.evaluate.wang2022.score_tables import PAPER
 from raydeblend.evaluate.wang2022.scores import QUALITIES, Scores
 
@@ -23,7 +23,7 @@ many of these are of similar brightness."""
 Rows = NDArray[np.int64]
 
 
-def flux_table(scores: Sequence[Scores]) -> str:
+def flux_table(scores: Sequence[Scores]) -> Table:
     """Return the lines through ``log F`` against ``log F_true`` by quality (Figs. 6, 7 and 11).
 
     The offset is that of the line at the mean of ``log F_true``; it and the scatter are in dex.
@@ -34,7 +34,7 @@ def flux_table(scores: Sequence[Scores]) -> str:
         for names, rows in _by_quality(score, galaxy)
     ]
     header = ["galaxy", "deblender", "quality", "n", "found", "slope", "offset", "scatter"]
-    return markdown(header, lines)
+    return Table(header, lines, "Flux recovery")
 
 
 def _galaxies(scores: Sequence[Scores]) -> Iterator[tuple[Scores, int]]:
@@ -72,14 +72,14 @@ def _fit_cells(score: Scores, galaxy: int, rows: Rows) -> list[str]:
     ]
 
 
-def moment_table(scores: Sequence[Scores]) -> str:
+def moment_table(scores: Sequence[Scores]) -> Table:
     """Return bias and scatter of the second moments of the found (Figs. 8, 9 and 12), in px²."""
     lines = [
         [*_names(score, galaxy), *_moment_cells(score, galaxy)]
         for score, galaxy in _galaxies(scores)
     ]
     header = ["galaxy", "deblender", "μ11 bias", "NMAD", "μ20−μ02 bias", "NMAD"]
-    return markdown([*header, "NMAD of true μ11", "of true μ20−μ02"], lines)
+    return Table([*header, "NMAD of true μ11", "of true μ20−μ02"], lines, "Second moments")
 
 
 def _moment_cells(score: Scores, galaxy: int) -> list[str]:
@@ -93,7 +93,7 @@ def _moment_cells(score: Scores, galaxy: int) -> list[str]:
     return [*cells, *(cell(row, "nmad", ".2f") for row in spread)]
 
 
-def failure_table(scores: Sequence[Scores]) -> str:
+def failure_table(scores: Sequence[Scores]) -> Table:
     """Return how often each deblender fails, and on blends of equally bright galaxies.
 
     Counts of blends, with Wilson's 95 % limits.
@@ -105,7 +105,8 @@ def failure_table(scores: Sequence[Scores]) -> str:
             merged, equal = PAPER_MERGED
             lines.append(["2", PAPER, "1000", "–", "–", "–", str(merged), str(equal), "–", "–"])
     header = ["galaxies", "deblender", "n", "wrong", "missing", "too many", "two in one"]
-    return markdown([*header, "of these equal", "equal blends", "wrong"], lines)
+    title = f"Failures (equal: fluxes within a factor of {1 / EQUAL:g})"
+    return Table([*header, "of these equal", "equal blends", "wrong"], lines, title)
 
 
 def _failure_line(score: Scores) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common import provenance
 from raydeblend.evaluate.common.provenance import NAME, describe_run, read_provenance, to_file
-from raydeblend.evaluate.protocol import Request
+from raydeblend.evaluate.common.request import Request
 from raydeblend.networks.weights import shipped_weights
 
 ROOT = Path(__file__).parents[3]

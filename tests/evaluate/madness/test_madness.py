@@ -9,6 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.madness.report import field_figure, field_tables, origin, residual_figure
 from raydeblend.evaluate.madness.scores import (
     DETECTED,
@@ -153,7 +154,8 @@ def test_metrics_of_single_images():
 def test_tables_and_figures(data):
     told, own = {"a": Planted(data)}, {"b": Planted(data, missing=(1,))}
     rows, scores = evaluate_madness(told, own, data)
-    first, second = field_tables(rows, ["A note."]).split("### Crowded fields, own detection")
+    text = to_markdown(field_tables(rows, ["A note."]))
+    first, second = text.split("### Crowded fields, own detection")
     assert "MADNESS (Biswas et al. 2025) | –      | –        | 1.97%" in first
     assert "2.78%" in first
     assert "MADNESS" not in second

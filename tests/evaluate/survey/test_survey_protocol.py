@@ -12,6 +12,7 @@ from astropy.coordinates import SkyCoord
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.protocol import run_evaluation
 from raydeblend.evaluate.survey.figures import reliability_figure, residuals_figure, trends_figure
 from raydeblend.evaluate.survey.rows import ALL, MAGNITUDE, intercept, make_rows, slope_bias
@@ -185,7 +186,7 @@ def test_tables_and_figures_show_all(planted):
         SurveyScores(n, *compare(c, truth, BANDS)) for n, c in (("a", catalog), ("b", with_p))
     ]
     rows = [r for s in scores for r in make_rows(s.deblender, s.galaxies, s.detections, BANDS, 0.1)]
-    text = survey_tables(rows, scores, "i")
+    text = to_markdown(survey_tables(rows, scores, "i"))
     assert text.count("### ") == 5
     assert "a states no p_unrecognized_blend" in text
     assert "| 0.85–1" in text.split("b:")[-1]
@@ -199,7 +200,7 @@ def test_tables_and_figures_show_all(planted):
 def test_real_tiles_through_the_pipeline(tmp_path):
     tiles, out = str(tmp_path / "tiles"), tmp_path / "scores"
     simulate_tiles(tiles, "HSC", ("g", "r", "i"), n_tiles=1, size=160, seed=3)
-    evaluation = run_evaluation("survey", (), tiles, 1, str(out))
+    evaluation = run_evaluation("survey", (), tiles, None, str(out))
     rows = json.loads((out / "metrics.json").read_text())
     total = next(row for row in rows if row["n_galaxies"] == ALL)
     assert (total["protocol"], total["deblender"]) == ("survey", "sep")
@@ -210,4 +211,4 @@ def test_real_tiles_through_the_pipeline(tmp_path):
 
 def test_tiles_without_truth_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no truth\.parquet"):
-        run_evaluation("survey", ("sep",), str(tmp_path), 1, str(tmp_path / "out"))
+        run_evaluation("survey", ("sep",), str(tmp_path), None, str(tmp_path / "out"))

@@ -33,7 +33,7 @@ def test_a_counter_that_always_says_two_is_right_on_two(data):
     assert [rows[0][f"accuracy_{k}"] for k in range(4)] == [0, 0, 1, 0]
     assert rows[0]["accuracy"] == pytest.approx(3 / 15)
     assert rows[0]["accuracy_2_low"] < 1
-    assert "100.0% ±" in counter_table(rows)
+    assert "100.0% ±" in str(counter_table(rows).rows)
 
 
 def test_images_hold_what_they_are_called(data):

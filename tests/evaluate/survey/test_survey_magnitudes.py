@@ -10,7 +10,8 @@ from matplotlib.image import imread
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import noise_level, survey_figure
 from raydeblend.evaluate.common.sky import match_sky
-from raydeblend.evaluate.survey.demo_scores import format_table, score_catalog
+from raydeblend.evaluate.survey.magnitudes import magnitude_bins, magnitude_table
+from raydeblend.evaluate.survey.scores import compare
 
 BANDS = ("g", "i")
 EDGES = (20.0, 22.0, 24.0)
@@ -21,8 +22,9 @@ def flux(magnitude):
 
 
 def table(ra, dec, magnitude, **more):
-    fluxes = {"flux_g": flux(magnitude) / 2, "flux_i": flux(magnitude)}
-    return pa.table({"ra": ra, "dec": dec, **fluxes, **more})
+    columns = {"flux_g": flux(magnitude) / 2, "flux_i": flux(magnitude)}
+    columns |= dict.fromkeys(("g1", "g2"), np.zeros(len(ra)))
+    return pa.table({"ra": ra, "dec": dec, **columns, **more})
 
 
 def grid(n=20, ra=0.0, dec=-5.0, step=6.0):
@@ -35,17 +37,23 @@ def grid(n=20, ra=0.0, dec=-5.0, step=6.0):
 
 def truth_table(ra, dec, magnitude, stars=None):
     is_star = np.zeros(len(ra), bool) if stars is None else stars
-    return table(ra, dec, magnitude, is_star=is_star)
+    return table(ra, dec, magnitude, is_star=is_star, half_light_radius=np.full(len(ra), 0.4))
 
 
 def catalog_table(ra, dec, magnitude, primary=None):
     is_primary = np.ones(len(ra), bool) if primary is None else primary
-    return table(ra, dec, magnitude, is_primary=is_primary)
+    names = ("flux_err_g", "flux_err_i", "p_unrecognized_blend")
+    more = dict.fromkeys(names, np.full(len(ra), np.nan))
+    return table(ra, dec, magnitude, is_primary=is_primary, **more)
+
+
+def score_catalog(catalog, truth):
+    return magnitude_bins(*compare(catalog, truth, BANDS), BANDS, EDGES)
 
 
 def test_a_perfect_catalog():
     sky = grid()
-    rows = score_catalog(catalog_table(*sky), truth_table(*sky), BANDS, EDGES)
+    rows = score_catalog(catalog_table(*sky), truth_table(*sky))
     assert [(row.low, row.high) for row in rows] == [(20, 22), (22, 24), (20, 24)]
     assert all((row.completeness, row.purity, row.duplicates) == (1, 1, 0) for row in rows)
     assert rows[-1].n_catalog == 400
@@ -67,7 +75,7 @@ def test_incomplete_spurious_duplicate_biased_and_null():
     fluxes = catalog["flux_i"].to_numpy() * np.where(bright == 21, 1.1, 0.8)
     nulls = pa.array(fluxes, mask=np.arange(len(fluxes)) == 0)
     catalog = catalog.set_column(catalog.column_names.index("flux_i"), "flux_i", nulls)
-    rows = score_catalog(catalog, truth_table(ra, dec, magnitude), BANDS, EDGES)
+    rows = score_catalog(catalog, truth_table(ra, dec, magnitude))
     assert rows[0].completeness == 1
     assert rows[1].completeness == pytest.approx(1 - lost.sum() / 200, abs=0.03)
     assert rows[1].duplicates == 5
@@ -82,7 +90,7 @@ def test_stars_are_real_but_not_galaxies_and_copies_do_not_count():
     stars = magnitude == 21
     twice = [np.concatenate([a, a]) for a in (ra, dec, magnitude)]
     catalog = catalog_table(*twice, primary=np.arange(800) < 400)
-    rows = score_catalog(catalog, truth_table(ra, dec, magnitude, stars), BANDS, EDGES)
+    rows = score_catalog(catalog, truth_table(ra, dec, magnitude, stars))
     assert rows[0].n_true == 0
     assert np.isnan(rows[0].completeness)
     assert rows[0].n_catalog == 200
@@ -94,7 +102,7 @@ def test_truth_outside_the_catalog_does_not_count():
     ra, dec, magnitude = grid()
     inside = np.abs(dec + 5) < 33 / 3600
     catalog = catalog_table(ra[inside], dec[inside], magnitude[inside])
-    rows = score_catalog(catalog, truth_table(ra, dec, magnitude), BANDS, EDGES)
+    rows = score_catalog(catalog, truth_table(ra, dec, magnitude))
     assert 0.8 * inside.sum() <= rows[-1].n_true <= inside.sum()
     assert rows[-1].completeness == 1
 
@@ -110,15 +118,15 @@ def test_a_catalog_without_primary_source_is_refused():
     sky = grid(2)
     catalog = catalog_table(*sky, primary=np.zeros(4, bool))
     with pytest.raises(ConfigError, match="no primary source"):
-        score_catalog(catalog, truth_table(*sky), BANDS)
+        score_catalog(catalog, truth_table(*sky))
 
 
 def test_table_has_one_line_per_bin():
     sky = grid(4)
-    text = format_table(score_catalog(catalog_table(*sky), truth_table(*sky), BANDS, EDGES))
-    assert len(text.splitlines()) == 2 + 3
-    assert "20–22" in text
-    assert "bias g" in text
+    shown = magnitude_table(score_catalog(catalog_table(*sky), truth_table(*sky)))
+    assert [row[0] for row in shown.rows] == ["20–22", "22–24", "20–24"]
+    assert "bias g" in shown.header
+    assert len(magnitude_bins(*compare(catalog_table(*sky), truth_table(*sky), BANDS), BANDS)) == 7
 
 
 def test_survey_figure_is_a_png():

@@ -1,0 +1,52 @@
+"""The look of the report, and its tables."""
+
+from __future__ import annotations
+
+from html import escape
+
+from raydeblend.evaluate.common.tables import Table
+
+STYLE = """
+:root { --ink: #1b1f24; --paper: #ffffff; --faint: #6a737d; --line: #d6dae0; --stripe: #f5f7f9;
+  --link: #0b5cad; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e3e6ea; --paper: #14171b; --faint: #9aa4af;
+  --line: #353b43; --stripe: #1c2127; --link: #7db7f0; } }
+body { color: var(--ink); background: var(--paper); max-width: 78rem; margin: 0 auto;
+  padding: 1rem 1.5rem 4rem; font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
+h3 { margin-top: 2rem; }
+a { color: var(--link); } nav h2 { margin-top: 1rem; border: 0; font-size: 1.1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+tbody tr:nth-child(even) { background: var(--stripe); }
+figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; background: #ffffff; }
+figcaption { color: var(--faint); font-size: .9rem; max-width: 60rem; }
+dl.provenance { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem;
+  font-size: .9rem; } dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
+code { font: .8rem ui-monospace, monospace; }
+@media print { nav { display: none; } figure { break-inside: avoid; } }
+"""
+"""Readable in light and in dark; figures keep their white ground."""
+
+
+def table_html(table: Table) -> str:
+    """Return a table and the paragraphs around it as HTML, without its title."""
+    parts = [
+        *(f"<p>{escape(text)}</p>" for text in table.before),
+        *([_grid(table)] if table.header else []),
+        *(f"<p>{escape(text)}</p>" for text in table.after),
+    ]
+    return "\n".join(parts)
+
+
+def _grid(table: Table) -> str:
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
