@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from scipy.spatial.distance import cdist
 
-from raydeblend.cli.main import evaluate
+from raydeblend.cli.evaluate import evaluate_command
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import load_compared, load_named
 from raydeblend.evaluate.common.blends import to_blend_set
@@ -124,7 +124,7 @@ def test_scarlet_is_said_to_be_left_out_or_runs(caplog):
 
 def test_no_option_of_the_command_is_dropped_and_none_is_for_nobody():
     taken = {option for protocol in PROTOCOLS.values() for option in protocol.takes}
-    assert taken | {"protocol", "out", "config"} == set(signature(evaluate).parameters)
+    assert taken | {"protocol", "out", "config"} == set(signature(evaluate_command).parameters)
     assert all(set(protocol.draws) <= set(protocol.takes) for protocol in PROTOCOLS.values())
 
 
@@ -136,7 +136,7 @@ def test_every_protocol_has_a_module_that_runs_it(protocol):
 
 def test_the_table_of_protocols_loads_none_of_them():
     script = (
-        "import sys, raydeblend.evaluate.protocol; heavy = ('galsim', 'matplotlib', 'ray'); "
+        "import sys, raydeblend.evaluate.protocol; heavy = ('torch', 'matplotlib', 'ray'); "
         "print([name for name in heavy if name in sys.modules], "
         "[name for name in sys.modules if name.startswith('raydeblend.evaluate.wang2022.scores')])"
     )
