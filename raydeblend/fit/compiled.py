@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from llvmlite import binding
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -91,9 +92,10 @@ def _roots() -> Iterator[Path]:
 
 
 def _fingerprint() -> str:
-    """Return a name for the sources: numba looks at those of the function itself only."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    digest.update(str(numba.config.BOUNDSCHECK).encode())
+    """Return a name for sources, processor and settings: numba looks at one source file only."""
+    processor = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    made_for = numba.__version__, *processor, str(numba.config.BOUNDSCHECK)
+    digest = hashlib.sha256(" ".join(made_for).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -105,10 +107,12 @@ def ready(call: Callable[[], object]) -> None:
     Processes that find the folder without code wait for the one that is compiling.
     """
     folder = code_folder()
+    done = folder / _DONE
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = folder / _DONE
         if not done.exists():
             log.info("compiling the joint fit, once for this machine and version: half a minute")
-        call()
-        done.touch()
+            call()
+            done.touch()
+            return
+    call()

@@ -20,17 +20,16 @@ from raydeblend.fit.gaussians import (
     SLOPES,
     convolve,
     offsets,
-    shape_slopes,
     six_sums,
     unit_covariances,
     within_reach,
+    write_block,
 )
 from raydeblend.fit.linear import (
     CHUNK,
     gram,
     solve,
     solve_fluxes,
-    solved,
     weighted_square,
 )
 from raydeblend.fit.prior import log_prior
@@ -53,7 +52,7 @@ class Work(NamedTuple):
         ``(b, 1 + 2 K + 8 K, p)``: data or residual, images of unit flux of disks and bulges, then
         derivatives by theta of the sources that move.
     slopes
-        ``(b, K, 2, 5, p)`` derivatives of those images, see `gaussians.shape_slopes`.
+        ``(b, K, 2, 5, p)`` derivatives of those images, see `gaussians.write_block`.
     products
         ``(b, 1 + 10 K, 1 + 10 K)`` weighted products of the rows.
     """
@@ -156,8 +155,8 @@ def draw_source(blend: Blend, theta: Array, k: int, work: Work) -> None:
                 first, last = (0, disk) if c == 0 else (disk, all_of_them)
                 count = within_reach(work.table, first, last, work.nearest[block], work.near)
                 six_sums(dx, dy, work.near, count, work.sums)
-                work.rows[band, 1 + 2 * k + c, at] = work.sums[0]
-                shape_slopes(work.sums, by_shape[c], work.slopes[band, k, c], at)
+                image, slopes = work.rows[band, 1 + 2 * k + c], work.slopes[band, k, c]
+                write_block(work.sums, by_shape[c], block * BLOCK, image, slopes)
 
 
 @part()
@@ -165,7 +164,8 @@ def weigh_images(blend: Blend, work: Work) -> None:
     """Take the products of all images, as drawn, with each other and the data."""
     last = 1 + 2 * len(blend.start)
     for band in range(len(work.rows)):
-        work.rows[band, 0] = blend.samples.data[band]
+        for n in range(len(work.dx)):
+            work.rows[band, 0, n] = blend.samples.data[band, n]
         gram(work.rows[band], blend.samples.weight[band], 0, last, work.left, work.products[band])
 
 
@@ -173,29 +173,25 @@ def weigh_images(blend: Blend, work: Work) -> None:
 def flux_scale(blend: Blend, work: Work) -> Array:
     """Return positive total fluxes ``(b, K)`` for bulges of the expected part of the light."""
     bands, k = len(work.rows), len(blend.start)
-    scale = np.empty((bands, k))
-    mix = np.stack((1 - blend.bulge, blend.bulge), 1)
-    matrix, right = np.empty((k, k)), np.empty(k)
+    scale, own = np.empty((bands, k)), np.empty(k)
+    matrix, flux = np.empty((k, k)), np.empty((k, 1))
     for band in range(bands):
         products = work.products[band]
         for i in range(k):
-            right[i] = 0
-            for c in range(2):
-                right[i] += mix[i, c] * products[1 + 2 * i + c, 0]
+            bulge, at = blend.bulge[i], 1 + 2 * i
+            flux[i, 0] = (1 - bulge) * products[at, 0] + bulge * products[at + 1, 0]
             for j in range(k):
-                matrix[i, j] = 0
-                for c in range(2):
-                    for d in range(2):
-                        product = products[1 + 2 * i + c, 1 + 2 * j + d]
-                        matrix[i, j] += mix[i, c] * mix[j, d] * product
-        own = np.diag(matrix).copy()
-        for i in range(k):
+                other, to = blend.bulge[j], 1 + 2 * j
+                disk_part = (1 - other) * products[at, to] + other * products[at, to + 1]
+                bulge_part = (1 - other) * products[at + 1, to] + other * products[at + 1, to + 1]
+                matrix[i, j] = (1 - bulge) * disk_part + bulge * bulge_part
+            own[i] = matrix[i, i]
             matrix[i, i] += RIDGE * own[i] if own[i] > 0 else 1.0
-        flux = solved(matrix, right)
+        solve(matrix, flux)
         for i in range(k):
             # A band without usable pixels gets next to no light.
             least = 2 / np.sqrt(max(own[i], 1e-30)) if own[i] > 0 else 1e-6
-            scale[band, i] = flux[i] if flux[i] > least else least
+            scale[band, i] = flux[i, 0] if flux[i, 0] > least else least
     return scale
 
 
@@ -205,36 +201,31 @@ def evaluate(blend: Blend, work: Work, scale: Array, state: State) -> None:
 
     `scale` ``(b, K)`` is `flux_scale`, in whose units bulges scatter.
     """
-    k = len(blend.start)
+    images = 2 * len(blend.start)
     weigh_images(blend, work)
-    state.value[1] = 0
+    chi2 = 0.0
     for band in range(len(work.rows)):
-        products, rows = work.products[band], work.rows[band]
-        matrix = state.matrix[band]
-        matrix[:] = products[1 : 1 + 2 * k, 1 : 1 + 2 * k]
-        flux = solve_fluxes(
-            matrix,
-            products[1 : 1 + 2 * k, 0].copy(),
-            scale[band],
-            blend.bulge,
-            blend.prior.bulge_scatter,
-            state.free[band],
-        )
-        state.flux[band] = flux
-        for i in range(2 * k):
+        products, rows, flux = work.products[band], work.rows[band], state.flux[band]
+        matrix, free = state.matrix[band], state.free[band]
+        for i in range(images):
+            flux[i] = products[1 + i, 0]
+            for j in range(images):
+                matrix[i, j] = products[1 + i, 1 + j]
+        solve_fluxes(matrix, scale[band], blend.bulge, blend.prior.bulge_scatter, free, flux)
+        for i in range(images):
             own = np.float32(flux[i])
-            for n in range(rows.shape[1]):
+            for n in range(len(work.dx)):
                 rows[0, n] -= own * rows[1 + i, n]
-        state.value[1] += weighted_square(rows[0], blend.samples.weight[band])
-    _weigh_priors(blend, scale, state)
-    objective = 0.5 * state.value[1] + state.prior.sum()
+        chi2 += weighted_square(rows[0], blend.samples.weight[band])
+    objective = 0.5 * chi2 + _weigh_priors(blend, scale, state)
     state.value[0] = np.inf if np.isnan(objective) else objective
+    state.value[1] = chi2
 
 
 @part()
-def _weigh_priors(blend: Blend, scale: Array, state: State) -> None:
-    """Write −ln prior of each source, with that of its bulges in all bands."""
-    prior = blend.prior
+def _weigh_priors(blend: Blend, scale: Array, state: State) -> float:
+    """Write −ln prior of each source, with that of its bulges in all bands; return their sum."""
+    prior, total = blend.prior, 0.0
     pull, stiffness = np.empty(PARAMETERS), np.empty((PARAMETERS, PARAMETERS))
     for k in range(len(blend.start)):
         expected = blend.bulge[k]
@@ -248,19 +239,21 @@ def _weigh_priors(blend: Blend, scale: Array, state: State) -> None:
             off = bulge - expected * (disk + bulge)
             penalty += 0.5 * (off / (prior.bulge_scatter * scale[band, k])) ** 2
         state.prior[k] = penalty
+        total += penalty
+    return total
 
 
 @part()
 def write_slopes(work: Work, band: int, k: int, m: int, flux: Array) -> None:
-    """Write the derivatives of source k, the m-th that moves, by theta at its fluxes ``(2,)``.
+    """Write the derivatives of source k, the m-th that moves, by theta at the fluxes ``(2 K,)``.
 
     Theta is (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b).
     """
-    disk, bulge = np.float32(flux[0]), np.float32(flux[1])
+    disk, bulge = np.float32(flux[2 * k]), np.float32(flux[2 * k + 1])
     of_disk, of_bulge = work.slopes[band, k, 0], work.slopes[band, k, 1]
-    first = 1 + (work.rows.shape[1] - 1) // 5 + PARAMETERS * m
+    first = 1 + len(flux) + PARAMETERS * m
     out = work.rows[band, first : first + PARAMETERS]
-    for n in range(out.shape[1]):
+    for n in range(len(work.dx)):
         out[0, n] = disk * of_disk[0, n] + bulge * of_bulge[0, n]
         out[1, n] = disk * of_disk[1, n] + bulge * of_bulge[1, n]
         out[2, n] = disk * of_disk[2, n]
@@ -273,36 +266,44 @@ def write_slopes(work: Work, band: int, k: int, m: int, flux: Array) -> None:
 
 @part()
 def normal_equations(blend: Blend, work: Work, moving: Indices, state: State) -> None:
-    """Write gradient and curvature of what was evaluated last, by theta of the sources that move."""
-    k, free = len(blend.start), PARAMETERS * len(moving)
-    first = 1 + 2 * k
-    last = first + free
-    state.gradient[:] = 0
-    state.curvature[:] = 0
+    """Write gradient and curvature of what was evaluated last, by theta of what moves."""
+    images, free = 2 * len(blend.start), PARAMETERS * len(moving)
+    first = 1 + images
+    matrix = np.empty((images, images))
+    _prior_equations(blend, moving, state)
     for band in range(len(work.rows)):
+        products, cross = work.products[band], state.cross[band]
         for m in range(len(moving)):
-            own = 2 * moving[m]
-            write_slopes(work, band, moving[m], m, state.flux[band, own : own + 2])
-        products = work.products[band]
-        gram(work.rows[band], blend.samples.weight[band], first, last, work.left, products)
-        cross = state.cross[band]
-        for i in range(2 * k):
+            write_slopes(work, band, moving[m], m, state.flux[band])
+        weight = blend.samples.weight[band]
+        gram(work.rows[band], weight, first, first + free, work.left, products)
+        for i in range(images):
+            for j in range(images):
+                matrix[i, j] = state.matrix[band, i, j]
             for j in range(free):
                 cross[i, j] = -products[1 + i, first + j]
-        if not solve(state.matrix[band].copy(), cross):
-            cross[:] = np.nan
+        solve(matrix, cross)
         for i in range(free):
             state.gradient[i] -= products[first + i, 0]
             for j in range(free):
                 state.curvature[i, j] += products[first + i, first + j]
-            for n in range(2 * k):
+            for n in range(images):
                 overlap = products[first + i, 1 + n]
                 for j in range(free):
                     state.curvature[i, j] += overlap * cross[n, j]
+
+
+@part()
+def _prior_equations(blend: Blend, moving: Indices, state: State) -> None:
+    """Write gradient and curvature of the priors of the sources that move."""
     pull, stiffness = np.empty(PARAMETERS), np.empty((PARAMETERS, PARAMETERS))
+    for i in range(len(state.gradient)):
+        for j in range(len(state.gradient)):
+            state.curvature[i, j] = 0
     for m in range(len(moving)):
-        k = moving[m]
+        k, at = moving[m], PARAMETERS * m
         log_prior(blend.prior, state.theta[k], blend.start[k], blend.compact[k], pull, stiffness)
-        own = slice(PARAMETERS * m, PARAMETERS * (m + 1))
-        state.gradient[own] += pull
-        state.curvature[own, own] += stiffness
+        for i in range(PARAMETERS):
+            state.gradient[at + i] = pull[i]
+            for j in range(PARAMETERS):
+                state.curvature[at + i, at + j] = stiffness[i, j]

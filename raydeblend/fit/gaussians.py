@@ -142,7 +142,9 @@ def within_reach(table: FloatArray, first: int, last: int, nearest: float, near:
 @part()
 def six_sums(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: FloatArray) -> None:
     """Sum U, X, Y, A, B, C ``(6, BLOCK)`` over Gaussians at the offsets of a block."""
-    out[:] = 0
+    for j in range(6):
+        for i in range(BLOCK):
+            out[j, i] = 0
     for g in range(count):
         pxx, pxy, pyy, norm, own = near[0, g], near[1, g], near[2, g], near[3, g], near[4, g]
         for i in range(BLOCK):
@@ -173,7 +175,7 @@ def one_sum(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: F
 def offsets(
     x: FloatArray, y: FloatArray, theta: Array, dx: FloatArray, dy: FloatArray, nearest: Array
 ) -> None:
-    """Write the offsets ``(p,)`` of all samples from a centre, and of each block the least square."""
+    """Write the offsets ``(p,)`` of all samples from a centre, and each block's least square."""
     for i in range(len(x)):
         dx[i] = x[i] - theta[0]
         dy[i] = y[i] - theta[1]
@@ -185,17 +187,20 @@ def offsets(
 
 
 @part()
-def shape_slopes(sums: FloatArray, slopes: Array, out: FloatArray, at: slice) -> None:
-    """Write the derivatives ``(5, p)`` of a component by its centre and shape at a block."""
-    span = out[:, at]
+def write_block(
+    sums: FloatArray, by_shape: Array, first: int, image: FloatArray, slopes: FloatArray
+) -> None:
+    """Write the image ``(p,)`` of a component and its derivatives ``(5, p)`` at one block.
+
+    Those are by centre and shape; `by_shape` ``(3, 3)`` is of `unit_covariances`.
+    """
     for i in range(BLOCK):
-        span[0, i] = sums[1, i]
-        span[1, i] = sums[2, i]
+        image[first + i] = sums[0, i]
+        slopes[0, first + i] = sums[1, i]
+        slopes[1, first + i] = sums[2, i]
     for q in range(SHAPES):
-        a, b, c = (
-            np.float32(0.5 * slopes[q, 0]),
-            np.float32(slopes[q, 1]),
-            np.float32(0.5 * slopes[q, 2]),
-        )
+        a = np.float32(0.5 * by_shape[q, 0])
+        b = np.float32(by_shape[q, 1])
+        c = np.float32(0.5 * by_shape[q, 2])
         for i in range(BLOCK):
-            span[2 + q, i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]
+            slopes[2 + q, first + i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]

@@ -30,7 +30,7 @@ from raydeblend.fit.gaussians import (
     unit_covariances,
     within_reach,
 )
-from raydeblend.fit.linear import inverse, solve
+from raydeblend.fit.linear import invert, solve
 from raydeblend.fit.prior import inside
 
 Array = NDArray[np.float64]
@@ -90,18 +90,27 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
     goal
         Objective to reach; a fit that will hardly come below it is given up.
     """
-    k, spent, none = len(theta), 0, 0
+    k, evaluations = len(theta), 0
     work = make_work(blend)
     if not warm:
         _usual(blend, theta)
     for source in range(k):
         draw_source(blend, theta[source], source, work)
     weigh_images(blend, work)
-    if not warm and k > 1:
-        spent = _fit_brightest(blend, theta, work)
-    moving = np.arange(k)
-    scale = flux_scale(blend, work)
-    state, converged, evaluations = _descend(blend, theta, scale, work, moving, MAX_STEPS, goal)
+    everything = np.arange(k)
+    # One call of `_descend` for both stages halves what there is to compile.
+    for stage in range(1 if warm or k == 1 else 0, 2):
+        scale = flux_scale(blend, work)
+        moving = everything if stage else _brightest(scale)
+        steps = MAX_STEPS if stage else FIRST_STEPS
+        state, converged, spent = _descend(
+            blend, theta, scale, work, moving, steps, goal if stage else np.inf
+        )
+        evaluations += spent
+        if not stage:
+            _copy(state.theta, theta)
+            draw_source(blend, theta[moving[0]], moving[0], work)
+            weigh_images(blend, work)
     theta_cov, flux_err = _covariances(state)
     return Fitted(
         state.theta,
@@ -112,30 +121,38 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
         state.value[0],
         state.value[1],
         converged,
-        spent + evaluations,
+        evaluations,
     )
 
 
 @part()
 def _usual(blend: Blend, theta: Array) -> None:
     """Write usual round galaxies at the expected positions."""
-    theta[:] = 0
-    theta[:, :2] = blend.start
-    theta[:, 4] = blend.prior.log_radius
-    theta[:, 5] = blend.prior.log_radius + blend.prior.log_ratio
+    for k in range(len(theta)):
+        for i in range(PARAMETERS):
+            theta[k, i] = blend.start[k, i] if i < 2 else 0.0
+        theta[k, 4] = blend.prior.log_radius
+        theta[k, 5] = blend.prior.log_radius + blend.prior.log_ratio
 
 
 @part()
-def _fit_brightest(blend: Blend, theta: Array, work: Work) -> int:
-    """Write theta after some steps of the brightest source, drawn; return evaluations."""
-    scale = flux_scale(blend, work)
-    brightest = np.argmax(scale.sum(0))
-    moving = np.full(1, brightest)
-    state, _, evaluations = _descend(blend, theta, scale, work, moving, FIRST_STEPS, np.inf)
-    theta[brightest] = state.theta[brightest]
-    draw_source(blend, theta[brightest], brightest, work)
-    weigh_images(blend, work)
-    return evaluations
+def _brightest(scale: Array) -> Indices:
+    """Return the source of the largest fluxes ``(b, K)``, ``(1,)``."""
+    chosen, most = np.zeros(1, dtype=np.int64), -np.inf
+    for k in range(scale.shape[1]):
+        total = 0.0
+        for band in range(len(scale)):
+            total += scale[band, k]
+        if total > most:
+            chosen[0], most = k, total
+    return chosen
+
+
+@part()
+def _copy(source: Array, to: Array) -> None:
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            to[i, j] = source[i, j]
 
 
 @part()
@@ -150,7 +167,7 @@ def _descend(
 ) -> tuple[State, bool, int]:
     """Levenberg–Marquardt from theta, at which all is drawn, of the sources that move."""
     here, trial = make_state(blend, len(moving)), make_state(blend, len(moving))
-    here.theta[:] = theta
+    _copy(theta, here.theta)
     evaluate(blend, work, scale, here)
     normal_equations(blend, work, moving, here)
     damping, evaluations = _FIRST_DAMPING, 1
@@ -168,32 +185,33 @@ def _descend(
                 draw_source(blend, trial.theta[k], k, work)
             evaluate(blend, work, scale, trial)
             fall = here.value[0] - trial.value[0]
-        if fall >= -rounding:
-            here, trial = trial, here
-            normal_equations(blend, work, moving, here)
+            if fall >= -rounding:
+                here, trial = trial, here
+                normal_equations(blend, work, moving, here)
         damping = _next_damping(damping, fall / gain)
     return here, False, evaluations
 
 
 @part()
 def _all_inside(theta: Array) -> bool:
-    for own in theta:
-        if not inside(own):
-            return False
-    return True
+    good = True
+    for k in range(len(theta)):
+        good = good and inside(theta[k])
+    return good
 
 
 @part()
 def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
     """Write theta after a damped step to the trial; return the fall that it promises."""
-    matrix, step = here.curvature.copy(), np.empty((len(here.gradient), 1))
+    matrix, step = np.empty_like(here.curvature), np.empty((len(here.gradient), 1))
+    _copy(here.curvature, matrix)
     for i in range(len(step)):
         matrix[i, i] *= 1 + damping
         step[i, 0] = -here.gradient[i]
-    if not solve(matrix, step):
-        step[:] = 0
+    # What is singular gives no numbers, and so no step.
+    solve(matrix, step)
     gain = 0.0
-    trial.theta[:] = here.theta
+    _copy(here.theta, trial.theta)
     for i in range(len(step)):
         own = step[i, 0] if np.isfinite(step[i, 0]) else 0.0
         gain -= 0.5 * own * here.gradient[i]
@@ -216,23 +234,26 @@ def _covariances(state: State) -> tuple[Array, Array]:
     From the inverse curvature of the whole, so with the neighbours' part: Cov(flux) =
     Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
     """
-    bands, k = len(state.flux), len(state.theta)
-    covariance = inverse(state.curvature)
+    bands, k, free = len(state.flux), len(state.theta), len(state.gradient)
     own, errors = np.empty((k, PARAMETERS, PARAMETERS)), np.empty((bands, k))
+    # Of the last fit: curvature and matrices are not needed any more.
+    covariance, fixed = np.empty((free, free)), np.empty((2 * k, 2 * k))
+    invert(state.curvature, covariance)
     for source in range(k):
-        at = slice(PARAMETERS * source, PARAMETERS * (source + 1))
-        own[source] = covariance[at, at]
+        for i in range(PARAMETERS):
+            for j in range(PARAMETERS):
+                own[source, i, j] = covariance[PARAMETERS * source + i, PARAMETERS * source + j]
     for band in range(bands):
-        fixed = inverse(state.free[band])
+        invert(state.free[band], fixed)
+        cross = state.cross[band]
         for source in range(k):
-            d = 2 * source
-            variance = fixed[d, d] + fixed[d + 1, d + 1] + 2 * fixed[d, d + 1]
-            follow = state.cross[band, d] + state.cross[band, d + 1]
-            for i in range(len(follow)):
+            d, b = 2 * source, 2 * source + 1
+            variance = fixed[d, d] + fixed[b, b] + fixed[d, b] + fixed[b, d]
+            for i in range(free):
                 inner = 0.0
-                for j in range(len(follow)):
-                    inner += covariance[i, j] * follow[j]
-                variance += follow[i] * inner
+                for j in range(free):
+                    inner += covariance[i, j] * (cross[d, j] + cross[b, j])
+                variance += (cross[d, i] + cross[b, i]) * inner
             errors[band, source] = np.sqrt(0.0 if variance < 0 else variance)
     return own, errors
 

@@ -40,7 +40,7 @@ def weighted_square(values: FloatArray, weight: FloatArray) -> float:
         inner = np.float32(0)
         for i in range(start, min(start + CHUNK, len(values))):
             inner += weight[i] * values[i] * values[i]
-        total += inner
+        total += float(inner)
     return total
 
 
@@ -52,7 +52,9 @@ def gram(
 
     `left` ``(2, CHUNK)`` is working memory.
     """
-    out[first:last, :last] = 0
+    for i in range(first, last):
+        for j in range(last):
+            out[i, j] = 0
     for start in range(0, rows.shape[1], CHUNK):
         at = slice(start, min(start + CHUNK, rows.shape[1]))
         size = at.stop - at.start
@@ -81,7 +83,7 @@ def gram(
 def solve(matrix: Array, right: Array) -> bool:
     """Solve matrix x = right ``(n, m)`` by elimination with pivots, both overwritten.
 
-    Returns whether that went well; where a pivot is 0 or no number, it did not.
+    Returns whether that went well: where a pivot is 0 or no number, the result is no number.
     """
     n, m = right.shape
     for column in range(n):
@@ -91,6 +93,9 @@ def solve(matrix: Array, right: Array) -> bool:
                 pivot = row
         head = matrix[pivot, column]
         if head == 0 or not np.isfinite(head):
+            for row in range(n):
+                for i in range(m):
+                    right[row, i] = np.nan
             return False
         if pivot != column:
             for i in range(column, n):
@@ -99,11 +104,10 @@ def solve(matrix: Array, right: Array) -> bool:
                 right[column, i], right[pivot, i] = right[pivot, i], right[column, i]
         for row in range(column + 1, n):
             factor = matrix[row, column] / head
-            if factor != 0:
-                for i in range(column + 1, n):
-                    matrix[row, i] -= factor * matrix[column, i]
-                for i in range(m):
-                    right[row, i] -= factor * right[column, i]
+            for i in range(column + 1, n):
+                matrix[row, i] -= factor * matrix[column, i]
+            for i in range(m):
+                right[row, i] -= factor * right[column, i]
     for row in range(n - 1, -1, -1):
         for above in range(row + 1, n):
             factor = matrix[row, above]
@@ -115,70 +119,57 @@ def solve(matrix: Array, right: Array) -> bool:
 
 
 @part()
-def inverse(matrix: Array) -> Array:
-    """Return the inverse of a matrix, which is kept; not a number where there is none."""
-    out = np.eye(len(matrix))
-    if not solve(matrix.copy(), out):
-        out[:] = np.nan
-    return out
-
-
-@part()
-def solved(matrix: Array, right: Array) -> Array:
-    """Return the solution ``(n,)`` of a system, which is kept; not a number where there is none."""
-    out = right.copy().reshape(-1, 1)
-    if not solve(matrix.copy(), out):
-        out[:] = np.nan
-    return out[:, 0]
+def invert(matrix: Array, out: Array) -> None:
+    """Write the inverse of a matrix, which is overwritten."""
+    for i in range(len(out)):
+        for j in range(len(out)):
+            out[i, j] = 1.0 if i == j else 0.0
+    solve(matrix, out)
 
 
 @part()
 def solve_fluxes(
-    matrix: Array, right: Array, scale: Array, expected: Array, scatter: float, free: Array
-) -> Array:
-    """Return the fluxes ``(2 K,)`` of disks and bulges in one band, none negative.
+    matrix: Array, scale: Array, expected: Array, scatter: float, free: Array, flux: Array
+) -> None:
+    """Find the fluxes ``(2 K,)`` of disks and bulges in one band, none negative.
 
-    `matrix` ``(2 K, 2 K)`` holds the gram matrix and gets, in place, the prior on each bulge,
-    N(`expected` ``(K,)`` part of its source's flux, `scatter` times `scale` ``(K,)``), and holds
-    each flux that would be negative at its bound, as the step must.  In `free`, for errors, the
-    disk of a source that is held as a whole is free: a flux is not known to be at its bound.
+    `flux` holds the images' products with the data and gets the fluxes.  `matrix` ``(2 K, 2 K)``
+    holds the images' products and gets the prior on each bulge, N(`expected` ``(K,)`` part of its
+    source's flux, `scatter` times `scale` ``(K,)``), and holds each flux that would be negative at
+    its bound, as the step must.  In `free`, for errors, the disk of a source that is held as a
+    whole is free: a flux is not known to be at its bound.
     """
     n = len(matrix)
-    bound, diagonal = np.zeros(n), np.zeros(n)
-    for k in range(n // 2):
-        row = (-expected[k], 1 - expected[k])
-        for i in range(2):
-            for j in range(2):
-                matrix[2 * k + i, 2 * k + j] += row[i] * row[j] / (scatter * scale[k]) ** 2
-        bound[2 * k] = FLOOR * scale[k]
+    diagonal, held, right = np.empty(n), np.zeros(n, dtype=np.bool_), np.empty(n)
+    above = np.empty((n, 1))
     for i in range(n):
+        k = i // 2
+        row = (-expected[k], 1 - expected[k])
+        for c in range(2):
+            matrix[i, 2 * k + c] += row[i % 2] * row[c] / (scatter * scale[k]) ** 2
         diagonal[i] = matrix[i, i]
         matrix[i, i] += 1e-6 * diagonal[i] + 1e-12
-    rest = right - _product(matrix, bound)
-    above = solved(matrix, rest)
-    held = np.zeros(n, dtype=np.bool_)
-    for _ in range(_ROUNDS):
+    for i in range(n):
+        right[i] = flux[i]
+        for k in range(n // 2):
+            right[i] -= matrix[i, 2 * k] * FLOOR * scale[k]
+    for turn in range(_ROUNDS + 1):
+        for i in range(n):
+            above[i, 0] = right[i]
+            for j in range(n):
+                free[i, j] = matrix[i, j]
+        solve(free, above)
         changed = False
         for i in range(n):
-            if above[i] < 0 and not held[i]:
+            if turn < _ROUNDS and above[i, 0] < 0 and not held[i]:
                 held[i] = changed = True
                 matrix[i, i] += _HOLD * diagonal[i]
         if not changed:
             break
-        above = solved(matrix, rest)
-    free[:] = matrix
-    for disk in range(0, n, 2):
-        if held[disk] and held[disk + 1]:
-            free[disk, disk] -= _HOLD * diagonal[disk]
     for i in range(n):
-        above[i] = bound[i] + (0.0 if above[i] < 0 else above[i])
-    return above
-
-
-@part()
-def _product(matrix: Array, vector: Array) -> Array:
-    out = np.zeros(len(matrix))
-    for i in range(len(matrix)):
-        for j in range(len(vector)):
-            out[i] += matrix[i, j] * vector[j]
-    return out
+        bound = 0.0 if i % 2 else FLOOR * scale[i // 2]
+        flux[i] = bound + (0.0 if above[i, 0] < 0 else above[i, 0])
+        for j in range(n):
+            free[i, j] = matrix[i, j]
+        if i % 2 == 0 and held[i] and held[i + 1]:
+            free[i, i] -= _HOLD * diagonal[i]

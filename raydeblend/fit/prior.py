@@ -37,7 +37,7 @@ class Prior(NamedTuple):
 def inside(theta: Array) -> bool:
     """Tell whether a source's shears ``(8,)`` are in the domain."""
     room = 1 - theta[2] ** 2 - theta[3] ** 2
-    return room > 1e-6 and theta[6] ** 2 + theta[7] ** 2 < MOST_BULGE_SHEAR**2
+    return bool(room > 1e-6 and theta[6] ** 2 + theta[7] ** 2 < MOST_BULGE_SHEAR**2)
 
 
 @part()
@@ -49,8 +49,10 @@ def log_prior(
     Position, sizes and the bulge's shear are Gaussian; the disk's shear has p(g) ∝ (1 − g²)²
     exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24); radii of compact ones end softly.
     """
-    gradient[:] = 0
-    curvature[:] = 0
+    for i in range(8):
+        gradient[i] = 0
+        for j in range(8):
+            curvature[i, j] = 0
     penalty = 0.0
     for i in range(2):
         penalty += _normal(theta[i] - start[i], prior.centre, i, i, 0.0, gradient, curvature)
@@ -106,4 +108,4 @@ def _barrier(theta: Array, gradient: Array, curvature: Array) -> float:
         curvature[i, i] += 4 / room
         for j in (2, 3):
             curvature[i, j] += 8 * theta[i] * theta[j] / room**2
-    return -2 * np.log(room)
+    return float(-2 * np.log(room))

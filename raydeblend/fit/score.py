@@ -17,7 +17,7 @@ from raydeblend.fit.evaluation import (
     normal_equations,
 )
 from raydeblend.fit.gaussians import power_of_two
-from raydeblend.fit.linear import inverse, solved
+from raydeblend.fit.linear import invert, solve
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -47,15 +47,16 @@ def score_gains(blend: Blend, theta: Array, scale: Array, xy: Array, width: floa
     """
     k, bands = len(theta), len(scale)
     work, state = make_work(blend), make_state(blend, k)
-    state.theta[:] = theta
     for source in range(k):
+        for i in range(PARAMETERS):
+            state.theta[source, i] = theta[source, i]
         draw_source(blend, theta[source], source, work)
     evaluate(blend, work, scale, state)
     normal_equations(blend, work, np.arange(k), state)
-    spread = inverse(state.curvature)
-    flux_cov = np.empty_like(state.free)
+    spread, flux_cov = np.empty_like(state.curvature), np.empty_like(state.free)
+    invert(state.curvature, spread)
     for band in range(bands):
-        flux_cov[band] = inverse(state.free[band])
+        invert(state.free[band], flux_cov[band])
     gains = np.zeros(len(xy))
     by_theta, pull = np.empty((bands, PARAMETERS * k)), np.empty(bands)
     left = np.empty(bands)
@@ -84,7 +85,7 @@ def _dot(a: FloatArray, b: FloatArray) -> float:
     total = np.float32(0)
     for i in range(len(a)):
         total += a[i] * b[i]
-    return total
+    return float(total)
 
 
 @part()
@@ -103,7 +104,9 @@ def _projected(
     """
     rows = work.rows[band]
     images, free = cross.shape
-    weighted = image * blend.samples.weight[band]
+    weighted = np.empty_like(image)
+    for n in range(len(image)):
+        weighted[n] = image[n] * blend.samples.weight[band, n]
     by_flux = np.empty(images)
     for i in range(images):
         by_flux[i] = _dot(weighted, rows[1 + i])
@@ -123,18 +126,20 @@ def _projected(
 def _gain(by_theta: Array, spread: Array, left: Array, pull: Array) -> float:
     """Return half of pullᵀ matrix⁻¹ pull, or 0 where the best fluxes are not positive."""
     bands, free = by_theta.shape
-    matrix = np.zeros((bands, bands))
+    matrix, flux, follow = np.zeros((bands, bands)), np.empty((bands, 1)), np.empty(free)
     for c in range(bands):
-        follow = np.zeros(free)
         for i in range(free):
+            follow[i] = 0
             for j in range(free):
                 follow[i] += spread[i, j] * by_theta[c, j]
-        matrix[c, c] = left[c]
+        flux[c, 0] = pull[c]
+        matrix[c, c] += left[c]
         for b in range(bands):
             for i in range(free):
                 matrix[b, c] -= by_theta[b, i] * follow[i]
-    flux = solved(matrix, pull)
-    gain = 0.0
+    solve(matrix, flux)
+    gain = total = 0.0
     for b in range(bands):
-        gain += 0.5 * flux[b] * pull[b]
-    return gain if flux.sum() > 0 and gain > 0 and np.isfinite(gain) else 0.0
+        gain += 0.5 * flux[b, 0] * pull[b]
+        total += flux[b, 0]
+    return gain if total > 0 and gain > 0 and np.isfinite(gain) else 0.0

@@ -1,0 +1,32 @@
+"""Every compiled function called once, so that no fit waits for a compiler."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from raydeblend.fit.blend import Blend, make_mixture, make_prior, make_samples
+from raydeblend.fit.compiled import ready
+from raydeblend.fit.kernel import fit_blend, render
+from raydeblend.fit.score import score_gains
+from raydeblend.measure.joint_priors import JointPriors
+
+
+@cache
+def prepare_fit() -> None:
+    """Compile the fit or load it, once in a process; see `compiled.ready`."""
+    ready(_call_each)
+
+
+def _call_each() -> None:
+    one = np.ones((1, 1), dtype=np.float32)
+    samples = make_samples(one, one, np.zeros((2, 1), dtype=np.float32))
+    mixture = make_mixture(np.ones((1, 1)), np.array([[[4.0, 0.0, 4.0]]]), 0.2)
+    start, theta = np.zeros((1, 2)), np.zeros((1, 8))
+    blend = Blend(
+        samples, mixture, make_prior(JointPriors()), start, np.zeros(1, dtype=bool), np.zeros(1)
+    )
+    fit_blend(blend, theta, False, np.inf)
+    score_gains(blend, theta, np.ones((1, 1)), start, 1.0)
+    render(mixture, theta, np.ones((1, 1, 2)), samples.x, samples.y)
