@@ -26,6 +26,7 @@ from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError, TileError
+from raydeblend.fit.start import prepare_fit
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import POINT, PsfMixture
 from raydeblend.measure.wings import fit_wings
@@ -82,8 +83,14 @@ class JointDeblender:
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:
-        """Return the deblender on a torch device, by default the GPU where there is one."""
-        return cls(choose_device(device))
+        """Return the deblender on a torch device, by default the GPU where there is one.
+
+        On a CPU the compiled code of its fit is made ready, which takes a while the first time.
+        """
+        chosen = choose_device(device)
+        if chosen.type == "cpu":
+            prepare_fit()
+        return cls(chosen)
 
     def __call__(
         self,
