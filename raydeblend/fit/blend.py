@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -109,6 +110,7 @@ def make_mixture(psf_weight: Array, psf_cov: Array, pixel_scale: float) -> Mixtu
     )
 
 
+@cache
 def make_prior(priors: JointPriors) -> Prior:
     """Return the numbers of the priors."""
     names = (name for name in Prior._fields if name != "usual")
