@@ -252,7 +252,11 @@ def _psf_of_each(psf: NDArray[np.float64], shape: tuple[int, ...]) -> list[_Psf]
     if psf.ndim != 4 or len(psf) != shape[0]:
         raise ConfigError(f"psf must be (bands, y, x) or (n, bands, y, x), not {psf.shape}")
     known: dict[bytes, _Psf] = {}
-    return [known.setdefault(each.tobytes(), _psf(each, shape)) for each in psf]
+    keys = [each.tobytes() for each in psf]
+    for key, each in zip(keys, psf, strict=True):
+        if key not in known:
+            known[key] = _psf(each, shape)
+    return [known[key] for key in keys]
 
 
 def _psf(psf: NDArray[np.float64], shape: tuple[int, ...]) -> _Psf:
