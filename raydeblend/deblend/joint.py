@@ -26,7 +26,7 @@ from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError, TileError
-from raydeblend.fit.start import prepare_fit
+from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.psf import POINT, PsfMixture
 from raydeblend.measure.wings import fit_wings

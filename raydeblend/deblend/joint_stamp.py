@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raydeblend.fit.blend import Mixture, Samples, make_mixture, make_samples
+from raydeblend.fit.compiled.blend import Mixture, Samples, make_mixture, make_samples
 from raydeblend.measure.psf import PsfMixture, stack_mixtures
 from raydeblend.tile import BoolArray, FloatArray
 

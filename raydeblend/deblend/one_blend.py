@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint_stamp import Stamp
-from raydeblend.fit import kernel, score
-from raydeblend.fit.blend import Blend, make_prior
-from raydeblend.fit.gaussians import BLOCK
-from raydeblend.fit.start import prepare_fit
+from raydeblend.fit.compiled import kernel, score
+from raydeblend.fit.compiled.blend import Blend, make_prior
+from raydeblend.fit.compiled.gaussians import BLOCK
+from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.tile import BoolArray, FloatArray
 

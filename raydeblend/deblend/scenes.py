@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from raydeblend.deblend import one_blend
 from raydeblend.deblend.joint_stamp import Stamp
-from raydeblend.fit.kernel import Fitted
+from raydeblend.fit.compiled.kernel import Fitted
 from raydeblend.measure.joint import JointState, covariances, fit_joint
 from raydeblend.measure.joint_model import Scene, render
 from raydeblend.measure.joint_priors import JointPriors

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.blend import Blend, Mixture
-from raydeblend.fit.compiled import entry, part
-from raydeblend.fit.evaluation import (
+from raydeblend.fit.compiled.blend import Blend, Mixture
+from raydeblend.fit.compiled.cache import entry, part
+from raydeblend.fit.compiled.evaluation import (
     PARAMETERS,
     Indices,
     State,
@@ -22,7 +22,7 @@ from raydeblend.fit.evaluation import (
     normal_equations,
     weigh_images,
 )
-from raydeblend.fit.gaussians import (
+from raydeblend.fit.compiled.gaussians import (
     BLOCK,
     convolve,
     offsets,
@@ -30,8 +30,8 @@ from raydeblend.fit.gaussians import (
     unit_covariances,
     within_reach,
 )
-from raydeblend.fit.linear import invert, solve
-from raydeblend.fit.prior import inside
+from raydeblend.fit.compiled.linear import invert, solve
+from raydeblend.fit.compiled.prior import inside
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]

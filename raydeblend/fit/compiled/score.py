@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.blend import Blend
-from raydeblend.fit.compiled import SUMMED, entry, part
-from raydeblend.fit.evaluation import (
+from raydeblend.fit.compiled.blend import Blend
+from raydeblend.fit.compiled.cache import SUMMED, entry, part
+from raydeblend.fit.compiled.evaluation import (
     PARAMETERS,
     Work,
     draw_source,
@@ -16,8 +16,8 @@ from raydeblend.fit.evaluation import (
     make_work,
     normal_equations,
 )
-from raydeblend.fit.gaussians import power_of_two
-from raydeblend.fit.linear import invert, solve
+from raydeblend.fit.compiled.gaussians import power_of_two
+from raydeblend.fit.compiled.linear import invert, solve
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]

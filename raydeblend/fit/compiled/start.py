@@ -6,16 +6,16 @@ from functools import cache
 
 import numpy as np
 
-from raydeblend.fit.blend import Blend, make_mixture, make_prior, make_samples
-from raydeblend.fit.compiled import ready
-from raydeblend.fit.kernel import fit_blend, render
-from raydeblend.fit.score import score_gains
+from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
+from raydeblend.fit.compiled.cache import ready
+from raydeblend.fit.compiled.kernel import fit_blend, render
+from raydeblend.fit.compiled.score import score_gains
 from raydeblend.measure.joint_priors import JointPriors
 
 
 @cache
 def prepare_fit() -> None:
-    """Compile the fit or load it, once in a process; see `compiled.ready`."""
+    """Compile the fit or load it, once in a process; see `cache.ready`."""
     ready(_call_each)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from raydeblend.fit import compiled
+from raydeblend.fit.compiled import cache as compiled
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_one_compiles_and_the_others_wait(
 
 def test_a_second_process_does_not_compile() -> None:
     code = (
-        "import time, raydeblend.fit.kernel as k, raydeblend.fit.start as s\n"
+        "import time, raydeblend.fit.compiled.kernel as k, raydeblend.fit.compiled.start as s\n"
         "start = time.process_time(); s.prepare_fit(); spent = time.process_time() - start\n"
         "print(sum(k.fit_blend.stats.cache_hits.values()),"
         " sum(k.fit_blend.stats.cache_misses.values()), spent)"

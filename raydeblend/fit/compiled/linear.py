@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.compiled import SUMMED, part
+from raydeblend.fit.compiled.cache import SUMMED, part
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.gaussians import BLOCK
-from raydeblend.fit.prior import Prior
+from raydeblend.fit.compiled.gaussians import BLOCK
+from raydeblend.fit.compiled.prior import Prior
 from raydeblend.measure.bulge_disk import gaussian_pairs
 from raydeblend.measure.joint_priors import JointPriors
 

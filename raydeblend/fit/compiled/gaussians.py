@@ -22,7 +22,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from raydeblend.fit.compiled import part
+from raydeblend.fit.compiled.cache import part
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]

@@ -2,5 +2,5 @@
 
 ``kernel.py`` descends, ``evaluation.py`` is the model with its normal equations, ``gaussians.py``
 draws, ``linear.py`` solves, ``prior.py`` is the prior, ``score.py`` the score test; ``blend.py`` is
-what goes in, ``compiled.py`` how and where all of it is compiled.
+what goes in, ``cache.py`` how and where all of it is compiled.
 """

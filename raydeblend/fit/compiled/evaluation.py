@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.blend import Blend
-from raydeblend.fit.compiled import part
-from raydeblend.fit.gaussians import (
+from raydeblend.fit.compiled.blend import Blend
+from raydeblend.fit.compiled.cache import part
+from raydeblend.fit.compiled.gaussians import (
     BLOCK,
     SLOPES,
     convolve,
@@ -25,14 +25,14 @@ from raydeblend.fit.gaussians import (
     within_reach,
     write_block,
 )
-from raydeblend.fit.linear import (
+from raydeblend.fit.compiled.linear import (
     CHUNK,
     gram,
     solve,
     solve_fluxes,
     weighted_square,
 )
-from raydeblend.fit.prior import log_prior
+from raydeblend.fit.compiled.prior import log_prior
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.fit.blend import Blend, make_mixture, make_prior, make_samples
-from raydeblend.fit.gaussians import BLOCK
-from raydeblend.fit.kernel import Fitted, fit_blend, render
-from raydeblend.fit.score import score_gains
+from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
+from raydeblend.fit.compiled.gaussians import BLOCK
+from raydeblend.fit.compiled.kernel import Fitted, fit_blend, render
+from raydeblend.fit.compiled.score import score_gains
 from raydeblend.measure import joint, joint_model, joint_score
 from raydeblend.measure.joint_priors import JointPriors
 from raydeblend.measure.wings import fit_wings

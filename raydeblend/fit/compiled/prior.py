@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.compiled import part
+from raydeblend.fit.compiled.cache import part
 
 Array = NDArray[np.float64]
 
