@@ -145,15 +145,22 @@ def matched_filter(
     sigma
         Standard deviation in pixels of the Gaussian that stands for the PSF.
     """
+    return matched_filters([image], inverse, sigma)[0]
+
+
+def matched_filters(
+    images: Sequence[NDArray[np.floating]], inverse: NDArray[np.floating], sigma: float
+) -> list[FloatArray]:
+    """Return `matched_filter` of several images of the same variance."""
     weight = inverse.sum(0)
-    signal = (image * inverse).sum(0)
-    top = ndimage.gaussian_filter(signal, sigma, mode="constant")
     # The square of a Gaussian kernel is a Gaussian narrower by √2, times 1 / (4πσ²).
     square = ndimage.gaussian_filter(weight, sigma / np.sqrt(2), mode="constant")
     square /= 4 * np.pi * sigma**2
     enough = _covered(weight > 0, sigma) & (square > 0)
     root = np.sqrt(np.where(enough, square, 1.0))
-    return np.where(enough, top / root, 0.0).astype(np.float32)
+    signals = ((image * inverse).sum(0) for image in images)
+    tops = (ndimage.gaussian_filter(signal, sigma, mode="constant") for signal in signals)
+    return [np.where(enough, top / root, 0.0).astype(np.float32) for top in tops]
 
 
 def _covered(usable: NDArray[np.bool_], sigma: float) -> NDArray[np.bool_]:

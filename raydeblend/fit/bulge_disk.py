@@ -224,11 +224,23 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
     return cov, torch.stack([*shears, 2 * cov], 1)
 
 
-# Kept, so also for those who take derivatives through it.
+@dataclass(frozen=True)
+class GaussianPairs:
+    """Which Gaussians of the profiles meet which of the PSF: arrays ``(k,)``, as in `_Pairs`.
+
+    Variances are for a half-light radius of 1, in its unit squared.
+    """
+
+    component: NDArray[np.int64]
+    psf: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    variances: NDArray[np.float64]
+    disk: int
+
+
 @cache
-@torch.inference_mode(False)
-def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> _Pairs:
-    """Return which Gaussians of the profiles meet which of the PSF, narrowest first."""
+def gaussian_pairs(psf_components: int) -> GaussianPairs:
+    """Return the Gaussians of disk and bulge, each with one of the PSF, narrowest first."""
     core = range(min(CORE_COMPONENTS, psf_components))
     wings = range(len(core), psf_components)
     rows = [
@@ -239,13 +251,22 @@ def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) ->
         for c in chosen
     ]
     component, c, weight, variance = (np.array(column) for column in zip(*rows, strict=True))
+    return GaussianPairs(component, c, weight, variance, disk=int((component == 0).sum()))
+
+
+# Kept, so also for those who take derivatives through it.
+@cache
+@torch.inference_mode(False)
+def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> _Pairs:
+    """Return the pairs of Gaussians on a device, their variances in pixels²."""
+    pairs = gaussian_pairs(psf_components)
     return _Pairs(
-        component=torch.as_tensor(component, device=device),
-        psf=torch.as_tensor(c, device=device),
-        weights=torch.as_tensor(weight, device=device),
+        component=torch.as_tensor(pairs.component, device=device),
+        psf=torch.as_tensor(pairs.psf, device=device),
+        weights=torch.as_tensor(pairs.weights, device=device),
         # Of half-light radius 1 arcsec, in pixels².
-        variances=torch.as_tensor(variance / pixel_scale**2, device=device),
-        disk=int((component == 0).sum()),
+        variances=torch.as_tensor(pairs.variances / pixel_scale**2, device=device),
+        disk=pairs.disk,
     )
 
 

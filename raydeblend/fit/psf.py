@@ -5,11 +5,13 @@ Least squares rather than EM: real PSF stamps have negative wings, on which EM f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
+from threadpoolctl import threadpool_limits
 
 from raydeblend.errors import TileError
 
@@ -62,18 +64,39 @@ def fit_psf(stamp: ArrayLike, components: int = 3) -> PsfMixture:
     y, x = np.indices(image.shape).reshape(2, -1).astype(float)
     # In units of the peak, since the solver stops at an absolute gradient.
     scale = 1 / image.max()
-    fit = least_squares(
-        lambda q: scale * (_model(q, x, y)[0] - image.ravel()),
-        start,
-        jac=lambda q: scale * _model(q, x, y)[1],
-        method="trf",
-        x_scale="jac",
-        max_nfev=60,
-    )
+    with one_blas_thread():
+        fit = least_squares(
+            lambda q: scale * (_model(q, x, y)[0] - image.ravel()),
+            start,
+            jac=lambda q: scale * _model(q, x, y)[1],
+            method="trf",
+            x_scale="jac",
+            max_nfev=60,
+        )
     weights, _, covariances = _unpack(fit.x, components)
     if not (np.all(np.isfinite(covariances)) and np.linalg.det(covariances).min() > 1e-4):
         return PsfMixture(np.ones(1), sigma**2 * np.eye(2)[None])
     return PsfMixture(weights, covariances)
+
+
+def one_blas_thread() -> threadpool_limits:
+    """Keep BLAS to one thread: in systems of so few unknowns more only wait for each other."""
+    return threadpool_limits(limits=1, user_api="blas")
+
+
+def stack_mixtures(psf: Sequence[PsfMixture]) -> tuple[Array, Array]:
+    """Return weights ``(b, c)`` and covariances ``(b, c, 3)`` (xx, xy, yy) of b PSFs.
+
+    To those of fewer Gaussians than others such of weight 0 are added.
+    """
+    most = max(len(mixture.weights) for mixture in psf)
+    weight = np.zeros((len(psf), most))
+    cov = np.tile([1.0, 0.0, 1.0], (*weight.shape, 1))
+    for b, mixture in enumerate(psf):
+        k, c = len(mixture.weights), mixture.covariances
+        weight[b, :k] = mixture.weights
+        cov[b, :k] = np.stack([c[:, 0, 0], c[:, 0, 1], c[:, 1, 1]], 1)
+    return weight, cov
 
 
 def render_psf(psf: PsfMixture, shape: tuple[int, int]) -> Array:

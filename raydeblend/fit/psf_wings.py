@@ -6,11 +6,14 @@ matter; far from a bright galaxy they are most of what a faint one lies on.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
-from raydeblend.fit.psf import PsfMixture, normalised
+from raydeblend.fit.psf import PsfMixture, normalised, one_blas_thread
+from raydeblend.tile import BoolArray
 
 Array = NDArray[np.float64]
 
@@ -19,6 +22,8 @@ _WIDTHS = (0.85, 1.3, 2.5, 6.0)
 _WEIGHTS = (0.5, 0.35, 0.1, 0.05)
 # Residuals are divided by the root of the image plus this part of its peak, as if of photons.
 _SOFTENING = 0.01
+KEPT = 256
+"""PSFs whose mixtures are kept in memory: a cell and its neighbours have a few in each band."""
 # Narrowest Gaussian, in pixels: no PSF that is sampled at all is narrower.
 _NARROWEST = 0.3
 
@@ -40,12 +45,24 @@ def fit_wings(stamp: ArrayLike) -> PsfMixture:
         If the stamp has no positive, finite sum.
     """
     image = normalised(stamp)
+    return _fitted(image.tobytes(), image.shape)
+
+
+@lru_cache(maxsize=KEPT)
+def _fitted(pixels: bytes, shape: tuple[int, int]) -> PsfMixture:
+    """Return the mixture of a PSF of unit flux, which the cells and calls of a field share."""
+    image = np.frombuffer(pixels).reshape(shape)
     y, x = np.indices(image.shape).reshape(2, -1).astype(float)
     data = image.ravel()
     scale = 1 / np.sqrt(np.abs(data) + _SOFTENING * data.max())
-    fit = least_squares(
-        lambda q: scale * (_model(q, x, y) - data), _start(image), x_scale="jac", max_nfev=40
-    )
+    with one_blas_thread():
+        fit = least_squares(
+            lambda q: scale * (_model(q, x, y)[0] - data),
+            _start(image),
+            jac=lambda q: scale[:, None] * _model(q, x, y)[1],
+            x_scale="jac",
+            max_nfev=40,
+        )
     weights, _, (a, b, c) = _unpack(fit.x)
     factor = np.zeros((len(weights), 2, 2))
     factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1] = a, b, c
@@ -73,9 +90,31 @@ def _unpack(q: Array) -> tuple[Array, Array, tuple[Array, Array, Array]]:
     return np.exp(np.clip(q[2 : k + 2], -30, 2)), q[:2], factors
 
 
-def _model(q: Array, x: Array, y: Array) -> Array:
+def _model(q: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return the mixture ``(p,)`` at the pixels and its derivatives ``(p, len(q))``.
+
+    With z = L⁻¹ d, L the Cholesky factor, a Gaussian is exp(−|z|²/2) / (2π a c).
+    """
     weights, centre, (a, b, c) = _unpack(q)
-    # With z = L⁻¹ d, L the Cholesky factor, a Gaussian is exp(−|z|²/2) / (2π a c).
-    z1 = (x - centre[0]) / a[:, None]
-    z2 = (y - centre[1] - b[:, None] * z1) / c[:, None]
-    return np.asarray((weights / (2 * np.pi * a * c)) @ np.exp(-0.5 * (z1**2 + z2**2)))
+    a, b, c = a[:, None], b[:, None], c[:, None]
+    z1 = (x - centre[0]) / a
+    z2 = (y - centre[1] - b * z1) / c
+    light = weights[:, None] / (2 * np.pi * a * c) * np.exp(-0.5 * (z1**2 + z2**2))
+    slant = z2 / c
+    by_centre = (light * (z1 - b * slant) / a).sum(0), (light * slant).sum(0)
+    shapes = np.stack([z1**2 - b * z1 * slant - 1, z1 * slant, z2**2 - 1], 1)
+    by_shape = (light[:, None] * shapes).reshape(-1, len(x))
+    slopes = np.concatenate([by_centre, light, by_shape])
+    # What is clipped does not follow.
+    slopes[2:] *= _is_free(q)[:, None]
+    return np.asarray(light.sum(0)), slopes.T
+
+
+def _is_free(q: Array) -> BoolArray:
+    """Tell which logarithms of weights and which shapes are within the limits of `_unpack`."""
+    k = len(_WEIGHTS)
+    shapes = q[k + 2 :].reshape(k, 3)
+    low = np.log(_NARROWEST)
+    least, most = np.array([low, -50, low]), np.array([5.0, 50.0, 5.0])
+    inside = ((shapes >= least) & (shapes <= most)).ravel()
+    return np.concatenate([(q[2 : k + 2] >= -30) & (q[2 : k + 2] <= 2), inside])

@@ -13,7 +13,18 @@ from raydeblend.pipeline.ledger import Run, describe_plan
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.share import WHOLE, Share
 
-VERSIONED = ("raydeblend", "numpy", "scipy", "astropy", "sep", "torch", "ngmix", "ray", "pyarrow")
+VERSIONED = (
+    "raydeblend",
+    "numpy",
+    "scipy",
+    "numba",
+    "astropy",
+    "sep",
+    "torch",
+    "ngmix",
+    "ray",
+    "pyarrow",
+)
 
 
 def describe(input: str, config: CatalogConfig, plan: Plan, share: Share = WHOLE) -> Run:

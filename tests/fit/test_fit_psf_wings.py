@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from raydeblend.errors import TileError
-from raydeblend.fit.psf_wings import fit_wings
+from raydeblend.fit.psf_wings import _model, _start, fit_wings
 
 SCALE = 0.2
 
@@ -60,3 +60,24 @@ def test_negative_wings_of_a_real_psf_do_no_harm():
 def test_what_is_no_psf_is_refused(stamp):
     with pytest.raises(TileError, match="PSF stamp"):
         fit_wings(stamp)
+
+
+def test_the_jacobian_is_that_of_finite_differences():
+    stamp = (
+        galsim.Moffat(beta=3, fwhm=0.8).shear(g1=0.1, g2=0.05).drawImage(nx=31, ny=31, scale=0.2)
+    )
+    y, x = np.indices((31, 31)).reshape(2, -1).astype(float)
+    q = _start(stamp.array.astype(float) / stamp.array.sum())
+    q[-1] = 6.0  # Clipped: the model does not follow.
+    _, slopes = _model(q, x, y)
+    for i in range(len(q)):
+        step = 1e-6 * np.eye(len(q))[i]
+        expected = (_model(q + step, x, y)[0] - _model(q - step, x, y)[0]) / 2e-6
+        np.testing.assert_allclose(slopes[:, i], expected, atol=1e-8)
+    assert not slopes[:, -1].any()
+
+
+def test_a_psf_is_fitted_once():
+    stamp = galsim.Moffat(beta=3, fwhm=0.8).drawImage(nx=31, ny=31, scale=0.2).array
+    assert fit_wings(stamp) is fit_wings(stamp.copy())
+    assert fit_wings(stamp) is not fit_wings(stamp[1:, 1:])

@@ -27,6 +27,7 @@ from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError, TileError
+from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import JointPriors
 from raydeblend.fit.psf import POINT, PsfMixture
 from raydeblend.fit.psf_wings import fit_wings
@@ -84,8 +85,14 @@ class JointDeblender:
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:
-        """Return the deblender on a torch device, by default the GPU where there is one."""
-        return cls(choose_device(device))
+        """Return the deblender on a torch device, by default the GPU where there is one.
+
+        On a CPU the compiled code of its fit is made ready, which takes a while the first time.
+        """
+        chosen = choose_device(device)
+        if chosen.type == "cpu":
+            prepare_fit()
+        return cls(chosen)
 
     def __call__(
         self,
@@ -247,7 +254,11 @@ def _psf_of_each(psf: NDArray[np.float64], shape: tuple[int, ...]) -> list[_Psf]
     if psf.ndim != 4 or len(psf) != shape[0]:
         raise ConfigError(f"psf must be (bands, y, x) or (n, bands, y, x), not {psf.shape}")
     known: dict[bytes, _Psf] = {}
-    return [known.setdefault(each.tobytes(), _psf(each, shape)) for each in psf]
+    keys = [each.tobytes() for each in psf]
+    for key, each in zip(keys, psf, strict=True):
+        if key not in known:
+            known[key] = _psf(each, shape)
+    return [known[key] for key in keys]
 
 
 def _psf(psf: NDArray[np.float64], shape: tuple[int, ...]) -> _Psf:

@@ -107,10 +107,10 @@ def _shares(fit: Fit) -> Array:
 
 
 def _shapes(theta: Array, shares: Array) -> Array:
-    """Return T (arcsec²), g1 and g2, ``(3, k)``."""
-    out = np.zeros((3, len(theta)))
+    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 8)``."""
+    out = np.zeros((3, *theta.shape[:-1]))
     for columns, share in zip(_COMPONENTS, shares.T, strict=True):
-        g1, g2, log_radius = theta[:, columns].T
+        g1, g2, log_radius = np.moveaxis(theta[..., columns], -1, 0)
         square = g1**2 + g2**2
         size = _T_PER_RADIUS2 * np.exp(2 * log_radius) * (1 + square) / (1 - square)
         out += share * np.stack([size, g1, g2])
@@ -119,11 +119,8 @@ def _shapes(theta: Array, shares: Array) -> Array:
 
 def _shape_errors(fit: Fit) -> Array:
     """Propagate the covariance of theta, for fixed fluxes, to T, g1 and g2; ``(3, k)``."""
-    shares, slopes = _shares(fit), np.zeros((fit.theta.shape[1], 3, len(fit.theta)))
-    for i in range(len(slopes)):
-        step = np.zeros(fit.theta.shape[1])
-        step[i] = _STEP
-        slopes[i] = _shapes(fit.theta + step, shares) - _shapes(fit.theta - step, shares)
-    slopes /= 2 * _STEP
-    variance = np.einsum("iak,kij,jak->ak", slopes, fit.theta_cov, slopes)
+    steps = _STEP * np.eye(fit.theta.shape[1])[:, None]
+    ahead, behind = (_shapes(fit.theta + sign * steps, _shares(fit)) for sign in (1, -1))
+    slopes = (ahead - behind) / (2 * _STEP)  # (3, 8, k)
+    variance = np.einsum("aik,kij,ajk->ak", slopes, fit.theta_cov, slopes)
     return np.asarray(np.sqrt(np.maximum(variance, 0)))

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from raydeblend.deblend.joint import one_blend
 from raydeblend.deblend.joint.stamp import Stamp
+from raydeblend.fit.compiled.kernel import Fitted
 from raydeblend.fit.priors import JointPriors
-from raydeblend.fit.psf import PsfMixture
+from raydeblend.fit.psf import stack_mixtures
 from raydeblend.fit.scene import Scene, render
 from raydeblend.fit.scene_fit import JointState, covariances, fit_joint
 from raydeblend.tile import BoolArray, FloatArray
@@ -192,7 +194,7 @@ NO_LIMIT = Limit(np.inf)
 def fit_tasks(
     tasks: Sequence[Task], priors: JointPriors, device: torch.device, limit: Limit = NO_LIMIT
 ) -> list[Fit]:
-    """Fit all blends, those of equal source count and similar size together.
+    """Fit all blends: on a CPU one after the other, compiled, else many together.
 
     The limit is for those of more than TOGETHER sources; the others end in any case.
     """
@@ -200,6 +202,10 @@ def fit_tasks(
     for i, task in enumerate(tasks):
         if len(task.start) > TOGETHER:
             fits[i] = _fit_blocks(task, priors, device, limit)
+    if device.type == "cpu":
+        alone = (i for i, task in enumerate(tasks) if 0 < len(task.start) <= TOGETHER)
+        fits.update((i, _fit_alone(tasks[i], priors)) for i in alone)
+        return [fits[i] for i in range(len(tasks))]
     for batch in _batches(tasks):
         chosen = [tasks[i] for i in batch]
         scene = make_scene(chosen, priors, device)
@@ -219,6 +225,8 @@ def draw(stamp: Stamp, fit: Fit, device: torch.device) -> FloatArray:
     shape = stamp.image.shape
     if not len(fit.theta):
         return np.zeros((0, *shape), dtype=np.float32)
+    if device.type == "cpu":
+        return one_blend.draw(stamp, fit.theta, fit.flux)
     scene = make_scene([Task(stamp, fit.theta[:, :2], fit.compact)], JointPriors(), device)
     y, x = np.indices(shape[1:], dtype=np.float32).reshape(2, -1)
     pixels = torch.from_numpy(np.stack([x, y])[None]).to(device)
@@ -227,6 +235,29 @@ def draw(stamp: Stamp, fit: Fit, device: torch.device) -> FloatArray:
         for i in _groups_of(len(fit.theta))
     ]
     return np.concatenate([part[0].cpu().numpy() for part in parts]).reshape(-1, *shape)
+
+
+def _fit_alone(task: Task, priors: JointPriors) -> Fit:
+    start = None if task.base is None else task.base.theta
+    blend = one_blend.make_blend(task.stamp, task.start, task.compact, task.bulge, priors, start)
+    goal = task.goal - 0.5 * task.stamp.scatter
+    return _fit_of(task, one_blend.fit(blend, start, goal if np.isfinite(goal) else np.inf))
+
+
+def _fit_of(task: Task, fitted: Fitted) -> Fit:
+    k, bands = len(task.start), len(task.stamp.image)
+    return Fit(
+        theta=fitted.theta,
+        theta_cov=fitted.theta_cov,
+        flux=fitted.flux.reshape(bands, k, 2),
+        flux_err=fitted.flux_err,
+        compact=task.compact,
+        bulge=task.bulge,
+        prior=fitted.prior,
+        chi2=fitted.chi2 + task.stamp.scatter,
+        converged=fitted.converged,
+        work=float(fitted.evaluations * k * bands * len(task.stamp.starts)),
+    )
 
 
 def _groups_of(k: int) -> Iterator[slice]:
@@ -337,7 +368,8 @@ def make_scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device)
         data[row, :, used] = task.stamp.means(task.stamp.image)
         weight[row, :, used] = task.stamp.weights
         pixels[row, :, used] = task.stamp.centres
-    psf_weight, psf_cov = _psf_arrays([task.stamp.psf for task in tasks])
+    psfs = [stack_mixtures(task.stamp.psf) for task in tasks]
+    psf_weight, psf_cov = (np.stack(each) for each in zip(*psfs, strict=True))
     return Scene(
         data=torch.from_numpy(data).to(device),
         weight=torch.from_numpy(weight).to(device),
@@ -358,18 +390,6 @@ def make_scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device)
 def _hidden(task: Task) -> BoolArray:
     """Tell which sources ``(bands, k)`` a band hardly shows, as far as is known before the fit."""
     return task.stamp.hidden(task.start if task.base is None else task.base.theta)
-
-
-def _psf_arrays(psfs: Sequence[tuple[PsfMixture, ...]]) -> tuple[Array, Array]:
-    most = max(len(mixture.weights) for psf in psfs for mixture in psf)
-    weight = np.zeros((len(psfs), len(psfs[0]), most))
-    cov = np.tile([1.0, 0.0, 1.0], (*weight.shape, 1))
-    for n, psf in enumerate(psfs):
-        for b, mixture in enumerate(psf):
-            k, c = len(mixture.weights), mixture.covariances
-            weight[n, b, :k] = mixture.weights
-            cov[n, b, :k] = np.stack([c[:, 0, 0], c[:, 0, 1], c[:, 1, 1]], 1)
-    return weight, cov
 
 
 def _stack(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:

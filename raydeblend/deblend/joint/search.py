@@ -25,7 +25,7 @@ from raydeblend.deblend.joint.scenes import (
 from raydeblend.deblend.joint.splits import gains_of_doubles
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.deblend.stamps import stamp_peaks
-from raydeblend.detect.footprints import matched_filter
+from raydeblend.detect.footprints import matched_filters
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.fit.bulge_disk import COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import JointPriors
@@ -226,8 +226,7 @@ def _candidates(stamp: Stamp, models: FloatArray) -> Array:
     """
     total = models.sum(0)
     weight = stamp.weight / (1 + stamp.weight * (MODEL_ERROR * total) ** 2)
-    light = matched_filter(total, weight, stamp.width)
-    rest = matched_filter(stamp.image - total, weight, stamp.width)
+    light, rest = matched_filters([total, stamp.image - total], weight, stamp.width)
     image = np.asarray(rest / np.sqrt(1 + (SMOOTH_ERROR * light) ** 2), dtype=np.float32)
     peaks = find_peaks(image, image > CANDIDATE, CANDIDATE, 0.0)
     return refine_peaks(image, peaks)

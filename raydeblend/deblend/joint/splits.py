@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from raydeblend.deblend.joint import one_blend
 from raydeblend.deblend.joint.scenes import TOGETHER, Fit, around, blocks, make_scene, refit
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.priors import JointPriors
@@ -62,12 +63,19 @@ def gains_of_doubles(
 
 def _gains(stamp: Stamp, fit: Fit, arms: Array, priors: JointPriors, device: torch.device) -> Array:
     places, owner = _places(fit.theta[:, :2], arms, stamp.width)
-    scene = make_scene([refit(stamp, fit, np.unique(owner))], priors, device)
+    task = refit(stamp, fit, np.unique(owner))
     scale = np.fmax(fit.total, fit.flux_err).clip(_LEAST)
-    theta, scales, xy = (
-        torch.from_numpy(each[None]).to(device) for each in (fit.theta, scale, places)
-    )
-    found = score_gains(scene, theta, scales, xy, BROADER * stamp.width)[0].cpu().numpy()
+    width = BROADER * stamp.width
+    if device.type == "cpu":
+        known = None if task.base is None else task.base.theta
+        blend = one_blend.make_blend(stamp, task.start, task.compact, task.bulge, priors, known)
+        found = one_blend.score_gains(blend, fit.theta, scale, places, width)
+    else:
+        scene = make_scene([task], priors, device)
+        theta, scales, xy = (
+            torch.from_numpy(each[None]).to(device) for each in (fit.theta, scale, places)
+        )
+        found = score_gains(scene, theta, scales, xy, width)[0].cpu().numpy()
     gains = np.zeros(len(fit.theta))
     np.maximum.at(gains, owner, found)
     return gains

@@ -7,12 +7,14 @@ mean: a model hardly bends over a few pixels there, and the outskirts are most o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raydeblend.fit.psf import PsfMixture
+from raydeblend.fit.compiled.blend import Mixture, Samples, make_mixture, make_samples
+from raydeblend.fit.psf import PsfMixture, stack_mixtures
 from raydeblend.tile import BoolArray, FloatArray
 
 LIGHT = 2.5
@@ -67,13 +69,13 @@ class Stamp:
         """Pixels that are fitted, counted in each band."""
         return int((self.at_pixels(self.weight) > 0).sum())
 
-    @property
+    @cached_property
     def centres(self) -> FloatArray:
         """Coordinates ``(2, s)`` (x, y) of the samples."""
         xy = np.stack([self.pixels % self.image.shape[2], self.pixels // self.image.shape[2]])
         return np.asarray(self._sums(xy) / self._sizes, dtype=np.float32)
 
-    @property
+    @cached_property
     def weights(self) -> FloatArray:
         """Inverse variances ``(bands, s)`` of the samples."""
         return self._sums(self.at_pixels(self.weight))
@@ -92,7 +94,17 @@ class Stamp:
         """Return χ² of a residual ``(bands, y, x)`` at the samples."""
         return float((self.weights * self.means(residual) ** 2).sum(dtype=np.float64))
 
-    @property
+    @cached_property
+    def samples(self) -> Samples:
+        """The samples as the compiled fit takes them."""
+        return make_samples(self.means(self.image), self.weights, self.centres)
+
+    @cached_property
+    def mixture(self) -> Mixture:
+        """The Gaussians of galaxies and PSF, as the compiled fit takes them."""
+        return make_mixture(*stack_mixtures(self.psf), self.pixel_scale)
+
+    @cached_property
     def scatter(self) -> float:
         """χ² of the pixels about their samples, which no model can lower."""
         whole = self.at_pixels(self.weight * self.image**2).sum(dtype=np.float64)
@@ -125,7 +137,7 @@ class Stamp:
         starts = np.cumsum(sizes[chosen]) - sizes[chosen]
         return replace(self, pixels=self.pixels[np.repeat(chosen, sizes)], starts=starts)
 
-    @property
+    @cached_property
     def _sizes(self) -> NDArray[np.intp]:
         return np.diff(self.starts, append=len(self.pixels))
 

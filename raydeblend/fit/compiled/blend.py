@@ -1,0 +1,120 @@
+"""What the compiled fit is given: one blend's samples, PSF and priors, side by side in memory."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.fit.bulge_disk import gaussian_pairs
+from raydeblend.fit.compiled.gaussians import BLOCK
+from raydeblend.fit.compiled.prior import Prior
+from raydeblend.fit.priors import JointPriors
+
+Array = NDArray[np.float64]
+FloatArray = NDArray[np.float32]
+
+TILE = 8
+"""Side in pixels of the squares in which samples lie side by side, so that blocks are compact."""
+
+
+class Mixture(NamedTuple):
+    """Gaussians of disk and bulge, each with one of the PSF.
+
+    Attributes
+    ----------
+    psf
+        ``(g,)`` which Gaussian of the PSF.
+    weight, variance
+        ``(g,)``, the latter along an axis in pixels² for a half-light radius of 1 arcsec.
+    disk
+        How many of them, the first ones, are the disk's.
+    psf_weight, psf_cov
+        ``(b, c)`` and ``(b, c, 3)`` (xx, xy, yy in pixels²), narrowest first.
+    """
+
+    psf: NDArray[np.int64]
+    weight: Array
+    variance: Array
+    disk: int
+    psf_weight: Array
+    psf_cov: Array
+
+
+class Samples(NamedTuple):
+    """Samples of a blend, filled up to whole blocks with such of weight 0.
+
+    Attributes
+    ----------
+    data, weight
+        ``(b, p)`` in units of the band's noise.
+    x, y
+        ``(p,)`` in pixels.
+    """
+
+    data: FloatArray
+    weight: FloatArray
+    x: FloatArray
+    y: FloatArray
+
+
+class Blend(NamedTuple):
+    """A blend of K sources.
+
+    Attributes
+    ----------
+    start
+        ``(K, 2)`` expected positions (x, y).
+    compact
+        ``(K,)`` sources that were found as points, see `JointPriors`.
+    bulge
+        ``(K,)`` expected part of the bulge in the light of each.
+    hidden
+        ``(b, K)`` sources that a band hardly shows though others do, see `fit.scene.Scene`.
+    """
+
+    samples: Samples
+    mixture: Mixture
+    prior: Prior
+    start: Array
+    compact: NDArray[np.bool_]
+    bulge: Array
+    hidden: NDArray[np.bool_]
+
+
+def make_samples(data: FloatArray, weight: FloatArray, xy: FloatArray) -> Samples:
+    """Bring samples ``(b, p)`` at ``(2, p)`` to the order and size that the fit wants."""
+    tile = np.floor_divide(xy, TILE)
+    order = np.lexsort((tile[0], tile[1]))
+    size = max(-(-len(order) // BLOCK), 1) * BLOCK
+    return Samples(
+        _filled(data[:, order], size), _filled(weight[:, order], size), *_filled(xy[:, order], size)
+    )
+
+
+def _filled(rows: FloatArray, size: int) -> FloatArray:
+    out = np.zeros((len(rows), size), dtype=np.float32)
+    out[:, : rows.shape[1]] = rows
+    return out
+
+
+def make_mixture(psf_weight: Array, psf_cov: Array, pixel_scale: float) -> Mixture:
+    """Return the Gaussians for a PSF ``(b, c)``, ``(b, c, 3)`` on pixels of so many arcsec."""
+    pairs = gaussian_pairs(psf_weight.shape[1])
+    return Mixture(
+        psf=pairs.psf,
+        weight=pairs.weights,
+        variance=pairs.variances / pixel_scale**2,
+        disk=pairs.disk,
+        psf_weight=np.ascontiguousarray(psf_weight, dtype=np.float64),
+        psf_cov=np.ascontiguousarray(psf_cov, dtype=np.float64),
+    )
+
+
+@cache
+def make_prior(priors: JointPriors) -> Prior:
+    """Return the numbers of the priors."""
+    names = (name for name in Prior._fields if name != "usual")
+    return Prior(usual=priors.bulges[0], **{name: float(getattr(priors, name)) for name in names})

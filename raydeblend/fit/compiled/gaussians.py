@@ -1,0 +1,206 @@
+"""Bulge + disk galaxies as sums of Gaussians: their values and derivatives, in compiled loops.
+
+The light of a disk or bulge of unit flux, convolved with the PSF, is a sum over Gaussians of
+covariance C = s C1 + C_psf, with C1 the covariance of the shape for unit variance, s the Gaussian's
+own variance and precision P = C⁻¹.  At offset d from the centre, with u = P d and
+v = norm exp(−dᵀ P d / 2), six sums are all that is needed:
+
+    U = Σ v,  X = Σ v u_x,  Y = Σ v u_y,
+    A = Σ v s (u_x² − P_xx),  B = Σ v s (u_x u_y − P_xy),  C = Σ v s (u_y² − P_yy).
+
+The image is U, its derivative by the centre (X, Y), and by a shape parameter q, from
+∂I = I (uᵀ dC u − tr(P dC)) / 2 with D = ∂C1/∂q, ½ (D_xx A + 2 D_xy B + D_yy C).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from raydeblend.fit.compiled.cache import part
+
+Array = NDArray[np.float64]
+FloatArray = NDArray[np.float32]
+
+BLOCK = 64
+"""Samples that are summed together: what a block needs fits the first cache of a core."""
+SHAPES = 3
+SLOPES = 5
+"""Derivatives of a component's image: by the centre (x, y) and its shape (g1, g2, ln r)."""
+MOST_EXPONENT = 30.0
+"""Gaussians end at exp(−30): smaller values would end in slow, denormal numbers."""
+
+_LOG2_E = float(np.log2(np.e))
+_HALF = np.float32(-0.5 * _LOG2_E)
+_LEAST_POWER = np.float32(-MOST_EXPONENT * _LOG2_E)
+# 1.5 · 2^23: the sum with a float32 has the float's nearest integer in its last bits.
+_ROUND = np.float32(12582912.0)
+# 2^f for |f| <= 1/2, interpolated at Chebyshev's points: relative error 1e-7.
+_C0, _C1, _C2, _C3, _C4, _C5 = (
+    np.float32(c)
+    for c in np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, 5, [-0.5, 0.5])
+    .convert(kind=np.polynomial.Polynomial)
+    .coef
+)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits(_: Any, value: Any) -> Any:
+    """Return the bits of a float32 as an int32."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _float(_: Any, bits: Any) -> Any:
+    """Return the float32 of an int32's bits."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@part()
+def power_of_two(t: np.float32) -> Any:
+    """Return 2^t for −100 < t <= 0: a polynomial of degree 5 for what is left of an integer."""
+    shifted = t + _ROUND
+    f = t - (shifted - _ROUND)
+    value = ((((_C5 * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f + _C0
+    return _float(np.int32(_bits(value) + np.int32(_bits(shifted) << np.int32(23))))
+
+
+@part()
+def unit_covariances(theta: Array, cov: Array, slopes: Array) -> None:
+    """Write the covariances ``(2, 3)`` of disk and bulge for unit variance, and derivatives.
+
+    As xx, xy, yy, and by (g1, g2, ln r) ``(2, 3, 3)``.  A shear keeps the area:
+    C1 = r² / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2], [2 g2, 1 + |g|² − 2 g1]].
+    """
+    for c in range(2):
+        g1, g2 = (theta[2], theta[3]) if c == 0 else (theta[6], theta[7])
+        square = g1 * g1 + g2 * g2
+        scale = np.exp(2 * theta[4 + c]) / (1 - square)
+        cov[c, 0] = scale * (1 + square + 2 * g1)
+        cov[c, 1] = scale * 2 * g2
+        cov[c, 2] = scale * (1 + square - 2 * g1)
+        by_g1 = (2 * g1 + 2, 0.0, 2 * g1 - 2)
+        by_g2 = (2 * g2, 2.0, 2 * g2)
+        for i in range(3):
+            slopes[c, 0, i] = scale * by_g1[i] + 2 * g1 / (1 - square) * cov[c, i]
+            slopes[c, 1, i] = scale * by_g2[i] + 2 * g2 / (1 - square) * cov[c, i]
+            slopes[c, 2, i] = 2 * cov[c, i]
+
+
+@part()
+def convolve(mixture: Any, cov: Array, band: int, table: FloatArray) -> None:
+    """Write P (xx, xy, yy), norm, s and the squared reach of each Gaussian, ``(6, g)``.
+
+    Beyond its reach along the longest axis a Gaussian is below exp(−MOST_EXPONENT).
+    """
+    for g in range(len(mixture.variance)):
+        own = mixture.variance[g]
+        shape = cov[0 if g < mixture.disk else 1]
+        seeing = mixture.psf_cov[band, mixture.psf[g]]
+        weight = mixture.weight[g] * mixture.psf_weight[band, mixture.psf[g]]
+        xx, xy, yy = (
+            own * shape[0] + seeing[0],
+            own * shape[1] + seeing[1],
+            own * shape[2] + seeing[2],
+        )
+        determinant = xx * yy - xy * xy
+        largest = 0.5 * (xx + yy + np.sqrt((xx - yy) ** 2 + 4 * xy * xy))
+        table[0, g] = yy / determinant
+        table[1, g] = -xy / determinant
+        table[2, g] = xx / determinant
+        table[3, g] = weight / (2 * np.pi * np.sqrt(determinant))
+        table[4, g] = own
+        table[5, g] = 2 * MOST_EXPONENT * largest if weight != 0 else -1.0
+
+
+@part()
+def within_reach(table: FloatArray, first: int, last: int, nearest: float, near: FloatArray) -> int:
+    """Copy the Gaussians that reach a block's nearest sample side by side; return how many."""
+    count = 0
+    for g in range(first, last):
+        # A reach that is no number, of a shape that is none, must not hide the Gaussian.
+        if not table[5, g] < nearest:
+            for i in range(5):
+                near[i, count] = table[i, g]
+            count += 1
+    return count
+
+
+@part()
+def six_sums(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: FloatArray) -> None:
+    """Sum U, X, Y, A, B, C ``(6, BLOCK)`` over Gaussians at the offsets of a block."""
+    for j in range(6):
+        for i in range(BLOCK):
+            out[j, i] = 0
+    for g in range(count):
+        pxx, pxy, pyy, norm, own = near[0, g], near[1, g], near[2, g], near[3, g], near[4, g]
+        for i in range(BLOCK):
+            x, y = dx[i], dy[i]
+            ux, uy = pxx * x + pxy * y, pxy * x + pyy * y
+            v = norm * power_of_two(max(_HALF * (x * ux + y * uy), _LEAST_POWER))
+            out[0, i] += v
+            out[1, i] += v * ux
+            out[2, i] += v * uy
+            vs = v * own
+            out[3, i] += vs * (ux * ux - pxx)
+            out[4, i] += vs * (ux * uy - pxy)
+            out[5, i] += vs * (uy * uy - pyy)
+
+
+@part()
+def one_sum(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: FloatArray) -> None:
+    """Sum U ``(BLOCK,)`` alone, added to what is there."""
+    for g in range(count):
+        pxx, pxy, pyy, norm = near[0, g], near[1, g], near[2, g], near[3, g]
+        for i in range(BLOCK):
+            x, y = dx[i], dy[i]
+            square = x * (pxx * x + pxy * y) + y * (pxy * x + pyy * y)
+            out[i] += norm * power_of_two(max(_HALF * square, _LEAST_POWER))
+
+
+@part()
+def offsets(
+    x: FloatArray, y: FloatArray, theta: Array, dx: FloatArray, dy: FloatArray, nearest: Array
+) -> None:
+    """Write the offsets ``(p,)`` of all samples from a centre, and each block's least square."""
+    for i in range(len(x)):
+        dx[i] = x[i] - theta[0]
+        dy[i] = y[i] - theta[1]
+    for block in range(len(nearest)):
+        least = np.inf
+        for i in range(block * BLOCK, (block + 1) * BLOCK):
+            least = min(least, dx[i] * dx[i] + dy[i] * dy[i])
+        nearest[block] = least
+
+
+@part()
+def write_block(
+    sums: FloatArray, by_shape: Array, first: int, image: FloatArray, slopes: FloatArray
+) -> None:
+    """Write the image ``(p,)`` of a component and its derivatives ``(5, p)`` at one block.
+
+    Those are by centre and shape; `by_shape` ``(3, 3)`` is of `unit_covariances`.
+    """
+    for i in range(BLOCK):
+        image[first + i] = sums[0, i]
+        slopes[0, first + i] = sums[1, i]
+        slopes[1, first + i] = sums[2, i]
+    for q in range(SHAPES):
+        a = np.float32(0.5 * by_shape[q, 0])
+        b = np.float32(by_shape[q, 1])
+        c = np.float32(0.5 * by_shape[q, 2])
+        for i in range(BLOCK):
+            slopes[2 + q, first + i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]

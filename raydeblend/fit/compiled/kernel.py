@@ -1,0 +1,289 @@
+"""All sources of a blend fitted at once: Levenberg–Marquardt from start to end in one call."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.fit.compiled.blend import Blend, Mixture
+from raydeblend.fit.compiled.cache import entry, part
+from raydeblend.fit.compiled.evaluation import (
+    PARAMETERS,
+    Indices,
+    State,
+    Work,
+    draw_source,
+    evaluate,
+    flux_scale,
+    make_state,
+    make_work,
+    normal_equations,
+    weigh_images,
+)
+from raydeblend.fit.compiled.gaussians import (
+    BLOCK,
+    convolve,
+    offsets,
+    one_sum,
+    unit_covariances,
+    within_reach,
+)
+from raydeblend.fit.compiled.linear import invert, solve
+from raydeblend.fit.compiled.prior import inside
+
+Array = NDArray[np.float64]
+FloatArray = NDArray[np.float32]
+
+# Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
+# by less than this part of it, its rounding error.
+TOLERANCE = 1e-2
+ROUNDING = 3e-8
+MAX_STEPS = 25
+# A trial has this many steps before what they promise, times HOPE, is held against its goal.
+TRIAL_STEPS = 2
+HOPE = 3.0
+# Steps in which only the brightest source of a blend moves.
+FIRST_STEPS = 5
+# Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
+_LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-4, 1e8
+
+
+class Fitted(NamedTuple):
+    """A blend as fitted.
+
+    Attributes
+    ----------
+    theta, theta_cov
+        ``(K, 8)`` and ``(K, 8, 8)``.
+    flux, flux_err
+        ``(b, 2 K)`` of disks and bulges, and of their sums ``(b, K)``.
+    prior
+        ``(K,)`` −ln prior of each source.
+    evaluations
+        How often the model was evaluated.
+    """
+
+    theta: Array
+    theta_cov: Array
+    flux: Array
+    flux_err: Array
+    prior: Array
+    objective: float
+    chi2: float
+    converged: bool
+    evaluations: int
+
+
+@entry
+def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
+    """Fit all sources of a blend.
+
+    Parameters
+    ----------
+    theta
+        ``(K, 8)``, written over; if `warm` an earlier solution to start from.  Else the brightest
+        source is fitted first, the others meanwhile galaxies of usual size, as a faint source may
+        otherwise grow to take the outskirts of a bright one.
+    goal
+        Objective to reach; a fit that will hardly come below it is given up.
+    """
+    k, evaluations = len(theta), 0
+    work = make_work(blend)
+    if not warm:
+        _usual(blend, theta)
+    for source in range(k):
+        draw_source(blend, theta[source], source, work)
+    weigh_images(blend, work)
+    everything = np.arange(k)
+    # One call of `_descend` for both stages halves what there is to compile.
+    for stage in range(1 if warm or k == 1 else 0, 2):
+        scale = flux_scale(blend, work)
+        moving = everything if stage else _brightest(scale)
+        steps = MAX_STEPS if stage else FIRST_STEPS
+        state, converged, spent = _descend(
+            blend, theta, scale, work, moving, steps, goal if stage else np.inf
+        )
+        evaluations += spent
+        if not stage:
+            _copy(state.theta, theta)
+            draw_source(blend, theta[moving[0]], moving[0], work)
+            weigh_images(blend, work)
+    theta_cov, flux_err = _covariances(state)
+    return Fitted(
+        state.theta,
+        theta_cov,
+        state.flux,
+        flux_err,
+        state.prior,
+        state.value[0],
+        state.value[1],
+        converged,
+        evaluations,
+    )
+
+
+@part()
+def _usual(blend: Blend, theta: Array) -> None:
+    """Write usual round galaxies at the expected positions."""
+    for k in range(len(theta)):
+        for i in range(PARAMETERS):
+            theta[k, i] = blend.start[k, i] if i < 2 else 0.0
+        theta[k, 4] = blend.prior.log_radius
+        theta[k, 5] = blend.prior.log_radius + blend.prior.log_ratio
+
+
+@part()
+def _brightest(scale: Array) -> Indices:
+    """Return the source of the largest fluxes ``(b, K)``, ``(1,)``."""
+    chosen, most = np.zeros(1, dtype=np.int64), -np.inf
+    for k in range(scale.shape[1]):
+        total = 0.0
+        for band in range(len(scale)):
+            total += scale[band, k]
+        if total > most:
+            chosen[0], most = k, total
+    return chosen
+
+
+@part()
+def _copy(source: Array, to: Array) -> None:
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            to[i, j] = source[i, j]
+
+
+@part()
+def _descend(
+    blend: Blend,
+    theta: Array,
+    scale: Array,
+    work: Work,
+    moving: Indices,
+    steps: int,
+    goal: float,
+) -> tuple[State, bool, int]:
+    """Levenberg–Marquardt from theta, at which all is drawn, of the sources that move."""
+    here, trial = make_state(blend, len(moving)), make_state(blend, len(moving))
+    _copy(theta, here.theta)
+    evaluate(blend, work, scale, here)
+    normal_equations(blend, work, moving, here)
+    damping, evaluations = _FIRST_DAMPING, 1
+    for number in range(steps):
+        gain = _step(here, damping, moving, trial)
+        rounding = ROUNDING * here.value[0]
+        if gain < TOLERANCE + rounding and damping < 1:
+            return here, True, evaluations
+        if number >= TRIAL_STEPS and here.value[0] - HOPE * gain > goal:
+            return here, False, evaluations
+        evaluations += 1
+        fall = -np.inf
+        if _all_inside(trial.theta):
+            for k in moving:
+                draw_source(blend, trial.theta[k], k, work)
+            evaluate(blend, work, scale, trial)
+            fall = here.value[0] - trial.value[0]
+            if fall >= -rounding:
+                here, trial = trial, here
+                normal_equations(blend, work, moving, here)
+        damping = _next_damping(damping, fall / gain)
+    return here, False, evaluations
+
+
+@part()
+def _all_inside(theta: Array) -> bool:
+    good = True
+    for k in range(len(theta)):
+        good = good and inside(theta[k])
+    return good
+
+
+@part()
+def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
+    """Write theta after a damped step to the trial; return the fall that it promises."""
+    matrix, step = np.empty_like(here.curvature), np.empty((len(here.gradient), 1))
+    _copy(here.curvature, matrix)
+    for i in range(len(step)):
+        matrix[i, i] *= 1 + damping
+        step[i, 0] = -here.gradient[i]
+    # What is singular gives no numbers, and so no step.
+    solve(matrix, step)
+    gain = 0.0
+    _copy(here.theta, trial.theta)
+    for i in range(len(step)):
+        own = step[i, 0] if np.isfinite(step[i, 0]) else 0.0
+        gain -= 0.5 * own * here.gradient[i]
+        most = _LARGEST[i % PARAMETERS]
+        trial.theta[moving[i // PARAMETERS], i % PARAMETERS] += min(max(own, -most), most)
+    return gain
+
+
+@part()
+def _next_damping(damping: float, ratio: float) -> float:
+    """Return the next damping from true over promised fall, as `mixture_solver.next_damping`."""
+    factor = 0.1 if ratio > 0.75 else (10.0 if ratio < 0.25 else 1.0)
+    return min(max(damping * factor, _LEAST_DAMPING), _MOST_DAMPING)
+
+
+@part()
+def _covariances(state: State) -> tuple[Array, Array]:
+    """Return covariances ``(K, 8, 8)`` of each theta and errors ``(b, K)`` of fluxes.
+
+    From the inverse curvature of the whole, so with the neighbours' part: Cov(flux) =
+    Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
+    """
+    bands, k, free = len(state.flux), len(state.theta), len(state.gradient)
+    own, errors = np.empty((k, PARAMETERS, PARAMETERS)), np.empty((bands, k))
+    # Of the last fit: curvature and matrices are not needed any more.
+    covariance, fixed = np.empty((free, free)), np.empty((2 * k, 2 * k))
+    invert(state.curvature, covariance)
+    for source in range(k):
+        for i in range(PARAMETERS):
+            for j in range(PARAMETERS):
+                own[source, i, j] = covariance[PARAMETERS * source + i, PARAMETERS * source + j]
+    for band in range(bands):
+        invert(state.free[band], fixed)
+        cross = state.cross[band]
+        for source in range(k):
+            d, b = 2 * source, 2 * source + 1
+            variance = fixed[d, d] + fixed[b, b] + fixed[d, b] + fixed[b, d]
+            for i in range(free):
+                inner = 0.0
+                for j in range(free):
+                    inner += covariance[i, j] * (cross[d, j] + cross[b, j])
+                variance += (cross[d, i] + cross[b, i]) * inner
+            errors[band, source] = np.sqrt(0.0 if variance < 0 else variance)
+    return own, errors
+
+
+@entry
+def render(mixture: Mixture, theta: Array, flux: Array, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return the images ``(K, b, p)`` of sources at other samples.
+
+    Parameters
+    ----------
+    theta, flux
+        ``(K, 8)`` and ``(b, K, 2)``.
+    x, y
+        ``(p,)`` coordinates of whole blocks of samples.
+    """
+    k, bands, p = len(theta), len(flux), len(x)
+    out = np.zeros((k, bands, p), dtype=np.float32)
+    cov, by_shape = np.empty((2, 3)), np.empty((2, 3, 3))
+    dx, dy, nearest = np.empty_like(x), np.empty_like(y), np.empty(p // BLOCK)
+    count = len(mixture.variance)
+    table, near = np.empty((6, count), dtype=np.float32), np.empty((5, count), dtype=np.float32)
+    for source in range(k):
+        unit_covariances(theta[source], cov, by_shape)
+        offsets(x, y, theta[source], dx, dy, nearest)
+        for band in range(bands):
+            convolve(mixture, cov, band, table)
+            for g in range(count):
+                table[3, g] *= flux[band, source, 0 if g < mixture.disk else 1]
+            for block in range(len(nearest)):
+                at = slice(block * BLOCK, (block + 1) * BLOCK)
+                reaching = within_reach(table, 0, count, nearest[block], near)
+                one_sum(dx[at], dy[at], near, reaching, out[source, band, at])
+    return out

@@ -1,0 +1,111 @@
+"""−ln prior of one source with its derivatives, as `measure.joint_priors.log_prior` has them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.fit.compiled.cache import part
+
+Array = NDArray[np.float64]
+
+MOST_BULGE_SHEAR = 0.95
+"""Bulges of this shear or more are outside the domain; for disks the prior sees to that."""
+
+
+class Prior(NamedTuple):
+    """The numbers of `JointPriors`, each as it is called there, `usual` the first of its bulges."""
+
+    centre: float
+    shape: float
+    log_radius: float
+    log_radius_scatter: float
+    log_ratio: float
+    log_ratio_scatter: float
+    alignment: float
+    alignment_scatter: float
+    usual: float
+    bulge_scatter: float
+    rare: float
+    largest: float
+    largest_scatter: float
+
+
+@part()
+def inside(theta: Array) -> bool:
+    """Tell whether a source's shears ``(8,)`` are in the domain."""
+    room = 1 - theta[2] ** 2 - theta[3] ** 2
+    return bool(room > 1e-6 and theta[6] ** 2 + theta[7] ** 2 < MOST_BULGE_SHEAR**2)
+
+
+@part()
+def log_prior(
+    prior: Prior, theta: Array, start: Array, compact: bool, gradient: Array, curvature: Array
+) -> float:
+    """Return −ln p, and write its gradient ``(8,)`` and positive curvature ``(8, 8)``.
+
+    Position, sizes and the bulge's shear are Gaussian; the disk's shear has p(g) ∝ (1 − g²)²
+    exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24); radii of compact ones end softly.
+    """
+    for i in range(8):
+        gradient[i] = 0
+        for j in range(8):
+            curvature[i, j] = 0
+    penalty = 0.0
+    for i in range(2):
+        penalty += _normal(theta[i] - start[i], prior.centre, i, i, 0.0, gradient, curvature)
+        own = 2 + i
+        penalty += _normal(theta[own], prior.shape, own, own, 0.0, gradient, curvature)
+        off = theta[6 + i] - prior.alignment * theta[own]
+        penalty += _normal(
+            off, prior.alignment_scatter, 6 + i, own, prior.alignment, gradient, curvature
+        )
+    off = theta[4] - prior.log_radius
+    penalty += _normal(off, prior.log_radius_scatter, 4, 4, 0.0, gradient, curvature)
+    off = theta[5] - theta[4] - prior.log_ratio
+    penalty += _normal(off, prior.log_ratio_scatter, 5, 4, 1.0, gradient, curvature)
+    penalty += _barrier(theta, gradient, curvature)
+    if compact:
+        for size in (4, 5):
+            off = theta[size] - prior.largest
+            if off > 0:
+                penalty += _normal(off, prior.largest_scatter, size, size, 0.0, gradient, curvature)
+    return penalty if inside(theta) else np.inf
+
+
+@part()
+def _normal(
+    off: float,
+    scatter: float,
+    own: int,
+    other: int,
+    share: float,
+    gradient: Array,
+    curvature: Array,
+) -> float:
+    """Add (off / scatter)² / 2 to the derivatives, off = theta[own] − share theta[other] − mean."""
+    stiffness = 1 / scatter**2
+    gradient[own] += off * stiffness
+    curvature[own, own] += stiffness
+    if share != 0:
+        gradient[other] -= share * off * stiffness
+        curvature[other, other] += share * share * stiffness
+        curvature[own, other] -= share * stiffness
+        curvature[other, own] -= share * stiffness
+    return 0.5 * off * off * stiffness
+
+
+@part()
+def _barrier(theta: Array, gradient: Array, curvature: Array) -> float:
+    """Return −2 ln(1 − g²) of the disk's shear, added to the derivatives."""
+    room = 1 - theta[2] ** 2 - theta[3] ** 2
+    if not inside(theta):
+        room = 1.0
+    for i in (2, 3):
+        gradient[i] += 4 * theta[i] / room
+        curvature[i, i] += 4 / room
+        for j in (2, 3):
+            curvature[i, j] += 8 * theta[i] * theta[j] / room**2
+    return float(-2 * np.log(room))

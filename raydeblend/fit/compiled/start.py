@@ -1,0 +1,31 @@
+"""Every compiled function called once, so that no fit waits for a compiler."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
+from raydeblend.fit.compiled.cache import ready
+from raydeblend.fit.compiled.kernel import fit_blend, render
+from raydeblend.fit.compiled.score import score_gains
+from raydeblend.fit.priors import JointPriors
+
+
+@cache
+def prepare_fit() -> None:
+    """Compile the fit or load it, once in a process; see `cache.ready`."""
+    ready(_call_each)
+
+
+def _call_each() -> None:
+    one = np.ones((1, 1), dtype=np.float32)
+    samples = make_samples(one, one, np.zeros((2, 1), dtype=np.float32))
+    mixture = make_mixture(np.ones((1, 1)), np.array([[[4.0, 0.0, 4.0]]]), 0.2)
+    start, theta = np.zeros((1, 2)), np.zeros((1, 8))
+    compact, hidden = np.zeros(1, dtype=bool), np.zeros((1, 1), dtype=bool)
+    blend = Blend(samples, mixture, make_prior(JointPriors()), start, compact, np.zeros(1), hidden)
+    fit_blend(blend, theta, False, np.inf)
+    score_gains(blend, theta, np.ones((1, 1)), start, 1.0)
+    render(mixture, theta, np.ones((1, 1, 2)), samples.x, samples.y)
