@@ -57,7 +57,7 @@ _SHAPE = (
 
 _PROVENANCE = (
     Column("model", pa.string(), "", "profile that was fitted"),
-    Column("photometry", pa.string(), "", "engine that fitted it: ngmix or mixture"),
+    Column("photometry", pa.string(), "", "what measured it: joint, ngmix or mixture"),
     Column("deblender", pa.string(), "", "deblender that separated the sources"),
     Column("quality", pa.string(), "", "deblending: isolated, high, medium, low or none"),
     Column("blendedness", pa.float32(), "", "1 - sum I_k^2 / sum(I_k sum I); Bosch et al. 2018"),

@@ -20,7 +20,7 @@ from raydeblend.cli.options import (
 )
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
-from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN
+from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
 
 
 def catalog_command(
@@ -44,13 +44,28 @@ def catalog_command(
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
     threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
+    min_area: Annotated[int, typer.Option(help="Fewest pixels of a footprint.")] = 5,
     suspect_threshold: Annotated[
         float, typer.Option(help="Probability from which a source is deblended as two.")
     ] = 0.5,
+    deblend_singles: Annotated[
+        bool,
+        typer.Option(
+            "--deblend-singles/--only-blends",
+            help="Whether footprints with one peak are deblended too.",
+        ),
+    ] = True,
+    bad_planes: Annotated[
+        str, typer.Option(help="Mask planes whose pixels are not used, separated by commas.")
+    ] = ",".join(BAD_PLANES),
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    accept_other_versions: Annotated[
+        bool,
+        typer.Option("--accept-other-versions", help="Resume what other versions began."),
+    ] = False,
     gpus: Gpus = None,
     address: Address = None,
     config: OptionsFile = None,
@@ -71,11 +86,24 @@ def catalog_command(
         manifest=manifest,
         layout=layout,
         zeropoint=zeropoint,
+        bad_planes=split_names(bad_planes),
+        deblend_singles=deblend_singles,
         detect_threshold=threshold,
+        detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
         seed=seed,
     )
-    summary = run_catalog(input, out, run, resume, overwrite, address, part=part, gpus=gpus)
+    summary = run_catalog(
+        input,
+        out,
+        run,
+        resume,
+        overwrite,
+        address,
+        part=part,
+        gpus=gpus,
+        accept_other_versions=accept_other_versions,
+    )
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:
         raise typer.Exit(EXIT_FAILED_CELLS)

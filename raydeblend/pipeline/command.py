@@ -9,28 +9,28 @@ from dataclasses import MISSING, fields
 from raydeblend.config import CatalogConfig
 from raydeblend.pipeline.ledger import Run
 
-OPTIONS = {"detect_threshold": "threshold"}
+OPTIONS = {"detect_threshold": "threshold", "detect_min_area": "min-area"}
 """Options that are not called as their field is."""
-PYTHON_ONLY = ("deblend_singles", "bad_planes", "detect_min_area")
-"""Fields that only `run_catalog` takes."""
+SWITCHES = {"deblend_singles": "--only-blends"}
+"""Options that turn off what is on by default."""
 
 
 def resume_command(out: str, run: Run) -> str:
-    """Return what a shell takes to do the rest of a run; what is not a default is said.
-
-    A run whose configuration no options express, since it was made from Python, is followed by a
-    comment with what they lack.
-    """
-    words = ["raydeblend", "catalog", run.input, out]
-    words += ["--bands", ",".join(run.bands)]
+    """Return what a shell takes to do the rest of a run; what is not a default is said."""
+    words = ["raydeblend", "catalog", run.input, out, "--bands", ",".join(run.bands)]
     for name, value in _changed(run):
-        if name not in PYTHON_ONLY:
-            words += [f"--{OPTIONS.get(name, name.replace('_', '-'))}", str(value)]
+        words += [SWITCHES[name]] if name in SWITCHES else [_option(name), _text(value)]
     if run.part != "1/1":
         words += ["--part", run.part]
-    lacking = [f"{name}={value!r}" for name, value in _changed(run) if name in PYTHON_ONLY]
-    comment = f"  # from Python, with {', '.join(lacking)}" if lacking else ""
-    return shlex.join([*words, "--resume"]) + comment
+    return shlex.join([*words, "--resume"])
+
+
+def _option(name: str) -> str:
+    return f"--{OPTIONS.get(name, name.replace('_', '-'))}"
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _changed(run: Run) -> Iterator[tuple[str, object]]:

@@ -188,7 +188,13 @@ def open_output(
 
 
 def check_output(
-    out: str, run: Run, plan: Plan, tiles: pa.Table, resume: bool, overwrite: bool
+    out: str,
+    run: Run,
+    plan: Plan,
+    tiles: pa.Table,
+    resume: bool,
+    overwrite: bool,
+    accept_other_versions: bool = False,
 ) -> pa.Table:
     """Return the ledger of the cells of `out` that need not be done again; nothing is changed.
 
@@ -196,6 +202,9 @@ def check_output(
     ----------
     tiles
         Their manifest, see `raydeblend.fits.manifest`.
+    accept_other_versions
+        Go on though other versions of raydeblend or of a package that it computes with made what is
+        done.
 
     Raises
     ------
@@ -211,6 +220,8 @@ def check_output(
         return SCHEMA.empty_table()
     _check_mark(out, found)
     if resume:
+        if not accept_other_versions:
+            _check_versions(out, run)
         return _resume(out, run, plan, tiles)
     if not overwrite:
         raise ConfigError(
@@ -238,6 +249,22 @@ def begin_output(out: str, run: Run, plan: Plan, tiles: pa.Table, overwrite: boo
     # Tiles that were unusable then may be planned now; their entry must not outlive that.
     unplanned = [path for path in list_ledger(out).loose if path.endswith(f"/{PLAN_FAILURE}")]
     storage.remove_files(unplanned)
+
+
+def _check_versions(out: str, run: Run) -> None:
+    """Refuse to let one catalog mix the results of several versions without a word."""
+    earlier = read_run(out).versions
+    names = sorted(earlier.keys() | run.versions.keys())
+    changes = [
+        f"{name} {earlier.get(name, 'missing')} then, {run.versions.get(name, 'missing')} now"
+        for name in names
+        if earlier.get(name) != run.versions.get(name)
+    ]
+    if changes:
+        raise ConfigError(
+            f"cannot resume {out}, it was begun with other versions: {'; '.join(changes)}; give "
+            "--accept-other-versions to let one catalog mix them"
+        )
 
 
 def _resume(out: str, run: Run, plan: Plan, tiles: pa.Table) -> pa.Table:

@@ -119,6 +119,7 @@ def run_catalog(
     stages: Stages | None = None,
     part: str | None = None,
     gpus: int | None = None,
+    accept_other_versions: bool = False,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -138,6 +139,8 @@ def run_catalog(
         Which tiles to do, such as ``2/4``; what is primary is decided among all.
     gpus
         How many to deblend on, by default all there are.
+    accept_other_versions
+        Resume a run that other versions of raydeblend or of its packages began.
 
     Raises
     ------
@@ -167,7 +170,8 @@ def run_catalog(
         plan = plan_survey(headers, config.cell_size, config.border).only(share)
         storage.check_writable(root)
         run, tiles = describe(input, config, plan, share), to_manifest(headers)
-        done = with_shards(root, check_output(root, run, plan, tiles, resume, overwrite))
+        done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
+        done = with_shards(root, done)
         todo = _left(plan, done)
         proof = ""
         if len(todo):

@@ -252,3 +252,14 @@ def test_a_directory_that_is_no_catalog_is_refused(tmp_path):
         read_run(str(tmp_path))
     with pytest.raises(ConfigError, match=r"no plan\.parquet"):
         read_plan(str(tmp_path))
+
+
+def test_a_run_of_other_versions_is_resumed_only_if_that_is_accepted(out):
+    open_output(out)
+    later = replace(RUN, versions={"numpy": "3", "numba": "1"})
+    plan, tiles = plan_survey((TILE,), 100, 20), to_manifest((TILE,))
+    said = "numba missing then, 1 now; numpy 2 then, 3 now; give --accept-other-versions"
+    with pytest.raises(ConfigError, match=said):
+        ledger.check_output(out, later, plan, tiles, resume=True, overwrite=False)
+    assert read_run(out).versions == {"numpy": "2"}
+    ledger.check_output(out, later, plan, tiles, True, False, accept_other_versions=True)
