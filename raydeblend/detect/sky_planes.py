@@ -24,6 +24,10 @@ CORE = 0.1
 CAP = 1e4
 # As many values on the plane's edges pull its slopes to 0, where few others fix them.
 RIDGE = 0.01
+# A value more than so many sigmas of a pixel above the plane is of a source; a window of which less
+# than the first part is has a plane, one of which more than the second is a level alone.
+LIT = 1.0
+FREE, FULL = 0.2, 0.4
 # By so many sigmas of a pixel it all is too low in white noise.
 BIAS = 0.18
 
@@ -135,7 +139,18 @@ def _fit(
         weight = np.where(rest > 0, np.float32(LOW), np.float32(1 - LOW)) * there
         weight /= np.maximum(np.abs(rest), np.float32(CORE))
         level, slope_y, slope_x = _weighted_plane(near, weight, y, x)
-    return level, slope_y, slope_x
+    share = _plane_share(near - (level + y * slope_y + x * slope_x), there)
+    return share * level, share * slope_y, share * slope_x
+
+
+def _plane_share(rest: FloatArray, there: BoolArray) -> FloatArray:
+    """Return how much of the planes to keep, from 1 down to 0 where light fills the windows.
+
+    There a plane leans on the light, and dives below the sky on the other side; what remains is
+    the low value of the window.
+    """
+    lit = ((rest > LIT) & there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    return np.asarray(np.clip((FULL - lit) / (FULL - FREE), 0, 1), dtype=np.float32)
 
 
 def _weighted_plane(
