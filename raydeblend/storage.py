@@ -16,6 +16,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -263,14 +264,15 @@ def remove_empty_folders(root: str) -> None:
             os.rmdir(folder)
 
 
-def remove_temporary(root: str) -> int:
-    """Remove what killed writers left unfinished below a local `root`; return how many files.
+def remove_temporary(root: str, deep: bool = True) -> int:
+    """Remove what killed writers left unfinished in a local `root`; return how many files.
 
-    Nobody may be writing there.  On s3 there is nothing to remove.
+    Nobody may be writing there, nor, if `deep`, in the folders below.  On s3 there is nothing to
+    remove.
     """
     if not is_local(root):
         return 0
-    walk = os.walk(absolute(root))
+    walk = os.walk(absolute(root)) if deep else islice(os.walk(absolute(root)), 1)
     left = [os.path.join(folder, name) for folder, _, names in walk for name in names]
     left = [path for path in left if is_temporary(path)]
     for path in left:

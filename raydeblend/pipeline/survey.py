@@ -189,7 +189,9 @@ def run_catalog(
             entries = counted(done_now, len(todo))
             for entry in _gather(track(entries, len(todo), progress), root):
                 totals.add(entry)
-    for part in ("catalog", "ledger"):  # below the output there may be other runs, being written
+    # Below the output there may be other runs, which are being written.
+    storage.remove_temporary(root, deep=False)
+    for part in ("catalog", "ledger"):
         storage.remove_temporary(storage.join(root, part))
     totals = fail_unseen(root, plan, run, totals)
     summary = totals.summarise(out, time.monotonic() - start)

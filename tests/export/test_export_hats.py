@@ -209,7 +209,7 @@ def test_what_cannot_be_exported_is_refused(out: str, tmp_path: Path) -> None:
         export_hats(out, str(tmp_path / "my hats"))
     with pytest.raises(ConfigError, match="exclude each other"):
         export_hats(out, str(tmp_path / "hats"), resume=True, overwrite=True)
-    with pytest.raises(ConfigError, match="above 0 arcsec"):
+    with pytest.raises(ConfigError, match="above 0 and at most 3600 arcsec"):
         HatsConfig(margin_arcsec=0)
     empty = str(tmp_path / "empty")
     write_catalog(empty, n_tiles=0)

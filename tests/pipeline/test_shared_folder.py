@@ -88,7 +88,8 @@ def test_a_node_that_does_not_share_a_folder_ends_the_run(tmp_path: Path, hidden
     folder.mkdir()
     done = run_on_cluster(tmp_path, tmp_path / "elsewhere", str(folder))
     assert done.returncode == 2
-    assert f"does not see {folder}" in done.stderr.splitlines()[-1]
+    said = [line for line in done.stderr.splitlines() if line.startswith("raydeblend: ")]
+    assert f"does not see {folder}" in said[-1]
     assert not (tmp_path / "out" / "run.json").exists()
 
 
