@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydeblend.fit.parameters import LOG_T
 from raydeblend.fit.profile_model import (
-    LOG_T,
     PIXEL_TYPE,
     Pairs,
     Problem,

@@ -18,11 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydeblend.fit.parameters import (
+    DISK,
+    PARAMETERS,
+    POSITION,
+    SHAPES,
+    X,
+    Y,
+)
 from raydeblend.fit.profiles import profile
-
-PARAMETERS = 8
-COMPONENTS = 2
-"""Disk and bulge, in this order."""
 
 # How many of the innermost Gaussians of a profile, far narrower than any seeing, are merged into
 # one; and how many where the wide Gaussians of the PSF's wings are convolved with them.
@@ -30,10 +34,8 @@ _MERGED = {"exp": 2, "dev": 4}
 _MERGED_IN_WINGS = {"exp": 4, "dev": 6}
 CORE_COMPONENTS = 2
 """Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
-# Profiles of disk and bulge, and their columns (g1, g2, ln r) in theta.
+# Profiles of disk and bulge.
 _PROFILES = ("exp", "dev")
-_COLUMNS = [[2, 3, 4], [6, 7, 5]]
-_SHAPES = 3
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def unit_light(
     xx, xy, yy = cov.unbind(-1)
     determinant = xx * yy - xy**2
     precision = yy / determinant, -xy / determinant, xx / determinant
-    offset = pixels - theta[:, :2, None].to(pixels)
+    offset = pixels - theta[:, POSITION, None].to(pixels)
     dx, dy = offset.unbind(1)
     quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 1)
     factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
@@ -148,15 +150,14 @@ def derivatives(light: Light, flux: Tensor) -> Tensor:
     dx, dy = (d[:, None] for d in light.offset.unbind(1))
     pull = centre @ light.values  # (n, b, 3, p)
     out = pull.new_empty(*pull.shape[:2], PARAMETERS, pull.shape[3])
-    out[:, :, 0] = pull[:, :, 0] * dx + pull[:, :, 1] * dy
-    out[:, :, 1] = pull[:, :, 1] * dx + pull[:, :, 2] * dy
+    out[:, :, X] = pull[:, :, 0] * dx + pull[:, :, 1] * dy
+    out[:, :, Y] = pull[:, :, 1] * dx + pull[:, :, 2] * dy
     polynomial = torch.cat([light.quadratic, -torch.ones_like(light.quadratic[:, :1])], 1)
-    for first, part in zip((2, 2 + _SHAPES), light.parts, strict=True):
-        sums = torch.unflatten(shape[..., part] @ light.values[:, :, part], 2, (_SHAPES, 4))
+    for columns, part in zip(SHAPES, light.parts, strict=True):
+        sums = torch.unflatten(shape[..., part] @ light.values[:, :, part], 2, (len(columns), 4))
         sums *= polynomial[:, None, None]
-        torch.sum(sums, 3, out=out[:, :, first : first + _SHAPES])
-    # From (g1, g2, ln r) of disk and bulge to the order of theta.
-    return out[:, :, [0, 1, 2, 3, 4, 7, 5, 6]]
+        out[:, :, columns] = sums.sum(3)
+    return out
 
 
 def _scaled_norm(light: Light, flux: Tensor) -> Tensor:
@@ -210,7 +211,7 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
     so that r is that of the round galaxy: C = r² / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2],
     [2 g2, 1 + |g|² − 2 g1]].
     """
-    g1, g2, log_radius = theta[:, _COLUMNS].unbind(2)
+    g1, g2, log_radius = theta[:, SHAPES].unbind(2)
     square = g1**2 + g2**2
     scale = (2 * log_radius).exp() / (1 - square)
     cov = torch.stack([1 + square + 2 * g1, 2 * g2, 1 + square - 2 * g1], 2) * scale[..., None]
@@ -251,7 +252,7 @@ def gaussian_pairs(psf_components: int) -> GaussianPairs:
         for c in chosen
     ]
     component, c, weight, variance = (np.array(column) for column in zip(*rows, strict=True))
-    return GaussianPairs(component, c, weight, variance, disk=int((component == 0).sum()))
+    return GaussianPairs(component, c, weight, variance, disk=int((component == DISK).sum()))
 
 
 # Kept, so also for those who take derivatives through it.

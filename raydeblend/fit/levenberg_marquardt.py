@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from raydeblend.fit.profile_model import LOG_T, Problem, log_prior, model_maps, unit_model
+from raydeblend.fit.parameters import LOG_T
+from raydeblend.fit.profile_model import Problem, log_prior, model_maps, unit_model
 
 # Stop when the step promises to lower χ²/2 by less than this (parameters move by 8 % of σ), or
 # by less than this part of it, its rounding error.  That last step is still taken, to first

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from raydeblend.fit.bulge_disk import (
-    COMPONENTS,
     Light,
     component_images,
     derivatives,
     source_images,
     unit_light,
 )
+from raydeblend.fit.parameters import BULGE, COMPONENTS, DISK
 from raydeblend.fit.priors import JointPriors
 
 # A disk keeps this part of its source's first flux, so that no source loses its gradient.
@@ -135,7 +135,7 @@ def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     """Return ``(n, b, K)`` positive total fluxes, for bulges of the usual part of the light."""
     images = component_images(light_of(scene, theta, scene.pixels))
     bulge = scene.bulge.flatten()[:, None, None].to(images)
-    images = (1 - bulge) * images[:, :, 0] + bulge * images[:, :, 1]
+    images = (1 - bulge) * images[:, :, DISK] + bulge * images[:, :, BULGE]
     maps = torch.unflatten(images, 0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
     weighted = maps * scene.weight[:, :, None]
     gram = (weighted @ maps.transpose(2, 3)).double()
@@ -210,7 +210,7 @@ def solve_fluxes(
         own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)
         matrix[..., own, own] += prior[:, :, source]
     bound = torch.zeros_like(right)
-    bound[..., ::COMPONENTS] = _FLOOR * scale
+    bound[..., DISK::COMPONENTS] = _FLOOR * scale
     diagonal = matrix.diagonal(dim1=2, dim2=3)
     matrix = matrix + torch.diag_embed(1e-6 * diagonal + 1e-12)
     right = right - (matrix @ bound[..., None])[..., 0]
@@ -224,7 +224,7 @@ def solve_fluxes(
         matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
         above = solve(matrix, right)
     freed = torch.unflatten(held, 2, (k, COMPONENTS)).all(3).repeat_interleave(COMPONENTS, 2)
-    freed[..., 1::COMPONENTS] = False
+    freed[..., BULGE::COMPONENTS] = False
     free = matrix - torch.diag_embed(freed * _HOLD * diagonal)
     return matrix, free, bound + above.clamp(min=0)
 

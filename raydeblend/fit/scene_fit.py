@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from raydeblend.fit.bulge_disk import COMPONENTS, PARAMETERS
 from raydeblend.fit.levenberg_marquardt import next_damping
+from raydeblend.fit.parameters import BULGE, COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import log_prior
 from raydeblend.fit.scene import (
     Model,
@@ -244,4 +244,4 @@ def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> JointS
 
 def _bulge_offset(pairs: Tensor, bulge: Tensor) -> Tensor:
     """Return how far each bulge ``(n, b, K)`` is from the expected part of its source's light."""
-    return pairs[..., 1] - bulge[:, None] * pairs.sum(-1)
+    return pairs[..., BULGE] - bulge[:, None] * pairs.sum(-1)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydeblend.fit.levenberg_marquardt import State, best_start, solve
+from raydeblend.fit.parameters import G1, G2, LOG_T
 from raydeblend.fit.profile_model import (
-    LOG_T,
     Problem,
     make_pairs,
     make_problem,
@@ -224,10 +224,10 @@ def _measurements(fit: Fit, unit: NDArray[np.float64], model: str) -> Measuremen
         "snr": (state.unit * state.flux**2).sum(1).sqrt(),
         "T": size,
         "T_err": size * error[:, LOG_T],
-        "g1": state.theta[:, 2],
-        "g2": state.theta[:, 3],
-        "g1_err": error[:, 2],
-        "g2_err": error[:, 3],
+        "g1": state.theta[:, G1],
+        "g2": state.theta[:, G2],
+        "g1_err": error[:, G1],
+        "g2_err": error[:, G2],
         "chi2": fit.chi2 / freedom,
     }
     arrays = {name: value.cpu().numpy().copy() for name, value in values.items()}

@@ -27,7 +27,7 @@ from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.deblend.stamps import stamp_peaks
 from raydeblend.detect.footprints import matched_filters
 from raydeblend.detect.peaks import find_peaks, refine_peaks
-from raydeblend.fit.bulge_disk import COMPONENTS, PARAMETERS
+from raydeblend.fit.parameters import COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import JointPriors
 from raydeblend.tile import FloatArray
 
