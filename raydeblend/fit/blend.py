@@ -2,7 +2,7 @@
 
 The fluxes of all sources go jointly in each band, by weighted least squares with the fitted
 models as templates, and the shapes of all sources by damped Gauss–Newton steps with the fluxes
-eliminated, as in `mixture_solver.py`; a step that does not lower a blend's χ² is not taken.  The
+eliminated, as in `levenberg_marquardt`; a step that does not lower a blend's χ² is not taken.  The
 inverse curvature of the whole blend gives the errors, so that they include what the neighbours'
 fluxes and shapes leave open.
 """
@@ -70,7 +70,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class JointFit:
+class FittedSources:
     """Joint solution of one blend of k sources.
 
     Attributes
@@ -135,7 +135,7 @@ def fit_blends(
     model: str = "exp",
     priors: Priors = DEFAULT_PRIORS,
     device: str = "cpu",
-) -> list[JointFit]:
+) -> list[FittedSources]:
     """Fit the sources of each blend jointly.
 
     Parameters
@@ -145,7 +145,7 @@ def fit_blends(
     pixel_scale
         Arcsec per pixel.
     """
-    found: dict[int, JointFit] = {}
+    found: dict[int, FittedSources] = {}
     for side, half_t, rows in _batches(blends, pixel_scale):
         part = [blends[i] for i in rows]
         pairs = make_pairs(profile(model), psf, half_t, device)
@@ -231,7 +231,7 @@ def _window(blend: Sources, side: int) -> tuple[Array, Array, Array, Array]:
     return image / scale, weight * scale**2, blend.xy - low[::-1], unit
 
 
-def _solve(batch: _Batch, blends: Sequence[Sources]) -> list[JointFit]:
+def _solve(batch: _Batch, blends: Sequence[Sources]) -> list[FittedSources]:
     theta = torch.as_tensor(np.stack([b.theta for b in blends]), dtype=torch.float64)
     state = _evaluate(batch, theta.to(batch.measured.device))
     for _ in range(ROUNDS):
@@ -290,7 +290,7 @@ def _block_diagonal(blocks: Tensor) -> Tensor:
     return out.view(n, k * q, k * q)
 
 
-def _results(batch: _Batch, state: _State) -> list[JointFit]:
+def _results(batch: _Batch, state: _State) -> list[FittedSources]:
     n, k, q = state.theta.shape
     covariance, _ = torch.linalg.inv_ex(state.curvature)
     theta_err = covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().view(n, k, q)
@@ -311,4 +311,4 @@ def _results(batch: _Batch, state: _State) -> list[JointFit]:
     chi2 = (state.chi2 / freedom).tolist()
     theta, theta_err = state.theta.cpu().numpy(), theta_err.cpu().numpy()
     columns = zip(theta, theta_err, flux, flux_err, snr, chi2, strict=True)
-    return [JointFit(*row) for row in columns]
+    return [FittedSources(*row) for row in columns]

@@ -4,8 +4,9 @@ A source has eight shape parameters, theta = (x, y, g1, g2, ln r, ln r_b, g1_b, 
 in pixels, shear and half-light radius (arcsec) of an exponential disk, then size and shear of a
 de Vaucouleurs bulge of the same centre.  In each band the light of disk and of bulge is linear.
 
-All sums over Gaussians are matrix products, as in `mixture.py`: with E the value of each Gaussian
-at each pixel, images and derivatives are E times coefficients times polynomials of the offset.
+All sums over Gaussians are matrix products, as in `profile_model`: with E the value of each
+Gaussian at each pixel, images and derivatives are E times coefficients times polynomials of the
+offset.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _PROFILES = ("exp", "dev")
 
 
 @dataclass(frozen=True)
-class Light:
+class MixtureImages:
     """What the Gaussians of n sources are, and their values at the pixels.
 
     Attributes
@@ -76,7 +77,7 @@ class Light:
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class ConvolvedMixture:
     """Gaussians of disk and bulge, each with one of the PSF: the k Gaussians of a source.
 
     Attributes
@@ -98,7 +99,7 @@ class _Pairs:
 
 def unit_light(
     theta: Tensor, psf: tuple[Tensor, Tensor], pixels: Tensor, pixel_scale: float
-) -> Light:
+) -> MixtureImages:
     """Evaluate the Gaussians of n sources.
 
     Parameters
@@ -124,22 +125,22 @@ def unit_light(
     # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
     values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-30).exp_()
     norm = weight / (2 * np.pi * determinant.sqrt())
-    return Light(values, norm, precision, slopes, offset, quadratic, disk)
+    return MixtureImages(values, norm, precision, slopes, offset, quadratic, disk)
 
 
-def component_images(light: Light) -> Tensor:
+def component_images(light: MixtureImages) -> Tensor:
     """Return disk and bulge of unit flux, ``(n, b, 2, p)``."""
     norm = light.norm[:, :, None].to(light.values)
     return torch.cat([norm[..., part] @ light.values[:, :, part] for part in light.parts], 2)
 
 
-def source_images(light: Light, flux: Tensor) -> Tensor:
+def source_images(light: MixtureImages, flux: Tensor) -> Tensor:
     """Return the sources' images ``(n, b, p)`` for fluxes ``(n, b, 2)`` of disk and bulge."""
     scaled = _scaled_norm(light, flux).to(light.values)
     return (scaled[:, :, None] @ light.values)[:, :, 0]
 
 
-def derivatives(light: Light, flux: Tensor) -> Tensor:
+def derivatives(light: MixtureImages, flux: Tensor) -> Tensor:
     """Return the derivatives of the sources' images by theta, ``(n, b, 8, p)``.
 
     For a Gaussian I of precision P and offset d, ∂I/∂centre = I P d and, for a change dC of its
@@ -160,12 +161,12 @@ def derivatives(light: Light, flux: Tensor) -> Tensor:
     return out
 
 
-def _scaled_norm(light: Light, flux: Tensor) -> Tensor:
+def _scaled_norm(light: MixtureImages, flux: Tensor) -> Tensor:
     norms = [light.norm[..., part] for part in light.parts]
     return torch.cat([norm * flux[..., i : i + 1] for i, norm in enumerate(norms)], 2)
 
 
-def _rows(light: Light) -> tuple[Tensor, Tensor]:
+def _rows(light: MixtureImages) -> tuple[Tensor, Tensor]:
     """Return ``(n, b, 3, k)`` and ``(n, b, 12, k)``: what to sum over the Gaussians.
 
     For the centre, and for each of (g1, g2, ln r) of a Gaussian's own component the coefficients
@@ -227,9 +228,9 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class GaussianPairs:
-    """Which Gaussians of the profiles meet which of the PSF: arrays ``(k,)``, as in `_Pairs`.
+    """Which Gaussians of the profiles meet which of the PSF.
 
-    Variances are for a half-light radius of 1, in its unit squared.
+    Arrays ``(k,)`` as in `ConvolvedMixture`; variances are for a half-light radius of 1, in its unit squared.
     """
 
     component: NDArray[np.int64]
@@ -258,10 +259,10 @@ def gaussian_pairs(psf_components: int) -> GaussianPairs:
 # Kept, so also for those who take derivatives through it.
 @cache
 @torch.inference_mode(False)
-def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> _Pairs:
+def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> ConvolvedMixture:
     """Return the pairs of Gaussians on a device, their variances in pixels²."""
     pairs = gaussian_pairs(psf_components)
-    return _Pairs(
+    return ConvolvedMixture(
         component=torch.as_tensor(pairs.component, device=device),
         psf=torch.as_tensor(pairs.psf, device=device),
         weights=torch.as_tensor(pairs.weights, device=device),

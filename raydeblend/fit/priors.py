@@ -1,4 +1,4 @@
-"""What a galaxy looks like before it is seen: the priors of the joint fit.
+"""What a bulge + disk galaxy looks like before it is seen.
 
 Means and scatters of sizes, shears and bulges are those of CatSim galaxies with i < 25.3 (LSST's
 simulated sky, Connolly et al. 2014, SPIE 9150, 14), rounded: half-light radii of disks scatter by
@@ -34,7 +34,7 @@ _MAX_BULGE_SHEAR = 0.95
 
 
 @dataclass(frozen=True)
-class JointPriors:
+class BulgeDiskPriors:
     """Priors of each source; fluxes are free but not negative.
 
     Attributes
@@ -42,8 +42,8 @@ class JointPriors:
     centre
         Standard deviation, in pixels, of each coordinate about the expected position: a peak of
         the image, which a close neighbour pulls over.
-    told
-        The same of positions that somebody gives.
+    given_position_sigma
+        The same of positions that somebody gives; the caller sets `centre` to it.
     shape
         Width of p(g) ∝ (1 − g²)² exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24) of the disk.
     log_radius, log_radius_scatter
@@ -57,8 +57,9 @@ class JointPriors:
     bulges, bulge_scatter
         Means and scatter of the bulge's part of the light, in each band.  The first mean is that
         of usual galaxies, the others of those with more bulge, up to pure de Vaucouleurs ones.
-    rare
-        −ln of the part of galaxies that each of the others has, over that of usual ones.
+    bulge_penalty
+        What each of the other bulges costs in ln prior: −ln of how many galaxies have it, over
+        those of usual bulges.
     largest, largest_scatter
         Sources that were found as points in a residual, "compact", have radii below `largest`
         (ln arcsec), with this scatter beyond it: else they take what a bright neighbour's model
@@ -66,7 +67,7 @@ class JointPriors:
     """
 
     centre: float = 2.5
-    told: float = 0.25
+    given_position_sigma: float = 0.25
     shape: float = 0.45
     log_radius: float = -1.2
     log_radius_scatter: float = 0.75
@@ -76,7 +77,7 @@ class JointPriors:
     alignment_scatter: float = 0.15
     bulges: tuple[float, ...] = (0.1, 0.5, 0.9)
     bulge_scatter: float = 0.2
-    rare: float = 2.0
+    bulge_penalty: float = 2.0
     largest: float = 0.0
     largest_scatter: float = 0.1
 
@@ -90,7 +91,7 @@ class JointPriors:
 
 
 def log_prior(
-    priors: JointPriors, theta: Tensor, start: Tensor, compact: Tensor
+    priors: BulgeDiskPriors, theta: Tensor, start: Tensor, compact: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return −ln p ``(n, K)``, its gradient ``(n, K, 8)`` and its positive curvature.
 
@@ -124,7 +125,7 @@ def log_prior(
     return penalty, gradient, curvature
 
 
-def _whitening(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+def _whitening(priors: BulgeDiskPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Return A ``(8, 8)`` and the mean ``(n, K, 8)`` of A theta, in standard deviations."""
     rows, usual = _rows(priors, theta.device, theta.dtype)
     mean = usual.expand(*theta.shape[:2], -1).clone()
@@ -135,7 +136,9 @@ def _whitening(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tenso
 # Kept, so also for those who take derivatives through it.
 @cache
 @torch.inference_mode(False)
-def _rows(priors: JointPriors, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _rows(
+    priors: BulgeDiskPriors, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Return A ``(8, 8)`` and the mean ``(8,)`` of A theta but for the position."""
     scatter = [priors.centre, priors.centre, priors.shape, priors.shape]
     scatter += [priors.log_radius_scatter, priors.log_ratio_scatter]

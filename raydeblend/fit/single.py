@@ -1,6 +1,6 @@
 """Our Gaussian-mixture fitter: many stamps at once, by variable projection.
 
-The model is in `mixture_model.py`, the solver in `mixture_solver.py`.  Here is what makes it
+The model is in `profile_model`, the solver in `levenberg_marquardt`.  Here is what makes it
 fast: each stamp is first fitted with its pixels summed 3×3, a ninth of the work, and then only
 polished, from that solution, on the pixels themselves, in the window that holds the light.  The
 polish iterates to the same convergence as a fit without the first step, so that this one can

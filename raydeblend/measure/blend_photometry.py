@@ -18,7 +18,7 @@ from raydeblend.measure.blendedness import neighbour_flux
 from raydeblend.tile import Blend
 
 if TYPE_CHECKING:
-    from raydeblend.fit.blend import JointFit, Sources
+    from raydeblend.fit.blend import FittedSources, Sources
 
 Array = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def _sources(
     return Sources(image, weight, places, theta[good], fitted[good])
 
 
-def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: JointFit) -> Measurements:
+def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources) -> Measurements:
     """Return the rows of `single` with the joint fit's values, if these are usable."""
     measured = np.isfinite(single.flux[good])
     usable = np.isfinite(np.where(measured, fit.flux + fit.flux_err, 0.0)).all()

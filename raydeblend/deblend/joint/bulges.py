@@ -2,7 +2,7 @@
 
 Most galaxies are disks with a tenth of their light in the bulge, and where the pixels cannot tell
 the prior says so.  A pure de Vaucouleurs galaxy fitted with that prior loses a tenth of its flux,
-so the prior has several means (`JointPriors.bulges`), and the one that a galaxy's light prefers is
+so the prior has several means (`BulgeDiskPriors.bulges`), and the one that a galaxy's light prefers is
 taken, as surveys choose between an exponential and a de Vaucouleurs model for every galaxy.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.scenes import NO_LIMIT, Fit, Limit, Task, better_of, fit_tasks, refit
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 
 MORE = 0.1
 """By how much a fitted bulge's part must be above the expected one for a larger one to be tried."""
@@ -28,7 +28,7 @@ MIN_SNR = 10.0
 def choose_bulges(
     stamps: Sequence[Stamp],
     fits: Sequence[Fit],
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     device: torch.device,
     limit: Limit = NO_LIMIT,
 ) -> list[Fit]:
@@ -58,7 +58,7 @@ def choose_bulges(
             best[i] = better_of(best[i], fit, better)
 
 
-def _candidates(fit: Fit, priors: JointPriors) -> NDArray[np.intp]:
+def _candidates(fit: Fit, priors: BulgeDiskPriors) -> NDArray[np.intp]:
     """Return the sources that may have a larger bulge than is expected, brightest first."""
     light = fit.flux.sum(0)
     part = light[:, 1] / light.sum(1)

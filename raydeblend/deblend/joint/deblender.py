@@ -28,7 +28,7 @@ from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fit.compiled.start import prepare_fit
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import POINT, PsfMixture
 from raydeblend.fit.psf_wings import fit_wings
 from raydeblend.networks.forward import choose_device
@@ -49,7 +49,7 @@ MEDIUM_CHI2 = 2.0
 """The same for ``medium``."""
 
 
-Judge = Callable[[Sequence[Stamp], Sequence[Fit], JointPriors, torch.device], list[Fit]]
+Judge = Callable[[Sequence[Stamp], Sequence[Fit], BulgeDiskPriors, torch.device], list[Fit]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class JointDeblender:
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    priors: JointPriors = field(default_factory=JointPriors)
+    priors: BulgeDiskPriors = field(default_factory=BulgeDiskPriors)
     share_residual: bool = False
     drop_given: bool = False
     judge: Judge = drop_sources
@@ -128,7 +128,7 @@ class JointDeblender:
                 fits = self._find(stamps, Limit(self.most_work, self._deadline(len(stamps))))
             else:
                 start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
-                told = replace(self.priors, centre=self.priors.told)
+                told = replace(self.priors, centre=self.priors.given_position_sigma)
                 fits = self._fit(stamps, start, told)
                 fits = choose_bulges(stamps, fits, told, self.device)
                 if self.drop_given:
@@ -158,7 +158,7 @@ class JointDeblender:
         self,
         stamps: Sequence[Stamp],
         start: Sequence[NDArray[np.float64]],
-        priors: JointPriors,
+        priors: BulgeDiskPriors,
         limit: Limit = NO_LIMIT,
     ) -> list[Fit]:
         tasks = [

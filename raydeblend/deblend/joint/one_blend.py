@@ -10,7 +10,7 @@ from raydeblend.fit.compiled import kernel, score
 from raydeblend.fit.compiled.blend import Blend, make_prior
 from raydeblend.fit.compiled.gaussians import BLOCK
 from raydeblend.fit.compiled.start import prepare_fit
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.tile import BoolArray, FloatArray
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ def make_blend(
     start: Array,
     compact: BoolArray,
     bulge: NDArray[np.intp],
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     theta: Array | None = None,
 ) -> Blend:
     """Return a stamp with sources as the compiled fit takes them.
@@ -33,7 +33,7 @@ def make_blend(
     compact
         ``(K,)`` sources that were found as points.
     bulge
-        ``(K,)`` which of `JointPriors.bulges` is expected of each.
+        ``(K,)`` which of `BulgeDiskPriors.bulges` is expected of each.
     theta
         ``(K, 8)`` the sources as known before, to tell which bands hide them.
     """

@@ -15,10 +15,10 @@ from scipy.spatial.distance import cdist
 from raydeblend.deblend.joint import one_blend
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.compiled.kernel import Fitted
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import stack_mixtures
 from raydeblend.fit.scene import Scene, render
-from raydeblend.fit.scene_fit import JointState, covariances, fit_joint
+from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
 from raydeblend.tile import BoolArray, FloatArray
 
 __all__ = ["Fit", "Limit", "Stamp", "Task", "better_of", "draw", "fit_tasks", "refit"]
@@ -55,9 +55,9 @@ class Fit:
     flux, flux_err
         ``(bands, k, 2)`` of disk and bulge, and their total's error ``(bands, k)``.
     compact
-        ``(k,)`` sources that were found as points, see `JointPriors`.
+        ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
     bulge
-        ``(k,)`` which of `JointPriors.bulges` is expected of each.
+        ``(k,)`` which of `BulgeDiskPriors.bulges` is expected of each.
     prior
         ``(k,)`` −ln prior of each source.
     chi2
@@ -192,7 +192,7 @@ NO_LIMIT = Limit(np.inf)
 
 
 def fit_tasks(
-    tasks: Sequence[Task], priors: JointPriors, device: torch.device, limit: Limit = NO_LIMIT
+    tasks: Sequence[Task], priors: BulgeDiskPriors, device: torch.device, limit: Limit = NO_LIMIT
 ) -> list[Fit]:
     """Fit all blends: on a CPU one after the other, compiled, else many together.
 
@@ -213,7 +213,7 @@ def fit_tasks(
         goals = [task.goal - 0.5 * task.stamp.scatter for task in chosen]
         goal = torch.tensor(goals, dtype=torch.float64, device=device)
         trial = goal if goal.isfinite().all() else None
-        state, converged, evaluations = fit_joint(
+        state, converged, evaluations = fit_scene(
             scene, _stack(warm, device) if warm else None, trial
         )
         fits.update(zip(batch, _fits(chosen, state, converged, evaluations), strict=True))
@@ -227,7 +227,7 @@ def draw(stamp: Stamp, fit: Fit, device: torch.device) -> FloatArray:
         return np.zeros((0, *shape), dtype=np.float32)
     if device.type == "cpu":
         return one_blend.draw(stamp, fit.theta, fit.flux)
-    scene = make_scene([Task(stamp, fit.theta[:, :2], fit.compact)], JointPriors(), device)
+    scene = make_scene([Task(stamp, fit.theta[:, :2], fit.compact)], BulgeDiskPriors(), device)
     y, x = np.indices(shape[1:], dtype=np.float32).reshape(2, -1)
     pixels = torch.from_numpy(np.stack([x, y])[None]).to(device)
     parts = [
@@ -237,7 +237,7 @@ def draw(stamp: Stamp, fit: Fit, device: torch.device) -> FloatArray:
     return np.concatenate([part[0].cpu().numpy() for part in parts]).reshape(-1, *shape)
 
 
-def _fit_alone(task: Task, priors: JointPriors) -> Fit:
+def _fit_alone(task: Task, priors: BulgeDiskPriors) -> Fit:
     start = None if task.base is None else task.base.theta
     blend = one_blend.make_blend(task.stamp, task.start, task.compact, task.bulge, priors, start)
     goal = task.goal - 0.5 * task.stamp.scatter
@@ -279,7 +279,7 @@ def _without_sources(stamp: Stamp) -> Fit:
     )
 
 
-def _fit_blocks(task: Task, priors: JointPriors, device: torch.device, limit: Limit) -> Fit:
+def _fit_blocks(task: Task, priors: BulgeDiskPriors, device: torch.device, limit: Limit) -> Fit:
     """Fit a blend of many sources by blocks of near ones, each on the image less the others."""
     stamp, fit, sweeps, work = task.stamp, task.base, 1, 0.0
     if len(task.start) * stamp.image.size > MOST_VALUES:
@@ -358,7 +358,7 @@ def _padded(stamp: Stamp) -> int:
     return -(-samples // step) * step
 
 
-def make_scene(tasks: Sequence[Task], priors: JointPriors, device: torch.device) -> Scene:
+def make_scene(tasks: Sequence[Task], priors: BulgeDiskPriors, device: torch.device) -> Scene:
     n, bands = len(tasks), len(tasks[0].stamp.image)
     size = max(_padded(task.stamp) for task in tasks)
     data = np.zeros((n, bands, size), dtype=np.float32)
@@ -398,7 +398,7 @@ def _stack(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:
 
 def _fits(
     tasks: Sequence[Task],
-    state: JointState,
+    state: SceneState,
     converged: torch.Tensor,
     evaluations: torch.Tensor,
 ) -> Iterator[Fit]:

@@ -28,7 +28,7 @@ from raydeblend.deblend.stamps import stamp_peaks
 from raydeblend.detect.footprints import matched_filters
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.fit.parameters import COMPONENTS, PARAMETERS
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -81,7 +81,7 @@ def first_peaks(stamp: Stamp) -> Array:
 def add_sources(
     stamps: Sequence[Stamp],
     fits: Sequence[Fit],
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     device: torch.device,
     limit: Limit = NO_LIMIT,
 ) -> list[Fit]:
@@ -127,7 +127,7 @@ def _may_go_on(fits: list[Fit], going: Sequence[int], limit: Limit) -> list[int]
 def drop_sources(
     stamps: Sequence[Stamp],
     fits: Sequence[Fit],
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     device: torch.device,
     limit: Limit = NO_LIMIT,
 ) -> list[Fit]:
@@ -195,7 +195,7 @@ def _trials(
     models: FloatArray,
     candidates: Array,
     most: int,
-    setting: tuple[JointPriors, torch.device],
+    setting: tuple[BulgeDiskPriors, torch.device],
 ) -> Iterator[Task]:
     """Yield fits with more sources to try, at most `most` of them."""
     added = candidates[: most - len(fit.theta)]
@@ -235,7 +235,7 @@ def _candidates(stamp: Stamp, models: FloatArray) -> Array:
 def _significant(
     stamps: Sequence[Stamp],
     models: Sequence[FloatArray],
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     device: torch.device,
 ) -> list[Array]:
     """Return of each stamp theta ``(m, 8)`` of the candidates that gain enough, best first.

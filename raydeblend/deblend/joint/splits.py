@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from raydeblend.deblend.joint import one_blend
 from raydeblend.deblend.joint.scenes import TOGETHER, Fit, around, blocks, make_scene, refit
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.score_test import score_gains
 from raydeblend.tile import BoolArray, FloatArray
 
@@ -33,7 +33,7 @@ def gains_of_doubles(
     fit: Fit,
     models: FloatArray,
     arms: Array,
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     device: torch.device,
 ) -> Array:
     """Return per source ``(k,)`` what ln L would gain, to first order, by another one at its side.
@@ -61,7 +61,9 @@ def gains_of_doubles(
     return gains
 
 
-def _gains(stamp: Stamp, fit: Fit, arms: Array, priors: JointPriors, device: torch.device) -> Array:
+def _gains(
+    stamp: Stamp, fit: Fit, arms: Array, priors: BulgeDiskPriors, device: torch.device
+) -> Array:
     places, owner = _places(fit.theta[:, :2], arms, stamp.width)
     task = refit(stamp, fit, np.unique(owner))
     scale = np.fmax(fit.total, fit.flux_err).clip(_LEAST)

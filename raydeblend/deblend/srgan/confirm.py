@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from raydeblend.deblend.joint.scenes import Fit, Stamp, Task, fit_tasks, refit
 from raydeblend.deblend.joint.search import are_one
 from raydeblend.detect.sharp_peaks import PeakRule
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ SHORTEST, LONGEST = 0.6, 3.5
 def confirm_sources(
     stamps: Sequence[Stamp],
     fits: Sequence[Fit],
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     device: torch.device,
     hints: Sequence[Array] | None = None,
 ) -> list[Fit]:
@@ -76,7 +76,7 @@ def confirm_sources(
 
 
 def drop_unconfirmed(
-    stamps: Sequence[Stamp], fits: Sequence[Fit], priors: JointPriors, device: torch.device
+    stamps: Sequence[Stamp], fits: Sequence[Fit], priors: BulgeDiskPriors, device: torch.device
 ) -> list[Fit]:
     """Take out the faintest source of each blend until all gain enough; one stays."""
     best = list(fits)
@@ -97,7 +97,7 @@ def add_hinted(
     stamps: Sequence[Stamp],
     fits: Sequence[Fit],
     hints: Sequence[Array],
-    priors: JointPriors,
+    priors: BulgeDiskPriors,
     device: torch.device,
 ) -> list[Fit]:
     """Add to each blend the source that gains most of those that may be there, if it is enough."""
@@ -133,7 +133,7 @@ def _without_faintest(stamp: Stamp, fit: Fit) -> Task:
     return refit(stamp, rest, nearest)
 
 
-def _trials(stamp: Stamp, fit: Fit, hints: Array, priors: JointPriors) -> Iterator[Task]:
+def _trials(stamp: Stamp, fit: Fit, hints: Array, priors: BulgeDiskPriors) -> Iterator[Task]:
     """Yield the fits with one source more to try."""
     k = len(fit.theta)
     if not k:

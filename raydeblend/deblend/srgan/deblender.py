@@ -30,7 +30,7 @@ from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
 from raydeblend.errors import ConfigError
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.instruments import COUNTERPARTS, FACTOR
 from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.scaling import Scaling
@@ -172,7 +172,7 @@ class SrganDeblender:
         xy = self.positions(stamps, bands, view, CANDIDATE_RULE, CANDIDATE_SOURCE)
         hints = self.positions(stamps, bands, view, HINT_RULE, HINT_SOURCE)
         judge = partial(confirm_sources, hints=hints)
-        priors = replace(JointPriors(), told=POSITION_SCATTER)
+        priors = replace(BulgeDiskPriors(), given_position_sigma=POSITION_SCATTER)
         fitter = JointDeblender(self.device, priors, drop_given=True, judge=judge)
         return fitter(images, variance, mask, psf, bands, pixel_scale, xy=xy)
 

@@ -35,7 +35,7 @@ def load_named(name: str) -> Deblender:
         return ScarletDeblender.load()
     if name == TOLD:
         joint = JointDeblender.load()
-        return replace(joint, name=TOLD, priors=replace(joint.priors, told=EXACT))
+        return replace(joint, name=TOLD, priors=replace(joint.priors, given_position_sigma=EXACT))
     return load_deblender(name)
 
 

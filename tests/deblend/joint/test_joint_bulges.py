@@ -8,7 +8,7 @@ import torch
 from raydeblend.deblend.joint.bulges import choose_bulges
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.scenes import Limit
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 
 SCALE, SIZE, N = 0.168, 72, 12
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
@@ -64,7 +64,7 @@ def test_a_rare_galaxy_must_be_worth_it() -> None:
     """The objective of a larger bulge holds −ln of its rarity: nothing is below an endless one."""
     images, _ = galaxies(galsim.DeVaucouleurs(half_light_radius=0.4))
     stamps, usual = fitted(images)
-    never = JointPriors(rare=1e9)
+    never = BulgeDiskPriors(bulge_penalty=1e9)
     chosen = choose_bulges(stamps, usual, never, torch.device("cpu"))
     assert not np.concatenate([fit.bulge for fit in chosen]).any()
 
@@ -86,7 +86,9 @@ def crowd():
 def test_a_trial_that_fails_leaves_a_crowd_as_it_was() -> None:
     stamps, (usual,) = crowd()
     theta, flux = usual.theta.copy(), usual.flux.copy()
-    (kept,) = choose_bulges(stamps, [usual], JointPriors(rare=1e9), torch.device("cpu"))
+    (kept,) = choose_bulges(
+        stamps, [usual], BulgeDiskPriors(bulge_penalty=1e9), torch.device("cpu")
+    )
     assert kept.work > usual.work
     np.testing.assert_array_equal(kept.theta, theta)
     np.testing.assert_array_equal(kept.flux, flux)
