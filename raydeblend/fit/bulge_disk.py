@@ -230,7 +230,8 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
 class GaussianPairs:
     """Which Gaussians of the profiles meet which of the PSF.
 
-    Arrays ``(k,)`` as in `ConvolvedMixture`; variances are for a half-light radius of 1, in its unit squared.
+    Arrays ``(k,)`` as in `ConvolvedMixture`; variances are for a half-light radius of 1, in its
+    unit squared.
     """
 
     component: NDArray[np.int64]
