@@ -171,9 +171,9 @@ class SrganDeblender:
         # What the network only suspects is told apart from what it imagines by the pixels.
         xy = self.positions(stamps, bands, view, CANDIDATE_RULE, CANDIDATE_SOURCE)
         hints = self.positions(stamps, bands, view, HINT_RULE, HINT_SOURCE)
-        judge = partial(confirm_sources, hints=hints)
+        prune = partial(confirm_sources, hints=hints)
         priors = replace(BulgeDiskPriors(), given_position_sigma=POSITION_SCATTER)
-        fitter = JointDeblender(self.device, priors, drop_given=True, judge=judge)
+        fitter = JointDeblender(self.device, priors, drop_given=True, prune=prune)
         return fitter(images, variance, mask, psf, bands, pixel_scale, xy=xy)
 
     def sharpen(self, stamps: Stamps, bands: Sequence[str] | None) -> FloatArray:
