@@ -234,7 +234,11 @@ class QualityConfig:
 
 @dataclass(frozen=True)
 class JointConfig:
-    """The configuration of a `JointDeblender`; it enters what ``--resume`` compares."""
+    """The configuration of a `JointDeblender`.
+
+    Its hash is in every ledger entry and in ``run.json`` (`JointDeblender.weights_hash`), so that
+    ``--resume`` refuses a run that was begun with other values.
+    """
 
     pixels: PixelConfig = PixelConfig()
     blocks: BlockConfig = BlockConfig()

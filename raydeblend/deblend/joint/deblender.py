@@ -8,10 +8,12 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -127,6 +129,12 @@ class JointDeblender:
         limited = np.array([fit.limited for fit in fits], dtype=bool)
         extra = {**measured, "limited": limited}
         return stack_sources(sources, quality, np.shape(images), extra)
+
+    @property
+    def weights_hash(self) -> str:
+        """Hash of configuration and priors: to this fit they are what weights are to a network."""
+        text = json.dumps([asdict(self.config), asdict(self.priors)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def settings(self) -> FitSettings:
