@@ -34,14 +34,17 @@ from raydeblend.fit.single_priors import DEFAULT_PRIORS, Priors
 Array = NDArray[np.float64]
 
 ROUNDS = 2
+"""Gauss–Newton steps."""
 DAMPING = 1e-2
-# Of a template's own norm: two equal templates share the light, and their errors say so.
+"""Of a step, as part of the curvature's diagonal."""
 RIDGE = 1e-6
-# Pixels about a source that its blend's window holds, and in widths of the galaxy.
+"""Part of a template's own norm: two equal templates share the light, and their errors say so."""
 REACH, REACH_WIDTHS = 11.0, 4.0
+"""A blend's window holds so many pixels, and so many widths of the galaxy, about each source."""
 SIDE_STEP = 8
-# Values of model maps in one batch; small enough for a CPU's cache.
+"""Sides of windows are multiples of so many pixels, so that many blends go together."""
 BATCH_VALUES = 1_500_000
+"""Values of model maps in one batch; small enough for a CPU's cache."""
 
 
 @dataclass(frozen=True)

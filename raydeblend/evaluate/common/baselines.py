@@ -18,9 +18,9 @@ __all__ = ["SCARLET", "TOLD", "find_scarlet", "load_compared", "load_named"]
 LOGGER = logging.getLogger(__name__)
 
 TOLD = "joint-true"
-"""Name of the joint deblender when it is told the true positions,"""
+"""Name of the joint deblender when it is told the true positions."""
 EXACT = 0.02
-"""which it holds to so many pixels: they are the simulation's own, no catalog's."""
+"""Pixels to which it then holds positions: they are the simulation's own, no catalog's."""
 
 
 def load_named(name: str) -> Deblender:
