@@ -59,9 +59,6 @@ class JointDeblender:
         All that was tuned.  Its limits end the work on a blend: one whose peaks could not all be
         fitted has no sources; one in which the search for more was ended has those found.  Both
         have 1 in `extra["limited"]`.
-    share_residual
-        Whether each pixel's residual is shared out by the models' parts of the light there, so
-        that structure beyond bulge + disk is kept and all flux is in some model.
     drop_given
         Whether sources at given positions are dropped by evidence, as its own are.
     prune
@@ -71,7 +68,6 @@ class JointDeblender:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     priors: BulgeDiskPriors = field(default_factory=BulgeDiskPriors)
     config: JointConfig = field(default_factory=JointConfig)
-    share_residual: bool = False
     drop_given: bool = False
     prune: Prune = drop_sources
     name: str = "joint"
@@ -198,8 +194,6 @@ class JointDeblender:
         self, stamp: Stamp, fit: BlendFit, order: NDArray[np.intp], sigma: FloatArray
     ) -> Sources:
         models = render(stamp, fit, self.device)
-        if self.share_residual:
-            models = share(models, stamp)
         return models[order] * sigma, fit.xy[order].astype(np.float32)
 
 
@@ -230,14 +224,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def share(models: FloatArray, stamp: Stamp) -> FloatArray:
-    """Add to each model ``(k, bands, y, x)`` its part of the residual of every used pixel."""
-    total = models.sum(0)
-    part = models / np.where(total > 0, total, 1)
-    residual = np.where(stamp.weight > 0, stamp.image - total, 0)
-    return np.asarray(models + part * residual)
 
 
 def quality_of(stamp: Stamp, fit: BlendFit, config: QualityConfig) -> str:

@@ -134,15 +134,6 @@ def test_masked_pixels_have_no_part(pair):
     np.testing.assert_allclose(result.extra["flux"][0], pair.extra["flux"][0], rtol=0.15)
 
 
-def test_a_shared_residual_leaves_no_flux_behind():
-    image = noisy(*PAIR).astype(np.float32)
-    sharing = JointDeblender(share_residual=True)
-    result = sharing(image[None], variance=np.ones((1, *image.shape)), psf=PSF, pixel_scale=SCALE)
-    total = result.models[0].sum(0)
-    lit = total > 1e-3
-    np.testing.assert_allclose(total[lit], image[lit], rtol=1e-4, atol=1e-3)
-
-
 def test_a_crowd_is_fitted_in_blocks():
     places = [(16 + 12 * (i % 4), 20 + 14 * (i // 4)) for i in range(TOGETHER + 2)]
     crowd = [galaxy(x, y, 900 + 50 * i, size=72) for i, (x, y) in enumerate(places)]
