@@ -150,8 +150,8 @@ class JointDeblender:
 
     def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[BlendFit]:
         """Fit sources at given positions, held as these are known."""
-        held = replace(self.priors, centre=self.priors.given_position_sigma)
-        settings = replace(self.settings, priors=held)
+        priors = replace(self.priors, centre=self.priors.given_position_sigma)
+        settings = replace(self.settings, priors=priors)
         start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
         fits = choose_bulges(stamps, self._fit(stamps, start, settings), settings)
         return self.prune(stamps, fits, settings) if self.drop_given else fits
