@@ -12,6 +12,7 @@ from raydeblend.deblend.joint.blend_fit import FitRequest
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.fitting import fit_requests, render
 from raydeblend.deblend.joint.settings import FitSettings
+from raydeblend.deblend.joint.splits import split_scores
 
 SCALE, SIZE = 0.2, 44
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
@@ -73,3 +74,14 @@ def test_how_many_go_together_changes_no_fit(
         each = fit_requests(requests, settings)
     for one, other in zip(together, each, strict=True):
         np.testing.assert_allclose(one.total, other.total, atol=1e-2 * one.flux_err.max(initial=1))
+
+
+def test_split_scores_are_those_of_the_compiled_code(requests: list[FitRequest]) -> None:
+    stamp = requests[0].stamp
+    (fit,) = fit_requests(requests[:1], JOINT.settings)
+    models, offsets = render(stamp, fit, JOINT.device), np.array([[1.5, 0.0], [0.0, 1.5]])
+    with torch.inference_mode():
+        batched = split_scores(stamp, fit, models, offsets, Batched(JOINT.priors, JOINT.device))
+    alone = split_scores(stamp, fit, models, offsets, JOINT.settings)
+    assert alone.min() > 0
+    np.testing.assert_allclose(batched, alone, rtol=0.02, atol=0.05)
