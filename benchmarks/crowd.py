@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from benchmarks.circumstances import circumstances
+from raydeblend.deblend.joint.config import JointConfig, LimitConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.scenes import MOST_WORK
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.tile import FloatArray
 
@@ -54,13 +54,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=120, help="galaxies")
     parser.add_argument("--size", type=int, default=256, help="side in pixels")
-    parser.add_argument("--limits", type=float, nargs="+", default=[3e6, MOST_WORK])
+    parser.add_argument("--limits", type=float, nargs="+", default=[3e6, LimitConfig.most_work])
     return parser.parse_args()
 
 
 def _line(limit: float, image: FloatArray) -> list[str]:
     start = time.process_time()
-    deblender = JointDeblender(most_work=limit)
+    deblender = JointDeblender(config=JointConfig(limits=LimitConfig(most_work=limit)))
     result = deblender(image, variance=np.ones_like(image), psf=PSF, pixel_scale=SCALE)
     seconds = time.process_time() - start
     limited = "yes" if result.extra["limited"][0] else "no"

@@ -1,7 +1,7 @@
 """Fluxes of Sérsic galaxies from the joint fit: ``python -m benchmarks.sersic [--n 40]``.
 
 Isolated galaxies of random shapes in HSC's usual seeing, three bands, white noise; each fitted
-expecting the usual bulge alone and with the larger bulges of `JointPriors`.
+expecting the usual bulge alone and with the larger bulges of `BulgeDiskPriors`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.circumstances import circumstances
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.evaluate.common.tables import markdown
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 
 Array = NDArray[np.float64]
 
@@ -55,7 +55,7 @@ def measure(deblender: JointDeblender, images: Array) -> tuple[Array, Array]:
 
 def table(n: int, seed: int) -> list[list[str]]:
     """Return one row for each kind of galaxy."""
-    usual = JointDeblender(priors=JointPriors(bulges=JointPriors().bulges[:1]))
+    usual = JointDeblender(priors=BulgeDiskPriors(bulges=BulgeDiskPriors().bulges[:1]))
     rows = []
     for index, radius, snr in product(INDICES, RADII, SNRS):
         images, fluxes = draw(index, radius, snr, n, seed)

@@ -2,7 +2,7 @@
 
 The fluxes of all sources go jointly in each band, by weighted least squares with the fitted
 models as templates, and the shapes of all sources by damped Gauss–Newton steps with the fluxes
-eliminated, as in `mixture_solver.py`; a step that does not lower a blend's χ² is not taken.  The
+eliminated, as in `levenberg_marquardt`; a step that does not lower a blend's χ² is not taken.  The
 inverse curvature of the whole blend gives the errors, so that they include what the neighbours'
 fluxes and shapes leave open.
 """
@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydeblend.fit.parameters import LOG_T
 from raydeblend.fit.profile_model import (
-    LOG_T,
     PIXEL_TYPE,
     Pairs,
     Problem,
@@ -34,14 +34,17 @@ from raydeblend.fit.single_priors import DEFAULT_PRIORS, Priors
 Array = NDArray[np.float64]
 
 ROUNDS = 2
+"""Gauss–Newton steps."""
 DAMPING = 1e-2
-# Of a template's own norm: two equal templates share the light, and their errors say so.
+"""Of a step, as part of the curvature's diagonal."""
 RIDGE = 1e-6
-# Pixels about a source that its blend's window holds, and in widths of the galaxy.
+"""Part of a template's own norm: two equal templates share the light, and their errors say so."""
 REACH, REACH_WIDTHS = 11.0, 4.0
+"""A blend's window holds so many pixels, and so many widths of the galaxy, about each source."""
 SIDE_STEP = 8
-# Values of model maps in one batch; small enough for a CPU's cache.
+"""Sides of windows are multiples of so many pixels, so that many blends go together."""
 BATCH_VALUES = 1_500_000
+"""Values of model maps in one batch; small enough for a CPU's cache."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class JointFit:
+class FittedSources:
     """Joint solution of one blend of k sources.
 
     Attributes
@@ -135,7 +138,7 @@ def fit_blends(
     model: str = "exp",
     priors: Priors = DEFAULT_PRIORS,
     device: str = "cpu",
-) -> list[JointFit]:
+) -> list[FittedSources]:
     """Fit the sources of each blend jointly.
 
     Parameters
@@ -145,7 +148,7 @@ def fit_blends(
     pixel_scale
         Arcsec per pixel.
     """
-    found: dict[int, JointFit] = {}
+    found: dict[int, FittedSources] = {}
     for side, half_t, rows in _batches(blends, pixel_scale):
         part = [blends[i] for i in rows]
         pairs = make_pairs(profile(model), psf, half_t, device)
@@ -231,7 +234,7 @@ def _window(blend: Sources, side: int) -> tuple[Array, Array, Array, Array]:
     return image / scale, weight * scale**2, blend.xy - low[::-1], unit
 
 
-def _solve(batch: _Batch, blends: Sequence[Sources]) -> list[JointFit]:
+def _solve(batch: _Batch, blends: Sequence[Sources]) -> list[FittedSources]:
     theta = torch.as_tensor(np.stack([b.theta for b in blends]), dtype=torch.float64)
     state = _evaluate(batch, theta.to(batch.measured.device))
     for _ in range(ROUNDS):
@@ -290,7 +293,7 @@ def _block_diagonal(blocks: Tensor) -> Tensor:
     return out.view(n, k * q, k * q)
 
 
-def _results(batch: _Batch, state: _State) -> list[JointFit]:
+def _results(batch: _Batch, state: _State) -> list[FittedSources]:
     n, k, q = state.theta.shape
     covariance, _ = torch.linalg.inv_ex(state.curvature)
     theta_err = covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().view(n, k, q)
@@ -311,4 +314,4 @@ def _results(batch: _Batch, state: _State) -> list[JointFit]:
     chi2 = (state.chi2 / freedom).tolist()
     theta, theta_err = state.theta.cpu().numpy(), theta_err.cpu().numpy()
     columns = zip(theta, theta_err, flux, flux_err, snr, chi2, strict=True)
-    return [JointFit(*row) for row in columns]
+    return [FittedSources(*row) for row in columns]

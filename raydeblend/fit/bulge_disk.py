@@ -4,8 +4,9 @@ A source has eight shape parameters, theta = (x, y, g1, g2, ln r, ln r_b, g1_b, 
 in pixels, shear and half-light radius (arcsec) of an exponential disk, then size and shear of a
 de Vaucouleurs bulge of the same centre.  In each band the light of disk and of bulge is linear.
 
-All sums over Gaussians are matrix products, as in `mixture.py`: with E the value of each Gaussian
-at each pixel, images and derivatives are E times coefficients times polynomials of the offset.
+All sums over Gaussians are matrix products, as in `profile_model`: with E the value of each
+Gaussian at each pixel, images and derivatives are E times coefficients times polynomials of the
+offset.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydeblend.fit.parameters import (
+    DISK,
+    PARAMETERS,
+    POSITION,
+    SHAPES,
+    X,
+    Y,
+)
 from raydeblend.fit.profiles import profile
-
-PARAMETERS = 8
-COMPONENTS = 2
-"""Disk and bulge, in this order."""
 
 # How many of the innermost Gaussians of a profile, far narrower than any seeing, are merged into
 # one; and how many where the wide Gaussians of the PSF's wings are convolved with them.
@@ -30,14 +35,12 @@ _MERGED = {"exp": 2, "dev": 4}
 _MERGED_IN_WINGS = {"exp": 4, "dev": 6}
 CORE_COMPONENTS = 2
 """Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
-# Profiles of disk and bulge, and their columns (g1, g2, ln r) in theta.
+# Profiles of disk and bulge.
 _PROFILES = ("exp", "dev")
-_COLUMNS = [[2, 3, 4], [6, 7, 5]]
-_SHAPES = 3
 
 
 @dataclass(frozen=True)
-class Light:
+class MixtureImages:
     """What the Gaussians of n sources are, and their values at the pixels.
 
     Attributes
@@ -74,7 +77,7 @@ class Light:
 
 
 @dataclass(frozen=True)
-class _Pairs:
+class ConvolvedMixture:
     """Gaussians of disk and bulge, each with one of the PSF: the k Gaussians of a source.
 
     Attributes
@@ -96,7 +99,7 @@ class _Pairs:
 
 def unit_light(
     theta: Tensor, psf: tuple[Tensor, Tensor], pixels: Tensor, pixel_scale: float
-) -> Light:
+) -> MixtureImages:
     """Evaluate the Gaussians of n sources.
 
     Parameters
@@ -115,29 +118,29 @@ def unit_light(
     xx, xy, yy = cov.unbind(-1)
     determinant = xx * yy - xy**2
     precision = yy / determinant, -xy / determinant, xx / determinant
-    offset = pixels - theta[:, :2, None].to(pixels)
+    offset = pixels - theta[:, POSITION, None].to(pixels)
     dx, dy = offset.unbind(1)
     quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 1)
     factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
     # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
     values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-30).exp_()
     norm = weight / (2 * np.pi * determinant.sqrt())
-    return Light(values, norm, precision, slopes, offset, quadratic, disk)
+    return MixtureImages(values, norm, precision, slopes, offset, quadratic, disk)
 
 
-def component_images(light: Light) -> Tensor:
+def component_images(light: MixtureImages) -> Tensor:
     """Return disk and bulge of unit flux, ``(n, b, 2, p)``."""
     norm = light.norm[:, :, None].to(light.values)
     return torch.cat([norm[..., part] @ light.values[:, :, part] for part in light.parts], 2)
 
 
-def source_images(light: Light, flux: Tensor) -> Tensor:
+def source_images(light: MixtureImages, flux: Tensor) -> Tensor:
     """Return the sources' images ``(n, b, p)`` for fluxes ``(n, b, 2)`` of disk and bulge."""
     scaled = _scaled_norm(light, flux).to(light.values)
     return (scaled[:, :, None] @ light.values)[:, :, 0]
 
 
-def derivatives(light: Light, flux: Tensor) -> Tensor:
+def derivatives(light: MixtureImages, flux: Tensor) -> Tensor:
     """Return the derivatives of the sources' images by theta, ``(n, b, 8, p)``.
 
     For a Gaussian I of precision P and offset d, ∂I/∂centre = I P d and, for a change dC of its
@@ -148,23 +151,22 @@ def derivatives(light: Light, flux: Tensor) -> Tensor:
     dx, dy = (d[:, None] for d in light.offset.unbind(1))
     pull = centre @ light.values  # (n, b, 3, p)
     out = pull.new_empty(*pull.shape[:2], PARAMETERS, pull.shape[3])
-    out[:, :, 0] = pull[:, :, 0] * dx + pull[:, :, 1] * dy
-    out[:, :, 1] = pull[:, :, 1] * dx + pull[:, :, 2] * dy
+    out[:, :, X] = pull[:, :, 0] * dx + pull[:, :, 1] * dy
+    out[:, :, Y] = pull[:, :, 1] * dx + pull[:, :, 2] * dy
     polynomial = torch.cat([light.quadratic, -torch.ones_like(light.quadratic[:, :1])], 1)
-    for first, part in zip((2, 2 + _SHAPES), light.parts, strict=True):
-        sums = torch.unflatten(shape[..., part] @ light.values[:, :, part], 2, (_SHAPES, 4))
+    for columns, part in zip(SHAPES, light.parts, strict=True):
+        sums = torch.unflatten(shape[..., part] @ light.values[:, :, part], 2, (len(columns), 4))
         sums *= polynomial[:, None, None]
-        torch.sum(sums, 3, out=out[:, :, first : first + _SHAPES])
-    # From (g1, g2, ln r) of disk and bulge to the order of theta.
-    return out[:, :, [0, 1, 2, 3, 4, 7, 5, 6]]
+        out[:, :, columns] = sums.sum(3)
+    return out
 
 
-def _scaled_norm(light: Light, flux: Tensor) -> Tensor:
+def _scaled_norm(light: MixtureImages, flux: Tensor) -> Tensor:
     norms = [light.norm[..., part] for part in light.parts]
     return torch.cat([norm * flux[..., i : i + 1] for i, norm in enumerate(norms)], 2)
 
 
-def _rows(light: Light) -> tuple[Tensor, Tensor]:
+def _rows(light: MixtureImages) -> tuple[Tensor, Tensor]:
     """Return ``(n, b, 3, k)`` and ``(n, b, 12, k)``: what to sum over the Gaussians.
 
     For the centre, and for each of (g1, g2, ln r) of a Gaussian's own component the coefficients
@@ -210,7 +212,7 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
     so that r is that of the round galaxy: C = r² / (1 − |g|²) [[1 + |g|² + 2 g1, 2 g2],
     [2 g2, 1 + |g|² − 2 g1]].
     """
-    g1, g2, log_radius = theta[:, _COLUMNS].unbind(2)
+    g1, g2, log_radius = theta[:, SHAPES].unbind(2)
     square = g1**2 + g2**2
     scale = (2 * log_radius).exp() / (1 - square)
     cov = torch.stack([1 + square + 2 * g1, 2 * g2, 1 + square - 2 * g1], 2) * scale[..., None]
@@ -226,9 +228,10 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class GaussianPairs:
-    """Which Gaussians of the profiles meet which of the PSF: arrays ``(k,)``, as in `_Pairs`.
+    """Which Gaussians of the profiles meet which of the PSF.
 
-    Variances are for a half-light radius of 1, in its unit squared.
+    Arrays ``(k,)`` as in `ConvolvedMixture`; variances are for a half-light radius of 1, in its
+    unit squared.
     """
 
     component: NDArray[np.int64]
@@ -251,16 +254,16 @@ def gaussian_pairs(psf_components: int) -> GaussianPairs:
         for c in chosen
     ]
     component, c, weight, variance = (np.array(column) for column in zip(*rows, strict=True))
-    return GaussianPairs(component, c, weight, variance, disk=int((component == 0).sum()))
+    return GaussianPairs(component, c, weight, variance, disk=int((component == DISK).sum()))
 
 
 # Kept, so also for those who take derivatives through it.
 @cache
 @torch.inference_mode(False)
-def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> _Pairs:
+def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) -> ConvolvedMixture:
     """Return the pairs of Gaussians on a device, their variances in pixels²."""
     pairs = gaussian_pairs(psf_components)
-    return _Pairs(
+    return ConvolvedMixture(
         component=torch.as_tensor(pairs.component, device=device),
         psf=torch.as_tensor(pairs.psf, device=device),
         weights=torch.as_tensor(pairs.weights, device=device),

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from raydeblend.fit.profile_model import LOG_T, Problem, log_prior, model_maps, unit_model
+from raydeblend.fit.parameters import LOG_T
+from raydeblend.fit.profile_model import Problem, log_prior, model_maps, unit_model
 
-# Stop when the step promises to lower χ²/2 by less than this (parameters move by 8 % of σ), or
-# by less than this part of it, its rounding error.  That last step is still taken, to first
-# order, which leaves a small part of it.
 TOLERANCE = 3e-3
+"""Fall of χ²/2 that a step must promise, or the fit has converged: a move by 8 % of σ.  That last
+step is still taken, to first order, which leaves a small part of it."""
 ROUNDING = 3e-8
+"""Part of χ²/2 that is its rounding error, and so no fall."""
 MAX_STEPS = 40
 
 _START_LOG_T = (-2.5, 0.0, 2.0)

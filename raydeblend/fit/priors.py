@@ -1,4 +1,4 @@
-"""What a galaxy looks like before it is seen: the priors of the joint fit.
+"""What a bulge + disk galaxy looks like before it is seen.
 
 Means and scatters of sizes, shears and bulges are those of CatSim galaxies with i < 25.3 (LSST's
 simulated sky, Connolly et al. 2014, SPIE 9150, 14), rounded: half-light radii of disks scatter by
@@ -15,17 +15,26 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# Index of (g1, g2), of ln r and of the bulge's ln r and (g1, g2) in theta.
-_SHEAR = slice(2, 4)
-_SIZE = 4
-_BULGE_SIZE = 5
-_BULGE_SHEAR = slice(6, 8)
+from raydeblend.fit.parameters import (
+    BULGE_G1,
+    BULGE_G2,
+    BULGE_LOG_RADIUS,
+    BULGE_SHEAR,
+    G1,
+    G2,
+    LOG_RADII,
+    LOG_RADIUS,
+    PARAMETERS,
+    POSITION,
+    SHEAR,
+)
+
 # Bulges of this shear or more are outside the domain; for disks the prior sees to that.
 _MAX_BULGE_SHEAR = 0.95
 
 
 @dataclass(frozen=True)
-class JointPriors:
+class BulgeDiskPriors:
     """Priors of each source; fluxes are free but not negative.
 
     Attributes
@@ -33,8 +42,8 @@ class JointPriors:
     centre
         Standard deviation, in pixels, of each coordinate about the expected position: a peak of
         the image, which a close neighbour pulls over.
-    told
-        The same of positions that somebody gives.
+    given_position_sigma
+        The same of positions that somebody gives; the caller sets `centre` to it.
     shape
         Width of p(g) ∝ (1 − g²)² exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24) of the disk.
     log_radius, log_radius_scatter
@@ -48,8 +57,9 @@ class JointPriors:
     bulges, bulge_scatter
         Means and scatter of the bulge's part of the light, in each band.  The first mean is that
         of usual galaxies, the others of those with more bulge, up to pure de Vaucouleurs ones.
-    rare
-        −ln of the part of galaxies that each of the others has, over that of usual ones.
+    bulge_penalty
+        What each of the other bulges costs in ln prior: −ln of how many galaxies have it, over
+        those of usual bulges.
     largest, largest_scatter
         Sources that were found as points in a residual, "compact", have radii below `largest`
         (ln arcsec), with this scatter beyond it: else they take what a bright neighbour's model
@@ -57,7 +67,7 @@ class JointPriors:
     """
 
     centre: float = 2.5
-    told: float = 0.25
+    given_position_sigma: float = 0.25
     shape: float = 0.45
     log_radius: float = -1.2
     log_radius_scatter: float = 0.75
@@ -67,21 +77,21 @@ class JointPriors:
     alignment_scatter: float = 0.15
     bulges: tuple[float, ...] = (0.1, 0.5, 0.9)
     bulge_scatter: float = 0.2
-    rare: float = 2.0
+    bulge_penalty: float = 2.0
     largest: float = 0.0
     largest_scatter: float = 0.1
 
     def usual(self, start: Tensor) -> Tensor:
         """Return theta ``(n, K, 8)`` of usual round galaxies at positions ``(n, K, 2)``."""
-        theta = start.new_zeros(*start.shape[:2], 8)
-        theta[..., :2] = start
-        theta[..., _SIZE] = self.log_radius
-        theta[..., _BULGE_SIZE] = self.log_radius + self.log_ratio
+        theta = start.new_zeros(*start.shape[:2], PARAMETERS)
+        theta[..., POSITION] = start
+        theta[..., LOG_RADIUS] = self.log_radius
+        theta[..., BULGE_LOG_RADIUS] = self.log_radius + self.log_ratio
         return theta
 
 
 def log_prior(
-    priors: JointPriors, theta: Tensor, start: Tensor, compact: Tensor
+    priors: BulgeDiskPriors, theta: Tensor, start: Tensor, compact: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return −ln p ``(n, K)``, its gradient ``(n, K, 8)`` and its positive curvature.
 
@@ -96,47 +106,49 @@ def log_prior(
     gradient = off @ rows
     curvature = (rows.T @ rows).expand(*theta.shape, theta.shape[-1]).clone()
 
-    shear = theta[..., _SHEAR]
+    shear = theta[..., SHEAR]
     room = 1 - (shear**2).sum(-1)
-    inside = (room > 1e-6) & ((theta[..., _BULGE_SHEAR] ** 2).sum(-1) < _MAX_BULGE_SHEAR**2)
+    inside = (room > 1e-6) & ((theta[..., BULGE_SHEAR] ** 2).sum(-1) < _MAX_BULGE_SHEAR**2)
     room = torch.where(inside, room, 1.0)
-    gradient[..., _SHEAR] += 4 * shear / room[..., None]
+    gradient[..., SHEAR] += 4 * shear / room[..., None]
     barrier = 8 * shear[..., :, None] * shear[..., None, :] / room[..., None, None] ** 2
     barrier += 4 * torch.eye(2).to(theta) / room[..., None, None]
-    curvature[..., _SHEAR, _SHEAR] += barrier
+    curvature[..., SHEAR, SHEAR] += barrier
     penalty = torch.where(inside, penalty - 2 * room.log(), torch.inf)
 
-    sizes = theta[..., _SIZE : _BULGE_SIZE + 1]
+    sizes = theta[..., LOG_RADII]
     over = (sizes - priors.largest).clamp(min=0) * compact[..., None] / priors.largest_scatter
     penalty = penalty + 0.5 * (over**2).sum(-1)
-    gradient[..., _SIZE : _BULGE_SIZE + 1] += over / priors.largest_scatter
-    for index, beyond in ((_SIZE, over[..., 0]), (_BULGE_SIZE, over[..., 1])):
+    gradient[..., LOG_RADII] += over / priors.largest_scatter
+    for index, beyond in ((LOG_RADIUS, over[..., 0]), (BULGE_LOG_RADIUS, over[..., 1])):
         curvature[..., index, index] += (beyond > 0) / priors.largest_scatter**2
     return penalty, gradient, curvature
 
 
-def _whitening(priors: JointPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+def _whitening(priors: BulgeDiskPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Return A ``(8, 8)`` and the mean ``(n, K, 8)`` of A theta, in standard deviations."""
     rows, usual = _rows(priors, theta.device, theta.dtype)
     mean = usual.expand(*theta.shape[:2], -1).clone()
-    mean[..., :2] = start / priors.centre
+    mean[..., POSITION] = start / priors.centre
     return rows, mean
 
 
 # Kept, so also for those who take derivatives through it.
 @cache
 @torch.inference_mode(False)
-def _rows(priors: JointPriors, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _rows(
+    priors: BulgeDiskPriors, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """Return A ``(8, 8)`` and the mean ``(8,)`` of A theta but for the position."""
     scatter = [priors.centre, priors.centre, priors.shape, priors.shape]
     scatter += [priors.log_radius_scatter, priors.log_ratio_scatter]
     scatter += [priors.alignment_scatter, priors.alignment_scatter]
-    rows = torch.eye(8, dtype=torch.float64)
-    rows[_BULGE_SIZE, _SIZE] = -1
-    for bulge, disk in ((6, 2), (7, 3)):
+    rows = torch.eye(PARAMETERS, dtype=torch.float64)
+    rows[BULGE_LOG_RADIUS, LOG_RADIUS] = -1
+    for bulge, disk in ((BULGE_G1, G1), (BULGE_G2, G2)):
         rows[bulge, disk] = -priors.alignment
-    mean = torch.zeros(8, dtype=torch.float64)
-    mean[_SIZE], mean[_BULGE_SIZE] = priors.log_radius, priors.log_ratio
+    mean = torch.zeros(PARAMETERS, dtype=torch.float64)
+    mean[LOG_RADIUS], mean[BULGE_LOG_RADIUS] = priors.log_radius, priors.log_ratio
     widths = torch.tensor(scatter, dtype=torch.float64)
     rows, mean = rows / widths[:, None], mean / widths
     return rows.to(device, dtype), mean.to(device, dtype)

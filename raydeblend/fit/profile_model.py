@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raydeblend.fit.parameters import FRACTION, G1, G2, LOG_T, POSITION, SHEAR, X, Y
 from raydeblend.fit.profiles import Profile
 from raydeblend.fit.psf import PsfMixture
 from raydeblend.fit.single_priors import Priors
@@ -26,8 +27,6 @@ from raydeblend.fit.stamps import Stamps
 
 # Pixels in single precision, sums of χ² and everything of the size of theta in double.
 PIXEL_TYPE = torch.float32
-# Index of ln T and of the bulge's fraction in theta.
-LOG_T, FRACTION = 4, 5
 # What merging Gaussians may change, of the brightness at the centre.
 MERGING_ERROR = 1e-4
 # Step in ln T between classes of size, for which Gaussians are merged alike.
@@ -216,12 +215,12 @@ def model_maps(problem: Problem, theta: Tensor) -> Tensor:
     n, bands, _, p = sums.shape
     maps: Tensor = sums.new_empty(n, bands, 1 + problem.parameters, p)
     maps[:, :, 0] = sums[:, :, 0]
-    torch.addcmul(sums[:, :, 1] * dx, sums[:, :, 2], dy, out=maps[:, :, 1])
-    torch.addcmul(sums[:, :, 2] * dx, sums[:, :, 3], dy, out=maps[:, :, 2])
-    for i in range(3):
+    torch.addcmul(sums[:, :, 1] * dx, sums[:, :, 2], dy, out=maps[:, :, 1 + X])
+    torch.addcmul(sums[:, :, 2] * dx, sums[:, :, 3], dy, out=maps[:, :, 1 + Y])
+    for i, parameter in enumerate((G1, G2, LOG_T)):
         first = 4 + 4 * i
         curved = (sums[:, :, first : first + 3] * quadratic).sum(2)
-        torch.sub(curved, sums[:, :, first + 3], out=maps[:, :, 3 + i])
+        torch.sub(curved, sums[:, :, first + 3], out=maps[:, :, 1 + parameter])
     if slope is not None:
         maps[:, :, 1 + FRACTION] = sums[:, :, 16]
     return maps
@@ -238,7 +237,7 @@ def _gaussians(problem: Problem, theta: Tensor) -> tuple[Any, ...]:
     xx, xy, yy = cov.unbind(-1)
     determinant = xx * yy - xy**2
     precision = yy / determinant, -xy / determinant, xx / determinant
-    centre = (problem.start + theta[:, :2]).to(problem.x)
+    centre = (problem.start + theta[:, POSITION]).to(problem.x)
     dx = problem.x - centre[:, None, :1]
     dy = problem.y - centre[:, None, 1:]
     quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 2)
@@ -293,7 +292,7 @@ def _galaxy_covariance(theta: Tensor, pixel_scale: float) -> tuple[Tensor, Tenso
 
     C = T/2 [[1 + e1, e2], [e2, 1 − e1]] with e = 2g / (1 + |g|²).
     """
-    g1, g2 = theta[:, 2], theta[:, 3]
+    g1, g2 = theta[:, G1], theta[:, G2]
     half = 0.5 * theta[:, LOG_T].exp() / pixel_scale**2
     norm = 1 + g1**2 + g2**2
     e1, e2 = 2 * g1 / norm, 2 * g2 / norm
@@ -313,14 +312,14 @@ def log_prior(problem: Problem, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Infinite where the priors exclude theta: |g| of 1 and more.
     """
     offset = theta - problem.prior_mean
-    shape = theta[:, 2:4]
+    shape = theta[:, SHEAR]
     room = 1 - (shape**2).sum(1)
     inside = room > 1e-6
     room = torch.where(inside, room, 1.0)
     precision = problem.prior_precision.repeat(len(theta), 1)
     penalty = 0.5 * (precision * offset**2).sum(1) - 2 * room.log()
-    precision[:, 2:4] += 4 / room[:, None]
+    precision[:, SHEAR] += 4 / room[:, None]
     curvature = torch.diag_embed(precision)
     outer = shape[:, :, None] * shape[:, None] / room[:, None, None] ** 2
-    curvature[:, 2:4, 2:4] += 8 * outer
+    curvature[:, SHEAR, SHEAR] += 8 * outer
     return torch.where(inside, penalty, torch.inf), precision * offset, curvature

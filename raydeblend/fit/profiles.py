@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from raydeblend.errors import ConfigError
 
 MODELS = ("exp", "dev", "gauss", "bdf")
+EXPONENTIAL_VARIANCE = 1.065
+"""Along an axis, of an exponential disk of half-light radius 1: three times its squared scale
+length, which is 1 / 1.678."""
 
 
 @dataclass(frozen=True)

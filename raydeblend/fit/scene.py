@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from raydeblend.fit.bulge_disk import (
-    COMPONENTS,
-    Light,
+    MixtureImages,
     component_images,
     derivatives,
     source_images,
     unit_light,
 )
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.parameters import BULGE, COMPONENTS, DISK
+from raydeblend.fit.priors import BulgeDiskPriors
 
 # A disk keeps this part of its source's first flux, so that no source loses its gradient.
 _FLOOR = 0.01
@@ -38,9 +38,9 @@ class Scene:
     start
         ``(n, K, 2)`` expected positions (x, y).
     compact
-        ``(n, K)`` sources that were found as points, see `JointPriors`.
+        ``(n, K)`` sources that were found as points, see `BulgeDiskPriors`.
     bulge
-        ``(n, K)`` expected part of the bulge in the light of each, one of `JointPriors.bulges`.
+        ``(n, K)`` expected part of the bulge in the light of each, one of `BulgeDiskPriors.bulges`.
     pixel_scale
         Arcsec per pixel.
     hidden
@@ -57,7 +57,7 @@ class Scene:
     compact: Tensor
     bulge: Tensor
     pixel_scale: float
-    priors: JointPriors
+    priors: BulgeDiskPriors
     hidden: Tensor | None = None
 
     def take(self, index: Tensor) -> Scene:
@@ -81,47 +81,49 @@ class Model:
         ``(n, b, 2 K, p)`` images of unit flux, the latter times the weight.
     flux
         ``(n, b, 2 K)``.
-    matrix, free
+    matrix, unbound
         ``(n, b, 2 K, 2 K)`` of the normal equations, see `solve_fluxes`.
     residual
         ``(n, b, p)``.
     slopes
-        ``(n, b, 8 K, p)`` derivatives of the images by theta of the sources that are not held.
+        ``(n, b, 8 K, p)`` derivatives of the images by theta of the sources that are not frozen.
     """
 
     unit: Tensor
     weighted: Tensor
     flux: Tensor
     matrix: Tensor
-    free: Tensor
+    unbound: Tensor
     residual: Tensor
     slopes: Tensor
 
 
-def model_at(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = None) -> Model:
-    """Solve the fluxes at theta; `scale` is `flux_scale`, `held` images that do not move.
+def model_at(scene: Scene, theta: Tensor, scale: Tensor, frozen: Tensor | None = None) -> Model:
+    """Solve the fluxes at theta; `scale` is `flux_scale`.
 
-    Those ``(n, b, 2 m, p)`` are of the last m sources.
+    `frozen` ``(n, b, 2 m, p)`` are the images of the last m sources, whose theta stays.
     """
     n, k = theta.shape[:2]
-    moving = k if held is None else k - held.shape[2] // COMPONENTS
-    light = light_of(scene, theta[:, :moving], scene.pixels)
+    free = k if frozen is None else k - frozen.shape[2] // COMPONENTS
+    light = light_of(scene, theta[:, :free], scene.pixels)
     unit = unit_images(light, n)
-    unit = unit if held is None else torch.cat([unit, held], 2)
+    unit = unit if frozen is None else torch.cat([unit, frozen], 2)
     weighted = unit * scene.weight[:, :, None]
     gram = (weighted @ unit.transpose(2, 3)).double()
     right = (weighted @ scene.data[..., None])[..., 0].double()
     gram, right = expect_fluxes(gram, right, scene.hold(scale))
-    matrix, free, flux = solve_fluxes(gram, right, scale, scene.bulge, scene.priors.bulge_scatter)
+    matrix, unbound, flux = solve_fluxes(
+        gram, right, scale, scene.bulge, scene.priors.bulge_scatter
+    )
     residual = torch.baddbmm(
         scene.data.flatten(0, 1)[:, None],
         flux.to(unit).flatten(0, 1)[:, None],
         unit.flatten(0, 1),
         alpha=-1,
     ).reshape(scene.data.shape)
-    own = torch.unflatten(flux, 2, (k, COMPONENTS))[:, :, :moving].transpose(1, 2).flatten(0, 1)
+    own = torch.unflatten(flux, 2, (k, COMPONENTS))[:, :, :free].transpose(1, 2).flatten(0, 1)
     slopes = _by_band(derivatives(light, own), n)
-    return Model(unit, weighted, flux, matrix, free, residual, slopes)
+    return Model(unit, weighted, flux, matrix, unbound, residual, slopes)
 
 
 def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
@@ -135,7 +137,7 @@ def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     """Return ``(n, b, K)`` positive total fluxes, for bulges of the usual part of the light."""
     images = component_images(light_of(scene, theta, scene.pixels))
     bulge = scene.bulge.flatten()[:, None, None].to(images)
-    images = (1 - bulge) * images[:, :, 0] + bulge * images[:, :, 1]
+    images = (1 - bulge) * images[:, :, DISK] + bulge * images[:, :, BULGE]
     maps = torch.unflatten(images, 0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
     weighted = maps * scene.weight[:, :, None]
     gram = (weighted @ maps.transpose(2, 3)).double()
@@ -171,7 +173,7 @@ def expect_fluxes(gram: Tensor, right: Tensor, hold: Tensor) -> tuple[Tensor, Te
     return gram, right + hold.repeat_interleave(COMPONENTS, 2)
 
 
-def light_of(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:
+def light_of(scene: Scene, theta: Tensor, pixels: Tensor) -> MixtureImages:
     """Evaluate all sources of all blends, ``n K`` in a row."""
     k = theta.shape[1]
 
@@ -182,7 +184,7 @@ def light_of(scene: Scene, theta: Tensor, pixels: Tensor) -> Light:
     return unit_light(theta.flatten(0, 1), psf, each(pixels), scene.pixel_scale)
 
 
-def unit_images(light: Light, n: int) -> Tensor:
+def unit_images(light: MixtureImages, n: int) -> Tensor:
     """Return disks and bulges of unit flux side by side: ``(n, b, 2 K, p)``."""
     return _by_band(component_images(light), n)
 
@@ -200,7 +202,7 @@ def solve_fluxes(
     The prior on a bulge, N(expected part of the flux, scatter times `scale`), is quadratic in the
     fluxes; none may be negative, and one that would be is held at its bound.  The first matrix
     holds it, as the step must; in the second, for errors, the disk of a source that is held as a
-    whole is free: a flux is not known to be at its bound.
+    whole is not: a flux is not known to be at its bound.
     """
     k = scale.shape[2]
     bulge = torch.stack([-expected, 1 - expected], -1)[:, None]  # (n, 1, K, 2)
@@ -210,23 +212,23 @@ def solve_fluxes(
         own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)
         matrix[..., own, own] += prior[:, :, source]
     bound = torch.zeros_like(right)
-    bound[..., ::COMPONENTS] = _FLOOR * scale
+    bound[..., DISK::COMPONENTS] = _FLOOR * scale
     diagonal = matrix.diagonal(dim1=2, dim2=3)
     matrix = matrix + torch.diag_embed(1e-6 * diagonal + 1e-12)
     right = right - (matrix @ bound[..., None])[..., 0]
     above = solve(matrix, right)
-    held = torch.zeros_like(above, dtype=torch.bool)
+    at_bound = torch.zeros_like(above, dtype=torch.bool)
     for _ in range(3):
-        negative = (above < 0) & ~held
+        negative = (above < 0) & ~at_bound
         if not negative.any():
             break
-        held |= negative
+        at_bound |= negative
         matrix = matrix + torch.diag_embed(negative * _HOLD * diagonal)
         above = solve(matrix, right)
-    freed = torch.unflatten(held, 2, (k, COMPONENTS)).all(3).repeat_interleave(COMPONENTS, 2)
-    freed[..., 1::COMPONENTS] = False
-    free = matrix - torch.diag_embed(freed * _HOLD * diagonal)
-    return matrix, free, bound + above.clamp(min=0)
+    freed = torch.unflatten(at_bound, 2, (k, COMPONENTS)).all(3).repeat_interleave(COMPONENTS, 2)
+    freed[..., BULGE::COMPONENTS] = False
+    unbound = matrix - torch.diag_embed(freed * _HOLD * diagonal)
+    return matrix, unbound, bound + above.clamp(min=0)
 
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:

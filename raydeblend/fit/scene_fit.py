@@ -1,6 +1,6 @@
 """All sources of a blend fitted at once, many blends of equal source count together.
 
-The sources are bulge + disk mixtures (`bulge_disk.py`).  In each band the fluxes of all disks and
+The sources are bulge + disk mixtures (`bulge_disk`).  In each band the fluxes of all disks and
 bulges are linear and solved exactly, none negative, inside each step (variable projection: Golub &
 Pereyra 1973, with Kaufman's form of the Jacobian); centres, sizes and shears of all sources go by
 Levenberg–Marquardt with the analytic Jacobian.
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from raydeblend.fit.bulge_disk import COMPONENTS, PARAMETERS
 from raydeblend.fit.levenberg_marquardt import next_damping
+from raydeblend.fit.parameters import BULGE, COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import log_prior
 from raydeblend.fit.scene import (
     Model,
@@ -26,28 +26,30 @@ from raydeblend.fit.scene import (
     unit_images,
 )
 
-# Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
-# by less than this part of it, its rounding error.
+# The same as in `compiled/kernel.py`.
 TOLERANCE = 1e-2
+"""Fall of χ²/2 that a step must promise, or the fit has converged: a move by 14 % of σ."""
 ROUNDING = 3e-8
+"""Part of χ²/2 that is its rounding error, and so no fall."""
 MAX_STEPS = 25
-# A trial has this many steps before what they promise, times HOPE, is held against its goal.
 TRIAL_STEPS = 2
+"""Steps that a trial has before it is given up."""
 HOPE = 3.0
-# Steps in which only the brightest source of each blend moves.
+"""A trial goes on if so many times the promise of its next step would bring it to its goal."""
 FIRST_STEPS = 5
+"""Steps in which only the brightest source of each blend is free."""
 # Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
 _LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
-class JointState:
+class SceneState:
     """The model at theta: fluxes, objective and normal equations.
 
     Attributes
     ----------
     theta
-        ``(n, K, 8)``, see `bulge_disk.py`.
+        ``(n, K, 8)``, see `bulge_disk`.
     flux
         ``(n, b, K, 2)`` of disk and bulge.
     chi2
@@ -74,19 +76,19 @@ class JointState:
     flux_cov: Tensor
     cross: Tensor
 
-    def put(self, index: Tensor, other: JointState) -> None:
+    def put(self, index: Tensor, other: SceneState) -> None:
         """Replace the chosen blends, in place."""
         for field in fields(self):
             getattr(self, field.name)[index] = getattr(other, field.name)
 
-    def take(self, index: Tensor) -> JointState:
+    def take(self, index: Tensor) -> SceneState:
         """Return the chosen blends."""
-        return JointState(*(getattr(self, field.name)[index] for field in fields(self)))
+        return SceneState(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
-def fit_joint(
+def fit_scene(
     scene: Scene, theta: Tensor | None = None, goal: Tensor | None = None
-) -> tuple[JointState, Tensor, Tensor]:
+) -> tuple[SceneState, Tensor, Tensor]:
     """Fit all sources of each blend at once.
 
     Parameters
@@ -122,14 +124,14 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     scene = replace(scene, **ordered, hidden=None if hidden is None else hidden.transpose(1, 2))
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
     first = theta[row, order]
-    held = unit_images(light_of(scene, first[:, 1:], scene.pixels), len(first))
-    state, _, evaluations = _descend(scene, first, scale, FIRST_STEPS, held)
+    frozen = unit_images(light_of(scene, first[:, 1:], scene.pixels), len(first))
+    state, _, evaluations = _descend(scene, first, scale, FIRST_STEPS, frozen)
     fitted = theta.clone()
     fitted[row, order] = state.theta
     return fitted, evaluations
 
 
-def covariances(state: JointState) -> tuple[Tensor, Tensor]:
+def covariances(state: SceneState) -> tuple[Tensor, Tensor]:
     """Return the covariances ``(n, K, 8, 8)`` of each theta and the errors ``(n, b, K)`` of fluxes.
 
     From the inverse curvature of the whole problem, so with the neighbours' part included:
@@ -153,14 +155,14 @@ def _descend(
     theta: Tensor,
     scale: Tensor,
     steps: int = MAX_STEPS,
-    held: Tensor | None = None,
+    frozen: Tensor | None = None,
     goal: Tensor | None = None,
-) -> tuple[JointState, Tensor, Tensor]:
-    """Levenberg–Marquardt from theta, each blend for itself; see `fit_joint`.
+) -> tuple[SceneState, Tensor, Tensor]:
+    """Levenberg–Marquardt from theta, each blend for itself; see `fit_scene`.
 
-    `held` ``(n, b, 2 m, p)`` are the disks and bulges of the last m sources, which do not move.
+    `frozen` ``(n, b, 2 m, p)`` are the disks and bulges of the last m sources, whose theta stays.
     """
-    state = evaluate(scene, theta, scale, held)
+    state = evaluate(scene, theta, scale, frozen)
     n = len(theta)
     converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
     damping = torch.full((n,), 1e-2, dtype=torch.float64, device=theta.device)
@@ -178,7 +180,7 @@ def _descend(
         rounding, active = rounding[~done], active[~done]
         if not len(active):
             break
-        others = None if held is None else held[active]
+        others = None if frozen is None else frozen[active]
         trial = evaluate(scene.take(active), here.theta + step, scale[active], others)
         evaluations[active] += 1
         fall = here.objective - trial.objective
@@ -188,7 +190,7 @@ def _descend(
     return state, converged, evaluations
 
 
-def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
+def _step(state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Return the damped step ``(n, K, 8)`` and the fall of the objective that it promises."""
     diagonal = state.curvature.diagonal(dim1=1, dim2=2)
     matrix = state.curvature + torch.diag_embed(damping[:, None] * diagonal)
@@ -197,18 +199,20 @@ def _step(state: JointState, damping: Tensor) -> tuple[Tensor, Tensor]:
     gain = -0.5 * (step * state.gradient).sum(1)
     largest = step.new_tensor(_LARGEST)
     step = torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest)
-    held = state.theta.shape[1] - step.shape[1]
-    return pad(step, (0, 0, 0, held)), gain
+    frozen = state.theta.shape[1] - step.shape[1]
+    return pad(step, (0, 0, 0, frozen)), gain
 
 
-def evaluate(scene: Scene, theta: Tensor, scale: Tensor, held: Tensor | None = None) -> JointState:
-    """Solve the fluxes at theta; derivatives are by theta of the sources that are not held."""
-    return state_of(scene, theta, scale, model_at(scene, theta, scale, held))
+def evaluate(
+    scene: Scene, theta: Tensor, scale: Tensor, frozen: Tensor | None = None
+) -> SceneState:
+    """Solve the fluxes at theta; derivatives are by theta of the sources that are not frozen."""
+    return state_of(scene, theta, scale, model_at(scene, theta, scale, frozen))
 
 
-def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> JointState:
+def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> SceneState:
     """Return objective and normal equations of a model, see `model_at`."""
-    moving = model.slopes.shape[2] // PARAMETERS
+    free = model.slopes.shape[2] // PARAMETERS
     pairs = torch.unflatten(model.flux, 2, (theta.shape[1], COMPONENTS))
     weighted_residual = scene.weight * model.residual
     chi2 = (weighted_residual * model.residual).sum((1, 2), dtype=torch.float64)
@@ -222,26 +226,26 @@ def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> JointS
 
     penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start, scene.compact)
     bulges = _bulge_offset(pairs, scene.bulge) / (scene.priors.bulge_scatter * scale)
-    rare = scene.priors.rare * (scene.bulge != scene.priors.bulges[0])
+    penalties = scene.priors.bulge_penalty * (scene.bulge != scene.priors.bulges[0])
     expected = scene.hold(scale) * (pairs.sum(-1) - scale)
-    prior = penalty + rare + 0.5 * (bulges**2).sum(1) + 0.5 * (expected**2).sum(1)
+    prior = penalty + penalties + 0.5 * (bulges**2).sum(1) + 0.5 * (expected**2).sum(1)
     objective = 0.5 * chi2 + prior.sum(1)
-    for source in range(moving):
+    for source in range(free):
         own_rows = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
         curvature[:, own_rows, own_rows] += stiffness[:, source]
-    return JointState(
+    return SceneState(
         theta=theta,
         flux=pairs,
         chi2=chi2,
         prior=prior,
         objective=torch.nan_to_num(objective, nan=torch.inf),
-        gradient=prior_pull[:, :moving].flatten(1) - pull,
+        gradient=prior_pull[:, :free].flatten(1) - pull,
         curvature=curvature,
-        flux_cov=torch.linalg.inv_ex(model.free).inverse,
+        flux_cov=torch.linalg.inv_ex(model.unbound).inverse,
         cross=cross,
     )
 
 
 def _bulge_offset(pairs: Tensor, bulge: Tensor) -> Tensor:
     """Return how far each bulge ``(n, b, K)`` is from the expected part of its source's light."""
-    return pairs[..., 1] - bulge[:, None] * pairs.sum(-1)
+    return pairs[..., BULGE] - bulge[:, None] * pairs.sum(-1)

@@ -1,10 +1,9 @@
 """Our Gaussian-mixture fitter: many stamps at once, by variable projection.
 
-The model is in `mixture_model.py`, the solver in `mixture_solver.py`.  Here is what makes it
-fast: each stamp is first fitted with its pixels summed 3×3, a ninth of the work, and then only
-polished, from that solution, on the pixels themselves, in the window that holds the light.  The
-polish iterates to the same convergence as a fit without the first step, so that this one can
-cost time but not accuracy.
+The model is in `profile_model`, the solver in `levenberg_marquardt`.  Here is what makes it
+fast: each stamp is first fitted with its pixels summed 3×3, a ninth of the work, and then, from
+that solution, on the pixels themselves, in the window that holds the light.  This second fit
+iterates to the same convergence as one without the first, which can cost time but not accuracy.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydeblend.fit.levenberg_marquardt import State, best_start, solve
+from raydeblend.fit.parameters import G1, G2, LOG_T
 from raydeblend.fit.profile_model import (
-    LOG_T,
     Problem,
     make_pairs,
     make_problem,
@@ -33,21 +32,26 @@ from raydeblend.fit.single_priors import DEFAULT_PRIORS, Priors
 from raydeblend.fit.stamps import Stamps
 from raydeblend.flags import Flag
 
-# Pixels summed in the first fit, and where that stops: parameters within 0.3 σ.
 BIN = 3
+"""Side of the squares of pixels that are summed for the first fit."""
 COARSE_TOLERANCE = 0.05
+"""Promised fall of χ²/2 at which the first fit stops: parameters are within 0.3 σ then."""
 COARSE_STEPS = 25
-# Stamps fitted together; small enough for a CPU's cache, and so many times more on a GPU.
 COARSE_CHUNK = 64
+"""Stamps in one batch of the first fit; small enough for a CPU's cache."""
 FINE_CHUNK = 16
+"""Fewest stamps in one batch of the second fit."""
 FINE_PIXELS = 20_000
+"""Pixels of one band in a batch of the second fit."""
 GPU_CHUNKS = 64
-# Sides of the windows for the polish, if smaller than the stamp; and the part of the information
-# on flux and size that may lie outside: errors grow by half of it.
+"""So many times larger are batches on a GPU."""
 WINDOWS = (17, 21, 25, 29, 33, 37, 41, 49, 57, 65, 81)
+"""Sides of the windows for the second fit, if smaller than the stamp."""
 OUTSIDE = 1e-3
-# By how much ln T may grow in the polish before the window is too small for it.
+"""Part of the information on flux and size that may lie outside of the window: errors grow by half
+of it."""
 GROWTH = 0.4
+"""By how much ln T may grow in the second fit before the window is too small for it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def fit_shapes(
     start, windows = _start(replace(problem, pairs=make_pairs(shape, psf, usual, device)))
     for side, half_t, rows in _batches(windows, start[:, LOG_T], pixel_scale):
         part = replace(problem.take(rows), pairs=make_pairs(shape, psf, half_t, device))
-        fit = _polish(part, start[rows], side)
+        fit = _finish(part, start[rows], side)
         index = rows.cpu().numpy()
         fill(out, index, _measurements(fit, stamps.unit[index], model))
         theta[index] = fit.state.theta.cpu().numpy()
@@ -176,7 +180,7 @@ def _window(coarse: Problem, theta: Tensor, largest: int) -> Tensor:
     return window
 
 
-def _polish(problem: Problem, start: Tensor, side: int) -> Fit:
+def _finish(problem: Problem, start: Tensor, side: int) -> Fit:
     """Fit the pixels of a window from `start`; the whole stamp where the galaxy outgrew it."""
     inner, beyond = _crop(problem, side)
     state, converged = solve(inner, start)
@@ -224,10 +228,10 @@ def _measurements(fit: Fit, unit: NDArray[np.float64], model: str) -> Measuremen
         "snr": (state.unit * state.flux**2).sum(1).sqrt(),
         "T": size,
         "T_err": size * error[:, LOG_T],
-        "g1": state.theta[:, 2],
-        "g2": state.theta[:, 3],
-        "g1_err": error[:, 2],
-        "g2_err": error[:, 3],
+        "g1": state.theta[:, G1],
+        "g2": state.theta[:, G2],
+        "g1_err": error[:, G1],
+        "g2_err": error[:, G2],
         "chi2": fit.chi2 / freedom,
     }
     arrays = {name: value.cpu().numpy().copy() for name, value in values.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.fit.parameters import FRACTION
 from raydeblend.fit.profiles import Profile
 
 
@@ -49,7 +50,7 @@ class Priors:
     def mean(self, profile: Profile) -> NDArray[np.float64]:
         """Return the means of (x, y, g1, g2, ln T) and, with a bulge, of its fraction."""
         means = [0.0, 0.0, 0.0, 0.0, self.log_t(profile), self.bulge]
-        return np.array(means if profile.slope is not None else means[:5])
+        return np.array(means if profile.slope is not None else means[:FRACTION])
 
     def precision(self, profile: Profile) -> NDArray[np.float64]:
         """Return the inverse variances of the same."""

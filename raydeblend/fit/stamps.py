@@ -13,9 +13,10 @@ Array = NDArray[np.float64]
 
 # Odd sides in pixels; the smallest that holds the blend's stamp, or the largest.
 SIZES = (33, 49, 65, 81, 97)
-# A band is measured only where this many of the 7×7 pixels about the source can be used.
 CORE = 3
+"""Half-side of the square of 7×7 pixels about a source."""
 MIN_CORE_PIXELS = 10
+"""Of these, how many must be usable for a band to be measured."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.fit.parameters import G1, G2, LOG_T
 from raydeblend.fit.psf import PsfMixture
 from raydeblend.fit.result import Measurements
 from raydeblend.fit.stamps import weight_of
@@ -17,7 +18,7 @@ from raydeblend.measure.blendedness import neighbour_flux
 from raydeblend.tile import Blend
 
 if TYPE_CHECKING:
-    from raydeblend.fit.blend import JointFit, Sources
+    from raydeblend.fit.blend import FittedSources, Sources
 
 Array = NDArray[np.float64]
 
@@ -82,23 +83,23 @@ def _sources(
     return Sources(image, weight, places, theta[good], fitted[good])
 
 
-def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: JointFit) -> Measurements:
+def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources) -> Measurements:
     """Return the rows of `single` with the joint fit's values, if these are usable."""
     measured = np.isfinite(single.flux[good])
     usable = np.isfinite(np.where(measured, fit.flux + fit.flux_err, 0.0)).all()
     if not (usable and np.isfinite(fit.theta_err).all() and np.isfinite(fit.chi2)):
         return single
-    size = np.exp(fit.theta[:, 4])
+    size = np.exp(fit.theta[:, LOG_T])
     values = {
         "flux": np.where(measured, fit.flux, np.nan),
         "flux_err": np.where(measured, fit.flux_err, np.nan),
         "snr": fit.snr,
         "T": size,
-        "T_err": size * fit.theta_err[:, 4],
-        "g1": fit.theta[:, 2],
-        "g2": fit.theta[:, 3],
-        "g1_err": fit.theta_err[:, 2],
-        "g2_err": fit.theta_err[:, 3],
+        "T_err": size * fit.theta_err[:, LOG_T],
+        "g1": fit.theta[:, G1],
+        "g2": fit.theta[:, G2],
+        "g1_err": fit.theta_err[:, G1],
+        "g2_err": fit.theta_err[:, G2],
         "chi2": np.full(len(size), fit.chi2),
     }
     arrays = {name: getattr(single, name).copy() for name in values}

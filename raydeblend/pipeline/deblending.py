@@ -50,7 +50,10 @@ class DeblendCell:
 
     @property
     def weights_hash(self) -> str:
-        """Hash of the weights of the deblender and of the suspects; empty without any."""
+        """Hash of what the deblender and the suspects were given beside the configuration.
+
+        Weights of networks, and what was tuned in the joint fit; empty without any.
+        """
         own = str(getattr(self.deblender, "weights_hash", ""))
         suspects = self.suspects.weights_hash if self.suspects else ""
         return "-".join(part for part in (own, suspects) if part)

@@ -68,7 +68,7 @@ class Run:
     config_hash
         Its hash.
     weights
-        Hash of the weights by deblender.
+        Hash of the weights by deblender, of the joint one that of what was tuned in it.
     versions
         Of the packages that can change a result.
     plan

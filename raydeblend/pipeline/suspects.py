@@ -146,7 +146,7 @@ class Suspects:
 
 def _refitter(deblender: JointDeblender) -> JointDeblender:
     """Return the joint fit for recovered positions: guesses, to be held no more than peaks are."""
-    priors = replace(deblender.priors, told=deblender.priors.centre)
+    priors = replace(deblender.priors, given_position_sigma=deblender.priors.centre)
     return replace(deblender, priors=priors, drop_given=True)
 
 

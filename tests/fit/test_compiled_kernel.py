@@ -14,14 +14,14 @@ from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_
 from raydeblend.fit.compiled.gaussians import BLOCK
 from raydeblend.fit.compiled.kernel import Fitted, fit_blend, render
 from raydeblend.fit.compiled.score import score_gains
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf_wings import fit_wings
 
 SCALE, SIZE = 0.2, 40
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 MIXTURE = fit_wings(SEEING.drawImage(nx=41, ny=41, scale=SCALE).array)
 COLOURS = np.array([0.6, 1.0, 1.3])
-PRIORS = JointPriors()
+PRIORS = BulgeDiskPriors()
 PLACES = np.array([[15.2, 17.6], [21.9, 20.1], [26.3, 14.8]])
 
 
@@ -92,7 +92,7 @@ def test_it_finds_what_the_torch_path_finds(k: int) -> None:
     for seed in range(4):
         scene = make_scene(noisy(k, seed), PLACES[:k])
         with torch.inference_mode():
-            state, _, _ = joint.fit_joint(scene)
+            state, _, _ = joint.fit_scene(scene)
             theta_cov, flux_err = joint.covariances(state)
         fitted = cold(compiled(scene))
         assert fitted.converged
@@ -122,7 +122,7 @@ def test_a_flux_that_a_band_hides_is_that_of_torch() -> None:
     for seed in range(3):
         scene = hiding(seed)
         with torch.inference_mode():
-            state, _, _ = joint.fit_joint(scene)
+            state, _, _ = joint.fit_scene(scene)
             _, flux_err = joint.covariances(state)
         fitted = cold(compiled(scene))
         assert fitted.objective < float(state.objective[0]) + 0.02
@@ -135,7 +135,7 @@ def test_a_flux_that_a_band_hides_is_that_of_torch() -> None:
 def test_the_score_of_a_band_that_hides_is_that_of_torch() -> None:
     scene = hiding(1)
     with torch.inference_mode():
-        state, _, _ = joint.fit_joint(scene)
+        state, _, _ = joint.fit_scene(scene)
         scale = joint_model.flux_scale(scene, state.theta)
         places = np.random.default_rng(0).uniform(10, 30, (40, 2))
         expected = joint_score.score_gains(
@@ -197,7 +197,7 @@ def test_images_are_those_of_torch_and_galsim() -> None:
 def test_the_score_is_that_of_torch() -> None:
     scene = make_scene(noisy(3, 2), PLACES[:2])
     with torch.inference_mode():
-        state, _, _ = joint.fit_joint(scene)
+        state, _, _ = joint.fit_scene(scene)
         scale = joint_model.flux_scale(scene, state.theta)
         places = np.random.default_rng(0).uniform(10, 30, (40, 2))
         expected = joint_score.score_gains(

@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import nnls
 
 from raydeblend.fit import scene_fit as joint
-from raydeblend.fit.priors import JointPriors, log_prior
+from raydeblend.fit.priors import BulgeDiskPriors, log_prior
 from raydeblend.fit.psf_wings import fit_wings
 from raydeblend.fit.scene import (
     Scene,
@@ -15,13 +15,13 @@ from raydeblend.fit.scene import (
     solve_fluxes,
     unit_images,
 )
-from raydeblend.fit.scene_fit import covariances, evaluate, fit_joint
+from raydeblend.fit.scene_fit import covariances, evaluate, fit_scene
 
 SCALE = 0.2
 SIZE = 48
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 COLOURS = np.array([0.6, 1.0, 1.3])
-PRIORS = JointPriors()
+PRIORS = BulgeDiskPriors()
 BULGE = torch.full((1, 2), 0.1, dtype=torch.float64), 0.2
 
 
@@ -67,7 +67,7 @@ def pair():
 
 def test_both_galaxies_of_a_noiseless_blend_come_back(pair):
     scene = make_scene([sum(pair)], [STARTS])
-    state, converged, _ = fit_joint(scene)
+    state, converged, _ = fit_scene(scene)
     assert converged.all()
     models = render(scene, state.theta, state.flux, scene.pixels)[0].reshape(2, 3, SIZE, SIZE)
     for model, truth in zip(models.numpy(), pair, strict=True):
@@ -156,7 +156,7 @@ def test_a_source_held_without_light_has_the_error_of_any_other():
 def test_the_error_of_a_galaxy_that_is_not_there_is_that_of_a_matched_filter(pair):
     """A flux that noise makes negative is held at its least; its error is not."""
     scene = make_scene([pair[0] - 0.02 * draw(38.0, 10.0, 3000)], [[STARTS[0], [38, 10]]])
-    state, _, _ = fit_joint(scene)
+    state, _, _ = fit_scene(scene)
     _, errors = covariances(state)
     usual = np.exp(float(state.theta[0, 1, 4]))
     image = draw(38.0, 10.0, 1.0, radius=usual)[1] / COLOURS[1]
@@ -191,7 +191,7 @@ def test_errors_are_the_scatter_of_repeated_fits(pair):
     rng = np.random.default_rng(7)
     n = 60
     images = sum(pair) + rng.normal(size=(n, 3, SIZE, SIZE))
-    state, *_ = fit_joint(make_scene(images, [STARTS] * n))
+    state, *_ = fit_scene(make_scene(images, [STARTS] * n))
     shape_cov, flux_err = covariances(state)
     fluxes = state.flux.sum(3).numpy()
     truth = np.array([image.sum((1, 2)) for image in pair]).T
@@ -205,8 +205,8 @@ def test_errors_are_the_scatter_of_repeated_fits(pair):
 
 def test_neighbours_part_is_in_the_errors():
     one = draw(24, 24, 2000)
-    alone, *_ = fit_joint(make_scene([one], [[[24, 24]]]))
-    blend, *_ = fit_joint(make_scene([one + draw(27, 24, 2000)], [[[24, 24], [27, 24]]]))
+    alone, *_ = fit_scene(make_scene([one], [[[24, 24]]]))
+    blend, *_ = fit_scene(make_scene([one + draw(27, 24, 2000)], [[[24, 24], [27, 24]]]))
     assert covariances(blend)[1][0, 1, 0] > 1.3 * covariances(alone)[1][0, 1, 0]
 
 
@@ -217,8 +217,8 @@ def test_what_has_no_weight_has_no_part(pair):
     weight[:, :, :500] = 0
     data = scene.data.clone()
     data[weight == 0] = 1e6
-    clean, *_ = fit_joint(make_scene([sum(pair)], [STARTS], weight))
-    dirty, *_ = fit_joint(Scene(**{**vars(scene), "data": data, "weight": weight}))
+    clean, *_ = fit_scene(make_scene([sum(pair)], [STARTS], weight))
+    dirty, *_ = fit_scene(Scene(**{**vars(scene), "data": data, "weight": weight}))
     torch.testing.assert_close(clean.theta, dirty.theta)
     assert float(clean.flux[0, 2].sum()) < 1e-3
 
@@ -226,15 +226,15 @@ def test_what_has_no_weight_has_no_part(pair):
 def test_blends_do_not_know_of_each_other(pair):
     rng = np.random.default_rng(0)
     images = sum(pair) + rng.normal(size=(3, 3, SIZE, SIZE))
-    together, *_ = fit_joint(make_scene(images, [STARTS] * 3))
-    alone, *_ = fit_joint(make_scene(images[1:2], [STARTS]))
+    together, *_ = fit_scene(make_scene(images, [STARTS] * 3))
+    alone, *_ = fit_scene(make_scene(images[1:2], [STARTS]))
     # Sums in another order differ in their last bits, which move the step at which a fit stops.
     sigma = covariances(alone)[0].diagonal(dim1=-2, dim2=-1).sqrt().reshape(alone.theta.shape)
     assert float(((together.theta[1:2] - alone.theta) / sigma).abs().max()) < 0.02
 
 
 def test_two_sources_on_one_spot_do_no_harm():
-    state, *_ = fit_joint(make_scene([draw(24, 24, 2000)], [[[24, 24], [24, 24]]]))
+    state, *_ = fit_scene(make_scene([draw(24, 24, 2000)], [[[24, 24], [24, 24]]]))
     assert state.theta.isfinite().all()
     assert state.flux.min() >= 0
     total = state.flux.sum((2, 3))[0].numpy()

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.fit.priors import JointPriors, log_prior
+from raydeblend.fit.priors import BulgeDiskPriors, log_prior
 from raydeblend.fit.psf_wings import fit_wings
 from raydeblend.fit.scene import Scene, flux_scale, render
-from raydeblend.fit.scene_fit import fit_joint
+from raydeblend.fit.scene_fit import fit_scene
 from raydeblend.fit.score_test import score_gains
 
 SCALE, SIZE, WIDTH = 0.2, 40, 1.8
@@ -40,7 +40,7 @@ def make_scene(image: np.ndarray, starts: list[list[float]]) -> Scene:
         compact=torch.zeros(start.shape[:2], dtype=torch.bool),
         bulge=torch.full(start.shape[:2], 0.1, dtype=torch.float64),
         pixel_scale=SCALE,
-        priors=JointPriors(),
+        priors=BulgeDiskPriors(),
     )
 
 
@@ -55,7 +55,7 @@ def faint_beside_bright() -> tuple[Scene, torch.Tensor]:
     rng = np.random.default_rng(5)
     image = draw(20.0, 19.0, 4000) + draw(22.5, 19.7, 600, 0.2)
     scene = make_scene(image + rng.normal(size=image.shape), [[20.0, 19.0]])
-    state, *_ = fit_joint(scene)
+    state, *_ = fit_scene(scene)
     return scene, state.theta
 
 
@@ -64,7 +64,7 @@ def fitted_rows(scene: Scene, theta: torch.Tensor) -> tuple[np.ndarray, np.ndarr
 
     Derivatives by theta are numerical; fluxes that are held at zero do not move.
     """
-    state, *_ = fit_joint(scene, theta)
+    state, *_ = fit_scene(scene, theta)
     priors, scale = scene.priors, flux_scale(scene, theta)[0, :, 0].numpy()
     columns, offsets = [], []
     for i in range(8):
@@ -122,7 +122,7 @@ def test_it_points_at_the_galaxy_that_is_missing(faint_beside_bright) -> None:
     found = gains(scene, theta, near)
     assert np.hypot(*(near[found.argmax()] - [22.5, 19.7])) < 1.5
     both = make_scene(scene.data[0].numpy().reshape(3, SIZE, SIZE), [[20.0, 19.0], [22.5, 19.7]])
-    two, *_ = fit_joint(both)
+    two, *_ = fit_scene(both)
     assert gains(both, two.theta, near).max() < 0.2 * found.max()
 
 

@@ -2,8 +2,8 @@
 
 Most galaxies are disks with a tenth of their light in the bulge, and where the pixels cannot tell
 the prior says so.  A pure de Vaucouleurs galaxy fitted with that prior loses a tenth of its flux,
-so the prior has several means (`JointPriors.bulges`), and the one that a galaxy's light prefers is
-taken, as surveys choose between an exponential and a de Vaucouleurs model for every galaxy.
+so the prior has several means (`BulgeDiskPriors.bulges`), and the one that a galaxy's light prefers
+is taken, as surveys choose between an exponential and a de Vaucouleurs model for every galaxy.
 """
 
 from __future__ import annotations
@@ -12,26 +12,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from raydeblend.deblend.joint.scenes import NO_LIMIT, Fit, Limit, Task, better_of, fit_tasks, refit
+from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, better_of, refit
+from raydeblend.deblend.joint.fitting import fit_requests
+from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.fit.priors import JointPriors
-
-MORE = 0.1
-"""By how much a fitted bulge's part must be above the expected one for a larger one to be tried."""
-MIN_SNR = 10.0
-"""Flux over error, all bands together, of a galaxy of which that is asked."""
+from raydeblend.fit.parameters import BULGE
 
 
 def choose_bulges(
-    stamps: Sequence[Stamp],
-    fits: Sequence[Fit],
-    priors: JointPriors,
-    device: torch.device,
-    limit: Limit = NO_LIMIT,
-) -> list[Fit]:
+    stamps: Sequence[Stamp], fits: Sequence[BlendFit], settings: FitSettings
+) -> list[BlendFit]:
     """Expect a larger bulge of one source of each blend after the other, where that is better.
 
     The brightest one is asked first, and none twice, as trials are a large part of the work on a
@@ -40,35 +32,36 @@ def choose_bulges(
     best = list(fits)
     asked: list[set[tuple[int, int]]] = [set() for _ in fits]
     while True:
-        tasks: dict[int, Task] = {}
+        requests: dict[int, FitRequest] = {}
         for i, fit in enumerate(best):
-            if fit.limited or limit.reached(fit.work):
+            if fit.limited or settings.limit.reached(fit.work):
                 continue
-            for source in _candidates(fit, priors):
+            for source in _candidates(fit, settings):
                 question = int(source), int(fit.bulge[source])
                 if question not in asked[i]:
                     asked[i].add(question)
-                    tasks[i] = _trial(stamps[i], fit, source)
+                    requests[i] = _trial(stamps[i], fit, source)
                     break
-        if not tasks:
+        if not requests:
             return best
-        tried = fit_tasks(list(tasks.values()), priors, device, limit)
-        for i, fit in zip(tasks, tried, strict=True):
+        tried = fit_requests(list(requests.values()), settings)
+        for i, fit in zip(requests, tried, strict=True):
             better = not fit.limited and fit.objective < best[i].objective
             best[i] = better_of(best[i], fit, better)
 
 
-def _candidates(fit: Fit, priors: JointPriors) -> NDArray[np.intp]:
+def _candidates(fit: BlendFit, settings: FitSettings) -> NDArray[np.intp]:
     """Return the sources that may have a larger bulge than is expected, brightest first."""
     light = fit.flux.sum(0)
-    part = light[:, 1] / light.sum(1)
-    expected = np.array(priors.bulges)[fit.bulge]
-    largest = fit.bulge == len(priors.bulges) - 1
-    chosen = np.flatnonzero((part > expected + MORE) & ~largest & (fit.snr > MIN_SNR))
+    part = light[:, BULGE] / light.sum(1)
+    config, bulges = settings.config.bulges, settings.priors.bulges
+    more = part > np.array(bulges)[fit.bulge] + config.min_excess
+    largest = fit.bulge == len(bulges) - 1
+    chosen = np.flatnonzero(more & ~largest & (fit.snr > config.min_snr))
     return chosen[np.argsort(-light[chosen].sum(1), kind="stable")]
 
 
-def _trial(stamp: Stamp, fit: Fit, source: int) -> Task:
+def _trial(stamp: Stamp, fit: BlendFit, source: int) -> FitRequest:
     """Return the fit that expects the next larger bulge of a source."""
     bulge = fit.bulge.copy()
     bulge[source] += 1

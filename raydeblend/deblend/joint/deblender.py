@@ -8,27 +8,33 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest
 from raydeblend.deblend.joint.bulges import choose_bulges
+from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
+from raydeblend.deblend.joint.fitting import fit_requests, render
 from raydeblend.deblend.joint.photometry import measure_fits
-from raydeblend.deblend.joint.scenes import MOST_WORK, NO_LIMIT, Fit, Limit, Task, draw, fit_tasks
-from raydeblend.deblend.joint.search import add_sources, drop_sources, first_peaks
+from raydeblend.deblend.joint.prune import drop_sources
+from raydeblend.deblend.joint.search import add_sources, first_peaks
+from raydeblend.deblend.joint.settings import FitSettings, Limit
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fit.compiled.start import prepare_fit
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import POINT, PsfMixture
 from raydeblend.fit.psf_wings import fit_wings
 from raydeblend.networks.forward import choose_device
@@ -37,19 +43,8 @@ from raydeblend.tile import Deblended, FloatArray
 
 DEFAULT_SURVEY, DEFAULT_BAND = "LSST", "r"
 """Whose pixel scale and nominal PSF stand in where none is given; fluxes then are rough."""
-MODEL_ERROR = 0.003
-"""Part of a pixel's light that its variance gets as error: no galaxy is quite bulge + disk."""
-BULGE_SHARE = 0.3
-"""Of the most work on a blend: in a crowd finding all sources is worth more than their bulges."""
-SECONDS = 600.0
-"""Wall time for each stamp of a call, far above what `MOST_WORK` takes on any usual machine."""
-HIGH_CHI2 = 1.2
-"""Reduced χ² up to which the quality of a deblend is ``high``."""
-MEDIUM_CHI2 = 2.0
-"""The same for ``medium``."""
 
-
-Judge = Callable[[Sequence[Stamp], Sequence[Fit], JointPriors, torch.device], list[Fit]]
+Prune = Callable[[Sequence[Stamp], Sequence[BlendFit], FitSettings], list[BlendFit]]
 
 
 @dataclass(frozen=True)
@@ -60,26 +55,21 @@ class JointDeblender:
     ----------
     priors
         Of sizes, shapes and bulges.
-    share_residual
-        Whether each pixel's residual is shared out by the models' parts of the light there, so
-        that structure beyond bulge + disk is kept and all flux is in some model.
+    config
+        All that was tuned.  Its limits end the work on a blend: one whose peaks could not all be
+        fitted has no sources; one in which the search for more was ended has those found.  Both
+        have 1 in `extra["limited"]`.
     drop_given
         Whether sources at given positions are dropped by evidence, as its own are.
-    judge
+    prune
         What drops those; by default as its own.
-    most_work, seconds
-        Where it stops with a blend: `scenes.Limit`, its deadline so many seconds for each stamp
-        of a call.  A blend whose peaks could not all be fitted has no sources; one in which the
-        search for more was ended has those found.  Both have 1 in `extra["limited"]`.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    priors: JointPriors = field(default_factory=JointPriors)
-    share_residual: bool = False
+    priors: BulgeDiskPriors = field(default_factory=BulgeDiskPriors)
+    config: JointConfig = field(default_factory=JointConfig)
     drop_given: bool = False
-    judge: Judge = drop_sources
-    most_work: float = MOST_WORK
-    seconds: float = SECONDS
+    prune: Prune = drop_sources
     name: str = "joint"
     band_masks: ClassVar[bool] = True
 
@@ -114,7 +104,7 @@ class JointDeblender:
 
         Returns
         -------
-        `Deblended` whose `extra` holds the measurements of `joint_photometry.measure_fits`, and
+        `Deblended` whose `extra` holds the measurements of `photometry.measure_fits`, and
         ``limited`` ``(n,)``.
 
         Raises
@@ -124,48 +114,57 @@ class JointDeblender:
         """
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
-            if xy is None:
-                fits = self._find(stamps, Limit(self.most_work, self._deadline(len(stamps))))
-            else:
-                start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
-                told = replace(self.priors, centre=self.priors.told)
-                fits = self._fit(stamps, start, told)
-                fits = choose_bulges(stamps, fits, told, self.device)
-                if self.drop_given:
-                    fits = self.judge(stamps, fits, told, self.device)
+            fits = self._find(stamps) if xy is None else self._fit_given(stamps, xy)
             orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
             sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
-        quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
+        rows = zip(stamps, fits, strict=True)
+        quality = [quality_of(*row, self.config.quality) for row in rows]
         models = [light for light, _ in sources]
-        measured = measure_fits(stamps, fits, orders, sigma[:, :, 0, 0], models)
+        unit = sigma[:, :, 0, 0]
+        measured = measure_fits(stamps, fits, orders, unit, models, self.config.photometry)
         limited = np.array([fit.limited for fit in fits], dtype=bool)
         extra = {**measured, "limited": limited}
         return stack_sources(sources, quality, np.shape(images), extra)
 
-    def _deadline(self, stamps: int) -> float:
-        return time.monotonic() + self.seconds * stamps
+    @property
+    def weights_hash(self) -> str:
+        """Hash of configuration and priors: to this fit they are what weights are to a network."""
+        text = json.dumps([asdict(self.config), asdict(self.priors)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _find(self, stamps: Sequence[Stamp], limit: Limit) -> list[Fit]:
-        """Fit the peaks of each stamp, then add and drop sources by evidence."""
-        peaks = [first_peaks(stamp) for stamp in stamps]
-        fits = self._fit(stamps, peaks, self.priors, limit)
-        some = replace(limit, work=BULGE_SHARE * limit.work)
-        fits = choose_bulges(stamps, fits, self.priors, self.device, some)
-        fits = add_sources(stamps, fits, self.priors, self.device, limit)
-        return drop_sources(stamps, fits, self.priors, self.device, limit)
+    @property
+    def settings(self) -> FitSettings:
+        """What its fits depend on; without a limit."""
+        return FitSettings(self.priors, self.device, self.config)
 
+    def _find(self, stamps: Sequence[Stamp]) -> list[BlendFit]:
+        """Fit the peaks, then search for more sources and drop those that are none."""
+        limits = self.config.limits
+        limit = Limit(limits.most_work, time.monotonic() + limits.seconds * len(stamps))
+        settings = replace(self.settings, limit=limit)
+        fits = self._fit(stamps, [first_peaks(stamp) for stamp in stamps], settings)
+        some = replace(limit, work=limits.bulge_share * limit.work)
+        fits = choose_bulges(stamps, fits, replace(settings, limit=some))
+        fits = add_sources(stamps, fits, settings)
+        return drop_sources(stamps, fits, settings)
+
+    def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[BlendFit]:
+        """Fit sources at given positions, held as these are known."""
+        priors = replace(self.priors, centre=self.priors.given_position_sigma)
+        settings = replace(self.settings, priors=priors)
+        start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
+        fits = choose_bulges(stamps, self._fit(stamps, start, settings), settings)
+        return self.prune(stamps, fits, settings) if self.drop_given else fits
+
+    @staticmethod
     def _fit(
-        self,
-        stamps: Sequence[Stamp],
-        start: Sequence[NDArray[np.float64]],
-        priors: JointPriors,
-        limit: Limit = NO_LIMIT,
-    ) -> list[Fit]:
-        tasks = [
-            Task(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
+        stamps: Sequence[Stamp], start: Sequence[NDArray[np.float64]], settings: FitSettings
+    ) -> list[BlendFit]:
+        requests = [
+            FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
             for stamp, xy in zip(stamps, start, strict=True)
         ]
-        return fit_tasks(tasks, priors, self.device, limit)
+        return fit_requests(requests, settings)
 
     def _stamps(
         self,
@@ -182,21 +181,20 @@ class JointDeblender:
             nominal = nominal_psf(survey, DEFAULT_BAND, pixel_scale=pixel_scale)
             psf = np.stack([nominal] * made.image.shape[1])
         light = np.clip(made.image, 0, None)
-        weight = made.weight / (1 + made.weight * (MODEL_ERROR * light) ** 2)
+        error = self.config.pixels.model_error * light
+        weight = made.weight / (1 + made.weight * error**2)
         mixtures = _psf_of_each(np.asarray(psf, dtype=np.float64), made.image.shape)
         stamps = [
-            _stamp(image, weighted, *mixture, pixel_scale)
+            _stamp(image, weighted, *mixture, pixel_scale, self.config.pixels)
             for image, weighted, mixture in zip(made.image, weight, mixtures, strict=True)
         ]
         return stamps, made.sigma
 
     def _sources(
-        self, stamp: Stamp, fit: Fit, order: NDArray[np.intp], sigma: FloatArray
+        self, stamp: Stamp, fit: BlendFit, order: NDArray[np.intp], sigma: FloatArray
     ) -> Sources:
-        models = draw(stamp, fit, self.device)
-        if self.share_residual:
-            models = share(models, stamp)
-        return models[order] * sigma, fit.theta[order, :2].astype(np.float32)
+        models = render(stamp, fit, self.device)
+        return models[order] * sigma, fit.xy[order].astype(np.float32)
 
 
 def _stamp(
@@ -205,14 +203,16 @@ def _stamp(
     psf: tuple[PsfMixture | None, ...],
     width: float,
     pixel_scale: float,
+    config: PixelConfig,
 ) -> Stamp:
     """Make a stamp; a band whose PSF cannot be used is treated as missing."""
     known = np.array([mixture is not None for mixture in psf])
     weight = np.where(known[:, None, None], weight, np.float32(0))
     significance = matched_filter(image, weight, width)
     mixtures = tuple(mixture or POINT for mixture in psf)
-    samples = lit_samples(significance, width, weight)
-    return Stamp(image, weight, mixtures, width, pixel_scale, *samples)
+    samples = lit_samples(significance, width, weight, config)
+    shown = config.min_shown_fraction
+    return Stamp(image, weight, mixtures, width, pixel_scale, *samples, shown)
 
 
 @contextmanager
@@ -226,22 +226,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def share(models: FloatArray, stamp: Stamp) -> FloatArray:
-    """Add to each model ``(k, bands, y, x)`` its part of the residual of every used pixel."""
-    total = models.sum(0)
-    part = models / np.where(total > 0, total, 1)
-    residual = np.where(stamp.weight > 0, stamp.image - total, 0)
-    return np.asarray(models + part * residual)
-
-
-def quality_of(stamp: Stamp, fit: Fit) -> str:
+def quality_of(stamp: Stamp, fit: BlendFit, config: QualityConfig) -> str:
     """Return ``high``, ``medium`` or ``low`` by reduced χ² and convergence, ``none`` if empty."""
     if not len(fit.theta):
         return "none"
     reduced = fit.chi2 / max(stamp.n_values, 1)
-    if fit.converged and reduced < HIGH_CHI2:
+    if fit.converged and reduced < config.high_chi2:
         return "high"
-    return "medium" if reduced < MEDIUM_CHI2 else "low"
+    return "medium" if reduced < config.medium_chi2 else "low"
 
 
 _Psf = tuple[tuple[PsfMixture | None, ...], float]

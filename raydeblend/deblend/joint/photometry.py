@@ -14,27 +14,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.deblend.joint.scenes import Fit
+from raydeblend.deblend.joint.blend_fit import BlendFit
+from raydeblend.deblend.joint.config import PhotometryConfig
 from raydeblend.deblend.joint.stamp import Stamp
+from raydeblend.fit.parameters import SHAPES
 from raydeblend.fit.profiles import profile
 from raydeblend.measure.blendedness import neighbour_flux
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
-# What the curvature leaves out of the error of a flux, in quadrature, calibrated on simulated
-# pairs and blends that are no test set (docs/joint.md).  Of a blend, how many sources there are
-# and where the fit was to begin was chosen on the same pixels: this part of the neighbours' flux
-# under a source counts, of which at most so many times its error; and of any galaxy, that none is
-# quite bulge + disk: this part of its own flux.
-PART_OF_NEIGHBOURS = 0.3
-MOST_OF_NEIGHBOURS = 2.0
-PART_OF_OWN = 0.005
-
 PER_SOURCE = ("snr", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
 PER_BAND = ("flux", "flux_err")
-# Columns (g1, g2, ln r) of disk and bulge in theta.
-_COMPONENTS = ((2, 3, 4), (6, 7, 5))
 _T_PER_RADIUS2 = profile("exp").t_per_radius2
 # Step of the numerical derivative of T and shear by theta.
 _STEP = 1e-4
@@ -42,10 +33,11 @@ _STEP = 1e-4
 
 def measure_fits(
     stamps: Sequence[Stamp],
-    fits: Sequence[Fit],
+    fits: Sequence[BlendFit],
     orders: Sequence[NDArray[np.intp]],
     sigma: NDArray[np.floating],
     models: Sequence[FloatArray],
+    config: PhotometryConfig,
 ) -> dict[str, Array]:
     """Return the measurements of all stamps, padded with NaN to the most sources in any.
 
@@ -70,22 +62,23 @@ def measure_fits(
     for row, (stamp, fit, order, unit, light) in enumerate(columns):
         values = {name: own[order] for name, own in _measure(stamp, fit, unit).items()}
         under = neighbour_flux(light, stamp.weight)
-        values["flux_err"] = whole_error(values["flux"], values["flux_err"], under)
+        values["flux_err"] = whole_error(values["flux"], values["flux_err"], under, config)
         for name, own in values.items():
             out[name][row, : len(order)] = own
     return out
 
 
-def whole_error(flux: Array, error: Array, neighbours: Array) -> Array:
+def whole_error(flux: Array, error: Array, neighbours: Array, config: PhotometryConfig) -> Array:
     """Return the error of fluxes with what the curvature leaves out; all ``(k, bands)``.
 
     `neighbours` is the flux of the other sources under each, see `neighbour_flux`.
     """
-    blend = PART_OF_NEIGHBOURS * np.minimum(neighbours, MOST_OF_NEIGHBOURS * error)
-    return np.asarray(np.sqrt(error**2 + blend**2 + (PART_OF_OWN * flux) ** 2))
+    known = np.minimum(neighbours, config.max_neighbour_errors * error)
+    blend, own = config.neighbour_fraction * known, config.own_fraction * flux
+    return np.asarray(np.sqrt(error**2 + blend**2 + own**2))
 
 
-def _measure(stamp: Stamp, fit: Fit, unit: NDArray[np.floating]) -> dict[str, Array]:
+def _measure(stamp: Stamp, fit: BlendFit, unit: NDArray[np.floating]) -> dict[str, Array]:
     used = (stamp.at_pixels(stamp.weight) > 0).any(1)
     unit = np.where(used & ~stamp.hidden(fit.theta).T, unit, np.nan)
     freedom = max(stamp.n_values - fit.theta.size - fit.flux.size, 1)
@@ -100,7 +93,7 @@ def _measure(stamp: Stamp, fit: Fit, unit: NDArray[np.floating]) -> dict[str, Ar
     }
 
 
-def _shares(fit: Fit) -> Array:
+def _shares(fit: BlendFit) -> Array:
     """Return the parts ``(k, 2)`` of disk and bulge in the light of each source."""
     light = np.maximum(fit.flux.sum(0), 0)
     return np.asarray(light / np.maximum(light.sum(1, keepdims=True), 1e-30))
@@ -109,7 +102,7 @@ def _shares(fit: Fit) -> Array:
 def _shapes(theta: Array, shares: Array) -> Array:
     """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 8)``."""
     out = np.zeros((3, *theta.shape[:-1]))
-    for columns, share in zip(_COMPONENTS, shares.T, strict=True):
+    for columns, share in zip(SHAPES, shares.T, strict=True):
         g1, g2, log_radius = np.moveaxis(theta[..., columns], -1, 0)
         square = g1**2 + g2**2
         size = _T_PER_RADIUS2 * np.exp(2 * log_radius) * (1 + square) / (1 - square)
@@ -117,7 +110,7 @@ def _shapes(theta: Array, shares: Array) -> Array:
     return out
 
 
-def _shape_errors(fit: Fit) -> Array:
+def _shape_errors(fit: BlendFit) -> Array:
     """Propagate the covariance of theta, for fixed fluxes, to T, g1 and g2; ``(3, k)``."""
     steps = _STEP * np.eye(fit.theta.shape[1])[:, None]
     ahead, behind = (_shapes(fit.theta + sign * steps, _shares(fit)) for sign in (1, -1))

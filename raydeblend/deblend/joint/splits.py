@@ -1,40 +1,63 @@
-"""Which sources of a fit may be two: those whose neighbourhood wants one more, to first order."""
+"""Which sources of a fit may be two, and their halves.
+
+Asked are those that are long; promising are those whose neighbourhood wants one more source, to
+first order.
+"""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from raydeblend.deblend.joint import one_blend
-from raydeblend.deblend.joint.scenes import TOGETHER, Fit, around, blocks, make_scene, refit
+from raydeblend.deblend.joint import compiled
+from raydeblend.deblend.joint.batching import make_scene
+from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, refit
+from raydeblend.deblend.joint.blocks import around, blocks
+from raydeblend.deblend.joint.config import SplitConfig
+from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.parameters import LOG_RADII, LOG_RADIUS, POSITION, SHEAR, SHEARS
+from raydeblend.fit.profiles import EXPONENTIAL_VARIANCE
 from raydeblend.fit.score_test import score_gains
 from raydeblend.tile import BoolArray, FloatArray
 
 Array = NDArray[np.float64]
 
-REACH = 2.0
-"""PSF widths about a source within which another is asked for,"""
-STEP = 0.6
-"""and how far apart, in the same unit."""
-BROADER = 1.2
-"""Width of a small galaxy over that of the PSF."""
 # Of a flux in sigma: a band without usable pixels has next to no light.
 _LEAST = 1e-6
 
 
-def gains_of_doubles(
-    stamp: Stamp,
-    fit: Fit,
-    models: FloatArray,
-    arms: Array,
-    priors: JointPriors,
-    device: torch.device,
+def split_offsets(stamp: Stamp, fit: BlendFit, config: SplitConfig) -> Array:
+    """Return how far ``(k, 2)`` (x, y) from its centre the halves of each source are.
+
+    On its major axis; 0 for those that are not long or significant enough.  Halves at ±s on the
+    major axis, each as wide as the whole is across, have the second moments of the whole if s² is
+    the difference of its variances along the two axes.
+    """
+    g1, g2 = fit.theta[:, SHEAR].T
+    angle, shear = 0.5 * np.arctan2(g2, g1), np.hypot(g1, g2)
+    variance = EXPONENTIAL_VARIANCE * np.exp(2 * fit.theta[:, LOG_RADIUS]) / stamp.pixel_scale**2
+    half = np.sqrt(variance * 4 * shear / (1 - shear**2))
+    asked = (fit.snr > config.min_snr) & (half >= config.min_offset)
+    half = np.where(asked, np.minimum(half, config.max_offset), 0.0)
+    return np.asarray(half[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1))
+
+
+def split_source(fit: BlendFit, source: np.intp, offset: Array, config: SplitConfig) -> BlendFit:
+    """Return the fit with one source cut in two at ± `offset`, the last ones."""
+    shear = np.hypot(*fit.theta[source, SHEAR])
+    halves = np.stack([fit.theta[source]] * 2)
+    halves[0, POSITION] += offset
+    halves[1, POSITION] -= offset
+    halves[:, SHEARS] = 0
+    halves[:, LOG_RADII] += np.log(max((1 - shear) / (1 + shear), config.min_axis_ratio))
+    return fit.without(source).add(halves, compact=False)
+
+
+def split_scores(
+    stamp: Stamp, fit: BlendFit, models: FloatArray, offsets: Array, settings: FitSettings
 ) -> Array:
     """Return per source ``(k,)`` what ln L would gain, to first order, by another one at its side.
 
@@ -42,54 +65,59 @@ def gains_of_doubles(
     ----------
     models
         ``(k, bands, y, x)`` of the fit.
-    arms
+    offsets
         ``(k, 2)`` where on both sides of each another one is asked for too, (x, y) from its
         centre; a source with (0, 0) is not asked, and gets 0.
     """
-    gains = np.zeros(len(fit.theta))
-    asked: BoolArray = np.asarray(arms.any(1))
+    config = settings.config.blocks
+    scores = np.zeros(len(fit.theta))
+    asked: BoolArray = np.asarray(offsets.any(1))
     if not asked.any():
-        return gains
-    if len(gains) <= TOGETHER:
-        return _gains(stamp, fit, arms, priors, device)
-    xy, whole = fit.theta[:, :2], models.sum(0)
-    for block in blocks(xy):
+        return scores
+    if len(scores) <= config.max_joint_sources:
+        return _scores(stamp, fit, offsets, settings)
+    for block in blocks(fit.xy, config.max_joint_sources):
         if asked[block].any():
-            others = whole - models[block].sum(0)
-            part = around(replace(stamp, image=stamp.image - others), models, xy, block)
-            gains[block] = _gains(part, fit.take(block), arms[block], priors, device)
-    return gains
+            part = around(stamp, models, fit.xy, block, config)
+            scores[block] = _scores(part, fit.take(block), offsets[block], settings)
+    return scores
 
 
-def _gains(stamp: Stamp, fit: Fit, arms: Array, priors: JointPriors, device: torch.device) -> Array:
-    places, owner = _places(fit.theta[:, :2], arms, stamp.width)
-    task = refit(stamp, fit, np.unique(owner))
+def _scores(stamp: Stamp, fit: BlendFit, offsets: Array, settings: FitSettings) -> Array:
+    config = settings.config.splits
+    places, owner = _places(fit.xy, offsets, stamp.width, config)
+    request = refit(stamp, fit, np.unique(owner))
+    found = _score_places(request, fit, places, config.width * stamp.width, settings)
+    scores = np.zeros(len(fit.theta))
+    np.maximum.at(scores, owner, found)
+    return scores
+
+
+def _score_places(
+    request: FitRequest, fit: BlendFit, places: Array, width: float, settings: FitSettings
+) -> Array:
     scale = np.fmax(fit.total, fit.flux_err).clip(_LEAST)
-    width = BROADER * stamp.width
-    if device.type == "cpu":
-        known = None if task.base is None else task.base.theta
-        blend = one_blend.make_blend(stamp, task.start, task.compact, task.bulge, priors, known)
-        found = one_blend.score_gains(blend, fit.theta, scale, places, width)
-    else:
-        scene = make_scene([task], priors, device)
-        theta, scales, xy = (
-            torch.from_numpy(each[None]).to(device) for each in (fit.theta, scale, places)
-        )
-        found = score_gains(scene, theta, scales, xy, width)[0].cpu().numpy()
-    gains = np.zeros(len(fit.theta))
-    np.maximum.at(gains, owner, found)
-    return gains
+    if settings.compiled:
+        return compiled.score_gains(request, settings.priors, fit.theta, scale, places, width)
+    scene = make_scene([request], settings.priors, settings.device)
+    theta, scales, xy = (
+        torch.from_numpy(each[None]).to(settings.device) for each in (fit.theta, scale, places)
+    )
+    return np.asarray(score_gains(scene, theta, scales, xy, width)[0].cpu().numpy())
 
 
-def _places(xy: Array, arms: Array, width: float) -> tuple[Array, NDArray[np.intp]]:
-    """Return positions ``(m, 2)`` near the sources and at their arms, and whose ``(m,)``."""
-    steps = np.arange(-REACH, REACH + STEP / 2, STEP) * width
-    offsets = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-    distance = np.hypot(*offsets.T)
-    offsets = offsets[(distance <= REACH * width) & (distance > STEP * width / 2)]
-    sources = np.flatnonzero(arms.any(1))
-    near = (xy[sources, None] + offsets).reshape(-1, 2)
-    owner = np.repeat(sources, len(offsets))
+def _places(
+    xy: Array, offsets: Array, width: float, config: SplitConfig
+) -> tuple[Array, NDArray[np.intp]]:
+    """Return positions ``(m, 2)`` near the sources and at their ends, and whose ``(m,)``."""
+    reach, step = config.reach, config.step
+    steps = np.arange(-reach, reach + step / 2, step) * width
+    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+    distance = np.hypot(*grid.T)
+    grid = grid[(distance <= reach * width) & (distance > step * width / 2)]
+    sources = np.flatnonzero(offsets.any(1))
+    near = (xy[sources, None] + grid).reshape(-1, 2)
+    owner = np.repeat(sources, len(grid))
     own = cdist(near, xy).argmin(1) == owner
-    ends = [xy[sources] + arms[sources], xy[sources] - arms[sources]]
+    ends = [xy[sources] + offsets[sources], xy[sources] - offsets[sources]]
     return np.concatenate([near[own], *ends]), np.concatenate([owner[own], sources, sources])

@@ -13,27 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from raydeblend.deblend.joint.config import PixelConfig
 from raydeblend.fit.compiled.blend import Mixture, Samples, make_mixture, make_samples
+from raydeblend.fit.parameters import LOG_RADIUS, POSITION
+from raydeblend.fit.profiles import EXPONENTIAL_VARIANCE
 from raydeblend.fit.psf import PsfMixture, stack_mixtures
 from raydeblend.tile import BoolArray, FloatArray
-
-LIGHT = 2.5
-"""Pixels are fitted where the smoothed image exceeds this many sigma,"""
-MARGIN = 3.0
-"""and this many PSF widths about them."""
-FAINT = 4.0
-"""Squares of pixels in which the smoothed image stays below this are one sample each;"""
-SIDE = 2
-"""this is their side."""
-BROAD = 1.4
-"""Width in pixels from which a PSF is broad enough for that."""
-EVEN = 1.2
-"""Largest ratio of the weights in a square: its mean then lies at its centre."""
-SHOWN = 0.01
-"""Least part of a source's squared light that a band must show of what any band shows, to tell
-its flux; at the edge of a band's coverage that is a twentieth of the light of a point."""
-DISK_VARIANCE = 1.065
-"""Along an axis, of an exponential disk of half-light radius 1."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +39,8 @@ class Stamp:
         Indices of the pixels to fit, in the flattened image, sample after sample.
     starts
         ``(s,)`` where in `pixels` each sample begins.
+    min_shown
+        `PixelConfig.min_shown_fraction`.
     """
 
     image: FloatArray
@@ -63,6 +50,7 @@ class Stamp:
     pixel_scale: float
     pixels: NDArray[np.intp]
     starts: NDArray[np.intp]
+    min_shown: float = PixelConfig.min_shown_fraction
 
     @property
     def n_values(self) -> int:
@@ -125,11 +113,12 @@ class Stamp:
             return np.zeros((len(good), len(theta)), dtype=bool)
         variance = np.full(len(theta), self.width**2)
         if theta.shape[1] > 2:
-            variance += DISK_VARIANCE * np.exp(2 * theta[:, 4]) / self.pixel_scale**2
-        squared = ((self.centres[:, None] - theta[:, :2].T[..., None]) ** 2).sum(axis=0)
+            radius2 = np.exp(2 * theta[:, LOG_RADIUS])
+            variance += EXPONENTIAL_VARIANCE * radius2 / self.pixel_scale**2
+        squared = ((self.centres[:, None] - theta[:, POSITION].T[..., None]) ** 2).sum(axis=0)
         light = np.exp(-squared / variance[:, None]) * self._sizes
         seen, most = light @ good.T, light @ anywhere
-        return np.asarray(there[:, None] & (SHOWN * most > seen.T))
+        return np.asarray(there[:, None] & (self.min_shown * most > seen.T))
 
     def keep(self, chosen: BoolArray) -> Stamp:
         """Return the stamp with some of its samples ``(s,)``."""
@@ -148,7 +137,10 @@ class Stamp:
 
 
 def lit_samples(
-    significance: FloatArray, width: float, weight: FloatArray
+    significance: FloatArray,
+    width: float,
+    weight: FloatArray,
+    config: PixelConfig,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return `pixels` and `starts` of a `Stamp`: the usable pixels in or near the light of sources.
 
@@ -164,13 +156,14 @@ def lit_samples(
         ``(bands, y, x)``.
     """
     usable = np.asarray((weight > 0).any(0))
-    used, lit = usable, significance > LIGHT
+    used, lit = usable, significance > config.lit_significance
     if lit.any():
-        used = usable & (ndimage.distance_transform_edt(~lit) <= MARGIN * width)
+        used = usable & (ndimage.distance_transform_edt(~lit) <= config.lit_margin * width)
     sample = np.arange(used.size).reshape(used.shape)
-    if width >= BROAD:
-        faint = usable & (ndimage.maximum_filter(significance, 3) < FAINT)
-        used = used | _join(sample, used, faint, weight)
+    if width >= config.min_joined_psf_width:
+        smoothed = ndimage.maximum_filter(significance, 3)
+        faint = usable & (smoothed < config.joined_significance)
+        used = used | _join(sample, used, faint, weight, config)
     pixels = np.flatnonzero(used)
     order = np.argsort(sample.ravel()[pixels], kind="stable")
     pixels = pixels[order]
@@ -179,24 +172,29 @@ def lit_samples(
 
 
 def _join(
-    sample: NDArray[np.intp], used: BoolArray, faint: BoolArray, weight: FloatArray
+    sample: NDArray[np.intp],
+    used: BoolArray,
+    faint: BoolArray,
+    weight: FloatArray,
+    config: PixelConfig,
 ) -> BoolArray:
     """Give the pixels ``(y, x)`` of each faint square one number, in place; say which.
 
     Squares that are used in part are used as a whole.
     """
-    rows, columns = (length // SIDE for length in sample.shape)
+    side = config.joined_side
+    rows, columns = (length // side for length in sample.shape)
 
     def squares(images: NDArray[np.generic]) -> NDArray[np.generic]:
-        inner = images[..., : rows * SIDE, : columns * SIDE]
-        return inner.reshape(*images.shape[:-2], rows, SIDE, columns, SIDE)
+        inner = images[..., : rows * side, : columns * side]
+        return inner.reshape(*images.shape[:-2], rows, side, columns, side)
 
-    blocks = squares(weight)
-    even = (blocks.max((-3, -1)) <= EVEN * blocks.min((-3, -1))).all(0)
+    weights = squares(weight)
+    even = (weights.max((-3, -1)) <= config.max_weight_ratio * weights.min((-3, -1))).all(0)
     joined = even & squares(faint).all((-3, -1)) & squares(used).any((-3, -1))
-    inside = np.s_[: rows * SIDE, : columns * SIDE]
+    inside = np.s_[: rows * side, : columns * side]
     is_joined = np.zeros(sample.shape, dtype=bool)
-    is_joined[inside] = np.kron(joined, np.ones((SIDE, SIDE), dtype=bool))
-    first = np.kron(squares(sample)[:, 0, :, 0], np.ones((SIDE, SIDE), dtype=np.intp))
+    is_joined[inside] = np.kron(joined, np.ones((side, side), dtype=bool))
+    first = np.kron(squares(sample)[:, 0, :, 0], np.ones((side, side), dtype=np.intp))
     sample[inside] = np.where(is_joined[inside], first, sample[inside])
     return is_joined

@@ -16,10 +16,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from raydeblend.deblend.joint.scenes import Fit, Stamp, Task, fit_tasks, refit
-from raydeblend.deblend.joint.search import are_one
+from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, refit
+from raydeblend.deblend.joint.evidence import are_one
+from raydeblend.deblend.joint.fitting import fit_requests
+from raydeblend.deblend.joint.settings import FitSettings
+from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.detect.sharp_peaks import PeakRule
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.parameters import LOG_RADII, LOG_RADIUS, POSITION, SHEAR, SHEARS
+from raydeblend.fit.priors import BulgeDiskPriors
+from raydeblend.fit.profiles import EXPONENTIAL_VARIANCE
 
 Array = NDArray[np.float64]
 
@@ -35,7 +40,7 @@ MIN_GAIN = 10.0
 """What a candidate of the network must gain.  This, HINT_GAIN and MODEL_ERROR were chosen on 600
 blends and 1,000 single galaxies of a seed and of real galaxies that no evaluation uses (see
 docs/research/training.md), so that under 1 % of the single ones are split where HST's image is not;
-`evidence.MIN_GAIN` is for sources that no network has pointed at."""
+`SearchConfig.min_gain` is for sources that no network has pointed at."""
 HINT_GAIN = 8.0
 """What a hint, or the brightest source cut in two, must gain where the candidates did not."""
 BAND_GAIN = 8 / 3
@@ -57,11 +62,10 @@ SHORTEST, LONGEST = 0.6, 3.5
 
 def confirm_sources(
     stamps: Sequence[Stamp],
-    fits: Sequence[Fit],
-    priors: JointPriors,
-    device: torch.device,
+    fits: Sequence[BlendFit],
+    settings: FitSettings,
     hints: Sequence[Array] | None = None,
-) -> list[Fit]:
+) -> list[BlendFit]:
     """Take out sources that gain too little, then add one where that gains enough.
 
     Parameters
@@ -69,25 +73,30 @@ def confirm_sources(
     hints
         For each stamp ``(m, 2)`` positions where one source more may be, the best first.
     """
-    kept = drop_unconfirmed(stamps, fits, priors, device)
+    kept = drop_unconfirmed(stamps, fits, settings)
     if hints is None:
         hints = [np.zeros((0, 2))] * len(kept)
-    return add_hinted(stamps, kept, hints, priors, device)
+    return add_hinted(stamps, kept, hints, settings)
 
 
 def drop_unconfirmed(
-    stamps: Sequence[Stamp], fits: Sequence[Fit], priors: JointPriors, device: torch.device
-) -> list[Fit]:
+    stamps: Sequence[Stamp], fits: Sequence[BlendFit], settings: FitSettings
+) -> list[BlendFit]:
     """Take out the faintest source of each blend until all gain enough; one stays."""
     best = list(fits)
     going: Sequence[int] = range(len(best))
     while going:
-        tasks = {i: _without_faintest(stamps[i], best[i]) for i in going if len(best[i].theta) > 1}
-        tried = fit_tasks(list(tasks.values()), priors, device)
+        requests = {
+            i: _without_faintest(stamps[i], best[i]) for i in going if len(best[i].theta) > 1
+        }
+        tried = fit_requests(list(requests.values()), settings)
         going = []
-        for i, fit in zip(tasks, tried, strict=True):
+        for i, fit in zip(requests, tried, strict=True):
             least = least_gain(stamps[i], fit, MIN_GAIN)
-            if are_one(stamps[i], best[i]) or fit.objective < best[i].objective + least:
+            if (
+                are_one(stamps[i], best[i], settings.config.prune)
+                or fit.objective < best[i].objective + least
+            ):
                 best[i] = fit
                 going.append(i)
     return best
@@ -95,27 +104,26 @@ def drop_unconfirmed(
 
 def add_hinted(
     stamps: Sequence[Stamp],
-    fits: Sequence[Fit],
+    fits: Sequence[BlendFit],
     hints: Sequence[Array],
-    priors: JointPriors,
-    device: torch.device,
-) -> list[Fit]:
+    settings: FitSettings,
+) -> list[BlendFit]:
     """Add to each blend the source that gains most of those that may be there, if it is enough."""
     trials = [
-        (i, task)
+        (i, request)
         for i, (stamp, fit) in enumerate(zip(stamps, fits, strict=True))
-        for task in _trials(stamp, fit, hints[i][:MAX_HINTS], priors)
+        for request in _trials(stamp, fit, hints[i][:MAX_HINTS], settings.priors)
     ]
-    tried = fit_tasks([task for _, task in trials], priors, device)
+    tried = fit_requests([request for _, request in trials], settings)
     best = list(fits)
-    for (i, task), fit in zip(trials, tried, strict=True):
-        better = fit.objective < min(best[i].objective, task.goal)
-        if better and not are_one(stamps[i], fit):
+    for (i, request), fit in zip(trials, tried, strict=True):
+        better = fit.objective < min(best[i].objective, request.goal)
+        if better and not are_one(stamps[i], fit, settings.config.prune):
             best[i] = fit
     return best
 
 
-def least_gain(stamp: Stamp, fit: Fit, least: float) -> float:
+def least_gain(stamp: Stamp, fit: BlendFit, least: float) -> float:
     """Return by how much one source more than those of a fit must lower the objective.
 
     Structure of a galaxy looks like another source the more, the more significant the galaxy.
@@ -125,43 +133,46 @@ def least_gain(stamp: Stamp, fit: Fit, least: float) -> float:
     return least + BAND_GAIN * max(bands - 1, 0) + structure
 
 
-def _without_faintest(stamp: Stamp, fit: Fit) -> Task:
+def _without_faintest(stamp: Stamp, fit: BlendFit) -> FitRequest:
     # By light, not by significance: the constants above were chosen so.
     faintest = int(np.argmin(fit.total.sum(0)))
-    rest = fit.take(np.delete(np.arange(len(fit.theta)), faintest))
-    nearest = np.argsort(cdist(fit.theta[[faintest], :2], rest.theta[:, :2])[0])[:1]
+    rest = fit.without(faintest)
+    nearest = np.argsort(cdist(fit.xy[[faintest]], rest.xy)[0])[:1]
     return refit(stamp, rest, nearest)
 
 
-def _trials(stamp: Stamp, fit: Fit, hints: Array, priors: JointPriors) -> Iterator[Task]:
+def _trials(
+    stamp: Stamp, fit: BlendFit, hints: Array, priors: BulgeDiskPriors
+) -> Iterator[FitRequest]:
     """Yield the fits with one source more to try."""
     k = len(fit.theta)
     if not k:
         return
     goal = fit.objective - least_gain(stamp, fit, HINT_GAIN)
-    for xy in hints[(cdist(hints, fit.theta[:, :2]) > APART).all(axis=1)]:
+    for xy in hints[(cdist(hints, fit.xy) > APART).all(axis=1)]:
         start = priors.usual(torch.from_numpy(xy[None, None])).numpy()[0]
         yield refit(stamp, fit.add(start, compact=False), np.array([k]), goal)
     for halves in _halves(fit, stamp):
         yield refit(stamp, halves, np.array([k - 1, k]), goal)
 
 
-def _halves(fit: Fit, stamp: Stamp) -> Iterator[Fit]:
+def _halves(fit: BlendFit, stamp: Stamp) -> Iterator[BlendFit]:
     """Yield the fit with its brightest source cut in two in several ways, the last ones."""
     source = int(np.argmax(fit.total.sum(0)))
-    g1, g2 = fit.theta[source, 2:4]
+    g1, g2 = fit.theta[source, SHEAR]
     shear, axis = np.hypot(g1, g2), 0.5 * np.arctan2(g2, g1)
-    # Variance along an axis of an exponential disk of half-light radius 1: 1.065; two halves at
-    # ±s have the variance of the whole if s² is the difference of its variances on the two axes.
-    variance = 1.065 * np.exp(2 * fit.theta[source, 4]) / stamp.pixel_scale**2
+    # Two halves at ±s have the variance of the whole if s² is the difference of its variances on
+    # the two axes.
+    radius2 = np.exp(2 * fit.theta[source, LOG_RADIUS])
+    variance = EXPONENTIAL_VARIANCE * radius2 / stamp.pixel_scale**2
     length = np.sqrt(variance * 4 * shear / (1 - shear**2))
     length = np.clip(length, SHORTEST * stamp.width, LONGEST * stamp.width)
-    rest = fit.take(np.delete(np.arange(len(fit.theta)), source))
+    rest = fit.without(source)
     for angle, part in SPLITS:
         step = STEP * stamp.width if part is None else part * length
         offset = step * np.array([np.cos(axis + angle), np.sin(axis + angle)])
         halves = np.stack([fit.theta[source]] * 2)
-        halves[:, :2] += np.stack([offset, -offset])
-        halves[:, [2, 3, 6, 7]] = 0
-        halves[:, 4:6] += np.log(max((1 - shear) / (1 + shear), 0.3))
+        halves[:, POSITION] += np.stack([offset, -offset])
+        halves[:, SHEARS] = 0
+        halves[:, LOG_RADII] += np.log(max((1 - shear) / (1 + shear), 0.3))
         yield rest.add(halves, compact=False)

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.segmentation import watershed
 from torch import Tensor, nn
 
-from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.joint.deblender import JointDeblender, Prune
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.srgan.confirm import CANDIDATE_RULE, HINT_RULE, confirm_sources
 from raydeblend.deblend.srgan.resolutions import fine_psf, to_coarse
@@ -30,7 +30,7 @@ from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
 from raydeblend.errors import ConfigError
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.instruments import COUNTERPARTS, FACTOR
 from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.scaling import Scaling
@@ -115,7 +115,8 @@ class SrganDeblender:
         network, card = load_weights(path, chosen)
         if card.network not in ("srgan", "srgan-multiband"):
             raise ConfigError(f"{path} is a {card.network}, not an srgan")
-        return cls(network, card.scaling, card.bands, chosen, card.sha256[:16])
+        weights_hash = f"{card.sha256[:16]}-{_fitter(chosen).weights_hash}"
+        return cls(network, card.scaling, card.bands, chosen, weights_hash)
 
     @torch.inference_mode()
     def __call__(
@@ -171,9 +172,7 @@ class SrganDeblender:
         # What the network only suspects is told apart from what it imagines by the pixels.
         xy = self.positions(stamps, bands, view, CANDIDATE_RULE, CANDIDATE_SOURCE)
         hints = self.positions(stamps, bands, view, HINT_RULE, HINT_SOURCE)
-        judge = partial(confirm_sources, hints=hints)
-        priors = replace(JointPriors(), told=POSITION_SCATTER)
-        fitter = JointDeblender(self.device, priors, drop_given=True, judge=judge)
+        fitter = _fitter(self.device, partial(confirm_sources, hints=hints))
         return fitter(images, variance, mask, psf, bands, pixel_scale, xy=xy)
 
     def sharpen(self, stamps: Stamps, bands: Sequence[str] | None) -> FloatArray:
@@ -270,6 +269,12 @@ def source_peaks(
     lit = usable & (sources > 0.1 * least)
     peaks = find_peaks(np.asarray(sources, dtype=np.float32), lit, SOURCE_PROMINENCE, 0.0)
     return refine_peaks(sources, peaks[sources[tuple(peaks.T)] >= least])
+
+
+def _fitter(device: torch.device, prune: Prune = confirm_sources) -> JointDeblender:
+    """Return the fit at the positions that the network finds."""
+    priors = BulgeDiskPriors(given_position_sigma=POSITION_SCATTER)
+    return JointDeblender(device, priors, drop_given=True, prune=prune)
 
 
 def _fit_segments(

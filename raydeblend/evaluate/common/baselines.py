@@ -18,9 +18,9 @@ __all__ = ["SCARLET", "TOLD", "find_scarlet", "load_compared", "load_named"]
 LOGGER = logging.getLogger(__name__)
 
 TOLD = "joint-true"
-"""Name of the joint deblender when it is told the true positions,"""
+"""Name of the joint deblender when it is told the true positions."""
 EXACT = 0.02
-"""which it holds to so many pixels: they are the simulation's own, no catalog's."""
+"""Pixels to which it then holds positions: they are the simulation's own, no catalog's."""
 
 
 def load_named(name: str) -> Deblender:
@@ -35,7 +35,7 @@ def load_named(name: str) -> Deblender:
         return ScarletDeblender.load()
     if name == TOLD:
         joint = JointDeblender.load()
-        return replace(joint, name=TOLD, priors=replace(joint.priors, told=EXACT))
+        return replace(joint, name=TOLD, priors=replace(joint.priors, given_position_sigma=EXACT))
     return load_deblender(name)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from raydeblend.fit.bulge_disk import gaussian_pairs
 from raydeblend.fit.compiled.gaussians import BLOCK
 from raydeblend.fit.compiled.prior import Prior
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -68,7 +68,7 @@ class Blend(NamedTuple):
     start
         ``(K, 2)`` expected positions (x, y).
     compact
-        ``(K,)`` sources that were found as points, see `JointPriors`.
+        ``(K,)`` sources that were found as points, see `BulgeDiskPriors`.
     bulge
         ``(K,)`` expected part of the bulge in the light of each.
     hidden
@@ -114,7 +114,7 @@ def make_mixture(psf_weight: Array, psf_cov: Array, pixel_scale: float) -> Mixtu
 
 
 @cache
-def make_prior(priors: JointPriors) -> Prior:
+def make_prior(priors: BulgeDiskPriors) -> Prior:
     """Return the numbers of the priors."""
     names = (name for name in Prior._fields if name != "usual")
     return Prior(usual=priors.bulges[0], **{name: float(getattr(priors, name)) for name in names})

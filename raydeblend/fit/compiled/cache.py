@@ -111,7 +111,7 @@ def ready(call: Callable[[], object]) -> None:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            log.info("compiling the joint fit, once for this machine and version: half a minute")
+            log.info("compiling the joint fit, once for this machine and version: about a minute")
             call()
             done.touch()
             return

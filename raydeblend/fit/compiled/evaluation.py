@@ -76,7 +76,7 @@ class State(NamedTuple):
     Attributes
     ----------
     theta
-        ``(K, 8)``, see `measure.bulge_disk`.
+        ``(K, 8)``, see `fit.bulge_disk`.
     flux
         ``(b, 2 K)``.
     prior
@@ -267,7 +267,7 @@ def _weigh_priors(blend: Blend, scale: Array, state: State) -> float:
             prior, state.theta[k], blend.start[k], blend.compact[k], pull, stiffness
         )
         if expected != prior.usual:
-            penalty += prior.rare
+            penalty += prior.bulge_penalty
         for band in range(len(scale)):
             disk, bulge = state.flux[band, 2 * k], state.flux[band, 2 * k + 1]
             off = bulge - expected * (disk + bulge)

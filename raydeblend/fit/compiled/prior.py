@@ -16,7 +16,7 @@ MOST_BULGE_SHEAR = 0.95
 
 
 class Prior(NamedTuple):
-    """The numbers of `JointPriors`, each as it is called there, `usual` the first of its bulges."""
+    """The numbers of `BulgeDiskPriors` by their names, `usual` the first of its bulges."""
 
     centre: float
     shape: float
@@ -28,7 +28,7 @@ class Prior(NamedTuple):
     alignment_scatter: float
     usual: float
     bulge_scatter: float
-    rare: float
+    bulge_penalty: float
     largest: float
     largest_scatter: float
 

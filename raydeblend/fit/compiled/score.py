@@ -1,4 +1,4 @@
-"""What one more source would gain, to first order, as `measure.joint_score` tells (Rao 1948)."""
+"""What one more source would gain, to first order, as `fit.score_test` tells (Rao 1948)."""
 
 from __future__ import annotations
 

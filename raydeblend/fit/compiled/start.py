@@ -10,7 +10,7 @@ from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_
 from raydeblend.fit.compiled.cache import ready
 from raydeblend.fit.compiled.kernel import fit_blend, render
 from raydeblend.fit.compiled.score import score_gains
-from raydeblend.fit.priors import JointPriors
+from raydeblend.fit.priors import BulgeDiskPriors
 
 
 @cache
@@ -25,7 +25,9 @@ def _call_each() -> None:
     mixture = make_mixture(np.ones((1, 1)), np.array([[[4.0, 0.0, 4.0]]]), 0.2)
     start, theta = np.zeros((1, 2)), np.zeros((1, 8))
     compact, hidden = np.zeros(1, dtype=bool), np.zeros((1, 1), dtype=bool)
-    blend = Blend(samples, mixture, make_prior(JointPriors()), start, compact, np.zeros(1), hidden)
+    blend = Blend(
+        samples, mixture, make_prior(BulgeDiskPriors()), start, compact, np.zeros(1), hidden
+    )
     fit_blend(blend, theta, False, np.inf)
     score_gains(blend, theta, np.ones((1, 1)), start, 1.0)
     render(mixture, theta, np.ones((1, 1, 2)), samples.x, samples.y)

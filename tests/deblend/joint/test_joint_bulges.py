@@ -1,14 +1,15 @@
 """Which galaxies have more bulge than usual."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
-import torch
 
 from raydeblend.deblend.joint.bulges import choose_bulges
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.scenes import Limit
-from raydeblend.fit.priors import JointPriors
+from raydeblend.deblend.joint.settings import Limit
+from raydeblend.fit.priors import BulgeDiskPriors
 
 SCALE, SIZE, N = 0.168, 72, 12
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
@@ -35,7 +36,7 @@ def fitted(images: np.ndarray):
     """Return stamps, and fits that expect usual bulges."""
     stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
     middle = [np.full((1, 2), (SIZE - 1) / 2)] * N
-    return stamps, JOINT._fit(stamps, middle, JOINT.priors)
+    return stamps, JOINT._fit(stamps, middle, JOINT.settings)
 
 
 def bias(fits, fluxes: np.ndarray) -> float:
@@ -46,7 +47,7 @@ def bias(fits, fluxes: np.ndarray) -> float:
 def test_a_bulge_keeps_its_flux(index: float) -> None:
     images, fluxes = galaxies(galsim.Sersic(index, half_light_radius=0.4))
     stamps, usual = fitted(images)
-    chosen = choose_bulges(stamps, usual, JOINT.priors, torch.device("cpu"))
+    chosen = choose_bulges(stamps, usual, JOINT.settings)
     assert bias(usual, fluxes) < -0.03
     assert abs(bias(chosen, fluxes)) < 0.03
     assert all(new.objective <= old.objective for new, old in zip(chosen, usual, strict=True))
@@ -55,7 +56,7 @@ def test_a_bulge_keeps_its_flux(index: float) -> None:
 def test_a_disk_stays_a_disk() -> None:
     images, fluxes = galaxies(galsim.Exponential(half_light_radius=0.4))
     stamps, usual = fitted(images)
-    chosen = choose_bulges(stamps, usual, JOINT.priors, torch.device("cpu"))
+    chosen = choose_bulges(stamps, usual, JOINT.settings)
     assert not np.concatenate([fit.bulge for fit in chosen]).any()
     assert abs(bias(chosen, fluxes)) < 0.03
 
@@ -64,8 +65,8 @@ def test_a_rare_galaxy_must_be_worth_it() -> None:
     """The objective of a larger bulge holds −ln of its rarity: nothing is below an endless one."""
     images, _ = galaxies(galsim.DeVaucouleurs(half_light_radius=0.4))
     stamps, usual = fitted(images)
-    never = JointPriors(rare=1e9)
-    chosen = choose_bulges(stamps, usual, never, torch.device("cpu"))
+    never = replace(JOINT.settings, priors=BulgeDiskPriors(bulge_penalty=1e9))
+    chosen = choose_bulges(stamps, usual, never)
     assert not np.concatenate([fit.bulge for fit in chosen]).any()
 
 
@@ -80,13 +81,14 @@ def crowd():
     image = image + np.random.default_rng(2).normal(size=(3, SIZE, SIZE))
     images = image[None].astype(np.float32)
     stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
-    return stamps, JOINT._fit(stamps, [centres], JOINT.priors)
+    return stamps, JOINT._fit(stamps, [centres], JOINT.settings)
 
 
 def test_a_trial_that_fails_leaves_a_crowd_as_it_was() -> None:
     stamps, (usual,) = crowd()
     theta, flux = usual.theta.copy(), usual.flux.copy()
-    (kept,) = choose_bulges(stamps, [usual], JointPriors(rare=1e9), torch.device("cpu"))
+    never = replace(JOINT.settings, priors=BulgeDiskPriors(bulge_penalty=1e9))
+    (kept,) = choose_bulges(stamps, [usual], never)
     assert kept.work > usual.work
     np.testing.assert_array_equal(kept.theta, theta)
     np.testing.assert_array_equal(kept.flux, flux)
@@ -94,9 +96,9 @@ def test_a_trial_that_fails_leaves_a_crowd_as_it_was() -> None:
 
 def test_it_ends_at_the_limit_of_the_work_and_leaves_the_rest_to_others() -> None:
     stamps, (usual,) = crowd()
-    device = torch.device("cpu")
-    (free,) = choose_bulges(stamps, [usual], JOINT.priors, device)
-    (ended,) = choose_bulges(stamps, [usual], JOINT.priors, device, Limit(1.01 * usual.work))
+    limited = replace(JOINT.settings, limit=Limit(1.01 * usual.work))
+    (free,) = choose_bulges(stamps, [usual], JOINT.settings)
+    (ended,) = choose_bulges(stamps, [usual], limited)
     assert ended.work < free.work
     assert not ended.limited
     assert ended.bulge.sum() < free.bulge.sum()
@@ -104,6 +106,6 @@ def test_it_ends_at_the_limit_of_the_work_and_leaves_the_rest_to_others() -> Non
 
 def test_an_empty_blend_has_none() -> None:
     stamps, _ = JOINT._stamps(*[np.ones((1, 3, 40, 40), np.float32)] * 2, None, PSF, SCALE)
-    fits = JOINT._fit(stamps, [np.zeros((0, 2))], JOINT.priors)
-    (fit,) = choose_bulges(stamps, fits, JOINT.priors, torch.device("cpu"))
+    fits = JOINT._fit(stamps, [np.zeros((0, 2))], JOINT.settings)
+    (fit,) = choose_bulges(stamps, fits, JOINT.settings)
     assert len(fit.theta) == 0

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 import raydeblend
-from raydeblend.deblend.joint import scenes
+from raydeblend.deblend.joint.blocks import blocks
+from raydeblend.deblend.joint.config import JointConfig, LimitConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.scenes import TOGETHER, blocks
 from raydeblend.errors import ConfigError
 
 SCALE = 0.2
@@ -14,6 +14,11 @@ SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 PSF = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
 COLOURS = np.array([0.7, 1.0, 1.2])
 JOINT = JointDeblender.load("cpu")
+TOGETHER = JOINT.config.blocks.max_joint_sources
+
+
+def limited(**limits):
+    return JointDeblender(config=JointConfig(limits=LimitConfig(**limits)))
 
 
 def galaxy(x, y, flux, radius=0.35, g1=0.0, size=SIZE):
@@ -129,15 +134,6 @@ def test_masked_pixels_have_no_part(pair):
     np.testing.assert_allclose(result.extra["flux"][0], pair.extra["flux"][0], rtol=0.15)
 
 
-def test_a_shared_residual_leaves_no_flux_behind():
-    image = noisy(*PAIR).astype(np.float32)
-    sharing = JointDeblender(share_residual=True)
-    result = sharing(image[None], variance=np.ones((1, *image.shape)), psf=PSF, pixel_scale=SCALE)
-    total = result.models[0].sum(0)
-    lit = total > 1e-3
-    np.testing.assert_allclose(total[lit], image[lit], rtol=1e-4, atol=1e-3)
-
-
 def test_a_crowd_is_fitted_in_blocks():
     places = [(16 + 12 * (i % 4), 20 + 14 * (i // 4)) for i in range(TOGETHER + 2)]
     crowd = [galaxy(x, y, 900 + 50 * i, size=72) for i, (x, y) in enumerate(places)]
@@ -157,7 +153,7 @@ def crowd():
 def test_a_blend_over_the_limit_is_let_go_and_spoils_no_other(pair):
     images = np.stack([crowd(), noisy(*PAIR)]).astype(np.float32)
     options = {"variance": np.ones_like(images), "psf": PSF, "pixel_scale": SCALE}
-    result = JointDeblender(most_work=2e4)(images, **options)
+    result = limited(most_work=2e4)(images, **options)
     assert result.extra["limited"].tolist() == [True, True]
     # The peaks of few are fitted in any case, those of many not.
     assert result.n_sources.tolist() == [0, 2]
@@ -169,36 +165,35 @@ def test_a_blend_over_the_limit_is_let_go_and_spoils_no_other(pair):
 
 def test_the_deadline_ends_it_too():
     images = crowd().astype(np.float32)[None]
-    late = JointDeblender(seconds=0.0)(images, psf=PSF, pixel_scale=SCALE)
+    late = limited(seconds=0.0)(images, psf=PSF, pixel_scale=SCALE)
     assert late.extra["limited"].all()
     assert late.n_sources[0] == 0
 
 
-def test_models_too_large_for_the_memory_are_not_made(monkeypatch):
-    monkeypatch.setattr(scenes, "MOST_VALUES", 8 * 3 * SIZE**2)
-    result = deblend(crowd())
+def test_models_too_large_for_the_memory_are_not_made():
+    images = crowd().astype(np.float32)[None]
+    result = limited(most_values=8 * 3 * SIZE**2)(images, psf=PSF, pixel_scale=SCALE)
     assert result.extra["limited"].all()
     assert result.n_sources[0] == 0
 
 
 def test_every_source_is_in_one_block():
     xy = np.random.default_rng(1).uniform(0, 100, (23, 2))
-    found = list(blocks(xy))
+    found = list(blocks(xy, TOGETHER))
     assert sorted(np.concatenate(found)) == list(range(23))
     assert max(map(len, found)) == TOGETHER
-    (near,) = blocks(xy, np.array([4]))
+    (near,) = blocks(xy, TOGETHER, np.array([4]))
     distance = np.hypot(*(xy - xy[4]).T)
     assert set(near) == set(np.argsort(distance)[:TOGETHER])
 
 
-def test_a_batch_of_unlike_stamps_is_each_its_own(monkeypatch, pair):
+def test_a_batch_of_unlike_stamps_is_each_its_own(pair):
     images = np.stack([noisy(*PAIR), noisy(galaxy(27, 27, 800)), np.zeros((3, SIZE, SIZE))])
     images = images.astype(np.float32)
     options = {"variance": np.ones_like(images), "psf": PSF, "pixel_scale": SCALE}
     result = JOINT(images, **options)
     assert result.n_sources.tolist() == [2, 1, 0]
-    monkeypatch.setattr(scenes, "BATCH_VALUES", 1)
-    np.testing.assert_allclose(JOINT(images, **options).models, result.models, atol=0.02)
+    np.testing.assert_array_equal(result.models[0], pair.models[0])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import galsim
 import numpy as np
 import pytest
 
+from raydeblend.deblend.joint.config import PhotometryConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.photometry import _shapes, whole_error
 
@@ -92,7 +93,7 @@ def test_neighbours_and_a_wrong_profile_are_part_of_the_error():
     flux, error = np.array([[1000.0, 1000.0, 10.0]]), np.array([[8.0, 8.0, 8.0]])
     under = np.array([[0.0, 10.0, 500.0]])
     expected = np.sqrt([64 + 25, 64 + 25 + 9, 64 + 0.05**2 + 4.8**2])
-    np.testing.assert_allclose(whole_error(flux, error, under)[0], expected)
+    np.testing.assert_allclose(whole_error(flux, error, under, PhotometryConfig())[0], expected)
 
 
 def test_pulls_of_blended_galaxies_are_honest():

@@ -5,9 +5,9 @@ import numpy as np
 import torch
 
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.scenes import TOGETHER, draw
+from raydeblend.deblend.joint.fitting import render
 from raydeblend.deblend.joint.search import add_sources
-from raydeblend.deblend.joint.splits import gains_of_doubles
+from raydeblend.deblend.joint.splits import split_scores
 
 SCALE, SIZE = 0.2, 80
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
@@ -31,16 +31,16 @@ def fitted(image: np.ndarray, xy: list[list[float]]):
     noise = np.random.default_rng(3).normal(size=image.shape)
     images = (image + noise)[None].astype(np.float32)
     (stamp,), _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
-    (fit,) = JOINT._fit([stamp], [np.array(xy)], JOINT.priors)
+    (fit,) = JOINT._fit([stamp], [np.array(xy)], JOINT.settings)
     return stamp, fit
 
 
-ARM = np.array([1.5, 0.0])
+OFFSET = np.array([1.5, 0.0])
 
 
-def gains(stamp, fit, arms=None) -> np.ndarray:
-    arms = np.tile(ARM, (len(fit.theta), 1)) if arms is None else arms
-    return gains_of_doubles(stamp, fit, draw(stamp, fit, CPU), arms, JOINT.priors, CPU)
+def scores(stamp, fit, offsets=None) -> np.ndarray:
+    offsets = np.tile(OFFSET, (len(fit.theta), 1)) if offsets is None else offsets
+    return split_scores(stamp, fit, render(stamp, fit, CPU), offsets, JOINT.settings)
 
 
 PAIR = galaxy(30.0, 40.0, 3000) + galaxy(32.4, 40.6, 1200, 0.2)
@@ -49,11 +49,11 @@ LONG = galaxy(60.0, 40.0, 3000, 0.4, g1=0.35)
 
 def test_a_pair_fitted_as_one_promises_more_than_a_long_galaxy() -> None:
     stamp, fit = fitted(PAIR + LONG, [[30.5, 40.2], [60, 40]])
-    pair, single = gains(stamp, fit)
+    pair, single = scores(stamp, fit)
     assert pair > 14
     assert single < 4
-    assert gains(stamp, fit, np.array([0 * ARM, ARM])).tolist() == [0.0, single]
-    assert not gains(stamp, fit, np.zeros((2, 2))).any()
+    assert scores(stamp, fit, np.array([0 * OFFSET, OFFSET])).tolist() == [0.0, single]
+    assert not scores(stamp, fit, np.zeros((2, 2))).any()
 
 
 def test_a_bright_pair_is_found_and_a_long_galaxy_is_not_split() -> None:
@@ -61,7 +61,7 @@ def test_a_bright_pair_is_found_and_a_long_galaxy_is_not_split() -> None:
     image = galaxy(30.0, 40.0, 6000) + galaxy(32.2, 41.0, 900, 0.2) + LONG
     stamp, fit = fitted(image, [[30.3, 40.2], [60, 40]])
     assert fit.snr[0] > 1000
-    (found,) = add_sources([stamp], [fit], JOINT.priors, CPU)
+    (found,) = add_sources([stamp], [fit], JOINT.settings)
     order = np.argsort(found.theta[:, 0])
     np.testing.assert_allclose(found.theta[order, :2], [[30, 40], [32.2, 41], [60, 40]], atol=0.3)
 
@@ -71,7 +71,7 @@ def test_in_a_crowd_it_is_asked_block_by_block() -> None:
     others = [[12.0 + 14 * i, 10.0 + 58 * j] for i in range(5) for j in range(2)]
     image = PAIR + sum(galaxy(*xy, 1500) for xy in others)
     stamp, fit = fitted(image, [[30.5, 40.2], *others])
-    assert len(fit.theta) > TOGETHER
-    found = gains(stamp, fit)
+    assert len(fit.theta) > JOINT.config.blocks.max_joint_sources
+    found = scores(stamp, fit)
     assert found[0] > 14
     assert found[1:].max() < 8

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 
-from raydeblend.deblend.joint.stamp import EVEN, Stamp, lit_samples
+from raydeblend.deblend.joint.config import PixelConfig
+from raydeblend.deblend.joint.stamp import Stamp, lit_samples
 from raydeblend.fit.psf import POINT
 
 SHAPE = (40, 50)
 WIDTH = 1.8
+CONFIG = PixelConfig()
 
 
 def make_stamp(weight=None, seed=0):
@@ -15,7 +17,7 @@ def make_stamp(weight=None, seed=0):
     significance = 30 * np.exp(-((x - 20) ** 2 + (y - 16) ** 2) / (2 * 4.0**2))
     image = rng.normal(size=(2, *SHAPE)).astype(np.float32) + significance.astype(np.float32) / 5
     weight = np.ones_like(image) if weight is None else weight
-    samples = lit_samples(significance.astype(np.float32), WIDTH, weight)
+    samples = lit_samples(significance.astype(np.float32), WIDTH, weight, CONFIG)
     return Stamp(image, weight, (POINT, POINT), WIDTH, 0.2, *samples), significance
 
 
@@ -48,7 +50,7 @@ def test_chi2_of_the_samples_and_their_scatter_is_that_of_the_pixels():
 
 def test_no_square_holds_pixels_of_unlike_weight():
     weight = np.ones((2, *SHAPE), dtype=np.float32)
-    weight[0, 20:, :] = 1.5 * EVEN
+    weight[0, 20:, :] = 1.5 * CONFIG.max_weight_ratio
     weight[1, :, 11] = 0
     stamp, _ = make_stamp(weight)
     values = stamp.at_pixels(weight)
@@ -59,7 +61,7 @@ def test_no_square_holds_pixels_of_unlike_weight():
 
 def test_a_sharp_psf_leaves_all_pixels_alone():
     weight = np.ones((2, *SHAPE), dtype=np.float32)
-    pixels, starts = lit_samples(np.zeros(SHAPE, np.float32), 1.0, weight)
+    pixels, starts = lit_samples(np.zeros(SHAPE, np.float32), 1.0, weight, CONFIG)
     assert len(starts) == len(pixels) == weight[0].size
 
 

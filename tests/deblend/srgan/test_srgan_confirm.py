@@ -19,7 +19,7 @@ from raydeblend.deblend.srgan.confirm import (
 from raydeblend.instruments import coarse_psf
 
 PSF = coarse_psf(size=25)[None]
-FITTER = JointDeblender(torch.device("cpu"), drop_given=True, judge=confirm_sources)
+FITTER = JointDeblender(torch.device("cpu"), drop_given=True, prune=confirm_sources)
 SIZE = 24
 
 
@@ -74,8 +74,8 @@ def test_a_hint_is_tried_and_a_pair_is_cut_in_two_without_one() -> None:
     pair, single = scene(3.4, (1500.0, 900.0)), scene(0, (2400.0,))
     truth = np.array([[9.8, 11.5], [13.2, 11.5]])
     for hints in (None, [np.array([[13.0, 12.0], [5.0, 5.0]])]):
-        judge = partial(confirm_sources, hints=hints)
-        fitter = dataclasses.replace(FITTER, judge=judge)
+        prune = partial(confirm_sources, hints=hints)
+        fitter = dataclasses.replace(FITTER, prune=prune)
         seen = found(pair, [[10.5, 11.5]], fitter)
         assert seen[np.argsort(seen[:, 0])] == pytest.approx(truth, abs=0.4)
         assert len(found(single, [[11.5, 11.5]], fitter)) == 1

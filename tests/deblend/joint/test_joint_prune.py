@@ -2,10 +2,10 @@
 
 import galsim
 import numpy as np
-import torch
 
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.search import are_one, drop_sources
+from raydeblend.deblend.joint.evidence import are_one
+from raydeblend.deblend.joint.prune import drop_sources
 
 SCALE, SIZE = 0.2, 48
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
@@ -27,12 +27,12 @@ def fitted(image: np.ndarray, xy: list[list[float]]):
     images = (image + np.random.default_rng(0).normal(size=image.shape))[None, None]
     images = images.astype(np.float32)
     stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
-    return stamps, JOINT._fit(stamps, [np.array(xy)], JOINT.priors)
+    return stamps, JOINT._fit(stamps, [np.array(xy)], JOINT.settings)
 
 
 def kept(image: np.ndarray, xy: list[list[float]]) -> np.ndarray:
     stamps, fits = fitted(image, xy)
-    (fit,) = drop_sources(stamps, fits, JOINT.priors, torch.device("cpu"))
+    (fit,) = drop_sources(stamps, fits, JOINT.settings)
     return fit.theta[np.argsort(-fit.total.sum(0)), :2]
 
 
@@ -52,7 +52,7 @@ def test_of_two_sources_on_one_spot_one_goes_whatever_it_gains() -> None:
     disk, nucleus = [24.0, 24.0], [24.8, 24.0]
     image = galaxy(*disk, 30000, 0.8) + galaxy(*nucleus, 15000, 0.05)
     stamps, (fit,) = fitted(image, [disk, nucleus])
-    assert are_one(stamps[0], fit)
+    assert are_one(stamps[0], fit, JOINT.config.prune)
     _, (alone,) = fitted(image, [disk])
     assert alone.objective - fit.objective > 100
     assert len(kept(image, [disk, nucleus])) == 1
@@ -61,5 +61,5 @@ def test_of_two_sources_on_one_spot_one_goes_whatever_it_gains() -> None:
 def test_a_close_pair_of_galaxies_is_not_one() -> None:
     xy = [[22.0, 24.0], [26.5, 24.0]]
     stamps, (fit,) = fitted(galaxy(*xy[0], 3000) + galaxy(*xy[1], 2000), xy)
-    assert not are_one(stamps[0], fit)
+    assert not are_one(stamps[0], fit, JOINT.config.prune)
     assert len(kept(galaxy(*xy[0], 3000) + galaxy(*xy[1], 2000), xy)) == 2

@@ -1,0 +1,187 @@
+"""The fit of one blend, and what is asked for before it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.deblend.joint.stamp import Stamp
+from raydeblend.fit.parameters import COMPONENTS, PARAMETERS, POSITION
+from raydeblend.tile import BoolArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BlendFit:
+    """The sources of one blend as fitted.
+
+    Attributes
+    ----------
+    theta, theta_cov
+        ``(k, 8)``, see `raydeblend.fit.parameters`, and the covariances ``(k, 8, 8)``.
+    flux, flux_err
+        ``(bands, k, 2)`` of disk and bulge, and their total's error ``(bands, k)``.
+    compact
+        ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
+    bulge
+        ``(k,)`` which of `BulgeDiskPriors.bulges` is expected of each.
+    prior
+        ``(k,)`` −ln prior of each source.
+    chi2
+        χ² of the whole.
+    work
+        What it cost, with the trials so far: evaluations of the model times sources, bands and
+        samples.  The same on any machine, unlike seconds.
+    limited
+        Whether the limit of the work ended it: before all sources were fitted if there are none,
+        else in the search for more.
+    """
+
+    theta: Array
+    theta_cov: Array
+    flux: Array
+    flux_err: Array
+    compact: BoolArray
+    bulge: NDArray[np.intp]
+    prior: Array
+    chi2: float
+    converged: bool
+    work: float = 0.0
+    limited: bool = False
+
+    @property
+    def xy(self) -> Array:
+        """Positions ``(k, 2)``."""
+        return self.theta[:, POSITION]
+
+    @property
+    def objective(self) -> float:
+        """χ²/2 − ln prior."""
+        return 0.5 * self.chi2 + float(self.prior.sum())
+
+    @property
+    def total(self) -> Array:
+        """Flux of each source, ``(bands, k)``."""
+        return np.asarray(self.flux.sum(-1))
+
+    @property
+    def snr(self) -> Array:
+        """Flux over error of each source, all bands together, ``(k,)``."""
+        error = np.where(self.flux_err > 0, self.flux_err, np.inf)
+        return np.asarray(np.sqrt(((self.total / error) ** 2).sum(0)))
+
+    def take(self, index: NDArray[np.intp]) -> BlendFit:
+        """Return some of the sources; χ² is not theirs."""
+        return replace(
+            self,
+            theta=self.theta[index],
+            theta_cov=self.theta_cov[index],
+            flux=self.flux[:, index],
+            flux_err=self.flux_err[:, index],
+            compact=self.compact[index],
+            bulge=self.bulge[index],
+            prior=self.prior[index],
+        )
+
+    def without(self, source: np.intp | int) -> BlendFit:
+        """Return all sources but one."""
+        return self.take(np.delete(np.arange(len(self.theta)), source))
+
+    def add(self, theta: Array, compact: bool) -> BlendFit:
+        """Return the fit with more sources ``(m, 8)``, as yet without light."""
+        m, bands = len(theta), len(self.flux)
+        unknown = np.zeros((m, PARAMETERS, PARAMETERS))
+        return replace(
+            self,
+            theta=np.concatenate([self.theta, theta]),
+            theta_cov=np.concatenate([self.theta_cov, unknown]),
+            flux=np.concatenate([self.flux, np.zeros((bands, m, COMPONENTS))], 1),
+            flux_err=np.concatenate([self.flux_err, np.zeros((bands, m))], 1),
+            compact=np.concatenate([self.compact, np.full(m, compact)]),
+            bulge=np.concatenate([self.bulge, np.zeros(m, dtype=np.intp)]),
+            prior=np.concatenate([self.prior, np.zeros(m)]),
+        )
+
+    def put(self, index: NDArray[np.intp], part: BlendFit) -> None:
+        """Write the sources of a part, in place."""
+        self.theta[index], self.theta_cov[index] = part.theta, part.theta_cov
+        self.flux[:, index], self.flux_err[:, index] = part.flux, part.flux_err
+        self.prior[index] = part.prior
+
+
+def without_sources(stamp: Stamp) -> BlendFit:
+    """Return the fit of no source."""
+    bands = len(stamp.image)
+    return BlendFit(
+        theta=np.zeros((0, PARAMETERS)),
+        theta_cov=np.zeros((0, PARAMETERS, PARAMETERS)),
+        flux=np.zeros((bands, 0, COMPONENTS)),
+        flux_err=np.zeros((bands, 0)),
+        compact=np.zeros(0, dtype=bool),
+        bulge=np.zeros(0, dtype=np.intp),
+        prior=np.zeros(0),
+        chi2=stamp.chi2(stamp.image) + stamp.scatter,
+        converged=True,
+    )
+
+
+def better_of(fit: BlendFit, trial: BlendFit, better: bool) -> BlendFit:
+    """Return the trial if it is better, else the fit, with the work of both."""
+    return replace(trial if better else fit, work=fit.work + trial.work)
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """A blend to fit.
+
+    Attributes
+    ----------
+    start
+        ``(k, 2)`` expected positions.
+    compact
+        ``(k,)`` sources that were found as points.
+    base
+        An earlier fit to start from.
+    changed
+        Which of its sources are new or have lost a neighbour; in a large blend only they and
+        what is near them are fitted again.
+    goal
+        A fit that will hardly come below this objective is given up.
+    """
+
+    stamp: Stamp
+    start: Array
+    compact: BoolArray
+    base: BlendFit | None = None
+    changed: NDArray[np.intp] | None = None
+    goal: float = -np.inf
+
+    @property
+    def bulge(self) -> NDArray[np.intp]:
+        """Which bulge is expected of each source, the usual one unless the base says otherwise."""
+        return np.zeros(len(self.start), dtype=np.intp) if self.base is None else self.base.bulge
+
+    @property
+    def hidden(self) -> BoolArray:
+        """Sources ``(bands, k)`` that a band hardly shows, as far as is known before the fit."""
+        return self.stamp.hidden(self.start if self.base is None else self.base.theta)
+
+    @property
+    def values(self) -> int:
+        """What one evaluation of the model costs: sources times bands times samples."""
+        return len(self.start) * len(self.stamp.image) * len(self.stamp.starts)
+
+    @property
+    def sample_goal(self) -> float:
+        """The goal for χ² of the samples, which the scatter of the pixels is no part of."""
+        return self.goal - 0.5 * self.stamp.scatter
+
+
+def refit(
+    stamp: Stamp, base: BlendFit, changed: NDArray[np.intp], goal: float = -np.inf
+) -> FitRequest:
+    """Return the request of a fit that starts from another; see `FitRequest`."""
+    return FitRequest(stamp, base.xy.copy(), base.compact, base, changed, goal)

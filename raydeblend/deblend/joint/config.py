@@ -1,0 +1,251 @@
+"""What was tuned in the joint deblender: every number that decides a result and is no law.
+
+Chosen on simulated blends that no evaluation uses; `docs/joint.md` says on which, and what other
+values give.  A PSF width is the standard deviation of the Gaussian that stands for the PSF, and
+sigma the noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PixelConfig:
+    """Which pixels are fitted, and how much they count.
+
+    Attributes
+    ----------
+    lit_significance
+        Sigma of the smoothed image from which a pixel holds light.
+    lit_margin
+        PSF widths about such pixels in which pixels are fitted one by one.
+    joined_significance
+        Sigma of the smoothed image below which squares of pixels are one sample each.
+    joined_side
+        Side of those squares in pixels.
+    min_joined_psf_width
+        Pixels from which a PSF is broad enough for squares.
+    max_weight_ratio
+        Largest ratio of the weights in a square, whose mean then lies at its centre.
+    min_shown_fraction
+        Least part of a source's squared light that a band must show of what any band shows, to
+        tell its flux; at the edge of a band's coverage that is a twentieth of a point's light.
+    model_error
+        Part of a pixel's light that its variance gets as error: no galaxy is quite bulge + disk.
+    """
+
+    lit_significance: float = 2.5
+    lit_margin: float = 3.0
+    joined_significance: float = 4.0
+    joined_side: int = 2
+    min_joined_psf_width: float = 1.4
+    max_weight_ratio: float = 1.2
+    min_shown_fraction: float = 0.01
+    model_error: float = 0.003
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """How a blend of many sources is fitted.
+
+    Attributes
+    ----------
+    max_joint_sources
+        Most sources that are fitted at once; of more, blocks of so many are fitted in turn.
+    sweeps
+        How often each block is fitted.
+    min_light
+        Sigma of its models in a pixel from which a block is fitted there.
+    core_radius
+        PSF widths about its sources within which it is fitted in any case.
+    """
+
+    max_joint_sources: int = 6
+    sweeps: int = 2
+    min_light: float = 0.05
+    core_radius: float = 4.0
+
+
+@dataclass(frozen=True)
+class LimitConfig:
+    """Where the work on a blend ends.
+
+    Attributes
+    ----------
+    most_work
+        As `BlendFit.work` counts it: half a minute or more of a busy core.
+    bulge_share
+        Part of it that bulges may take: in a crowd finding all sources is worth more.
+    most_values
+        Sources times bands times pixels, which bounds the memory of the models.
+    seconds
+        Wall time for each stamp of a call, far above what `most_work` takes on usual machines.
+    """
+
+    most_work: float = 3e7
+    bulge_share: float = 0.3
+    most_values: int = 2**26
+    seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What is tried as another source, and what it must gain.
+
+    Attributes
+    ----------
+    rounds
+        How often the residual is looked at again.
+    extra_sources
+        Sources that a blend may have beyond twice its peaks.
+    min_significance
+        Sigma of the smoothed residual from which a peak is tried.
+    candidate_radius
+        PSF widths about a candidate within which it is first fitted alone.
+    model_error
+        Part of a model's light in a pixel that may be wrong without another source: arms, bars.
+    smooth_error
+        The same of the sum over a PSF: what the mixtures for profiles and PSF miss.
+    min_gain
+        What a source is worth in ln posterior: one that is there stays for it, and one more must
+        gain it, or in many bands as much as it has parameters, of which noise alone gains half
+        (Akaike 1974).
+    added_error
+        Part of the light under a new source that may be wrong.  Half the squared significance of
+        so much of it must be gained beside `min_gain`.
+    underlying_radius
+        PSF widths about a source in which light is under it.
+    rescue_fraction
+        Part of the least gain from which the best candidate is tried though it gains too little
+        alone: in the joint fit others may make way for it.
+    """
+
+    rounds: int = 4
+    extra_sources: int = 2
+    min_significance: float = 3.5
+    candidate_radius: float = 5.0
+    model_error: float = 0.03
+    smooth_error: float = 0.005
+    min_gain: float = 14.0
+    added_error: float = 0.02
+    underlying_radius: float = 1.5
+    rescue_fraction: float = 0.3
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which sources are tried as two.
+
+    Attributes
+    ----------
+    max_splits, max_splits_of_many
+        Sources that are tried in one look, those that promise most; the latter in blends of more
+        than `BlockConfig.max_joint_sources`, where a trial is dear.
+    min_score_fraction
+        Part of the least gain that another source at their side must promise, to first order.
+    min_offset, max_offset
+        Pixels from the centre of a source to the centres of its halves: it is not tried below the
+        least, and cut at the most.
+    min_snr
+        Flux over error of all bands that a source must have: each half must be one.
+    min_axis_ratio
+        Halves are narrower than the whole by its axis ratio, of which at least this.
+    reach, step
+        PSF widths about a source within which others are asked for, and how far apart.
+    width
+        That of a small galaxy over the PSF's.
+    """
+
+    max_splits: int = 2
+    max_splits_of_many: int = 1
+    min_score_fraction: float = 0.25
+    min_offset: float = 1.0
+    max_offset: float = 6.0
+    min_snr: float = 8.0
+    min_axis_ratio: float = 0.3
+    reach: float = 2.0
+    step: float = 0.6
+    width: float = 1.2
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Which sources are tried without.
+
+    Attributes
+    ----------
+    max_doubtful_snr
+        Flux over error of all bands up to which a source may be none.
+    min_separation
+        PSF widths below which two sources are one galaxy of another profile than the model's.
+    """
+
+    max_doubtful_snr: float = 10.0
+    min_separation: float = 0.5
+
+
+@dataclass(frozen=True)
+class BulgeConfig:
+    """Of which sources a larger bulge is tried.
+
+    Attributes
+    ----------
+    min_excess
+        By how much a fitted bulge's part of the light must be above the expected one.
+    min_snr
+        Flux over error of all bands that the galaxy must have.
+    """
+
+    min_excess: float = 0.1
+    min_snr: float = 10.0
+
+
+@dataclass(frozen=True)
+class PhotometryConfig:
+    """What errors of fluxes have beside the curvature, in quadrature.
+
+    Calibrated on simulated pairs and blends that are no test set.  In a blend, how many sources
+    there are and where the fit was to begin was chosen on the same pixels; and no galaxy is quite
+    bulge + disk.
+
+    Attributes
+    ----------
+    neighbour_fraction
+        Of the neighbours' flux under a source.
+    max_neighbour_errors
+        Most of that flux that counts, in errors of the source.
+    own_fraction
+        Of the source's own flux.
+    """
+
+    neighbour_fraction: float = 0.3
+    max_neighbour_errors: float = 2.0
+    own_fraction: float = 0.005
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """Reduced χ² up to which the quality of a deblend is ``high`` or ``medium``."""
+
+    high_chi2: float = 1.2
+    medium_chi2: float = 2.0
+
+
+@dataclass(frozen=True)
+class JointConfig:
+    """The configuration of a `JointDeblender`.
+
+    Its hash is in every ledger entry and in ``run.json`` (`JointDeblender.weights_hash`), so that
+    ``--resume`` refuses a run that was begun with other values.
+    """
+
+    pixels: PixelConfig = PixelConfig()
+    blocks: BlockConfig = BlockConfig()
+    limits: LimitConfig = LimitConfig()
+    search: SearchConfig = SearchConfig()
+    splits: SplitConfig = SplitConfig()
+    prune: PruneConfig = PruneConfig()
+    bulges: BulgeConfig = BulgeConfig()
+    photometry: PhotometryConfig = PhotometryConfig()
+    quality: QualityConfig = QualityConfig()

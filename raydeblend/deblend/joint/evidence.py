@@ -1,0 +1,40 @@
+"""What the sources of a blend must gain, in ln posterior, to be sources."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
+
+from raydeblend.deblend.joint.blend_fit import BlendFit
+from raydeblend.deblend.joint.config import PruneConfig, SearchConfig
+from raydeblend.deblend.joint.stamp import Stamp
+from raydeblend.fit.parameters import COMPONENTS, PARAMETERS
+from raydeblend.tile import FloatArray
+
+Array = NDArray[np.float64]
+
+
+def least_gain(stamp: Stamp, models: FloatArray, xy: Array, config: SearchConfig) -> float:
+    """Return what a new source at a position must gain, over the light of the others there.
+
+    Parameters
+    ----------
+    models
+        ``(k, bands, y, x)`` of the others.
+    """
+    radius = config.underlying_radius * stamp.width
+    under = stamp.keep(np.hypot(*(stamp.centres.T - xy).T) < radius)
+    light = under.chi2(models.sum(0))
+    return least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light
+
+
+def least_gain_in_the_dark(stamp: Stamp, config: SearchConfig) -> float:
+    """Return the least gain of a source where there is no other light."""
+    bands = int((stamp.weights > 0).any(1).sum())
+    return max(config.min_gain, PARAMETERS + COMPONENTS * bands)
+
+
+def are_one(stamp: Stamp, fit: BlendFit, config: PruneConfig) -> bool:
+    """Tell whether two sources of a fit are too close to be two galaxies."""
+    return bool((pdist(fit.xy) < config.min_separation * stamp.width).any())
