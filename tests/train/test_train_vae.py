@@ -13,12 +13,12 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Vae, VaeConfig
 from raydeblend.networks.weights import Card, load_weights, save_weights
 from raydeblend.simulate.shards import make_shard, write_shard
-from raydeblend.train import vae
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config, get_family
+from raydeblend.train.families import get_config, get_training
 from raydeblend.train.isolated import isolated_of
 from raydeblend.train.state import TrainState
+from raydeblend.train.vae import VaeRun, as_blend_run
 from raydeblend.train.vae_blends import CentredRecipe, compose_centred
 from raydeblend.train.vae_steps import VaeLoss, vae_scores, vae_step
 
@@ -176,14 +176,14 @@ def test_bad_settings_are_refused(change: dict[str, Any], word: str) -> None:
 def test_stage_two_asks_for_stage_one(tmp_path: Path) -> None:
     config = get_config("vae-deblend", "paper")
     with pytest.raises(ConfigError, match="stage one"):
-        vae.check(config, str(tmp_path))
+        get_training(config).check(str(tmp_path))
 
 
 def test_stage_two_refuses_other_weights(tmp_path: Path) -> None:
     path = export(Vae(replace(TINY, bands=3)), ("g", "r", "i"), tmp_path)
     config = get_config("vae-deblend", "tiny", images="euclid", vae_weights=path)
     with pytest.raises(ConfigError, match="not the vae of IE"):
-        vae.check(config, str(tmp_path))
+        get_training(config).check(str(tmp_path))
 
 
 def export(net: Vae, bands: tuple[str, ...], folder: Path) -> str:
@@ -191,30 +191,29 @@ def export(net: Vae, bands: tuple[str, ...], folder: Path) -> str:
     return save_weights(str(folder), "vae", net, card)
 
 
-def render(config: vae.VaeRun, root: Path) -> tuple[str, ...]:
-    """Prepare the images; those of a survey without the Ray that the family would use."""
+def render(config: VaeRun, root: Path) -> tuple[str, ...]:
+    """Prepare the images; those of a survey without the Ray that `prepare` would use."""
     if config.images == "euclid":
-        return get_family(config.network).prepare(config, str(root))
-    images = isolated_of(vae.as_blend_run(config), str(root))
+        return get_training(config).prepare(str(root))
+    images = isolated_of(as_blend_run(config), str(root))
     paths = tuple(f"{root}/shard-{k}.npz" for k in range(len(images)))
     for path, settings in zip(paths, images.values(), strict=True):
         write_shard(path, make_shard(settings, 0))
     return paths
 
 
-def train(config: vae.VaeRun, root: Path) -> TrainState:
-    family = get_family(config.network)
-    family.check(config, str(root))
+def train(config: VaeRun, root: Path) -> TrainState:
+    training = get_training(config)
+    training.check(str(root))
     paths = render(config, root)
-    data = family.load(config, paths, 0, 1, CPU)
-    held_out = family.load_validation(config, paths, CPU)
-    state = family.start(config, CPU)
+    data = training.load(paths, 0, 1, CPU)
+    held_out = training.load_validation(paths, CPU)
+    state = training.start(CPU)
     for epoch in range(config.epochs):
-        step = family.steps(config, state, state.networks, data, config.batch, epoch)
+        step = training.steps(state, state.networks, data, config.batch, epoch)
         scores = run_epoch(step, epoch * config.steps, config.steps)
-        state.history.append(scores | family.validate(config, state, held_out))
-    picture = family.picture(config, state, held_out)
-    assert picture is not None
+        state.history.append(scores | training.validate(state, held_out))
+    picture = training.picture(state, held_out)
     assert picture.shape[0] == 3
     assert float(picture.min()) >= 0
     assert float(picture.max()) <= 1
@@ -222,7 +221,7 @@ def train(config: vae.VaeRun, root: Path) -> TrainState:
 
 
 @pytest.mark.parametrize("images", ["euclid", "survey"])
-def test_the_family_trains_both_stages(images: str, tmp_path: Path) -> None:
+def test_both_stages_train_from_files(images: str, tmp_path: Path) -> None:
     own = {"images": images, "steps": 4, "epochs": 2, "n_galaxies": 64, "group": 32, "ema": 0.9}
     own["surveys"] = ("HSC",)
     one = get_config("vae", "tiny", **own)
@@ -246,8 +245,8 @@ def test_stage_two_goes_on_from_its_own_weights(tmp_path: Path) -> None:
     card = Card("vae-deblend", vars(TINY), ("IE",), (0.1, 0.1), Scaling("asinh"))
     path = save_weights(str(tmp_path), "vae-deblend", net, card)
     config = get_config("vae-deblend", "small", vae_weights=path)
-    vae.check(config, str(tmp_path / "run"))
-    started = vae.start(config, CPU).networks["vae-deblend"]
+    get_training(config).check(str(tmp_path / "run"))
+    started = get_training(config).start(CPU).networks["vae-deblend"]
     for name, value in started.state_dict().items():
         torch.testing.assert_close(value, net.state_dict()[name], rtol=0, atol=0)
     learning = {name for name, p in started.named_parameters() if p.requires_grad}
