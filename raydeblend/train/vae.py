@@ -38,7 +38,7 @@ from raydeblend.train.isolated import (
 )
 from raydeblend.train.network_training import Networks, NetworkTraining
 from raydeblend.train.state import Scalars, TrainState, update_averages
-from raydeblend.train.vae_blends import CentredBatch, CentredRecipe, compose_centred
+from raydeblend.train.vae_blends import CenteredBatch, CenteredRecipe, compose_centered
 from raydeblend.train.vae_passes import second_pass
 from raydeblend.train.vae_steps import VaeLoss, encode_decode, vae_scores, vae_step
 
@@ -94,7 +94,7 @@ class VaeRun(RunConfig):
     faint: float | None = None
     n_galaxies: int = 150_000
     group: int = 500
-    recipe: CentredRecipe = field(default_factory=CentredRecipe)
+    recipe: CenteredRecipe = field(default_factory=CenteredRecipe)
     loss: VaeLoss = field(default_factory=VaeLoss)
     weight_decay: float = 0.0
     vae_weights: str | None = None
@@ -157,10 +157,10 @@ PAIRED = (0.0, 1.0, 0.0, 0.0)
 _VAE = VaeRun(
     "vae", "paper", VaeConfig(), 100, 750, 100, 1e-4,
     scaling=Scaling("asinh"),
-    recipe=CentredRecipe(n_neighbours=ALONE),
+    recipe=CenteredRecipe(n_neighbours=ALONE),
     validation=1024,
 )  # fmt: skip
-_DEBLEND = replace(_VAE, network="vae-deblend", recipe=CentredRecipe())
+_DEBLEND = replace(_VAE, network="vae-deblend", recipe=CenteredRecipe())
 
 _SMALL_MODEL = VaeConfig(
     filters=(32, 64, 128), latent=32, hidden=256, downscale=2, apertures=(1.5, 3.0, 6.0, 12.0)
@@ -193,7 +193,7 @@ _TINY: dict[str, Any] = {
 _TINY_MODEL = VaeConfig(filters=(8, 16, 16), latent=8, hidden=32, downscale=2, apertures=(3.0,))
 # Detected peaks are off by a pixel, stamps end, and surveys differ in depth; singles are there
 # too, so that what is left of a blend is in distribution.
-_SMALL_RECIPE = CentredRecipe(jitter=1, annulus=(4.0, 20.0), rescale=0.3, cropped=0.2)
+_SMALL_RECIPE = CenteredRecipe(jitter=1, annulus=(4.0, 20.0), rescale=0.3, cropped=0.2)
 _SMALL_BLENDS = replace(
     _SMALL_RECIPE, n_neighbours=(0.3, 0.5, 0.15, 0.05), rescale=0.15, taken_off=0.5
 )
@@ -225,7 +225,7 @@ def as_blend_run(config: VaeRun) -> BlendRun:
     )  # fmt: skip
 
 
-class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CentredBatch]]):
+class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CenteredBatch]]):
     """Stage one: encode and decode isolated galaxies."""
 
     exported: ClassVar[tuple[str, ...]] = ("vae",)
@@ -267,16 +267,16 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CentredBatch]]):
         """Return the galaxies that worker `rank` of `world` trains on."""
         return load_share(paths, rank, world, self.config.bands, device)
 
-    def load_validation(self, paths: Sequence[str], device: torch.device) -> list[CentredBatch]:
+    def load_validation(self, paths: Sequence[str], device: torch.device) -> list[CenteredBatch]:
         """Return images of galaxies never trained on, with `validated_on` neighbours."""
         config, galaxies = self.config, load_held_out(paths, self.config.bands, device)
-        recipe = CentredRecipe(config.recipe.stamp, 0, config.recipe.annulus, self.validated_on)
+        recipe = CenteredRecipe(config.recipe.stamp, 0, config.recipe.annulus, self.validated_on)
         generator = torch.Generator(device).manual_seed(VALIDATION_SEED)
         sizes = [
             min(VALIDATION_CHUNK, config.validation - first)
             for first in range(0, config.validation, VALIDATION_CHUNK)
         ]
-        return [compose_centred(galaxies, size, recipe, generator) for size in sizes]
+        return [compose_centered(galaxies, size, recipe, generator) for size in sizes]
 
     def build(self) -> dict[str, nn.Module]:
         """Return the autoencoder at random."""
@@ -296,7 +296,7 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CentredBatch]]):
         generator = torch.Generator(device).manual_seed(seed)
 
         def step(number: int) -> dict[str, Tensor]:
-            batch = compose_centred(data, n, config.recipe, generator)
+            batch = compose_centered(data, n, config.recipe, generator)
             if config.recipe.taken_off:
                 batch = self._cleaned(network, batch, generator)
             noise = torch.randn((n, config.model.latent), generator=generator, device=device)
@@ -308,13 +308,13 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CentredBatch]]):
         return step
 
     def _cleaned(
-        self, network: nn.Module, batch: CentredBatch, generator: torch.Generator
-    ) -> CentredBatch:
+        self, network: nn.Module, batch: CenteredBatch, generator: torch.Generator
+    ) -> CenteredBatch:
         """Return the batch less the network's models of some of the neighbours."""
         scaling, recipe = self.config.scaling, self.config.recipe
         return second_pass(network, batch, scaling, recipe.taken_off, recipe.jitter, generator)
 
-    def validate(self, state: TrainState, held_out: list[CentredBatch]) -> Scalars:
+    def validate(self, state: TrainState, held_out: list[CenteredBatch]) -> Scalars:
         """Return flux residuals on the validation images, see `vae_scores`.
 
         Where the recipe takes neighbours off, those of the second pass too, as
@@ -331,7 +331,7 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CentredBatch]]):
         return scores | {f"second_{name}": value for name, value in again.items()}
 
     @torch.no_grad()
-    def picture(self, state: TrainState, held_out: list[CentredBatch]) -> Tensor:
+    def picture(self, state: TrainState, held_out: list[CenteredBatch]) -> Tensor:
         """Draw images, models, true galaxies and what the models leave of the images."""
         image, target = held_out[0].image[:EXAMPLES], held_out[0].target[:EXAMPLES]
         network = state.final(self._name).eval()
