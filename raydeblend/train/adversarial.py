@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raydeblend.networks.forward import forward
 
 
-def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+def discriminate(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits of as many real as generated images ``(n, channels, y, x)``.
 
     Both go through together: batch normalisation then sees the same mixture in the steps of

@@ -1,4 +1,4 @@
-"""The branched deblender of Reiman & Göhre 2019: its run, presets, steps and scores.
+"""The branched deblender of Reiman & Göhre 2019: its run, presets and training.
 
 Two kinds of data, by the field `blends`: ``galaxy_zoo``, the paper's, needs a folder of pictures;
 ``survey`` composes blends of rendered galaxies as for every other deblender, and its weights are
@@ -7,10 +7,10 @@ those that separate survey stamps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,19 +38,17 @@ from raydeblend.train.branched_data import (
 from raydeblend.train.branched_scores import EXAMPLES, draw_pairs, pair_scores
 from raydeblend.train.branched_steps import BranchedLoss, PairNetworks, branched_step
 from raydeblend.train.config import check_choice, learning_rate_at
-from raydeblend.train.epoch import descend
-from raydeblend.train.family import Family, Step
+from raydeblend.train.epoch import Step
 from raydeblend.train.isolated import (
     SMALL,
     TINY,
     BlendRun,
-    check_shards,
+    IsolatedTraining,
     load_held_out,
     load_share,
-    make_optimizer,
-    render_shards,
 )
-from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
+from raydeblend.train.network_training import Networks
+from raydeblend.train.state import Scalars, TrainState, update_averages
 
 BLENDS = ("galaxy_zoo", "survey")
 CHOICES = (
@@ -58,9 +56,8 @@ CHOICES = (
     "up-sampling where input and output agree, displacements of either sign, bilinear warps, "
     "black beyond the second picture, VGG-19's sixteenth convolution"
 )
-ZOO_STRETCH = 3.0
-SURVEY_STRETCH = 30.0
-"""Of the pictures on the board: survey images are linear, those of Galaxy Zoo nearly not."""
+STRETCH = {"galaxy_zoo": 3.0, "survey": 30.0}
+"""Contrast of the pictures on the board: survey images are linear, those of Galaxy Zoo are not."""
 
 Data = Tensor | IsolatedImages
 """Pictures ``(n, 3, 80, 80)`` of uint8, or isolated survey images."""
@@ -185,141 +182,109 @@ PRESETS: Mapping[str, BranchedRun] = {
 }
 
 
-def check(config: BranchedRun, root: str) -> None:
-    """Check that the data and the burn-in's weights are there.
+class BranchedTraining(IsolatedTraining[BranchedRun, Data]):
+    """Train the generator and its discriminator on pairs of galaxies (sections 2.2 and 2.4)."""
 
-    Raises
-    ------
-    ConfigError
-        If a folder holds no usable pictures, `root` other images, or weights are unusable.
-    """
-    if config.blends == "survey":
-        check_shards(config, root)
-    elif config.data is None:
-        raise ConfigError(
-            "branched learns from a folder of Galaxy Zoo pictures (data), or from survey images "
-            "(blends=survey)"
-        )
-    else:
-        _read_pictures(config, "train", limit=16)
-        _read_pictures(config, "validation", limit=16)
-    if config.loss.burn_in:
-        load_features(config.vgg19_weights)
+    exported: ClassVar[tuple[str, ...]] = ("generator",)
 
+    @property
+    def _from_survey(self) -> bool:
+        return self.config.blends == "survey"
 
-def prepare(config: BranchedRun, root: str) -> tuple[str, ...]:
-    """Render the survey's galaxies into `root`, or name the folder of pictures."""
-    return render_shards(config, root) if config.blends == "survey" else (str(config.data),)
+    def check(self, root: str) -> None:
+        """Check that the data and the burn-in's weights are there.
 
+        Raises
+        ------
+        ConfigError
+            If a folder holds no usable pictures, `root` other images, or weights are unusable.
+        """
+        if self._from_survey:
+            super().check(root)
+        elif self.config.data is None:
+            raise ConfigError(
+                "branched learns from a folder of Galaxy Zoo pictures (data), or from survey "
+                "images (blends=survey)"
+            )
+        else:
+            self._read_pictures("train", limit=16)
+            self._read_pictures("validation", limit=16)
+        if self.config.loss.burn_in:
+            load_features(self.config.vgg19_weights)
 
-def load(
-    config: BranchedRun, paths: Sequence[str], rank: int, world: int, device: torch.device
-) -> Data:
-    """Return what worker `rank` of `world` trains on: its survey galaxies, or all pictures."""
-    if config.blends == "survey":
-        return load_share(config, paths, rank, world, device)
-    return _read_pictures(config, "train").to(device)
+    def prepare(self, root: str) -> tuple[str, ...]:
+        """Render the survey's galaxies into `root`, or name the folder of pictures."""
+        return super().prepare(root) if self._from_survey else (str(self.config.data),)
 
+    def load(self, paths: Sequence[str], rank: int, world: int, device: torch.device) -> Data:
+        """Return the survey galaxies that worker `rank` of `world` trains on, or all pictures."""
+        if self._from_survey:
+            return load_share(paths, rank, world, self.config.bands, device)
+        return self._read_pictures("train").to(device)
 
-def load_validation(config: BranchedRun, paths: Sequence[str], device: torch.device) -> Data:
-    """Return the galaxies kept for validation."""
-    if config.blends == "survey":
-        return load_held_out(config, paths, device)
-    return _read_pictures(config, "validation").to(device)
+    def load_validation(self, paths: Sequence[str], device: torch.device) -> Data:
+        """Return the galaxies kept for validation."""
+        if self._from_survey:
+            return load_held_out(paths, self.config.bands, device)
+        return self._read_pictures("validation").to(device)
 
+    def _read_pictures(self, split: galaxy_zoo.Split, limit: int | None = None) -> Tensor:
+        read = galaxy_zoo.read_galaxy_zoo(str(self.config.data), split, limit=limit)
+        return torch.from_numpy(read.images)
 
-def _read_pictures(
-    config: BranchedRun, split: galaxy_zoo.Split, limit: int | None = None
-) -> Tensor:
-    return torch.from_numpy(galaxy_zoo.read_galaxy_zoo(str(config.data), split, limit=limit).images)
+    def build(self) -> dict[str, nn.Module]:
+        """Return both networks at random."""
+        return {
+            "generator": Branched(self.config.model),
+            "discriminator": Discriminator(self.config.discriminator),
+        }
 
+    def steps(self, state: TrainState, networks: Networks, data: Data, n: int, seed: int) -> Step:
+        """Return the step function of one epoch: both networks are updated once a step."""
+        config, stream = self.config, self._stream(data, seed)
+        features = self._features(state)
 
-def start(config: BranchedRun, device: torch.device) -> TrainState:
-    """Return the state before the first epoch."""
-    torch.manual_seed(config.seed)
-    networks: dict[str, nn.Module] = {
-        "generator": Branched(config.model),
-        "discriminator": Discriminator(config.discriminator),
-    }
-    averaged = ("generator",) if config.ema else ()
-    return start_state(networks, partial(make_optimizer, config), device, averaged)
+        def step(number: int) -> dict[str, Tensor]:
+            pair = PairNetworks(
+                networks["generator"],
+                networks["discriminator"],
+                state.networks["discriminator"],
+                features if number < config.loss.burn_in else None,
+            )
+            down = partial(self.descend, state, rate=learning_rate_at(config, number))
+            scalars, model = branched_step(pair, stream.draw(n), config.loss, down)
+            stream.feed_back(model)
+            update_averages(state, config.ema, number)
+            return scalars
 
+        return step
 
-def make_steps(
-    config: BranchedRun,
-    state: TrainState,
-    networks: Mapping[str, nn.Module],
-    data: Data,
-    n: int,
-    seed: int,
-) -> Step:
-    """Return the step function of one epoch: both networks are updated once a step."""
-    stream = make_stream(config, data, seed)
-    device = next(state.networks["generator"].parameters()).device
-    features = _features(config, state, device)
+    def _stream(self, data: Data, seed: int) -> PairStream:
+        """Return the training pairs of one worker in one epoch."""
+        config = self.config
+        if isinstance(data, Tensor):
+            return ZooStream(data, seed)
+        return SurveyStream(data, config.recipe, config.scaling, seed, config.residual_fraction)
 
-    def step(number: int) -> dict[str, Tensor]:
-        burning = features if number < config.loss.burn_in else None
-        pair = PairNetworks(
-            networks["generator"],
-            networks["discriminator"],
-            state.networks["discriminator"],
-            burning,
-        )
-        down = _descent(config, state, number)
-        scalars, model = branched_step(pair, stream.draw(n), config.loss, down)
-        stream.feed_back(model)
-        update_averages(state, config.ema, number)
-        return scalars
+    def _features(self, state: TrainState) -> Features | None:
+        """Return what the burn-in compares, None once it is over."""
+        if state.epoch * self.config.steps >= self.config.loss.burn_in:
+            return None
+        device = next(state.networks["generator"].parameters()).device
+        return load_features(self.config.vgg19_weights, device)
 
-    return step
+    def validate(self, state: TrainState, held_out: Data) -> Scalars:
+        """Return the scores on held-out galaxies."""
+        pairs = self._validation_pairs(held_out, self.config.validation)
+        return pair_scores(state.final("generator"), state.networks["discriminator"], pairs)
 
+    def picture(self, state: TrainState, held_out: Data) -> Tensor:
+        """Draw blend, model and truth of either branch for a few held-out blends."""
+        batch = next(iter(self._validation_pairs(held_out, EXAMPLES)))
+        return draw_pairs(state.final("generator"), batch, STRETCH[self.config.blends])
 
-def _features(config: BranchedRun, state: TrainState, device: torch.device) -> Features | None:
-    over = state.epoch * config.steps >= config.loss.burn_in
-    return None if over else load_features(config.vgg19_weights, device)
-
-
-def _descent(config: BranchedRun, state: TrainState, number: int) -> Callable[[str, Tensor], None]:
-    rate = learning_rate_at(config, number)
-    return lambda name, loss: descend(state.optimizers[name], loss, rate, config.clip)
-
-
-def make_stream(config: BranchedRun, data: Data, seed: int) -> PairStream:
-    """Return the stream of training pairs of one worker in one epoch."""
-    if isinstance(data, Tensor):
-        return ZooStream(data, seed)
-    return SurveyStream(data, config.recipe, config.scaling, seed, config.residual_fraction)
-
-
-def validation_pairs(config: BranchedRun, data: Data, n: int) -> Iterable[PairBatch]:
-    """Yield the same `n` held-out pairs at every call."""
-    if isinstance(data, Tensor):
-        return zoo_validation(data, n)
-    return survey_validation(data, config.recipe, config.scaling, n)
-
-
-def validate(config: BranchedRun, state: TrainState, data: Data) -> Scalars:
-    """Return the scores on held-out galaxies."""
-    batches = validation_pairs(config, data, config.validation)
-    return pair_scores(state.final("generator"), state.networks["discriminator"], batches)
-
-
-def picture(config: BranchedRun, state: TrainState, data: Data) -> Tensor:
-    """Draw blend, model and truth of either branch for a few held-out blends."""
-    batch = next(iter(validation_pairs(config, data, EXAMPLES)))
-    stretch = ZOO_STRETCH if config.blends == "galaxy_zoo" else SURVEY_STRETCH
-    return draw_pairs(state.final("generator"), batch, stretch)
-
-
-FAMILY: Family[Any, Any, Any] = Family(
-    exported=("generator",),
-    check=check,
-    prepare=prepare,
-    load=load,
-    load_validation=load_validation,
-    start=start,
-    steps=make_steps,
-    validate=validate,
-    picture=picture,
-)
+    def _validation_pairs(self, held_out: Data, n: int) -> Iterable[PairBatch]:
+        """Return the same `n` held-out pairs at every call, in chunks."""
+        if isinstance(held_out, Tensor):
+            return zoo_validation(held_out, n)
+        return survey_validation(held_out, self.config.recipe, self.config.scaling, n)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raydeblend.networks.forward import forward
 from raydeblend.train.board import draw_columns
 from raydeblend.train.branched_data import PairBatch
-from raydeblend.train.branched_steps import judge
+from raydeblend.train.branched_steps import discriminate
 from raydeblend.train.losses import flux_error, psnr
 from raydeblend.train.state import Scalars
 
@@ -50,7 +50,7 @@ def _scores(model: Tensor, batch: PairBatch, discriminator: nn.Module) -> dict[s
         scores[f"psnr_{k + 1}"] = psnr(one, true)
         scores[f"ssim_{k + 1}"] = _ssim(one, true)
         scores[f"flux_error_{k + 1}"] = flux_error(one, true)
-    real, fake = judge(discriminator, batch.galaxies, model)
+    real, fake = discriminate(discriminator, batch.galaxies, model)
     return scores | {
         "discriminator_real": torch.sigmoid(real),
         "discriminator_fake": torch.sigmoid(fake),

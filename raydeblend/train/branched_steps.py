@@ -116,11 +116,11 @@ def feature_loss(model: Tensor, batch: PairBatch, features: Features) -> Tensor:
     return F.mse_loss(extract(model), truth)
 
 
-def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+def discriminate(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits of real and of deblended images ``(n, 2, bands, y, x)``."""
     # The paper's images are in [-1, 1].
     pair = [2 * images.flatten(0, 1) - 1 for images in (real, fake)]
-    return adversarial.judge(discriminator, *pair)
+    return adversarial.discriminate(discriminator, *pair)
 
 
 def generator_loss(
@@ -141,7 +141,7 @@ def generator_loss(
     if not loss.adversarial_weight:
         return {"loss": pixel, "loss_pixel": pixel}
     with frozen(discriminator):
-        _, fake = judge(discriminator, batch.galaxies, model)
+        _, fake = discriminate(discriminator, batch.galaxies, model)
     value = pixel + loss.adversarial_weight * adversarial_loss(fake, loss.adversarial)
     return {"loss": value, "loss_pixel": pixel}
 
@@ -183,7 +183,7 @@ def branched_step(
     model = forward(networks.generator, batch.channels)
     scalars = {}
     if loss.adversarial_weight:
-        real, fake = judge(networks.discriminator, batch.galaxies, model.detach())
+        real, fake = discriminate(networks.discriminator, batch.galaxies, model.detach())
         scalars["loss_discriminator"] = discriminator_loss(real, fake)
         descend("discriminator", scalars["loss_discriminator"])
     losses = generator_loss(model, batch, loss, networks.critic, networks.features)

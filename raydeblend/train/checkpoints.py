@@ -66,7 +66,7 @@ def mend_snapshot(folder: str) -> None:
 
 
 def storage_of(path: str) -> dict[str, Any]:
-    """Return what Ray Train is told of the folder of all checkpoints."""
+    """Return Ray Train's options for keeping all checkpoints below `path`."""
     if storage.is_local(path):
         return {"storage_path": path}
     # pyarrow's own S3 leaves directory markers that some servers cannot delete.

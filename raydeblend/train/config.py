@@ -1,7 +1,7 @@
 """What every training run has: sizes, rates, seed; a hash that names the run.
 
-Each network family extends `RunConfig` by what its data and losses need, beside its presets:
-`raydeblend/train/<family>.py`.
+Each network extends `RunConfig` by what its data and losses need, beside its presets:
+`raydeblend/train/<network>.py`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class RunConfig(ABC):
         return self.scaling
 
     def check(self) -> None:
-        """Raise ConfigError if a number is out of range; families check their own fields too."""
+        """Raise ConfigError if a number is out of range; networks check their own fields too."""
         for name in ("batch", "steps", "epochs", "validation", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")

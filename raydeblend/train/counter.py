@@ -1,12 +1,11 @@
-"""The counter of Wang et al. 2022: its run, presets, steps and scores."""
+"""The counter of Wang et al. 2022: its run, presets and training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ from raydeblend.train.board import draw_columns
 from raydeblend.train.config import learning_rate_at
 from raydeblend.train.counting import Peel, count_batches, make_peel
 from raydeblend.train.data import VALIDATION_CHUNK, VALIDATION_SEED
-from raydeblend.train.epoch import descend
-from raydeblend.train.family import Family, Step
+from raydeblend.train.epoch import Step
 from raydeblend.train.isolated import (
     SMALL,
     TINY,
@@ -28,15 +26,14 @@ from raydeblend.train.isolated import (
     TWO,
     UP_TO_THREE,
     BlendRun,
-    check_shards,
+    IsolatedTraining,
     load_held_out,
     load_network,
     load_share,
-    make_optimizer,
-    render_shards,
 )
+from raydeblend.train.network_training import Networks
 from raydeblend.train.peeling import PeelBatch
-from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
+from raydeblend.train.state import Scalars, TrainState, update_averages
 from raydeblend.train.steps import counter_step
 
 EXAMPLES = 8
@@ -64,7 +61,7 @@ class CounterRun(BlendRun):
 
 @dataclass(frozen=True)
 class CounterData:
-    """Isolated images, and the deblender whose residuals are counted too, if any."""
+    """Isolated images, and the deblender whose residuals are classified too, if any."""
 
     isolated: IsolatedImages
     peel: Peel | None
@@ -104,97 +101,99 @@ PRESETS: Mapping[str, CounterRun] = {
 }
 
 
-def check(config: CounterRun, root: str) -> None:
-    """Check the deblender named in the configuration and the place of the shards."""
-    check_shards(config, root)
-    load_peel(config, torch.device("cpu"))
+class CounterTraining(IsolatedTraining[CounterRun, CounterData]):
+    """Classify blends of none to three galaxies, and what a deblender leaves of them (Eq. 2)."""
 
+    exported: ClassVar[tuple[str, ...]] = ("counter",)
 
-def load(
-    config: CounterRun, paths: Sequence[str], rank: int, world: int, device: torch.device
-) -> CounterData:
-    """Return what worker `rank` of `world` trains on."""
-    isolated = load_share(config, paths, rank, world, device)
-    return CounterData(isolated, load_peel(config, device))
+    def check(self, root: str) -> None:
+        """Check the deblender named in the configuration and the place of the shards."""
+        super().check(root)
+        self.load_peel(torch.device("cpu"))
 
+    def load(
+        self, paths: Sequence[str], rank: int, world: int, device: torch.device
+    ) -> CounterData:
+        """Return what worker `rank` of `world` trains on."""
+        isolated = load_share(paths, rank, world, self.config.bands, device)
+        return CounterData(isolated, self.load_peel(device))
 
-def load_validation(config: CounterRun, paths: Sequence[str], device: torch.device) -> CounterData:
-    """Return the galaxies kept for validation."""
-    return CounterData(load_held_out(config, paths, device), load_peel(config, device))
+    def load_validation(self, paths: Sequence[str], device: torch.device) -> CounterData:
+        """Return the galaxies kept for validation."""
+        isolated = load_held_out(paths, self.config.bands, device)
+        return CounterData(isolated, self.load_peel(device))
 
+    def load_peel(self, device: torch.device) -> Peel | None:
+        """Return the deblender named in the configuration, None where it has none.
 
-def load_peel(config: CounterRun, device: torch.device) -> Peel | None:
-    """Return the deblender named in the configuration, None where it has none.
+        Raises
+        ------
+        ConfigError
+            If there are no such weights, or they are of other bands.
+        """
+        if self.config.deblender is None:
+            return None
+        network, card = load_network(self.config.deblender, "rdn", self.config.bands, device)
+        return make_peel(network, card.scaling)
 
-    Raises
-    ------
-    ConfigError
-        If there are no such weights, or they are of other bands.
-    """
-    if config.deblender is None:
-        return None
-    network, card = load_network(config.deblender, "rdn", config.bands, device)
-    return make_peel(network, card.scaling)
+    def build(self) -> dict[str, nn.Module]:
+        """Return the counter at random."""
+        return {"counter": Counter(self.config.model)}
 
-
-def start(config: CounterRun, device: torch.device) -> TrainState:
-    """Return the state before the first epoch."""
-    torch.manual_seed(config.seed)
-    averaged = ("counter",) if config.ema else ()
-    networks: dict[str, nn.Module] = {"counter": Counter(config.model)}
-    return start_state(networks, partial(make_optimizer, config), device, averaged)
-
-
-def make_steps(
-    config: CounterRun,
-    state: TrainState,
-    networks: Mapping[str, nn.Module],
-    data: CounterData,
-    n: int,
-    seed: int,
-) -> Step:
-    """Return the step function of one epoch: classify a batch (Eq. 2)."""
-    batches = count_batches(
-        data.isolated, config.recipe, n, seed, data.peel, config.residual_fraction
-    )
-
-    def step(number: int) -> dict[str, Tensor]:
-        batch = next(batches)
-        loss, accuracy = counter_step(
-            networks["counter"], batch.image, batch.n_sources, config.scaling
+    def steps(
+        self, state: TrainState, networks: Networks, data: CounterData, n: int, seed: int
+    ) -> Step:
+        """Return the step function of one epoch: classify a batch (Eq. 2)."""
+        config = self.config
+        batches = count_batches(
+            data.isolated, config.recipe, n, seed, data.peel, config.residual_fraction
         )
-        descend(state.optimizers["counter"], loss, learning_rate_at(config, number), config.clip)
-        update_averages(state, config.ema, number)
-        return {"loss": loss.detach(), "training_accuracy": accuracy}
 
-    return step
+        def step(number: int) -> dict[str, Tensor]:
+            batch = next(batches)
+            loss, accuracy = counter_step(
+                networks["counter"], batch.image, batch.n_sources, config.scaling
+            )
+            self.descend(state, "counter", loss, learning_rate_at(config, number))
+            update_averages(state, config.ema, number)
+            return {"loss": loss.detach(), "training_accuracy": accuracy}
 
+        return step
 
-def validate(config: CounterRun, state: TrainState, data: CounterData) -> Scalars:
-    """Accuracy on noisy, noiseless and once more peeled images, and per class over all."""
-    return count_scores(state.final("counter"), config, data)
+    def validate(self, state: TrainState, held_out: CounterData) -> Scalars:
+        """Return the accuracy on noisy, noiseless and once more peeled images, and per class."""
+        return self.scores(state.final("counter"), held_out)
 
+    def scores(self, network: nn.Module, held_out: CounterData) -> Scalars:
+        """Return the accuracies of a counter on the device of the data."""
+        right: dict[str, list[Tensor]] = {}
+        for kind, batch in self._validation_batches(held_out):
+            label = batch.n_sources.clamp(max=CLASSES - 1)
+            hit = (classify(network, batch.image, self.config.scaling) == label).float()
+            right.setdefault("accuracy", []).append(hit)
+            right.setdefault(f"accuracy_{kind}", []).append(hit)
+            for k in range(CLASSES):
+                right.setdefault(f"accuracy_{k}", []).append(hit[label == k])
+        joined = {name: torch.cat(hits) for name, hits in right.items()}
+        return {name: float(hits.mean()) for name, hits in joined.items() if len(hits)}
 
-def count_scores(network: nn.Module, config: CounterRun, data: CounterData) -> Scalars:
-    """Return the accuracies of a counter on the device of the data."""
-    right: dict[str, list[Tensor]] = {}
-    for kind, batch in _validation_batches(config, data):
-        label = batch.n_sources.clamp(max=CLASSES - 1)
-        hit = (count(network, batch.image, config.scaling) == label).float()
-        right.setdefault("accuracy", []).append(hit)
-        right.setdefault(f"accuracy_{kind}", []).append(hit)
-        for k in range(CLASSES):
-            right.setdefault(f"accuracy_{k}", []).append(hit[label == k])
-    joined = {name: torch.cat(hits) for name, hits in right.items()}
-    return {name: float(hits.mean()) for name, hits in joined.items() if len(hits)}
+    def picture(self, state: TrainState, held_out: CounterData) -> Tensor:
+        """Draw held-out images, one column for each count that the network gives: 0, 1, 2, 3+."""
+        scaling = self.config.scaling
+        _, batch = next(self._validation_batches(held_out))
+        counted = classify(state.final("counter"), batch.image, scaling)
+        image = batch.image / scaling.apply(batch.image)[1]
+        return draw_columns([_first(image[counted == k]) for k in range(CLASSES)])
 
-
-def picture(config: CounterRun, state: TrainState, data: CounterData) -> Tensor:
-    """Draw held-out images, one column for each count that the network gives: 0, 1, 2, 3+."""
-    _, batch = next(_validation_batches(config, data))
-    said = count(state.final("counter"), batch.image, config.scaling)
-    image = batch.image / config.scaling.apply(batch.image)[1]
-    return draw_columns([_first(image[said == k]) for k in range(CLASSES)])
+    def _validation_batches(self, held_out: CounterData) -> Iterator[tuple[str, PeelBatch]]:
+        chunks = -(-self.config.validation // (2 * VALIDATION_CHUNK))
+        for kind, noiseless in (("noisy", 0.0), ("noiseless", 1.0)):
+            recipe = replace(self.config.recipe, noiseless=noiseless)
+            stream = count_batches(held_out.isolated, recipe, VALIDATION_CHUNK, VALIDATION_SEED)
+            for batch in islice(stream, chunks):
+                yield kind, batch
+                if held_out.peel is not None and kind == "noisy":
+                    yield "peeled", held_out.peel(batch.select(batch.n_sources > 0))
 
 
 def _first(images: Tensor) -> Tensor:
@@ -204,34 +203,10 @@ def _first(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def count(network: nn.Module, image: Tensor, scaling: Scaling) -> Tensor:
+def classify(network: nn.Module, image: Tensor, scaling: Scaling) -> Tensor:
     """Return the most likely class of each image ``(n, bands, y, x)``: 0, 1, 2, 3 or more."""
     network.eval()
     channels, _ = scaling.apply(image)
     logits = forward(network, channels)
     network.train()
     return torch.argmax(logits, dim=1)
-
-
-def _validation_batches(config: CounterRun, data: CounterData) -> Iterator[tuple[str, PeelBatch]]:
-    chunks = -(-config.validation // (2 * VALIDATION_CHUNK))
-    for kind, noiseless in (("noisy", 0.0), ("noiseless", 1.0)):
-        recipe = replace(config.recipe, noiseless=noiseless)
-        stream = count_batches(data.isolated, recipe, VALIDATION_CHUNK, VALIDATION_SEED)
-        for batch in islice(stream, chunks):
-            yield kind, batch
-            if data.peel is not None and kind == "noisy":
-                yield "peeled", data.peel(batch.select(batch.n_sources > 0))
-
-
-FAMILY = Family(
-    exported=("counter",),
-    check=check,
-    prepare=render_shards,
-    load=load,
-    load_validation=load_validation,
-    start=start,
-    steps=make_steps,
-    validate=validate,
-    picture=picture,
-)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from raydeblend.train.family import Step
 from raydeblend.train.state import Scalars
 from raydeblend.train.stopping import check_finite
 
+Step = Callable[[int], dict[str, Tensor]]
+"""Does the step of the given number, from 0 over all epochs: forward, backward, optimizers.
+
+It returns ``{"loss": ..., ...}``, detached and ``()``; a scalar whose name begins with "loss" must
+stay finite, or the run stops."""
 CHECK_EVERY = 50
 """Steps after which the workers tell each other their losses, and stop if one is not finite."""
 

@@ -7,32 +7,29 @@ from dataclasses import fields, replace
 from typing import Any
 
 from raydeblend.errors import ConfigError
-from raydeblend.train import branched, counter, gan, joint, rdn, srgan, vae
+from raydeblend.train import branched, counter, gan, rdn, rdn_joint, srgan, vae
 from raydeblend.train.config import RunConfig
-from raydeblend.train.family import Family
+from raydeblend.train.network_training import NetworkTraining
 
-NETWORKS: dict[str, tuple[Family[Any, Any, Any], Mapping[str, RunConfig]]] = {
-    "rdn": (rdn.FAMILY, rdn.PRESETS),
-    "counter": (counter.FAMILY, counter.PRESETS),
-    "gan": (gan.FAMILY, gan.PRESETS),
-    "rdn-joint": (joint.FAMILY, joint.PRESETS),
-    "branched": (branched.FAMILY, branched.PRESETS),
-    "srgan": (srgan.FAMILY, srgan.PRESETS),
-    "srgan-multiband": (srgan.FAMILY, srgan.MULTIBAND_PRESETS),
-    "vae": (vae.FAMILY, vae.VAE_PRESETS),
-    "vae-deblend": (vae.DEBLEND_FAMILY, vae.DEBLEND_PRESETS),
+Training = NetworkTraining[Any, Any, Any]
+
+NETWORKS: Mapping[str, tuple[type[Training], Mapping[str, RunConfig]]] = {
+    "rdn": (rdn.RdnTraining, rdn.PRESETS),
+    "counter": (counter.CounterTraining, counter.PRESETS),
+    "gan": (gan.GanTraining, gan.PRESETS),
+    "rdn-joint": (rdn_joint.RdnJointTraining, rdn_joint.PRESETS),
+    "branched": (branched.BranchedTraining, branched.PRESETS),
+    "srgan": (srgan.SrganTraining, srgan.PRESETS),
+    "srgan-multiband": (srgan.SrganTraining, srgan.MULTIBAND_PRESETS),
+    "vae": (vae.VaeTraining, vae.VAE_PRESETS),
+    "vae-deblend": (vae.VaeDeblendTraining, vae.DEBLEND_PRESETS),
 }
 
 
-def get_family(network: str) -> Family[Any, Any, Any]:
-    """Return the family of a network.
-
-    Raises
-    ------
-    ConfigError
-        If the network is unknown.
-    """
-    return _entry(network)[0]
+def get_training(config: RunConfig) -> Training:
+    """Return how the network of a run is trained."""
+    training, _ = NETWORKS[config.network]
+    return training(config)
 
 
 def get_config(network: str, preset: str = "paper", **overrides: Any) -> Any:
@@ -44,7 +41,9 @@ def get_config(network: str, preset: str = "paper", **overrides: Any) -> Any:
         If the network or the preset is unknown, the network has no such option, or a value
         cannot be used.
     """
-    presets = _entry(network)[1]
+    if network not in NETWORKS:
+        raise ConfigError(f"unknown network {network!r}; known are {', '.join(NETWORKS)}")
+    _, presets = NETWORKS[network]
     if preset not in presets:
         raise ConfigError(f"unknown preset {preset!r}; known are {', '.join(presets)}")
     config = presets[preset]
@@ -55,9 +54,3 @@ def get_config(network: str, preset: str = "paper", **overrides: Any) -> Any:
     config = replace(config, **given)
     config.check()
     return config.fitted()
-
-
-def _entry(network: str) -> tuple[Family[Any, Any, Any], Mapping[str, RunConfig]]:
-    if network not in NETWORKS:
-        raise ConfigError(f"unknown network {network!r}; known are {', '.join(NETWORKS)}")
-    return NETWORKS[network]

@@ -1,12 +1,11 @@
-"""The GAN that draws galaxies from noise (Hemmati et al. 2022, section 3): run, presets, steps."""
+"""The GAN that draws galaxies from noise (Hemmati et al. 2022, section 3): run and training."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +17,16 @@ from raydeblend.networks.gan import COARSEST, Discriminator, GanConfig, Generato
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.sharp import BRIGHTEST
 from raydeblend.simulate.sky_stamps import StampConfig, describe, make_stamps, read_stamps
-from raydeblend.train.adversarial import adversarial_loss, discriminator_loss, frozen, judge
+from raydeblend.train.adversarial import adversarial_loss, discriminate, discriminator_loss, frozen
 from raydeblend.train.board import draw_columns
 from raydeblend.train.config import RunConfig, check_choice, check_positive, learning_rate_at
 from raydeblend.train.data import VALIDATION_SEED
-from raydeblend.train.epoch import descend
-from raydeblend.train.family import Family, Step
+from raydeblend.train.epoch import Step
 from raydeblend.train.gan_data import GalaxyImages
 from raydeblend.train.gan_scores import likeness_scores
-from raydeblend.train.health import judged_scores, variety_scores
-from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
+from raydeblend.train.health import discriminator_scores, variety_scores
+from raydeblend.train.network_training import Networks, NetworkTraining
+from raydeblend.train.state import Scalars, TrainState, update_averages
 
 AdversarialLoss = Literal["minimax", "non-saturating"]
 
@@ -145,137 +144,112 @@ PRESETS: Mapping[str, GanRun] = {
 }
 
 
-def check(config: GanRun, root: str) -> None:
-    """Check that the folder of HST stamps is there."""
-    if config.data is not None and not os.path.isdir(config.data):
-        raise ConfigError(f"there is no folder {config.data} of HST stamps")
+class GanTraining(NetworkTraining[GanRun, GalaxyImages, GalaxyImages]):
+    """Train a generator of galaxies against a discriminator of images under the sky."""
 
-
-def prepare(config: GanRun, root: str) -> tuple[str, ...]:
-    """Draw the galaxies and read the real ones, once for all workers."""
-    return (make_stamps(storage.join(root, "hst"), config.stamps()),)
-
-
-def load(
-    config: GanRun, paths: Sequence[str], rank: int, world: int, device: torch.device
-) -> GalaxyImages:
-    """Return all training images; workers draw other ones from them."""
-    return GalaxyImages.of(read_stamps(paths[0]).part("training"), device)
-
-
-def load_validation(config: GanRun, paths: Sequence[str], device: torch.device) -> GalaxyImages:
-    """Return at most `validation` images of galaxies that are never trained on."""
-    galaxies = GalaxyImages.of(read_stamps(paths[0]).part("validation"), device)
-    draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
-    rows = torch.randperm(len(galaxies.images), generator=draw, device=device)
-    return galaxies.take(rows[: config.validation])
-
-
-def scale(config: GanRun, images: Tensor) -> Tensor:
-    """Return images in sky sigmas as the networks see them, -1..1."""
-    return config.scaling.apply(images.float())[0].clamp(-1, 1)
-
-
-def start(config: GanRun, device: torch.device) -> TrainState:
-    """Return the state before the first epoch."""
-    torch.manual_seed(config.seed)
-    networks: dict[str, nn.Module] = {
-        "generator": Generator(config.model),
-        "discriminator": Discriminator(config.model),
-    }
-    averaged = ("generator",) if config.ema else ()
-    return start_state(networks, partial(_adam, config), device, averaged)
-
-
-def _adam(config: GanRun, network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(network.parameters(), config.learning_rate, (config.beta_1, 0.999))
-
-
-def make_steps(
-    config: GanRun,
-    state: TrainState,
-    networks: Mapping[str, nn.Module],
-    galaxies: GalaxyImages,
-    n: int,
-    seed: int,
-) -> Step:
-    """Return the step function of one epoch: the discriminator, then the generator."""
-    draw = torch.Generator(galaxies.images.device).manual_seed(seed)
-
-    def step(number: int) -> dict[str, Tensor]:
-        real = scale(config, galaxies.draw(n, draw))
-        fake = generate(config, networks["generator"], n, draw)
-        judged = discriminator_loss(*judge(networks["discriminator"], real, fake.detach()))
-        rate = learning_rate_at(config, number, config.discriminator_rate)
-        descend(state.optimizers["discriminator"], judged, rate, config.clip)
-        # The wrapped discriminator would share gradients that nobody uses.
-        with frozen(state.networks["discriminator"]):
-            _, logits = judge(state.networks["discriminator"], real, fake)
-        loss = adversarial_loss(logits, config.adversarial)
-        descend(state.optimizers["generator"], loss, learning_rate_at(config, number), config.clip)
-        update_averages(state, config.ema, number)
-        return {"loss": loss.detach(), "loss_discriminator": judged.detach()}
-
-    return step
-
-
-def generate(config: GanRun, generator: nn.Module, n: int, draw: torch.Generator) -> Tensor:
-    """Return `n` images as the discriminator sees them, with gradients."""
-    noise = torch.randn((n, config.model.noise), generator=draw, device=draw.device)
-    with torch.autocast(draw.device.type, torch.bfloat16):
-        images: Tensor = generator(noise)
-    return observe(config, images.float(), draw)
-
-
-def observe(config: GanRun, images: Tensor, draw: torch.Generator) -> Tensor:
-    """Return what a telescope sees of the generator's images, if those show galaxies alone.
-
-    The discriminator knows galaxies only under a sky; put on the generator's as well, with
-    gradients through it, the sky is nothing that the generator must learn (Bora et al. 2018).
-    """
-    if not config.sky:
-        return images
-    sky = torch.randn(images.shape, generator=draw, device=images.device)
-    return scale(config, config.scaling.invert(images) + sky)
-
-
-def validate(config: GanRun, state: TrainState, held_out: GalaxyImages) -> Scalars:
-    """Return what the discriminator says, how diverse samples are, and how like galaxies."""
-    device = held_out.images.device
-    draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
-    drawn = sample(state.final("generator"), len(held_out.images), VALIDATION_SEED, device)
-    fake = observe(config, drawn, draw)
-    galaxies = held_out.under_sky(draw)
-    real = scale(config, galaxies)
-    plain = scale(config, held_out.images.float()) if config.sky else real
-    return (
-        judged_scores(state.networks["discriminator"], real, fake)
-        | variety_scores(plain, drawn)
-        | likeness_scores(galaxies, config.scaling.invert(fake))
-    )
-
-
-def picture(config: GanRun, state: TrainState, held_out: GalaxyImages) -> Tensor:
-    """Draw two columns of real images beside four of samples."""
-    device = held_out.images.device
-    draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
-    real = scale(config, held_out.under_sky(draw))
-    real = real.repeat(-(-2 * ROWS // len(real)), 1, 1, 1)[: 2 * ROWS]
-    drawn = sample(state.final("generator"), 4 * ROWS, VALIDATION_SEED, device)
-    images = torch.cat([real, observe(config, drawn, draw)])
-    return draw_columns(list(torch.split(images, ROWS)), stretch=1.0)
-
-
-FAMILY = Family(
-    exported=("generator",),
-    check=check,
-    prepare=prepare,
-    load=load,
-    load_validation=load_validation,
-    start=start,
-    steps=make_steps,
-    validate=validate,
-    picture=picture,
+    exported: ClassVar[tuple[str, ...]] = ("generator",)
     # An adversarial run does not end where it is best.
-    best="ks",
-)
+    best: ClassVar[str | None] = "ks"
+
+    def check(self, root: str) -> None:
+        """Check that the folder of HST stamps is there."""
+        if self.config.data is not None and not os.path.isdir(self.config.data):
+            raise ConfigError(f"there is no folder {self.config.data} of HST stamps")
+
+    def prepare(self, root: str) -> tuple[str, ...]:
+        """Draw the galaxies and read the real ones, once for all workers."""
+        return (make_stamps(storage.join(root, "hst"), self.config.stamps()),)
+
+    def load(
+        self, paths: Sequence[str], rank: int, world: int, device: torch.device
+    ) -> GalaxyImages:
+        """Return all training images; workers draw other ones from them."""
+        return GalaxyImages.of(read_stamps(paths[0]).part("training"), device)
+
+    def load_validation(self, paths: Sequence[str], device: torch.device) -> GalaxyImages:
+        """Return at most `validation` images of galaxies that are never trained on."""
+        galaxies = GalaxyImages.of(read_stamps(paths[0]).part("validation"), device)
+        draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
+        rows = torch.randperm(len(galaxies.images), generator=draw, device=device)
+        return galaxies.take(rows[: self.config.validation])
+
+    def build(self) -> dict[str, nn.Module]:
+        """Return both networks at random."""
+        model = self.config.model
+        return {"generator": Generator(model), "discriminator": Discriminator(model)}
+
+    def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return Adam."""
+        rate, betas = self.config.learning_rate, (self.config.beta_1, 0.999)
+        return torch.optim.Adam(network.parameters(), rate, betas)
+
+    def steps(
+        self, state: TrainState, networks: Networks, data: GalaxyImages, n: int, seed: int
+    ) -> Step:
+        """Return the step function of one epoch: the discriminator, then the generator."""
+        config = self.config
+        draw = torch.Generator(data.images.device).manual_seed(seed)
+
+        def step(number: int) -> dict[str, Tensor]:
+            real = self.scale(data.draw(n, draw))
+            fake = self.generate(networks["generator"], n, draw)
+            logits = discriminate(networks["discriminator"], real, fake.detach())
+            discriminated = discriminator_loss(*logits)
+            rate = learning_rate_at(config, number, config.discriminator_rate)
+            self.descend(state, "discriminator", discriminated, rate)
+            # The wrapped discriminator would share gradients that nobody uses.
+            with frozen(state.networks["discriminator"]):
+                _, fake_logits = discriminate(state.networks["discriminator"], real, fake)
+            loss = adversarial_loss(fake_logits, config.adversarial)
+            self.descend(state, "generator", loss, learning_rate_at(config, number))
+            update_averages(state, config.ema, number)
+            return {"loss": loss.detach(), "loss_discriminator": discriminated.detach()}
+
+        return step
+
+    def scale(self, images: Tensor) -> Tensor:
+        """Return images in sky sigmas as the networks see them, -1..1."""
+        return self.config.scaling.apply(images.float())[0].clamp(-1, 1)
+
+    def generate(self, generator: nn.Module, n: int, draw: torch.Generator) -> Tensor:
+        """Return `n` images as the discriminator sees them, with gradients."""
+        noise = torch.randn((n, self.config.model.noise), generator=draw, device=draw.device)
+        with torch.autocast(draw.device.type, torch.bfloat16):
+            images: Tensor = generator(noise)
+        return self.observe(images.float(), draw)
+
+    def observe(self, images: Tensor, draw: torch.Generator) -> Tensor:
+        """Return what a telescope sees of the generator's images, if those show galaxies alone.
+
+        The discriminator knows galaxies only under a sky; put on the generator's as well, with
+        gradients through it, the sky is nothing that the generator must learn (Bora et al. 2018).
+        """
+        if not self.config.sky:
+            return images
+        sky = torch.randn(images.shape, generator=draw, device=images.device)
+        return self.scale(self.config.scaling.invert(images) + sky)
+
+    def validate(self, state: TrainState, held_out: GalaxyImages) -> Scalars:
+        """Return the discriminator's opinion, how diverse samples are, and how like galaxies."""
+        device = held_out.images.device
+        draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
+        drawn = sample(state.final("generator"), len(held_out.images), VALIDATION_SEED, device)
+        fake = self.observe(drawn, draw)
+        galaxies = held_out.under_sky(draw)
+        real = self.scale(galaxies)
+        plain = self.scale(held_out.images) if self.config.sky else real
+        return (
+            discriminator_scores(state.networks["discriminator"], real, fake)
+            | variety_scores(plain, drawn)
+            | likeness_scores(galaxies, self.config.scaling.invert(fake))
+        )
+
+    def picture(self, state: TrainState, held_out: GalaxyImages) -> Tensor:
+        """Draw two columns of real images beside four of samples."""
+        device = held_out.images.device
+        draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
+        real = self.scale(held_out.under_sky(draw))
+        real = real.repeat(-(-2 * ROWS // len(real)), 1, 1, 1)[: 2 * ROWS]
+        drawn = sample(state.final("generator"), 4 * ROWS, VALIDATION_SEED, device)
+        images = torch.cat([real, self.observe(drawn, draw)])
+        return draw_columns(list(torch.split(images, ROWS)), stretch=1.0)

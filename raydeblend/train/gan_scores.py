@@ -8,7 +8,7 @@ from torch import Tensor
 from raydeblend.measure.distributions import compare_distributions, measure_distributions
 from raydeblend.train.state import Scalars
 
-JUDGED = ("flux", "half_light", "ellipticity", "concentration")
+COMPARED = ("flux", "half_light", "ellipticity", "concentration")
 """Light, size, shape and profile; `raydeblend evaluate gan` shows two more quantities."""
 
 
@@ -23,5 +23,5 @@ def likeness_scores(real: Tensor, fake: Tensor) -> Scalars:
         for images in (fake, real)
     )
     distances = compare_distributions(ours, theirs)
-    judged = {f"ks_{name}": distances[name] for name in JUDGED}
-    return judged | {"ks": sum(judged.values()) / len(JUDGED)}
+    compared = {f"ks_{name}": distances[name] for name in COMPARED}
+    return compared | {"ks": sum(compared.values()) / len(COMPARED)}

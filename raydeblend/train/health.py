@@ -1,4 +1,4 @@
-"""Scores that show whether an adversarial run is healthy; `stopping.check_health` judges them."""
+"""Scores that show whether an adversarial run is healthy, for `stopping.check_health`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from raydeblend.train.state import Scalars
 
 
 @torch.no_grad()
-def judged_scores(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Scalars:
+def discriminator_scores(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Scalars:
     """Return the mean probability of being real that is given to each, after the sigmoid."""
     discriminator.eval()
-    said = [torch.sigmoid(discriminator(images)).mean() for images in (real, fake)]
+    probability = [torch.sigmoid(discriminator(images)).mean() for images in (real, fake)]
     discriminator.train()
-    return {"discriminator_real": float(said[0]), "discriminator_fake": float(said[1])}
+    return {
+        "discriminator_real": float(probability[0]),
+        "discriminator_fake": float(probability[1]),
+    }
 
 
 def variety_scores(real: Tensor, fake: Tensor) -> Scalars:

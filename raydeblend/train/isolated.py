@@ -1,4 +1,4 @@
-"""What `rdn`, `counter` and `rdn-joint` share: runs on blends of isolated images.
+"""What `rdn`, `counter`, `rdn-joint` and `branched` share: training on blends of isolated images.
 
 The driver renders isolated images into shards, workers hold their share of them in memory.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from raydeblend.survey import get_survey
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
 from raydeblend.train.config import RunConfig, check_choice
 from raydeblend.train.data import load_isolated, worker_share
+from raydeblend.train.network_training import D, NetworkTraining
 
 ISOLATED_SIZE = 96
 """Side of the isolated images; no blend can be larger."""
@@ -120,12 +121,41 @@ TINY: dict[str, Any] = {
 }
 
 
-def make_optimizer(config: BlendRun, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer that the configuration names."""
-    parameters, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, config.momentum, weight_decay=decay)
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+R = TypeVar("R", bound=BlendRun)
+
+
+class IsolatedTraining(NetworkTraining[R, D, D], Generic[R, D]):
+    """Training from shards of isolated images, whatever a worker makes of them."""
+
+    def check(self, root: str) -> None:
+        """Check that isolated images can be rendered into `root`."""
+        check_shards(self.config, root)
+
+    def prepare(self, root: str) -> tuple[str, ...]:
+        """Render the isolated images into `root`; return the shards."""
+        return render_shards(self.config, root)
+
+    def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer that the configuration names."""
+        config, parameters = self.config, network.parameters()
+        rate, decay = config.learning_rate, config.weight_decay
+        if config.optimizer == "sgd":
+            return torch.optim.SGD(parameters, rate, config.momentum, weight_decay=decay)
+        return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+
+
+class BlendTraining(IsolatedTraining[R, IsolatedImages], Generic[R]):
+    """Training on blends of isolated images and nothing else."""
+
+    def load(
+        self, paths: Sequence[str], rank: int, world: int, device: torch.device
+    ) -> IsolatedImages:
+        """Return the galaxies that worker `rank` of `world` trains on."""
+        return load_share(paths, rank, world, self.config.bands, device)
+
+    def load_validation(self, paths: Sequence[str], device: torch.device) -> IsolatedImages:
+        """Return the galaxies kept for validation, of all shards."""
+        return load_held_out(paths, self.config.bands, device)
 
 
 def check_shards(config: BlendRun, root: str) -> None:
@@ -160,15 +190,17 @@ def isolated_of(config: BlendRun, root: str) -> dict[str, IsolatedConfig]:
 
 
 def load_share(
-    config: BlendRun, paths: Sequence[str], rank: int, world: int, device: torch.device
+    paths: Sequence[str], rank: int, world: int, bands: tuple[str, ...], device: torch.device
 ) -> IsolatedImages:
     """Return the galaxies that worker `rank` of `world` trains on."""
-    return load_isolated(worker_share(paths, rank, world), config.bands).to(device)
+    return load_isolated(worker_share(paths, rank, world), bands).to(device)
 
 
-def load_held_out(config: BlendRun, paths: Sequence[str], device: torch.device) -> IsolatedImages:
+def load_held_out(
+    paths: Sequence[str], bands: tuple[str, ...], device: torch.device
+) -> IsolatedImages:
     """Return the galaxies kept for validation, of all shards."""
-    return load_isolated(paths, config.bands, validation=True).to(device)
+    return load_isolated(paths, bands, validation=True).to(device)
 
 
 def load_network(

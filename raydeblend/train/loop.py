@@ -25,13 +25,12 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, build_network, save_weights
 from raydeblend.session import claim_gpus, ray_session
-from raydeblend.train import isolated
 from raydeblend.train.board import Board
 from raydeblend.train.checkpoints import STATE, load_newest, mend_snapshot, storage_of
 from raydeblend.train.config import RunConfig, check_workers, config_hash, learning_rate_at
 from raydeblend.train.data import stream_seed
 from raydeblend.train.epoch import run_epoch, training_mode
-from raydeblend.train.families import get_config, get_family
+from raydeblend.train.families import get_config, get_training
 from raydeblend.train.progress import follow, write_history
 from raydeblend.train.state import (
     Scalars,
@@ -70,7 +69,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Run:
-    """What every worker is told."""
+    """The run that every worker gets from the driver."""
 
     config: RunConfig
     out: str
@@ -128,14 +127,14 @@ def train(
     _check_out(out, config, resume)
     for name, count in count_parameters(config).items():
         log.info("%s of the preset %s has %s parameters", name, preset, f"{count:,}")
-    family = get_family(network)
-    family.check(config, shards)
+    training = get_training(config)
+    training.check(shards)
     with ray_session(address):
         _check_capacity(workers)
         use_gpu = claim_gpus(gpus, address) >= workers
         _write_manifest(out, config)
-        run = Run(config, out, family.prepare(config, shards))
-        state = family.start(config, torch.device("cpu"))
+        run = Run(config, out, training.prepare(shards))
+        state = training.start(torch.device("cpu"))
         # Here too, since Ray would try the workers of a run without a whole checkpoint four times.
         load_newest(state, run.checkpoints)
         with follow(storage.join(out, HISTORY), config.epochs):
@@ -146,7 +145,7 @@ def train(
 
 def count_parameters(config: RunConfig) -> dict[str, int]:
     """Return the number of parameters of each network that a run exports, by its file's name."""
-    names = get_family(config.network).exported_as(config.network)
+    names = get_training(config).exported_as()
     with torch.device("meta"):
         networks = {
             file: build_network(file, config.architecture(name)) for name, file in names.items()
@@ -170,9 +169,10 @@ def render_training(
     overrides = _with_absolute_paths({"n_galaxies": n, "seed": seed, "catalog": catalog})
     config = get_config("rdn", "paper", **overrides)
     out = storage.absolute(out)
-    isolated.check_shards(config, out)
+    training = get_training(config)
+    training.check(out)
     with ray_session(address):
-        return list(isolated.render_shards(config, out))
+        return list(training.prepare(out))
 
 
 def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _fit(run: Run, workers: int, use_gpu: bool) -> None:
 
 
 def _export(run: Run, state: TrainState) -> str:
-    names = get_family(run.config.network).exported_as(run.config.network)
+    names = get_training(run.config).exported_as()
     paths = [
         save_weights(run.out, file, state.exported(name), _card(run.config, state, name, file))
         for name, file in names.items()
@@ -251,7 +251,7 @@ def _export(run: Run, state: TrainState) -> str:
 
 
 def _card(config: RunConfig, state: TrainState, name: str, file: str) -> Card:
-    epoch = best_epoch(state.history, get_family(config.network).best)
+    epoch = best_epoch(state.history, get_training(config).best)
     done = {"data": config.describe_data(), "epochs_done": epoch + 1}
     return Card(
         network=file,
@@ -281,7 +281,7 @@ def train_worker(arguments: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     # The faint wings of galaxies are denormal numbers, with which CPUs are many times slower.
     torch.set_flush_denormal(True)
-    state = get_family(config.network).start(config, device)
+    state = get_training(config).start(device)
     load_newest(state, run.checkpoints)
     worker = Worker(run, state, device, context.get_world_rank(), context.get_world_size())
     try:
@@ -327,11 +327,11 @@ class Worker:
     ) -> None:
         config = run.config
         self.rank, self._world, self._state, self._config = rank, world, state, config
-        self._family = get_family(config.network)
+        self._training = get_training(config)
         self._networks = {
             name: _parallel(network, device, world) for name, network in state.networks.items()
         }
-        self._data = self._family.load(config, run.paths, rank, world, device)
+        self._data = self._training.load(run.paths, rank, world, device)
         self._recorder = Recorder(run, device, state.epoch) if rank == 0 else None
 
     def run_epoch(self) -> None:
@@ -349,7 +349,7 @@ class Worker:
         torch.manual_seed(seed)
         n = config.batch // self._world
         training_mode(state.networks)
-        step = self._family.steps(config, state, self._networks, self._data, n, seed)
+        step = self._training.steps(state, self._networks, self._data, n, seed)
         scores = run_epoch(step, state.epoch * config.steps, config.steps)
         scores["seconds"] = time.monotonic() - began
         if self._recorder:
@@ -357,7 +357,7 @@ class Worker:
         check_health(_from_first_worker(scores), state.epoch + 1, config.grace)
         state.history.append(scores)
         if self._recorder:
-            keep_best(state, self._family.exported, self._family.best)
+            keep_best(state, self._training.exported, self._training.best)
             self._recorder.write(state)
 
 
@@ -375,16 +375,16 @@ class Recorder:
 
     def __init__(self, run: Run, device: torch.device, first_epoch: int) -> None:
         self._config, self._out = run.config, run.out
-        self._family = get_family(run.config.network)
-        self._held_out = self._family.load_validation(run.config, run.paths, device)
+        self._training = get_training(run.config)
+        self._held_out = self._training.load_validation(run.paths, device)
         self._board = Board(run.out, first_epoch)
 
     def record(self, state: TrainState, scores: Scalars) -> Scalars:
         """Add the validation's scores to those of the epoch; show them, and samples."""
         config, epoch = self._config, state.epoch + 1
         scores = scores | {"learning_rate": learning_rate_at(config, epoch * config.steps)}
-        scores |= self._family.validate(config, state, self._held_out)
-        self._board.write(scores, epoch, self._family.picture(config, state, self._held_out))
+        scores |= self._training.validate(state, self._held_out)
+        self._board.write(scores, epoch, self._training.picture(state, self._held_out))
         return scores
 
     def write(self, state: TrainState) -> None:

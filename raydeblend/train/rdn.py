@@ -1,11 +1,10 @@
-"""The deblender of Wang et al. 2022: its run, presets, steps and scores."""
+"""The deblender of Wang et al. 2022: its run, presets and training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,23 +17,12 @@ from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages
 from raydeblend.train.board import draw_columns
 from raydeblend.train.config import learning_rate_at
 from raydeblend.train.data import VALIDATION_SEED, validation_blends
-from raydeblend.train.epoch import descend
-from raydeblend.train.family import Family, Step
-from raydeblend.train.isolated import (
-    SMALL,
-    TINY,
-    TINY_TWO,
-    TWO,
-    BlendRun,
-    check_shards,
-    load_held_out,
-    load_share,
-    make_optimizer,
-    render_shards,
-)
+from raydeblend.train.epoch import Step
+from raydeblend.train.isolated import SMALL, TINY, TINY_TWO, TWO, BlendRun, BlendTraining
 from raydeblend.train.losses import DeblendLoss
+from raydeblend.train.network_training import Networks
 from raydeblend.train.peeling import PeelBatch, PeelStream
-from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
+from raydeblend.train.state import Scalars, TrainState, update_averages
 from raydeblend.train.steps import rdn_scores, rdn_step
 
 EXAMPLES = 6
@@ -94,71 +82,69 @@ PRESETS: Mapping[str, RdnRun] = {
 }
 
 
-def start(config: RdnRun, device: torch.device) -> TrainState:
-    """Return the state before the first epoch."""
-    torch.manual_seed(config.seed)
-    averaged = ("rdn",) if config.ema else ()
-    networks: dict[str, nn.Module] = {"rdn": Rdn(config.model)}
-    return start_state(networks, partial(make_optimizer, config), device, averaged)
+class RdnTraining(BlendTraining[RdnRun]):
+    """Peel blends of two galaxies once and compare with the brightest (Eq. 1)."""
 
+    exported: ClassVar[tuple[str, ...]] = ("rdn",)
 
-def make_steps(
-    config: RdnRun,
-    state: TrainState,
-    networks: Mapping[str, nn.Module],
-    isolated: IsolatedImages,
-    n: int,
-    seed: int,
-) -> Step:
-    """Return the step function of one epoch: peel a batch once and compare (Eq. 1)."""
-    stream = PeelStream(isolated, config.recipe, seed, config.residual_fraction)
+    def build(self) -> dict[str, nn.Module]:
+        """Return the deblender at random."""
+        return {"rdn": Rdn(self.config.model)}
 
-    def step(number: int) -> dict[str, Tensor]:
-        batch = stream.draw(n)
-        loss, model, chosen = rdn_step(networks["rdn"], batch, config.scaling, config.loss)
-        if config.residual_fraction:
-            stream.feed_back(batch, model, chosen)
-        descend(state.optimizers["rdn"], loss, learning_rate_at(config, number), config.clip)
-        update_averages(state, config.ema, number)
-        return {"loss": loss.detach()}
+    def steps(
+        self, state: TrainState, networks: Networks, data: IsolatedImages, n: int, seed: int
+    ) -> Step:
+        """Return the step function of one epoch: peel a batch once and compare (Eq. 1)."""
+        config = self.config
+        stream = PeelStream(data, config.recipe, seed, config.residual_fraction)
 
-    return step
+        def step(number: int) -> dict[str, Tensor]:
+            batch = stream.draw(n)
+            loss, model, chosen = rdn_step(networks["rdn"], batch, config.scaling, config.loss)
+            if config.residual_fraction:
+                stream.feed_back(batch, model, chosen)
+            self.descend(state, "rdn", loss, learning_rate_at(config, number))
+            update_averages(state, config.ema, number)
+            return {"loss": loss.detach()}
 
+        return step
 
-def validate(config: RdnRun, state: TrainState, held_out: IsolatedImages) -> Scalars:
-    """Return PSNR, flux error and SSIM on blends of two galaxies never trained on."""
-    return peel_scores(state.final("rdn"), config, held_out)
+    def validate(self, state: TrainState, held_out: IsolatedImages) -> Scalars:
+        """Return PSNR, flux error and SSIM on blends of two galaxies never trained on."""
+        return self.scores(state.final("rdn"), held_out)
 
+    def scores(self, network: nn.Module, held_out: IsolatedImages) -> Scalars:
+        """Return the scores of a deblender on the device of `held_out`."""
+        config = self.config
+        blends = validation_blends(held_out, config.recipe, config.validation, VALIDATION_SEED)
+        return _mean((len(b.n_sources), self._chunk_scores(network, b)) for b in blends)
 
-def peel_scores(network: nn.Module, config: RdnRun, held_out: IsolatedImages) -> Scalars:
-    """Return the scores of a deblender on the device of `held_out`."""
-    blends = validation_blends(held_out, config.recipe, config.validation, VALIDATION_SEED)
-    return _mean((len(b.n_sources), _chunk_scores(network, config, b)) for b in blends)
+    def _chunk_scores(self, network: nn.Module, blends: BlendBatch) -> Scalars:
+        scores = rdn_scores(network, blends, self.config.scaling, self.config.loss)
+        return scores | {"ssim_1": mean_ssim(self.examples(network, blends))}
 
+    def picture(self, state: TrainState, held_out: IsolatedImages) -> Tensor:
+        """Draw blend, model, truth and residual of a few held-out blends, a row each."""
+        return self.draw(state.final("rdn"), held_out)
 
-def picture(config: RdnRun, state: TrainState, held_out: IsolatedImages) -> Tensor:
-    """Draw blend, model, truth and residual of a few held-out blends, a row each."""
-    return draw_peels(state.final("rdn"), config, held_out)
+    def draw(self, network: nn.Module, held_out: IsolatedImages) -> Tensor:
+        """Draw blend, model, truth and residual; ``(3, EXAMPLES * y, 4 * x)``."""
+        blends = next(validation_blends(held_out, self.config.recipe, EXAMPLES, VALIDATION_SEED))
+        examples = self.examples(network, blends)
+        residual = examples.blend - examples.model
+        return draw_columns([examples.blend, examples.model, examples.truth, residual])
 
-
-def draw_peels(network: nn.Module, config: RdnRun, held_out: IsolatedImages) -> Tensor:
-    """Draw blend, model, truth and residual; ``(3, EXAMPLES * y, 4 * x)``."""
-    blends = next(validation_blends(held_out, config.recipe, EXAMPLES, VALIDATION_SEED))
-    examples = peel_examples(network, config, blends)
-    residual = examples.blend - examples.model
-    return draw_columns([examples.blend, examples.model, examples.truth, residual])
-
-
-@torch.no_grad()
-def peel_examples(network: nn.Module, config: RdnRun, blends: BlendBatch) -> Examples:
-    """Peel each blend once."""
-    network.eval()
-    batch = PeelBatch(blends.blend, blends.sources, blends.n_sources)
-    _, model, chosen = rdn_step(network, batch, config.scaling, config.loss)
-    network.train()
-    truth = blends.sources[torch.arange(len(chosen), device=chosen.device), chosen]
-    _, maximum = config.scaling.apply(blends.blend)
-    return Examples(blends.blend / maximum, model / maximum, truth / maximum)
+    @torch.no_grad()
+    def examples(self, network: nn.Module, blends: BlendBatch) -> Examples:
+        """Peel each blend once."""
+        scaling = self.config.scaling
+        network.eval()
+        batch = PeelBatch(blends.blend, blends.sources, blends.n_sources)
+        _, model, chosen = rdn_step(network, batch, scaling, self.config.loss)
+        network.train()
+        truth = blends.sources[torch.arange(len(chosen), device=chosen.device), chosen]
+        _, maximum = scaling.apply(blends.blend)
+        return Examples(blends.blend / maximum, model / maximum, truth / maximum)
 
 
 def mean_ssim(examples: Examples) -> float:
@@ -169,27 +155,9 @@ def mean_ssim(examples: Examples) -> float:
     )
 
 
-def _chunk_scores(network: nn.Module, config: RdnRun, blends: BlendBatch) -> Scalars:
-    scores = rdn_scores(network, blends, config.scaling, config.loss)
-    return scores | {"ssim_1": mean_ssim(peel_examples(network, config, blends))}
-
-
 def _mean(weighted: Iterable[tuple[int, Scalars]]) -> Scalars:
     counts, scores = zip(*weighted, strict=True)
     return {
         name: float(np.average([score[name] for score in scores], weights=counts))
         for name in scores[0]
     }
-
-
-FAMILY = Family(
-    exported=("rdn",),
-    check=check_shards,
-    prepare=render_shards,
-    load=load_share,
-    load_validation=load_held_out,
-    start=start,
-    steps=make_steps,
-    validate=validate,
-    picture=picture,
-)

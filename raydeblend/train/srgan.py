@@ -1,4 +1,4 @@
-"""The super-resolution GAN of Hemmati et al. 2022: its run, presets, steps.
+"""The super-resolution GAN of Hemmati et al. 2022: its run, presets and training.
 
 The paper prints the losses' kind (minimax cross-entropy, Adam) but no batch, rate, number of
 epochs or loss between the pair.  A conditional GAN trained on pairs needs one: here the mean
@@ -13,8 +13,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -40,13 +39,18 @@ from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.simulate.hst import load_hst
 from raydeblend.simulate.sharp import SharpGalaxies, draw_sharp, join, real_sharp
 from raydeblend.simulate.sharp_blends import reference_band
-from raydeblend.train.adversarial import adversarial_loss, discriminator_loss
+from raydeblend.train.adversarial import (
+    adversarial_loss,
+    discriminate,
+    discriminator_loss,
+    frozen,
+)
 from raydeblend.train.config import RunConfig, check_choice, learning_rate_at
-from raydeblend.train.epoch import descend
-from raydeblend.train.family import Family, Step
+from raydeblend.train.epoch import Step
+from raydeblend.train.network_training import Networks, NetworkTraining
 from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, make_pool, pair_stream
 from raydeblend.train.srgan_scores import draw_pairs, pair_scores
-from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
+from raydeblend.train.state import Scalars, TrainState, update_averages
 
 ADVERSARIAL = ("minimax", "non_saturating")
 SHARP_SIZE = 72
@@ -184,23 +188,113 @@ MULTIBAND_PRESETS: Mapping[str, SrganRun] = {
 }
 
 
-def check(config: SrganRun, root: str) -> None:
-    """Raise ConfigError unless the folder of real galaxies can be used."""
-    if config.data is not None:
-        load_hst(config.data, limit=1)
-    if config.srgan_weights is not None:
-        _first_generator(config)
+class SrganTraining(NetworkTraining[SrganRun, SharpPool, SharpPool]):
+    """Train generator and discriminator on pairs of low and high resolution (section 3)."""
 
+    exported: ClassVar[tuple[str, ...]] = ("generator",)
 
-def prepare(config: SrganRun, root: str) -> tuple[str, ...]:
-    """Draw and read the single galaxies, once for one configuration; return the file's path."""
-    path = storage.join(root, f"sharp-{_data_hash(config)}.npz")
-    if not storage.exists(path):
-        galaxies = make_galaxies(config)
-        buffer = io.BytesIO()
-        np.savez(buffer, images=galaxies.images, galaxy=galaxies.galaxy)
-        storage.write_bytes(path, buffer.getvalue())
-    return (path,)
+    def check(self, root: str) -> None:
+        """Raise ConfigError unless the real galaxies and the weights to start from can be used."""
+        if self.config.data is not None:
+            load_hst(self.config.data, limit=1)
+        if self.config.srgan_weights is not None:
+            first_generator(self.config)
+
+    def prepare(self, root: str) -> tuple[str, ...]:
+        """Draw and read the single galaxies, once for one configuration; return the file's path."""
+        path = storage.join(root, f"sharp-{_data_hash(self.config)}.npz")
+        if not storage.exists(path):
+            galaxies = make_galaxies(self.config)
+            buffer = io.BytesIO()
+            np.savez(buffer, images=galaxies.images, galaxy=galaxies.galaxy)
+            storage.write_bytes(path, buffer.getvalue())
+        return (path,)
+
+    def load(self, paths: Sequence[str], rank: int, world: int, device: torch.device) -> SharpPool:
+        """Return all galaxies to train on; each worker blends them differently."""
+        return self._read(paths[0], validation=False).to(device)
+
+    def load_validation(self, paths: Sequence[str], device: torch.device) -> SharpPool:
+        """Return the galaxies kept for validation."""
+        return self._read(paths[0], validation=True).to(device)
+
+    def _read(self, path: str, validation: bool) -> SharpPool:
+        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as arrays:
+            galaxies = SharpGalaxies(arrays["images"], arrays["galaxy"], self.config.bands)
+        rows = galaxies.is_validation == validation
+        chosen = SharpGalaxies(galaxies.images[rows], galaxies.galaxy[rows], galaxies.bands)
+        return make_pool(chosen, self.config.recipe)
+
+    def build(self) -> dict[str, nn.Module]:
+        """Return the generator to start from, and the discriminator at random."""
+        return {
+            "generator": first_generator(self.config),
+            "discriminator": Critic(self.config.critic),
+        }
+
+    def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return Adam."""
+        rate, betas = self.config.learning_rate, (self.config.momentum, 0.999)
+        return torch.optim.Adam(network.parameters(), rate, betas=betas)
+
+    def steps(
+        self, state: TrainState, networks: Networks, data: SharpPool, n: int, seed: int
+    ) -> Step:
+        """Return the step function of one epoch."""
+        stream = pair_stream(data, n, self.config.recipe, seed)
+
+        def step(number: int) -> dict[str, Tensor]:
+            scalars = self.update(state, networks, next(stream), number)
+            update_averages(state, self.config.ema, number)
+            return scalars
+
+        return step
+
+    def update(
+        self, state: TrainState, networks: Networks, batch: PairBatch, number: int
+    ) -> dict[str, Tensor]:
+        """Update the discriminator once and the generator once; return detached losses ``()``."""
+        config, rate = self.config, learning_rate_at(self.config, number)
+        low, _ = config.scaling.apply(batch.low)
+        real = stretch(batch.high, config.scaling.softening)
+        output = forward(networks["generator"], low)
+        fake = output[:, : real.shape[1]]
+        content = (fake - real).abs().mean()
+        scalars = {"loss": config.content_weight * content, "loss_content": content}
+        if config.model.sources:
+            scalars["loss_sources"] = source_loss(output[:, -1:], batch.xy)
+            scalars["loss"] = scalars["loss"] + config.source_weight * scalars["loss_sources"]
+        if config.adversarial_weight:
+            pairs = pair_channels(low, real), pair_channels(low, fake)
+            scalars |= self._oppose(state, networks, pairs, rate)
+            adversarial = config.adversarial_weight * scalars["loss_adversarial"]
+            scalars["loss"] = scalars["loss"] + adversarial
+        self.descend(state, "generator", scalars["loss"], rate)
+        return {name: value.detach() for name, value in scalars.items()}
+
+    def _oppose(
+        self, state: TrainState, networks: Networks, pairs: tuple[Tensor, Tensor], rate: float
+    ) -> dict[str, Tensor]:
+        """Update the discriminator; return its loss and the generator's adversarial one."""
+        real, fake = pairs
+        logits = discriminate(networks["discriminator"], real, fake.detach())
+        loss = discriminator_loss(*logits)
+        self.descend(state, "discriminator", loss, self.config.critic_rate * rate)
+        critic = state.networks["discriminator"]
+        with frozen(critic):
+            _, fake_logits = discriminate(critic, real, fake)
+        adversarial = adversarial_loss(fake_logits, self.config.adversarial)
+        return {"loss_discriminator": loss, "loss_adversarial": adversarial}
+
+    def validate(self, state: TrainState, held_out: SharpPool) -> Scalars:
+        """Return the scores on galaxies never trained on; see `srgan_scores`."""
+        config, networks = self.config, (state.final("generator"), state.networks["discriminator"])
+        return pair_scores(*networks, held_out, config.recipe, config.scaling, config.validation)
+
+    def picture(self, state: TrainState, held_out: SharpPool) -> Tensor:
+        """Draw low resolution, network's and HST's image of a few held-out blends, a row each."""
+        config = self.config
+        return draw_pairs(state.final("generator"), held_out, config.recipe, config.scaling)
 
 
 def _data_hash(config: SrganRun) -> str:
@@ -220,38 +314,14 @@ def make_galaxies(config: SrganRun) -> SharpGalaxies:
     return join(parts)
 
 
-def _read(config: SrganRun, paths: Sequence[str], validation: bool) -> SharpPool:
-    with np.load(io.BytesIO(storage.read_bytes(paths[0])), allow_pickle=False) as arrays:
-        galaxies = SharpGalaxies(arrays["images"], arrays["galaxy"], config.bands)
-    rows = galaxies.is_validation == validation
-    chosen = SharpGalaxies(galaxies.images[rows], galaxies.galaxy[rows], galaxies.bands)
-    return make_pool(chosen, config.recipe)
+def first_generator(config: SrganRun) -> Srgan:
+    """Return a generator at random, or one that begins as earlier weights.
 
-
-def load(
-    config: SrganRun, paths: Sequence[str], rank: int, world: int, device: torch.device
-) -> SharpPool:
-    """Return the galaxies to train on; all workers have all of them and blend them differently."""
-    return _read(config, paths, validation=False).to(device)
-
-
-def load_validation(config: SrganRun, paths: Sequence[str], device: torch.device) -> SharpPool:
-    """Return the galaxies kept for validation."""
-    return _read(config, paths, validation=True).to(device)
-
-
-def start(config: SrganRun, device: torch.device) -> TrainState:
-    """Return the state before the first epoch."""
-    torch.manual_seed(config.seed)
-    networks: dict[str, nn.Module] = {
-        "generator": _first_generator(config),
-        "discriminator": Critic(config.critic),
-    }
-    averaged = ("generator",) if config.ema else ()
-    return start_state(networks, partial(_optimizer, config), device, averaged)
-
-
-def _first_generator(config: SrganRun) -> Srgan:
+    Raises
+    ------
+    ConfigError
+        If those weights are missing or of another size.
+    """
     generator = Srgan(config.model)
     if config.srgan_weights is not None:
         earlier, card = load_weights(weights_path(config.srgan_weights))
@@ -265,58 +335,6 @@ def _first_generator(config: SrganRun) -> Srgan:
     return generator
 
 
-def _optimizer(config: SrganRun, network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(
-        network.parameters(), config.learning_rate, betas=(config.momentum, 0.999)
-    )
-
-
-def make_steps(
-    config: SrganRun,
-    state: TrainState,
-    networks: Mapping[str, nn.Module],
-    pool: SharpPool,
-    n: int,
-    seed: int,
-) -> Step:
-    """Return the step function of one epoch."""
-    stream = pair_stream(pool, n, config.recipe, seed)
-
-    def step(number: int) -> dict[str, Tensor]:
-        scalars = srgan_step(config, state, networks, next(stream), number)
-        update_averages(state, config.ema, number)
-        return scalars
-
-    return step
-
-
-def srgan_step(
-    config: SrganRun,
-    state: TrainState,
-    networks: Mapping[str, nn.Module],
-    batch: PairBatch,
-    number: int,
-) -> dict[str, Tensor]:
-    """Update the discriminator once and the generator once; return detached losses ``()``."""
-    rate = learning_rate_at(config, number)
-    low, _ = config.scaling.apply(batch.low)
-    real = stretch(batch.high, config.scaling.softening)
-    output = forward(networks["generator"], low)
-    fake = output[:, : real.shape[1]]
-    content = (fake - real).abs().mean()
-    scalars = {"loss": config.content_weight * content, "loss_content": content}
-    if config.model.sources:
-        scalars["loss_sources"] = source_loss(output[:, -1:], batch.xy)
-        scalars["loss"] = scalars["loss"] + config.source_weight * scalars["loss_sources"]
-    if config.adversarial_weight:
-        scalars |= _step_critic(config, state, networks["discriminator"], (low, real, fake), rate)
-        adversarial = _adversarial(config, state.networks["discriminator"], low, real, fake)
-        scalars["loss"] = scalars["loss"] + config.adversarial_weight * adversarial
-        scalars["loss_adversarial"] = adversarial
-    descend(state.optimizers["generator"], scalars["loss"], rate, config.clip)
-    return {name: value.detach() for name, value in scalars.items()}
-
-
 def source_loss(logits: Tensor, xy: Tensor) -> Tensor:
     """Return the mean cross entropy of the map of sources, 0 at best, of ``(n, 1, y, x)`` logits.
 
@@ -326,60 +344,3 @@ def source_loss(logits: Tensor, xy: Tensor) -> Tensor:
     least = torch.special.xlogy(target, target) + torch.special.xlogy(1 - target, 1 - target)
     loss: Tensor = binary_cross_entropy_with_logits(logits, target) + least.mean()
     return loss
-
-
-def _step_critic(
-    config: SrganRun,
-    state: TrainState,
-    critic: nn.Module,
-    images: tuple[Tensor, Tensor, Tensor],
-    rate: float,
-) -> dict[str, Tensor]:
-    low, real, fake = images
-    loss = discriminator_loss(*judge(critic, low, real, fake.detach()))
-    descend(state.optimizers["discriminator"], loss, config.critic_rate * rate, config.clip)
-    return {"loss_discriminator": loss}
-
-
-def _adversarial(
-    config: SrganRun, critic: nn.Module, low: Tensor, real: Tensor, fake: Tensor
-) -> Tensor:
-    """Return the generator's loss, with a graph through the discriminator but not to it."""
-    critic.requires_grad_(False)
-    _, logits = judge(critic, low, real, fake)
-    critic.requires_grad_(True)
-    return adversarial_loss(logits, config.adversarial)
-
-
-def judge(critic: nn.Module, low: Tensor, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits ``(n,)`` of the real and of the generated pairs.
-
-    Both go through together, so that batch normalisation sees the same mixture in both steps.
-    """
-    pairs = torch.cat([pair_channels(low, real), pair_channels(low, fake)])
-    logits_real, logits_fake = forward(critic, pairs).chunk(2)
-    return logits_real, logits_fake
-
-
-def validate(config: SrganRun, state: TrainState, pool: SharpPool) -> Scalars:
-    """Return the scores on galaxies never trained on; see `srgan_scores`."""
-    networks = state.final("generator"), state.networks["discriminator"]
-    return pair_scores(*networks, pool, config.recipe, config.scaling, config.validation)
-
-
-def picture(config: SrganRun, state: TrainState, pool: SharpPool) -> Tensor:
-    """Draw low resolution, network's and HST's image of a few held-out blends, a row each."""
-    return draw_pairs(state.final("generator"), pool, config.recipe, config.scaling)
-
-
-FAMILY: Family[Any, Any, Any] = Family(
-    exported=("generator",),
-    check=check,
-    prepare=prepare,
-    load=load,
-    load_validation=load_validation,
-    start=start,
-    steps=make_steps,
-    validate=validate,
-    picture=picture,
-)

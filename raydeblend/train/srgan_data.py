@@ -189,10 +189,10 @@ def _place(
     y, x = pixel[:, 0, None, :, None], pixel[:, 1, None, None, :]
     cut = images[row[:, None, None, None], bands, y, x].float()
     cut = cut * (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
-    centre = (field - 1) / 2 + shift.float()
+    center = (field - 1) / 2 + shift.float()
     transpose = torch.rand(n, generator=generator, device=device) < 0.5
     cut = torch.where(transpose[:, None, None, None], cut.transpose(-1, -2), cut)
-    return cut, torch.where(transpose[:, None], centre, centre.flip(1))
+    return cut, torch.where(transpose[:, None], center, center.flip(1))
 
 
 def _observe(

@@ -15,12 +15,12 @@ from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import enlarge, pair_channels, stretch, unstretch
 from raydeblend.train.board import draw_columns
+from raydeblend.train.data import VALIDATION_SEED
 from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, compose_pairs
 from raydeblend.train.state import Scalars
 
 EXAMPLES = 8
 CHUNK = 32
-VALIDATION_SEED = 1_000_003
 
 Peaks = list[NDArray[np.float64]]
 

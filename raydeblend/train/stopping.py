@@ -10,7 +10,7 @@ from raydeblend import storage
 
 MIN_DIVERSITY = 0.02
 MIN_BRIGHTNESS = 0.02
-"""Of generated samples over real images; below either a generator has collapsed."""
+"""A generator has collapsed where either ratio of its samples to real images is lower."""
 
 
 class TrainingError(RuntimeError):
@@ -42,7 +42,7 @@ def check_health(scores: Mapping[str, float], epoch: int, grace: int) -> None:
     """Check the scores of a generator after epoch number `epoch`, from 1.
 
     `diversity` is the mean distance between two samples over that between two real images,
-    `brightness` the mean of the samples over that of real images.  Families without these scores
+    `brightness` the mean of the samples over that of real images.  Networks without these scores
     cannot collapse.
 
     Raises

@@ -1,4 +1,4 @@
-"""The autoencoders of Nemani et al. 2023: their runs, presets and scores.
+"""The autoencoders of Nemani et al. 2023: their runs, presets and training.
 
 `vae` learns to reconstruct isolated galaxies; `vae-deblend` learns, behind the frozen decoder of
 `vae`, to encode the galaxy in the middle of a blend (section 1 of the paper).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,21 @@ from raydeblend.simulate.euclid import FAINT as EUCLID_FAINT
 from raydeblend.simulate.euclid import SURVEY as EUCLID
 from raydeblend.simulate.euclid_shards import EuclidConfig, check_euclid, render_euclid_shards
 from raydeblend.survey import get_survey
-from raydeblend.train import isolated as survey_images
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.board import draw_columns
 from raydeblend.train.config import RunConfig, check_choice, learning_rate_at
-from raydeblend.train.data import VALIDATION_CHUNK, VALIDATION_SEED, load_isolated, worker_share
-from raydeblend.train.epoch import descend
-from raydeblend.train.family import Family, Step
-from raydeblend.train.state import Scalars, TrainState, start_state, update_averages
-from raydeblend.train.vae_blends import CentredBatch, CentredRecipe, compose_centred
+from raydeblend.train.data import VALIDATION_CHUNK, VALIDATION_SEED
+from raydeblend.train.epoch import Step
+from raydeblend.train.isolated import (
+    BlendRun,
+    check_shards,
+    load_held_out,
+    load_share,
+    render_shards,
+)
+from raydeblend.train.network_training import Networks, NetworkTraining
+from raydeblend.train.state import Scalars, TrainState, update_averages
+from raydeblend.train.vae_blends import CenteredBatch, CenteredRecipe, compose_centered
 from raydeblend.train.vae_passes import second_pass
 from raydeblend.train.vae_steps import VaeLoss, encode_decode, vae_scores, vae_step
 
@@ -88,7 +94,7 @@ class VaeRun(RunConfig):
     faint: float | None = None
     n_galaxies: int = 150_000
     group: int = 500
-    recipe: CentredRecipe = field(default_factory=CentredRecipe)
+    recipe: CenteredRecipe = field(default_factory=CenteredRecipe)
     loss: VaeLoss = field(default_factory=VaeLoss)
     weight_decay: float = 0.0
     vae_weights: str | None = None
@@ -146,14 +152,15 @@ class VaeRun(RunConfig):
 
 
 ALONE = (1.0, 0.0, 0.0, 0.0)
+PAIRED = (0.0, 1.0, 0.0, 0.0)
 # 75,000 images for each stage are 750 batches of 100; Adam with 1e-4 and that batch are debvader's.
 _VAE = VaeRun(
     "vae", "paper", VaeConfig(), 100, 750, 100, 1e-4,
     scaling=Scaling("asinh"),
-    recipe=CentredRecipe(n_neighbours=ALONE),
+    recipe=CenteredRecipe(n_neighbours=ALONE),
     validation=1024,
 )  # fmt: skip
-_DEBLEND = replace(_VAE, network="vae-deblend", recipe=CentredRecipe())
+_DEBLEND = replace(_VAE, network="vae-deblend", recipe=CenteredRecipe())
 
 _SMALL_MODEL = VaeConfig(
     filters=(32, 64, 128), latent=32, hidden=256, downscale=2, apertures=(1.5, 3.0, 6.0, 12.0)
@@ -186,7 +193,7 @@ _TINY: dict[str, Any] = {
 _TINY_MODEL = VaeConfig(filters=(8, 16, 16), latent=8, hidden=32, downscale=2, apertures=(3.0,))
 # Detected peaks are off by a pixel, stamps end, and surveys differ in depth; singles are there
 # too, so that what is left of a blend is in distribution.
-_SMALL_RECIPE = CentredRecipe(jitter=1, annulus=(4.0, 20.0), rescale=0.3, cropped=0.2)
+_SMALL_RECIPE = CenteredRecipe(jitter=1, annulus=(4.0, 20.0), rescale=0.3, cropped=0.2)
 _SMALL_BLENDS = replace(
     _SMALL_RECIPE, n_neighbours=(0.3, 0.5, 0.15, 0.05), rescale=0.15, taken_off=0.5
 )
@@ -208,9 +215,9 @@ DEBLEND_PRESETS: Mapping[str, VaeRun] = {
 }
 
 
-def as_blend_run(config: VaeRun) -> survey_images.BlendRun:
+def as_blend_run(config: VaeRun) -> BlendRun:
     """Return the run whose isolated images these are, for `raydeblend.train.isolated`."""
-    return survey_images.BlendRun(
+    return BlendRun(
         config.network, config.preset, config.model, config.batch, config.steps, config.epochs,
         config.learning_rate, bands=config.bands, seed=config.seed, surveys=config.surveys,
         catalog=config.catalog, held_out=config.held_out, n_galaxies=config.n_galaxies,
@@ -218,164 +225,150 @@ def as_blend_run(config: VaeRun) -> survey_images.BlendRun:
     )  # fmt: skip
 
 
-def check(config: VaeRun, root: str) -> None:
-    """Check the galaxies, the place of the shards and the weights of stage one."""
-    if config.images == "euclid":
-        check_euclid(*_euclid(config, root))
-    else:
-        survey_images.check_shards(as_blend_run(config), root)
-    if config.network != "vae-deblend":
-        return
-    if config.vae_weights is None:
-        raise ConfigError("stage two needs the weights of stage one: give vae_weights")
-    card = load_card(weights_path(config.vae_weights))
-    if card.network not in ("vae", "vae-deblend") or card.bands != config.bands:
-        raise ConfigError(
-            f"{config.vae_weights} is a {card.network} of {', '.join(card.bands)}, "
-            f"not the vae of {', '.join(config.bands)} that is needed"
+class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CenteredBatch]]):
+    """Stage one: encode and decode isolated galaxies."""
+
+    exported: ClassVar[tuple[str, ...]] = ("vae",)
+    validated_on: ClassVar[tuple[float, float, float, float]] = ALONE
+    """Probability of 0, 1, 2 and 3 neighbours in the images kept for validation."""
+
+    @property
+    def _name(self) -> str:
+        return self.exported[0]
+
+    def check(self, root: str) -> None:
+        """Check the galaxies and the place of the shards."""
+        if self.config.images == "euclid":
+            check_euclid(*self._euclid(root))
+        else:
+            check_shards(as_blend_run(self.config), root)
+
+    def prepare(self, root: str) -> tuple[str, ...]:
+        """Render the isolated images into `root`; return the shards."""
+        if self.config.images == "euclid":
+            return tuple(render_euclid_shards(*self._euclid(root), self.config.n_galaxies))
+        return render_shards(as_blend_run(self.config), root)
+
+    def _euclid(self, root: str) -> tuple[str, EuclidConfig]:
+        config = self.config
+        return storage.join(root, EUCLID), EuclidConfig(
+            group=config.group,
+            seed=config.seed,
+            size=EUCLID_SIZE,
+            faint=config.faint or EUCLID_FAINT,
+            catalog=config.catalog,
+            hst=config.data,
+            realistic=config.realistic if config.data else 0.0,
         )
 
+    def load(
+        self, paths: Sequence[str], rank: int, world: int, device: torch.device
+    ) -> IsolatedImages:
+        """Return the galaxies that worker `rank` of `world` trains on."""
+        return load_share(paths, rank, world, self.config.bands, device)
 
-def prepare(config: VaeRun, root: str) -> tuple[str, ...]:
-    """Render the isolated images into `root`; return the shards."""
-    if config.images == "euclid":
-        return tuple(render_euclid_shards(*_euclid(config, root), config.n_galaxies))
-    return survey_images.render_shards(as_blend_run(config), root)
+    def load_validation(self, paths: Sequence[str], device: torch.device) -> list[CenteredBatch]:
+        """Return images of galaxies never trained on, with `validated_on` neighbours."""
+        config, galaxies = self.config, load_held_out(paths, self.config.bands, device)
+        recipe = CenteredRecipe(config.recipe.stamp, 0, config.recipe.annulus, self.validated_on)
+        generator = torch.Generator(device).manual_seed(VALIDATION_SEED)
+        sizes = [
+            min(VALIDATION_CHUNK, config.validation - first)
+            for first in range(0, config.validation, VALIDATION_CHUNK)
+        ]
+        return [compose_centered(galaxies, size, recipe, generator) for size in sizes]
 
+    def build(self) -> dict[str, nn.Module]:
+        """Return the autoencoder at random."""
+        return {self._name: Vae(self.config.model)}
 
-def _euclid(config: VaeRun, root: str) -> tuple[str, EuclidConfig]:
-    return storage.join(root, EUCLID), EuclidConfig(
-        group=config.group,
-        seed=config.seed,
-        size=EUCLID_SIZE,
-        faint=config.faint or EUCLID_FAINT,
-        catalog=config.catalog,
-        hst=config.data,
-        realistic=config.realistic if config.data else 0.0,
-    )
-
-
-def load(
-    config: VaeRun, paths: Sequence[str], rank: int, world: int, device: torch.device
-) -> IsolatedImages:
-    """Return the galaxies that worker `rank` of `world` trains on."""
-    return load_isolated(worker_share(paths, rank, world), config.bands).to(device)
-
-
-def load_validation(
-    config: VaeRun, paths: Sequence[str], device: torch.device
-) -> list[CentredBatch]:
-    """Return images of galaxies never trained on: alone for `vae`, in pairs for `vae-deblend`."""
-    galaxies = load_isolated(paths, config.bands, validation=True).to(device)
-    paired = (0.0, 1.0, 0.0, 0.0) if config.network == "vae-deblend" else ALONE
-    recipe = CentredRecipe(config.recipe.stamp, 0, config.recipe.annulus, paired)
-    generator = torch.Generator(device).manual_seed(VALIDATION_SEED)
-    sizes = [
-        min(VALIDATION_CHUNK, config.validation - first)
-        for first in range(0, config.validation, VALIDATION_CHUNK)
-    ]
-    return [compose_centred(galaxies, size, recipe, generator) for size in sizes]
-
-
-def start(config: VaeRun, device: torch.device) -> TrainState:
-    """Return the state before the first epoch; in stage two, behind the decoder of stage one."""
-    torch.manual_seed(config.seed)
-    network = Vae(config.model)
-    if config.network == "vae-deblend":
-        _behind_stage_one(network, config)
-
-    def make_optimizer(network: nn.Module) -> torch.optim.Optimizer:
+    def optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return Adam of what is not frozen."""
         learning = [p for p in network.parameters() if p.requires_grad]
-        return torch.optim.AdamW(learning, config.learning_rate, weight_decay=config.weight_decay)
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        return torch.optim.AdamW(learning, rate, weight_decay=decay)
 
-    averaged = (config.network,) if config.ema else ()
-    return start_state({config.network: network}, make_optimizer, device, averaged)
+    def steps(
+        self, state: TrainState, networks: Networks, data: IsolatedImages, n: int, seed: int
+    ) -> Step:
+        """Return the step function of one epoch: encode, decode and compare."""
+        config, network, device = self.config, networks[self._name], data.images.device
+        generator = torch.Generator(device).manual_seed(seed)
 
+        def step(number: int) -> dict[str, Tensor]:
+            batch = compose_centered(data, n, config.recipe, generator)
+            if config.recipe.taken_off:
+                batch = self._cleaned(network, batch, generator)
+            noise = torch.randn((n, config.model.latent), generator=generator, device=device)
+            loss, parts = vae_step(network, batch, config.scaling, config.loss, noise)
+            self.descend(state, self._name, loss, learning_rate_at(config, number))
+            update_averages(state, config.ema, number)
+            return {"loss": loss.detach(), **parts}
 
-def _behind_stage_one(network: Vae, config: VaeRun) -> None:
-    if config.vae_weights is not None:
-        first, _ = load_weights(weights_path(config.vae_weights))
-        assert isinstance(first, Vae)
-        network.decoder.load_state_dict(first.decoder.state_dict())
-        if config.warm_start:
-            network.encoder.load_state_dict(first.encoder.state_dict())
-    freeze_decoder(network)
+        return step
 
+    def _cleaned(
+        self, network: nn.Module, batch: CenteredBatch, generator: torch.Generator
+    ) -> CenteredBatch:
+        """Return the batch less the network's models of some of the neighbours."""
+        scaling, recipe = self.config.scaling, self.config.recipe
+        return second_pass(network, batch, scaling, recipe.taken_off, recipe.jitter, generator)
 
-def make_steps(
-    config: VaeRun,
-    state: TrainState,
-    networks: Mapping[str, nn.Module],
-    data: IsolatedImages,
-    n: int,
-    seed: int,
-) -> Step:
-    """Return the step function of one epoch."""
-    name, device = config.network, data.images.device
-    generator = torch.Generator(device).manual_seed(seed)
+    def validate(self, state: TrainState, held_out: list[CenteredBatch]) -> Scalars:
+        """Return flux residuals on the validation images, see `vae_scores`.
 
-    def step(number: int) -> dict[str, Tensor]:
-        batch = compose_centred(data, n, config.recipe, generator)
-        if config.recipe.taken_off:
-            batch = _cleaned(config, networks[name], batch, generator)
-        noise = torch.randn((n, config.model.latent), generator=generator, device=device)
-        loss, parts = vae_step(networks[name], batch, config.scaling, config.loss, noise)
-        descend(state.optimizers[name], loss, learning_rate_at(config, number), config.clip)
-        update_averages(state, config.ema, number)
-        return {"loss": loss.detach(), **parts}
+        Where the recipe takes neighbours off, those of the second pass too, as
+        ``second_flux_std`` and so on.
+        """
+        network, scaling = state.final(self._name), self.config.scaling
+        latent = self.config.model.latent
+        scores = vae_scores(network, held_out, scaling, latent)
+        if not self.config.recipe.taken_off:
+            return scores
+        generator = torch.Generator(held_out[0].image.device).manual_seed(VALIDATION_SEED)
+        cleaned = [second_pass(network, b, scaling, 1.0, 0, generator) for b in held_out]
+        again = vae_scores(network, cleaned, scaling, latent)
+        return scores | {f"second_{name}": value for name, value in again.items()}
 
-    return step
-
-
-def _cleaned(
-    config: VaeRun, network: nn.Module, batch: CentredBatch, generator: torch.Generator
-) -> CentredBatch:
-    """Return the batch less the network's models of some of the neighbours."""
-    recipe = config.recipe
-    return second_pass(network, batch, config.scaling, recipe.taken_off, recipe.jitter, generator)
-
-
-def validate(config: VaeRun, state: TrainState, data: list[CentredBatch]) -> Scalars:
-    """Flux residuals on the validation images, see `vae_scores`.
-
-    Where the recipe takes neighbours off, those of the second pass too, as ``second_flux_std``
-    and so on.
-    """
-    network, latent = state.final(config.network), config.model.latent
-    scores = vae_scores(network, data, config.scaling, latent)
-    if not config.recipe.taken_off:
-        return scores
-    generator = torch.Generator(data[0].image.device).manual_seed(VALIDATION_SEED)
-    cleaned = [second_pass(network, b, config.scaling, 1.0, 0, generator) for b in data]
-    again = vae_scores(network, cleaned, config.scaling, latent)
-    return scores | {f"second_{name}": value for name, value in again.items()}
+    @torch.no_grad()
+    def picture(self, state: TrainState, held_out: list[CenteredBatch]) -> Tensor:
+        """Draw images, models, true galaxies and what the models leave of the images."""
+        image, target = held_out[0].image[:EXAMPLES], held_out[0].target[:EXAMPLES]
+        network = state.final(self._name).eval()
+        noise = image.new_zeros(len(image), self.config.model.latent)
+        model, *_ = encode_decode(network, image, self.config.scaling, noise)
+        network.train()
+        peak = image.amax(dim=(1, 2, 3), keepdim=True)
+        return draw_columns([part / peak for part in (image, model, target, image - model)])
 
 
-@torch.no_grad()
-def picture(config: VaeRun, state: TrainState, data: list[CentredBatch]) -> Tensor:
-    """Draw images, models, true galaxies and what the models leave of the images."""
-    image, target = data[0].image[:EXAMPLES], data[0].target[:EXAMPLES]
-    network = state.final(config.network).eval()
-    noise = image.new_zeros(len(image), config.model.latent)
-    model, *_ = encode_decode(network, image, config.scaling, noise)
-    network.train()
-    peak = image.amax(dim=(1, 2, 3), keepdim=True)
-    return draw_columns([part / peak for part in (image, model, target, image - model)])
+class VaeDeblendTraining(VaeTraining):
+    """Stage two: a new encoder of blends, behind the frozen decoder of stage one."""
 
+    exported: ClassVar[tuple[str, ...]] = ("vae-deblend",)
+    validated_on: ClassVar[tuple[float, float, float, float]] = PAIRED
 
-def _family(network: str) -> Family[VaeRun, IsolatedImages, list[CentredBatch]]:
-    return Family(
-        exported=(network,),
-        check=check,
-        prepare=prepare,
-        load=load,
-        load_validation=load_validation,
-        start=start,
-        steps=make_steps,
-        validate=validate,
-        picture=picture,
-    )
+    def check(self, root: str) -> None:
+        """Check the galaxies, the place of the shards and the weights of stage one."""
+        super().check(root)
+        weights, bands = self.config.vae_weights, self.config.bands
+        if weights is None:
+            raise ConfigError("stage two needs the weights of stage one: give vae_weights")
+        card = load_card(weights_path(weights))
+        if card.network not in ("vae", "vae-deblend") or card.bands != bands:
+            raise ConfigError(
+                f"{weights} is a {card.network} of {', '.join(card.bands)}, "
+                f"not the vae of {', '.join(bands)} that is needed"
+            )
 
-
-FAMILY = _family("vae")
-DEBLEND_FAMILY = _family("vae-deblend")
+    def build(self) -> dict[str, nn.Module]:
+        """Return an encoder at random, or with `warm_start` that of stage one, and its decoder."""
+        network, weights = Vae(self.config.model), self.config.vae_weights
+        if weights is not None:
+            first, _ = load_weights(weights_path(weights))
+            assert isinstance(first, Vae)
+            network.decoder.load_state_dict(first.decoder.state_dict())
+            if self.config.warm_start:
+                network.encoder.load_state_dict(first.encoder.state_dict())
+        freeze_decoder(network)
+        return {self._name: network}

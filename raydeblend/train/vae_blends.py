@@ -15,7 +15,7 @@ from raydeblend.train.blends import IsolatedImages
 
 
 @dataclass(frozen=True)
-class CentredRecipe:
+class CenteredRecipe:
     """What the images look like.
 
     Attributes
@@ -47,7 +47,7 @@ class CentredRecipe:
 
 
 @dataclass(frozen=True)
-class CentredBatch:
+class CenteredBatch:
     """Images and the galaxy in the middle of each.
 
     Attributes
@@ -69,9 +69,9 @@ class CentredBatch:
     shifts: Tensor
 
 
-def compose_centred(
-    isolated: IsolatedImages, n: int, recipe: CentredRecipe, generator: torch.Generator
-) -> CentredBatch:
+def compose_centered(
+    isolated: IsolatedImages, n: int, recipe: CenteredRecipe, generator: torch.Generator
+) -> CenteredBatch:
     """Draw `n` images on the device of the isolated images and of `generator`."""
     device = isolated.images.device
     weights = torch.tensor(recipe.n_neighbours, dtype=torch.float32, device=device)
@@ -95,16 +95,16 @@ def compose_centred(
     # Poisson noise of sky and galaxies, in units of the sky's.
     noise *= torch.sqrt(1 + scene / isolated.sky_sigma[group, :, None, None])
     image = (scene + noise) * _inside_box(n, recipe, generator)[:, None]
-    return CentredBatch(image, target, n_neighbours, shifts)
+    return CenteredBatch(image, target, n_neighbours, shifts)
 
 
-def _jitter(n: int, recipe: CentredRecipe, generator: torch.Generator) -> Tensor:
+def _jitter(n: int, recipe: CenteredRecipe, generator: torch.Generator) -> Tensor:
     """Whole-pixel shifts ``(n, 2)`` (y, x) of the centred galaxy."""
     low, high = -recipe.jitter, recipe.jitter + 1
     return torch.randint(low, high, (n, 2), generator=generator, device=generator.device)
 
 
-def _ring(n: int, recipe: CentredRecipe, generator: torch.Generator) -> Tensor:
+def _ring(n: int, recipe: CenteredRecipe, generator: torch.Generator) -> Tensor:
     """Whole-pixel shifts ``(n, 2)`` (y, x), uniform over the area of the annulus."""
     inner, outer = recipe.annulus
     uniform = torch.rand((2, n), generator=generator, device=generator.device)
@@ -114,7 +114,7 @@ def _ring(n: int, recipe: CentredRecipe, generator: torch.Generator) -> Tensor:
 
 
 def _cut(
-    images: Tensor, rows: Tensor, shift: Tensor, recipe: CentredRecipe, generator: torch.Generator
+    images: Tensor, rows: Tensor, shift: Tensor, recipe: CenteredRecipe, generator: torch.Generator
 ) -> Tensor:
     """Cut flipped and transposed stamps ``(n, bands, y, x)``, the galaxy moved by `shift`."""
     n, size, stamp, device = len(rows), images.shape[-1], recipe.stamp, images.device
@@ -132,7 +132,7 @@ def _cut(
     return cut * (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
 
 
-def _inside_box(n: int, recipe: CentredRecipe, generator: torch.Generator) -> Tensor:
+def _inside_box(n: int, recipe: CenteredRecipe, generator: torch.Generator) -> Tensor:
     """Which pixels ``(n, y, x)`` lie within each image's box; all for most images."""
     half = recipe.stamp // 2
     edges = torch.randint(half // 3, half, (n, 4), generator=generator, device=generator.device)

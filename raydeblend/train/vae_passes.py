@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from raydeblend.networks.scaling import Scaling
-from raydeblend.train.vae_blends import CentredBatch
+from raydeblend.train.vae_blends import CenteredBatch
 from raydeblend.train.vae_steps import encode_decode
 
 
 @torch.no_grad()
 def second_pass(
     network: nn.Module,
-    batch: CentredBatch,
+    batch: CenteredBatch,
     scaling: Scaling,
     part: float,
     jitter: int,
     generator: torch.Generator,
-) -> CentredBatch:
+) -> CenteredBatch:
     """Take models of neighbours off the images, where they are known.
 
     Parameters

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Posterior
-from raydeblend.train.vae_blends import CentredBatch
+from raydeblend.train.vae_blends import CenteredBatch
 
 FLUX_FLOOR = 0.01
 """Least standard deviation of ln flux in the loss: errors below one percent are good enough."""
@@ -92,7 +92,7 @@ def encode_decode(
 
 def vae_step(
     network: nn.Module,
-    batch: CentredBatch,
+    batch: CenteredBatch,
     scaling: Scaling,
     loss: VaeLoss,
     noise: Tensor,
@@ -103,7 +103,7 @@ def vae_step(
 
 @torch.no_grad()
 def vae_scores(
-    network: nn.Module, batches: Sequence[CentredBatch], scaling: Scaling, latent: int
+    network: nn.Module, batches: Sequence[CenteredBatch], scaling: Scaling, latent: int
 ) -> dict[str, float]:
     """Flux residuals of the posterior's mean over all bands (Table 1), and of its width.
 

@@ -18,7 +18,7 @@ from raydeblend.networks.vgg import load_features
 from raydeblend.simulate.galaxy_zoo import compose_zoo
 from raydeblend.train.adversarial import adversarial_loss, discriminator_loss
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
-from raydeblend.train.branched import FAMILY, PRESETS, BranchedRun, check
+from raydeblend.train.branched import PRESETS, BranchedRun, BranchedTraining
 from raydeblend.train.branched_data import (
     PairBatch,
     SurveyStream,
@@ -29,9 +29,9 @@ from raydeblend.train.branched_data import (
 from raydeblend.train.branched_scores import pair_scores
 from raydeblend.train.branched_steps import (
     BranchedLoss,
+    discriminate,
     feature_loss,
     generator_loss,
-    judge,
     pixel_loss,
 )
 from raydeblend.train.epoch import run_epoch
@@ -150,7 +150,7 @@ def test_the_generator_follows_the_discriminator_but_does_not_move_it(pictures: 
     quiet = generator_loss(model, batch, replace(run.loss, adversarial_weight=0.0), discriminator,
                            None)["loss"]  # fmt: skip
     full = generator_loss(model, batch, run.loss, discriminator, None)["loss"]
-    _, logits = judge(discriminator, batch.galaxies, model)
+    _, logits = discriminate(discriminator, batch.galaxies, model)
     expected = quiet + 1e-3 * adversarial_loss(logits, "minimax")
     torch.testing.assert_close(full, expected, rtol=1e-3, atol=1e-5)
     full.backward()
@@ -288,22 +288,22 @@ def test_health_and_scores_of_known_outputs(isolated: IsolatedImages) -> None:
 def run_epochs(
     run: BranchedRun, data: object, state: TrainState | None = None, until: int | None = None
 ) -> TrainState:
-    state = state or FAMILY.start(run, CPU)
+    state = state or BranchedTraining(run).start(CPU)
     for epoch in range(state.epoch, until or run.epochs):
-        step = FAMILY.steps(run, state, state.networks, data, run.batch, 100 + epoch)
+        step = BranchedTraining(run).steps(state, state.networks, data, run.batch, 100 + epoch)
         state.history.append(run_epoch(step, epoch * run.steps, run.steps))
     return state
 
 
 def test_it_learns_from_survey_images(isolated: IsolatedImages) -> None:
     run = get_config("branched", "tiny", steps=20, epochs=2, learning_rate=4e-3)
-    before = FAMILY.validate(run, FAMILY.start(run, CPU), isolated)
+    before = BranchedTraining(run).validate(BranchedTraining(run).start(CPU), isolated)
     state = run_epochs(run, isolated)
-    after = FAMILY.validate(run, state, isolated)
+    after = BranchedTraining(run).validate(state, isolated)
     assert after["psnr_1"] > before["psnr_1"] + 3
     assert after["psnr_2"] > before["psnr_2"] + 1
     assert {"loss", "loss_pixel", "loss_discriminator"} <= set(state.history[0])
-    assert FAMILY.picture(run, state, isolated).shape == (3, 6 * 32, 5 * 32)
+    assert BranchedTraining(run).picture(state, isolated).shape == (3, 6 * 32, 5 * 32)
 
 
 def test_it_learns_from_pictures(pictures: Tensor) -> None:
@@ -311,8 +311,8 @@ def test_it_learns_from_pictures(pictures: Tensor) -> None:
     model = replace(small.model, root=1, branch=1, features=16, fine=8)
     sizes = {"steps": 20, "epochs": 1, "batch": 6, "warmup": 0, "ema": 0.0, "validation": 16}
     run = replace(small, model=model, learning_rate=3e-3, **sizes).fitted()
-    before = FAMILY.validate(run, FAMILY.start(run, CPU), pictures)
-    after = FAMILY.validate(run, run_epochs(run, pictures), pictures)
+    before = BranchedTraining(run).validate(BranchedTraining(run).start(CPU), pictures)
+    after = BranchedTraining(run).validate(run_epochs(run, pictures), pictures)
     assert after["psnr_1"] > before["psnr_1"] + 2
     assert after["psnr_2"] > before["psnr_2"] + 2
 
@@ -323,7 +323,7 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(
     run = get_config("branched", "tiny", steps=3, epochs=2, ema=0.9)
     whole = run_epochs(run, isolated)
     save_state(run_epochs(run, isolated, until=1), str(tmp_path / "state.pt"))
-    resumed = FAMILY.start(run, CPU)
+    resumed = BranchedTraining(run).start(CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
     run_epochs(run, isolated, resumed)
     for name in ("generator", "discriminator"):
@@ -374,12 +374,12 @@ def test_bad_configurations_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="multiple of the network's downscale, 2, not 33"):
         get_config("branched", "tiny", recipe=BlendRecipe(stamp=33))
     with pytest.raises(ConfigError, match="folder of Galaxy Zoo pictures"):
-        check(get_config("branched", "small"), str(tmp_path))
+        BranchedTraining(get_config("branched", "small")).check(str(tmp_path))
     with pytest.raises(ConfigError, match=r"no \.jpg"):
-        check(get_config("branched", "small", data=str(tmp_path)), str(tmp_path))
+        BranchedTraining(get_config("branched", "small", data=str(tmp_path))).check(str(tmp_path))
     Image.fromarray(np.zeros((50, 50, 3), dtype=np.uint8)).save(tmp_path / "100000.jpg")
     with pytest.raises(ConfigError):
-        check(get_config("branched", "small", data=str(tmp_path)), str(tmp_path))
+        BranchedTraining(get_config("branched", "small", data=str(tmp_path))).check(str(tmp_path))
     missing = get_config("branched", "tiny", vgg19_weights=str(tmp_path / "vgg19.pth"))
     with pytest.raises(ConfigError, match="no file"):
-        check(missing, str(tmp_path))
+        BranchedTraining(missing).check(str(tmp_path))

@@ -12,13 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, save_weights
 from raydeblend.simulate.shards import IsolatedConfig, make_shard, write_shard
-from raydeblend.train import counter
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.config import RunConfig
-from raydeblend.train.counter import CounterData, count_scores, load_peel
+from raydeblend.train.counter import CounterData, CounterTraining
 from raydeblend.train.data import load_isolated
 from raydeblend.train.epoch import descend, run_epoch
-from raydeblend.train.families import get_config, get_family
+from raydeblend.train.families import get_config, get_training
 from raydeblend.train.peeling import PeelBatch, PeelStream
 from raydeblend.train.state import TrainState, load_state, save_state
 from raydeblend.train.steps import rdn_step
@@ -46,11 +45,11 @@ def data_of(config: RunConfig, isolated: IsolatedImages) -> object:
 def train_epochs(
     config: RunConfig, isolated: IsolatedImages, seed: int = 0, state: TrainState | None = None
 ) -> TrainState:
-    family = get_family(config.network)
-    state = family.start(config, CPU) if state is None else state
+    training = get_training(config)
+    state = training.start(CPU) if state is None else state
     for epoch in range(state.epoch, config.epochs):
         data = data_of(config, isolated)
-        step = family.steps(config, state, state.networks, data, 16, seed + epoch)
+        step = training.steps(state, state.networks, data, 16, seed + epoch)
         state.history.append(run_epoch(step, epoch * config.steps, config.steps))
     return state
 
@@ -77,7 +76,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     half = train_epochs(dataclasses.replace(config, epochs=1), isolated)
     save_state(half, str(tmp_path / "state.pt"))
 
-    resumed = get_family("rdn").start(config, CPU)
+    resumed = get_training(config).start(CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
     assert resumed.epoch == 1
     train_epochs(config, isolated, state=resumed)
@@ -92,12 +91,12 @@ def parameters(state: TrainState) -> list[torch.Tensor]:
 
 def test_checkpoints_of_other_networks_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
-    save_state(get_family("counter").start(get_config("counter", "tiny"), CPU), str(path))
-    state = get_family("rdn").start(get_config("rdn", "tiny"), CPU)
+    save_state(get_training(get_config("counter", "tiny")).start(CPU), str(path))
+    state = get_training(get_config("rdn", "tiny")).start(CPU)
     with pytest.raises(ConfigError, match="checkpoint of other networks"):
         load_state(state, str(path))
     other = get_config("rdn", "tiny", bands=("g", "r"))
-    save_state(get_family("rdn").start(other, CPU), str(path))
+    save_state(get_training(other).start(CPU), str(path))
     with pytest.raises(ConfigError, match="not a checkpoint of this run"):
         load_state(state, str(path))
     path.write_bytes(path.read_bytes()[:5000])
@@ -106,7 +105,7 @@ def test_checkpoints_of_other_networks_and_damaged_ones_are_refused(tmp_path: Pa
 
 
 def test_random_numbers_come_back_with_a_checkpoint(tmp_path: Path) -> None:
-    state = get_family("rdn").start(get_config("rdn", "tiny"), CPU)
+    state = get_training(get_config("rdn", "tiny")).start(CPU)
     save_state(state, str(tmp_path / "state.pt"))
     expected = torch.rand(4)
     load_state(state, str(tmp_path / "state.pt"))
@@ -130,12 +129,12 @@ def test_average_lags_behind_the_network(isolated: IsolatedImages) -> None:
 def test_validation_scores(shard: str) -> None:
     held_out = load_isolated([shard], ("g", "r", "i"), validation=True)
     rdn = get_config("rdn", "tiny", validation=6)
-    scores = get_family("rdn").validate(rdn, get_family("rdn").start(rdn, CPU), held_out)
+    scores = get_training(rdn).validate(get_training(rdn).start(CPU), held_out)
     assert set(scores) == {"psnr_1", "psnr_2", "flux_error_1", "flux_error_2", "ssim_1"}
 
     # A counter that always answers 2 is right for the share of blends with two galaxies.
     config = get_config("counter", "tiny", validation=400)
-    scores = count_scores(AlwaysTwo(), config, CounterData(held_out, None))
+    scores = CounterTraining(config).scores(AlwaysTwo(), CounterData(held_out, None))
     assert scores["accuracy"] == pytest.approx(0.25, abs=0.08)
     assert [scores[f"accuracy_{k}"] for k in range(4)] == [0, 0, 1, 0]
     assert scores["accuracy_noisy"] == pytest.approx(0.25, abs=0.1)
@@ -144,7 +143,7 @@ def test_validation_scores(shard: str) -> None:
     def peel(batch: PeelBatch) -> PeelBatch:
         return batch.peel(batch.sources[:, 0], torch.zeros(len(batch.image), dtype=torch.long))
 
-    scores = count_scores(AlwaysTwo(), config, CounterData(held_out, peel))
+    scores = CounterTraining(config).scores(AlwaysTwo(), CounterData(held_out, peel))
     assert scores["accuracy_peeled"] == pytest.approx(1 / 3, abs=0.1)
 
 
@@ -171,7 +170,7 @@ def follow_batches(rank: int, world: int, folder: str) -> None:
     """Train on this worker's part of each stored batch and store the losses."""
     torch.set_num_threads(1)
     config = get_config("rdn", "tiny", batch=8)
-    state = get_family("rdn").start(config, CPU)
+    state = get_training(config).start(CPU)
     network = state.networks["rdn"]
     if world > 1:
         init = f"file://{folder}/rendezvous"
@@ -196,18 +195,19 @@ def follow_batches(rank: int, world: int, folder: str) -> None:
 def test_a_counter_learns_from_a_deblender(isolated: IsolatedImages, tmp_path: Path) -> None:
     rdn = get_config("rdn", "tiny")
     card = Card("rdn", dataclasses.asdict(rdn.model), rdn.bands, (0.2, 0.2), rdn.scaling)
-    network = get_family("rdn").start(rdn, CPU).networks["rdn"]
+    network = get_training(rdn).start(CPU).networks["rdn"]
     path = save_weights(str(tmp_path), "rdn", network, card)
     config = get_config("counter", "tiny", residual_fraction=0.5, deblender=path)
     losses = []
-    for peel in (load_peel(config, CPU), None):
-        state = counter.start(config, CPU)
-        step = counter.make_steps(config, state, state.networks, CounterData(isolated, peel), 16, 0)
+    training = CounterTraining(config)
+    for peel in (training.load_peel(CPU), None):
+        state = training.start(CPU)
+        step = training.steps(state, state.networks, CounterData(isolated, peel), 16, 0)
         losses.append(run_epoch(step, 0, 4)["loss"])
     assert losses[0] != losses[1]
 
-    assert load_peel(get_config("counter", "tiny"), CPU) is None
+    assert CounterTraining(get_config("counter", "tiny")).load_peel(CPU) is None
     with pytest.raises(ConfigError, match="not the rdn of g, r that is needed"):
-        load_peel(dataclasses.replace(config, bands=("g", "r")), CPU)
+        CounterTraining(dataclasses.replace(config, bands=("g", "r"))).load_peel(CPU)
     with pytest.raises(ConfigError, match="no weights called 'nope'"):
-        load_peel(dataclasses.replace(config, deblender="nope"), CPU)
+        CounterTraining(dataclasses.replace(config, deblender="nope")).load_peel(CPU)

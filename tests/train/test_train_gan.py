@@ -11,16 +11,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raydeblend.errors import ConfigError
-from raydeblend.networks.gan import GanConfig
+from raydeblend.networks.gan import GanConfig, sample
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.sky_stamps import SkyStamps
-from raydeblend.train import gan
-from raydeblend.train.adversarial import adversarial_loss, discriminator_loss, judge
+from raydeblend.train.adversarial import adversarial_loss, discriminate, discriminator_loss
 from raydeblend.train.epoch import run_epoch
 from raydeblend.train.families import get_config
+from raydeblend.train.gan import SCALING, GanRun, GanTraining
 from raydeblend.train.gan_data import GalaxyImages
-from raydeblend.train.gan_scores import JUDGED, likeness_scores
-from raydeblend.train.health import judged_scores, mean_distance, variety_scores
+from raydeblend.train.gan_scores import COMPARED, likeness_scores
+from raydeblend.train.health import discriminator_scores, mean_distance, variety_scores
 from raydeblend.train.state import TrainState, best_epoch, keep_best, load_state, save_state
 from raydeblend.train.stopping import TrainingCollapsed, check_health
 
@@ -43,12 +43,12 @@ def middle(galaxies: GalaxyImages) -> GalaxyImages:
 
 
 def train_epochs(
-    config: gan.GanRun, galaxies: GalaxyImages, state: TrainState | None = None
+    config: GanRun, galaxies: GalaxyImages, state: TrainState | None = None
 ) -> TrainState:
-    state = gan.start(config, CPU) if state is None else state
+    state = GanTraining(config).start(CPU) if state is None else state
     for epoch in range(state.epoch, config.epochs):
         torch.manual_seed(epoch)
-        step = gan.make_steps(config, state, state.networks, galaxies, config.batch, epoch)
+        step = GanTraining(config).steps(state, state.networks, galaxies, config.batch, epoch)
         state.history.append(run_epoch(step, epoch * config.steps, config.steps))
     return state
 
@@ -67,8 +67,8 @@ class Constant(nn.Module):
 def test_losses_are_those_of_goodfellow() -> None:
     p = 0.8
     logits = torch.full((4,), float(np.log(p / (1 - p))))
-    judged = discriminator_loss(logits, logits)
-    assert judged.item() == pytest.approx(-np.log(p) - np.log(1 - p), rel=1e-5)
+    discriminated = discriminator_loss(logits, logits)
+    assert discriminated.item() == pytest.approx(-np.log(p) - np.log(1 - p), rel=1e-5)
     assert adversarial_loss(logits, "minimax").item() == pytest.approx(np.log(1 - p), rel=1e-5)
     other = adversarial_loss(logits, "non-saturating")
     assert other.item() == pytest.approx(-np.log(p), rel=1e-5)
@@ -79,7 +79,7 @@ def test_each_step_moves_both_networks_and_only_by_their_own_losses(
     adversarial: str, galaxies: GalaxyImages
 ) -> None:
     config = get_config("gan", "tiny", adversarial=adversarial, steps=1, epochs=1)
-    before = gan.start(config, CPU)
+    before = GanTraining(config).start(CPU)
     after = train_epochs(config, galaxies)
     for name, network in after.networks.items():
         pairs = zip(network.parameters(), before.networks[name].parameters(), strict=True)
@@ -90,7 +90,7 @@ def test_each_step_moves_both_networks_and_only_by_their_own_losses(
     state = train_epochs(frozen, galaxies)
     for a, b in zip(
         state.networks["generator"].parameters(),
-        gan.start(frozen, CPU).networks["generator"].parameters(),
+        GanTraining(frozen).start(CPU).networks["generator"].parameters(),
         strict=True,
     ):
         torch.testing.assert_close(a, b)
@@ -102,13 +102,13 @@ def test_samples_become_like_the_real_images(sky: bool, galaxies: GalaxyImages) 
     model = GanConfig(noise=16, size=16, features=8)
     config = get_config("gan", "tiny", model=model, epochs=1, steps=100, learning_rate=2e-3)
     config = dataclasses.replace(config, sky=sky)
-    mean = gan.scale(config, galaxies.images).mean(dim=0)
+    mean = GanTraining(config).scale(galaxies.images).mean(dim=0)
 
     def error(state: TrainState) -> float:
-        samples = gan.sample(state.final("generator"), 64, 0, CPU)
+        samples = sample(state.final("generator"), 64, 0, CPU)
         return float((samples.mean(dim=0) - mean).square().mean() / mean.square().mean())
 
-    before, after = error(gan.start(config, CPU)), error(train_epochs(config, galaxies))
+    before, after = error(GanTraining(config).start(CPU)), error(train_epochs(config, galaxies))
     assert after < 0.5 * before
 
 
@@ -118,12 +118,12 @@ def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
     config = get_config("gan", "tiny", epochs=2, steps=3)
     config = dataclasses.replace(config, ema=0.9, schedule="cosine")
     whole = train_epochs(config, galaxies)
-    half = gan.start(config, CPU)
-    step = gan.make_steps(config, half, half.networks, galaxies, config.batch, 0)
+    half = GanTraining(config).start(CPU)
+    step = GanTraining(config).steps(half, half.networks, galaxies, config.batch, 0)
     half.history.append(run_epoch(step, 0, config.steps))
     save_state(half, str(tmp_path / "state.pt"))
 
-    resumed = gan.start(config, CPU)
+    resumed = GanTraining(config).start(CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
     train_epochs(config, galaxies, resumed)
     assert resumed.history[1] == whole.history[1]
@@ -135,7 +135,7 @@ def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
     torch.testing.assert_close(memory[0]["exp_avg_sq"], memory[1]["exp_avg_sq"])
 
     # Without the optimizers' memory the second epoch would be another one.
-    forgetful = gan.start(config, CPU)
+    forgetful = GanTraining(config).start(CPU)
     fresh = {name: optimizer.state_dict() for name, optimizer in forgetful.optimizers.items()}
     load_state(forgetful, str(tmp_path / "state.pt"))
     for name, optimizer in forgetful.optimizers.items():
@@ -146,18 +146,18 @@ def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
 
 def test_the_network_of_the_best_epoch_is_exported(galaxies: GalaxyImages, tmp_path: Path) -> None:
     config = get_config("gan", "tiny", epochs=1, steps=2)
-    state = gan.start(config, CPU)
+    state = GanTraining(config).start(CPU)
     weights = []
     for epoch, ks in enumerate((0.3, 0.1, 0.2)):
-        step = gan.make_steps(config, state, state.networks, galaxies, config.batch, epoch)
+        step = GanTraining(config).steps(state, state.networks, galaxies, config.batch, epoch)
         state.history.append(run_epoch(step, 2 * epoch, config.steps) | {"ks": ks})
-        keep_best(state, gan.FAMILY.exported, gan.FAMILY.best)
+        keep_best(state, GanTraining.exported, GanTraining.best)
         weights.append(state.final("generator").layers[0].weight.detach().clone())
     assert best_epoch(state.history, "ks") == 1
     assert best_epoch(state.history, None) == 2
     assert best_epoch([{"ks": 1.0}, {"ks": 1.0}], "ks") == 1
     save_state(state, str(tmp_path / "state.pt"))
-    resumed = gan.start(config, CPU)
+    resumed = GanTraining(config).start(CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
     for each in (state, resumed):
         assert torch.equal(each.exported("generator").layers[0].weight, weights[1])
@@ -170,14 +170,14 @@ def test_two_workers_with_other_images_keep_the_same_networks(
     torch.save(middle(galaxies).images, tmp_path / "images.pt")
     torch.multiprocessing.spawn(train_as_worker, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"worker-{rank}.pt") for rank in range(2))
-    start = gan.start(worker_config(), CPU)
+    start = GanTraining(worker_config()).start(CPU)
     for name, network in start.networks.items():
         for key, parameter in network.named_parameters():
             assert torch.equal(first[name][key], second[name][key]), (name, key)
             assert not torch.equal(first[name][key], parameter), (name, key)
 
 
-def worker_config() -> gan.GanRun:
+def worker_config() -> GanRun:
     return get_config("gan", "tiny", model=GanConfig(noise=8, size=16, features=4), steps=3)
 
 
@@ -192,14 +192,14 @@ def train_as_worker(rank: int, folder: str) -> None:
         world_size=2,
         timeout=timedelta(seconds=120),
     )
-    state = gan.start(config, CPU)
+    state = GanTraining(config).start(CPU)
     networks = {
         name: DistributedDataParallel(network, broadcast_buffers=False)
         for name, network in state.networks.items()
     }
     images = torch.load(f"{folder}/images.pt")
     galaxies = GalaxyImages(images, torch.ones(len(images), 1, 1, 1))
-    run_epoch(gan.make_steps(config, state, networks, galaxies, 8, seed=rank), 0, config.steps)
+    run_epoch(GanTraining(config).steps(state, networks, galaxies, 8, seed=rank), 0, config.steps)
     content = {name: network.state_dict() for name, network in state.networks.items()}
     torch.save(content, f"{folder}/worker-{rank}.pt")
     torch.distributed.barrier()
@@ -210,8 +210,8 @@ def test_health_of_copies_and_of_collapsed_samples() -> None:
     draw = torch.Generator().manual_seed(1)
     real = torch.rand((32, 1, 16, 16), generator=draw)
     other = torch.rand((32, 1, 16, 16), generator=draw)
-    judged = judged_scores(Constant(0.0), real, other)
-    assert judged == {"discriminator_real": 0.5, "discriminator_fake": 0.5}
+    discriminated = discriminator_scores(Constant(0.0), real, other)
+    assert discriminated == {"discriminator_real": 0.5, "discriminator_fake": 0.5}
     healthy = variety_scores(real, other)
     assert healthy["diversity"] == pytest.approx(1, abs=0.02)
     assert healthy["brightness"] == pytest.approx(1, abs=0.05)
@@ -244,10 +244,10 @@ def test_other_scores_and_healthy_ones_stop_nothing() -> None:
 
 def test_tanh_scaling_is_undone() -> None:
     x = torch.tensor([-3.0, 0.0, 0.5, 30.0, 1400.0])
-    channels, _ = gan.SCALING.apply(x[None, None, None])
+    channels, _ = SCALING.apply(x[None, None, None])
     assert channels.abs().max() <= 1
     np.testing.assert_allclose(channels.flatten(), np.arcsinh(x) / 8, rtol=1e-6)
-    torch.testing.assert_close(gan.SCALING.invert(channels).flatten(), x, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(SCALING.invert(channels).flatten(), x, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="lost"):
         Scaling("maximum").invert(channels)
 
@@ -293,29 +293,31 @@ class Brightness(nn.Module):
 def test_images_that_are_all_too_bright_are_told_apart() -> None:
     dark = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     discriminator = Brightness()
-    real, fake = judge(discriminator, 3 + dark, dark)
+    real, fake = discriminate(discriminator, 3 + dark, dark)
     # In one batch they are a standard deviation above and below the mean, in two they are alike.
     assert real.mean().item() == pytest.approx(1, abs=0.03)
     assert fake.mean().item() == pytest.approx(-1, abs=0.03)
     assert discriminator(dark).mean().item() == pytest.approx(0, abs=0.01)
 
 
-def test_the_sky_is_added_to_samples_before_they_are_judged() -> None:
+def test_the_sky_is_added_to_samples_before_they_are_discriminated() -> None:
     config = dataclasses.replace(get_config("gan", "tiny"), sky=True)
     galaxy = torch.full((1, 1, 64, 64), 50.0)
-    seen = gan.observe(config, gan.scale(config, galaxy), torch.Generator().manual_seed(0))
+    seen = GanTraining(config).observe(
+        GanTraining(config).scale(galaxy), torch.Generator().manual_seed(0)
+    )
     pixels = config.scaling.invert(seen)
     assert pixels.mean().item() == pytest.approx(50, abs=0.1)
     assert pixels.std().item() == pytest.approx(1, abs=0.04)
     paper = get_config("gan", "paper")
-    assert gan.observe(paper, seen, torch.Generator()) is seen
+    assert GanTraining(paper).observe(seen, torch.Generator()) is seen
 
 
-def test_likeness_is_judged_on_four_quantities(galaxies: GalaxyImages) -> None:
+def test_likeness_compares_four_quantities(galaxies: GalaxyImages) -> None:
     draw = torch.Generator().manual_seed(0)
     seen = [galaxies.under_sky(draw) for _ in range(2)]
     alike = likeness_scores(*seen)
-    assert alike["ks"] == pytest.approx(np.mean([alike[f"ks_{name}"] for name in JUDGED]))
+    assert alike["ks"] == pytest.approx(np.mean([alike[f"ks_{name}"] for name in COMPARED]))
     # The same galaxies under two skies differ less than two draws of 128 would.
     assert alike["ks"] < 0.1
     # The distance is the greatest between two cumulative distributions.
@@ -346,13 +348,13 @@ def test_bad_arguments_are_named(arguments: dict[str, object], said: str) -> Non
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     config = get_config("gan", "tiny", data=str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="there is no folder"):
-        gan.check(config, str(tmp_path))
+        GanTraining(config).check(str(tmp_path))
 
 
 def test_bands_become_channels() -> None:
     config = get_config("gan", "tiny", bands=("F606W", "F814W", "F160W"))
-    state = gan.start(config, CPU)
-    assert gan.sample(state.final("generator"), 2, 0, CPU).shape == (2, 3, 64, 64)
+    state = GanTraining(config).start(CPU)
+    assert sample(state.final("generator"), 2, 0, CPU).shape == (2, 3, 64, 64)
     held_out = GalaxyImages(torch.rand(5, 3, 64, 64), torch.ones(5, 1, 1, 1))
-    picture = gan.picture(config, state, held_out)
+    picture = GanTraining(config).picture(state, held_out)
     assert picture.shape == (3, 8 * 64, 6 * 64)

@@ -11,13 +11,14 @@ import torch
 from raydeblend.deblend.srgan.resolutions import both_found, low_peaks
 from raydeblend.errors import ConfigError
 from raydeblend.instruments import FACTOR, FINE_SCALE, hst_psf
-from raydeblend.networks.srgan import Critic, CriticConfig, Srgan, source_target
+from raydeblend.networks.srgan import Critic, CriticConfig, Srgan, pair_channels, source_target
 from raydeblend.simulate.degrade import sky_sigma
 from raydeblend.simulate.sharp import SharpGalaxies, draw_sharp
 from raydeblend.survey import get_survey, psf_profile
-from raydeblend.train import srgan
+from raydeblend.train.adversarial import discriminate, discriminator_loss
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config, get_family
+from raydeblend.train.families import get_config, get_training
+from raydeblend.train.srgan import SrganRun, SrganTraining, source_loss
 from raydeblend.train.srgan_data import PairRecipe, SharpPool, compose_pairs, make_pool
 from raydeblend.train.state import TrainState, load_state, save_state
 
@@ -81,13 +82,11 @@ def test_pairs_depend_on_the_seed_alone(pool: SharpPool) -> None:
     assert first.high.shape[-1] == FACTOR * first.low.shape[-1]
 
 
-def train_epochs(
-    config: srgan.SrganRun, pool: SharpPool, state: TrainState | None = None
-) -> TrainState:
-    family = get_family(config.network)
-    state = state or family.start(config, CPU)
+def train_epochs(config: SrganRun, pool: SharpPool, state: TrainState | None = None) -> TrainState:
+    training = get_training(config)
+    state = state or training.start(CPU)
     for epoch in range(state.epoch, config.epochs):
-        step = family.steps(config, state, state.networks, pool, config.batch, epoch)
+        step = training.steps(state, state.networks, pool, config.batch, epoch)
         state.history.append(run_epoch(step, epoch * config.steps, config.steps))
     return state
 
@@ -100,13 +99,13 @@ def test_the_content_loss_falls(pool: SharpPool) -> None:
 
 def test_both_networks_learn_and_the_critic_is_left_alone(pool: SharpPool) -> None:
     config = get_config("srgan", "tiny", recipe=RECIPE)
-    state = srgan.start(config, CPU)
+    state = SrganTraining(config).start(CPU)
     before = {
         name: [p.detach().clone() for p in network.parameters()]
         for name, network in state.networks.items()
     }
     batch = compose_pairs(pool, 4, RECIPE, generator())
-    srgan.srgan_step(config, state, state.networks, batch, 0)
+    SrganTraining(config).update(state, state.networks, batch, 0)
     for name, network in state.networks.items():
         moved = [
             not torch.equal(a, b) for a, b in zip(before[name], network.parameters(), strict=True)
@@ -124,8 +123,8 @@ def test_the_discriminator_learns_to_tell_pairs_apart() -> None:
     real = torch.rand(16, 1, 66, 66)
     fake = torch.nn.functional.avg_pool2d(real, 5, 1, 2)
     for _ in range(40):
-        logits = srgan.judge(critic, low, real, fake)
-        loss = srgan.discriminator_loss(*logits)
+        logits = discriminate(critic, pair_channels(low, real), pair_channels(low, fake))
+        loss = discriminator_loss(*logits)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -137,7 +136,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(pool: SharpPool, tmp_path: Pa
     whole = train_epochs(config, pool)
     half = train_epochs(dataclasses.replace(config, epochs=1), pool)
     save_state(half, str(tmp_path / "state.pt"))
-    resumed = srgan.start(config, CPU)
+    resumed = SrganTraining(config).start(CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
     resumed = train_epochs(config, pool, resumed)
     assert resumed.history[1] == pytest.approx(whole.history[1])
@@ -148,13 +147,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(pool: SharpPool, tmp_path: Pa
 
 def test_scores_and_picture(pool: SharpPool) -> None:
     config = get_config("srgan", "tiny", recipe=RECIPE)
-    state = srgan.start(config, CPU)
-    scores = srgan.validate(config, state, pool)
+    state = SrganTraining(config).start(CPU)
+    scores = SrganTraining(config).validate(state, pool)
     assert 0 <= scores["resolved_low"] <= scores["resolved_high"] <= 1
     assert scores["diversity"] > 0
     assert {"brightness", "discriminator_real", "discriminator_fake", "false_peaks"} <= set(scores)
-    assert srgan.validate(config, state, pool) == scores
-    picture = srgan.picture(config, state, pool)
+    assert SrganTraining(config).validate(state, pool) == scores
+    picture = SrganTraining(config).picture(state, pool)
     assert picture.shape[0] == 3
     assert 0 <= picture.min() <= picture.max() <= 1
 
@@ -169,13 +168,13 @@ def test_both_galaxies_need_peaks_of_their_own() -> None:
 def test_seven_bands_and_files(tmp_path: Path) -> None:
     config = get_config("srgan-multiband", "tiny", n_galaxies=32)
     assert config.model.bands == config.critic.bands == 7
-    paths = srgan.prepare(config, str(tmp_path))
-    assert srgan.prepare(config, str(tmp_path)) == paths
-    train = srgan.load(config, paths, 0, 1, CPU)
-    kept = srgan.load_validation(config, paths, CPU)
+    paths = SrganTraining(config).prepare(str(tmp_path))
+    assert SrganTraining(config).prepare(str(tmp_path)) == paths
+    train = SrganTraining(config).load(paths, 0, 1, CPU)
+    kept = SrganTraining(config).load_validation(paths, CPU)
     assert (len(train.images), len(kept.images)) == (28, 4)
-    state = srgan.start(config, CPU)
-    step = srgan.make_steps(config, state, state.networks, train, 2, 0)
+    state = SrganTraining(config).start(CPU)
+    step = SrganTraining(config).steps(state, state.networks, train, 2, 0)
     assert all(torch.isfinite(value) for value in step(0).values())
 
 
@@ -193,14 +192,14 @@ def test_unusable_settings_are_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown adversarial"):
         get_config("srgan", "tiny", adversarial="wasserstein")
     with pytest.raises(ConfigError, match="no usable HST galaxy"):
-        srgan.check(get_config("srgan", "tiny", data=str(tmp_path)), "")
+        SrganTraining(get_config("srgan", "tiny", data=str(tmp_path))).check("")
 
 
 def test_a_perfect_map_of_sources_costs_nothing() -> None:
     xy = torch.tensor([[[10.0, 12.0], [16.0, 12.0], [float("nan")] * 2]])
     target = source_target(xy, (24, 24))
-    assert float(srgan.source_loss(torch.logit(target, 1e-6), xy)) == pytest.approx(0, abs=1e-4)
-    assert float(srgan.source_loss(torch.zeros(1, 1, 24, 24), xy)) > 0.3
+    assert float(source_loss(torch.logit(target, 1e-6), xy)) == pytest.approx(0, abs=1e-4)
+    assert float(source_loss(torch.zeros(1, 1, 24, 24), xy)) > 0.3
 
 
 def test_a_run_can_start_from_weights(tmp_path: Path) -> None:
@@ -212,12 +211,12 @@ def test_a_run_can_start_from_weights(tmp_path: Path) -> None:
         "srgan", dataclasses.asdict(earlier.config), ("F775W",), (0.18, 0.18), config.scaling
     )
     path = save_weights(str(tmp_path), "srgan", earlier, card)
-    state = srgan.start(dataclasses.replace(config, srgan_weights=path), CPU)
+    state = SrganTraining(dataclasses.replace(config, srgan_weights=path)).start(CPU)
     first = state.networks["generator"].state_dict()
     assert torch.equal(first["head.0.weight"], earlier.state_dict()["head.0.weight"])
     other = get_config("srgan", "small", srgan_weights=path)
     with pytest.raises(ConfigError, match="not a network of this run's size"):
-        srgan.check(other, "")
+        SrganTraining(other).check("")
 
 
 def test_seven_bands_can_start_from_one(tmp_path: Path) -> None:
@@ -230,7 +229,7 @@ def test_seven_bands_can_start_from_one(tmp_path: Path) -> None:
         "srgan", dataclasses.asdict(earlier.config), ("F775W",), (0.18, 0.18), config.scaling
     )
     path = save_weights(str(tmp_path), "srgan", earlier, card)
-    wider = srgan.start(dataclasses.replace(config, srgan_weights=path), CPU)
+    wider = SrganTraining(dataclasses.replace(config, srgan_weights=path)).start(CPU)
     image = torch.rand(1, 1, 12, 12)
     with torch.no_grad():
         seven = wider.networks["generator"].eval()(image.repeat(1, 7, 1, 1))

@@ -13,13 +13,13 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Vae, VaeConfig
 from raydeblend.networks.weights import Card, load_weights, save_weights
 from raydeblend.simulate.shards import make_shard, write_shard
-from raydeblend.train import vae
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config, get_family
+from raydeblend.train.families import get_config, get_training
 from raydeblend.train.isolated import isolated_of
 from raydeblend.train.state import TrainState
-from raydeblend.train.vae_blends import CentredRecipe, compose_centred
+from raydeblend.train.vae import VaeRun, as_blend_run
+from raydeblend.train.vae_blends import CenteredRecipe, compose_centered
 from raydeblend.train.vae_steps import VaeLoss, vae_scores, vae_step
 
 CPU = torch.device("cpu")
@@ -50,8 +50,8 @@ def centroid(image: torch.Tensor) -> torch.Tensor:
 def test_the_target_is_in_the_middle_and_the_neighbour_in_the_ring(
     isolated: IsolatedImages,
 ) -> None:
-    recipe = CentredRecipe(stamp=40, jitter=0, annulus=(8.0, 11.0))
-    batch = compose_centred(isolated, 200, recipe, torch.Generator().manual_seed(1))
+    recipe = CenteredRecipe(stamp=40, jitter=0, annulus=(8.0, 11.0))
+    batch = compose_centered(isolated, 200, recipe, torch.Generator().manual_seed(1))
     middle = (40 - 1) / 2
     assert (centroid(batch.target) - middle).abs().max() < 0.05
     other = (batch.image - batch.target).clamp(min=0)
@@ -65,8 +65,8 @@ def test_the_target_is_in_the_middle_and_the_neighbour_in_the_ring(
 
 
 def test_jitter_moves_the_target_by_whole_pixels(isolated: IsolatedImages) -> None:
-    recipe = CentredRecipe(stamp=40, jitter=2, n_neighbours=ALONE)
-    batch = compose_centred(isolated, 300, recipe, torch.Generator().manual_seed(2))
+    recipe = CenteredRecipe(stamp=40, jitter=2, n_neighbours=ALONE)
+    batch = compose_centered(isolated, 300, recipe, torch.Generator().manual_seed(2))
     shift = centroid(batch.target) - 19.5
     np.testing.assert_allclose(shift, shift.round(), atol=0.02)
     assert sorted({int(s) for s in shift[:, 0].round()}) == [-2, -1, 0, 1, 2]
@@ -74,12 +74,12 @@ def test_jitter_moves_the_target_by_whole_pixels(isolated: IsolatedImages) -> No
 
 def test_noise_is_that_of_sky_and_galaxy_and_stamps_may_end(isolated: IsolatedImages) -> None:
     bright = replace(isolated, images=isolated.images * 0 + 300, sky_sigma=torch.full((1, 1), 10.0))
-    whole = CentredRecipe(stamp=32, n_neighbours=ALONE)
-    batch = compose_centred(bright, 50, whole, torch.Generator().manual_seed(3))
+    whole = CenteredRecipe(stamp=32, n_neighbours=ALONE)
+    batch = compose_centered(bright, 50, whole, torch.Generator().manual_seed(3))
     assert float((batch.image - batch.target).std()) == pytest.approx(
         (1 + 300 / 10) ** 0.5, rel=0.02
     )
-    ended = compose_centred(
+    ended = compose_centered(
         bright, 50, replace(whole, cropped=1.0), torch.Generator().manual_seed(4)
     )
     assert (ended.image == 0).flatten(1).any(dim=1).float().mean() > 0.9
@@ -109,16 +109,16 @@ def test_the_loss_is_least_at_the_truth() -> None:
 def test_both_stages_learn_and_the_decoder_stays(isolated: IsolatedImages) -> None:
     torch.manual_seed(0)
     net, scaling = Vae(TINY), Scaling("asinh")
-    recipe = CentredRecipe(stamp=32, jitter=1, annulus=(6.0, 12.0), n_neighbours=ALONE)
+    recipe = CenteredRecipe(stamp=32, jitter=1, annulus=(6.0, 12.0), n_neighbours=ALONE)
     blends = replace(recipe, n_neighbours=(0.2, 0.8, 0.0, 0.0))
     generator = torch.Generator().manual_seed(5)
-    test = {r: [compose_centred(isolated, 128, r, generator)] for r in (recipe, blends)}
+    test = {r: [compose_centered(isolated, 128, r, generator)] for r in (recipe, blends)}
 
-    def train(recipe: CentredRecipe, steps: int) -> dict[str, float]:
+    def train(recipe: CenteredRecipe, steps: int) -> dict[str, float]:
         learning = [p for p in net.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learning, lr=5e-3)
         for _ in range(steps):
-            batch = compose_centred(isolated, 32, recipe, generator)
+            batch = compose_centered(isolated, 32, recipe, generator)
             noise = torch.randn(32, 6, generator=generator)
             loss, _ = vae_step(net, batch, scaling, VaeLoss(), noise)
             optimizer.zero_grad()
@@ -163,7 +163,7 @@ def test_survey_images_bring_their_bands() -> None:
     [
         ({"images": "radio"}, "images"),
         ({"images": "survey", "surveys": ("Nowhere",)}, "Nowhere"),
-        ({"recipe": CentredRecipe(annulus=(9.0, 3.0))}, "annulus"),
+        ({"recipe": CenteredRecipe(annulus=(9.0, 3.0))}, "annulus"),
         ({"model": replace(TINY, stamp=36)}, "multiple"),
         ({"n_galaxies": 3}, "n_galaxies"),
     ],
@@ -176,14 +176,14 @@ def test_bad_settings_are_refused(change: dict[str, Any], word: str) -> None:
 def test_stage_two_asks_for_stage_one(tmp_path: Path) -> None:
     config = get_config("vae-deblend", "paper")
     with pytest.raises(ConfigError, match="stage one"):
-        vae.check(config, str(tmp_path))
+        get_training(config).check(str(tmp_path))
 
 
 def test_stage_two_refuses_other_weights(tmp_path: Path) -> None:
     path = export(Vae(replace(TINY, bands=3)), ("g", "r", "i"), tmp_path)
     config = get_config("vae-deblend", "tiny", images="euclid", vae_weights=path)
     with pytest.raises(ConfigError, match="not the vae of IE"):
-        vae.check(config, str(tmp_path))
+        get_training(config).check(str(tmp_path))
 
 
 def export(net: Vae, bands: tuple[str, ...], folder: Path) -> str:
@@ -191,30 +191,29 @@ def export(net: Vae, bands: tuple[str, ...], folder: Path) -> str:
     return save_weights(str(folder), "vae", net, card)
 
 
-def render(config: vae.VaeRun, root: Path) -> tuple[str, ...]:
-    """Prepare the images; those of a survey without the Ray that the family would use."""
+def render(config: VaeRun, root: Path) -> tuple[str, ...]:
+    """Prepare the images; those of a survey without the Ray that `prepare` would use."""
     if config.images == "euclid":
-        return get_family(config.network).prepare(config, str(root))
-    images = isolated_of(vae.as_blend_run(config), str(root))
+        return get_training(config).prepare(str(root))
+    images = isolated_of(as_blend_run(config), str(root))
     paths = tuple(f"{root}/shard-{k}.npz" for k in range(len(images)))
     for path, settings in zip(paths, images.values(), strict=True):
         write_shard(path, make_shard(settings, 0))
     return paths
 
 
-def train(config: vae.VaeRun, root: Path) -> TrainState:
-    family = get_family(config.network)
-    family.check(config, str(root))
+def train(config: VaeRun, root: Path) -> TrainState:
+    training = get_training(config)
+    training.check(str(root))
     paths = render(config, root)
-    data = family.load(config, paths, 0, 1, CPU)
-    held_out = family.load_validation(config, paths, CPU)
-    state = family.start(config, CPU)
+    data = training.load(paths, 0, 1, CPU)
+    held_out = training.load_validation(paths, CPU)
+    state = training.start(CPU)
     for epoch in range(config.epochs):
-        step = family.steps(config, state, state.networks, data, config.batch, epoch)
+        step = training.steps(state, state.networks, data, config.batch, epoch)
         scores = run_epoch(step, epoch * config.steps, config.steps)
-        state.history.append(scores | family.validate(config, state, held_out))
-    picture = family.picture(config, state, held_out)
-    assert picture is not None
+        state.history.append(scores | training.validate(state, held_out))
+    picture = training.picture(state, held_out)
     assert picture.shape[0] == 3
     assert float(picture.min()) >= 0
     assert float(picture.max()) <= 1
@@ -222,7 +221,7 @@ def train(config: vae.VaeRun, root: Path) -> TrainState:
 
 
 @pytest.mark.parametrize("images", ["euclid", "survey"])
-def test_the_family_trains_both_stages(images: str, tmp_path: Path) -> None:
+def test_both_stages_train_from_files(images: str, tmp_path: Path) -> None:
     own = {"images": images, "steps": 4, "epochs": 2, "n_galaxies": 64, "group": 32, "ema": 0.9}
     own["surveys"] = ("HSC",)
     one = get_config("vae", "tiny", **own)
@@ -246,8 +245,8 @@ def test_stage_two_goes_on_from_its_own_weights(tmp_path: Path) -> None:
     card = Card("vae-deblend", vars(TINY), ("IE",), (0.1, 0.1), Scaling("asinh"))
     path = save_weights(str(tmp_path), "vae-deblend", net, card)
     config = get_config("vae-deblend", "small", vae_weights=path)
-    vae.check(config, str(tmp_path / "run"))
-    started = vae.start(config, CPU).networks["vae-deblend"]
+    get_training(config).check(str(tmp_path / "run"))
+    started = get_training(config).start(CPU).networks["vae-deblend"]
     for name, value in started.state_dict().items():
         torch.testing.assert_close(value, net.state_dict()[name], rtol=0, atol=0)
     learning = {name for name, p in started.named_parameters() if p.requires_grad}

@@ -9,7 +9,7 @@ import torch
 
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import IsolatedImages
-from raydeblend.train.vae_blends import CentredBatch, CentredRecipe, compose_centred
+from raydeblend.train.vae_blends import CenteredBatch, CenteredRecipe, compose_centered
 from raydeblend.train.vae_passes import moved, second_pass
 
 SIZE = 24
@@ -40,17 +40,17 @@ def test_images_move_by_whole_pixels_and_nothing_wraps() -> None:
     np.testing.assert_array_equal(result, expected)
 
 
-def batch_of(shift: tuple[int, int], n: int = 200) -> CentredBatch:
+def batch_of(shift: tuple[int, int], n: int = 200) -> CenteredBatch:
     """A galaxy of one pixel of 50 in the middle, and one of 900 elsewhere."""
     image = torch.zeros(n, 1, SIZE, SIZE)
     image[:, 0, MIDDLE, MIDDLE] = 50
     target = image.clone()
     image[:, 0, MIDDLE + shift[0], MIDDLE + shift[1]] = 900
     shifts = torch.tensor(shift).expand(n, 1, 2)
-    return CentredBatch(image, target, torch.ones(n, dtype=torch.long), shifts)
+    return CenteredBatch(image, target, torch.ones(n, dtype=torch.long), shifts)
 
 
-def clean(batch: CentredBatch, part: float, jitter: int = 0) -> torch.Tensor:
+def clean(batch: CenteredBatch, part: float, jitter: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return second_pass(_Window(), batch, Scaling("asinh"), part, jitter, generator).image
 
@@ -81,8 +81,8 @@ def test_the_shifts_of_a_batch_are_where_its_neighbours_are() -> None:
     point = torch.zeros(4, 1, 48, 48, dtype=torch.float16)
     point[:, 0, 24, 24] = 3000
     isolated = IsolatedImages(point, torch.tensor([0]), torch.tensor([4]), torch.full((1, 1), 1e4))
-    recipe = CentredRecipe(stamp=40, annulus=(6.0, 12.0))
-    batch = compose_centred(isolated, 50, recipe, torch.Generator().manual_seed(2))
+    recipe = CenteredRecipe(stamp=40, annulus=(6.0, 12.0))
+    batch = compose_centered(isolated, 50, recipe, torch.Generator().manual_seed(2))
     other = (batch.image - batch.target).flatten(1).argmax(dim=1)
     own = batch.target.flatten(1).argmax(dim=1)
     place = torch.stack([other // 40 - own // 40, other % 40 - own % 40], dim=1)

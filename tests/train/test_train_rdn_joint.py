@@ -11,12 +11,12 @@ from torch import nn
 from raydeblend.errors import ConfigError
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import build_network
-from raydeblend.train import joint
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.epoch import run_epoch
 from raydeblend.train.families import get_config
 from raydeblend.train.losses import DeblendLoss
 from raydeblend.train.peeling import PeelBatch
+from raydeblend.train.rdn_joint import RdnJointRun, RdnJointTraining
 from raydeblend.train.state import TrainState, load_state, save_state
 
 CPU = torch.device("cpu")
@@ -33,16 +33,16 @@ def isolated() -> IsolatedImages:
     return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), torch.full((1, 3), 200.0))
 
 
-def small_run(**overrides: object) -> joint.JointRun:
+def small_run(**overrides: object) -> RdnJointRun:
     return dataclasses.replace(get_config("rdn-joint", "tiny", steps=2, batch=4), **overrides)
 
 
 def train_epochs(
-    config: joint.JointRun, isolated: IsolatedImages, state: TrainState, until: int
+    config: RdnJointRun, isolated: IsolatedImages, state: TrainState, until: int
 ) -> TrainState:
     for epoch in range(state.epoch, until):
         torch.manual_seed(epoch)
-        step = joint.make_steps(config, state, state.networks, isolated, 4, epoch)
+        step = RdnJointTraining(config).steps(state, state.networks, isolated, 4, epoch)
         state.history.append(run_epoch(step, epoch * config.steps, config.steps))
     return state
 
@@ -98,7 +98,7 @@ def test_losses_are_equations_3_and_4() -> None:
     plain = {"scaling": Scaling("maximum"), "counter_scaling": Scaling("maximum")}
     config = small_run(trade_off=0.7, loss=DeblendLoss("l1"), **plain)
     batch = pair()
-    loss, deblend, peels = joint.deblender_loss(config, Half(), Peaks(), batch)
+    loss, deblend, peels = RdnJointTraining(config).deblender_loss(Half(), Peaks(), batch)
 
     # Written out once more.  The first peel is perfect; the second finds nothing on the left.
     truth, blend = batch.sources, batch.image
@@ -117,14 +117,14 @@ def test_losses_are_equations_3_and_4() -> None:
 
     ones = sum(ce(image, 1) for image in (first, second, residuals[0], truth[:, 0], truth[:, 1]))
     expected = ce(blend, 2) + ce(residuals[1], 0) + 0.2 * ones
-    assert joint.counter_loss(config, Peaks(), peels).item() == pytest.approx(
+    assert RdnJointTraining(config).counter_loss(Peaks(), peels).item() == pytest.approx(
         expected.item(), rel=0.01
     )
 
 
 def test_each_network_is_moved_by_its_own_loss_at_its_own_rate(isolated: IsolatedImages) -> None:
     config = small_run(steps=1)
-    before, after = joint.start(config, CPU), joint.start(config, CPU)
+    before, after = RdnJointTraining(config).start(CPU), RdnJointTraining(config).start(CPU)
     train_epochs(config, isolated, after, 1)
     for name, rate in (("rdn", 1e-5), ("counter", 1e-6)):
         pairs = zip(
@@ -136,19 +136,19 @@ def test_each_network_is_moved_by_its_own_loss_at_its_own_rate(isolated: Isolate
     # Batch statistics stay those of phase one.
     ours, theirs = (dict(s.networks["counter"].named_buffers()) for s in (after, before))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    scores = joint.validate(config, after, isolated)
+    scores = RdnJointTraining(config).validate(after, isolated)
     assert {"psnr_1", "psnr_2", "accuracy", "accuracy_peeled"} <= set(scores)
-    assert joint.picture(config, after, isolated).shape == (3, 6 * 48, 4 * 48)
+    assert RdnJointTraining(config).picture(after, isolated).shape == (3, 6 * 48, 4 * 48)
 
 
 def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
     isolated: IsolatedImages, tmp_path: Path
 ) -> None:
     config = small_run(learning_rate=1e-3, counter_rate=1e-3)
-    whole = train_epochs(config, isolated, joint.start(config, CPU), 2)
-    half = train_epochs(config, isolated, joint.start(config, CPU), 1)
+    whole = train_epochs(config, isolated, RdnJointTraining(config).start(CPU), 2)
+    half = train_epochs(config, isolated, RdnJointTraining(config).start(CPU), 1)
     save_state(half, str(tmp_path / "state.pt"))
-    resumed = joint.start(config, CPU)
+    resumed = RdnJointTraining(config).start(CPU)
     load_state(resumed, str(tmp_path / "state.pt"))
     train_epochs(config, isolated, resumed, 2)
     assert resumed.history == whole.history
@@ -170,4 +170,4 @@ def test_a_resumed_run_of_two_optimizers_equals_an_unbroken_one(
 )
 def test_phase_one_must_fit(arguments: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
-        joint.check(get_config("rdn-joint", **arguments), str(tmp_path))
+        RdnJointTraining(get_config("rdn-joint", **arguments)).check(str(tmp_path))
