@@ -1,4 +1,4 @@
-"""−ln prior of one source with its derivatives, as `measure.joint_priors.log_prior` has them."""
+"""−ln prior of one source with its derivatives, as `fit.priors.log_prior` has them."""
 
 from __future__ import annotations
 
