@@ -23,8 +23,8 @@ from raydeblend.deblend.joint.photometry import measure_fits
 from raydeblend.deblend.joint.scenes import MOST_WORK, NO_LIMIT, Fit, Limit, Task, draw, fit_tasks
 from raydeblend.deblend.joint.search import add_sources, drop_sources, first_peaks
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
+from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fit.compiled.start import prepare_fit
@@ -135,12 +135,11 @@ class JointDeblender:
                     fits = self.judge(stamps, fits, told, self.device)
             orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
             sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
-        quality = [quality_of(*row) for row in zip(stamps, fits, strict=True)]
-        models = [light for light, _ in sources]
+        models = [own.models for own in sources]
         measured = measure_fits(stamps, fits, orders, sigma[:, :, 0, 0], models)
         limited = np.array([fit.limited for fit in fits], dtype=bool)
         extra = {**measured, "limited": limited}
-        return stack_sources(sources, quality, np.shape(images), extra)
+        return stack_sources(sources, np.shape(images), extra)
 
     def _deadline(self, stamps: int) -> float:
         return time.monotonic() + self.seconds * stamps
@@ -196,7 +195,8 @@ class JointDeblender:
         models = draw(stamp, fit, self.device)
         if self.share_residual:
             models = share(models, stamp)
-        return models[order] * sigma, fit.theta[order, :2].astype(np.float32)
+        xy = fit.theta[order, :2].astype(np.float32)
+        return Sources(models[order] * sigma, xy, quality_of(stamp, fit))
 
 
 def _stamp(

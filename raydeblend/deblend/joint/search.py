@@ -24,7 +24,7 @@ from raydeblend.deblend.joint.scenes import (
 )
 from raydeblend.deblend.joint.splits import gains_of_doubles
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.deblend.stamps import stamp_peaks
+from raydeblend.deblend.peaks import stamp_peaks
 from raydeblend.detect.footprints import matched_filters
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.fit.bulge_disk import COMPONENTS, PARAMETERS
