@@ -17,7 +17,7 @@ BATCH_PIXELS = 2**16
 """Pixels of all stamps that go through the network together on a CPU: the maps of 2**19 no longer
 fit its caches, and cost the RDN a fifth more."""
 GPU_BATCH_PIXELS = 2**24
-"""The same on a GPU; bounds the memory."""
+"""Pixels that go through the network together on a GPU, whose memory they must fit."""
 NOISE_FLOOR = 1e-3
 """Least noise of a stamp, as a fraction of its brightest pixel: noiseless images have none."""
 HOLE_SIGMA = 1.5

@@ -35,7 +35,7 @@ class SepDeblender:
     """SExtractor on the sum of the bands; see `raydeblend.tile.Deblender` for the arguments.
 
     `psf`, `bands` and `pixel_scale` are accepted and not used.  The quality is ``none`` where
-    nothing was detected, else ``medium``, since SExtractor does not judge its deblends.
+    nothing was detected, else ``medium``, since SExtractor does not rate its deblends.
     """
 
     name = "sep"

@@ -1,7 +1,7 @@
 """Networks' models corrected where the pixels contradict them.
 
 A network draws galaxies as those of its training are.  A real one may be broader, since the seeing
-was worse, or have other colours in its middle than outside.  Each model t is given a few ways to
+was worse, or have other colors in its middle than outside.  Each model t is given a few ways to
 be wrong, D_j: too faint or bright, narrow, little concentrated, displaced, and of another band's
 shape.  It becomes  t + Σ_j c_j D_j  with a prior  c_j ~ N(0, s²);  how probable each s makes the
 pixels (the evidence, MacKay 1992, "Bayesian interpolation", section 3) is its weight in the mean.
@@ -101,10 +101,10 @@ def _shapes(model: Array, band: int, bands: Sequence[int]) -> Array:
     concentrated = own * np.sqrt(own / max(own.max(), 1e-9))
     slopes = [correlate1d(own, [-0.5, 0, 0.5], axis, mode="constant") for axis in (0, 1)]
     others = [model[other] for other in dict.fromkeys(bands) if other != band]
-    colours = [own.sum() / max(other.sum(), 1e-9) * other - own for other in others]
+    colors = [own.sum() / max(other.sum(), 1e-9) * other - own for other in others]
     # A band that the network does not know has the very shape of one that it knows.
-    colours.sort(key=lambda colour: -float(np.abs(colour).sum()))
-    return np.stack([own, *broader, concentrated, *slopes, *colours[: len(set(bands)) - 1]])
+    colors.sort(key=lambda color: -float(np.abs(color).sum()))
+    return np.stack([own, *broader, concentrated, *slopes, *colors[: len(set(bands)) - 1]])
 
 
 def _change(deviations: Deviations, weighted: Array) -> Array:

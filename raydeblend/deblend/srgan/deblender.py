@@ -51,12 +51,12 @@ so that under 1 % of them have a second peak that HST's image has not; of 1,000 
 SOURCE_THRESHOLD = 0.25
 """Least height of a source in the map of sources: 1 where network and sky leave no doubt.  By
 srgan-multiband 1 % of 300 single galaxies then have a second one that HST's image has not."""
-CANDIDATE_SOURCE = 0.05
-"""The same where the pixels decide."""
-HINT_SOURCE = 0.015
-"""The same where each is tried alone."""
+CANDIDATE_THRESHOLD = 0.05
+"""Least height of a candidate, of which the pixels decide whether it is a source."""
+HINT_THRESHOLD = 0.015
+"""Least height of a hint, which is tried alone as one source more."""
 SOURCE_PROMINENCE = 0.01
-"""The same over the saddle to a higher one."""
+"""Least height of a source over the saddle to a higher one."""
 POSITION_SCATTER = 1.5
 """Pixels along each axis between a peak of the network, or half a galaxy, and the galaxy there."""
 LOW_SIGNIFICANCE = 4.0
@@ -133,8 +133,8 @@ class SrganDeblender(NetworkDeblender):
             return super().deblend(batch)
         view = self.look(batch.stamps, call.bands)
         # What the network only suspects is told apart from what it imagines by the pixels.
-        xy = self.positions(batch.stamps, call.bands, view, CANDIDATE_RULE, CANDIDATE_SOURCE)
-        hints = self.positions(batch.stamps, call.bands, view, HINT_RULE, HINT_SOURCE)
+        xy = self.positions(batch.stamps, call.bands, view, CANDIDATE_RULE, CANDIDATE_THRESHOLD)
+        hints = self.positions(batch.stamps, call.bands, view, HINT_RULE, HINT_THRESHOLD)
         priors = replace(JointPriors(), told=POSITION_SCATTER)
         fitter = JointDeblender(
             self.device, priors, drop_given=True, judge=partial(confirm_sources, hints=hints)
