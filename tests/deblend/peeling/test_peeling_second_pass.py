@@ -1,4 +1,4 @@
-"""The second look, with a network that knows that all galaxies are the same round blob."""
+"""The second pass, with a network that knows that all galaxies are the same round blob."""
 
 import numpy as np
 import pytest
@@ -46,10 +46,10 @@ def test_a_galaxy_without_neighbours_or_that_would_become_another_stays() -> Non
     assert torch.equal(second_pass(image, two, NO_PEAKS, BrightestBlob())[0, 1], two[0, 1])
 
 
-def test_second_helpings_are_merged_first_and_a_worse_image_is_not_taken() -> None:
+def test_repeats_are_merged_first_and_a_worse_image_is_not_taken() -> None:
     image = torch.from_numpy(scene((10, 10, 100.0)))
-    helpings = blobs((10, 10, 90.0), (10, 10, 10.0))
-    merged = second_pass(image, helpings, NO_PEAKS, BrightestBlob())[0]
+    repeats = blobs((10, 10, 90.0), (10, 10, 10.0))
+    merged = second_pass(image, repeats, NO_PEAKS, BrightestBlob())[0]
     assert torch.allclose(merged[0], image[0], atol=1e-4)
     assert not merged[1].any()
     # Bars of light are no blobs: each leaves the other's ends, and more with every sweep.

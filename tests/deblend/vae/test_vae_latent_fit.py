@@ -39,7 +39,7 @@ def believed(z: list[float], sigma: float) -> Posterior:
 
 
 def never(_: np.ndarray) -> Posterior:
-    raise AssertionError("a galaxy alone needs no second look")
+    raise AssertionError("a galaxy alone is encoded once")
 
 
 def test_one_galaxy_moves_as_far_as_prior_and_pixels_have_it() -> None:
