@@ -22,12 +22,13 @@ def load(name: str, device: str | None = None) -> Deblender:
     name
         One of `raydeblend.config.DEBLENDERS`, or a user's own as ``module:name``.
     device
-        A torch device; by default the GPU where there is one, else the CPU.
+        A torch device; by default the GPU where there is one, else the CPU.  ``sep`` needs none,
+        and a user's own chooses for itself.
 
     Raises
     ------
     raydeblend.errors.ConfigError
-        If there is no deblender of that name.
+        If there is no deblender of that name, or it cannot be loaded.
 
     Examples
     --------

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from raydeblend.errors import ConfigError
@@ -14,7 +14,18 @@ from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN, check_zero_p
 from raydeblend.fits.layouts import LAYOUTS
 from raydeblend.survey import get_survey
 
-DEBLENDERS = ("joint", "rdn", "rdn-joint", "branched", "vae", "srgan", "sep")
+# What loads a deblender on a torch device; imported when one is asked for, so that the classical
+# one and the command line's help work without loading torch.
+DEBLENDER_LOADERS: Mapping[str, str] = {
+    "joint": "raydeblend.deblend.joint.deblender:JointDeblender.load",
+    "rdn": "raydeblend.deblend.peeling.rdn:RdnDeblender.load",
+    "rdn-joint": "raydeblend.deblend.peeling.rdn:RdnDeblender.load_joint",
+    "branched": "raydeblend.deblend.peeling.branched:BranchedDeblender.load",
+    "vae": "raydeblend.deblend.vae.deblender:VaeDeblender.load",
+    "srgan": "raydeblend.deblend.srgan.deblender:SrganDeblender.load",
+    "sep": "raydeblend.deblend.sep:SepDeblender.load",
+}
+DEBLENDERS = tuple(DEBLENDER_LOADERS)
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.

@@ -31,7 +31,7 @@ from raydeblend.deblend.unrecognized.model import (
     terms,
     write_model,
 )
-from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES, NetworkWitness
+from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES, FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import FEATURES, Views, features, join
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.calibration import (
@@ -139,7 +139,7 @@ def tile_examples(out: str, seed: int, size: int, paired: bool) -> Examples:
             return Examples(arrays["seen"], arrays["said"], arrays["blended"], paired)
     with tempfile.TemporaryDirectory() as folder:
         separated, truth = simulate_separated(folder, seed, size, paired)
-    examples = examples_of(separated, truth, paired, NetworkWitness.load())
+    examples = examples_of(separated, truth, paired, FeatureNetworks.load())
     buffer = io.BytesIO()
     np.savez(buffer, seen=examples.seen, said=examples.said, blended=examples.blended)
     storage.write_bytes(path, buffer.getvalue())
@@ -167,7 +167,7 @@ def simulate_separated(
 
 
 def examples_of(
-    separated: DeblendedCell, truth: pa.Table, paired: bool, witness: NetworkWitness
+    separated: DeblendedCell, truth: pa.Table, paired: bool, networks: FeatureNetworks
 ) -> Examples:
     """Return what is seen of the sources of a cell, and the truth."""
     detected = separated.detected
@@ -184,7 +184,7 @@ def examples_of(
     # The networks are asked where the cheap statistics could leave doubt.
     asked = np.flatnonzero(may_be_doubtful(seen))
     said = np.zeros((len(seen), len(NETWORK_FEATURES)))
-    said[asked] = witness(views.take(asked), header.bands, header.pixel_scale).features
+    said[asked] = networks(views.take(asked), header.bands, header.pixel_scale).features
     return Examples(seen, np.where(may_be_doubtful(seen)[:, None], said, np.nan), blended, paired)
 
 

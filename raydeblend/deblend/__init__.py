@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from raydeblend.config import DEBLENDERS
+from importlib import import_module
+from operator import attrgetter
+
+from raydeblend.config import DEBLENDER_LOADERS
 from raydeblend.deblend.plugins import load_own
 from raydeblend.errors import ConfigError
 from raydeblend.tile import Deblender
@@ -21,29 +24,11 @@ def load_deblender(name: str, device: str | None = None) -> Deblender:
     """
     if ":" in name:
         return load_own(name)
-    # Imported where they are used, so that the classical deblender works without loading torch.
-    if name in ("rdn", "rdn-joint"):
-        from raydeblend.deblend.peeling.rdn import RdnDeblender
-
-        return RdnDeblender.load_shipped(name, device)
-    if name == "joint":
-        from raydeblend.deblend.joint.deblender import JointDeblender
-
-        return JointDeblender.load(device)
-    if name == "branched":
-        from raydeblend.deblend.peeling.branched import BranchedDeblender
-
-        return BranchedDeblender.load(device)
-    if name == "vae":
-        from raydeblend.deblend.vae.deblender import VaeDeblender
-
-        return VaeDeblender.load(device)
-    if name == "srgan":
-        from raydeblend.deblend.srgan.deblender import SrganDeblender
-
-        return SrganDeblender.load(device)
-    if name == "sep":
-        from raydeblend.deblend.sep import SepDeblender
-
-        return SepDeblender()
-    raise ConfigError(f"unknown deblender {name!r}; known are {', '.join(DEBLENDERS)}")
+    if name not in DEBLENDER_LOADERS:
+        raise ConfigError(
+            f"unknown deblender {name!r}; known are {', '.join(DEBLENDER_LOADERS)}, or your own as "
+            "module:name"
+        )
+    module, _, loader = DEBLENDER_LOADERS[name].partition(":")
+    deblender: Deblender = attrgetter(loader)(import_module(module))(device)
+    return deblender

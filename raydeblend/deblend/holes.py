@@ -1,7 +1,7 @@
 """Pixels that are bad in some of the bands: filled from the others, then from a network's models.
 
 A network sees whole images only.  What a band lacks at the edge of its coverage, in a chip gap or
-in a saturated core the other bands show, in their colours; once the network has drawn the sources,
+in a saturated core the other bands show, in their colors; once the network has drawn the sources,
 its own models of that band say better what is there.
 """
 
@@ -14,14 +14,14 @@ from scipy.ndimage import gaussian_filter
 
 from raydeblend.tile import BoolArray, FloatArray
 
-REACH = 5.0
-"""Pixels (sigma) about a hole from which its colour is taken,"""
-SMOOTH = 1.5
-"""from images as smooth as this, about the seeing."""
-USUAL = 100.0
-"""Squared signal to noise up to which a colour is that of the whole stamp, or else none."""
-FAINTEST, BRIGHTEST = 0.01, 100.0
-"""Of a band over another, in units of their noise."""
+COLOR_RADIUS = 5.0
+"""Pixels (sigma) about a hole from which its color is taken."""
+SMOOTHING = 1.5
+"""Pixels (sigma), about the seeing, by which images are smoothed before their color is taken."""
+PRIOR_SQUARES = 100.0
+"""Squared signal to noise up to which a local color is that of the whole stamp, whose own is 1."""
+MIN_COLOR, MAX_COLOR = 0.01, 100.0
+"""Limits of the light of a band over that of another, in units of their noise."""
 
 
 def holes_of(weight: FloatArray) -> BoolArray:
@@ -52,10 +52,10 @@ def fill_from_bands(image: FloatArray, bad: BoolArray) -> FloatArray:
     for band in np.flatnonzero(holes.any(axis=(1, 2))):
         total, weights = np.zeros((2, *image.shape[1:]))
         for other in np.flatnonzero(there & (np.arange(len(image)) != band)):
-            colour = _colour(image[band], image[other], good[band] * good[other])
-            # Its noise is that of the other band times the colour.
-            weight = good[other] / colour**2
-            total += weight * colour * image[other]
+            color = _color(image[band], image[other], good[band] * good[other])
+            # Its noise is that of the other band times the color.
+            weight = good[other] / color**2
+            total += weight * color * image[other]
             weights += weight
         filled[band] = np.where(holes[band], total / np.where(weights > 0, weights, 1), image[band])
     return filled
@@ -80,18 +80,18 @@ def fill_from_models(
 
 
 def _smoothed(band: FloatArray, good: FloatArray) -> FloatArray:
-    near = gaussian_filter(good, SMOOTH)
-    return np.asarray(gaussian_filter(band * good, SMOOTH) / np.maximum(near, 1e-3))
+    near = gaussian_filter(good, SMOOTHING)
+    return np.asarray(gaussian_filter(band * good, SMOOTHING) / np.maximum(near, 1e-3))
 
 
-def _colour(band: FloatArray, other: FloatArray, both: FloatArray) -> FloatArray:
+def _color(band: FloatArray, other: FloatArray, both: FloatArray) -> FloatArray:
     """Return the local ratio ``(y, x)`` of two bands, by least squares where both are good."""
-    # Smoothed over the same pixels, or a slope at the edge of one would be taken for a colour.
+    # Smoothed over the same pixels, or a slope at the edge of one would be taken for a color.
     one, two = _smoothed(band, both), _smoothed(other, both)
     product, square = both * one * two, both * two**2
-    whole = (USUAL + product.sum()) / (USUAL + square.sum())
-    area = 2 * np.pi * REACH**2
-    near = (USUAL * whole + area * gaussian_filter(product, REACH)) / (
-        USUAL + area * gaussian_filter(square, REACH)
+    whole = (PRIOR_SQUARES + product.sum()) / (PRIOR_SQUARES + square.sum())
+    area = 2 * np.pi * COLOR_RADIUS**2
+    near = (PRIOR_SQUARES * whole + area * gaussian_filter(product, COLOR_RADIUS)) / (
+        PRIOR_SQUARES + area * gaussian_filter(square, COLOR_RADIUS)
     )
-    return np.asarray(np.clip(near, FAINTEST, BRIGHTEST))
+    return np.asarray(np.clip(near, MIN_COLOR, MAX_COLOR))

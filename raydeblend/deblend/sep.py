@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
 from raydeblend.deblend.holes import fill_from_bands
-from raydeblend.deblend.sources import stack_sources
+from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.detect.noise import difference_noise
 from raydeblend.tile import BoolArray, Deblended, FloatArray
 
@@ -35,11 +35,16 @@ class SepDeblender:
     """SExtractor on the sum of the bands; see `raydeblend.tile.Deblender` for the arguments.
 
     `psf`, `bands` and `pixel_scale` are accepted and not used.  The quality is ``none`` where
-    nothing was detected, else ``medium``, since SExtractor does not judge its deblends.
+    nothing was detected, else ``medium``, since SExtractor does not rate its deblends.
     """
 
     name = "sep"
     band_masks = True
+
+    @classmethod
+    def load(cls, device: str | None = None) -> SepDeblender:
+        """Return the deblender, which has no weights and runs on a CPU whatever the `device`."""
+        return cls()
 
     def __call__(
         self,
@@ -60,8 +65,7 @@ class SepDeblender:
             )
             for i, image in enumerate(batch)
         ]
-        quality = ["medium" if len(models) else "none" for models, _ in found]
-        return stack_sources(found, quality, batch.shape)
+        return stack_sources([Sources.unrated(*own) for own in found], batch.shape)
 
 
 def classical_models(

@@ -1,16 +1,14 @@
-"""The sources of a stamp among a network's models, and those of all stamps as one batch."""
+"""The sources of a stamp, found among a network's models, and those of all stamps as arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.tile import Deblended, FloatArray
-
-Sources = tuple[FloatArray, FloatArray]
-"""Models ``(k, bands, y, x)``, brightest first, and positions ``(k, 2)`` of one stamp."""
 
 MERGE_RADIUS = 2.0
 """Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual."""
@@ -18,11 +16,44 @@ MIN_SIGNIFICANCE = 3.0
 """A model is a source if a matched filter would detect it at this signal-to-noise ratio."""
 
 
-def sources_of(models: FloatArray, weight: FloatArray) -> Sources:
+@dataclass(frozen=True)
+class Sources:
+    """What a deblender found in one stamp, k sources, the brightest first.
+
+    Attributes
+    ----------
+    models
+        ``(k, bands, y, x)``.
+    xy
+        ``(k, 2)`` positions (x, y).
+    quality
+        ``high``, ``medium``, ``low``, or ``none`` where there is no source.
+    measured
+        By name, ``(k, ...)`` of each source.
+    of_stamp
+        By name, one value of the whole stamp.
+    """
+
+    models: FloatArray
+    xy: FloatArray
+    quality: str
+    measured: Mapping[str, FloatArray] = field(default_factory=dict)
+    of_stamp: Mapping[str, np.generic] = field(default_factory=dict)
+
+    @classmethod
+    def unrated(cls, models: FloatArray, xy: FloatArray) -> Sources:
+        """Return sources of a method that does not rate its deblends: ``medium`` if there are any.
+
+        `models` and `xy` are those of the class.
+        """
+        return cls(models, xy, "medium" if len(models) else "none")
+
+
+def select_sources(models: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the significant models of one stamp, brightest first, and their positions.
 
     `models` is ``(k, bands, y, x)`` and `weight` ``(bands, y, x)`` their inverse variance, both
-    in noise units.  One that lies on a brighter one, a second helping of it, is added to it.
+    in noise units.  One that lies on a brighter one, a repeat of it, is added to it.
     """
     ordered = models[brightest_first(models, weight)]
     xy = positions_of(ordered)
@@ -78,17 +109,30 @@ def _distance(one: FloatArray, other: FloatArray) -> float:
 
 
 def stack_sources(
-    sources: Sequence[Sources],
-    quality: Sequence[str],
+    found: Sequence[Sources],
     shape: tuple[int, ...],
     extra: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> Deblended:
-    """Pad the sources of stamps of `shape` ``(n, bands, y, x)`` to the most in any of them."""
-    n_sources = np.array([len(models) for models, _ in sources], dtype=np.int64)
+    """Pad the sources of stamps of `shape` ``(n, bands, y, x)`` to the most in any of them.
+
+    `extra` is what is already an array of all stamps.
+    """
+    n_sources = np.array([len(own.models) for own in found], dtype=np.int64)
     most = max(1, int(n_sources.max(initial=0)))
-    models = np.zeros((shape[0], most, *shape[1:]), dtype=np.float32)
-    xy = np.full((shape[0], most, 2), np.nan, dtype=np.float32)
-    for row, (own_models, own_xy) in enumerate(sources):
-        models[row, : len(own_models)] = own_models
-        xy[row, : len(own_xy)] = own_xy
-    return Deblended(models, n_sources, xy, np.array(quality, dtype="<U6"), dict(extra or {}))
+    models = _padded([own.models for own in found], (most, *shape[1:]))
+    xy = _padded([own.xy for own in found], (most, 2), np.nan)
+    measured: dict[str, NDArray[np.generic]] = {}
+    for name, values in (found[0].measured if found else {}).items():
+        measured[name] = _padded([own.measured[name] for own in found], (most, *values.shape[1:]))
+    for name in found[0].of_stamp if found else ():
+        measured[name] = np.array([own.of_stamp[name] for own in found])
+    quality = np.array([own.quality for own in found], dtype="<U6")
+    return Deblended(models, n_sources, xy, quality, measured | dict(extra or {}))
+
+
+def _padded(arrays: Sequence[FloatArray], shape: tuple[int, ...], empty: float = 0) -> FloatArray:
+    """Return ``(n, *shape)`` with arrays that have fewer rows than that, and `empty` below."""
+    stacked = np.full((len(arrays), *shape), empty, dtype=np.float32)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked

@@ -64,18 +64,6 @@ def cut_blend(
     )
 
 
-def fill_unusable(blend: Blend, seed: int = 0) -> FloatArray:
-    """Return ``(bands, y, x)`` the image with noise in place of its unusable pixels.
-
-    Gaussian noise of the band's median sigma, the same for the same footprint and seed (as
-    LSST's NoiseReplacer does for neighbours), for networks that know no masks.
-    """
-    rng = np.random.default_rng([seed, blend.parent_id])
-    noise = rng.standard_normal(blend.image.shape, dtype=np.float32)
-    sigma = np.sqrt(np.median(blend.variance, axis=(1, 2), keepdims=True))
-    return np.where(blend.unusable, noise * sigma, blend.image).astype(np.float32)
-
-
 def _stamp_box(bounds: tuple[slice, slice], margin: int) -> Box:
     """Return the square about a bounding box, of even and if possible standard size."""
     rows, cols = bounds

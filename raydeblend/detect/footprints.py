@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raydeblend.detect.cutouts import cut_blend, fill_unusable
+from raydeblend.detect.cutouts import cut_blend
 from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
 from raydeblend.errors import ConfigError
 from raydeblend.tile import Blend, FloatArray, Tile
 
-__all__ = ["DetectConfig", "detection_image", "fill_unusable", "find_blends"]
+__all__ = ["DetectConfig", "detection_image", "find_blends"]
 
 _TOUCHING = np.ones((3, 3), dtype=int)
 # Where less than this part of the squared kernel falls on usable pixels, nothing is detected.

@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 
 from raydeblend import storage
+from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.srgan.deblender import SrganDeblender
-from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.noise import difference_noise
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks, psf_sigma
 from raydeblend.errors import ConfigError

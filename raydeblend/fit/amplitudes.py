@@ -73,3 +73,15 @@ def solve_amplitudes(
     covariance = np.linalg.inv(normal + ridge[..., None] * np.eye(templates.shape[1]))
     value = np.einsum("nbkl,nbl->nkb", covariance, right)
     return Amplitudes(value, covariance, own.swapaxes(1, 2))
+
+
+def fit_amplitudes(
+    image: NDArray[np.floating], weight: NDArray[np.floating], templates: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the amplitudes ``(n, k, bands)`` of `solve_amplitudes` where they can be told.
+
+    At least 0, and 0 of a template that is zero; 1 where a band hardly shows a template that
+    others show.
+    """
+    solution = solve_amplitudes(image, weight, templates)
+    return np.where(are_hidden(weight, templates), 1.0, np.maximum(solution.value, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,21 @@ from raydeblend.networks.gan import GanConfig, Generator
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import Srgan, SrganConfig
-from raydeblend.networks.vae import Vae, vae_config
+from raydeblend.networks.vae import Vae, VaeConfig
 
+NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
+    "rdn": (Rdn, RdnConfig),
+    "rdn-joint": (Rdn, RdnConfig),
+    "counter": (Counter, CounterConfig),
+    "rdn-joint-counter": (Counter, CounterConfig),
+    "gan": (Generator, GanConfig),
+    "branched": (Branched, BranchedConfig),
+    "srgan": (Srgan, SrganConfig),
+    "srgan-multiband": (Srgan, SrganConfig),
+    "vae": (Vae, VaeConfig),
+    "vae-deblend": (Vae, VaeConfig),
+}
+"""What a card calls a network: the module, and the configuration that it is built from."""
 SHIPPED = Path(__file__).parent.parent / "weights"
 MOST_BANDS, DATA_WIDTH = 3, 60
 """Of the list that `raydeblend weights` prints: more bands are counted, longer texts cut."""
@@ -37,7 +50,7 @@ class Card:
     Attributes
     ----------
     network
-        As `build_network` knows it.
+        One of `NETWORKS`.
     architecture
         Fields of the network's configuration.
     bands
@@ -75,19 +88,10 @@ def build_network(network: str, architecture: Mapping[str, Any]) -> nn.Module:
     ConfigError
         If `network` is unknown.
     """
-    if network in ("rdn", "rdn-joint"):
-        return Rdn(RdnConfig(**architecture))
-    if network in ("counter", "rdn-joint-counter"):
-        return Counter(CounterConfig(**architecture))
-    if network == "gan":
-        return Generator(GanConfig(**architecture))
-    if network == "branched":
-        return Branched(BranchedConfig(**architecture))
-    if network in ("srgan", "srgan-multiband"):
-        return Srgan(SrganConfig(**architecture))
-    if network in ("vae", "vae-deblend"):
-        return Vae(vae_config(architecture))
-    raise ConfigError(f"this version knows no network {network!r}")
+    if network not in NETWORKS:
+        raise ConfigError(f"this version knows no network {network!r}")
+    kind, config = NETWORKS[network]
+    return kind(config(**architecture))
 
 
 def save_weights(root: str, name: str, network: nn.Module, card: Card) -> str:
@@ -157,13 +161,22 @@ def load_card(path: str) -> Card:
         return Card(
             **content
             | {
+                "architecture": _with_tuples(content["architecture"]),
                 "bands": tuple(content["bands"]),
                 "pixel_scale": tuple(content["pixel_scale"]),
                 "scaling": Scaling(**content["scaling"]),
             }
         )
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{_card_path(path)} is not a weights card: {error}") from error
+
+
+def _with_tuples(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a configuration as they were written; JSON has no tuples."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in architecture.items()
+    }
 
 
 def shipped_weights() -> dict[str, str]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from raydeblend.detect.footprints import fill_unusable
 from raydeblend.tile import Blend, FloatArray
 
 
 def deblender_image(blend: Blend) -> FloatArray:
-    """Return the stamp with noise for unusable pixels; a band that is missing is NaN."""
+    """Return the stamp with 0 for unusable pixels; a band that is missing is NaN."""
     missing = blend.unusable.all(axis=(1, 2), keepdims=True)
-    return np.where(missing, np.float32(np.nan), fill_unusable(blend))
+    usable = np.where(blend.unusable, np.float32(0), blend.image)
+    return np.where(missing, np.float32(np.nan), usable)
 
 
 def stack_psf(psf: Sequence[FloatArray]) -> FloatArray:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.unrecognized.model import SuspectModel, probability, shipped_model
-from raydeblend.deblend.unrecognized.networks import NetworkWitness
+from raydeblend.deblend.unrecognized.networks import FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import (
     REACH,
     Views,
@@ -65,12 +65,12 @@ class Suspects:
     def __init__(self, model: SuspectModel, deblender: Deblender, threshold: float) -> None:
         self.model, self.threshold = model, threshold
         self.fitter = _refitter(deblender) if isinstance(deblender, JointDeblender) else None
-        self.witness = NetworkWitness.load() if model.full else None
+        self.networks = FeatureNetworks.load() if model.full else None
 
     @property
     def weights_hash(self) -> str:
         """Hash of the calibration and of the networks' weights."""
-        asked = self.witness
+        asked = self.networks
         networks = [asked.srgan.weights_hash, asked.rdn.weights_hash] if asked else []
         return "-".join([self.model.sha256[:16], *networks])
 
@@ -81,7 +81,7 @@ class Suspects:
         header = detected.task.cell.tile
         chosen = [i for i, part in enumerate(parts) if self._covers(detected, part)]
         result = list(parts)
-        verdicts = self._judge(detected, [result[i] for i in chosen], chosen)
+        verdicts = self._classify(detected, [result[i] for i in chosen], chosen)
         again: list[int] = []
         for i, verdict in zip(chosen, verdicts, strict=True):
             part = with_verdict(result[i], verdict.p, self.threshold)
@@ -90,7 +90,7 @@ class Suspects:
             if more:
                 again.append(i)
         for i, verdict in zip(
-            again, self._judge(detected, [result[i] for i in again], again), strict=True
+            again, self._classify(detected, [result[i] for i in again], again), strict=True
         ):
             result[i] = with_verdict(result[i], verdict.p, self.threshold)
         return tuple(result)
@@ -103,15 +103,15 @@ class Suspects:
             and self.model.holds(gaussian_width(detected.psf))
         )
 
-    def _judge(
+    def _classify(
         self, detected: Detected, parts: Sequence[DeblendedParent], index: Sequence[int]
     ) -> list[Verdict]:
         if not parts:
             return []
         views = [view_part(detected.blends[i], part) for i, part in zip(index, parts, strict=True)]
         header = detected.task.cell.tile
-        verdict = judge(
-            self.model, self.witness, join(views), detected.psf, header.bands, header.pixel_scale
+        verdict = classify(
+            self.model, self.networks, join(views), detected.psf, header.bands, header.pixel_scale
         )
         ends = np.cumsum([len(each) for each in views])[:-1]
         pairs = zip(np.split(verdict.p, ends), np.split(verdict.second, ends), strict=True)
@@ -167,9 +167,9 @@ def view_part(blend: Blend, part: DeblendedParent) -> Views:
     return view_sources(blend.image, blend.variance, blend.unusable, part.models, part.xy)
 
 
-def judge(
+def classify(
     model: SuspectModel,
-    witness: NetworkWitness | None,
+    networks: FeatureNetworks | None,
     views: Views,
     psf: tuple[FloatArray, ...],
     bands: Sequence[str],
@@ -181,10 +181,10 @@ def judge(
     _, where = best_gain(views, gaussian_width(psf), REACH / pixel_scale)
     second = where - views.centre
     doubt = np.flatnonzero(probability(logit) >= model.doubt)
-    if len(doubt) and witness is not None and model.full is not None:
-        said = witness(views.take(doubt), bands, pixel_scale)
-        logit[doubt] = model.full.logit(np.column_stack([logit[doubt], said.features]))
-        for i, peaks in zip(doubt, said.peaks, strict=True):
+    if len(doubt) and networks is not None and model.full is not None:
+        shown = networks(views.take(doubt), bands, pixel_scale)
+        logit[doubt] = model.full.logit(np.column_stack([logit[doubt], shown.features]))
+        for i, peaks in zip(doubt, shown.peaks, strict=True):
             if len(peaks) > 1:
                 second[i] = _offset(peaks, views.centre[i])
     return Verdict(probability(logit), second)

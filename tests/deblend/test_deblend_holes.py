@@ -7,7 +7,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.holes import fill_from_bands, fill_from_models, holes_of
 from raydeblend.deblend.masks import mask_for, merge_bands
-from raydeblend.deblend.stamps import prepare
+from raydeblend.deblend.preparation import prepare
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.measure.measure import measure_blends
 from raydeblend.pipeline.deblending import DeblendCell

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from blobs import blob
 
-from raydeblend.deblend.sources import galaxies_of, positions_of, sources_of
+from raydeblend.deblend.sources import galaxies_of, positions_of, select_sources
 
 
 def test_positions_are_those_of_gaussians_and_nowhere_for_empty_models() -> None:
@@ -21,15 +21,15 @@ def test_models_within_two_pixels_are_of_the_first_ones_galaxy() -> None:
     assert galaxies_of(xy).tolist() == [0, 0, 2, 3, 0, 2]
 
 
-def test_a_second_helping_of_a_galaxy_is_added_to_it() -> None:
+def test_a_repeat_of_a_galaxy_is_added_to_it() -> None:
     first, second = blob(22, 20, 200.0), blob(22, 21, 20.0)
     models = torch.stack([second, first])[:, None].numpy()
     weight = np.ones((1, 32, 32), dtype=np.float32)
-    merged, xy = sources_of(models, weight)
+    merged, xy = select_sources(models, weight)
     np.testing.assert_allclose(merged[:, 0], (first + second)[None].numpy(), rtol=1e-6)
     np.testing.assert_allclose(xy, [[20, 22]], atol=0.1)
     models[0] = np.roll(models[0], 8, axis=2)
-    assert len(sources_of(models, weight)[0]) == 2
+    assert len(select_sources(models, weight)[0]) == 2
 
 
 def test_insignificant_models_are_no_sources() -> None:
@@ -37,4 +37,4 @@ def test_insignificant_models_are_no_sources() -> None:
     weight = np.ones((1, 32, 32), dtype=np.float32)
     for peak, n in ((2.9 / np.sqrt(4 * np.pi), 0), (3.1 / np.sqrt(4 * np.pi), 1)):
         models = blob(16, 16, peak)[None, None].numpy()
-        assert len(sources_of(models, weight)[0]) == n
+        assert len(select_sources(models, weight)[0]) == n

@@ -214,6 +214,15 @@ def test_a_missing_band_is_shown_to_the_deblender_as_missing():
     assert np.isfinite(image[1]).all()
 
 
+def test_unusable_pixels_are_0_to_the_deblender_and_the_others_as_they_were():
+    blend = make_blend([[9, 9]])
+    unusable = blend.unusable.copy()
+    unusable[0, 3, 4:7] = True
+    image = deblender_image(replace(blend, image=blend.image + 5, unusable=unusable))
+    np.testing.assert_array_equal(image[unusable], 0)
+    np.testing.assert_array_equal(image[~unusable], (blend.image + 5)[~unusable])
+
+
 class Measuring(Halves):
     """One that also measures: source k of each stamp has flux 10 k + band."""
 

@@ -29,8 +29,8 @@ from raydeblend.deblend.joint.prune import drop_sources
 from raydeblend.deblend.joint.search import add_sources, first_peaks
 from raydeblend.deblend.joint.settings import FitSettings, Limit
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
+from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.deblend.stamps import prepare
 from raydeblend.detect.footprints import gaussian_width, matched_filter
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fit.compiled.start import prepare_fit
@@ -117,14 +117,11 @@ class JointDeblender:
             fits = self._find(stamps) if xy is None else self._fit_given(stamps, xy)
             orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
             sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
-        rows = zip(stamps, fits, strict=True)
-        quality = [quality_of(*row, self.config.quality) for row in rows]
-        models = [light for light, _ in sources]
-        unit = sigma[:, :, 0, 0]
+        models, unit = [own.models for own in sources], sigma[:, :, 0, 0]
         measured = measure_fits(stamps, fits, orders, unit, models, self.config.photometry)
         limited = np.array([fit.limited for fit in fits], dtype=bool)
         extra = {**measured, "limited": limited}
-        return stack_sources(sources, quality, np.shape(images), extra)
+        return stack_sources(sources, np.shape(images), extra)
 
     @property
     def weights_hash(self) -> str:
@@ -194,7 +191,8 @@ class JointDeblender:
         self, stamp: Stamp, fit: BlendFit, order: NDArray[np.intp], sigma: FloatArray
     ) -> Sources:
         models = render(stamp, fit, self.device)
-        return models[order] * sigma, fit.xy[order].astype(np.float32)
+        quality = quality_of(stamp, fit, self.config.quality)
+        return Sources(models[order] * sigma, fit.xy[order].astype(np.float32), quality)
 
 
 def _stamp(

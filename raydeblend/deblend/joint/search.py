@@ -15,7 +15,7 @@ from raydeblend.deblend.joint.prune import within_limit
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.splits import split_offsets, split_scores, split_source
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.deblend.stamps import stamp_peaks
+from raydeblend.deblend.peaks import stamp_peaks
 from raydeblend.fit.parameters import POSITION
 from raydeblend.tile import FloatArray
 

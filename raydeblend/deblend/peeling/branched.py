@@ -3,36 +3,26 @@
 On survey stamps the two branches give the brightest galaxy and the second.  The paper separates
 two galaxies and proposes (section 2.3) to send what is left back in for more; here the network is
 run again on the residual, as the RDN is, two galaxies a time, until the second branch is empty.
-The first branch, which draws the brightest, then looks again (`deblend/peeling/finish.py`).
+The first branch, which draws the brightest, then makes the second pass (`second_pass.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from raydeblend.deblend.holes import fill_from_models
-from raydeblend.deblend.peeling.finish import polish
-from raydeblend.deblend.peeling.rdn import MODEL_FLOOR
-from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources, stack_sources
-from raydeblend.deblend.stamps import (
-    choose_bands,
-    find_stamp_peaks,
-    network_image,
-    prepare,
-    split_batches,
-)
+from raydeblend.deblend.base import Batch, NetworkDeblender
+from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources
 from raydeblend.errors import ConfigError
 from raydeblend.networks.branched import BRANCHES, Branched
 from raydeblend.networks.forward import choose_device, forward
-from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import Card, load_weights, shipped_path
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.tile import FloatArray
 
 MAX_PASSES = 5
 """Passes through the network, two galaxies each; more in one stamp means low quality."""
@@ -40,71 +30,46 @@ ZOO_BATCH = 64
 
 
 @dataclass(frozen=True)
-class BranchedDeblender:
-    """The network for survey stamps; implements `raydeblend.tile.Deblender`."""
+class BranchedDeblender(NetworkDeblender):
+    """The network for survey stamps; implements `raydeblend.tile.Deblender`.
 
-    network: nn.Module
-    scaling: Scaling
-    bands: tuple[str, ...]
-    device: torch.device
-    downscale: int = 1
-    weights_hash: str = ""
+    It was trained over a range of seeing and uses no `pixel_scale`; `psf` sets the width of the
+    filter that finds peaks.
+    """
+
+    shipped: ClassVar[str] = "branched"
+
+    network: Branched
     name: str = "branched"
-    band_masks: ClassVar[bool] = True
+    downscale: int = 1
 
     @classmethod
-    def load(cls, device: str | None = None, weights: str | None = None) -> BranchedDeblender:
-        """Load the shipped weights, or those at the given path.
+    def load(cls, device: str | None = None, weights: str | None = None) -> Self:
+        """Load the shipped weights, or others by a shipped name or a file's path.
 
         Raises
         ------
         ConfigError
             If weights are missing, damaged or not of survey images.
         """
-        chosen = choose_device(device)
-        network, card = _load(weights or shipped_path("branched"), "survey", chosen)
-        downscale = network.config.downscale
-        return cls(network, card.scaling, card.bands, chosen, downscale, card.sha256[:16])
+        loaded = cls._load(device, weights)
+        return replace(loaded, downscale=loaded.network.config.downscale)
 
-    @torch.inference_mode()
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-    ) -> Deblended:
-        """Deblend a batch; see `raydeblend.tile.Deblender`.
+    @classmethod
+    def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
+        """Refuse weights of another network, and those of Galaxy Zoo pictures."""
+        _check(path, network, card, "survey")
 
-        The network was trained over a range of seeing and does not use `psf` or `pixel_scale`.
-
-        Raises
-        ------
-        ConfigError
-            If the shapes of the arrays or the number of bands do not agree.
-        """
-        stamps = prepare(images, variance, mask)
-        chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
-        peaks = find_stamp_peaks(stamps, psf)
-        sources: list[Sources] = []
-        quality: list[str] = []
-        for part in split_batches(stamps, self.device.type == "cpu"):
-            seen = network_image(part, chosen)
-            seen = fill_from_models(seen, part.holes[:, chosen], self._light)
-            image = torch.from_numpy(seen).to(self.device)
-            peeled, ended = self.peel(image)
-            own_peaks, peaks = peaks[: len(image)], peaks[len(image) :]
-            found = polish(part, image, peeled, own_peaks, chosen, self._brightest)
-            sources.extend(found)
-            quality.extend(
-                _quality(int(taken), len(models), bool(end))
-                for taken, (models, _), end in zip(
-                    peeled.flatten(2).any(2).sum(1), found, ended, strict=True
-                )
-            )
-        return stack_sources(sources, quality, stamps.image.shape)
+    def separate(self, batch: Batch) -> list[Sources]:
+        """Peel each stamp, two galaxies a pass, then finish its models."""
+        image = image_to_peel(batch, self.device, lambda image: self.peel(image)[0])
+        peeled, ended = self.peel(image)
+        found = finish(batch, image, peeled, self._brightest)
+        n_peeled = peeled.flatten(2).any(2).sum(1)
+        return [
+            Sources(models, xy, _quality(int(n), len(models), bool(end)))
+            for (models, xy), n, end in zip(found, n_peeled, ended, strict=True)
+        ]
 
     def peel(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Separate ``(n, bands, y, x)`` in noise units, two galaxies a pass.
@@ -130,11 +95,6 @@ class BranchedDeblender:
         ended = torch.ones(len(image), dtype=torch.bool, device=image.device)
         ended[active] = False
         return torch.cat(models, dim=1) if models else image[:, None][:, :0], ended
-
-    def _light(self, image: FloatArray) -> FloatArray:
-        """Return the sum of all models of each stamp."""
-        models, _ = self.peel(torch.from_numpy(image).to(self.device))
-        return np.asarray(models.sum(dim=1).cpu().numpy())
 
     def _brightest(self, image: Tensor) -> Tensor:
         """Model of the brightest galaxy, the first branch's, ``(n, bands, y, x)``."""
@@ -170,7 +130,9 @@ class ZooSeparator:
             If weights are missing, damaged or not of Galaxy Zoo pictures.
         """
         chosen = choose_device(device)
-        network, card = _load(weights or shipped_path("branched-zoo"), "galaxy_zoo", chosen)
+        path = weights or shipped_path("branched-zoo")
+        network, card = load_weights(path, chosen)
+        _check(path, network, card, "galaxy_zoo")
         return cls(network, chosen, card.sha256[:16])
 
     @torch.inference_mode()
@@ -184,8 +146,8 @@ class ZooSeparator:
 def _quality(peeled: int, found: int, ended: bool) -> str:
     """Return the quality of a stamp with `found` sources, of which `peeled` models were peeled.
 
-    ``high``: each galaxy came out of one branch once; ``medium``: some came in helpings, or were
-    found at the second look alone; ``low``: there was no end; ``none``: nothing.
+    ``high``: each galaxy came out of one branch once; ``medium``: some came more than once, or were
+    found in the second pass alone; ``low``: there was no end; ``none``: nothing.
     """
     if found == 0:
         return "none"
@@ -194,8 +156,6 @@ def _quality(peeled: int, found: int, ended: bool) -> str:
     return "high" if found == peeled else "medium"
 
 
-def _load(path: str, blends: str, device: torch.device) -> tuple[Branched, Card]:
-    network, card = load_weights(path, device)
+def _check(path: str, network: nn.Module, card: Card, blends: str) -> None:
     if not isinstance(network, Branched) or card.training.get("blends") != blends:
         raise ConfigError(f"{path} is not a branched network for blends of {blends}")
-    return network, card

@@ -3,43 +3,33 @@
 The loop of section II.A:  count; if none are left, stop; deblend; subtract; repeat.
 
 Then, beyond the paper, galaxies that were left out are looked for, all are deblended again, and
-models are corrected where the pixels contradict them (`raydeblend/deblend/peeling/finish.py`).
+models are corrected where the pixels contradict them (`raydeblend.deblend.peeling.finish`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raydeblend.deblend.holes import fill_from_models
-from raydeblend.deblend.peeling.counting import count_galaxies
-from raydeblend.deblend.peeling.finish import polish
-from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.deblend.stamps import (
-    choose_bands,
-    find_stamp_peaks,
-    network_image,
-    prepare,
-    split_batches,
-)
+from raydeblend.deblend.base import Batch, NetworkDeblender
+from raydeblend.deblend.counter import GalaxyCounter
+from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.sources import Sources
+from raydeblend.errors import ConfigError
 from raydeblend.networks.counter import CLASSES
-from raydeblend.networks.forward import choose_device, forward
-from raydeblend.networks.scaling import Scaling
-from raydeblend.networks.weights import load_weights, shipped_path
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.networks.forward import forward
+from raydeblend.networks.weights import Card
+from raydeblend.tile import FloatArray
 
 MAX_PEELS = 10
 """More sources than this in one stamp end the loop with low quality."""
 REPEATS = 3
 """The same count this often in a row means that the deblender no longer finds what is there."""
-MODEL_FLOOR = 0.01
-"""Sky sigmas below which a model is zero: the network's own floor, which thousands of dark pixels
-would add up to some percent of a faint galaxy's flux."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Peeled:
     models
         ``(n, k, bands, y, x)`` in the order of peeling.
     counts
-        ``(n, k + 1)`` what the counter said before each peel and at the end; -1 after the end.
+        ``(n, k + 1)`` the counter's number before each peel and at the end; -1 after the end.
     p_blend
         ``(n,)`` the counter's probability of two or more galaxies in the original.
     """
@@ -62,91 +52,60 @@ class Peeled:
 
 
 @dataclass(frozen=True)
-class RdnDeblender:
-    """The RDN and the counter together; implements `raydeblend.tile.Deblender`."""
+class RdnDeblender(NetworkDeblender):
+    """The RDN and the counter together; implements `raydeblend.tile.Deblender`.
 
-    network: nn.Module
-    scaling: Scaling
-    counter: nn.Module
-    counter_scaling: Scaling
-    bands: tuple[str, ...]
-    device: torch.device
-    weights_hash: str = ""
+    They were trained over a range of seeing and use no `pixel_scale`; `psf` sets the width of the
+    filter that finds peaks.
+    """
+
+    shipped: ClassVar[str] = "rdn"
+
     name: str = "rdn"
-    band_masks: ClassVar[bool] = True
+    counter: GalaxyCounter = field(kw_only=True)
 
     @classmethod
     def load(
         cls, device: str | None = None, weights: str | None = None, counter: str | None = None
-    ) -> RdnDeblender:
-        """Load the shipped weights, or those at the given paths.
+    ) -> Self:
+        """Load the shipped weights, or others by a shipped name or a file's path.
 
         Raises
         ------
         ConfigError
             If weights are missing or damaged.
         """
-        chosen = choose_device(device)
-        network, card = load_weights(weights or shipped_path("rdn"), chosen)
-        count, count_card = load_weights(counter or shipped_path("counter"), chosen)
-        return cls(
-            network,
-            card.scaling,
-            count,
-            count_card.scaling,
-            card.bands,
-            chosen,
-            f"{card.sha256[:16]}-{count_card.sha256[:16]}",
-        )
+        count = GalaxyCounter.load(counter or "counter", device)
+        loaded = cls._load(device, weights, counter=count)
+        return replace(loaded, weights_hash=f"{loaded.weights_hash}-{count.weights_hash}")
 
     @classmethod
-    def load_shipped(cls, name: str, device: str | None = None) -> RdnDeblender:
-        """Load ``rdn``, or ``rdn-joint``: deblender and counter after phase two (section II.E)."""
-        if name == "rdn":
-            return cls.load(device)
-        weights = shipped_path(name), shipped_path(f"{name}-counter")
-        return replace(cls.load(device, *weights), name=name)
+    def load_joint(cls, device: str | None = None) -> Self:
+        """Load ``rdn-joint``: deblender and counter after phase two (section II.E)."""
+        return replace(cls.load(device, "rdn-joint", "rdn-joint-counter"), name="rdn-joint")
 
-    @torch.inference_mode()
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-    ) -> Deblended:
-        """Deblend a batch; see `raydeblend.tile.Deblender`.
+    @classmethod
+    def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
+        """Refuse weights of another network."""
+        if card.network not in ("rdn", "rdn-joint"):
+            raise ConfigError(f"{path} is a {card.network}, not an rdn")
 
-        The network was trained over a range of seeing and does not use `psf` or `pixel_scale`.
-
-        Raises
-        ------
-        ConfigError
-            If the shapes of the arrays or the number of bands do not agree.
-        """
-        stamps = prepare(images, variance, mask)
-        chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
-        peaks = find_stamp_peaks(stamps, psf)
-        sources: list[Sources] = []
-        quality: list[str] = []
-        p_blend: list[float] = []
-        for part in split_batches(stamps, self.device.type == "cpu"):
-            seen = network_image(part, chosen)
-            seen = fill_from_models(seen, part.holes[:, chosen], self._light)
-            image = torch.from_numpy(seen).to(self.device)
-            peeled = self.peel(image)
-            own_peaks, peaks = peaks[: len(image)], peaks[len(image) :]
-            found = polish(part, image, peeled.models, own_peaks, chosen, self._brightest)
-            sources.extend(found)
-            quality.extend(
-                quality_of(counts) if len(models) else "none"
-                for counts, (models, _) in zip(peeled.counts, found, strict=True)
+    def separate(self, batch: Batch) -> list[Sources]:
+        """Peel each stamp, then finish its models; ``p_blend`` is the counter's."""
+        image = image_to_peel(batch, self.device, lambda image: self.peel(image).models)
+        peeled = self.peel(image)
+        found = finish(batch, image, peeled.models, self._brightest)
+        return [
+            Sources(
+                models,
+                xy,
+                quality_of(counts) if len(models) else "none",
+                of_stamp={"p_blend": p_blend},
             )
-            p_blend.extend(peeled.p_blend.tolist())
-        extra = {"p_blend": np.array(p_blend, dtype=np.float32)}
-        return stack_sources(sources, quality, stamps.image.shape, extra)
+            for (models, xy), counts, p_blend in zip(
+                found, peeled.counts, peeled.p_blend, strict=True
+            )
+        ]
 
     def peel(self, image: Tensor) -> Peeled:
         """Run the loop of section II.A on ``(n, bands, y, x)`` in noise units."""
@@ -157,7 +116,7 @@ class RdnDeblender:
         active = torch.arange(n, device=image.device)
         p_blend = np.zeros(n, dtype=np.float32)
         for step in range(MAX_PEELS + 1):
-            probability = self._count(residual[active])
+            probability = self.counter.probabilities(residual[active])
             rows = active.cpu().numpy()
             counts[rows, step] = probability.argmax(dim=1).cpu().numpy()
             if step == 0:
@@ -174,15 +133,6 @@ class RdnDeblender:
             torch.stack(models, dim=1) if models else image.new_zeros((n, 0, *image.shape[1:]))
         )
         return Peeled(stacked, counts, p_blend)
-
-    def _light(self, image: FloatArray) -> FloatArray:
-        """Return the sum of all models of each stamp."""
-        models = self.peel(torch.from_numpy(image).to(self.device)).models
-        return np.asarray(models.sum(dim=1).cpu().numpy())
-
-    def _count(self, image: Tensor) -> Tensor:
-        """Probability of 0, 1, 2 and 3 or more galaxies, ``(n, 4)``."""
-        return count_galaxies(self.counter, image, self.counter_scaling)
 
     def _brightest(self, image: Tensor) -> Tensor:
         """Model of the brightest galaxy, ``(n, bands, y, x)``, never negative."""

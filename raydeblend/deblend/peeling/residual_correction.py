@@ -1,7 +1,7 @@
-"""What the pixels have to say against a network's models, where they can tell.
+"""Networks' models corrected where the pixels contradict them.
 
 A network draws galaxies as those of its training are.  A real one may be broader, since the seeing
-was worse, or have other colours in its middle than outside.  Each model t is given a few ways to
+was worse, or have other colors in its middle than outside.  Each model t is given a few ways to
 be wrong, D_j: too faint or bright, narrow, little concentrated, displaced, and of another band's
 shape.  It becomes  t + Σ_j c_j D_j  with a prior  c_j ~ N(0, s²);  how probable each s makes the
 pixels (the evidence, MacKay 1992, "Bayesian interpolation", section 3) is its weight in the mean.
@@ -23,7 +23,7 @@ from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
-DOUBTS = (0.01, 0.03, 0.1, 0.3, 1.0)
+PRIOR_WIDTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Values of s, a part of the model's own light, all as likely beforehand."""
 MIN_SNR = 30.0
 """Signal-to-noise ratio below which the pixels could not tell, and a model stays as it is."""
@@ -34,7 +34,7 @@ SWEEPS = 2
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Deviations:
     """Ways in which the model of one source may be wrong.
 
     Attributes
@@ -52,7 +52,7 @@ class Doubt:
     normal: Array
 
 
-def adjust_models(
+def correct_residuals(
     image: FloatArray, weight: FloatArray, models: FloatArray, bands: Sequence[int]
 ) -> FloatArray:
     """Return the models ``(k, bands, y, x)`` of one stamp as its pixels would have them.
@@ -71,27 +71,27 @@ def adjust_models(
     models
         Of the same shape; never negative.
     """
-    adjusted = models.astype(np.float64)
+    corrected = models.astype(np.float64)
     snr = significances(models, weight)
     sure = [k for k in np.argsort(-snr) if snr[k] > MIN_SNR]
-    doubts = {k: _doubt(models[k], weight, bands) for k in sure}
-    rest = image - adjusted.sum(axis=0)
+    deviations = {k: _deviations(models[k], weight, bands) for k in sure}
+    rest = image - corrected.sum(axis=0)
     for k in sure * SWEEPS:
-        here = (..., *doubts[k].window)
-        target = rest[here] + adjusted[k][here] - models[k][here]
-        change = _change(doubts[k], target * weight[here])
+        here = (..., *deviations[k].window)
+        target = rest[here] + corrected[k][here] - models[k][here]
+        change = _change(deviations[k], target * weight[here])
         rest[here] = target - change
-        adjusted[k][here] = models[k][here] + change
-    return np.maximum(adjusted, 0).astype(np.float32)
+        corrected[k][here] = models[k][here] + change
+    return np.maximum(corrected, 0).astype(np.float32)
 
 
-def _doubt(model: FloatArray, weight: FloatArray, bands: Sequence[int]) -> Doubt:
+def _deviations(model: FloatArray, weight: FloatArray, bands: Sequence[int]) -> Deviations:
     y, x = np.nonzero(np.any(model, axis=0))
     window = slice(int(y.min()), int(y.max()) + 1), slice(int(x.min()), int(x.max()) + 1)
     cut = model[(..., *window)].astype(np.float64)
     shapes = np.stack([_shapes(cut, band, bands) for band in range(len(cut))])
     weighted = shapes * weight[(..., *window)][:, np.newaxis]
-    return Doubt(window, shapes, np.einsum("bjyx,blyx->bjl", shapes, weighted, optimize=True))
+    return Deviations(window, shapes, np.einsum("bjyx,blyx->bjl", shapes, weighted, optimize=True))
 
 
 def _shapes(model: Array, band: int, bands: Sequence[int]) -> Array:
@@ -101,24 +101,24 @@ def _shapes(model: Array, band: int, bands: Sequence[int]) -> Array:
     concentrated = own * np.sqrt(own / max(own.max(), 1e-9))
     slopes = [correlate1d(own, [-0.5, 0, 0.5], axis, mode="constant") for axis in (0, 1)]
     others = [model[other] for other in dict.fromkeys(bands) if other != band]
-    colours = [own.sum() / max(other.sum(), 1e-9) * other - own for other in others]
+    colors = [own.sum() / max(other.sum(), 1e-9) * other - own for other in others]
     # A band that the network does not know has the very shape of one that it knows.
-    colours.sort(key=lambda colour: -float(np.abs(colour).sum()))
-    return np.stack([own, *broader, concentrated, *slopes, *colours[: len(set(bands)) - 1]])
+    colors.sort(key=lambda color: -float(np.abs(color).sum()))
+    return np.stack([own, *broader, concentrated, *slopes, *colors[: len(set(bands)) - 1]])
 
 
-def _change(doubt: Doubt, weighted: Array) -> Array:
+def _change(deviations: Deviations, weighted: Array) -> Array:
     """Return Σ_j c_j D_j ``(bands, y, x)`` for the weighted residual, mean over the values of s."""
-    signal = np.einsum("bjyx,byx->bj", doubt.shapes, weighted)
+    signal = np.einsum("bjyx,byx->bj", deviations.shapes, weighted)
     unit = np.eye(signal.shape[1])
     evidence: list[float] = []
     found: list[Array] = []
-    for s in DOUBTS:
+    for s in PRIOR_WIDTHS:
         # 2 ln of p(residual | s) / p(residual | 0): c·v − ln det(1 + s² N), over all bands.
-        c = np.linalg.solve(doubt.normal + unit / s**2, signal[..., np.newaxis])[..., 0]
-        spread = np.linalg.slogdet(unit + s**2 * doubt.normal)[1]
+        c = np.linalg.solve(deviations.normal + unit / s**2, signal[..., np.newaxis])[..., 0]
+        spread = np.linalg.slogdet(unit + s**2 * deviations.normal)[1]
         evidence.append(float((c * signal).sum() - spread.sum()))
         found.append(c)
     probability = softmax(np.array(evidence) / 2)
     mean = np.tensordot(probability, np.array(found), 1)
-    return np.asarray(np.einsum("bj,bjyx->byx", mean, doubt.shapes))
+    return np.asarray(np.einsum("bj,bjyx->byx", mean, deviations.shapes))

@@ -1,4 +1,4 @@
-"""A second look at what was peeled: galaxies left out, and each one without its neighbours.
+"""A second pass over what was peeled: galaxies left out, and each one without its neighbours.
 
 The loop of Wang et al. (2022) ends with its last peel.  But the first galaxy was peeled with all
 its neighbours on it, the last got what earlier peels had left, and two of equal brightness come
@@ -16,33 +16,33 @@ from torch import Tensor, nn
 
 from raydeblend.deblend.sources import MERGE_RADIUS, galaxies_of, positions_of
 
-Network = Callable[[Tensor], Tensor]
+Brightest = Callable[[Tensor], Tensor]
 """From images ``(n, bands, y, x)`` to models of the brightest galaxy of each."""
 
-NEAR = 4.0
+PEAK_RADIUS = 4.0
 """Pixels, about the seeing, from a peak within which a model can be its."""
-SEEN = 0.3
+MIN_PEAK_SHARE = 0.3
 """What models near a peak must hold of the light there that others leave; a wisp is no model."""
-WINDOW = 8.0
-"""Pixels about such a peak that the network is shown."""
+WINDOW_RADIUS = 8.0
+"""Pixels about a peak without a model that the network is shown."""
 MARGIN = 8
 """Pixels about a model that the network is shown when it is deblended again."""
-LEAST = 48
-"""Least side of what it is shown, that of the crops that it was trained on."""
+MIN_SIDE = 48
+"""Least side of what the network is shown, that of the crops that it was trained on."""
 SWEEPS = 3
 """How often every galaxy is deblended again."""
-UNDER = 0.01
+MAX_CONTAMINATION = 0.01
 """Light of the others under a model that it was not freed of, as a part of its own, from which it
 is deblended again."""
-SAME = 0.5
-"""Cosine between a model and the one before, below which it is another galaxy's."""
-WORSE = 1.02
+MIN_COSINE = 0.5
+"""Between a model and the one before; below it, it is another galaxy's."""
+MAX_WORSENING = 1.02
 """Squared residual, over that of the first peels, above which these are kept: models of the parts
 of a bright galaxy with structure can drive each other away."""
 
 
-def refine(
-    image: Tensor, peeled: Tensor, peaks: Sequence[NDArray[np.floating]], network: Network
+def second_pass(
+    image: Tensor, peeled: Tensor, peaks: Sequence[NDArray[np.floating]], network: Brightest
 ) -> Tensor:
     """Add the galaxies that were left out, and deblend all again.
 
@@ -57,21 +57,21 @@ def refine(
     Returns
     -------
     models
-        ``(n, k', bands, y, x)``; second helpings are added to the first, and 0 is left of them.
+        ``(n, k', bands, y, x)``; repeats are added to the first, and 0 is left of them.
     """
-    first = merge_helpings(peeled)
-    more = look_again(image, first, peaks, network)
+    first = merge_repeats(peeled)
+    more = recover_missed(image, first, peaks, network)
     models = torch.cat([_without(first, more), more], dim=1)
     again = deblend_again(image, models, first.shape[1], network)
     # The seeds may already be better than the peels, or make things worse until all were redone.
     peeled_rest, seeded_rest = _squared_residual(image, first), _squared_residual(image, models)
     base = _choose(seeded_rest < peeled_rest, models, first)
     least = torch.minimum(peeled_rest, seeded_rest)
-    return _choose(_squared_residual(image, again) <= WORSE * least, again, base)
+    return _choose(_squared_residual(image, again) <= MAX_WORSENING * least, again, base)
 
 
-def merge_helpings(models: Tensor) -> Tensor:
-    """Add models that lie on an earlier one, second helpings of its galaxy, to it."""
+def merge_repeats(models: Tensor) -> Tensor:
+    """Add models that lie on an earlier one, repeats of its galaxy, to it."""
     merged = torch.zeros_like(models)
     for own, result in zip(models, merged, strict=True):
         galaxy = torch.from_numpy(galaxies_of(positions_of(own.cpu().numpy())))
@@ -86,13 +86,13 @@ def _without(models: Tensor, more: Tensor) -> Tensor:
     return models * (left / total.clamp(min=torch.finfo(total.dtype).tiny))
 
 
-def look_again(
-    image: Tensor, models: Tensor, peaks: Sequence[NDArray[np.floating]], network: Network
+def recover_missed(
+    image: Tensor, models: Tensor, peaks: Sequence[NDArray[np.floating]], network: Brightest
 ) -> Tensor:
     """Return a model for each peak ``(n, m, bands, y, x)`` that has none yet and where one is.
 
     The network is shown the pixels that are nearer to the peak than to anything else, up to
-    `WINDOW`: neither can a brighter galaxy draw it away, nor an equal one make it waver.
+    `WINDOW_RADIUS`: neither can a brighter galaxy draw it away, nor an equal one make it waver.
     """
     seeds: list[tuple[int, Tensor]] = []
     wanted: list[NDArray[np.floating]] = []
@@ -115,7 +115,7 @@ def look_again(
     return _stack(there, models)
 
 
-def deblend_again(image: Tensor, models: Tensor, n_peeled: int, network: Network) -> Tensor:
+def deblend_again(image: Tensor, models: Tensor, n_peeled: int, network: Brightest) -> Tensor:
     """Deblend each galaxy again from the image less the others, `SWEEPS` times.
 
     Models from `n_peeled` on have been seen in a window only, and are all deblended once.
@@ -130,13 +130,13 @@ def deblend_again(image: Tensor, models: Tensor, n_peeled: int, network: Network
     for k in list(range(models.shape[1])) * SWEEPS:
         own, others = models[:, k], total - models[:, k]
         change = (others - taken[:, k]).abs()
-        again = new[:, k] | (_product(own, change) > UNDER * _product(own, own))
+        again = new[:, k] | (_product(own, change) > MAX_CONTAMINATION * _product(own, own))
         if not again.any():
             continue
         before = own[again]
         after = _deblend_near((image - others)[again], before, network)
         norms = _product(before, before) * _product(after, after)
-        same = _product(before, after) > SAME * norms.sqrt()
+        same = _product(before, after) > MIN_COSINE * norms.sqrt()
         models[again, k] = torch.where(same[:, None, None, None], after, before)
         total = others + models[:, k]
         taken[again, k] = others[again]
@@ -144,7 +144,7 @@ def deblend_again(image: Tensor, models: Tensor, n_peeled: int, network: Network
     return models
 
 
-def _deblend_near(image: Tensor, about: Tensor, network: Network) -> Tensor:
+def _deblend_near(image: Tensor, about: Tensor, network: Brightest) -> Tensor:
     """Deblend the part of each image in which something of `about` is not zero, and a margin.
 
     In a large stamp that takes less time, and nothing bright elsewhere is in the way.
@@ -171,7 +171,7 @@ def _frame(stamp: Tensor) -> tuple[list[int], list[int]]:
     """Return middle and size (y, x) of the frame about what is not zero in ``(bands, y, x)``."""
     lit = stamp.any(0)
     ends = [torch.nonzero(lit.any(axis))[[0, -1], 0].tolist() for axis in (1, 0)]
-    size = [max(LEAST, b - a + 1 + 2 * MARGIN) for a, b in ends]
+    size = [max(MIN_SIDE, b - a + 1 + 2 * MARGIN) for a, b in ends]
     return [(a + b + 1) // 2 for a, b in ends], size
 
 
@@ -183,9 +183,9 @@ def _unseen(
     for i, (x, y) in enumerate(np.round(xy).astype(int)):
         core = (..., slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2))
         light = models[core].sum((1, 2, 3)).cpu().numpy()
-        near = np.hypot(*(known - xy[i]).T) < NEAR
+        near = np.hypot(*(known - xy[i]).T) < PEAK_RADIUS
         left = float(image[core].sum()) - light[~near].sum()
-        unseen[i] = not near.any() or light[near].sum() < SEEN * left
+        unseen[i] = not near.any() or light[near].sum() < MIN_PEAK_SHARE * left
     return unseen
 
 
@@ -195,7 +195,7 @@ def _windows(xy: NDArray[np.floating], n: int, image: Tensor) -> list[Tensor]:
     squared = (x - xy[:, 0, None, None]) ** 2 + (y - xy[:, 1, None, None]) ** 2
     nearest = squared.argmin(axis=0) if len(xy) else squared
     return [
-        torch.from_numpy((nearest == k) & (squared[k] < WINDOW**2)).to(image.device)
+        torch.from_numpy((nearest == k) & (squared[k] < WINDOW_RADIUS**2)).to(image.device)
         for k in range(n)
     ]
 

@@ -35,7 +35,7 @@ CANDIDATE_RULE = PeakRule(
 HINT_RULE = PeakRule(
     threshold=10.0, curvature=4.0, prominence=0.5, contrast=0.01, relative=0.01, smoothing=1.0
 )
-"""The same for peaks that are mostly texture: each is tried as one source more, alone."""
+"""For peaks of that image that are mostly texture: each is tried as one source more, alone."""
 MIN_GAIN = 10.0
 """What a candidate of the network must gain.  This, HINT_GAIN and MODEL_ERROR were chosen on 600
 blends and 1,000 single galaxies of a seed and of real galaxies that no evaluation uses (see
@@ -55,7 +55,7 @@ SPLITS = ((0.0, 1.0), (0.0, 0.6), (np.pi / 4, None), (np.pi / 2, None), (-np.pi 
 """Angle to the major axis of a source at which it is cut in two, and by which part of its
 half-length the halves are put apart; None: by the PSF's width, `STEP`."""
 STEP = 0.85
-"""In PSF widths."""
+"""Distance of a half from the middle, in PSF widths, where its source's shape does not set it."""
 SHORTEST, LONGEST = 0.6, 3.5
 """Limits of the half-length, in PSF widths."""
 

@@ -12,30 +12,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.segmentation import watershed
 from torch import Tensor, nn
 
+from raydeblend.deblend.bands import choose_bands, network_image
+from raydeblend.deblend.base import Batch, NetworkDeblender
 from raydeblend.deblend.joint.deblender import JointDeblender, Prune
-from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.preparation import Prepared, batch_rows
+from raydeblend.deblend.sources import Sources
 from raydeblend.deblend.srgan.confirm import CANDIDATE_RULE, HINT_RULE, confirm_sources
 from raydeblend.deblend.srgan.resolutions import fine_psf, to_coarse
-from raydeblend.deblend.stamps import Stamps, choose_bands, network_image, prepare, split_batches
-from raydeblend.deblend.templates import fit_amplitudes
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
 from raydeblend.errors import ConfigError
+from raydeblend.fit.amplitudes import fit_amplitudes
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.instruments import COUNTERPARTS, FACTOR
-from raydeblend.networks.forward import choose_device, forward
+from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import unstretch
-from raydeblend.networks.weights import load_weights, shipped_path
+from raydeblend.networks.weights import Card
 from raydeblend.tile import Deblended, FloatArray
 
 SHARP_NOISE = 0.02
@@ -49,12 +51,12 @@ so that under 1 % of them have a second peak that HST's image has not; of 1,000 
 SOURCE_THRESHOLD = 0.25
 """Least height of a source in the map of sources: 1 where network and sky leave no doubt.  By
 srgan-multiband 1 % of 300 single galaxies then have a second one that HST's image has not."""
-CANDIDATE_SOURCE = 0.05
-"""The same where the pixels decide."""
-HINT_SOURCE = 0.015
-"""The same where each is tried alone."""
+CANDIDATE_THRESHOLD = 0.05
+"""Least height of a candidate, of which the pixels decide whether it is a source."""
+HINT_THRESHOLD = 0.015
+"""Least height of a hint, which is tried alone as one source more."""
 SOURCE_PROMINENCE = 0.01
-"""The same over the saddle to a higher one."""
+"""Least height of a source over the saddle to a higher one."""
 POSITION_SCATTER = 1.5
 """Pixels along each axis between a peak of the network, or half a galaxy, and the galaxy there."""
 LOW_SIGNIFICANCE = 4.0
@@ -84,108 +86,90 @@ class SharpView:
 
 
 @dataclass(frozen=True)
-class SrganDeblender:
+class SrganDeblender(NetworkDeblender):
     """The super-resolution network and a fit; implements `raydeblend.tile.Deblender`.
 
-    Attributes
-    ----------
-    bands
-        HST bands of the network's channels.
+    The network works in pixels: it was trained on seeing of 3.1 to 4.4 pixels (FWHM).  `bands` are
+    the HST bands of its channels.
     """
 
-    network: nn.Module
-    scaling: Scaling
-    bands: tuple[str, ...]
-    device: torch.device
-    weights_hash: str = ""
+    shipped: ClassVar[str] = "srgan"
+
     name: str = "srgan"
-    band_masks: ClassVar[bool] = True
 
     @classmethod
-    def load(cls, device: str | None = None, weights: str | None = None) -> SrganDeblender:
-        """Load the shipped weights, or those at the given path.
+    def load(cls, device: str | None = None, weights: str | None = None) -> Self:
+        """Load as others; the hash is of the fit's configuration too."""
+        loaded = super().load(device, weights)
+        fit = _fitter(loaded.device)
+        return replace(loaded, weights_hash=f"{loaded.weights_hash}-{fit.weights_hash}")
 
-        Raises
-        ------
-        ConfigError
-            If weights are missing, damaged or of another network.
-        """
-        chosen = choose_device(device)
-        path = weights or shipped_path("srgan")
-        network, card = load_weights(path, chosen)
+    @classmethod
+    def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
+        """Refuse weights of another network."""
         if card.network not in ("srgan", "srgan-multiband"):
             raise ConfigError(f"{path} is a {card.network}, not an srgan")
-        weights_hash = f"{card.sha256[:16]}-{_fitter(chosen).weights_hash}"
-        return cls(network, card.scaling, card.bands, chosen, weights_hash)
 
-    @torch.inference_mode()
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-    ) -> Deblended:
-        """Deblend a batch; see `raydeblend.tile.Deblender`.
+    def channels(self, bands: Sequence[str] | None, n_bands: int) -> list[int]:
+        """Return which band of the stamps stands for each of the network's."""
+        if bands is not None and tuple(bands) == self.bands:
+            return list(range(len(self.bands)))
+        known = [COUNTERPARTS[band] for band in self.bands]
+        if bands is None and len(known) == 1:
+            # One band, or the reddest of g r i.
+            return [min(2, n_bands - 1)]
+        return choose_bands(bands, n_bands, known)
 
-        The network works in pixels: it was trained on seeing of 3.1 to 4.4 pixels (FWHM).
+    def deblend(self, batch: Batch) -> Deblended:
+        """Find sources in the sharpened stamps and fit them to the original ones.
 
-        Raises
-        ------
-        ConfigError
-            If the shapes of the arrays or the number of bands do not agree.
+        Where a band has holes, the network is shown the models of a first fit there.
         """
-        stamps = prepare(images, variance, mask)
-        rows = np.flatnonzero(stamps.holes.any(axis=(1, 2, 3)))
+        rows = np.flatnonzero(batch.stamps.holes.any(axis=(1, 2, 3)))
         if len(rows):
-            # What a band lacks is shown to the network as the models of a first fit have it.
-            first = self._fit(
-                stamps.take(rows),
-                np.asarray(images)[rows],
-                None if variance is None else np.asarray(variance)[rows],
-                None if mask is None else np.asarray(mask)[rows],
-                psf if psf is None or np.ndim(psf) != 4 else np.asarray(psf)[rows],
-                bands,
-                pixel_scale,
-            )
+            stamps, first = batch.stamps, self._fit(batch.take(rows))
             light = stamps.image.copy()
             light[rows] = first.models.sum(axis=1) / stamps.sigma[rows]
-            stamps = replace(stamps, image=np.where(stamps.holes, light, stamps.image))
-        return self._fit(stamps, images, variance, mask, psf, bands, pixel_scale)
+            filled = np.where(stamps.holes, light, stamps.image)
+            batch = replace(batch, stamps=replace(stamps, image=filled))
+        return self._fit(batch)
 
-    def _fit(
-        self,
-        stamps: Stamps,
-        images: ArrayLike,
-        variance: ArrayLike | None,
-        mask: ArrayLike | None,
-        psf: ArrayLike | None,
-        bands: tuple[str, ...] | None,
-        pixel_scale: float | None,
-    ) -> Deblended:
-        """Look at the stamps and fit galaxies at the positions found to the images."""
-        view = self.look(stamps, bands)
-        if psf is None or pixel_scale is None:
-            return _fit_segments(stamps, view.sharp, self.positions(stamps, bands, view))
+    def _fit(self, batch: Batch) -> Deblended:
+        call = batch.call
+        if call.psf is None or call.pixel_scale is None:
+            return super().deblend(batch)
+        view = self.look(batch.stamps, call.bands)
         # What the network only suspects is told apart from what it imagines by the pixels.
-        xy = self.positions(stamps, bands, view, CANDIDATE_RULE, CANDIDATE_SOURCE)
-        hints = self.positions(stamps, bands, view, HINT_RULE, HINT_SOURCE)
+        xy = self.positions(batch.stamps, call.bands, view, CANDIDATE_RULE, CANDIDATE_THRESHOLD)
+        hints = self.positions(batch.stamps, call.bands, view, HINT_RULE, HINT_THRESHOLD)
         fitter = _fitter(self.device, partial(confirm_sources, hints=hints))
-        return fitter(images, variance, mask, psf, bands, pixel_scale, xy=xy)
+        # It puts its own sources into arrays: they carry measurements.
+        return fitter(
+            call.images, call.variance, call.mask, call.psf, call.bands, call.pixel_scale, xy=xy
+        )
 
-    def sharpen(self, stamps: Stamps, bands: Sequence[str] | None) -> FloatArray:
+    def separate(self, batch: Batch) -> list[Sources]:
+        """Fit an amplitude in each band to the blurred segment of each position."""
+        view = self.look(batch.stamps, batch.call.bands)
+        positions = self.positions(batch.stamps, batch.call.bands, view)
+        stamps = batch.stamps
+        pixels = zip(stamps.image, stamps.weight, stamps.sigma, strict=True)
+        return [
+            fit_segments(*own, sharp, xy)
+            for own, sharp, xy in zip(pixels, view.sharp, positions, strict=True)
+        ]
+
+    def sharpen(self, stamps: Prepared, bands: Sequence[str] | None) -> FloatArray:
         """Return ``(n, 3 y, 3 x)`` the network's image in its reference band, in sky sigmas."""
         return self.look(stamps, bands).sharp
 
     @torch.inference_mode()
-    def look(self, stamps: Stamps, bands: Sequence[str] | None) -> SharpView:
+    def look(self, stamps: Prepared, bands: Sequence[str] | None) -> SharpView:
         """Return what the network sees in the stamps."""
-        chosen = self._channels(stamps, bands)
+        chosen = self.channels(bands, stamps.image.shape[1])
         sharp, sources = [], []
-        for part in split_batches(stamps, self.device.type == "cpu"):
-            image = torch.from_numpy(network_image(part, chosen)).to(self.device)
+        for rows in batch_rows(stamps, self.device.type == "cpu"):
+            image = torch.from_numpy(network_image(stamps.take(rows), chosen)).to(self.device)
             output = forward(self.network, self.scaling.apply(image)[0]).cpu()
             sharp.append(unstretch(output[:, self._reference], self.scaling.softening))
             sources.append(torch.sigmoid(output[:, len(self.bands) :]))
@@ -194,7 +178,7 @@ class SrganDeblender:
 
     def positions(
         self,
-        stamps: Stamps,
+        stamps: Prepared,
         bands: Sequence[str] | None,
         view: SharpView,
         rule: PeakRule = SHARP_RULE,
@@ -211,18 +195,8 @@ class SrganDeblender:
             fine = [sharp_peaks(*pair, rule) for pair in zip(view.sharp, masks, strict=True)]
         else:
             fine = [source_peaks(*pair, least) for pair in zip(view.sources, masks, strict=True)]
-        low = stamps.image[:, self._channels(stamps, bands)[self._reference]]
+        low = stamps.image[:, self.channels(bands, stamps.image.shape[1])[self._reference]]
         return [_significant(*pair) for pair in zip(fine, low, strict=True)]
-
-    def _channels(self, stamps: Stamps, bands: Sequence[str] | None) -> list[int]:
-        """Return which band of the stamps stands for each of the network's."""
-        if bands is not None and tuple(bands) == self.bands:
-            return list(range(len(self.bands)))
-        known = [COUNTERPARTS[band] for band in self.bands]
-        if bands is None and len(known) == 1:
-            # One band, or the reddest of g r i.
-            return [min(2, stamps.image.shape[1] - 1)]
-        return choose_bands(bands, stamps.image.shape[1], known)
 
     @property
     def _reference(self) -> int:
@@ -277,22 +251,22 @@ def _fitter(device: torch.device, prune: Prune = confirm_sources) -> JointDeblen
     return JointDeblender(device, priors, drop_given=True, prune=prune)
 
 
-def _fit_segments(
-    stamps: Stamps, sharp: FloatArray, xy: Sequence[NDArray[np.float64]]
-) -> Deblended:
-    """Fit an amplitude in each band to the blurred segment of each position."""
-    sources: list[Sources] = []
-    for row, (image, positions) in enumerate(zip(sharp, xy, strict=True)):
-        shapes = segment_templates(image, positions)
-        templates = np.repeat(shapes[:, None], stamps.image.shape[1], axis=1)
-        amplitude = fit_amplitudes(
-            stamps.image[row : row + 1], stamps.weight[row : row + 1], templates[None]
-        )[0]
-        models = (templates * amplitude[..., None, None]).astype(np.float32)
-        order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
-        sources.append((models[order] * stamps.sigma[row], positions[order].astype(np.float32)))
-    quality = ["medium" if len(models) else "none" for models, _ in sources]
-    return stack_sources(sources, quality, stamps.image.shape)
+def fit_segments(
+    image: FloatArray,
+    weight: FloatArray,
+    sigma: FloatArray,
+    sharp: FloatArray,
+    xy: NDArray[np.float64],
+) -> Sources:
+    """Fit an amplitude in each band to the segment about each position ``(k, 2)`` of one stamp.
+
+    `image` is ``(bands, y, x)`` in units of the noise `sigma`, `sharp` ``(3 y, 3 x)``.
+    """
+    templates = np.repeat(segment_templates(sharp, xy)[:, None], len(image), axis=1)
+    amplitude = fit_amplitudes(image[None], weight[None], templates[None])[0]
+    models = (templates * amplitude[..., None, None]).astype(np.float32)
+    order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
+    return Sources.unrated(models[order] * sigma, xy[order].astype(np.float32))
 
 
 def segment_templates(sharp: FloatArray, xy: NDArray[np.float64]) -> FloatArray:

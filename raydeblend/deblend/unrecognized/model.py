@@ -22,13 +22,13 @@ from raydeblend.networks.weights import SHIPPED
 
 Array = NDArray[np.float64]
 
-LARGEST = 4.0
+MAX_DEVIATION = 4.0
 """Standard deviations at which a statistic is cut off: nothing is known further out."""
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """ln of the odds as a quadratic form of standardised features.
+    """ln of the odds as a quadratic form of standardized features.
 
     Attributes
     ----------
@@ -81,9 +81,9 @@ class SuspectModel:
         return self.seeing[0] <= width <= self.seeing[1]
 
 
-def terms(standardised: Array) -> Array:
-    """Return the features ``(n, f)``, cut off at `LARGEST`, and all their products."""
-    z = np.clip(standardised, -LARGEST, LARGEST)
+def terms(standardized: Array) -> Array:
+    """Return the features ``(n, f)``, cut off at `MAX_DEVIATION`, and all their products."""
+    z = np.clip(standardized, -MAX_DEVIATION, MAX_DEVIATION)
     first, second = np.triu_indices(z.shape[1])
     return np.concatenate([z, z[:, first] * z[:, second]], axis=1)
 

@@ -1,6 +1,6 @@
-"""What the super-resolved image and the counter say of suspects.
+"""Features of sources that the super-resolution network and the counter give.
 
-Views go through the networks in batches of a fixed size, so that what is said of a source does not
+Views go through the networks in batches of a fixed size, so that the features of a source do not
 depend on which others are in its cell.
 """
 
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raydeblend.deblend.peeling.counting import count_galaxies
+from raydeblend.deblend.bands import choose_bands
 from raydeblend.deblend.peeling.rdn import RdnDeblender
+from raydeblend.deblend.preparation import Prepared
 from raydeblend.deblend.srgan.deblender import SHARP_NOISE, SrganDeblender
 from raydeblend.deblend.srgan.resolutions import fine_psf, to_coarse
-from raydeblend.deblend.stamps import Stamps, choose_bands
 from raydeblend.deblend.unrecognized.statistics import REACH, Views
 from raydeblend.detect.sharp_peaks import PeakRule, SharpPeaks, find_sharp_peaks
 from raydeblend.tile import FloatArray
@@ -28,16 +28,16 @@ BATCH = 8
 LOOSE = PeakRule(
     threshold=10.0, curvature=10.0, prominence=4.0, contrast=0.1, relative=0.1, smoothing=2.0
 )
-"""Which peaks of the sharp image are looked at; the calibration judges them by their strength."""
+"""Which peaks of the sharp image are looked at; the calibration weighs them by their strength."""
 NETWORK_FEATURES = ("second_peak", "log_second", "peak_distance", "counter_more", "counter_none")
-"""Of `NetworkWitness`: curvature of the second peak near the source over that of the first; ln of
+"""Of `FeatureNetworks`: curvature of the second peak near the source over that of the first; ln of
 1 + its significance; PSF-independent distance in arcsec; ln of the odds of two or more galaxies by
 the counter, and of none."""
 
 
 @dataclass(frozen=True)
-class Witness:
-    """What the networks say of n sources.
+class NetworkFeatures:
+    """The networks' features of n sources.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Witness:
 
 
 @dataclass(frozen=True)
-class NetworkWitness:
+class FeatureNetworks:
     """The super-resolution network and the counter."""
 
     srgan: SrganDeblender
@@ -60,7 +60,7 @@ class NetworkWitness:
     psf: FloatArray
 
     @classmethod
-    def load(cls, device: str | None = None) -> NetworkWitness:
+    def load(cls, device: str | None = None) -> FeatureNetworks:
         """Load the shipped networks.
 
         Raises
@@ -71,7 +71,7 @@ class NetworkWitness:
         return cls(SrganDeblender.load(device), RdnDeblender.load(device), fine_psf())
 
     @torch.inference_mode()
-    def __call__(self, views: Views, bands: Sequence[str], pixel_scale: float) -> Witness:
+    def __call__(self, views: Views, bands: Sequence[str], pixel_scale: float) -> NetworkFeatures:
         """Look at each view."""
         rows: list[list[float]] = []
         peaks: list[Array] = []
@@ -80,17 +80,17 @@ class NetworkWitness:
             sharp = self.srgan.sharpen(stamps, tuple(bands))
             chosen = choose_bands(tuple(bands), stamps.image.shape[1], self.rdn.bands)
             image = torch.from_numpy(stamps.image[:, chosen].copy()).to(self.rdn.device)
-            counts = count_galaxies(self.rdn.counter, image, self.rdn.counter_scaling)
+            counts = self.rdn.counter.probabilities(image)
             for k in range(n):
                 found = find_sharp_peaks(sharp[k], self.psf, SHARP_NOISE, LOOSE)
                 near = _near(found, batch.centre[k], reach)
                 peaks.append(near.xy)
                 probability = counts[k].cpu().numpy().astype(np.float64)
                 rows.append([*_second(near, pixel_scale), *_odds(probability)])
-        return Witness(np.array(rows).reshape(-1, len(NETWORK_FEATURES)), peaks)
+        return NetworkFeatures(np.array(rows).reshape(-1, len(NETWORK_FEATURES)), peaks)
 
 
-def _batches(views: Views) -> Iterator[tuple[Views, Stamps, int]]:
+def _batches(views: Views) -> Iterator[tuple[Views, Prepared, int]]:
     """Yield `BATCH` sources at a time, the last filled up with empty sky, and how many are real."""
     for start in range(0, len(views), BATCH):
         part = views.take(np.arange(start, min(start + BATCH, len(views))))
@@ -98,7 +98,7 @@ def _batches(views: Views) -> Iterator[tuple[Views, Stamps, int]]:
         data, weight = np.pad(part.data, pad), np.pad(part.weight, pad)
         n, bands = data.shape[:2]
         sigma = np.ones((n, bands, 1, 1), dtype=np.float32)
-        yield part, Stamps(data, weight, sigma, np.zeros((n, bands), dtype=bool)), len(part)
+        yield part, Prepared(data, weight, sigma, np.zeros((n, bands), dtype=bool)), len(part)
 
 
 def _near(found: SharpPeaks, centre: Array, reach: float) -> SharpPeaks:

@@ -26,12 +26,13 @@ MODEL_ERROR = 0.03
 REACH = 1.2
 """Arcsec about a source in which another one is sought."""
 CORE = 2.5
-"""PSF widths about a source in which its residual is judged."""
+"""PSF widths about a source in which its residual is tested."""
 FAR = 10.0
 """PSF widths beyond which a neighbour does not matter."""
-# A point source is told from the galaxy's own freedom by at least this part of its norm.
 _RIDGE = 0.02
+"""Part of its norm by which a point source is told at least from the galaxy's own freedom."""
 _SHOWN = 0.01
+"""Part of the best band's norm as which any band's counts at least where it sees the place."""
 
 FEATURES = (
     "log_snr",
@@ -170,7 +171,7 @@ def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> A
             _log_core_chi2(residual, weight, distance < CORE * width),
             np.log1p(np.sqrt(gain)),
             np.linalg.norm(where - views.centre, axis=1) / width,
-            np.log1p(_colour_shift(residual, weight, tangents)),
+            np.log1p(_color_shift(residual, weight, tangents)),
             1 / (1 + np.minimum(views.nearest / width, FAR)),
             np.log(views.n_sources),
         ],
@@ -288,7 +289,7 @@ def _log_core_chi2(residual: FloatArray, weight: FloatArray, core: BoolArray) ->
     return np.asarray(np.log(np.clip(chi2 / np.maximum(count, 1), 0.1, None)))
 
 
-def _colour_shift(residual: FloatArray, weight: FloatArray, tangents: FloatArray) -> Array:
+def _color_shift(residual: FloatArray, weight: FloatArray, tangents: FloatArray) -> Array:
     """Return the root of χ² ``(n,)`` of the hypothesis that all bands have one position."""
     slopes = tangents[:, :, 1:3]
     pull = (weight[:, :, None] * residual[:, :, None] * slopes).sum((3, 4))

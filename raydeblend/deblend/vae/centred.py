@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from raydeblend.deblend.sources import stack_sources
-from raydeblend.deblend.stamps import choose_bands, nearest_channels, prepare, psf_widths
+from raydeblend.deblend.bands import nearest_channels
+from raydeblend.deblend.base import Batch, Call
+from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.deblend.vae.deblender import VaeDeblender, network_pixels
 from raydeblend.deblend.vae.latent_fit import paste
 from raydeblend.deblend.vae.peaks import detect
@@ -43,21 +44,29 @@ class CentredVae:
         pixel_scale: float | None = None,
     ) -> Deblended:
         """Decode the middle of each stamp; `variance` and the rest as `Deblender`."""
-        stamps = prepare(images, variance, mask)
-        n, n_bands, height, width = stamps.image.shape
-        chosen = choose_bands(bands, n_bands, self.vae.bands)
+        batch = self.vae.batch(Call(images, variance, mask, psf, bands, pixel_scale))
+        found = self.separate(batch) if len(batch) else []
+        return stack_sources(found, batch.stamps.image.shape)
+
+    def separate(self, batch: Batch) -> list[Sources]:
+        """Return the galaxy in the middle of each stamp."""
+        stamps = batch.stamps
+        n_bands, height, width = stamps.image.shape[1:]
         middle = np.array([[(width - 1) / 2, (height - 1) / 2]], dtype=np.float32)
-        widths = psf_widths(psf, n)
-        pixels = zip(stamps.image, stamps.weight, widths, strict=True)
+        pixels = zip(stamps.image, stamps.weight, batch.psf_widths, strict=True)
         peaks = [np.concatenate([middle, others(detect(*each), middle)]) for each in pixels]
-        _, decoded = self.vae.decode_all(*network_pixels(stamps, chosen), peaks, widths)
+        _, decoded = self.vae.decode_all(*network_pixels(batch), peaks, batch.psf_widths)
         corner = self.vae.corners(middle)
-        nearest = nearest_channels(chosen, n_bands)
-        models = [paste(part.model[:1], corner, (height, width))[:, nearest] for part in decoded]
-        sources = [(m * sigma, middle) for m, sigma in zip(models, stamps.sigma, strict=True)]
-        spread = np.stack([part.flux_spread[:1, nearest] for part in decoded])
-        extra = {"flux_err_model": spread * stamps.sigma[:, None, :, 0, 0]}
-        return stack_sources(sources, ["medium"] * n, stamps.image.shape, extra)
+        nearest = nearest_channels(batch.channels, n_bands)
+        return [
+            Sources(
+                paste(part.model[:1], corner, (height, width))[:, nearest] * sigma,
+                middle,
+                "medium",
+                {"flux_err_model": part.flux_spread[:1, nearest] * sigma[:, 0, 0]},
+            )
+            for part, sigma in zip(decoded, stamps.sigma, strict=True)
+        ]
 
 
 def others(peaks: FloatArray, middle: FloatArray) -> FloatArray:

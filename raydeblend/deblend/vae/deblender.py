@@ -2,44 +2,43 @@
 
 Nemani et al. 2023 encode the galaxy in the middle of a blend (section 1).  Here each peak of a
 stamp takes its turn in the middle; a second pass encodes each again with the models of the others
-taken off; then all move together in latent space to where the pixels want them, see `vae_fit`.
-The flux is the decoder's, or with `refit`, and for bands that the network does not know, that of
-template amplitudes, as T-PHOT does with such models (their conclusions).  The width of the latent
-posterior says how well each model is known.
+taken off; then all move together in latent space to where the pixels want them
+(`raydeblend.deblend.vae.latent_fit`).  The flux is the decoder's; for bands that the network does
+not know it is that of template amplitudes, as T-PHOT does with such models (their conclusions).
+The width of the latent posterior says how well each model is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from raydeblend.deblend.bands import band_amplitudes, nearest_channels
+from raydeblend.deblend.base import Batch, NetworkDeblender
 from raydeblend.deblend.holes import holes_of
-from raydeblend.deblend.sources import brightest_first, stack_sources
-from raydeblend.deblend.stamps import Stamps, choose_bands, nearest_channels, prepare, psf_widths
-from raydeblend.deblend.templates import fit_amplitudes
+from raydeblend.deblend.sources import Sources, brightest_first
 from raydeblend.deblend.vae.latent_fit import (
     DIRECTIONS,
     Corners,
     Decoded,
-    Moving,
+    LatentBlend,
     cut_out,
     fit_latents,
     paste,
 )
 from raydeblend.deblend.vae.peaks import detect, detect_missed
 from raydeblend.errors import ConfigError
-from raydeblend.networks.forward import choose_device
-from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.vae import Posterior, Vae
 from raydeblend.networks.vae_tangents import main_directions
-from raydeblend.networks.weights import load_weights, weights_path
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.networks.weights import Card
+from raydeblend.tile import FloatArray
 
 BATCH = 64
 QUALITY = ((1.5, "high"), (3.0, "medium"))
@@ -56,88 +55,40 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class _Stamp:
-    """The sources of one stamp, brightest first, in the unit of the images."""
-
-    models: FloatArray
-    spread: FloatArray
-    flux_spread: FloatArray
-    xy: FloatArray
-    quality: str
-
-
-@dataclass(frozen=True)
-class VaeDeblender:
+class VaeDeblender(NetworkDeblender):
     """The blend encoder and its decoder; implements `raydeblend.tile.Deblender`.
 
-    With `refit` the fluxes of the network's own bands, too, are template amplitudes fitted to the
-    pixels.  A least-squares amplitude trusts the shape of the model; the posterior, which was
-    trained on its own errors of shape, does not.
+    `psf` sets the width of the filter that finds peaks; `pixel_scale` is not used.  In
+    `Deblended.extra`, in the unit of the images: ``flux_err_model`` ``(n, k, bands)`` and
+    ``model_std``, the shape of the models: standard deviations, see `latent_fit`.
     """
 
+    shipped: ClassVar[str] = "vae-deblend"
+
     network: Vae
-    scaling: Scaling
-    bands: tuple[str, ...]
-    device: torch.device
-    weights_hash: str = ""
-    refit: bool = False
     name: str = "vae"
-    band_masks: ClassVar[bool] = True
 
     @classmethod
-    def load(cls, device: str | None = None, weights: str | None = None) -> VaeDeblender:
-        """Load shipped weights by name, or those at a path; by default ``vae-deblend``.
-
-        Raises
-        ------
-        ConfigError
-            If weights are missing or damaged.
-        """
-        chosen = choose_device(device)
-        path = weights_path(weights or "vae-deblend")
-        network, card = load_weights(path, chosen)
+    def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
+        """Refuse weights of another network."""
         if not isinstance(network, Vae):
             raise ConfigError(f"{path} is a {card.network}, not an autoencoder")
-        return cls(network, card.scaling, card.bands, chosen, card.sha256[:16])
 
-    @torch.inference_mode()
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-    ) -> Deblended:
-        """Deblend a batch; see `raydeblend.tile.Deblender`.
+    def parts(self, batch: Batch) -> list[Batch]:
+        """Return the whole batch: its sources, not its stamps, are encoded `BATCH` at a time."""
+        return [batch] if len(batch) else []
 
-        `psf` sets the width of the filter that finds peaks; `pixel_scale` is not used.  In
-        `Deblended.extra`, in the unit of the images: ``flux_err_model`` ``(n, k, bands)`` and
-        ``model_std``, the shape of the models: standard deviations, see `vae_fit`.
-
-        Raises
-        ------
-        ConfigError
-            If the shapes of the arrays or the number of bands do not agree.
-        """
-        stamps = prepare(images, variance, mask)
-        chosen = choose_bands(bands, stamps.image.shape[1], self.bands)
-        widths = psf_widths(psf, len(stamps.image))
-        peaks = [
-            detect(image, weight, width)
-            for image, weight, width in zip(stamps.image, stamps.weight, widths, strict=True)
+    def separate(self, batch: Batch) -> list[Sources]:
+        """Decode the peaks of each stamp, and those of what the first models leave."""
+        stamps = batch.stamps
+        pixels = zip(stamps.image, stamps.weight, batch.psf_widths, strict=True)
+        peaks = [detect(*each) for each in pixels]
+        peaks, decoded = self.decode_all(*network_pixels(batch), peaks, batch.psf_widths)
+        arrays = zip(stamps.image, stamps.weight, stamps.sigma, strict=True)
+        return [
+            _sources(Pixels(*own), batch.channels, xy, self.corners(xy), part)
+            for own, xy, part in zip(arrays, peaks, decoded, strict=True)
         ]
-        peaks, decoded = self.decode_all(*network_pixels(stamps, chosen), peaks, widths)
-        parts = [
-            _sources(Pixels(*arrays), chosen, self.refit, *peak)
-            for arrays, peak in zip(
-                zip(stamps.image, stamps.weight, stamps.sigma, strict=True),
-                zip(peaks, map(self.corners, peaks), decoded, strict=True),
-                strict=True,
-            )
-        ]
-        return _stack(parts, stamps.image.shape)
 
     def corners(self, xy: FloatArray) -> Corners:
         """Return the first pixel ``(k, 2)`` (y, x) of the network's stamp about each peak."""
@@ -177,18 +128,18 @@ class VaeDeblender:
             Of each stamp; the peaks given are the first.
         """
         size = self.network.config.stamp
-        moving = self._moving(image, weight, peaks)
-        cuts = [cut_out(stamp.image, stamp.corners, size) for stamp in moving]
+        blends = self._blends(image, weight, peaks)
+        cuts = [cut_out(stamp.image, stamp.corners, size) for stamp in blends]
         models = np.split(self._draw_batches(self._encode(cuts).mean), _ends(peaks))
         peaks = [
             _with_missed(stamp, model, known, width)
-            for stamp, model, known, width in zip(moving, models, peaks, widths, strict=True)
+            for stamp, model, known, width in zip(blends, models, peaks, widths, strict=True)
         ]
-        light = np.stack([stamp.light(model) for stamp, model in zip(moving, models, strict=True)])
-        moving = self._moving(np.where(holes_of(weight), light, image), weight, peaks)
+        light = np.stack([stamp.light(model) for stamp, model in zip(blends, models, strict=True)])
+        blends = self._blends(np.where(holes_of(weight), light, image), weight, peaks)
         cuts = [
             stamp.without_others(_padded(model, len(stamp.corners)))
-            for stamp, model in zip(moving, models, strict=True)
+            for stamp, model in zip(blends, models, strict=True)
         ]
         second = self._encode(cuts)
         parts = zip(
@@ -196,14 +147,14 @@ class VaeDeblender:
         )
         return peaks, [
             fit_latents(stamp, Posterior(*part), lambda cut: self._encode([cut]))
-            for stamp, part in zip(moving, parts, strict=True)
+            for stamp, part in zip(blends, parts, strict=True)
         ]
 
-    def _moving(
+    def _blends(
         self, image: FloatArray, weight: FloatArray, peaks: list[FloatArray]
-    ) -> list[Moving]:
+    ) -> list[LatentBlend]:
         return [
-            Moving(self.network.decoder, self.directions, pixels, known, self.corners(xy))
+            LatentBlend(self.network.decoder, self.directions, pixels, known, self.corners(xy))
             for pixels, known, xy in zip(image, weight, peaks, strict=True)
         ]
 
@@ -246,7 +197,9 @@ def _padded(models: FloatArray, count: int) -> FloatArray:
     return np.concatenate([models, more])
 
 
-def _with_missed(stamp: Moving, models: FloatArray, known: FloatArray, width: float) -> FloatArray:
+def _with_missed(
+    stamp: LatentBlend, models: FloatArray, known: FloatArray, width: float
+) -> FloatArray:
     """Return the peaks of a stamp and those of what the first models leave."""
     if not len(known):
         return known
@@ -254,11 +207,12 @@ def _with_missed(stamp: Moving, models: FloatArray, known: FloatArray, width: fl
     return np.concatenate([known, detect_missed(stamp.image, stamp.weight, total, known, width)])
 
 
-def network_pixels(stamps: Stamps, chosen: list[int]) -> tuple[FloatArray, FloatArray]:
+def network_pixels(batch: Batch) -> tuple[FloatArray, FloatArray]:
     """Pick the network's bands of image and weight.
 
     One without usable pixels becomes the mean of the others, of weight 0.
     """
+    stamps, chosen = batch.stamps, batch.channels
     there = (~stamps.missing[:, chosen])[:, :, None, None]
     image = stamps.image[:, chosen]
     mean = (image * there).sum(axis=1, keepdims=True) / np.maximum(there.sum(axis=1), 1)[:, None]
@@ -266,48 +220,28 @@ def network_pixels(stamps: Stamps, chosen: list[int]) -> tuple[FloatArray, Float
 
 
 def _sources(
-    pixels: Pixels,
-    chosen: list[int],
-    refit: bool,
-    xy: FloatArray,
-    corners: Corners,
-    decoded: Decoded,
-) -> _Stamp:
+    pixels: Pixels, channels: Sequence[int], xy: FloatArray, corners: Corners, decoded: Decoded
+) -> Sources:
     """Give each source of one stamp its model in all bands; keep the significant ones."""
-    bands, *shape = pixels.image.shape
-    nearest = nearest_channels(chosen, bands)
-    templates = paste(decoded.model, corners, (shape[0], shape[1]))[:, nearest]
-    amplitude = fit_amplitudes(pixels.image[None], pixels.weight[None], templates[None])[0]
-    if not refit:
-        known = np.isin(np.arange(bands), chosen) & (pixels.weight > 0).any(axis=(1, 2))
-        amplitude = np.where(known, 1.0, amplitude)
-    factor = amplitude.astype(np.float32)[..., None, None]
+    shape = pixels.image.shape
+    nearest = nearest_channels(channels, shape[0])
+    templates = paste(decoded.model, corners, shape[1:])[:, nearest]
+    amplitude = band_amplitudes(pixels.image[None], pixels.weight[None], templates[None], channels)
+    factor = amplitude[0].astype(np.float32)[..., None, None]
     models = templates * factor
     keep = brightest_first(models, pixels.weight)
-    spread = paste(decoded.spread, corners, (shape[0], shape[1]))[:, nearest] * factor
+    spread = paste(decoded.spread, corners, shape[1:])[:, nearest] * factor
     flux_spread = decoded.flux_spread[:, nearest] * factor[..., 0, 0] * pixels.sigma[:, 0, 0]
-    return _Stamp(
-        models=models[keep] * pixels.sigma,
-        spread=spread[keep] * pixels.sigma,
-        flux_spread=flux_spread[keep],
-        xy=xy[keep],
-        quality=quality_of(pixels.image, pixels.weight, models[keep]),
+    return Sources(
+        models[keep] * pixels.sigma,
+        xy[keep],
+        quality_of(pixels.image, pixels.weight, models[keep]),
+        {"flux_err_model": flux_spread[keep], "model_std": spread[keep] * pixels.sigma},
     )
 
 
-def _stack(parts: list[_Stamp], shape: tuple[int, ...]) -> Deblended:
-    """Put the sources of all stamps of ``(n, bands, y, x)`` together."""
-    quality = [part.quality for part in parts]
-    spread = stack_sources([(part.spread, part.xy) for part in parts], quality, shape).models
-    flux_spread = np.zeros(spread.shape[:3], dtype=np.float32)
-    for row, part in enumerate(parts):
-        flux_spread[row, : len(part.flux_spread)] = part.flux_spread
-    extra = {"flux_err_model": flux_spread, "model_std": spread}
-    return stack_sources([(part.models, part.xy) for part in parts], quality, shape, extra)
-
-
 def quality_of(image: FloatArray, weight: FloatArray, models: FloatArray) -> str:
-    """Judge by the residual where the models ``(k, bands, y, x)`` outshine the noise."""
+    """Rate by the residual where the models ``(k, bands, y, x)`` outshine the noise."""
     if len(models) == 0:
         return "none"
     total = models.sum(axis=0)

@@ -27,7 +27,7 @@ from raydeblend.tile import FloatArray
 
 DIRECTIONS = 16
 """Of latent space along which galaxies move; the others change next to nothing."""
-LARGEST = 1.5
+MAX_STEP = 1.5
 """Step along one direction; galaxies scatter by a third of it."""
 MODEL_ERROR = 0.05
 """Of a decoded pixel, as a part of its light; it keeps cores from outweighing all else."""
@@ -54,8 +54,8 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Moving:
-    """The k galaxies of one stamp while they move.
+class LatentBlend:
+    """The k galaxies of one stamp, each a point in latent space.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Moving:
 
 
 def fit_latents(
-    moving: Moving, posterior: Posterior, encode: Callable[[FloatArray], Posterior]
+    blend: LatentBlend, posterior: Posterior, encode: Callable[[FloatArray], Posterior]
 ) -> Decoded:
     """Move the galaxies of one stamp together.
 
@@ -129,26 +129,26 @@ def fit_latents(
     encode
         Gives the posterior of stamps of the network's size.
     """
-    model, tangents = moving.linearise(posterior.mean)
+    model, tangents = blend.linearise(posterior.mean)
     if len(model) == 0:
         return Decoded(model, model, model.sum(axis=(2, 3)))
     if len(model) > 1:
         first = np.eye(tangents.shape[1]) / PROBE_SPREAD**2
         usual = np.broadcast_to(first, (len(model), *first.shape))
-        nearer = _step(moving, posterior.mean, model, tangents, usual)
-        posterior = encode(moving.without_others(nearer))
-        after = moving.draw(posterior.mean)
+        nearer = _step(blend, posterior.mean, model, tangents, usual)
+        posterior = encode(blend.without_others(nearer))
+        after = blend.draw(posterior.mean)
         # The derivatives are those at the start, which is near enough, at the flux of now.
         tangents = (
             tangents * (after.sum(axis=(2, 3)) / model.sum(axis=(2, 3)))[:, None, :, None, None]
         )
         model = after
-    precision = _turned(posterior, moving.directions, -2)
-    model = _step(moving, posterior.mean, model, tangents, precision)
-    return Decoded(model, *_spreads(tangents, _turned(posterior, moving.directions, 2)))
+    precision = _along(posterior, blend.directions, -2)
+    model = _step(blend, posterior.mean, model, tangents, precision)
+    return Decoded(model, *_spreads(tangents, _along(posterior, blend.directions, 2)))
 
 
-def _turned(posterior: Posterior, directions: Tensor, power: int) -> Array:
+def _along(posterior: Posterior, directions: Tensor, power: int) -> Array:
     """Return that power of the posterior's widths along the directions, ``(k, d, d)``.
 
     2 gives the covariance; -2 its inverse, for galaxies that move along these directions alone.
@@ -159,21 +159,21 @@ def _turned(posterior: Posterior, directions: Tensor, power: int) -> Array:
 
 
 def _step(
-    moving: Moving, z: Tensor, model: FloatArray, tangents: FloatArray, precision: Array
+    blend: LatentBlend, z: Tensor, model: FloatArray, tangents: FloatArray, precision: Array
 ) -> FloatArray:
     """Take one step from z, if it leads to something more probable; return the models there.
 
     `precision` ``(k, d, d)`` is the inverse covariance of the prior about z.
     """
-    weight, residual = moving.full_weight(model), moving.residual(model)
-    columns, prior = moving.columns(tangents), _block_diagonal(precision)
+    weight, residual = blend.full_weight(model), blend.residual(model)
+    columns, prior = blend.columns(tangents), _block_diagonal(precision)
     weighted = columns * weight.reshape(-1)
     curvature = (weighted @ columns.T).astype(np.float64) + prior
     pull = (weighted @ residual.reshape(-1)).astype(np.float64)
-    step = np.linalg.solve(curvature, pull).clip(-LARGEST, LARGEST)
-    turned = torch.from_numpy(step.reshape(len(model), -1)).to(moving.directions)
-    moved = moving.draw(z + turned @ moving.directions)
-    before, after = (float((weight * r**2).sum()) for r in (residual, moving.residual(moved)))
+    step = np.linalg.solve(curvature, pull).clip(-MAX_STEP, MAX_STEP)
+    turned = torch.from_numpy(step.reshape(len(model), -1)).to(blend.directions)
+    moved = blend.draw(z + turned @ blend.directions)
+    before, after = (float((weight * r**2).sum()) for r in (residual, blend.residual(moved)))
     better = after + float(step @ prior @ step) < before
     return moved if better else model
 

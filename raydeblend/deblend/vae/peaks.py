@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from raydeblend.deblend.stamps import stamp_peaks
+from raydeblend.deblend.peaks import stamp_peaks
 from raydeblend.tile import FloatArray
 
 MAX_SOURCES = 12

@@ -86,12 +86,12 @@ class ScarletDeblender:
             self._deblend(image, weights, stamp, np.asarray(places, np.float64).reshape(-1, 2))
             for image, weights, stamp, places in zip(batch, weight, stamps, xy, strict=True)
         ]
-        return stack_sources(found, ["medium"] * len(found), batch.shape)
+        return stack_sources(found, batch.shape)
 
     def _deblend(
         self, image: FloatArray, weight: FloatArray, psf: FloatArray, xy: NDArray[np.float64]
     ) -> Sources:
-        """Return models ``(k, bands, y, x)`` and positions of one blend, brightest first."""
+        """Return the sources of one blend."""
         scarlet, channels = self.scarlet, list(range(len(image)))
         model_psf = scarlet.GaussianPSF(sigma=(MODEL_SIGMA,) * len(image))
         frame = scarlet.Frame(image.shape, psf=model_psf, channels=channels)
@@ -116,4 +116,4 @@ class ScarletDeblender:
         models = np.stack([observation.render(source.get_model(frame=frame)) for source in sources])
         kept = np.delete(xy, list(skipped), axis=0)
         order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
-        return models[order].astype(np.float32), kept[order].astype(np.float32)
+        return Sources(models[order].astype(np.float32), kept[order].astype(np.float32), "medium")

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.deblend.preparation import Prepared, prepare
 from raydeblend.deblend.srgan.deblender import SharpView, SrganDeblender
 from raydeblend.deblend.srgan.resolutions import both_found, high_peaks, low_peaks, to_fine
-from raydeblend.deblend.stamps import Stamps, prepare
 from raydeblend.evaluate.common.rows import Row, cell, fraction
 from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.hemmati2022.photometry import Photometry, join_photometry, measure_dominant
@@ -115,7 +115,7 @@ class NetworkFinder:
         stamps, view = self.look(blends)
         return [to_fine(xy) for xy in self.network.positions(stamps, self.network.bands, view)]
 
-    def look(self, blends: SharpBlends) -> tuple[Stamps, SharpView]:
+    def look(self, blends: SharpBlends) -> tuple[Prepared, SharpView]:
         """Return the stamps of the network's bands, and what it sees."""
         channels = [blends.bands.index(band) for band in self.network.bands]
         stamps = prepare(blends.low[:, channels], blends.variance[:, channels])

@@ -51,7 +51,7 @@ class Endless(nn.Module):
 
 def deblender(network: nn.Module | None = None, downscale: int = 1) -> BranchedDeblender:
     return BranchedDeblender(
-        network or TwoBlobs(), Scaling("maximum"), BANDS, torch.device("cpu"), downscale
+        network or TwoBlobs(), Scaling("maximum"), BANDS, torch.device("cpu"), downscale=downscale
     )
 
 

@@ -7,6 +7,7 @@ from blobs import BrightestBlob, blob, scene
 from torch import Tensor, nn
 
 import raydeblend
+from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.deblend.peeling.rdn import MAX_PEELS, RdnDeblender, quality_of
 from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.protocols import wang2022_blends
@@ -37,14 +38,9 @@ class PeakCount(nn.Module):
 
 
 def deblender(counter: nn.Module) -> RdnDeblender:
-    return RdnDeblender(
-        BrightestBlob(),
-        Scaling("maximum"),
-        counter,
-        Scaling("asinh", softening=1.0),
-        ("g", "r", "i"),
-        torch.device("cpu"),
-    )
+    bands, cpu = ("g", "r", "i"), torch.device("cpu")
+    count = GalaxyCounter(counter, Scaling("asinh", softening=1.0), bands, cpu)
+    return RdnDeblender(BrightestBlob(), Scaling("maximum"), bands, cpu, counter=count)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from raydeblend.deblend.peeling.residual_correction import adjust_models
+from raydeblend.deblend.peeling.residual_correction import correct_residuals
 
 SIZE = 48
 Array = NDArray[np.float32]
@@ -28,7 +28,7 @@ def three(*models: Array) -> Array:
 
 
 def adjusted(image: Array, models: Array) -> Array:
-    return adjust_models(image, np.ones_like(image), models, [0, 1, 2])
+    return correct_residuals(image, np.ones_like(image), models, [0, 1, 2])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_error_of_flux_is_corrected_as_bayes_theorem_has_it() -> None:
     """
     truth = gaussian(20000.0)
     image = truth[None]
-    result = adjust_models(image, np.ones_like(image), 0.9 * image[None], [0])
+    result = correct_residuals(image, np.ones_like(image), 0.9 * image[None], [0])
     assert result.sum() == pytest.approx(truth.sum(), rel=0.01)
 
 
@@ -97,7 +97,7 @@ def test_a_colour_within_a_galaxy_is_taken_from_the_other_bands() -> None:
     rng = np.random.default_rng(2)
     image = (truth + rng.normal(size=truth.shape)).astype(np.float32)
     model = np.stack([narrow, broad, broad])
-    result = adjust_models(image, np.ones_like(image), model[None], [0, 1])[0, 2]
+    result = correct_residuals(image, np.ones_like(image), model[None], [0, 1])[0, 2]
     assert ((result - narrow) ** 2).sum() < ((broad - narrow) ** 2).sum() / 50
 
 
@@ -106,7 +106,7 @@ def test_pixels_without_weight_and_no_models_at_all() -> None:
     image = stamp(truth)
     weight = np.ones_like(image)
     image[:, :, 30:], weight[:, :, 30:] = 1e6, 0
-    result = adjust_models(image, weight, three(0.9 * truth), [0, 1, 2])
+    result = correct_residuals(image, weight, three(0.9 * truth), [0, 1, 2])
     assert result.sum(axis=(2, 3)) == pytest.approx(np.full((1, 3), truth.sum()), rel=0.05)
     assert adjusted(image, np.zeros((0, 3, SIZE, SIZE), np.float32)).shape == (0, 3, SIZE, SIZE)
 
@@ -115,7 +115,7 @@ def test_pixels_without_weight_and_no_models_at_all() -> None:
 def test_any_number_of_bands_may_be_known(bands: list[int]) -> None:
     truth = gaussian(10000.0)
     image = stamp(truth)
-    result = adjust_models(image, np.ones_like(image), three(0.9 * truth), bands)
+    result = correct_residuals(image, np.ones_like(image), three(0.9 * truth), bands)
     assert result.sum(axis=(2, 3)) == pytest.approx(np.full((1, 3), truth.sum()), rel=0.02)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.deblend.vae.latent_fit import LARGEST, Moving, beyond, fit_latents, paste
+from raydeblend.deblend.vae.latent_fit import MAX_STEP, LatentBlend, beyond, fit_latents, paste
 from raydeblend.networks.vae import Posterior
 from raydeblend.networks.vae_tangents import PROBE_SPREAD
 
@@ -27,8 +27,8 @@ class _Decoder(torch.nn.Module):
         return shape.expand(len(z), 1, SIZE, SIZE), LOG_FLUX + z
 
 
-def stamp(image: np.ndarray, corners: list[tuple[int, int]]) -> Moving:
-    return Moving(
+def stamp(image: np.ndarray, corners: list[tuple[int, int]]) -> LatentBlend:
+    return LatentBlend(
         _Decoder(), torch.eye(1), image[None], np.ones_like(image)[None], np.array(corners)
     )
 
@@ -39,7 +39,7 @@ def believed(z: list[float], sigma: float) -> Posterior:
 
 
 def never(_: np.ndarray) -> Posterior:
-    raise AssertionError("a galaxy alone needs no second look")
+    raise AssertionError("a galaxy alone is encoded once")
 
 
 def test_one_galaxy_moves_as_far_as_prior_and_pixels_have_it() -> None:
@@ -91,14 +91,14 @@ def test_a_step_is_never_for_the_worse_nor_beyond_bounds() -> None:
     start = believed([0.0], 100.0)
     result = fit_latents(stamp(image, [(0, 0)]), start, never)
     grown = float(np.log(result.model.sum())) - LOG_FLUX
-    assert 0 < grown <= LARGEST + 0.01
-    assert PROBE_SPREAD < LARGEST
+    assert 0 < grown <= MAX_STEP + 0.01
+    assert PROBE_SPREAD < MAX_STEP
 
 
 def test_a_stamp_without_peaks_has_no_models() -> None:
     image = np.zeros((SIZE, SIZE), np.float32)
     none = Posterior(torch.zeros(0, 1), torch.zeros(0, 1))
-    empty = Moving(
+    empty = LatentBlend(
         _Decoder(), torch.eye(1), image[None], np.ones_like(image)[None], np.zeros((0, 2), int)
     )
     result = fit_latents(empty, none, never)

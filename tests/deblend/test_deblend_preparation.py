@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from raydeblend.deblend.stamps import choose_bands, prepare
-from raydeblend.deblend.templates import fit_amplitudes
+from raydeblend.deblend.preparation import prepare
 from raydeblend.errors import ConfigError
 
 
@@ -52,37 +51,3 @@ def test_shapes_that_disagree_are_named() -> None:
         prepare(np.ones((1, 3, 24, 24)), np.ones((1, 3, 24, 25)))
     with pytest.raises(ConfigError, match=r"\(n, bands, y, x\)"):
         prepare(np.ones((3, 24, 24)))
-
-
-@pytest.mark.parametrize(
-    ("given", "n", "expected"),
-    [
-        (("g", "r", "i"), 3, [0, 1, 2]),
-        (("i", "g", "r"), 3, [1, 2, 0]),
-        (("g", "r", "i", "z", "y"), 5, [0, 1, 2]),
-        (("r", "z"), 2, [0, 0, 1]),
-        (None, 3, [0, 1, 2]),
-        (None, 1, [0, 0, 0]),
-    ],
-)
-def test_bands_are_found_by_name_or_by_wavelength(
-    given: tuple[str, ...] | None, n: int, expected: list[int]
-) -> None:
-    assert choose_bands(given, n, ("g", "r", "i")) == expected
-
-
-def test_amplitudes_of_overlapping_templates_are_recovered() -> None:
-    templates = np.stack([gaussian(14, 14), gaussian(17, 18)])[None, :, None].repeat(2, axis=2)
-    true = np.array([[[3.0, 7.0], [2.0, 0.5]]])
-    image = (templates * true[..., None, None]).sum(axis=1)
-    weight = np.ones_like(image)
-    image[0, 0, 5] = 1e6
-    weight[0, 0, 5] = 0
-    fitted = fit_amplitudes(image, weight, templates)
-    np.testing.assert_allclose(fitted, true, rtol=1e-4)
-
-
-def test_an_empty_template_gets_nothing() -> None:
-    templates = np.stack([gaussian(14, 14), np.zeros((32, 32))])[None, :, None]
-    fitted = fit_amplitudes(templates[:, 0], np.ones((1, 1, 32, 32)), templates)
-    np.testing.assert_allclose(fitted[0, :, 0], [1, 0], atol=1e-5)

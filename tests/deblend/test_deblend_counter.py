@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.deblend.peeling.counting import MIN_COUNTED, count_galaxies
-from raydeblend.networks.weights import load_weights, shipped_path
+from raydeblend.deblend.counter import MIN_SIDE, GalaxyCounter
 
 N = 24
 SIGMA = 2.0
@@ -13,7 +12,7 @@ SIGMA = 2.0
 
 @pytest.fixture(scope="module")
 def counter():
-    return load_weights(shipped_path("counter"))
+    return GalaxyCounter.load(device="cpu")
 
 
 def stamps(size, apart, n_galaxies):
@@ -28,26 +27,22 @@ def stamps(size, apart, n_galaxies):
 @pytest.mark.parametrize("size", [24, 32, 40, 48, 64])
 @pytest.mark.parametrize("n_galaxies", [0, 1, 2])
 def test_the_counter_counts_on_stamps_of_every_size(counter, size, n_galaxies):
-    network, card = counter
-    with torch.inference_mode():
-        counts = count_galaxies(network, stamps(size, 11.0, n_galaxies), card.scaling).argmax(1)
-    assert np.mean(counts.numpy() == n_galaxies) >= 0.9
+    counts = counter(stamps(size, 11.0, n_galaxies).numpy())
+    assert np.mean(counts == n_galaxies) >= 0.9
 
 
 def test_small_stamps_are_counted_as_in_empty_sky(counter):
-    network, card = counter
     small = stamps(25, 11.0, 2)
-    padded = torch.zeros(N, 3, MIN_COUNTED, MIN_COUNTED)
+    padded = torch.zeros(N, 3, MIN_SIDE, MIN_SIDE)
     padded[:, :, 11:36, 11:36] = small
     with torch.inference_mode():
-        one, other = (count_galaxies(network, image, card.scaling) for image in (small, padded))
+        one, other = (counter.probabilities(image) for image in (small, padded))
     torch.testing.assert_close(one, other)
     torch.testing.assert_close(one.sum(1), torch.ones(N))
 
 
 def test_the_network_alone_fails_on_small_stamps(counter):
     """The defect that the padding mends: should a counter not have it, the padding can go."""
-    network, card = counter
-    channels, _ = card.scaling.apply(stamps(24, 11.0, 0))
+    channels, _ = counter.scaling.apply(stamps(24, 11.0, 0))
     with torch.inference_mode():
-        assert np.mean(network(channels).argmax(1).numpy() == 0) < 0.5
+        assert np.mean(counter.network(channels).argmax(1).numpy() == 0) < 0.5

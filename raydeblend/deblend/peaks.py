@@ -1,0 +1,43 @@
+"""Peaks of prepared stamps, found with a filter as wide as their PSF."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from raydeblend.detect.footprints import (
+    DetectConfig,
+    gaussian_width,
+    matched_filter,
+    significant_peaks,
+)
+from raydeblend.tile import FloatArray
+
+DETECT = DetectConfig()
+PSF_WIDTH = 1.5
+"""Pixels (sigma) where no PSF is given: HSC's i band in median seeing."""
+
+
+def stamp_peaks(image: FloatArray, weight: FloatArray, width: float) -> NDArray[np.float64]:
+    """Return the peaks ``(m, 2)`` (x, y) of one stamp, the highest first.
+
+    Parameters
+    ----------
+    image, weight
+        ``(bands, y, x)`` in noise units, and the inverse variance.
+    width
+        Of the PSF in pixels (sigma).
+    """
+    return significant_peaks(matched_filter(image, weight, width), width, DETECT)[1]
+
+
+def psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    """Return the width (sigma, pixels) of a Gaussian as high as the PSF of each of `n` stamps.
+
+    `psf` is ``(bands, py, px)`` or ``(n, bands, py, px)``; without it a usual seeing is taken.
+    """
+    if psf is None:
+        return np.full(n, PSF_WIDTH)
+    given = np.asarray(psf, dtype=np.float64)
+    each = given if given.ndim == 4 else given[np.newaxis]
+    return np.broadcast_to([gaussian_width(list(bands)) for bands in each], (n,))
