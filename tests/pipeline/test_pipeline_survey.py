@@ -47,7 +47,7 @@ def test_headers_of_many_tiles_are_read_by_tasks_of_the_same_session(tiles, monk
     many = [TileFiles(f"t{i}", files["whole"]) for i in range(3)] + [TileFiles("none", {})]
     connected = []
     monkeypatch.setattr(survey, "FEW_TILES", 4)
-    monkeypatch.setattr(survey, "TILES_A_TASK", 3)
+    monkeypatch.setattr(survey, "TILES_PER_TASK", 3)
     found = survey._read_headers(many, sky.BANDS, None, lambda: connected.append(1))
     assert connected == [1]
     assert found == read_headers(many, sky.BANDS, None)
