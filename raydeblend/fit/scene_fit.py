@@ -14,6 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from raydeblend.fit.compiled.kernel import (
+    FIRST_STEPS,
+    HOPE,
+    LARGEST_STEP,
+    MAX_STEPS,
+    ROUNDING,
+    TOLERANCE,
+    TRIAL_STEPS,
+)
 from raydeblend.fit.levenberg_marquardt import next_damping
 from raydeblend.fit.parameters import BULGE, COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import log_prior
@@ -25,21 +34,6 @@ from raydeblend.fit.scene import (
     model_at,
     unit_images,
 )
-
-# The same as in `compiled/kernel.py`.
-TOLERANCE = 1e-2
-"""Fall of χ²/2 that a step must promise, or the fit has converged: a move by 14 % of σ."""
-ROUNDING = 3e-8
-"""Part of χ²/2 that is its rounding error, and so no fall."""
-MAX_STEPS = 25
-TRIAL_STEPS = 2
-"""Steps that a trial has before it is given up."""
-HOPE = 3.0
-"""A trial goes on if so many times the promise of its next step would bring it to its goal."""
-FIRST_STEPS = 5
-"""Steps in which only the brightest source of each blend is free."""
-# Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
-_LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -197,7 +191,7 @@ def _step(state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
     step, info = torch.linalg.solve_ex(matrix, -state.gradient)
     step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
     gain = -0.5 * (step * state.gradient).sum(1)
-    largest = step.new_tensor(_LARGEST)
+    largest = step.new_tensor(LARGEST_STEP)
     step = torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest)
     frozen = state.theta.shape[1] - step.shape[1]
     return pad(step, (0, 0, 0, frozen)), gain

@@ -76,7 +76,7 @@ def test_one_compiles_and_the_others_wait(
             worker.join()
     assert at_once == ["begins", "compiled", *["begins"] * 3]
     assert [r.getMessage() for r in caplog.records if "compiling" in r.getMessage()] == [
-        "compiling the joint fit, once for this machine and version: half a minute"
+        "compiling the joint fit, once for this machine and version: about a minute"
     ]
 
 

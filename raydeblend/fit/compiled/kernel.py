@@ -36,6 +36,7 @@ from raydeblend.fit.compiled.prior import inside
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
+# When to stop, also of `fit.scene_fit`; here, since compiled code is known by this folder's sources.
 # Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
 # by less than this part of it, its rounding error.
 TOLERANCE = 1e-2
@@ -47,7 +48,7 @@ HOPE = 3.0
 # Steps in which only the brightest source of a blend moves.
 FIRST_STEPS = 5
 # Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
-_LARGEST = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
+LARGEST_STEP = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-4, 1e8
 
 
@@ -215,7 +216,7 @@ def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
     for i in range(len(step)):
         own = step[i, 0] if np.isfinite(step[i, 0]) else 0.0
         gain -= 0.5 * own * here.gradient[i]
-        most = _LARGEST[i % PARAMETERS]
+        most = LARGEST_STEP[i % PARAMETERS]
         trial.theta[moving[i // PARAMETERS], i % PARAMETERS] += min(max(own, -most), most)
     return gain
 
