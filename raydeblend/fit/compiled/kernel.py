@@ -36,7 +36,7 @@ from raydeblend.fit.compiled.prior import inside
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
-# When to stop, also of `fit.scene_fit`; here, since compiled code is known by this folder's sources.
+# When to stop, for `fit.scene_fit` too: compiled code is known by the sources in this folder.
 # Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
 # by less than this part of it, its rounding error.
 TOLERANCE = 1e-2
