@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from raydeblend.cli import main as cli
+from raydeblend.cli import train as cli
 from raydeblend.train.families import NETWORKS
 
 ROOT = Path(__file__).parents[1]
