@@ -1,4 +1,4 @@
-"""Photometry of blends of known truth, with given models of the neighbours."""
+"""Photometry of blends of known truth, with given models of the neighbors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate.common.blends import Blends, BlendSet, to_blend_set
 from raydeblend.evaluate.wang2022.scores import deblend
 from raydeblend.fit.stamps import weight_of
-from raydeblend.measure.blendedness import blendedness, neighbour_flux
+from raydeblend.measure.blendedness import blendedness, neighbor_flux
 from raydeblend.measure.measure import measure_blends
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.survey import get_survey
@@ -178,7 +178,7 @@ def pull_rows(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def calibrate(outcomes: Sequence[Outcome], present: float) -> float:
-    """Return the part of the neighbours' flux that makes the NMAD of the pulls 1.
+    """Return the part of the neighbors' flux that makes the NMAD of the pulls 1.
 
     Of the fluxes whose galaxies have a blendedness of at least `BLENDED`.
 
@@ -190,7 +190,7 @@ def calibrate(outcomes: Sequence[Outcome], present: float) -> float:
     rows = [
         (m.pulls[i, g] * m.flux_err[i, g], m.flux_err[i, g], noise[source])
         for m in outcomes
-        for i, noise in enumerate(_neighbours(m.given))
+        for i, noise in enumerate(_neighbors(m.given))
         for g, source in enumerate(m.given.match[i])
         if source >= 0 and m.given.blendedness[i, g] >= BLENDED
     ]
@@ -201,8 +201,8 @@ def calibrate(outcomes: Sequence[Outcome], present: float) -> float:
     return float(parts[np.argmin(np.abs(np.array(scatter) - 1))])
 
 
-def _neighbours(given: Given) -> list[Array]:
+def _neighbors(given: Given) -> list[Array]:
     return [
-        neighbour_flux(light, weight_of(blend))
+        neighbor_flux(light, weight_of(blend))
         for light, blend in zip(given.models, given.blends, strict=True)
     ]

@@ -42,7 +42,7 @@ class Shown:
 
 
 SCORES = "Scores"
-EUCLID = "Euclid VIS, flux of the centred galaxy"
+EUCLID = "Euclid VIS, flux of the centered galaxy"
 ONLY = "Table 1"
 SHOWN: Mapping[str, tuple[Shown, ...]] = {
     "branched": (
@@ -69,7 +69,7 @@ SHOWN: Mapping[str, tuple[Shown, ...]] = {
     "vae": (Shown("wang2022", SCORES, ("vae",)),),
     "vae-deblend": (Shown("wang2022", SCORES, ("vae",)),),
     "vae-euclid": (Shown("nemani2023", EUCLID, ("vae-isolated",)),),
-    "vae-deblend-euclid": (Shown("nemani2023", EUCLID, ("vae", "vae-centred")),),
+    "vae-deblend-euclid": (Shown("nemani2023", EUCLID, ("vae", "vae-centered")),),
 }
 
 

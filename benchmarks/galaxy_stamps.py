@@ -30,7 +30,7 @@ class Sky:
     profiles
         One per band; the pixel is part of them where `pixel` is false.
     stamps
-        ``(bands, PSF_SIZE, PSF_SIZE)``, normalised.
+        ``(bands, PSF_SIZE, PSF_SIZE)``, normalized.
     """
 
     profiles: tuple[galsim.GSObject, ...]
@@ -96,8 +96,8 @@ def _round(model: str, radius: float, bulge: float) -> galsim.GSObject:
     if model == "gauss":
         return galsim.Gaussian(half_light_radius=radius)
     disk = galsim.Exponential(half_light_radius=radius)
-    centre = galsim.DeVaucouleurs(half_light_radius=radius * BULGE_RADIUS)
-    return (1 - bulge) * disk + bulge * centre
+    center = galsim.DeVaucouleurs(half_light_radius=radius * BULGE_RADIUS)
+    return (1 - bulge) * disk + bulge * center
 
 
 def draw_galaxies(n: int, rng: np.random.Generator, snr: tuple[float, float]) -> list[Galaxy]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from raydeblend.fits import write_band
 
-BANDS, COLOURS = ("g", "r", "i"), (0.6, 0.8, 1.0)
+BANDS, COLORS = ("g", "r", "i"), (0.6, 0.8, 1.0)
 PROJECTION = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 1.0, "CRPIX2": 1.0,
               "CDELT1": -0.168 / 3600, "CDELT2": 0.168 / 3600}  # fmt: skip
 PSF_SIGMA, NOISE, REACH = 1.8, 1.0, 12
@@ -38,8 +38,8 @@ def write_tile(
     rng, around = np.random.default_rng(seed), np.arange(-15.0, 16)
     psf = np.outer(_profile(around, PSF_SIGMA), _profile(around, PSF_SIGMA))
     header = fits.Header({**PROJECTION, "CRVAL1": ra, "CRVAL2": dec})
-    for band, colour in zip(BANDS, COLOURS, strict=True):
-        image = (colour * light + rng.normal(0, NOISE, light.shape)).astype(np.float32)
+    for band, color in zip(BANDS, COLORS, strict=True):
+        image = (color * light + rng.normal(0, NOISE, light.shape)).astype(np.float32)
         variance = np.full(light.shape, NOISE**2, np.float32)
         write_band(
             f"{folder}/{name}_{band}.fits", image, np.zeros(light.shape, np.int32), variance,

@@ -57,7 +57,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--calibrate", action="store_true", help="only measure the constants of the errors"
     )
-    parser.add_argument("--deblender", default="rdn", help="whose models the neighbours have")
+    parser.add_argument("--deblender", default="rdn", help="whose models the neighbors have")
     parser.add_argument("--data", type=Path, default=VALID, help="blends of known truth")
     return parser.parse_args()
 
@@ -99,20 +99,20 @@ def _blends(path: Path, deblender: str, n: int) -> None:
     print(f"\nBlends of {path.name}: per galaxy, brightest first")
     heads = ("mape, missing as 1", "mape of the found", "bias", "NMAD", "pulls' NMAD")
     print(f"{'':26} {' '.join(f'{head:>20}' for head in heads)} sources/s")
-    for neighbours in ("truth", deblender):
-        given = [on_blends.give_models(part, data, neighbours) for part in data.blends]
+    for neighbors in ("truth", deblender):
+        given = [on_blends.give_models(part, data, neighbors) for part in data.blends]
         for engine, model, joint in _measurements():
             outcomes = [on_blends.measure(part, data, engine, model, joint) for part in given]
-            label = f"{neighbours} {model} {'joint' if joint else engine}"
+            label = f"{neighbors} {model} {'joint' if joint else engine}"
             for outcome in outcomes:
                 print(on_blends.outcome_row(label, outcome), flush=True)
-            if neighbours == deblender:
+            if neighbors == deblender:
                 print("  pulls by blendedness: bin, fluxes, NMAD, median, % within 1 sigma")
                 print("\n".join(f"  {row}" for row in on_blends.pull_rows(outcomes)), flush=True)
 
 
 def _calibrate(n: int, deblender: str) -> None:
-    print(f"\nPart of the neighbours' flux for pulls of NMAD 1, {n} blends of 2 and of 3")
+    print(f"\nPart of the neighbors' flux for pulls of NMAD 1, {n} blends of 2 and of 3")
     data = on_blends.calibration_set(n)
     given = [on_blends.give_models(part, data, deblender) for part in data.blends]
     for engine, model, joint in _measurements():

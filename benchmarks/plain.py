@@ -99,8 +99,8 @@ def _psf(psf: NDArray[np.float64], scale: float, rng: np.random.RandomState):
     """Return the PSF's observation with the three Gaussians that ngmix fits to it."""
     import ngmix
 
-    centre = (len(psf) - 1) / 2
-    jacobian = ngmix.DiagonalJacobian(row=centre, col=centre, scale=scale)
+    center = (len(psf) - 1) / 2
+    jacobian = ngmix.DiagonalJacobian(row=center, col=center, scale=scale)
     observation = ngmix.Observation(psf, weight=np.full(psf.shape, 1e8), jacobian=jacobian)
     fitter = ngmix.fitting.CoellipFitter(ngauss=3)
     guess = ngmix.guessers.CoellipPSFGuesser(rng=rng, ngauss=3)

@@ -118,7 +118,7 @@ def plan_part(tiles: int) -> Iterator[ROW]:
     watch = Stopwatch()
     yield watch.row("plan", f"{tiles} headers held in memory, before")
     plan = plan_survey(headers, CELL, 96)
-    yield watch.row("plan", f"{len(plan)} cells with their neighbours")
+    yield watch.row("plan", f"{len(plan)} cells with their neighbors")
     task = [plan.task(i) for i in range(0, len(plan), max(1, len(plan) // 1000))]
     yield watch.row("plan", f"{len(task)} cells taken apart by workers")
     with tempfile.TemporaryDirectory() as out:

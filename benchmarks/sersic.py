@@ -21,7 +21,7 @@ from raydeblend.fit.priors import BulgeDiskPriors
 Array = NDArray[np.float64]
 
 SCALE, SIZE = 0.168, 72
-COLOURS = np.array([0.7, 1.0, 1.2])
+COLORS = np.array([0.7, 1.0, 1.2])
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 INDICES = (1.0, 2.5, 4.0)
 RADII = (0.4, 0.8)
@@ -32,7 +32,7 @@ HEADER = ["n", "r (arcsec)", "S/N", "usual bulge", "larger ones too", "pull"]
 def draw(index: float, radius: float, snr: float, n: int, seed: int) -> tuple[Array, Array]:
     """Return images ``(n, 3, SIZE, SIZE)`` with unit noise, and true fluxes ``(n, 3)``."""
     rng = np.random.default_rng(seed)
-    images, fluxes = np.zeros((n, len(COLOURS), SIZE, SIZE)), np.zeros((n, len(COLOURS)))
+    images, fluxes = np.zeros((n, len(COLORS), SIZE, SIZE)), np.zeros((n, len(COLORS)))
     for i in range(n):
         angle = rng.uniform(0, np.pi) * galsim.radians
         profile = galsim.Sersic(index, half_light_radius=radius).shear(
@@ -41,14 +41,14 @@ def draw(index: float, radius: float, snr: float, n: int, seed: int) -> tuple[Ar
         drawn = galsim.Convolve(profile, SEEING).drawImage(
             nx=SIZE, ny=SIZE, scale=SCALE, offset=rng.uniform(-0.5, 0.5, 2)
         )
-        fluxes[i] = snr / np.sqrt(len(COLOURS) * (drawn.array**2).sum()) * COLOURS
+        fluxes[i] = snr / np.sqrt(len(COLORS) * (drawn.array**2).sum()) * COLORS
         images[i] = fluxes[i][:, None, None] * drawn.array + rng.normal(size=images.shape[1:])
     return images, fluxes
 
 
 def measure(deblender: JointDeblender, images: Array) -> tuple[Array, Array]:
     """Return fluxes and errors ``(n, 3)`` of the brightest source of each image."""
-    psf = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * len(COLOURS))
+    psf = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * len(COLORS))
     found = deblender(images, np.ones_like(images), psf=psf, pixel_scale=SCALE)
     return found.extra["flux"][:, 0], found.extra["flux_err"][:, 0]
 

@@ -25,7 +25,7 @@ PATCH_PX, PATCH_STEP_PX = 4100, 4000
 """Side of an HSC or LSST patch, and how far the next one begins."""
 BYTES_PER_PIXEL = 12
 """Image, mask and variance of one band, four bytes each, not compressed."""
-UTILISATION = 0.8
+UTILIZATION = 0.8
 """Part of the cores' time that is work: the rest is start-up, spot losses and the last cells."""
 USD_PER_CORE_HOUR = 0.02
 """A spot core; look up your own."""
@@ -86,7 +86,7 @@ def size_rows(rates: Rates, pixel_scale: float, n_bands: int) -> list[list[str]]
     arcmin2 = AREA_DEG2 * 3600
     sources = arcmin2 * rates.sources / rates.arcmin2
     hours = arcmin2 / rates.arcmin2 * sum(rates.seconds.values()) / 3600
-    paid = hours / UTILISATION
+    paid = hours / UTILIZATION
     return [
         ["patches", f"{patches:,.0f}", f"{AREA_DEG2:g} deg² / ({step_deg:.4f}°)²"],
         ["read", f"{read / 1e12:.1f} TB", f"× {PATCH_PX}² px × {BYTES_PER_PIXEL} B × {n_bands}"],
@@ -94,7 +94,7 @@ def size_rows(rates: Rates, pixel_scale: float, n_bands: int) -> list[list[str]]
         ["catalog", f"{sources * rates.shard_bytes / rates.sources / 1e9:.0f} GB",
          f"{rates.shard_bytes / rates.sources:.0f} B a source"],
         ["core hours", f"{hours:,.0f}", "CPU seconds of all stages"],
-        ["on 1,000 cores", f"{paid / 1000:.1f} h", f"{UTILISATION:.0%} of the time at work"],
+        ["on 1,000 cores", f"{paid / 1000:.1f} h", f"{UTILIZATION:.0%} of the time at work"],
         ["cost", f"{paid * USD_PER_CORE_HOUR:,.0f} USD", f"{USD_PER_CORE_HOUR} USD a core hour"],
     ]  # fmt: skip
 

@@ -51,7 +51,7 @@ def main() -> None:
             name = f"{'more pairs' if paired else 'sky'} {seed}"
             for when, after in (("before", separated.parts), ("after", parts)):
                 lines.append([name, when, *_scores(separated, after, truth)])
-            judged = after_judgement(separated, parts, truth)
+            judged = after_judgment(separated, parts, truth)
             print(
                 f"{name}: {seconds:.1f} s after {deblending:.1f} s of tile and deblending; {judged}"
             )
@@ -82,7 +82,7 @@ def _scores(separated: DeblendedCell, parts: tuple[DeblendedParent, ...], truth)
     return [str(len(xy)), f"{complete:.2%} of {wanted.sum()}", f"{pure:.2%}"]
 
 
-def after_judgement(separated: DeblendedCell, parts: tuple[DeblendedParent, ...], truth) -> str:
+def after_judgment(separated: DeblendedCell, parts: tuple[DeblendedParent, ...], truth) -> str:
     """Say how well the probabilities of the parts as they are now keep what they say."""
     header = separated.detected.task.cell.tile
     p = np.concatenate(

@@ -119,7 +119,7 @@ def sky_variance(batch: BlendBatch) -> NDArray[np.float32]:
 
 
 def psf_stamps(batch: BlendBatch) -> NDArray[np.float32] | None:
-    """Return the PSF ``(bands, py, px)``, normalised; None for a batch read from a file.
+    """Return the PSF ``(bands, py, px)``, normalized; None for a batch read from a file.
 
     BlendingToolkit saves PSFs on pixels that are not those of the images.
     """

@@ -39,8 +39,8 @@ _IDENTITY = (
     Column("n_blended", pa.int16(), "", "number of sources in the footprint"),
     Column("ra", pa.float64(), "deg", "right ascension, ICRS"),
     Column("dec", pa.float64(), "deg", "declination, ICRS"),
-    Column("x", pa.float64(), "pix", "column in the tile, 0 at the centre of the first pixel"),
-    Column("y", pa.float64(), "pix", "row in the tile, 0 at the centre of the first pixel"),
+    Column("x", pa.float64(), "pix", "column in the tile, 0 at the center of the first pixel"),
+    Column("y", pa.float64(), "pix", "row in the tile, 0 at the center of the first pixel"),
     Column("is_primary", pa.bool_(), "", "false for a copy in a tile that does not own the place"),
 )
 

@@ -57,7 +57,7 @@ class Survey:
     pixel_scale
         Arcsec per pixel.
     mirror_diameter
-        Metres.
+        Meters.
     obscuration
         Linear fraction of the diameter that is blocked.
     """
@@ -133,7 +133,7 @@ def psf_profile(survey: Survey, band: str, fwhm: float | None = None) -> galsim.
 
 
 def draw_psf(profile: galsim.GSObject, pixel_scale: float, size: int = 41) -> NDArray[np.float32]:
-    """Draw a PSF as a normalised odd stamp ``(size, size)``, centred on its middle pixel."""
+    """Draw a PSF as a normalized odd stamp ``(size, size)``, centered on its middle pixel."""
     stamp = profile.drawImage(nx=size, ny=size, scale=pixel_scale).array
     return np.asarray(stamp / stamp.sum(), dtype=np.float32)
 

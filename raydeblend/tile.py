@@ -1,6 +1,6 @@
 """The nouns of the survey path: Box, Tile, Cell, Blend and Deblended.
 
-Pixel centres are at whole numbers, 0-based.  Arrays are ``(bands, y, x)``, batches
+Pixel centers are at whole numbers, 0-based.  Arrays are ``(bands, y, x)``, batches
 ``(n, bands, y, x)``; positions are ``(x, y)`` as in FITS and in the catalog.
 """
 
@@ -132,7 +132,7 @@ class Tile:
     saturated
         ``(y, x)``; true where any band carries the SAT plane.
     psf
-        One normalised odd stamp per band; sizes may differ.
+        One normalized odd stamp per band; sizes may differ.
     flags
         Bits of `raydeblend.flags.Flag` that hold for every source of the tile.
     """

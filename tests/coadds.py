@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 SKY, SCALE, NOISE = (300, 180), 0.168, 1.0
-BANDS, COLOURS = ("g", "r", "i"), (0.6, 0.8, 1.0)
+BANDS, COLORS = ("g", "r", "i"), (0.6, 0.8, 1.0)
 NJY_PER_COUNT = 57.544
 PSF_SIGMA, GALAXY_SIGMA = 1.8, 2.4
 STEP = 36
@@ -38,7 +38,7 @@ def pixels() -> np.ndarray:
         blob = np.exp(-((x - gx) ** 2 + (y - gy) ** 2) / (2 * GALAXY_SIGMA**2))
         light += flux * blob / (2 * np.pi * GALAXY_SIGMA**2)
     noise = np.random.default_rng(4).normal(0, NOISE, (len(BANDS), *light.shape))
-    return np.asarray(np.array(COLOURS)[:, None, None] * light + noise, dtype=np.float32)
+    return np.asarray(np.array(COLORS)[:, None, None] * light + noise, dtype=np.float32)
 
 
 def sky_wcs(x0: int = 0, y0: int = 0) -> WCS:

@@ -9,7 +9,7 @@ from raydeblend.pipeline.entries import LedgerEntry, shard_path, write_entry
 from raydeblend.pipeline.ledger import Run, write_run
 
 BANDS = ("g", "i")
-CENTRE, SIDE = (150.0, 2.0), 4.0
+CENTER, SIDE = (150.0, 2.0), 4.0
 PER_CELL = 500
 
 
@@ -35,7 +35,7 @@ def _rows(rng: np.random.Generator, tile: str, cell: str, first: int) -> dict[st
     rows["source_id"] = rows["parent_id"] = (1 << 60) + first + np.arange(n)
     rows |= {"n_blended": np.ones(n, int), "flags": np.full(n, 1 << 3)}
     rows["is_primary"] = np.arange(n) % 10 > 0
-    rows["ra"] = CENTRE[0] + SIDE * (rng.uniform(size=n) - 0.5)
-    rows["dec"] = CENTRE[1] + SIDE * (rng.uniform(size=n) - 0.5)
+    rows["ra"] = CENTER[0] + SIDE * (rng.uniform(size=n) - 0.5)
+    rows["dec"] = CENTER[1] + SIDE * (rng.uniform(size=n) - 0.5)
     rows["flux_g"] = np.where(np.arange(n) % 7 == 0, np.nan, rng.lognormal(5, 1, n))
     return rows

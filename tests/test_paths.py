@@ -181,8 +181,8 @@ def root(request, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_path_is_a_pattern(root, name):
-    neighbours = [f"{root}/{each}/file" for each in ("out1", "out2", "oxtx")]
-    for path in neighbours:
+    neighbors = [f"{root}/{each}/file" for each in ("out1", "out2", "oxtx")]
+    for path in neighbors:
         storage.write_bytes(path, b"theirs")
     own = f"{root}/{name}"
     assert not storage.exists(own)
@@ -201,7 +201,7 @@ def test_no_path_is_a_pattern(root, name):
     # What fsspec's own functions do, which Ray Train calls.
     storage.make_filesystem(root).rm(f"{own}/b", recursive=True)
     storage.remove_tree(own)
-    assert storage.list_files(root) == neighbours
+    assert storage.list_files(root) == neighbors
 
 
 def test_an_error_names_the_path(root):

@@ -36,7 +36,7 @@ def test_unknown_names_are_answered_with_the_known():
     assert "HSC" in SURVEYS
 
 
-def test_psf_stamp_is_odd_normalised_and_as_wide_as_the_seeing():
+def test_psf_stamp_is_odd_normalized_and_as_wide_as_the_seeing():
     survey = get_survey("HSC")
     stamp = nominal_psf(survey, "i")
     assert stamp.shape == (41, 41)

@@ -92,7 +92,7 @@ def inspect_command(
         str | None, path_option("--out", help="PNG file; by default blend_<source_id>.png here.")
     ] = None,
 ) -> None:
-    """Draw the blend of a source: image, models, residual, neighbours and measurements.
+    """Draw the blend of a source: image, models, residual, neighbors and measurements.
 
     The tile is read and the footprint deblended again, by the stages that made the catalog.
     """

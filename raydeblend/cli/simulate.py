@@ -34,7 +34,7 @@ def simulate_tiles_command(
     bands: Bands = "g,r,i",
     n_tiles: Annotated[int, typer.Option(min=1, help="Tiles on one sky grid.")] = 1,
     size: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 1024,
-    overlap: Annotated[int, typer.Option(min=0, help="Pixels shared by neighbours.")] = 0,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels shared by neighbors.")] = 0,
     density: Annotated[
         float | None, typer.Option(help="Galaxies per square arcminute; by default as observed.")
     ] = None,

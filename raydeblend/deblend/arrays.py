@@ -47,7 +47,7 @@ class Stamps:
     mask
         ``(n, bands, y, x)``, true where unusable.
     psf
-        ``(bands, py, px)`` or ``(n, bands, py, px)``, normalised, or None.
+        ``(bands, py, px)`` or ``(n, bands, py, px)``, normalized, or None.
     unit
         A power of two, so that the division loses no digits.
     """

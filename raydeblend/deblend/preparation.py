@@ -21,7 +21,7 @@ GPU_BATCH_PIXELS = 2**24
 NOISE_FLOOR = 1e-3
 """Least noise of a stamp, as a fraction of its brightest pixel: noiseless images have none."""
 HOLE_SIGMA = 1.5
-"""Width in pixels of the kernel that fills masked pixels from their neighbours."""
+"""Width in pixels of the kernel that fills masked pixels from their neighbors."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def prepare(
     """Put stamps ``(n, bands, y, x)`` in noise units and fill their masked pixels.
 
     `variance` has the same shape; without it the noise is estimated from differences of
-    neighbouring pixels.  `mask` is ``(n, bands, y, x)``, true where unusable, or ``(n, y, x)`` for
+    neighboring pixels.  `mask` is ``(n, bands, y, x)``, true where unusable, or ``(n, y, x)`` for
     all bands alike; pixels that are not finite or whose variance is not positive and finite are
     unusable too, in their band alone.
 

@@ -81,7 +81,7 @@ def classical_models(
         ``(k, bands, y, x)`` in the input's unit, brightest first; k may be 0.  Of a crowded field
         only so many of the brightest as fit into `MODEL_BYTES`.
     xy
-        ``(k, 2)`` isophotal barycentres in pixels.
+        ``(k, 2)`` isophotal barycenters in pixels.
     """
     found = classical_segments(image, variance, mask)
     k = min(len(found.xy), max(1, MODEL_BYTES // image.nbytes))
@@ -101,7 +101,7 @@ class Segments:
     labels
         ``(y, x)`` to which object a pixel belongs: 1 for the brightest, 0 for none.
     xy
-        ``(k, 2)`` isophotal barycentres in pixels.
+        ``(k, 2)`` isophotal barycenters in pixels.
     """
 
     light: FloatArray
@@ -175,7 +175,7 @@ def _extract(
 
 
 def _kernel() -> NDArray[np.float64]:
-    """Gaussian of `KERNEL_FWHM` pixels integrated over each pixel (sep normalises it)."""
+    """Gaussian of `KERNEL_FWHM` pixels integrated over each pixel (sep normalizes it)."""
     edges = np.arange(KERNEL_SIZE + 1) - KERNEL_SIZE / 2
     profile = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / KERNEL_FWHM))
     return np.outer(profile, profile)

@@ -18,9 +18,9 @@ from scipy import ndimage
 
 FloatImage = NDArray[np.float32]
 
-# One of each pair of opposite neighbours (dy, dx); the others are these with the other sign.
+# One of each pair of opposite neighbors (dy, dx); the others are these with the other sign.
 _HALF = ((0, 1), (1, 0), (1, 1), (1, -1))
-_NEIGHBOURS = (*_HALF, *((-dy, -dx) for dy, dx in _HALF))
+_NEIGHBORS = (*_HALF, *((-dy, -dx) for dy, dx in _HALF))
 # Width of the local mean in units of the PSF's.
 _MEAN_WIDTH = 2.0
 
@@ -52,7 +52,7 @@ def find_peaks(
     pixels = np.flatnonzero(wide)
     if not len(pixels):
         return np.zeros((0, 2), dtype=np.intp)
-    around = pixels + np.array([[dy * (width + 2) + dx] for dy, dx in _NEIGHBOURS])
+    around = pixels + np.array([[dy * (width + 2) + dx] for dy, dx in _NEIGHBORS])
     values = np.pad(image, 1, mode="edge").ravel()
     maxima, stands_out = _prominences(values, wide.ravel(), pixels, around)
     heights = values[maxima].astype(float)
@@ -101,11 +101,11 @@ def _tops(
     number = np.zeros(len(values), dtype=np.intp)
     number[pixels] = np.arange(len(pixels))
     best, goal = values[pixels], np.arange(len(pixels))
-    for neighbour in around:
-        level = values[neighbour]
-        higher = detected[neighbour] & (level > best)
+    for neighbor in around:
+        level = values[neighbor]
+        higher = detected[neighbor] & (level > best)
         best = np.where(higher, level, best)
-        goal = np.where(higher, number[neighbour], goal)
+        goal = np.where(higher, number[neighbor], goal)
     while np.any(goal != (further := goal[goal])):
         goal = further
     return goal

@@ -185,7 +185,7 @@ def _respond(
     usable = np.pad((~bad).astype(np.float32), radius)
     share = _along(_along(usable, smooth, 0), smooth, 1)[inside] / smooth.sum() ** 2
     spread = _spread(np.where(bad, 0, noise**2), bad, smooth, curved)
-    # What was filled in repeats the noise of its neighbours: the response is 1 / share of theirs.
+    # What was filled in repeats the noise of its neighbors: the response is 1 / share of theirs.
     weight = np.where(share >= MIN_COVERAGE, share, 0).astype(np.float32)
     return _Response(
         light=np.asarray(light[inside] * weight / spread[0]),
@@ -195,7 +195,7 @@ def _respond(
 
 
 def _uphill(image: FloatImage, peaks: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Move pixels ``(n, 2)`` (y, x) to the highest of their neighbours, as at the border."""
+    """Move pixels ``(n, 2)`` (y, x) to the highest of their neighbors, as at the border."""
     padded = np.pad(image, 1, constant_values=-np.inf)
     step = np.stack(np.meshgrid([0, 1, -1], [0, 1, -1], indexing="ij"), -1).reshape(-1, 2)
     around = peaks[:, None] + step + 1

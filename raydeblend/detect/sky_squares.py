@@ -105,7 +105,7 @@ def _filled(mean: Float64Array, planes: Planes) -> Float64Array:
     """
     empty = np.isnan(mean)
     places = [(i + 0.5) * BIN / CELL for i in np.nonzero(empty)]
-    # A cell of the border takes the plane of its neighbour: it has values on one side only.
+    # A cell of the border takes the plane of its neighbor: it has values on one side only.
     cell = tuple(
         np.clip(place.astype(int), 1, n - 2)
         for place, n in zip(places, planes.level.shape, strict=True)

@@ -1,4 +1,4 @@
-"""The figure of one blend: image, models, residual, neighbours and the catalog's measurements."""
+"""The figure of one blend: image, models, residual, neighbors and the catalog's measurements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DPI = 150
 WIDTH = 10.0
 MOST_MODELS = 6
 """Models drawn on their own, and rows of the table; a larger blend says how many more there are."""
-CHOSEN, OTHER, NEIGHBOUR = "#ffb000", "white", "#7fd4ff"
+CHOSEN, OTHER, NEIGHBOR = "#ffb000", "white", "#7fd4ff"
 RESIDUAL_SIGMA = 5.0
 OUTLINE = [withStroke(linewidth=1.5, foreground="black")]
 
@@ -32,7 +32,7 @@ def blend_figure(seen: Inspected) -> bytes:
     """Draw a blend as PNG.
 
     Above: the tile around the footprint (its outline, its sources numbered by brightness,
-    neighbours as crosses), all models together, and what they leave, in units of the noise over
+    neighbors as crosses), all models together, and what they leave, in units of the noise over
     all bands.  Then the brightest models, each alone, and the rows of the catalog.
     """
     rows, shown = seen.rows.to_pylist(), _shown(seen)
@@ -85,15 +85,15 @@ def _top_row(figure: Figure, seen: Inspected, bottom: float, height: float) -> N
     for each in axes:
         _numbers(each, seen)
     offset = np.array([seen.view.x0, seen.view.y0])
-    x, y = (seen.neighbours - offset).T
-    axes[0].plot(x, y, "x", color=NEIGHBOUR, ms=5, mew=1)
+    x, y = (seen.neighbors - offset).T
+    axes[0].plot(x, y, "x", color=NEIGHBOR, ms=5, mew=1)
     _scale_bar(axes[0], seen)
 
 
 def _image_title(seen: Inspected) -> str:
     bands = seen.header.bands
-    colours = f"{bands[-1]}, {bands[len(bands) // 2]}, {bands[0]}" if len(bands) > 1 else bands[0]
-    return f"image ({colours});  × neighbours"
+    colors = f"{bands[-1]}, {bands[len(bands) // 2]}, {bands[0]}" if len(bands) > 1 else bands[0]
+    return f"image ({colors});  × neighbors"
 
 
 def _picture(axes: Axes, picture: NDArray[np.uint8]) -> None:
@@ -116,7 +116,7 @@ def _footprint(seen: Inspected) -> FloatArray:
 
 
 def _significance(axes: Axes, seen: Inspected) -> Any:
-    """Draw the residual over all bands in units of its noise; unusable pixels are grey."""
+    """Draw the residual over all bands in units of its noise; unusable pixels are gray."""
     blend = seen.blend
     usable = ~blend.unusable
     residual = np.where(usable, blend.image - seen.part.models.sum(axis=0), 0).sum(axis=0)
@@ -133,19 +133,19 @@ def _significance(axes: Axes, seen: Inspected) -> Any:
 
 
 def _numbers(axes: Axes, seen: Inspected) -> None:
-    """Mark the sources of the blend, the one asked for in its own colour."""
+    """Mark the sources of the blend, the one asked for in its own color."""
     offset = np.array([seen.blend.box.x0 - seen.view.x0, seen.blend.box.y0 - seen.view.y0])
     chosen = _chosen(seen)
     for i, (x, y) in enumerate(seen.part.xy + offset):
-        colour = CHOSEN if i == chosen else OTHER
-        axes.plot(x, y, "+", color=colour, ms=7, mew=1.1, path_effects=OUTLINE)
+        color = CHOSEN if i == chosen else OTHER
+        axes.plot(x, y, "+", color=color, ms=7, mew=1.1, path_effects=OUTLINE)
         axes.annotate(
             str(i + 1),
             (x, y),
             (4, 4),
             textcoords="offset points",
             fontsize=8,
-            color=colour,
+            color=color,
             weight="bold",
             path_effects=OUTLINE,
         )

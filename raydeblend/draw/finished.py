@@ -78,7 +78,7 @@ class Finished:
     def task(self, tile: str, cell: str) -> CellTask:
         """Return a cell as the pipeline's stages take it.
 
-        Neighbouring tiles are left out, since they decide only which copy is primary.
+        Neighboring tiles are left out, since they decide only which copy is primary.
 
         Raises
         ------

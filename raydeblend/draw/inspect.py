@@ -22,7 +22,7 @@ from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, FloatArray, TileHeader
 
 MARGIN = 16
-"""Pixels shown around the footprint, where the neighbours are."""
+"""Pixels shown around the footprint, where the neighbors are."""
 SAME_PIXELS = 0.5
 """How far a recomputed source may be from its row before the two are called different."""
 
@@ -46,8 +46,8 @@ class Inspected:
         ``(bands, y, x)`` the tile's pixels in `view`, background taken out.
     view
         What is shown, in tile pixels.
-    neighbours
-        ``(n, 2)`` tile positions of the other catalogued sources in view.
+    neighbors
+        ``(n, 2)`` tile positions of the other cataloged sources in view.
     source_id
         The source that was asked for.
     """
@@ -58,7 +58,7 @@ class Inspected:
     rows: pa.Table
     around: FloatArray
     view: Box
-    neighbours: NDArray[np.float64]
+    neighbors: NDArray[np.float64]
     source_id: int
 
 
@@ -100,7 +100,7 @@ def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
 
 
 def take_apart(finished: Finished, row: pa.Table) -> Inspected:
-    """Run detection and deblending again on the footprint of a catalogued source."""
+    """Run detection and deblending again on the footprint of a cataloged source."""
     tile, cell = row["tile"][0].as_py(), row["cell"][0].as_py()
     task, parent = finished.task(tile, cell), row["parent_id"][0].as_py()
     try:
@@ -127,7 +127,7 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
         rows=_in_order(nearby.filter(own), blend, part),
         around=_pixels(finished, task.cell.tile, task.cell.outer, view),
         view=view,
-        neighbours=_places(nearby.filter(pc.invert(own)), view),
+        neighbors=_places(nearby.filter(pc.invert(own)), view),
         source_id=row["source_id"][0].as_py(),
     )
 

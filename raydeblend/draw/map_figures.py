@@ -1,4 +1,4 @@
-"""Sky maps as PNG: one polygon per cell, coloured by what its rows say."""
+"""Sky maps as PNG: one polygon per cell, colored by what its rows say."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Float64Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SkyMap:
-    """One figure: panels side by side that share a scale of colours.
+    """One figure: panels side by side that share a scale of colors.
 
     Attributes
     ----------
     panels
         Values by cell, by what stands above them.
     label, title
-        Of the colours, and of the figure.
-    colours
-        A colour map of matplotlib.
+        Of the colors, and of the figure.
+    colors
+        A color map of matplotlib.
     percent
         Whether values are fractions, shown as percent from 0.
     hole
@@ -48,7 +48,7 @@ class SkyMap:
     panels: Mapping[str, Float64Array]
     label: str
     title: str
-    colours: str
+    colors: str
     percent: bool = False
     hole: bool = True
 
@@ -166,7 +166,7 @@ def _east(sky: Outlines) -> float:
 
 def _panel(axes: Axes, sky: Outlines, values: Float64Array, name: str, drawn: SkyMap) -> None:
     shown = 100 * values if drawn.percent else values
-    shades = colormaps[drawn.colours].with_extremes(bad=HOLE)
+    shades = colormaps[drawn.colors].with_extremes(bad=HOLE)
     cells = PolyCollection(
         list(sky.corners), array=shown, cmap=shades, edgecolors="face", linewidths=0.3
     )
@@ -202,7 +202,7 @@ def _sky_axes(axes: Axes, sky: Outlines) -> None:
 
 
 def _range(values: Float64Array, percent: bool) -> tuple[float, float]:
-    """Return the range of colours: from 0 for fractions, else that of the values."""
+    """Return the range of colors: from 0 for fractions, else that of the values."""
     known = values[np.isfinite(values)]
     if not len(known):
         return 0.0, 1.0

@@ -272,7 +272,7 @@ def pair_figure(scores: PairScores) -> bytes:
     """Draw the three images side by side with their peaks, as PNG."""
     pair = scores.pair
     figure = Figure(figsize=(11, 4.2), dpi=DPI, layout="constrained")
-    scale, centre = pair.hsc.pixel_scale, (np.array(pair.hsc.image.shape[::-1]) - 1) / 2
+    scale, center = pair.hsc.pixel_scale, (np.array(pair.hsc.image.shape[::-1]) - 1) / 2
     corners = pair.to_hsc(np.array([[-0.5, -0.5], np.array(pair.hst.image.shape[::-1]) - 0.5]))
     whole = np.array([[-0.5, -0.5], np.array(pair.hsc.image.shape[::-1]) - 0.5])
     panels = (
@@ -281,7 +281,7 @@ def pair_figure(scores: PairScores) -> bytes:
         (HST, gaussian_filter(pair.hst.image, 1.0) / pair.hst.sigma, corners, 1.0),
     )
     for axes, (name, image, ends, soft) in zip(figure.subplots(1, 3), panels, strict=True):
-        (left, bottom), (right, top) = (ends - centre) * scale
+        (left, bottom), (right, top) = (ends - center) * scale
         axes.imshow(
             np.arcsinh(image / soft),
             extent=(left, right, bottom, top),
@@ -289,9 +289,9 @@ def pair_figure(scores: PairScores) -> bytes:
             cmap="gray_r",
             interpolation="nearest",
         )
-        place = (scores.xy[name] - centre) * scale
+        place = (scores.xy[name] - center) * scale
         axes.plot(*place.T, "+", color="C3", ms=11, mew=1.6)
-        low, high = ((np.array(edge) - centre) * scale for edge in (corners[0], corners[1]))
+        low, high = ((np.array(edge) - center) * scale for edge in (corners[0], corners[1]))
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xlabel="x / arcsec")
         axes.set_title(f"{name}, peaks: {len(place)}", fontsize=10)
     figure.axes[0].set_ylabel("y / arcsec")

@@ -1,11 +1,11 @@
-"""The protocol of Nemani et al. (2023): flux residuals of the centred galaxy in Euclid VIS stamps.
+"""The protocol of Nemani et al. (2023): flux residuals of the centered galaxy in Euclid VIS stamps.
 
 Four test sets, analytic and realistic galaxies, alone and blended with a second one.  The paper's
-number for each is the standard deviation of the normalised residual over the set (Table 1), with
-no mention of cuts or of a fit, so that here nothing found is left out; the normalised median
+number for each is the standard deviation of the normalized residual over the set (Table 1), with
+no mention of cuts or of a fit, so that here nothing found is left out; the normalized median
 absolute deviation is printed beside it, since a few hopeless blends make the first, and both also
-for the stamps whose centred galaxy outshines the others: the paper does not say which galaxy it
-centres.
+for the stamps whose centered galaxy outshines the others: the paper does not say which galaxy it
+centers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.deblend import load_deblender
-from raydeblend.deblend.vae.centred import CentredVae
+from raydeblend.deblend.vae.centered import CenteredVae
 from raydeblend.deblend.vae.deblender import VaeDeblender
 from raydeblend.detect.matching import match_positions
 from raydeblend.errors import ConfigError
@@ -66,7 +66,8 @@ PAPER_SEXTRACTOR = 0.12
 """By how much SExtractor underestimates fluxes (section 3, citing Boucaud et al. 2019)."""
 NOTE = (
     "std is the paper's number, the standard deviation of (F_true - F) / F_true over the found; a "
-    "negative bias is an underestimate. brighter: blends whose centred galaxy is the brighter one. "
+    "negative bias is an underestimate. brighter: blends whose centered galaxy is the brighter "
+    "one. "
     "pull: error over the stated error, 1 if that is right."
 )
 BINS = 8
@@ -86,16 +87,16 @@ class Residuals:
     n_galaxies
         1 or 2.
     magnitude
-        ``(n,)`` true AB magnitude of the centred galaxy inside the stamp.
+        ``(n,)`` true AB magnitude of the centered galaxy inside the stamp.
     error
         ``(n,)`` F / F_true - 1; NaN where the galaxy was not found.  The paper's residual, whose
         points above 0 are underestimates, is minus this.
     contrast
-        ``(n,)`` light of the other galaxies over that of the centred one; 0 where it is alone.
+        ``(n,)`` light of the other galaxies over that of the centered one; 0 where it is alone.
     flux_sigma
         ``(n,)`` the model's own uncertainty of F / F_true; NaN where it states none.
     psnr, ssim
-        ``(n,)`` of the centred galaxy's model; zeros where it was not found.
+        ``(n,)`` of the centered galaxy's model; zeros where it was not found.
     seconds_per_blend
         Wall time of the deblender.
     """
@@ -163,9 +164,9 @@ def _load_vae() -> dict[str, Deblender]:
             "evaluate another deblender, or train them (docs/research/training.md, vae-deblend)"
         )
     vae = VaeDeblender.load(weights=STAGE_TWO)
-    uses: dict[str, Deblender] = {"vae": vae, "vae-centred": CentredVae(vae)}
+    uses: dict[str, Deblender] = {"vae": vae, "vae-centered": CenteredVae(vae)}
     if STAGE_ONE in shipped_weights():
-        uses[ISOLATED] = CentredVae(VaeDeblender.load(weights=STAGE_ONE), ISOLATED)
+        uses[ISOLATED] = CenteredVae(VaeDeblender.load(weights=STAGE_ONE), ISOLATED)
     return uses
 
 
@@ -206,7 +207,7 @@ def _score_batch(
     began = time.perf_counter()
     result = deblend(deblender, blends, data)
     seconds = (time.perf_counter() - began) / len(blends)
-    middle = centred(blends)
+    middle = centered(blends)
     truth = blends.isolated[np.arange(len(blends)), middle]
     models, sigma = np.zeros_like(truth), np.full(len(blends), np.nan)
     found = np.zeros(len(blends), dtype=bool)
@@ -235,7 +236,7 @@ def _score_batch(
     )
 
 
-def centred(blends: Blends) -> NDArray[np.int64]:
+def centered(blends: Blends) -> NDArray[np.int64]:
     """Return which galaxy of each stamp is nearest to its middle."""
     height, width = blends.images.shape[2:]
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -307,7 +308,7 @@ def residual_table(rows: Sequence[Row]) -> Table:
         own = [row for row in rows if (row["stamps"], row["n_galaxies"]) == case]
         lines += [_line(row) for row in own]
         lines += _paper_lines(case) if own else []
-    title = "Euclid VIS, flux of the centred galaxy"
+    title = "Euclid VIS, flux of the centered galaxy"
     return Table([*header, "s/stamp"], lines, title, after=(NOTE,))
 
 
@@ -346,11 +347,11 @@ def residual_figure(results: Sequence[Residuals], kind: str) -> bytes:
         axes.set_xlabel("true magnitude (AB, VIS)")
     for axes, what in zip(grid[:, 0], ("isolated", "blended"), strict=True):
         axes.set_ylabel(f"{what}\n(true − estimated) / true flux")
-    figure.suptitle(f"centred galaxy, {kind} stamps", fontsize=9, y=0.995)
+    figure.suptitle(f"centered galaxy, {kind} stamps", fontsize=9, y=0.995)
     figure.tight_layout(pad=0.5, rect=(0, 0, 1, 0.97))
     return to_png(
         figure,
-        f"Normalised flux residuals of the centred galaxy in {kind} Euclid VIS stamps against its "
+        f"Normalized flux residuals of the centered galaxy in {kind} Euclid VIS stamps against its "
         "true magnitude; points above the red line are underestimates. Solid: running mean (black) "
         "and median (yellow); dashed: those of the whole set.",
     )
@@ -361,10 +362,10 @@ def _panel(axes: Axes, result: Residuals) -> None:
     magnitude, residual = result.magnitude[found], -result.error[found]
     axes.scatter(magnitude, residual.clip(-0.6, 0.6), s=5, lw=0, alpha=0.5, color="tab:blue")
     axes.axhline(0, color="tab:red", lw=0.8)
-    for statistic, colour, name in ((np.mean, "k", "mean"), (np.median, "gold", "median")):
+    for statistic, color, name in ((np.mean, "k", "mean"), (np.median, "gold", "median")):
         if residual.size:
-            axes.axhline(float(statistic(residual)), ls="--", lw=0.8, color=colour)
-        axes.plot(*running(magnitude, residual, statistic), color=colour, lw=1.2, label=name)
+            axes.axhline(float(statistic(residual)), ls="--", lw=0.8, color=color)
+        axes.plot(*running(magnitude, residual, statistic), color=color, lw=1.2, label=name)
     spread = f"std {number(float(found_std(result.error, axis=0)), '.1%')}"
     axes.set_title(f"{result.deblender}: {spread}, found {np.mean(found):.0%}", fontsize=8)
     axes.set_ylim(-0.62, 0.62)

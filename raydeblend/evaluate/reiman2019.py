@@ -2,7 +2,7 @@
 
 Pixelwise maxima of two pictures; images are in [0, 1] and MAX = 1.  The paper scores both galaxies
 of a blend as one sample; here they are given apart too, since the second one is often off the
-picture: at the printed displacements of up to 50 pixels its centre is outside in almost half of
+picture: at the printed displacements of up to 50 pixels its center is outside in almost half of
 the blends.
 """
 

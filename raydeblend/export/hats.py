@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 EXTRA = "raydeblend[hats]"
 NEEDED = ("hats_import", "lsdb")
 MARGIN_ARCSEC, LARGEST_MARGIN = 10.0, 3600.0
-"""Default width of the margin cache: cross-matches of up to this radius find every neighbour."""
+"""Default width of the margin cache: cross-matches of up to this radius find every neighbor."""
 ROWS_PER_PARTITION = 1_000_000
 GROUP = 64
 """Shards that one task reads; fixed, so that an export goes on with another number of workers."""

@@ -3,7 +3,7 @@
 The fluxes of all sources go jointly in each band, by weighted least squares with the fitted
 models as templates, and the shapes of all sources by damped Gauss–Newton steps with the fluxes
 eliminated, as in `levenberg_marquardt`; a step that does not lower a blend's χ² is not taken.  The
-inverse curvature of the whole blend gives the errors, so that they include what the neighbours'
+inverse curvature of the whole blend gives the errors, so that they include what the neighbors'
 fluxes and shapes leave open.
 """
 

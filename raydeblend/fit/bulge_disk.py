@@ -1,8 +1,8 @@
 """Bulge + disk galaxies as Gaussian mixtures, convolved with the PSF: images and derivatives.
 
-A source has eight shape parameters, theta = (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b): the centre
+A source has eight shape parameters, theta = (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b): the center
 in pixels, shear and half-light radius (arcsec) of an exponential disk, then size and shear of a
-de Vaucouleurs bulge of the same centre.  In each band the light of disk and of bulge is linear.
+de Vaucouleurs bulge of the same center.  In each band the light of disk and of bulge is linear.
 
 All sums over Gaussians are matrix products, as in `profile_model`: with E the value of each
 Gaussian at each pixel, images and derivatives are E times coefficients times polynomials of the
@@ -55,7 +55,7 @@ class MixtureImages:
         ``(n, 1, 3, k, 3)`` derivatives of the covariances by (g1, g2, ln r) of their component,
         the same in all bands.
     offset
-        ``(n, 2, p)`` from the centre, (dx, dy).
+        ``(n, 2, p)`` from the center, (dx, dy).
     quadratic
         ``(n, 3, p)``: dx², dx dy, dy².
     disk
@@ -143,13 +143,13 @@ def source_images(light: MixtureImages, flux: Tensor) -> Tensor:
 def derivatives(light: MixtureImages, flux: Tensor) -> Tensor:
     """Return the derivatives of the sources' images by theta, ``(n, b, 8, p)``.
 
-    For a Gaussian I of precision P and offset d, ∂I/∂centre = I P d and, for a change dC of its
+    For a Gaussian I of precision P and offset d, ∂I/∂center = I P d and, for a change dC of its
     covariance, ∂I = I (dᵀ P dC P d − tr(P dC)) / 2.
     """
     scaled = _scaled_norm(light, flux)[:, :, None]
-    centre, shape = ((scaled * rows).to(light.values) for rows in _rows(light))
+    center, shape = ((scaled * rows).to(light.values) for rows in _rows(light))
     dx, dy = (d[:, None] for d in light.offset.unbind(1))
-    pull = centre @ light.values  # (n, b, 3, p)
+    pull = center @ light.values  # (n, b, 3, p)
     out = pull.new_empty(*pull.shape[:2], PARAMETERS, pull.shape[3])
     out[:, :, X] = pull[:, :, 0] * dx + pull[:, :, 1] * dy
     out[:, :, Y] = pull[:, :, 1] * dx + pull[:, :, 2] * dy
@@ -169,7 +169,7 @@ def _scaled_norm(light: MixtureImages, flux: Tensor) -> Tensor:
 def _rows(light: MixtureImages) -> tuple[Tensor, Tensor]:
     """Return ``(n, b, 3, k)`` and ``(n, b, 12, k)``: what to sum over the Gaussians.
 
-    For the centre, and for each of (g1, g2, ln r) of a Gaussian's own component the coefficients
+    For the center, and for each of (g1, g2, ln r) of a Gaussian's own component the coefficients
     of dx², dx dy, dy² and −1.
     """
     pxx, pxy, pyy = light.precision

@@ -1,6 +1,6 @@
 """Variable projection and Levenberg–Marquardt for many stamps at once.
 
-Centre and shape are shared between the bands; the flux of each band is linear and solved exactly
+Center and shape are shared between the bands; the flux of each band is linear and solved exactly
 inside each step (Golub & Pereyra 1973; Kaufman's form of the Jacobian).  The other parameters go
 by Levenberg–Marquardt with the analytic Jacobian; each stamp stops by itself.
 """

@@ -1,6 +1,6 @@
 """Which parameter of a galaxy stands where in theta.
 
-Both kinds of galaxies begin with centre (pixels) and shear.  One of a single profile
+Both kinds of galaxies begin with center (pixels) and shear.  One of a single profile
 (`profile_model`) then has ln T (T in arcsec²) and, for ``bdf``, the part of its light in the bulge;
 one of bulge and disk (`bulge_disk`) has ln of the half-light radii (arcsec) of disk and bulge, and
 the bulge's own shear.

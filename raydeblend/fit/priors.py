@@ -39,11 +39,11 @@ class BulgeDiskPriors:
 
     Attributes
     ----------
-    centre
+    center
         Standard deviation, in pixels, of each coordinate about the expected position: a peak of
-        the image, which a close neighbour pulls over.
+        the image, which a close neighbor pulls over.
     given_position_sigma
-        The same of positions that somebody gives; the caller sets `centre` to it.
+        The same of positions that somebody gives; the caller sets `center` to it.
     shape
         Width of p(g) ∝ (1 − g²)² exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24) of the disk.
     log_radius, log_radius_scatter
@@ -62,11 +62,11 @@ class BulgeDiskPriors:
         those of usual bulges.
     largest, largest_scatter
         Sources that were found as points in a residual, "compact", have radii below `largest`
-        (ln arcsec), with this scatter beyond it: else they take what a bright neighbour's model
+        (ln arcsec), with this scatter beyond it: else they take what a bright neighbor's model
         leaves of its outskirts.
     """
 
-    centre: float = 2.5
+    center: float = 2.5
     given_position_sigma: float = 0.25
     shape: float = 0.45
     log_radius: float = -1.2
@@ -129,7 +129,7 @@ def _whitening(priors: BulgeDiskPriors, theta: Tensor, start: Tensor) -> tuple[T
     """Return A ``(8, 8)`` and the mean ``(n, K, 8)`` of A theta, in standard deviations."""
     rows, usual = _rows(priors, theta.device, theta.dtype)
     mean = usual.expand(*theta.shape[:2], -1).clone()
-    mean[..., POSITION] = start / priors.centre
+    mean[..., POSITION] = start / priors.center
     return rows, mean
 
 
@@ -140,7 +140,7 @@ def _rows(
     priors: BulgeDiskPriors, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return A ``(8, 8)`` and the mean ``(8,)`` of A theta but for the position."""
-    scatter = [priors.centre, priors.centre, priors.shape, priors.shape]
+    scatter = [priors.center, priors.center, priors.shape, priors.shape]
     scatter += [priors.log_radius_scatter, priors.log_ratio_scatter]
     scatter += [priors.alignment_scatter, priors.alignment_scatter]
     rows = torch.eye(PARAMETERS, dtype=torch.float64)

@@ -27,7 +27,7 @@ from raydeblend.fit.stamps import Stamps
 
 # Pixels in single precision, sums of χ² and everything of the size of theta in double.
 PIXEL_TYPE = torch.float32
-# What merging Gaussians may change, of the brightness at the centre.
+# What merging Gaussians may change, of the brightness at the center.
 MERGING_ERROR = 1e-4
 # Step in ln T between classes of size, for which Gaussians are merged alike.
 CLASS_WIDTH = 0.7
@@ -237,9 +237,9 @@ def _gaussians(problem: Problem, theta: Tensor) -> tuple[Any, ...]:
     xx, xy, yy = cov.unbind(-1)
     determinant = xx * yy - xy**2
     precision = yy / determinant, -xy / determinant, xx / determinant
-    centre = (problem.start + theta[:, POSITION]).to(problem.x)
-    dx = problem.x - centre[:, None, :1]
-    dy = problem.y - centre[:, None, 1:]
+    center = (problem.start + theta[:, POSITION]).to(problem.x)
+    dx = problem.x - center[:, None, :1]
+    dy = problem.y - center[:, None, 1:]
     quadratic = torch.stack([dx * dx, dx * dy, dy * dy], 2)
     factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
     # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
@@ -254,7 +254,7 @@ def _coefficients(
 ) -> Tensor:
     """Return ``(n, b, 16 or 17, k)``: what to sum over the Gaussians, before the polynomials.
 
-    For a Gaussian I of precision P and offset d, ∂I/∂centre = I P d and, for a change dC of its
+    For a Gaussian I of precision P and offset d, ∂I/∂center = I P d and, for a change dC of its
     covariance, ∂I = I (dᵀ P dC P d − tr(P dC)) / 2.
     """
     pxx, pxy, pyy = precision

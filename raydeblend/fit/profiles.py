@@ -1,13 +1,13 @@
 """Galaxy profiles as sums of concentric Gaussians (Hogg & Lang 2013, PASP 125, 719).
 
 The coefficients are our own, after the method of that paper: weights w_i > 0 (sum 1) and
-variances that minimise the integral of (mixture − profile)² r^a dr over 1e-4 < r < r_max in
+variances that minimize the integral of (mixture − profile)² r^a dr over 1e-4 < r < r_max in
 half-light radii, both of unit flux.  ``exp``: 6 Gaussians, a = 2, r_max = 12; within 0.5 % of
 the profile from 0.05 to 3 half-light radii.  ``dev``: 10 Gaussians, a = 3 (a = 2 lets the cusp
-at the centre outweigh the light), r_max = 16; within 1 % from 0.1 to 8 half-light radii.
+at the center outweigh the light), r_max = 16; within 1 % from 0.1 to 8 half-light radii.
 Neither is truncated, unlike the profiles of that paper.
 
-``bdf`` is a bulge (``dev``) and a disk (``exp``) of one centre and shape, the fraction of the
+``bdf`` is a bulge (``dev``) and a disk (``exp``) of one center and shape, the fraction of the
 light in the bulge being the same in all bands and one more parameter of the shape: the model that
 ngmix calls ``bdf``.  Its sizes are tied as there, ngmix's T of the bulge over that of the disk
 being 1, which makes the bulge's half-light radius `BULGE_RADIUS` times the disk's.  Amplitudes of

@@ -1,4 +1,4 @@
-"""A PSF stamp as a normalised sum of Gaussians, by least squares.
+"""A PSF stamp as a normalized sum of Gaussians, by least squares.
 
 Least squares rather than EM: real PSF stamps have negative wings, on which EM fails.
 """
@@ -43,10 +43,10 @@ POINT = PsfMixture(np.ones(1), np.eye(2)[None])
 
 
 def fit_psf(stamp: ArrayLike, components: int = 3) -> PsfMixture:
-    """Fit a PSF stamp with `components` (1 to 3) elliptical Gaussians of common, free centre.
+    """Fit a PSF stamp with `components` (1 to 3) elliptical Gaussians of common, free center.
 
-    The centre is dropped: a model is placed where the image wants it.  Weights sum to 1 by
-    construction, since a mixture normalised after the fit would give every flux the relative
+    The center is dropped: a model is placed where the image wants it.  Weights sum to 1 by
+    construction, since a mixture normalized after the fit would give every flux the relative
     error of the light that the fit missed in the wings.
 
     Parameters
@@ -59,7 +59,7 @@ def fit_psf(stamp: ArrayLike, components: int = 3) -> PsfMixture:
     TileError
         If the stamp has no positive, finite sum.
     """
-    image = normalised(stamp)
+    image = normalized(stamp)
     start, sigma = _start(image, components)
     y, x = np.indices(image.shape).reshape(2, -1).astype(float)
     # In units of the peak, since the solver stops at an absolute gradient.
@@ -100,13 +100,13 @@ def stack_mixtures(psf: Sequence[PsfMixture]) -> tuple[Array, Array]:
 
 
 def render_psf(psf: PsfMixture, shape: tuple[int, int]) -> Array:
-    """Draw the mixture at pixel centres of a stamp ``(y, x)``, about its middle pixel."""
+    """Draw the mixture at pixel centers of a stamp ``(y, x)``, about its middle pixel."""
     y, x = np.indices(shape).reshape(2, -1).astype(float)
-    centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
-    return _render(psf.weights, centre, psf.covariances, x, y).reshape(shape)
+    center = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
+    return _render(psf.weights, center, psf.covariances, x, y).reshape(shape)
 
 
-def normalised(stamp: ArrayLike) -> Array:
+def normalized(stamp: ArrayLike) -> Array:
     """Return a PSF stamp of unit flux.
 
     Raises
@@ -160,13 +160,13 @@ def _model(q: Array, x: Array, y: Array) -> tuple[Array, Array]:
     total = light.sum(0)
     slant = z2 * np.exp(-c)
     shapes = np.stack([z1**2 - b * z1 * slant - 1, z1 * slant, z2**2 - 1], 1)
-    centre = [(light * np.exp(-a) * (z1 - b * slant)).sum(0), (light * slant).sum(0)]
+    center = [(light * np.exp(-a) * (z1 - b * slant)).sum(0), (light * slant).sum(0)]
     amounts = weights[1:, None] * (unit[1:] - total)
-    return total, np.concatenate([centre, amounts, (light[:, None] * shapes).reshape(3 * k, -1)]).T
+    return total, np.concatenate([center, amounts, (light[:, None] * shapes).reshape(3 * k, -1)]).T
 
 
-def _render(weights: Array, centre: Array, covariances: Array, x: Array, y: Array) -> Array:
-    offset = np.stack([x - centre[0], y - centre[1]])
+def _render(weights: Array, center: Array, covariances: Array, x: Array, y: Array) -> Array:
+    offset = np.stack([x - center[0], y - center[1]])
     inverse = np.linalg.inv(covariances)
     chi2 = np.einsum("ip,kij,jp->kp", offset, inverse, offset)
     norm = weights / (2 * np.pi * np.sqrt(np.linalg.det(covariances)))

@@ -1,4 +1,4 @@
-"""A PSF stamp as a sum of Gaussians that follows its wings, for bright galaxies' neighbours.
+"""A PSF stamp as a sum of Gaussians that follows its wings, for bright galaxies' neighbors.
 
 `psf.fit_psf` weighs all pixels alike, so that the wings, at a thousandth of the peak, do not
 matter; far from a bright galaxy they are most of what a faint one lies on.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import least_squares
 
-from raydeblend.fit.psf import PsfMixture, normalised, one_blas_thread
+from raydeblend.fit.psf import PsfMixture, normalized, one_blas_thread
 from raydeblend.tile import BoolArray
 
 Array = NDArray[np.float64]
@@ -23,15 +23,15 @@ _WEIGHTS = (0.5, 0.35, 0.1, 0.05)
 # Residuals are divided by the root of the image plus this part of its peak, as if of photons.
 _SOFTENING = 0.01
 KEPT = 256
-"""PSFs whose mixtures are kept in memory: a cell and its neighbours have a few in each band."""
+"""PSFs whose mixtures are kept in memory: a cell and its neighbors have a few in each band."""
 # Narrowest Gaussian, in pixels: no PSF that is sampled at all is narrower.
 _NARROWEST = 0.3
 
 
 def fit_wings(stamp: ArrayLike) -> PsfMixture:
-    """Fit a PSF stamp with four elliptical Gaussians of common, free centre, narrowest first.
+    """Fit a PSF stamp with four elliptical Gaussians of common, free center, narrowest first.
 
-    The centre is dropped: a model is placed where the image wants it.  The stamp is taken to have
+    The center is dropped: a model is placed where the image wants it.  The stamp is taken to have
     unit flux; the mixture then has a little more, the light of the wings beyond the stamp.
 
     Parameters
@@ -44,7 +44,7 @@ def fit_wings(stamp: ArrayLike) -> PsfMixture:
     TileError
         If the stamp has no positive, finite sum.
     """
-    image = normalised(stamp)
+    image = normalized(stamp)
     return _fitted(image.tobytes(), image.shape)
 
 
@@ -82,7 +82,7 @@ def _start(image: Array) -> Array:
 
 
 def _unpack(q: Array) -> tuple[Array, Array, tuple[Array, Array, Array]]:
-    """Return weights ``(k,)``, the centre and the Cholesky factors [[a, 0], [b, c]]."""
+    """Return weights ``(k,)``, the center and the Cholesky factors [[a, 0], [b, c]]."""
     k = len(_WEIGHTS)
     a, b, c = q[k + 2 :].reshape(k, 3).T
     low = np.log(_NARROWEST)
@@ -95,16 +95,16 @@ def _model(q: Array, x: Array, y: Array) -> tuple[Array, Array]:
 
     With z = L⁻¹ d, L the Cholesky factor, a Gaussian is exp(−|z|²/2) / (2π a c).
     """
-    weights, centre, (a, b, c) = _unpack(q)
+    weights, center, (a, b, c) = _unpack(q)
     a, b, c = a[:, None], b[:, None], c[:, None]
-    z1 = (x - centre[0]) / a
-    z2 = (y - centre[1] - b * z1) / c
+    z1 = (x - center[0]) / a
+    z2 = (y - center[1] - b * z1) / c
     light = weights[:, None] / (2 * np.pi * a * c) * np.exp(-0.5 * (z1**2 + z2**2))
     slant = z2 / c
-    by_centre = (light * (z1 - b * slant) / a).sum(0), (light * slant).sum(0)
+    by_center = (light * (z1 - b * slant) / a).sum(0), (light * slant).sum(0)
     shapes = np.stack([z1**2 - b * z1 * slant - 1, z1 * slant, z2**2 - 1], 1)
     by_shape = (light[:, None] * shapes).reshape(-1, len(x))
-    slopes = np.concatenate([by_centre, light, by_shape])
+    slopes = np.concatenate([by_center, light, by_shape])
     # What is clipped does not follow.
     slopes[2:] *= _is_free(q)[:, None]
     return np.asarray(light.sum(0)), slopes.T

@@ -2,7 +2,7 @@
 
 The sources are bulge + disk mixtures (`bulge_disk`).  In each band the fluxes of all disks and
 bulges are linear and solved exactly, none negative, inside each step (variable projection: Golub &
-Pereyra 1973, with Kaufman's form of the Jacobian); centres, sizes and shears of all sources go by
+Pereyra 1973, with Kaufman's form of the Jacobian); centers, sizes and shears of all sources go by
 Levenberg–Marquardt with the analytic Jacobian.
 """
 
@@ -128,7 +128,7 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
 def covariances(state: SceneState) -> tuple[Tensor, Tensor]:
     """Return the covariances ``(n, K, 8, 8)`` of each theta and the errors ``(n, b, K)`` of fluxes.
 
-    From the inverse curvature of the whole problem, so with the neighbours' part included:
+    From the inverse curvature of the whole problem, so with the neighbors' part included:
     Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
     """
     k = state.theta.shape[1]

@@ -17,7 +17,7 @@ class Priors:
 
     Attributes
     ----------
-    centre
+    center
         Standard deviation, in pixels, of each coordinate about the deblended position.  Peaks
         of sources at S/N = 5 in 0.7" seeing scatter by about this much.
     shape
@@ -36,7 +36,7 @@ class Priors:
         disk and a pure bulge, narrow enough to decide where the pixels cannot.
     """
 
-    centre: float = 0.5
+    center: float = 0.5
     shape: float = 0.6
     radius: float = 0.35
     log_size: float = 1.4
@@ -54,7 +54,7 @@ class Priors:
 
     def precision(self, profile: Profile) -> NDArray[np.float64]:
         """Return the inverse variances of the same."""
-        widths = [self.centre, self.centre, self.shape, self.shape, self.log_size]
+        widths = [self.center, self.center, self.shape, self.shape, self.log_size]
         bulge = [] if profile.slope is None else [self.bulge_scatter]
         return np.array(widths + bulge) ** -2.0
 

@@ -1,4 +1,4 @@
-"""Stamps for the fit: one source each, its neighbours' models taken out."""
+"""Stamps for the fit: one source each, its neighbors' models taken out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIN_CORE_PIXELS = 10
 
 @dataclass(frozen=True)
 class Stamps:
-    """Sources cut out on a common size, centred to the pixel.
+    """Sources cut out on a common size, centered to the pixel.
 
     Attributes
     ----------

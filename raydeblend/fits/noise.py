@@ -137,12 +137,12 @@ def spread(values: Values, step: float = 0.0) -> float:
 
 
 def _middle(values: Values) -> tuple[float, float]:
-    centre = np.median(values)
-    return float(centre), float(MAD_TO_SIGMA * np.median(np.abs(values - centre)))
+    center = np.median(values)
+    return float(center), float(MAD_TO_SIGMA * np.median(np.abs(values - center)))
 
 
-def neighbour_noise(image: Values) -> float:
-    """Return the noise of a pixel ``(y, x)`` from its neighbours in the row; 0 without any.
+def neighbor_noise(image: Values) -> float:
+    """Return the noise of a pixel ``(y, x)`` from its neighbors in the row; 0 without any.
 
     They share the smooth light of a galaxy but not the noise.  NaN and empty fill do not count.
     """

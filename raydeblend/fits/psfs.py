@@ -1,4 +1,4 @@
-"""PSF stamps: their own pixel scale, brought to the tile's pixels, centred and of sum 1."""
+"""PSF stamps: their own pixel scale, brought to the tile's pixels, centered and of sum 1."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAME = 0.01
 """Relative difference of pixel scales that no resampling is done for."""
 RATIOS = (0.02, 5.0)
 """Pixels of the tile that a pixel of the stamp may be."""
-OFF_CENTRE = 0.1
+OFF_CENTER = 0.1
 """Pixels from which a stamp is moved to its middle."""
 FREQUENCIES = 512
 LOST = 0.02
@@ -118,25 +118,25 @@ def _wcs_sides(where: str, header: fits.Header) -> tuple[float, float] | None:
 def finish_stamp(stamp: Stamp, where: str) -> tuple[FloatArray, Flag]:
     """Return a stamp in the tile's pixels with sum 1, and Flag.PSF_TRUNCATED if it is too small.
 
-    A stamp on another scale is resampled, and one off its centre by `OFF_CENTRE` moved, unless it
-    is cut so close that its light does not tell its centre.
+    A stamp on another scale is resampled, and one off its center by `OFF_CENTER` moved, unless it
+    is cut so close that its light does not tell its center.
 
     Raises
     ------
     TileError
         If a side is even, a pixel is not finite, or the sum is not positive.
     """
-    pixels = normalise_psf(stamp.pixels, where).astype(np.float64)
+    pixels = normalize_psf(stamp.pixels, where).astype(np.float64)
     truncated = lost_light(pixels) > LOST
     middle = (np.array(pixels.shape) - 1) / 2
-    centre = middle if truncated else _centroid(pixels)
+    center = middle if truncated else _centroid(pixels)
     other = abs(stamp.scale - 1) > SAME
-    if other or stamp.scale * np.abs(centre - middle).max() > OFF_CENTRE:
-        pixels = resample(pixels, stamp.scale if other else 1.0, centre, stamp.sampled)
-    return normalise_psf(pixels, where), Flag.PSF_TRUNCATED if truncated else Flag(0)
+    if other or stamp.scale * np.abs(center - middle).max() > OFF_CENTER:
+        pixels = resample(pixels, stamp.scale if other else 1.0, center, stamp.sampled)
+    return normalize_psf(pixels, where), Flag.PSF_TRUNCATED if truncated else Flag(0)
 
 
-def normalise_psf(stamp: NDArray[np.generic], where: str) -> FloatArray:
+def normalize_psf(stamp: NDArray[np.generic], where: str) -> FloatArray:
     """Return the stamp with sum 1.
 
     Raises
@@ -169,8 +169,8 @@ def lost_light(pixels: Array) -> float:
     return float(beyond / (beyond + pixels.sum()))
 
 
-def resample(pixels: Array, scale: float, centre: Array, sampled: bool = False) -> Array:
-    """Return a stamp on other pixels, with `centre` (y, x) on the middle of odd sides.
+def resample(pixels: Array, scale: float, center: Array, sampled: bool = False) -> Array:
+    """Return a stamp on other pixels, with `center` (y, x) on the middle of odd sides.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def resample(pixels: Array, scale: float, centre: Array, sampled: bool = False) 
         the ratio of the two squares' Fourier transforms.
     """
     rows, columns = (
-        _kernel(n, scale, middle, sampled) for n, middle in zip(pixels.shape, centre, strict=True)
+        _kernel(n, scale, middle, sampled) for n, middle in zip(pixels.shape, center, strict=True)
     )
     return np.asarray(rows @ pixels @ columns.T)
 

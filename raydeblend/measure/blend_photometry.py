@@ -14,7 +14,7 @@ from raydeblend.fit.psf import PsfMixture
 from raydeblend.fit.result import Measurements
 from raydeblend.fit.stamps import weight_of
 from raydeblend.flags import Flag
-from raydeblend.measure.blendedness import neighbour_flux
+from raydeblend.measure.blendedness import neighbor_flux
 from raydeblend.tile import Blend
 
 if TYPE_CHECKING:
@@ -108,13 +108,13 @@ def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources)
     return replace(single, **arrays)
 
 
-def add_neighbour_noise(
+def add_neighbor_noise(
     measured: Measurements, blend: Blend, models: ArrayLike, part: float
 ) -> Measurements:
-    """Return the measurements with errors for the neighbours' light wrongly shared out.
+    """Return the measurements with errors for the neighbors' light wrongly shared out.
 
-    `part` of the flux that the neighbours have under the source, added in quadrature to the
+    `part` of the flux that the neighbors have under the source, added in quadrature to the
     error of each flux.
     """
-    noise = part * neighbour_flux(np.nan_to_num(np.asarray(models, dtype=float)), weight_of(blend))
+    noise = part * neighbor_flux(np.nan_to_num(np.asarray(models, dtype=float)), weight_of(blend))
     return replace(measured, flux_err=np.hypot(measured.flux_err, noise))

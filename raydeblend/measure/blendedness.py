@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 def blendedness(models: ArrayLike) -> NDArray[np.float64]:
     """Return 1 − Σ I_k² / Σ (I_k Σ_j I_j) for each source, summed over bands and pixels.
 
-    0 for a source alone, towards 1 for one drowned in a brighter neighbour (section 4.9.11 of the
+    0 for a source alone, towards 1 for one drowned in a brighter neighbor (section 4.9.11 of the
     paper, with the sum of the models in place of the image).
 
     Parameters
@@ -28,7 +28,7 @@ def blendedness(models: ArrayLike) -> NDArray[np.float64]:
     return np.where(valid, 1 - own / np.where(valid, with_others, 1.0), np.nan)
 
 
-def neighbour_flux(models: ArrayLike, weight: ArrayLike) -> NDArray[np.float64]:
+def neighbor_flux(models: ArrayLike, weight: ArrayLike) -> NDArray[np.float64]:
     """Return the flux of the other sources under each source's own profile.
 
     It is what a fit of that profile would gain in a band if nobody took the others out,

@@ -16,7 +16,7 @@ from raydeblend.fit.profiles import MODELS, parameters
 from raydeblend.fit.psf import POINT, PsfMixture, fit_psf
 from raydeblend.fit.result import Measurements, fill, not_attempted
 from raydeblend.fit.stamps import Stamps, cut_stamps, join
-from raydeblend.measure.blend_photometry import add_neighbour_noise, refit_jointly
+from raydeblend.measure.blend_photometry import add_neighbor_noise, refit_jointly
 from raydeblend.measure.ngmix_engine import fit_ngmix
 from raydeblend.measure.template import TEMPLATE, fit_templates
 from raydeblend.tile import Blend
@@ -27,7 +27,7 @@ Psf = Sequence[ArrayLike]
 
 ENGINES = ("ngmix", "mixture")
 
-# The part of the neighbours' flux under a source that its flux may be wrong by, as measured by
+# The part of the neighbors' flux under a source that its flux may be wrong by, as measured by
 # ``python -m benchmarks.photometry --calibrate`` with the models of rdn, on simulated blends that
 # are no test set: 0.42 with exp and bdf, 0.17 with exp and 0.06 with bdf, 0.41.
 NOISE_OF_SINGLE = 0.42
@@ -89,7 +89,7 @@ def measure_blends(
 
     A source that cannot be measured gets NaN and a flag; nothing about a blend's pixels raises.
     The result of a source does not depend on which blends it is measured with.  Errors of fluxes
-    include what the neighbours leave open (`docs/photometry.md`).
+    include what the neighbors leave open (`docs/photometry.md`).
 
     Parameters
     ----------
@@ -146,13 +146,13 @@ def measure_blends(
         measured = [found[i] for i in range(len(blends))]
     noise = noise_part(engine, model, joint_flux)
     return [
-        _flagged(add_neighbour_noise(m, blend, light, noise), blend.flags)
+        _flagged(add_neighbor_noise(m, blend, light, noise), blend.flags)
         for m, blend, light in zip(measured, blends, models, strict=True)
     ]
 
 
 def noise_part(engine: str, model: str, joint_flux: bool) -> float:
-    """Return the part of the neighbours' flux under a source that goes into its error."""
+    """Return the part of the neighbors' flux under a source that goes into its error."""
     if model == TEMPLATE:
         return NOISE_OF_TEMPLATES
     if engine == "mixture" and joint_flux:

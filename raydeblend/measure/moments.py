@@ -23,7 +23,7 @@ def adaptive_moments(images: Array, xy: Array) -> Array:
     images
         ``(n, y, x)``.
     xy
-        ``(n, 2)`` where the light is, x and y in pixels; it is centred from there.
+        ``(n, 2)`` where the light is, x and y in pixels; it is centered from there.
 
     Returns
     -------

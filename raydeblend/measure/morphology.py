@@ -61,9 +61,9 @@ def measure_morphology(image: Floats, sigma: float = 1.0) -> Morphology | None:
     nearest = int(np.argmin(np.hypot(found["x"] - x, found["y"] - y)))
     source = found[nearest]
     reach = min(REACH * source["a"], min(image.shape) / 2)
-    centre = [source["x"]], [source["y"]]
-    flux = float(sep.sum_circle(data, *centre, reach)[0][0])
-    radii, _ = sep.flux_radius(data, *centre, [reach], list(FRACTIONS))
+    center = [source["x"]], [source["y"]]
+    flux = float(sep.sum_circle(data, *center, reach)[0][0])
+    radii, _ = sep.flux_radius(data, *center, [reach], list(FRACTIONS))
     inner, half, outer = radii[0]
     if not (flux > 0 and inner > 0):
         return None
@@ -96,8 +96,8 @@ def m20(image: Floats) -> float:
     """
     y, x = np.indices(image.shape)
     total = image.sum()
-    centre_y, centre_x = (image * y).sum() / total, (image * x).sum() / total
-    moment = image * ((y - centre_y) ** 2 + (x - centre_x) ** 2)
+    center_y, center_x = (image * y).sum() / total, (image * x).sum() / total
+    moment = image * ((y - center_y) ** 2 + (x - center_x) ** 2)
     order = np.argsort(image, axis=None)[::-1]
     brightest = np.cumsum(image.ravel()[order]) <= FRACTIONS[0] * total
     # At least the brightest pixel, whatever its part of the light.

@@ -172,7 +172,7 @@ def _joint_prior(rng: Any, bands: int, pixel_scale: float, model: str, priors: P
     from ngmix import priors as ngmix_priors
     from ngmix.joint_prior import PriorBDFSep, PriorSimpleSep
 
-    sigma = priors.centre * pixel_scale
+    sigma = priors.center * pixel_scale
     log_t = priors.log_t(profile(model)) - np.log(NGMIX_T_SCALE[model])
     shape = (
         ngmix_priors.CenPrior(0.0, 0.0, sigma, sigma, rng=rng),

@@ -41,7 +41,7 @@ class BranchedConfig:
     ends
         Kernel of the first and of the last convolution.
     norm
-        Batch normalisation, as in the paper.  Without it the second convolution of each block
+        Batch normalization, as in the paper.  Without it the second convolution of each block
         starts at zero instead, which trains as well and does not depend on the batch.
     downscale
         1, the paper's full resolution, or the factor by which the trunk is coarser.
@@ -229,7 +229,7 @@ class Discriminator(nn.Module):
         channels = config.in_channels
         for block in range(config.blocks):
             width = config.features * min(2 ** (block // 2), GROWTH_LIMIT)
-            # No normalisation of the image itself, as in SRGAN.
+            # No normalization of the image itself, as in SRGAN.
             layers += _convolution(channels, width, 3, norm=block > 0, stride=2 - block % 2)
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             channels = width

@@ -1,7 +1,7 @@
 """The counter: VGG-16 with four classes, 0, 1, 2 and "3 or more" galaxies.
 
 Wang et al. 2022, section II.C; VGG-16 is configuration D of Simonyan & Zisserman 2014.  The
-paper trains it from scratch at a learning rate of 0.1 and does not say how; batch normalisation,
+paper trains it from scratch at a learning rate of 0.1 and does not say how; batch normalization,
 without which that rate diverges, is our choice.
 """
 

@@ -1,7 +1,7 @@
 """The GAN that draws galaxies from noise (Hemmati et al. 2022, section 3 and Fig. 1, panel 2).
 
-The paper names the layers: transposed convolutions, batch normalisation and ReLU, tanh at the
-end of the generator; convolutions, batch normalisation and leaky ReLU, a sigmoid at the end of
+The paper names the layers: transposed convolutions, batch normalization and ReLU, tanh at the
+end of the generator; convolutions, batch normalization and leaky ReLU, a sigmoid at the end of
 the discriminator; "similar to those suggested by Radford et al. (2016)".  It prints no sizes:
 kernels of 4, strides of 2, widths, slope and initial weights here are those of Radford et al.
 (DCGAN, arXiv:1511.06434).  `GanConfig.spread` is neither's, and off in the paper's preset.
@@ -66,7 +66,7 @@ class Generator(nn.Module):
             width //= 2
         layers += [nn.ConvTranspose2d(width, config.channels, 4, stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Map ``(n, noise)`` to ``(n, channels, size, size)`` in -1..1."""
@@ -95,7 +95,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         width = config.features
-        # The first layer has no batch normalisation (Radford et al., section 3).
+        # The first layer has no batch normalization (Radford et al., section 3).
         layers: list[nn.Module] = [
             nn.Conv2d(config.channels, width, 4, stride=2, padding=1),
             nn.LeakyReLU(SLOPE, inplace=True),
@@ -108,7 +108,7 @@ class Discriminator(nn.Module):
             width += 1
         layers.append(nn.Conv2d(width, 1, COARSEST))
         self.layers = nn.Sequential(*layers)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map ``(n, channels, size, size)`` to logits ``(n,)``."""
@@ -146,7 +146,7 @@ def _shrink(channels: int, width: int) -> list[nn.Module]:
     ]
 
 
-def _initialise(layer: nn.Module) -> None:
+def _initialize(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(layer.weight, 0.0, WEIGHT_SIGMA)
     if isinstance(layer, nn.BatchNorm2d):

@@ -24,7 +24,7 @@ class Scaling:
     kind
         ``maximum``: the image over its brightest pixel (Wang et al. 2022, section II.D).
         ``asinh``: arcsinh of the image in noise units, over `softening`.
-        ``maximum+asinh``: both, the second set of channels after the first; faint neighbours
+        ``maximum+asinh``: both, the second set of channels after the first; faint neighbors
         of a bright galaxy vanish in the first and stand out in the second.
     softening
         Divisor of the arcsinh channels.

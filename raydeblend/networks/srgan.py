@@ -1,6 +1,6 @@
 """The super-resolution GAN (Hemmati et al. 2022, section 3 and Fig. 1): HSC pixels in, HST's out.
 
-The text fixes: convolutions and transposed convolutions, batch normalisation and ReLU in the
+The text fixes: convolutions and transposed convolutions, batch normalization and ReLU in the
 generator with tanh last; convolutions, leaky ReLU and a sigmoid last in the discriminator, which
 sees the low-resolution image with the high-resolution one; arcsinh of the fluxes; 64×64 pixels
 of 0.06" out of pixels of 0.18".  It does not print channels, depths or kernels.  Chosen here:
@@ -46,7 +46,7 @@ class SrganConfig:
     fine_features, fine_layers
         Width and number of the convolutions on the fine grid.
     norm
-        Batch normalisation, as the paper has it.
+        Batch normalization, as the paper has it.
     skip
         Add the bilinearly enlarged input before the tanh, so that the network learns the
         difference that resolution makes.
@@ -164,7 +164,7 @@ def pair_channels(low: Tensor, high: Tensor) -> Tensor:
 
 
 def enlarge(low: Tensor) -> Tensor:
-    """Return ``(n, bands, 3 y, 3 x)`` by bilinear interpolation, centres kept."""
+    """Return ``(n, bands, 3 y, 3 x)`` by bilinear interpolation, centers kept."""
     return F.interpolate(low, scale_factor=FACTOR, mode="bilinear", align_corners=False)
 
 
@@ -191,7 +191,7 @@ def _source_head(features: int) -> nn.Sequential:
 def source_target(xy: Tensor, shape: tuple[int, int]) -> Tensor:
     """Return the map of sources ``(n, 1, y, x)``: a Gaussian of height 1 at each, the higher wins.
 
-    What a network that minimises cross entropy gives for it is its mean over what the sky may
+    What a network that minimizes cross entropy gives for it is its mean over what the sky may
     be: where a source may be in several places, or may not be at all, it is lower.  This is the
     key-point map of CenterNet (Zhou et al. 2019, section 3).
 

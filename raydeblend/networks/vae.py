@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 LOG_SIGMA_RANGE = (-7.0, 3.0)
 """Of the posterior's standard deviations; the prior's is 0."""
-LOG_FLUX_CENTRE, LOG_FLUX_SPREAD = 7.0, 2.0
+LOG_FLUX_CENTER, LOG_FLUX_SPREAD = 7.0, 2.0
 """Where ln(flux in noise units) starts for z = 0, and its change for one unit of z."""
 
 
@@ -159,7 +159,7 @@ class Decoder(nn.Module):
 
     def log_flux(self, z: Tensor) -> Tensor:
         """Natural logarithm of the flux in noise units, ``(n, bands)``; linear in z."""
-        flux: Tensor = LOG_FLUX_CENTRE + LOG_FLUX_SPREAD * self.flux(z)
+        flux: Tensor = LOG_FLUX_CENTER + LOG_FLUX_SPREAD * self.flux(z)
         return flux
 
     def log_flux_sigma(self, log_sigma: Tensor) -> Tensor:

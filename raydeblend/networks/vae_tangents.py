@@ -23,7 +23,7 @@ def galaxies(decoder: nn.Module, z: Tensor) -> Tensor:
     return drawn
 
 
-def linearise(decoder: nn.Module, z: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+def linearize(decoder: nn.Module, z: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Return the galaxies at z and their derivatives along some directions.
 
     Parameters
@@ -60,7 +60,7 @@ def main_directions(decoder: nn.Module, latent: int, count: int) -> Tensor:
     probes = PROBE_SPREAD * torch.randn(PROBES, latent, generator=generator)
     device = next((p.device for p in decoder.parameters()), torch.device("cpu"))
     with torch.no_grad():
-        drawn, tangents = linearise(decoder, probes.to(device), torch.eye(latent, device=device))
+        drawn, tangents = linearize(decoder, probes.to(device), torch.eye(latent, device=device))
     relative = tangents.flatten(2) / drawn.flatten(1).norm(dim=1)[:, None, None]
     strength = (relative @ relative.transpose(1, 2)).mean(dim=0).double().cpu()
     _, vectors = torch.linalg.eigh(strength)

@@ -17,28 +17,28 @@ from raydeblend.tile import TileHeader
 Float64Array = NDArray[np.float64]
 Coverage = Callable[[TileHeader, NDArray[np.int64]], Float64Array]
 
-# Far below a pixel, far above rounding: two tiles whose centres are exactly as far away must
+# Far below a pixel, far above rounding: two tiles whose centers are exactly as far away must
 # agree that it is a tie, whichever of them computed the position.
 TIE_DEGREES = 1e-8
-# Frames whose axes are the same to a tenth of an arcsecond, so that neighbours can be sought
+# Frames whose axes are the same to a tenth of an arcsecond, so that neighbors can be sought
 # without astropy's transformations, which are a thousand times slower.
 SAME_AXES = ("", "ICRS", "FK5")
 J2000 = 2000.0
 SLACK_DEGREES = 1 / 3600
 
 
-def neighbours_of(headers: Sequence[TileHeader]) -> list[NDArray[np.int32]]:
+def neighbors_of(headers: Sequence[TileHeader]) -> list[NDArray[np.int32]]:
     """Return the numbers of the other tiles whose circumscribed circles touch each tile's own."""
     if not headers:
         return []
-    centres = np.array([_unit_vector(*_approximate_centre(header)) for header in headers])
+    centers = np.array([_unit_vector(*_approximate_center(header)) for header in headers])
     radii = np.array([_radius_degrees(header) for header in headers])
     reach = 2 * np.sin(np.radians(2 * radii.max() + SLACK_DEGREES) / 2)
-    near = KDTree(centres).query_ball_point(centres, reach, return_sorted=True)
+    near = KDTree(centers).query_ball_point(centers, reach, return_sorted=True)
     return [np.array([j for j in found if j != i], np.int32) for i, found in enumerate(near)]
 
 
-def _approximate_centre(header: TileHeader) -> tuple[float, float]:
+def _approximate_center(header: TileHeader) -> tuple[float, float]:
     """Return right ascension and declination in degrees, to an arcsecond."""
     core = Wcsprm(header=header.wcs.encode(), relax=True)
     # NaN: the header names no equinox.
@@ -48,12 +48,12 @@ def _approximate_centre(header: TileHeader) -> tuple[float, float]:
         rows, columns = header.shape
         ra, dec = core.p2s([[(columns - 1) / 2, (rows - 1) / 2]], 0)["world"][0]
         return float(ra), float(dec)
-    position = centre(header)
+    position = center(header)
     return float(position.ra.deg), float(position.dec.deg)
 
 
-def centre(header: TileHeader) -> SkyCoord:
-    """Return the sky position (ICRS) of a tile's centre."""
+def center(header: TileHeader) -> SkyCoord:
+    """Return the sky position (ICRS) of a tile's center."""
     return to_sky(header, np.array([[(header.shape[1] - 1) / 2, (header.shape[0] - 1) / 2]]))[0]
 
 
@@ -69,14 +69,14 @@ def everywhere(header: TileHeader, pixels: NDArray[np.int64]) -> Float64Array:
 
 def is_primary(
     header: TileHeader,
-    neighbours: Sequence[TileHeader],
+    neighbors: Sequence[TileHeader],
     xy: Float64Array,
     covered: Coverage = everywhere,
 ) -> NDArray[np.bool_]:
     """Tell which positions ``(n, 2)`` in tile pixels the tile itself owns.
 
     Of the tiles that contain a position, it belongs to the one whose data cover it best; of those
-    that cover it alike to the one with the nearest centre, on a tie to the first by name.
+    that cover it alike to the one with the nearest center, on a tie to the first by name.
 
     Parameters
     ----------
@@ -85,14 +85,14 @@ def is_primary(
         only where tiles overlap, and of another tile only where that could win.
     """
     owned = np.ones(len(xy), dtype=bool)
-    if not len(xy) or not neighbours:
+    if not len(xy) or not neighbors:
         return owned
     sky = to_sky(header, xy)
-    places = [_pixels(other, sky) for other in neighbours]
+    places = [_pixels(other, sky) for other in neighbors]
     contested = np.any([inside for _, inside in places], axis=0)
     own = np.ones(len(xy))
     own[contested] = covered(header, _nearest(xy[contested]))
-    for other, (pixels, inside) in zip(neighbours, places, strict=True):
+    for other, (pixels, inside) in zip(neighbors, places, strict=True):
         first = _comes_first(other, header, sky)
         rival = np.flatnonzero(inside & owned & (first | (own < 1)))
         if len(rival):
@@ -104,12 +104,12 @@ def is_primary(
 
 def _comes_first(other: TileHeader, header: TileHeader, sky: SkyCoord) -> NDArray[np.bool_]:
     """Tell which positions the other tile owns by geometry."""
-    theirs, own = _centre_distance(other, sky), _centre_distance(header, sky)
+    theirs, own = _center_distance(other, sky), _center_distance(header, sky)
     return np.asarray((theirs < own) | ((theirs == own) & (other.name < header.name)), dtype=bool)
 
 
-def _centre_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
-    degrees = sky.separation(centre(header)).deg
+def _center_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
+    degrees = sky.separation(center(header)).deg
     return np.asarray(np.round(degrees / TIE_DEGREES), dtype=np.float64)
 
 

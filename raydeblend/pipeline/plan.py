@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydeblend.pipeline.ownership import neighbours_of
+from raydeblend.pipeline.ownership import neighbors_of
 from raydeblend.pipeline.share import Share
 from raydeblend.tile import Box, Cell, TileHeader
 
@@ -27,7 +27,7 @@ class CellTask:
     """A cell and the tiles that overlap its own: all that a worker needs to know."""
 
     cell: Cell
-    neighbours: tuple[TileHeader, ...] = ()
+    neighbors: tuple[TileHeader, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Plan:
         return len(self.tile)
 
     def only(self, share: Share) -> Plan:
-        """Return the plan with the cells of some tiles; it still knows the neighbours of all."""
+        """Return the plan with the cells of some tiles; it still knows the neighbors of all."""
         chosen = np.array([share.has(name) for name in self.tiles.tolist()], dtype=bool)[self.tile]
         return replace(self, tile=self.tile[chosen], inner=self.inner[chosen])
 
@@ -80,7 +80,7 @@ class Plan:
         return header
 
     def task(self, i: int) -> CellTask:
-        """Return the i-th cell with its tile's header and those of the tile's neighbours."""
+        """Return the i-th cell with its tile's header and those of the tile's neighbors."""
         tile = int(self.tile[i])
         header, inner = self.header(tile), self.box(i)
         outer = inner.grow(self.border).clip(header.box)
@@ -128,7 +128,7 @@ def plan_survey(headers: Sequence[TileHeader], cell_size: int, border: int) -> P
     """
     inners = [_cut(header.shape, cell_size) for header in headers]
     packs = [zlib.compress(pickle.dumps(header), 1) for header in headers]
-    near = neighbours_of(headers)
+    near = neighbors_of(headers)
     return Plan(
         tiles=np.array([header.name for header in headers], dtype=np.str_),
         packed=np.frombuffer(b"".join(packs), np.uint8),

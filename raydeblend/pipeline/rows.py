@@ -120,7 +120,7 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
         "cell": np.full(n, task.cell.name),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
-        "is_primary": is_primary(header, task.neighbours, pixels, covered),
+        "is_primary": is_primary(header, task.neighbors, pixels, covered),
     }
 
 

@@ -88,7 +88,7 @@ class Totals:
         if not entry.done:
             self.failures.append(entry)
 
-    def summarise(self, out: str, seconds: float) -> RunSummary:
+    def summarize(self, out: str, seconds: float) -> RunSummary:
         """Return what it came to."""
         return RunSummary(
             n_cells=self.counts["cells"],

@@ -194,7 +194,7 @@ def run_catalog(
     for part in ("catalog", "ledger"):
         storage.remove_temporary(storage.join(root, part))
     totals = fail_unseen(root, plan, run, totals)
-    summary = totals.summarise(out, time.monotonic() - start)
+    summary = totals.summarize(out, time.monotonic() - start)
     write_summary(root, summary)
     return summary
 

@@ -146,7 +146,7 @@ class Suspects:
 
 def _refitter(deblender: JointDeblender) -> JointDeblender:
     """Return the joint fit for recovered positions: guesses, to be held no more than peaks are."""
-    priors = replace(deblender.priors, given_position_sigma=deblender.priors.centre)
+    priors = replace(deblender.priors, given_position_sigma=deblender.priors.center)
     return replace(deblender, priors=priors, drop_given=True)
 
 
@@ -163,7 +163,7 @@ def with_verdict(part: DeblendedParent, p: Array, threshold: float) -> Deblended
 
 
 def view_part(blend: Blend, part: DeblendedParent) -> Views:
-    """Return the sources of one footprint, each with its neighbours taken off."""
+    """Return the sources of one footprint, each with its neighbors taken off."""
     return view_sources(blend.image, blend.variance, blend.unusable, part.models, part.xy)
 
 
@@ -179,25 +179,25 @@ def classify(
     seen = features(views, psf, pixel_scale)
     logit = model.cheap.logit(seen)
     _, where = best_gain(views, gaussian_width(psf), REACH / pixel_scale)
-    second = where - views.centre
+    second = where - views.center
     doubt = np.flatnonzero(probability(logit) >= model.doubt)
     if len(doubt) and networks is not None and model.full is not None:
         shown = networks(views.take(doubt), bands, pixel_scale)
         logit[doubt] = model.full.logit(np.column_stack([logit[doubt], shown.features]))
         for i, peaks in zip(doubt, shown.peaks, strict=True):
             if len(peaks) > 1:
-                second[i] = _offset(peaks, views.centre[i])
+                second[i] = _offset(peaks, views.center[i])
     return Verdict(probability(logit), second)
 
 
-def _offset(peaks: Array, centre: Array) -> Array:
+def _offset(peaks: Array, center: Array) -> Array:
     """Return where the second of the two strongest peaks is, seen from the first.
 
     The one nearer to the source stands for it.
     """
     pair = peaks[:2]
-    order = np.argsort(np.linalg.norm(pair - centre, axis=1), kind="stable")
-    return np.asarray(pair[order[1]] - centre)
+    order = np.argsort(np.linalg.norm(pair - center, axis=1), kind="stable")
+    return np.asarray(pair[order[1]] - center)
 
 
 def recovered(xy: FloatArray, verdict: Verdict, suspects: NDArray[np.bool_]) -> Array:

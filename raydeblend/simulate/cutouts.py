@@ -37,7 +37,7 @@ SEGMENT_SIGMA, SEGMENT_AREA = 1.5, 5
 DEBLEND_CONTRAST = 0.1
 """High enough that the clumps of one spiral stay together (SExtractor's default is 0.005)."""
 GROW = 3
-"""Pixels by which a neighbour's segment is widened before it is replaced."""
+"""Pixels by which a neighbor's segment is widened before it is replaced."""
 I_BANDS = ("F775W", "F814W")
 """Where only one band is asked for, these two stand for each other (7,690 and 8,050 Å)."""
 
@@ -64,7 +64,7 @@ class Cutout:
     njy_per_count
         By band; a band that is not in it has no known zero point.
     psf
-        Normalised image and its pixel scale, or None.
+        Normalized image and its pixel scale, or None.
     sky
         Mean and sigma of the sky in counts where the catalog knows them, else estimated.
     """
@@ -241,7 +241,7 @@ def _checked(data: NDArray[np.generic] | None) -> Image:
 
 
 def rebin(
-    image: NDArray[np.floating], ratio: float, centre: tuple[float, float], size: int
+    image: NDArray[np.floating], ratio: float, center: tuple[float, float], size: int
 ) -> Image:
     """Put an image on another grid by exact areas, so that flux is conserved.
 
@@ -251,7 +251,7 @@ def rebin(
         ``(y, x)`` flux per pixel.
     ratio
         New pixel over old pixel.
-    centre
+    center
         (y, x) in old pixels of what becomes the middle of the new stamp.
     size
         Side of the new stamp; what lies outside the old image is zero there.
@@ -259,14 +259,14 @@ def rebin(
     # Nearly all of the overlaps are zero.
     rows, columns = (
         sparse.csr_array(_overlap(length, ratio, middle, size))
-        for length, middle in zip(image.shape, centre, strict=True)
+        for length, middle in zip(image.shape, center, strict=True)
     )
     return np.asarray(rows @ image @ columns.T, dtype=np.float32)
 
 
-def _overlap(length: int, ratio: float, centre: float, size: int) -> NDArray[np.float64]:
+def _overlap(length: int, ratio: float, center: float, size: int) -> NDArray[np.float64]:
     """Return ``(size, length)``: which fraction of each old pixel lies in each new one."""
-    edges = centre + ratio * (np.arange(size + 1) - size / 2)
+    edges = center + ratio * (np.arange(size + 1) - size / 2)
     old = np.arange(length)
     low = np.maximum(edges[:-1, None], old - 0.5)
     high = np.minimum(edges[1:, None], old + 0.5)
@@ -278,7 +278,7 @@ def central_stamp(
 ) -> Image | None:
     """Return ``(bands, size, size)``: the central galaxy alone, in nJy where that is known.
 
-    The sky is subtracted; neighbours outside the central segment, and what lies off the image,
+    The sky is subtracted; neighbors outside the central segment, and what lies off the image,
     are replaced by white noise of the sky's sigma, or by zero where the image has no sky noise.
     The segment is that of the sum of the bands.  None if nothing is detected.
     """
@@ -288,11 +288,11 @@ def central_stamp(
     found = _central_segment(layers)
     if found is None:
         return None
-    neighbours, centre = found
-    good = rebin(1.0 - neighbours, ratio, centre, size) > 0.5 * ratio**2
+    neighbors, center = found
+    good = rebin(1.0 - neighbors, ratio, center, size) > 0.5 * ratio**2
     stamp = np.zeros((len(bands), size, size), dtype=np.float32)
     for index, (band, (image, sigma)) in enumerate(zip(bands, layers, strict=True)):
-        new = rebin(image, ratio, centre, size)
+        new = rebin(image, ratio, center, size)
         noise = rng.standard_normal(new.shape) * _noise_after(new[good], sigma * ratio)
         stamp[index] = np.where(good, new, noise) * cutout.njy_per_count.get(band, 1.0)
     return stamp
@@ -338,7 +338,7 @@ def _noise_after(pixels: NDArray[np.floating], white: float) -> float:
 def _central_segment(
     layers: list[tuple[Image, float]],
 ) -> tuple[NDArray[np.float64], tuple[float, float]] | None:
-    """Return ``(y, x)``, 1 on the neighbours, and the galaxy's centre (y, x); None if no galaxy."""
+    """Return ``(y, x)``, 1 on the neighbors, and the galaxy's center (y, x); None if no galaxy."""
     peaks = [max(float(image.max()), 1e-30) for image, _ in layers]
     data = sum(image / peak for (image, _), peak in zip(layers, peaks, strict=True))
     noise = np.hypot.reduce([sigma / peak for (_, sigma), peak in zip(layers, peaks, strict=True)])

@@ -1,7 +1,7 @@
 """HST to HSC: blur by the matching kernel, rebin, add the survey's noise (Hemmati et al. 2022, §2).
 
 The kernel K turns the sharp PSF H into the blurred one L.  In Fourier space K = L / H, here
-regularised as Wiener does, K = L H* / (|H|² + ε), since H vanishes beyond the diffraction limit.
+regularized as Wiener does, K = L H* / (|H|² + ε), since H vanishes beyond the diffraction limit.
 Both PSFs are drawn on the fine grid with the fine pixel in them; summing `factor`×`factor` fine
 pixels then gives exactly the PSF with the coarse pixel in it.
 """
@@ -20,12 +20,12 @@ from raydeblend.survey import Survey, draw_psf, get_survey, psf_profile
 
 FloatArray = NDArray[np.float32]
 
-REGULARISATION = 1e-6
+REGULARIZATION = 1e-6
 """ε relative to the largest |H|²."""
 KERNEL_SIZE = 101
 """Fine pixels: 6 arcsec, since 1.5 % of the light lies beyond 2 arcsec of HSC's PSF."""
 COADD_CORRELATION = np.outer([0.2, 1.0, 0.2], [0.2, 1.0, 0.2]).astype(np.float32)
-"""Neighbouring pixels correlate by 0.37, about as warping to a coadd's grid makes them."""
+"""Neighboring pixels correlate by 0.37, about as warping to a coadd's grid makes them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def hsc_degradation(
     Parameters
     ----------
     sharp_psf
-        ``(py, px)`` odd, normalised, at `pixel_scale`, pixel included.
+        ``(py, px)`` odd, normalized, at `pixel_scale`, pixel included.
     band
         HST band, or a band of the survey itself.
     fwhm
@@ -101,11 +101,11 @@ def matching_kernel(
     sharp: FloatArray,
     blurred: FloatArray,
     size: int | None = None,
-    regularisation: float = REGULARISATION,
+    regularization: float = REGULARIZATION,
 ) -> FloatArray:
     """Return the kernel ``(size, size)`` that convolves the `sharp` PSF into the `blurred` one.
 
-    Both are normalised odd stamps on the same grid, of any size; `size` is by default that of
+    Both are normalized odd stamps on the same grid, of any size; `size` is by default that of
     the blurred one, in which the kernel's wings are nearly the same.
 
     Raises
@@ -123,7 +123,7 @@ def matching_kernel(
     side = 2 * max(size, *sharp.shape, *blurred.shape) - 1
     h, low = (np.fft.fft2(_wrapped(psf, side)) for psf in (sharp, blurred))
     power = np.abs(h) ** 2
-    ratio = low * np.conj(h) / (power + regularisation * power.max())
+    ratio = low * np.conj(h) / (power + regularization * power.max())
     kernel = np.fft.fftshift(np.fft.ifft2(ratio).real)
     first = (side - size) // 2
     kernel = kernel[first : first + size, first : first + size]
@@ -131,7 +131,7 @@ def matching_kernel(
 
 
 def _wrapped(psf: FloatArray, side: int) -> NDArray[np.float64]:
-    """Return the PSF, normalised, on a square of odd `side` with its middle at pixel (0, 0)."""
+    """Return the PSF, normalized, on a square of odd `side` with its middle at pixel (0, 0)."""
     out = np.zeros((side, side))
     y, x = (side - psf.shape[0]) // 2, (side - psf.shape[1]) // 2
     out[y : y + psf.shape[0], x : x + psf.shape[1]] = psf / psf.sum(dtype=np.float64)

@@ -39,7 +39,7 @@ MAG_TO_TOTAL = -0.44
 COMPLETE = 23.0
 """Total magnitude down to which the fits (F814W < 23.5) are complete; fainter galaxies are those
 of this magnitude, smaller by LOG_SIZE_SLOPE."""
-NEIGHBOURS = 300
+NEIGHBORS = 300
 """Rows of nearly the same magnitude among which one is drawn."""
 
 # Fitted here to those fits at 22 < total magnitude < 23: ln of the circularised half-light radius
@@ -84,7 +84,7 @@ class SersicFits:
 
 @dataclass(frozen=True)
 class DoubleSersic:
-    """``n`` galaxies of a bulge and a disk with one centre and position angle.
+    """``n`` galaxies of a bulge and a disk with one center and position angle.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ def _parametric(magnitude: FloatArray, rng: np.random.Generator, validation: boo
 def _resampled(magnitude: FloatArray, fits: SersicFits, rng: np.random.Generator) -> DoubleSersic:
     known = np.minimum(magnitude, COMPLETE)
     place = np.searchsorted(fits.magnitude, known)
-    place = place + rng.integers(-NEIGHBOURS, NEIGHBOURS + 1, len(magnitude))
+    place = place + rng.integers(-NEIGHBORS, NEIGHBORS + 1, len(magnitude))
     row = np.clip(place, 0, len(fits.magnitude) - 1)
     size = fits.radius[row] * np.sqrt(fits.axis_ratio[row])
     size = size * np.exp(LOG_SIZE_SLOPE * (magnitude - known))
@@ -242,7 +242,7 @@ def vis_psf(survey: Survey, factor: float = 1.0) -> galsim.GSObject:
 def render_euclid(
     galaxies: DoubleSersic, rng: np.random.Generator, size: int = 80
 ) -> IsolatedGroup:
-    """Render each galaxy at a random angle, centred within half a pixel, behind one PSF.
+    """Render each galaxy at a random angle, centered within half a pixel, behind one PSF.
 
     The images are noiseless, in units of the sky noise of VIS at its full depth: a limiting
     magnitude of 26.9 (1 σ in an aperture of 2 arcsec), the paper's m_lim = 27.1 within 0.2.

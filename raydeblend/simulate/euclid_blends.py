@@ -62,7 +62,7 @@ def nemani2023_blends(
     -------
     arrays
         ``blend1 (n, 1, 64, 64)``, ``isolated1 (n, 1, 1, 64, 64)`` and ``xy1 (n, 1, 2)``; the same
-        with 2, where the first galaxy is the centred one, bright or faint; ``psf``, ``bands``,
+        with 2, where the first galaxy is the centered one, bright or faint; ``psf``, ``bands``,
         ``pixel_scale``.  Unit: the sky sigma.
 
     Raises

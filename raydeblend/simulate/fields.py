@@ -30,7 +30,7 @@ SNR_BAND, MIN_SNR = "r", 10.0
 FAINT = 26.8
 """In i; hardly a fainter galaxy reaches the signal to noise."""
 HELD_OUT_BANDS = ("g", "r", "i")
-"""In which the galaxies of a test set are recognised."""
+"""In which the galaxies of a test set are recognized."""
 ATTEMPTS = 10_000
 """Draws without a bright enough galaxy after which the catalog is given up."""
 

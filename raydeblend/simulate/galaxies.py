@@ -1,4 +1,4 @@
-"""The galaxy population: counts, redshifts, colours, sizes and shapes, each with its source.
+"""The galaxy population: counts, redshifts, colors, sizes and shapes, each with its source.
 
 `draw_galaxies` is parametric and needs no file; `read_catsim` reads the LSST catalog that
 BlendingToolKit and Wang et al. (2022) draw from.
@@ -43,25 +43,25 @@ DISK_BULGE_SIGMA = 0.1
 # Appendix B2: p(e) = A e (1 - exp((e - e_max)/a)) / ((1 + e) (e^2 + e0^2)^(1/2)).
 ELLIPTICITY_MAX, ELLIPTICITY_CORE, ELLIPTICITY_SCALE = 0.804, 0.0256, 0.2539
 
-# Colours (u-g, g-r, r-i, i-z, z-y): means and standard deviations of CatSim (OneDegSq.fits,
+# Colors (u-g, g-r, r-i, i-z, z-y): means and standard deviations of CatSim (OneDegSq.fits,
 # LSST DM) in three classes of a Gaussian mixture fitted to its 3,500 galaxies with i < 26, and
-# the correlation of neighbouring colours there.
-COLOUR_WEIGHTS = np.array([0.38, 0.31, 0.31])
-COLOUR_MEANS = np.array(
+# the correlation of neighboring colors there.
+COLOR_WEIGHTS = np.array([0.38, 0.31, 0.31])
+COLOR_MEANS = np.array(
     [
         [-0.03, 0.19, 0.38, 0.38, 0.31],
         [0.94, 0.98, 0.57, 0.24, 0.16],
         [0.72, 0.49, 0.41, 0.29, 0.20],
     ]
 )
-COLOUR_SIGMAS = np.array(
+COLOR_SIGMAS = np.array(
     [
         [0.10, 0.24, 0.22, 0.20, 0.17],
         [0.65, 0.36, 0.27, 0.11, 0.07],
         [0.86, 0.66, 0.48, 0.30, 0.19],
     ]
 )
-COLOUR_CORRELATION = 0.6
+COLOR_CORRELATION = 0.6
 
 
 @dataclass(frozen=True)
@@ -223,13 +223,13 @@ def _axis_ratio(shear: FloatArray) -> FloatArray:
 def _magnitudes_in(
     bands: tuple[str, ...], magnitude_i: FloatArray, rng: np.random.Generator
 ) -> FloatArray:
-    """Add colours to the i magnitude; a band outside u..y takes the i magnitude."""
+    """Add colors to the i magnitude; a band outside u..y takes the i magnitude."""
     n = len(magnitude_i)
-    kind = rng.choice(len(COLOUR_WEIGHTS), n, p=COLOUR_WEIGHTS)
-    shared = rng.normal(size=(n, 1)) * np.sqrt(COLOUR_CORRELATION)
-    own = rng.normal(size=(n, COLOUR_MEANS.shape[1])) * np.sqrt(1 - COLOUR_CORRELATION)
-    colours = COLOUR_MEANS[kind] + COLOUR_SIGMAS[kind] * (shared + own)
-    relative = np.concatenate([np.zeros((n, 1)), -np.cumsum(colours, axis=1)], axis=1)
+    kind = rng.choice(len(COLOR_WEIGHTS), n, p=COLOR_WEIGHTS)
+    shared = rng.normal(size=(n, 1)) * np.sqrt(COLOR_CORRELATION)
+    own = rng.normal(size=(n, COLOR_MEANS.shape[1])) * np.sqrt(1 - COLOR_CORRELATION)
+    colors = COLOR_MEANS[kind] + COLOR_SIGMAS[kind] * (shared + own)
+    relative = np.concatenate([np.zeros((n, 1)), -np.cumsum(colors, axis=1)], axis=1)
     relative -= relative[:, [CATSIM_BANDS.index(REFERENCE_BAND)]]
     columns = [CATSIM_BANDS.index(b) if b in CATSIM_BANDS else 3 for b in bands]
     return np.asarray(magnitude_i[:, None] + relative[:, columns])

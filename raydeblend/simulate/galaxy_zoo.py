@@ -1,6 +1,6 @@
 """Galaxy Zoo pictures and the blends that Reiman & Göhre (2019, section 2.3) make of them.
 
-SDSS colour JPEGs as the Kaggle Galaxy Zoo challenge hands them out, one file a galaxy, the file's
+SDSS color JPEGs as the Kaggle Galaxy Zoo challenge hands them out, one file a galaxy, the file's
 name its number.  The blends are made on the training device, so this module needs torch.
 """
 
@@ -42,7 +42,7 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class ZooImages:
-    """Pictures of galaxies, each at the centre of its own.
+    """Pictures of galaxies, each at the center of its own.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ def list_pictures(root: str, splits: Sequence[Split]) -> list[str]:
 
 
 def read_galaxy_zoo(root: str, *splits: Split, limit: int | None = None) -> ZooImages:
-    """Read the pictures of some splits: centre crop of 240 pixels, bicubic to 80 (section 2.3).
+    """Read the pictures of some splits: center crop of 240 pixels, bicubic to 80 (section 2.3).
 
     Files that are damaged or of another size are skipped and counted, with a warning.
 

@@ -22,7 +22,7 @@ RADIUS_MAG = 0.03
 def exclude_held_out(table: Galaxies, path: str) -> Galaxies:
     """Return `table` without the galaxies of the test set at `path`.
 
-    A test set does not name its galaxies; they are recognised by their magnitudes in all bands.
+    A test set does not name its galaxies; they are recognized by their magnitudes in all bands.
 
     Raises
     ------

@@ -1,18 +1,18 @@
-"""Real galaxies seen by HST, as clean centred stamps of one size and pixel scale.
+"""Real galaxies seen by HST, as clean centered stamps of one size and pixel scale.
 
 `load_hst` reads every collection that it finds in a folder and its subfolders:
 
 - GalSim's COSMOS catalogs (``real_galaxy_catalog_*.fits`` and the files it names), F814W, nJy;
 - ``f606w_gal<N>.fits.gz``, ``f814w_gal<N>…``, ``f125w_gal<N>…`` of JediSim, one galaxy a
   number, with TinyTim's ``f814w_psf.fits.gz``; no common zero point: each band of a stamp is
-  normalised to sum 1, so that its colours mean nothing;
+  normalized to sum 1, so that its colors mean nothing;
 - the HUDF galaxies of JediSim, ``*_scaled_*_galaxy_<N>.fits.gz``, with PIXSCALE and the zero
   point MAG0 in the header, nJy; no PSF of their own;
 - a user's cutouts (CANDELS, say): FITS stamps and a table ``catalog.fits``, ``.csv`` or
   ``.ecsv`` with a row for each galaxy and band.  Columns: ``galaxy`` (number or name), ``band``
   (``F775W``, ...), ``image`` (file, relative to the folder); optional ``hdu``,
   ``pixel_scale`` (arcsec; else PIXSCALE in the header, else 0.06) and ``zeropoint`` (AB; else
-  MAGZERO in the header; without either the stamp is normalised to sum 1).  The PSF of band B is
+  MAGZERO in the header; without either the stamp is normalized to sum 1).  The PSF of band B is
   ``psf_<B>.fits``, its scale in PIXSCALE.  The galaxy is near the stamp's middle.
 """
 
@@ -37,16 +37,16 @@ VALIDATION = 8
 
 @dataclass(frozen=True)
 class HstStamps:
-    """Centred stamps of single galaxies.
+    """Centered stamps of single galaxies.
 
     Attributes
     ----------
     images
         ``(n, bands, y, x)``, sky subtracted; nJy where `calibrated`, else each band of a stamp
-        sums to 1.  Neighbours outside the central segment, and what the original does not
+        sums to 1.  Neighbors outside the central segment, and what the original does not
         cover, are white noise of the sky's sigma, or zero where the original has no sky noise.
     psf
-        ``(n_psf, py, px)`` normalised, odd, at `pixel_scale`, pixel included.
+        ``(n_psf, py, px)`` normalized, odd, at `pixel_scale`, pixel included.
     pixel_scale
         Arcsec.
     galaxy
@@ -184,7 +184,7 @@ def _psfs(
 def nominal_hst_psf(
     pixel_scale: float, size: int = PSF_SIZE, fwhm: float = ACS_FWHM
 ) -> NDArray[np.float32]:
-    """Return a normalised PSF ``(size, size)``: Airy pattern of 2.4 m in F814W, broadened."""
+    """Return a normalized PSF ``(size, size)``: Airy pattern of 2.4 m in F814W, broadened."""
     optics = galsim.Airy(lam=805.0, diam=2.4, obscuration=0.33)
     drizzled = galsim.Convolve(optics, galsim.Gaussian(fwhm=fwhm / 2))
     image = drizzled.drawImage(nx=size, ny=size, scale=pixel_scale).array
@@ -196,6 +196,6 @@ def _resampled_psf(
 ) -> NDArray[np.float32]:
     y, x = np.indices(psf.shape)
     core = np.where(psf > 0.1 * psf.max(), psf, 0)
-    centre = (float((core * y).sum() / core.sum()), float((core * x).sum() / core.sum()))
-    image = rebin(psf, pixel_scale / scale, centre, PSF_SIZE)
+    center = (float((core * y).sum() / core.sum()), float((core * x).sum() / core.sum()))
+    image = rebin(psf, pixel_scale / scale, center, PSF_SIZE)
     return np.asarray(image / image.sum(), dtype=np.float32)

@@ -22,7 +22,7 @@ class IsolatedGroup:
     Attributes
     ----------
     images
-        ``(n, bands, y, x)`` noiseless, centred within half a pixel, in units of each band's sky
+        ``(n, bands, y, x)`` noiseless, centered within half a pixel, in units of each band's sky
         sigma.
     psf
         ``(bands, py, px)``.
@@ -85,7 +85,7 @@ def render_galaxy(
     angle: float = 0.0,
     offset: NDArray[np.float64] | tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.float32]:
-    """Render one galaxy ``(bands, size, size)`` in sky sigmas, `offset` (x, y) px off centre."""
+    """Render one galaxy ``(bands, size, size)`` in sky sigmas, `offset` (x, y) px off center."""
     image = np.zeros((len(psfs), size, size), dtype=np.float32)
     gsparams = galsim.GSParams(maximum_fft_size=FFT_LIMIT)
     for band, psf in enumerate(psfs):

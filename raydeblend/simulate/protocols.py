@@ -18,7 +18,7 @@ from raydeblend.survey import Survey, draw_psf, get_survey, psf_profile
 PROTOCOLS = ("wang2022",)
 
 # Wang et al. 2022, section II.D: LSST 10-year g r i, i < 25.3, 80 x 80 pixels; BlendingToolKit's
-# default draws positions uniformly within a tenth of the 24 arcsec stamp around its centre.
+# default draws positions uniformly within a tenth of the 24 arcsec stamp around its center.
 BANDS = ("g", "r", "i")
 FAINT = 25.3
 SIZE = 80
@@ -85,7 +85,7 @@ def _draw_blend(
     sky = np.array([survey.band(band).sky_electrons for band in BANDS])[:, None, None]
     noise = rng.normal(size=scene.shape) * np.sqrt(1 + scene / np.sqrt(sky))
     blend = (scene + noise).astype(np.float32)
-    # GalSim's offset is from the stamp's geometric centre, (SIZE - 1) / 2 for 0-based pixels.
+    # GalSim's offset is from the stamp's geometric center, (SIZE - 1) / 2 for 0-based pixels.
     xy = (shift + (SIZE - 1) / 2).astype(np.float32)
     return blend, isolated[order], xy[order]
 

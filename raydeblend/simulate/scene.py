@@ -26,7 +26,7 @@ from raydeblend.tile import Box
 FloatArray = NDArray[np.float64]
 
 # The tangent point: the COSMOS field, whose star counts are used (deg, ICRS).
-CENTRE = (150.1, 2.2)
+CENTER = (150.1, 2.2)
 # Sources this far off the tiles (pixels) are drawn too, since their wings reach in.
 MARGIN = 64
 REFERENCE_BAND = "i"
@@ -70,7 +70,7 @@ class Grid:
         """Return the WCS of a box of the grid: one tangent point in the middle of the field."""
         height, width = self.extent.shape
         header = fits.Header()
-        for axis, (name, value) in enumerate(zip(("RA---TAN", "DEC--TAN"), CENTRE, strict=True), 1):
+        for axis, (name, value) in enumerate(zip(("RA---TAN", "DEC--TAN"), CENTER, strict=True), 1):
             header[f"CTYPE{axis}"] = name
             header[f"CUNIT{axis}"] = "deg"
             header[f"CRVAL{axis}"] = value
@@ -118,7 +118,7 @@ class Scene:
         return profile(self.galaxies, row, band)
 
     def on_tiles(self) -> NDArray[np.bool_]:
-        """``(n,)``: true for a source whose centre lies on at least one tile."""
+        """``(n,)``: true for a source whose center lies on at least one tile."""
         boxes = [self.grid.box(tile) for tile in range(self.grid.n_tiles)]
         return np.array([any(box.contains(y, x) for box in boxes) for x, y in self.xy], dtype=bool)
 
@@ -155,7 +155,7 @@ def write_truth(path: str, scene: Scene) -> int:
 
 
 def truth_table(scene: Scene) -> pa.Table:
-    """Return one row per source whose centre lies on a tile, units in the field metadata.
+    """Return one row per source whose center lies on a tile, units in the field metadata.
 
     Sizes, shapes and redshifts are null for stars.
     """
@@ -208,7 +208,7 @@ def half_light_radius(
 ) -> FloatArray:
     """Return the half-light radius of exponential disk + de Vaucouleurs bulge, by bisection.
 
-    The light of a Sérsic profile within r is P(2n, b (r / r_e)^(1/n)), P the regularised
+    The light of a Sérsic profile within r is P(2n, b (r / r_e)^(1/n)), P the regularized
     incomplete gamma function (Graham & Driver 2005, PASA 22, 118, eq. 2).
     """
     low, high = np.zeros_like(disk_radius), np.maximum(disk_radius, bulge_radius)

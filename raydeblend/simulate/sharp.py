@@ -1,7 +1,7 @@
 """Galaxies as HST sees them, to be blended and degraded: parametric ones and real stamps.
 
 The real stamps have one trustworthy band.  Where more are asked for, a stamp has the same shape
-in all of them, behind each band's PSF, and the colours of a drawn galaxy.
+in all of them, behind each band's PSF, and the colors of a drawn galaxy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SharpGalaxies:
     Attributes
     ----------
     images
-        ``(n, bands, y, x)`` in nJy, centred within half a pixel of 0.06".
+        ``(n, bands, y, x)`` in nJy, centered within half a pixel of 0.06".
     galaxy
         ``(n,)`` identifier; several images may be of one galaxy.
     """
@@ -138,7 +138,7 @@ def real_sharp(
 ) -> SharpGalaxies:
     """Return `n` images of the real galaxies under `root` (see `load_hst`), dimmed and shrunk.
 
-    Each gets the magnitude of a drawn galaxy and the colours that go with it.
+    Each gets the magnitude of a drawn galaxy and the colors that go with it.
 
     Raises
     ------

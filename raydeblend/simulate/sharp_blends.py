@@ -91,7 +91,7 @@ class SharpBlends:
     isolated
         ``(n, k, bands, 3 y, 3 x)`` the same of each galaxy alone, without added noise.
     xy
-        ``(n, k, 2)`` centres (x, y) in fine pixels.
+        ``(n, k, 2)`` centers (x, y) in fine pixels.
     magnitude
         ``(n, k)`` AB in the i band.
     fwhm
@@ -230,7 +230,7 @@ def draw_blends(
 def _drawn_stamp(
     galaxies: Galaxies, row: int, bands: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[FloatImages, FloatArray]:
-    """Return ``(bands, STAMP, STAMP)`` in nJy, and the offset (x, y) of its centre."""
+    """Return ``(bands, STAMP, STAMP)`` in nJy, and the offset (x, y) of its center."""
     offset = rng.uniform(-0.5, 0.5, 2)
     image = render(galaxies, row, bands, STAMP, rng.uniform(0, 360), offset)
     flux = flux_njy(hst_magnitudes(galaxies.magnitude[row : row + 1], bands)[0])

@@ -1,8 +1,8 @@
-"""The foreground stars of a simulated field: counts and colours.
+"""The foreground stars of a simulated field: counts and colors.
 
 Counts: the fit of Bahcall & Soneira (1980, ApJS 44, 73, appendix B) to their disk + spheroid
 Galaxy, stars per square degree brighter than V, in the direction of the COSMOS field.
-Colours: Planck's law at the effective wavelength of each band, which covers every survey's bands.
+Colors: Planck's law at the effective wavelength of each band, which covers every survey's bands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 
 # Galactic coordinates of COSMOS.
 LONGITUDE, LATITUDE = np.deg2rad(236.8), np.deg2rad(42.1)
-# Brighter stars bring haloes and bleed trails, which are not modelled and which surveys mask
+# Brighter stars bring haloes and bleed trails, which are not modeled and which surveys mask
 # (Coupon et al. 2018, PASJ 70, S7).
 BRIGHTEST, FAINTEST = 17.0, 27.0
 
@@ -40,9 +40,9 @@ def disk_counts(v: FloatArray) -> FloatArray:
 
 def spheroid_counts(v: FloatArray) -> FloatArray:
     """Spheroid stars per square degree brighter than `v`."""
-    towards_centre = np.cos(LATITUDE) * np.cos(LONGITUDE)
+    towards_center = np.cos(LATITUDE) * np.cos(LONGITUDE)
     rise = 10 ** (0.087 * (v - 17.5)) / (1 + 10 ** (-0.180 * (v - 17.5))) ** 2.5
-    return np.asarray(1050 * rise / (1 - towards_centre) ** (1.45 - 0.20 * towards_centre))
+    return np.asarray(1050 * rise / (1 - towards_center) ** (1.45 - 0.20 * towards_center))
 
 
 def draw_stars(
@@ -68,10 +68,10 @@ def _spectrum(
 ) -> FloatArray:
     """Carry V fluxes to the bands; V is within 0.04 mag of AB (Frei & Gunn 1994)."""
     wavelengths = np.array([survey.band(band).wavelength for band in bands])
-    colour = planck(wavelengths, temperature[:, None]) / planck(V_WAVELENGTH, temperature[:, None])
-    return np.asarray(flux_v[:, None] * colour)
+    color = planck(wavelengths, temperature[:, None]) / planck(V_WAVELENGTH, temperature[:, None])
+    return np.asarray(flux_v[:, None] * color)
 
 
 def planck(wavelength: float | FloatArray, temperature: FloatArray) -> FloatArray:
-    """Planck's law per unit frequency, unnormalised: nu³ / (exp(h nu / k T) - 1); nm and K."""
+    """Planck's law per unit frequency, unnormalized: nu³ / (exp(h nu / k T) - 1); nm and K."""
     return np.asarray(wavelength**-3.0 / np.expm1(SECOND_RADIATION / wavelength / temperature))

@@ -87,7 +87,7 @@ def simulate_tiles(
     Parameters
     ----------
     size, overlap
-        Side of a tile and what neighbours share, in pixels.
+        Side of a tile and what neighbors share, in pixels.
     seed
         The same seed gives the same pixels, however many workers draw them.
     density
@@ -195,7 +195,7 @@ def render_tile(scene: Scene, tile: int, seed: int) -> list[BandPixels]:
 def draw_sources(scene: Scene, box: Box, band: int) -> FloatArray:
     """Draw all sources that reach into `box` without noise: ``(y, x)`` in nJy.
 
-    A source's pixels do not depend on the box, so that neighbouring tiles agree.
+    A source's pixels do not depend on the box, so that neighboring tiles agree.
     """
     canvas = galsim.ImageD(galsim.BoundsI(box.x0, box.x1 - 1, box.y0, box.y1 - 1))
     psf = psf_profile(scene.survey, scene.bands[band])

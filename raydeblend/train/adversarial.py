@@ -15,7 +15,7 @@ from raydeblend.networks.forward import forward
 def discriminate(discriminator: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits of as many real as generated images ``(n, channels, y, x)``.
 
-    Both go through together: batch normalisation then sees the same mixture in the steps of
+    Both go through together: batch normalization then sees the same mixture in the steps of
     either network and hides no difference between the two, and a data-parallel wrapper has one
     pass for each backward one.
     """

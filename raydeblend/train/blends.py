@@ -47,7 +47,7 @@ class BlendRecipe:
     stamp
         Side of the blends in pixels, smaller than that of the isolated images.
     max_shift
-        Largest shift of a galaxy from the stamp's centre along each axis, in pixels (12 in
+        Largest shift of a galaxy from the stamp's center along each axis, in pixels (12 in
         Wang et al.'s protocol).
     n_sources
         Probability of 0, 1, 2, 3 and 4 galaxies.

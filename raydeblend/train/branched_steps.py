@@ -36,7 +36,7 @@ class BranchedLoss:
         the faintest would count most); images without a galaxy have none.
     ssim_weight
         Weight of 1 - SSIM of the images clipped at zero, see `ssim`.  Where the sky is nearly
-        black, the squared error hardly sees what SSIM counts: a grey level too much, and texture.
+        black, the squared error hardly sees what SSIM counts: a gray level too much, and texture.
     clipped
         A negative pixel where the truth is zero is no error: models are clipped at zero in the
         end, and black is far easier to stay below than to hit.

@@ -177,7 +177,7 @@ class Peels:
     models: Sequence[Tensor]
     residuals: Sequence[Tensor]
 
-    def labelled(self) -> list[tuple[Tensor, int]]:
+    def labeled(self) -> list[tuple[Tensor, int]]:
         """Return all of S, each with the number of galaxies in it."""
         truth = [self.batch.sources[:, k] for k in range(PEELS)]
         ones = [*self.models, *truth, self.residuals[0]]
@@ -258,7 +258,7 @@ class RdnJointTraining(BlendTraining[RdnJointRun]):
 
     def counter_loss(self, counter: nn.Module, peels: Peels) -> Tensor:
         """Eq. 3: the weighted cross-entropy of all images of S, each a mean over the batch."""
-        images, labels = zip(*peels.labelled(), strict=True)
+        images, labels = zip(*peels.labeled(), strict=True)
         n = len(images[0])
         logits = self.count_logits(counter, torch.cat(images))
         label = torch.tensor(labels, device=logits.device).repeat_interleave(n)

@@ -96,7 +96,7 @@ class PairBatch:
     high
         ``(n, bands, 3 y, 3 x)`` what HST sees.
     xy
-        ``(n, MAX_SOURCES, 2)`` centres (x, y) in fine pixels; NaN where there is no source.
+        ``(n, MAX_SOURCES, 2)`` centers (x, y) in fine pixels; NaN where there is no source.
     n_sources
         ``(n,)``.
     """
@@ -176,7 +176,7 @@ def _brightening(n: int, recipe: PairRecipe, generator: torch.Generator) -> Tens
 def _place(
     images: Tensor, n: int, recipe: PairRecipe, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(n, bands, field, field)`` single galaxies, and ``(n, 2)`` their centres (x, y)."""
+    """Return ``(n, bands, field, field)`` single galaxies, and ``(n, 2)`` their centers (x, y)."""
     device, size, field = images.device, images.shape[-1], recipe.field
     row = torch.randint(len(images), (n,), generator=generator, device=device)
     shift = torch.randn((n, 2), generator=generator, device=device) * recipe.spread

@@ -157,7 +157,7 @@ PAIRED = (0.0, 1.0, 0.0, 0.0)
 _VAE = VaeRun(
     "vae", "paper", VaeConfig(), 100, 750, 100, 1e-4,
     scaling=Scaling("asinh"),
-    recipe=CenteredRecipe(n_neighbours=ALONE),
+    recipe=CenteredRecipe(n_neighbors=ALONE),
     validation=1024,
 )  # fmt: skip
 _DEBLEND = replace(_VAE, network="vae-deblend", recipe=CenteredRecipe())
@@ -195,7 +195,7 @@ _TINY_MODEL = VaeConfig(filters=(8, 16, 16), latent=8, hidden=32, downscale=2, a
 # too, so that what is left of a blend is in distribution.
 _SMALL_RECIPE = CenteredRecipe(jitter=1, annulus=(4.0, 20.0), rescale=0.3, cropped=0.2)
 _SMALL_BLENDS = replace(
-    _SMALL_RECIPE, n_neighbours=(0.3, 0.5, 0.15, 0.05), rescale=0.15, taken_off=0.5
+    _SMALL_RECIPE, n_neighbors=(0.3, 0.5, 0.15, 0.05), rescale=0.15, taken_off=0.5
 )
 VAE_PRESETS: Mapping[str, VaeRun] = {
     "paper": _VAE,
@@ -203,7 +203,7 @@ VAE_PRESETS: Mapping[str, VaeRun] = {
         _VAE,
         **(_SMALL | {"learning_rate": 3e-3}),
         epochs=50,
-        recipe=replace(_SMALL_RECIPE, n_neighbours=ALONE),
+        recipe=replace(_SMALL_RECIPE, n_neighbors=ALONE),
     ),
     "tiny": replace(_VAE, **_TINY, model=_TINY_MODEL),
 }
@@ -230,7 +230,7 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CenteredBatch]]):
 
     exported: ClassVar[tuple[str, ...]] = ("vae",)
     validated_on: ClassVar[tuple[float, float, float, float]] = ALONE
-    """Probability of 0, 1, 2 and 3 neighbours in the images kept for validation."""
+    """Probability of 0, 1, 2 and 3 neighbors in the images kept for validation."""
 
     @property
     def _name(self) -> str:
@@ -268,7 +268,7 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CenteredBatch]]):
         return load_share(paths, rank, world, self.config.bands, device)
 
     def load_validation(self, paths: Sequence[str], device: torch.device) -> list[CenteredBatch]:
-        """Return images of galaxies never trained on, with `validated_on` neighbours."""
+        """Return images of galaxies never trained on, with `validated_on` neighbors."""
         config, galaxies = self.config, load_held_out(paths, self.config.bands, device)
         recipe = CenteredRecipe(config.recipe.stamp, 0, config.recipe.annulus, self.validated_on)
         generator = torch.Generator(device).manual_seed(VALIDATION_SEED)
@@ -310,14 +310,14 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CenteredBatch]]):
     def _cleaned(
         self, network: nn.Module, batch: CenteredBatch, generator: torch.Generator
     ) -> CenteredBatch:
-        """Return the batch less the network's models of some of the neighbours."""
+        """Return the batch less the network's models of some of the neighbors."""
         scaling, recipe = self.config.scaling, self.config.recipe
         return second_pass(network, batch, scaling, recipe.taken_off, recipe.jitter, generator)
 
     def validate(self, state: TrainState, held_out: list[CenteredBatch]) -> Scalars:
         """Return flux residuals on the validation images, see `vae_scores`.
 
-        Where the recipe takes neighbours off, those of the second pass too, as
+        Where the recipe takes neighbors off, those of the second pass too, as
         ``second_flux_std`` and so on.
         """
         network, scaling = state.final(self._name), self.config.scaling

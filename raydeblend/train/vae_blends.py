@@ -1,7 +1,7 @@
-"""Blends about a centred galaxy, made on the training device (Nemani et al. 2023, section 2).
+"""Blends about a centered galaxy, made on the training device (Nemani et al. 2023, section 2).
 
-One galaxy of an isolated group is centred, others are added in an annulus about it, and noise.
-Unlike `raydeblend.train.blends.compose`, what is wanted is the centred galaxy, bright or faint.
+One galaxy of an isolated group is centered, others are added in an annulus about it, and noise.
+Unlike `raydeblend.train.blends.compose`, what is wanted is the centered galaxy, bright or faint.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class CenteredRecipe:
     stamp
         Side in pixels.
     jitter
-        Most whole pixels along each axis by which the centred galaxy is off: peaks are.
+        Most whole pixels along each axis by which the centered galaxy is off: peaks are.
     annulus
         Inner and outer radius, in pixels, of the ring in which other galaxies lie.
-    n_neighbours
+    n_neighbors
         Probability of 0, 1, 2 and 3 other galaxies.
     rescale
         Fluxes of an image are multiplied by 10^u, u uniform within plus and minus this: surveys
@@ -34,13 +34,13 @@ class CenteredRecipe:
     cropped
         Part of the images that is zero beyond a random box, as beyond the edge of a stamp.
     taken_off
-        Part of the neighbours of which the network's own model is taken off, see `vae_passes`.
+        Part of the neighbors of which the network's own model is taken off, see `vae_passes`.
     """
 
     stamp: int = 64
     jitter: int = 0
     annulus: tuple[float, float] = (6.0, 20.0)
-    n_neighbours: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 0.0)
+    n_neighbors: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 0.0)
     rescale: float = 0.0
     cropped: float = 0.0
     taken_off: float = 0.0
@@ -55,17 +55,17 @@ class CenteredBatch:
     image
         ``(n, bands, y, x)`` in units of the sky noise.
     target
-        The same shape: the centred galaxy alone, without noise.
-    n_neighbours
+        The same shape: the centered galaxy alone, without noise.
+    n_neighbors
         ``(n,)``.
     shifts
-        ``(n, most, 2)`` whole pixels (y, x) of each neighbour from the middle; of no meaning
-        beyond `n_neighbours`.
+        ``(n, most, 2)`` whole pixels (y, x) of each neighbor from the middle; of no meaning
+        beyond `n_neighbors`.
     """
 
     image: Tensor
     target: Tensor
-    n_neighbours: Tensor
+    n_neighbors: Tensor
     shifts: Tensor
 
 
@@ -74,8 +74,8 @@ def compose_centered(
 ) -> CenteredBatch:
     """Draw `n` images on the device of the isolated images and of `generator`."""
     device = isolated.images.device
-    weights = torch.tensor(recipe.n_neighbours, dtype=torch.float32, device=device)
-    n_neighbours = torch.multinomial(weights, n, replacement=True, generator=generator)
+    weights = torch.tensor(recipe.n_neighbors, dtype=torch.float32, device=device)
+    n_neighbors = torch.multinomial(weights, n, replacement=True, generator=generator)
     most = int(torch.nonzero(weights).max())
     group = torch.randint(len(isolated.count), (n,), generator=generator, device=device)
     uniform = torch.rand((n, most + 1), generator=generator, device=device)
@@ -89,17 +89,17 @@ def compose_centered(
     for k in range(most):
         shifts[:, k] = shift = _ring(n, recipe, generator)
         other = _cut(isolated.images, rows[:, k + 1], shift, recipe, generator)
-        scene += other * (factor * (n_neighbours > k))[:, None, None, None]
+        scene += other * (factor * (n_neighbors > k))[:, None, None, None]
 
     noise = torch.randn(scene.shape, generator=generator, device=device)
     # Poisson noise of sky and galaxies, in units of the sky's.
     noise *= torch.sqrt(1 + scene / isolated.sky_sigma[group, :, None, None])
     image = (scene + noise) * _inside_box(n, recipe, generator)[:, None]
-    return CenteredBatch(image, target, n_neighbours, shifts)
+    return CenteredBatch(image, target, n_neighbors, shifts)
 
 
 def _jitter(n: int, recipe: CenteredRecipe, generator: torch.Generator) -> Tensor:
-    """Whole-pixel shifts ``(n, 2)`` (y, x) of the centred galaxy."""
+    """Whole-pixel shifts ``(n, 2)`` (y, x) of the centered galaxy."""
     low, high = -recipe.jitter, recipe.jitter + 1
     return torch.randint(low, high, (n, 2), generator=generator, device=generator.device)
 

@@ -1,7 +1,7 @@
-"""What the second pass of the deblender sees: blends less its own models of the neighbours.
+"""What the second pass of the deblender sees: blends less its own models of the neighbors.
 
 The deblender `vae` encodes every galaxy of a blend, takes the models of the others off and
-encodes each again.  Not in the paper, whose network sees a blend once.  What bright neighbours
+encodes each again.  Not in the paper, whose network sees a blend once.  What bright neighbors
 leave is nothing that an encoder of whole blends has seen, so that it is made here in training, by
 the network as it is at that moment.
 """
@@ -28,15 +28,15 @@ def second_pass(
     jitter: int,
     generator: torch.Generator,
 ) -> CenteredBatch:
-    """Take models of neighbours off the images, where they are known.
+    """Take models of neighbors off the images, where they are known.
 
     Parameters
     ----------
     part
-        Of the neighbours that is taken off: not every one is detected, and the first pass sees
+        Of the neighbors that is taken off: not every one is detected, and the first pass sees
         all of them.
     jitter
-        Most whole pixels along each axis by which a neighbour is detected off its place.
+        Most whole pixels along each axis by which a neighbor is detected off its place.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def second_pass(
         With other images; pixels beyond the edge of a stamp stay 0.
     """
     device, most = batch.image.device, batch.shifts.shape[1]
-    known = torch.arange(most, device=device) < batch.n_neighbours[:, None]
+    known = torch.arange(most, device=device) < batch.n_neighbors[:, None]
     known &= torch.rand(known.shape, generator=generator, device=device) < part
     off = torch.randint(-jitter, jitter + 1, batch.shifts.shape, generator=generator, device=device)
     image = batch.image.clone()
@@ -52,12 +52,12 @@ def second_pass(
         rows = known[:, k].nonzero()[:, 0]
         if len(rows):
             shift = batch.shifts[rows, k] + off[rows, k]
-            image[rows] -= neighbour_models(network, batch.image[rows], shift, scaling)
+            image[rows] -= neighbor_models(network, batch.image[rows], shift, scaling)
     return replace(batch, image=image)
 
 
-def neighbour_models(network: nn.Module, image: Tensor, shift: Tensor, scaling: Scaling) -> Tensor:
-    """Encode and decode ``(n, bands, y, x)`` about the neighbours; 0 beyond the stamps' edges.
+def neighbor_models(network: nn.Module, image: Tensor, shift: Tensor, scaling: Scaling) -> Tensor:
+    """Encode and decode ``(n, bands, y, x)`` about the neighbors; 0 beyond the stamps' edges.
 
     `shift` ``(n, 2)`` is how far (y, x) they are from the middle.
     """

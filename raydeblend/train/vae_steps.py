@@ -97,7 +97,7 @@ def vae_step(
     loss: VaeLoss,
     noise: Tensor,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Encode noisy images, decode one sample of each, compare with the true centred galaxy."""
+    """Encode noisy images, decode one sample of each, compare with the true centered galaxy."""
     return loss(encode_decode(network, batch.image, scaling, noise), batch.target)
 
 

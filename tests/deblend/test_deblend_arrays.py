@@ -94,7 +94,7 @@ def test_all_nan_is_all_masked_and_finds_nothing(tmp_path):
     assert out["quality"].tolist() == ["none", "none"]
 
 
-def test_psf_is_normalised():
+def test_psf_is_normalized():
     np.testing.assert_allclose(parse_stamps(valid()).psf.sum(axis=(1, 2)), 1, rtol=1e-6)
 
 

@@ -21,7 +21,7 @@ PSF_SIGMA, GALAXY_SIGMA = 1.75, 2.2
 APART = 2 * 2.355 * GALAXY_SIGMA * 0.85
 XY = np.array([[47.8, 48.3], [47.8 + APART, 48.3]])
 SNR = 100.0
-COLOURS = np.array([[0.6, 0.8, 1.0], [0.9, 0.9, 1.0]])
+COLORS = np.array([[0.6, 0.8, 1.0], [0.9, 0.9, 1.0]])
 
 
 def gaussian(x, y, sigma, size=SIZE):
@@ -32,8 +32,8 @@ def gaussian(x, y, sigma, size=SIZE):
 
 def true_fluxes():
     """Of S/N 100 in all bands together: SNR = F (Σ c² / σ²)^½ / (4π)^½ s."""
-    norm = np.sqrt((COLOURS**2 / SIGMA**2).sum(1)) / (np.sqrt(4 * np.pi) * GALAXY_SIGMA)
-    return SNR / norm[:, None] * COLOURS
+    norm = np.sqrt((COLORS**2 / SIGMA**2).sum(1)) / (np.sqrt(4 * np.pi) * GALAXY_SIGMA)
+    return SNR / norm[:, None] * COLORS
 
 
 def make_tile(unusable):
@@ -129,7 +129,7 @@ def test_holes_are_what_another_band_shows():
     assert np.argwhere(holes_of(weight)).tolist() == [[0, 0, 1, 1]]
 
 
-def test_a_hole_is_filled_in_the_colour_of_its_surroundings():
+def test_a_hole_is_filled_in_the_color_of_its_surroundings():
     light = gaussian(20, 20, 3.0, 40)
     image = np.stack([3000 * light, 1500 * light, 6000 * light]).astype(np.float32)
     bad = np.zeros(image.shape, dtype=bool)

@@ -26,7 +26,7 @@ def test_variance_sets_the_unit_and_the_weights() -> None:
     assert stamps.weight[0, 0, 0, 0] == pytest.approx(0.25)
 
 
-def test_masked_and_nan_pixels_are_filled_from_their_neighbours() -> None:
+def test_masked_and_nan_pixels_are_filled_from_their_neighbors() -> None:
     truth = 50 * gaussian(15.3, 16.1, 4) + 5
     images = truth[None, None].copy()
     mask = np.zeros((1, 32, 32), dtype=bool)

@@ -34,7 +34,7 @@ def test_position_and_significance_of_a_single_source(xy: tuple[float, float]) -
     peaks = find(gaussian(xy, 10.0))
     assert len(peaks) == 1
     assert peaks.xy[0] == pytest.approx(xy, abs=0.02)
-    # The matched filter's signal-to-noise ratio: peak · √(π) s for unit noise, at a pixel's centre.
+    # The matched filter's signal-to-noise ratio: peak · √(π) s for unit noise, at a pixel's center.
     assert peaks.significance[0] == pytest.approx(10 * np.sqrt(np.pi) * S, rel=0.06)
 
 

@@ -59,8 +59,8 @@ def test_a_blend_is_taken_apart_as_it_was(out: str) -> None:
     raw = pixels()[:, box.y0 : box.y1, box.x0 : box.x1] * NJY_PER_COUNT
     offset = np.median(raw - seen.around, axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(seen.around + offset, raw, atol=0.05 * NJY_PER_COUNT)
-    # Every true galaxy in view is a source of the blend or a neighbour.
-    shown = np.concatenate([place, seen.neighbours])
+    # Every true galaxy in view is a source of the blend or a neighbor.
+    shown = np.concatenate([place, seen.neighbors])
     for x, y, _ in galaxies():
         if box.contains(y, x):
             assert np.hypot(*(shown - [x, y]).T).min() < 2
@@ -237,10 +237,10 @@ def test_cells_around_a_pole_are_drawn_about_it(pole: int) -> None:
         for i, quarter in enumerate(quarters)
     ]
     picture = matplotlib.image.imread(io.BytesIO(map_figures(cells, ("i",))["density"]))
-    # The cells have one colour, and cover much of the figure.
+    # The cells have one color, and cover much of the figure.
     pixels, counts = np.unique(picture.reshape(-1, 4), axis=0, return_counts=True)
-    coloured = np.ptp(pixels[:, :3], axis=1) > 0.1
-    assert counts[coloured].max() > 0.15 * counts.sum()
+    colored = np.ptp(pixels[:, :3], axis=1) > 0.1
+    assert counts[colored].max() > 0.15 * counts.sum()
 
 
 def test_the_middle_of_a_cell_at_a_pole_is_the_pole() -> None:

@@ -24,7 +24,7 @@ from raydeblend.evaluate.hst_pair import (
 )
 
 REAL = Path(__file__).parents[3] / "shared/data/hsc/hst_pairs"
-# Arcsec from the centre, flux; the last two are a blend in HSC's seeing.
+# Arcsec from the center, flux; the last two are a blend in HSC's seeing.
 SOURCES = ((-1.6, -1.5, 300.0), (1.8, 1.2, 220.0), (-0.9, 1.3, 260.0), (-0.45, 1.3, 200.0))
 OFFSET = (0.21, -0.13)
 

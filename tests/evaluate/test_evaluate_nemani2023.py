@@ -11,7 +11,7 @@ from raydeblend.evaluate.common.blends import Blends, BlendSet
 from raydeblend.evaluate.common.rows import measured
 from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.nemani2023 import (
-    centred,
+    centered,
     draw_sets,
     evaluate_nemani2023,
     found_std,
@@ -72,7 +72,7 @@ def test_known_errors_come_out_as_they_went_in(sets: dict[str, BlendSet]) -> Non
         assert row["flux_pull"] == pytest.approx(1.4826 * np.median(pull), rel=1e-3)
 
 
-def test_blends_with_a_fainter_neighbour_are_counted_apart(sets: dict[str, BlendSet]) -> None:
+def test_blends_with_a_fainter_neighbor_are_counted_apart(sets: dict[str, BlendSet]) -> None:
     errors = np.random.default_rng(1).normal(0, 0.1, 12)
     rows, _ = evaluate_nemani2023({"biased": _Biased(sets, errors)}, sets)
     flux = sets["analytic"].blends[1].isolated.sum(axis=(2, 3, 4))
@@ -85,7 +85,7 @@ def test_blends_with_a_fainter_neighbour_are_counted_apart(sets: dict[str, Blend
 def test_the_middle_galaxy_counts_and_not_the_brighter() -> None:
     isolated = np.zeros((1, 2, 1, 9, 9), dtype=np.float32)
     xy = np.array([[[1.0, 1.0], [4.0, 4.2]]], dtype=np.float32)
-    assert centred(Blends(isolated.sum(axis=1), isolated, xy)).tolist() == [1]
+    assert centered(Blends(isolated.sum(axis=1), isolated, xy)).tolist() == [1]
 
 
 def test_magnitudes_are_those_of_vis() -> None:
@@ -137,14 +137,14 @@ def test_the_vae_uses_the_shipped_weights_of_both_stages(
     with pytest.raises(ConfigError, match="the weights vae-deblend-euclid"):
         load_deblenders(["vae", "sep"])
     _ship(tmp_path, "vae-deblend-euclid")
-    assert list(load_deblenders(["vae", "sep", "vae"])) == ["vae", "vae-centred", "sep"]
+    assert list(load_deblenders(["vae", "sep", "vae"])) == ["vae", "vae-centered", "sep"]
     _ship(tmp_path, "vae-euclid")
     rows, results = evaluate_nemani2023(load_deblenders(["vae"]), sets)
     assert [(row["deblender"], row["n_galaxies"]) for row in rows] == [
         ("vae", 1),
-        ("vae-centred", 1),
+        ("vae-centered", 1),
         ("vae-isolated", 1),
         ("vae", 2),
-        ("vae-centred", 2),
+        ("vae-centered", 2),
     ]
     assert residual_figure(results, "analytic").startswith(b"\x89PNG")

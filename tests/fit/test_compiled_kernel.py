@@ -20,7 +20,7 @@ from raydeblend.fit.psf_wings import fit_wings
 SCALE, SIZE = 0.2, 40
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 MIXTURE = fit_wings(SEEING.drawImage(nx=41, ny=41, scale=SCALE).array)
-COLOURS = np.array([0.6, 1.0, 1.3])
+COLORS = np.array([0.6, 1.0, 1.3])
 PRIORS = BulgeDiskPriors()
 PLACES = np.array([[15.2, 17.6], [21.9, 20.1], [26.3, 14.8]])
 
@@ -31,7 +31,7 @@ def draw(x: float, y: float, flux: float, radius: float = 0.4, g1: float = 0.0) 
     image = galsim.Convolve(galaxy, SEEING).drawImage(
         nx=SIZE, ny=SIZE, scale=SCALE, offset=(x - middle, y - middle)
     )
-    return COLOURS[:, None, None] * image.array
+    return COLORS[:, None, None] * image.array
 
 
 def make_scene(image: np.ndarray, start: np.ndarray, bands: int = 3) -> joint_model.Scene:

@@ -1,4 +1,4 @@
-"""All sources of a blend at once: fluxes, errors that hold, noise of the neighbours."""
+"""All sources of a blend at once: fluxes, errors that hold, noise of the neighbors."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from raydeblend.fit.single_priors import DEFAULT_PRIORS
 from raydeblend.flags import Flag
 from raydeblend.measure import blend_photometry as together
 from raydeblend.measure import measure as module
-from raydeblend.measure.blendedness import neighbour_flux
+from raydeblend.measure.blendedness import neighbor_flux
 from raydeblend.measure.measure import measure_blends
 
 SIZE, SIGMA = 48, 4.0
@@ -53,7 +53,7 @@ def stack(results, name):
     return np.stack([getattr(result, name) for result in results])
 
 
-def test_joint_fluxes_mend_wrong_models_of_the_neighbours(light, psf):
+def test_joint_fluxes_mend_wrong_models_of_the_neighbors(light, psf):
     # The deblender gave a fifth of the bright galaxy's light to the faint one.
     wrong = np.stack([0.8 * light[0], light[1] + 0.2 * light[0]])
     blends = blends_of(light, 20)
@@ -77,7 +77,7 @@ def test_a_blend_too_large_to_be_fitted_together_keeps_its_single_fits(light, ps
     assert (stack(joined, "flux") != stack(single, "flux")).all()
 
 
-def test_joint_errors_hold_and_are_larger_than_those_of_known_neighbours(light, psf, monkeypatch):
+def test_joint_errors_hold_and_are_larger_than_those_of_known_neighbors(light, psf, monkeypatch):
     monkeypatch.setattr(module, "NOISE_OF_JOINT", 0.0)
     monkeypatch.setattr(module, "NOISE_OF_SINGLE", 0.0)
     blends = blends_of(light, 100)
@@ -135,22 +135,22 @@ def test_gradient_agrees_with_finite_differences(light, psf, monkeypatch):
         assert float(state.gradient[0, i]) == pytest.approx(slope, rel=1e-3, abs=0.02)
 
 
-def test_neighbours_flux_under_a_source_is_what_a_matched_filter_would_gain(light):
+def test_neighbors_flux_under_a_source_is_what_a_matched_filter_would_gain(light):
     weight = np.full(light.shape[1:], SIGMA**-2)
     gained = [
         (t * light.sum(0)).sum((1, 2)) / (t**2).sum((1, 2)) * t.sum((1, 2)) - t.sum((1, 2))
         for t in light
     ]
-    np.testing.assert_allclose(neighbour_flux(light, weight), gained, rtol=1e-6)
-    assert np.all(neighbour_flux(light[:1], weight) == 0)
-    assert np.all(neighbour_flux(0 * light, weight) == 0)
+    np.testing.assert_allclose(neighbor_flux(light, weight), gained, rtol=1e-6)
+    assert np.all(neighbor_flux(light[:1], weight) == 0)
+    assert np.all(neighbor_flux(0 * light, weight) == 0)
 
 
-def test_noise_of_neighbours_is_part_of_the_error(light, psf, monkeypatch):
+def test_noise_of_neighbors_is_part_of_the_error(light, psf, monkeypatch):
     blends = blends_of(light, 1)
     errors = []
     for part in (0.0, 0.1):
         monkeypatch.setattr(module, "NOISE_OF_JOINT", part)
         errors.append(measure(blends, light, psf)[0].flux_err)
-    expected = np.hypot(errors[0], 0.1 * neighbour_flux(light, np.ones(light.shape[1:])))
+    expected = np.hypot(errors[0], 0.1 * neighbor_flux(light, np.ones(light.shape[1:])))
     np.testing.assert_allclose(errors[1], expected, rtol=1e-6)

@@ -81,8 +81,8 @@ def test_derivatives_of_the_mixture_agree_with_finite_differences():
     y, x = np.indices((15, 17)).reshape(2, -1).astype(float)
     q = np.array([8.2, 6.9, 0.3, -1.0, 0.5, 0.2, 0.6, 0.8, -0.3, 0.7, 1.2, 0.1, 1.4])
     model, jacobian = _model(q, x, y)
-    weights, centre, covariances = _unpack(q, 3)
-    np.testing.assert_allclose(model, _render(weights, centre, covariances, x, y), rtol=1e-10)
+    weights, center, covariances = _unpack(q, 3)
+    np.testing.assert_allclose(model, _render(weights, center, covariances, x, y), rtol=1e-10)
     for i in range(len(q)):
         step = np.zeros(len(q))
         step[i] = 1e-6

@@ -20,7 +20,7 @@ from raydeblend.fit.scene_fit import covariances, evaluate, fit_scene
 SCALE = 0.2
 SIZE = 48
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
-COLOURS = np.array([0.6, 1.0, 1.3])
+COLORS = np.array([0.6, 1.0, 1.3])
 PRIORS = BulgeDiskPriors()
 BULGE = torch.full((1, 2), 0.1, dtype=torch.float64), 0.2
 
@@ -30,7 +30,7 @@ def draw(x, y, flux, radius=0.4, g1=0.0, g2=0.0):
     galaxy = galsim.Convolve(galaxy, SEEING)
     middle = (SIZE - 1) / 2
     image = galaxy.drawImage(nx=SIZE, ny=SIZE, scale=SCALE, offset=(x - middle, y - middle))
-    return COLOURS[:, None, None] * image.array
+    return COLORS[:, None, None] * image.array
 
 
 def make_scene(images, starts, weight=None):
@@ -159,7 +159,7 @@ def test_the_error_of_a_galaxy_that_is_not_there_is_that_of_a_matched_filter(pai
     state, _, _ = fit_scene(scene)
     _, errors = covariances(state)
     usual = np.exp(float(state.theta[0, 1, 4]))
-    image = draw(38.0, 10.0, 1.0, radius=usual)[1] / COLOURS[1]
+    image = draw(38.0, 10.0, 1.0, radius=usual)[1] / COLORS[1]
     least = 1 / np.sqrt((image**2).sum())
     assert state.flux[0, :, 1].sum(-1).max() < least
     assert (errors[0, :, 1] > 0.8 * least).all()
@@ -203,7 +203,7 @@ def test_errors_are_the_scatter_of_repeated_fits(pair):
     assert 0.75 < (position.std(0) / expected.mean(0)).mean() < 1.25
 
 
-def test_neighbours_part_is_in_the_errors():
+def test_neighbors_part_is_in_the_errors():
     one = draw(24, 24, 2000)
     alone, *_ = fit_scene(make_scene([one], [[[24, 24]]]))
     blend, *_ = fit_scene(make_scene([one + draw(27, 24, 2000)], [[[24, 24], [27, 24]]]))
@@ -238,4 +238,4 @@ def test_two_sources_on_one_spot_do_no_harm():
     assert state.theta.isfinite().all()
     assert state.flux.min() >= 0
     total = state.flux.sum((2, 3))[0].numpy()
-    np.testing.assert_allclose(total, 2000 * COLOURS, rtol=0.03)
+    np.testing.assert_allclose(total, 2000 * COLORS, rtol=0.03)

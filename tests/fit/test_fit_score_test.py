@@ -13,14 +13,14 @@ from raydeblend.fit.score_test import score_gains
 
 SCALE, SIZE, WIDTH = 0.2, 40, 1.8
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
-COLOURS = np.array([0.6, 1.0, 1.3])
+COLORS = np.array([0.6, 1.0, 1.3])
 MIDDLE = (SIZE - 1) / 2
 
 
 def draw(x: float, y: float, flux: float, radius: float = 0.4) -> np.ndarray:
     galaxy = galsim.Convolve(galsim.Exponential(half_light_radius=radius, flux=flux), SEEING)
     image = galaxy.drawImage(nx=SIZE, ny=SIZE, scale=SCALE, offset=(x - MIDDLE, y - MIDDLE))
-    return COLOURS[:, None, None] * image.array
+    return COLORS[:, None, None] * image.array
 
 
 def make_scene(image: np.ndarray, starts: list[list[float]]) -> Scene:

@@ -88,7 +88,7 @@ def test_flux_error_of_a_point_source_is_that_of_the_matched_filter(psf):
     image = np.stack([500 * s for s in stamp]) + rng.normal(0, sigma, (3, size, size))
     xy = np.full((1, 2), (size - 1) / 2)
     cut = cut_stamps(make_blend(image, sigma, xy), np.zeros((1, 3, size, size)), xy)
-    point = mixture.Priors(centre=1e-4, shape=1e-3, radius=1e-3, log_size=1e-3)
+    point = mixture.Priors(center=1e-4, shape=1e-3, radius=1e-3, log_size=1e-3)
     result = mixture.fit_mixture(cut, tuple(map(fit_psf, psf)), SCALE, priors=point)
     expected = [sigma / np.sqrt((s.astype(float) ** 2).sum()) for s in stamp]
     np.testing.assert_allclose(result.flux_err[0], expected, rtol=0.005)
@@ -142,8 +142,8 @@ def test_other_profiles_fit_their_own_galaxies(galaxies, model):
 @pytest.mark.parametrize("bulge", [0.0, 0.3, 1.0])
 def test_bulge_and_disk_are_both_counted(galaxies, bulge):
     disk = galsim.Exponential(half_light_radius=0.5)
-    centre = galsim.DeVaucouleurs(half_light_radius=0.5 * BULGE_RADIUS)
-    shape = ((1 - bulge) * disk + bulge * centre).shear(g1=0.1, g2=-0.1)
+    center = galsim.DeVaucouleurs(half_light_radius=0.5 * BULGE_RADIUS)
+    shape = ((1 - bulge) * disk + bulge * center).shear(g1=0.1, g2=-0.1)
     truth = galaxies(shape, n=4, snr=1000, size=64)
     out = measure_blends(
         truth.blends, truth.models, truth.xy, truth.psf, SCALE, "mixture", model="bdf"

@@ -125,7 +125,7 @@ def test_bad_pixels_are_unusable_and_zero(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (5, 7), (43, 41)])
-def test_psf_is_normalised_and_need_not_be_square(tmp_path, shape):
+def test_psf_is_normalized_and_need_not_be_square(tmp_path, shape):
     stamp = np.random.default_rng(0).uniform(0, 3, shape)
     write(tmp_path, "a_g.fits", complete())
     psf = astrofits.HDUList([astrofits.PrimaryHDU(stamp)])

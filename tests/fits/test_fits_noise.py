@@ -7,7 +7,7 @@ import pytest
 from tile_files import planes, write
 
 from raydeblend import fits
-from raydeblend.fits.noise import is_fill, measure_noise, neighbour_noise
+from raydeblend.fits.noise import is_fill, measure_noise, neighbor_noise
 from raydeblend.flags import Flag
 from raydeblend.survey import get_survey
 from raydeblend.tile import Box
@@ -49,7 +49,7 @@ def test_whole_counts(sigma: float, level: float) -> None:
     noise = measure_noise(image)
     assert np.sqrt(noise.variance) == pytest.approx(image.std(), rel=0.04)
     assert is_fill(image, noise).mean() < 0.01
-    assert neighbour_noise(image) == pytest.approx(image.std(), rel=0.1)
+    assert neighbor_noise(image) == pytest.approx(image.std(), rel=0.1)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 0.7, 2.0])
@@ -62,7 +62,7 @@ def test_whole_counts_half_empty(sigma: float, fill: int) -> None:
     assert np.sqrt(noise.variance) == pytest.approx(counts.std(), rel=0.04)
     assert is_fill(image, noise)[:, :200].mean() > 0.99
     assert is_fill(image, noise)[:, 215:].mean() < 0.01
-    assert neighbour_noise(image) == pytest.approx(counts.std(), rel=0.1)
+    assert neighbor_noise(image) == pytest.approx(counts.std(), rel=0.1)
 
 
 def test_sources_do_not_widen_it() -> None:
@@ -101,4 +101,4 @@ def test_a_tile_has_one_noise_in_every_box(tmp_path: Path) -> None:
 def test_nothing_has_no_noise() -> None:
     for image in (np.full((30, 30), np.nan), np.zeros((30, 30)), np.zeros((2, 2))):
         assert measure_noise(image).variance == 0
-        assert neighbour_noise(image) == 0
+        assert neighbor_noise(image) == 0

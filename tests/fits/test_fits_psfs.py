@@ -113,7 +113,7 @@ def test_scales_that_cannot_be_are_refused(tmp_path: Path, cards, sentence: str)
 
 
 @pytest.mark.parametrize("offset", [(0.5, 0.0), (-0.3, 0.4), (2.0, -1.0)])
-def test_a_stamp_off_its_centre_is_moved(tmp_path: Path, offset: tuple[float, float]) -> None:
+def test_a_stamp_off_its_center_is_moved(tmp_path: Path, offset: tuple[float, float]) -> None:
     check(read(tmp_path, draw(SCALE, 61, offset)), rel=0.01)
 
 

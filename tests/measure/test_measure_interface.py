@@ -1,4 +1,4 @@
-"""The interface: neighbours, masks, missing bands, bad stamps, both engines."""
+"""The interface: neighbors, masks, missing bands, bad stamps, both engines."""
 
 import importlib.util
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_engines_agree_on_bulge_and_disk(galaxies):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_neighbours_models_are_subtracted(psf, engine):
+def test_neighbors_models_are_subtracted(psf, engine):
     size, sigma = 64, 2.0
     xy = np.array([[28.2, 31.0], [36.1, 33.4]])
     models = np.stack(
@@ -90,7 +90,7 @@ def test_neighbours_models_are_subtracted(psf, engine):
     out = measure_blend(blend, models, xy, psf, SCALE, engine)
     expected = FLUX * np.array([[1.0], [0.5]])
     assert np.abs((out.flux - expected) / out.flux_err).max() < 4
-    # Without the models the bright one takes its neighbour's light.
+    # Without the models the bright one takes its neighbor's light.
     alone = measure_blend(blend, 0 * models, xy, psf, SCALE, engine)
     assert alone.flux[0, 2] > 1.1 * expected[0, 2]
 

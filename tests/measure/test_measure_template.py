@@ -65,7 +65,7 @@ def test_pulls_have_unit_variance_though_the_sources_overlap(monkeypatch):
     assert np.abs(pulls.mean(0)).max() < 0.3
 
 
-def test_a_neighbour_widens_the_error(monkeypatch):
+def test_a_neighbor_widens_the_error(monkeypatch):
     monkeypatch.setattr(module, "NOISE_OF_TEMPLATES", 0.0)
     alone = measure_blend(observed(), LIGHT[:1], XY[:1], PSF, SCALE, "mixture", model="template")
     assert np.all(measure(observed()).flux_err[0] > 1.05 * alone.flux_err[0])

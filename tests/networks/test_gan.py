@@ -16,11 +16,11 @@ def count(network: nn.Module) -> int:
 def test_paper_size_has_the_parameters_of_dcgan() -> None:
     # Radford et al. 2016, Fig. 1, for 64 pixels and one channel: 100 -> 512 x 4 x 4 -> 256 -> 128
     # -> 64 -> 1, kernels of 4; weights without bias but in the last layer, two numbers a map for
-    # batch normalisation.
+    # batch normalization.
     widths = [100, 512, 256, 128, 64]
     layers = itertools.pairwise(widths)
     generator = sum(16 * a * b + 2 * b for a, b in layers) + 16 * 64 + 1
-    # The discriminator mirrors it; its first layer has a bias instead of a normalisation.
+    # The discriminator mirrors it; its first layer has a bias instead of a normalization.
     widths = [64, 128, 256, 512]
     layers = itertools.pairwise(widths)
     discriminator = 16 * 64 + 64 + sum(16 * a * b + 2 * b for a, b in layers) + 16 * 512 + 1

@@ -71,7 +71,7 @@ def test_refining_blocks_start_as_the_identity_so_that_earlier_weights_fit() -> 
     assert all(".refine." in name for name in missing)
     image = torch.rand(2, 3, 24, 24)
     torch.testing.assert_close(refined(image), earlier(image))
-    # Four features and three colours in, eight features between.
+    # Four features and three colors in, eight features between.
     block = (4 + 3) * 8 * 9 + 8 + 8 + 8 * 4 * 9 + 4
     assert count(refined) - count(earlier) == 2 * 2 * block
 

@@ -5,7 +5,7 @@ from torch import nn
 from raydeblend.networks.counter import CLASSES, Counter, CounterConfig
 
 # Simonyan & Zisserman 2014, configuration D: 14,714,688 convolution parameters, of which 4,224
-# are biases that batch normalisation makes superfluous.
+# are biases that batch normalization makes superfluous.
 VGG16_CONVOLUTION_WEIGHTS = 14_714_688 - 4_224
 
 

@@ -47,7 +47,7 @@ def test_three_times_as_many_pixels(y: int, x: int) -> None:
 
 
 def test_the_upsampling_keeps_positions() -> None:
-    """All weights equal: a coarse pixel spreads evenly about its own centre, 3 p + 1."""
+    """All weights equal: a coarse pixel spreads evenly about its own center, 3 p + 1."""
     network = Srgan(SMALL).eval()
     with torch.no_grad():
         for module in network.modules():

@@ -1,4 +1,4 @@
-"""The autoencoder: shapes, its normalised shapes and linear flux, its frozen decoder."""
+"""The autoencoder: shapes, its normalized shapes and linear flux, its frozen decoder."""
 
 import numpy as np
 import pytest

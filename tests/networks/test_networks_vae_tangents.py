@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from raydeblend.networks.vae import Vae, VaeConfig
-from raydeblend.networks.vae_tangents import galaxies, linearise, main_directions
+from raydeblend.networks.vae_tangents import galaxies, linearize, main_directions
 
 SIDE = 16
 
@@ -27,7 +27,7 @@ def test_derivatives_are_those_of_finite_differences() -> None:
     z, directions = torch.randn(3, 5).double(), torch.randn(4, 5).double()
     with torch.inference_mode():
         # The network decodes in single precision where no autocast asks for less.
-        drawn, tangents = linearise(decoder.float(), z.float(), directions.float())
+        drawn, tangents = linearize(decoder.float(), z.float(), directions.float())
         torch.testing.assert_close(drawn, galaxies(decoder, z.float()))
         for k, direction in enumerate(directions.float()):
             up, down = (galaxies(decoder, z.float() + h * direction) for h in (1e-2, -1e-2))
@@ -38,7 +38,7 @@ def test_derivatives_are_those_of_finite_differences() -> None:
 
 def test_a_change_of_flux_alone_by_hand() -> None:
     z = torch.tensor([[0.2, -0.1, 0.0]])
-    drawn, tangents = linearise(_Linear([2.0, 0.5, 0.0]), z, torch.eye(3))
+    drawn, tangents = linearize(_Linear([2.0, 0.5, 0.0]), z, torch.eye(3))
     flux = float(np.exp(5 + 0.4 - 0.05))
     assert float(drawn.sum()) == np.float32(flux) or abs(float(drawn.sum()) / flux - 1) < 1e-5
     np.testing.assert_allclose(

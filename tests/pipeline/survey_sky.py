@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 from raydeblend.fits import write_band
 
 BANDS = ("g", "r", "i")
-COLOURS = (0.6, 0.8, 1.0)
+COLORS = (0.6, 0.8, 1.0)
 SCALE = 0.168
 SIZE = 420
 NOISE = 1.0
@@ -39,7 +39,7 @@ def pixels():
         blob = np.exp(-((x - gx) ** 2 + (y - gy) ** 2) / (2 * sigma**2))
         light += flux * blob / (2 * np.pi * sigma**2)
     noise = np.random.default_rng(6).normal(0, NOISE, (len(BANDS), SIZE, SIZE))
-    return (np.array(COLOURS)[:, None, None] * light + noise).astype(np.float32)
+    return (np.array(COLORS)[:, None, None] * light + noise).astype(np.float32)
 
 
 def header(x0, y0):

@@ -93,8 +93,8 @@ def chain(folder, config):
 def write_sky(folder, light, noise=1.0):
     size = len(light)
     rng = np.random.default_rng(2)
-    for band, colour in zip(sky.BANDS, sky.COLOURS, strict=True):
-        image = (colour * light + rng.normal(0, noise, light.shape)).astype(np.float32)
+    for band, color in zip(sky.BANDS, sky.COLORS, strict=True):
+        image = (color * light + rng.normal(0, noise, light.shape)).astype(np.float32)
         write_band(
             f"{folder}/t_{band}.fits", image, np.zeros((size, size), np.int32),
             np.full((size, size), noise**2), sky.header(0, 0), sky.psf(), sky.FLUX_MAG0, {"BAD": 0},

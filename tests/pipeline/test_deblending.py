@@ -154,7 +154,7 @@ def test_a_crowded_footprint_is_deblended_apart_and_by_sep_in_pieces():
     assert deblender.shapes[2:] == [(2, 2, 32, 32)]
 
 
-def test_psf_stamps_keep_their_centres():
+def test_psf_stamps_keep_their_centers():
     psf = stack_psf(PSF)
     assert psf.shape == (2, 5, 5)
     np.testing.assert_allclose(psf.sum(axis=(1, 2)), 1, rtol=1e-6)

@@ -149,15 +149,15 @@ def test_a_driver_killed_while_it_begins_can_be_resumed_and_replaced(out, monkey
 @pytest.mark.parametrize("name", ["o?t*", "out[12]", "o*"])
 def test_on_s3_no_output_is_a_pattern(s3_server, name):  # noqa: F811
     out = f"s3://tiles/{name}"
-    neighbours = ("out1", "out2", "o1t1", "oxt")
-    for neighbour in neighbours:
-        open_output(f"s3://tiles/{neighbour}")
-        write_entry(f"s3://tiles/{neighbour}", LedgerEntry("t", C0, "done"))
-    before = {each: storage.list_stamps(f"s3://tiles/{each}") for each in neighbours}
+    neighbors = ("out1", "out2", "o1t1", "oxt")
+    for neighbor in neighbors:
+        open_output(f"s3://tiles/{neighbor}")
+        write_entry(f"s3://tiles/{neighbor}", LedgerEntry("t", C0, "done"))
+    before = {each: storage.list_stamps(f"s3://tiles/{each}") for each in neighbors}
     write_finished_run(out)
     open_output(out, overwrite=True)
     assert read_entries(out) == []
-    assert {each: storage.list_stamps(f"s3://tiles/{each}") for each in neighbours} == before
+    assert {each: storage.list_stamps(f"s3://tiles/{each}") for each in neighbors} == before
     assert all(len(stamps) == 4 for stamps in before.values())
 
 

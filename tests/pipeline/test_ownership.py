@@ -6,20 +6,20 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from headers import SCALE, make_header
 
-from raydeblend.pipeline.ownership import centre, is_primary, neighbours_of, to_sky
+from raydeblend.pipeline.ownership import center, is_primary, neighbors_of, to_sky
 
 
-def test_only_near_tiles_are_neighbours():
+def test_only_near_tiles_are_neighbors():
     headers = [
         make_header("a"),
         make_header("b", origin=(250, 0)),
         make_header("c", origin=(9000, 0)),
     ]
-    assert [others.tolist() for others in neighbours_of(headers)] == [[1], [0], []]
-    assert neighbours_of([]) == []
+    assert [others.tolist() for others in neighbors_of(headers)] == [[1], [0], []]
+    assert neighbors_of([]) == []
 
 
-def test_neighbours_are_found_in_frames_other_than_icrs():
+def test_neighbors_are_found_in_frames_other_than_icrs():
     headers = [
         make_header("a"),
         make_header("b", origin=(250, 0)),
@@ -27,12 +27,12 @@ def test_neighbours_are_found_in_frames_other_than_icrs():
     ]
     # B1950 is 0.6 degrees off; a galactic tile at the place of "b", another far away.
     old = [replace(h, wcs=of_1950(h)) for h in headers[:2]]
-    assert [others.tolist() for others in neighbours_of(old)] == [[1], [0]]
-    place = centre(headers[1]).galactic
+    assert [others.tolist() for others in neighbors_of(old)] == [[1], [0]]
+    place = center(headers[1]).galactic
     galactic = make_header("g", crval=(place.l.deg, place.b.deg))
     wcs = galactic.wcs.replace("RA---TAN", "GLON-TAN").replace("DEC--TAN", "GLAT-TAN")
     galactic = replace(galactic, wcs=wcs.replace("RADESYS = 'ICRS'", "COMMENT   ICRS "))
-    found = neighbours_of([*headers, galactic])
+    found = neighbors_of([*headers, galactic])
     assert found[3].tolist() == [0, 1]
 
 
@@ -45,7 +45,7 @@ def of_1950(header):
 def owners(headers, grid):
     """How many of the tiles own each position of the sky grid that they contain."""
     times = np.zeros(len(grid), dtype=int)
-    for header, others in zip(headers, neighbours_of(headers), strict=True):
+    for header, others in zip(headers, neighbors_of(headers), strict=True):
         wcs = WCS(header.wcs)
         x0, y0 = 1 - wcs.wcs.crpix
         xy = grid - (x0, y0)
@@ -64,9 +64,9 @@ def test_each_position_is_owned_by_one_tile():
     assert (owners(headers, grid.astype(float)) == 1).all()
 
 
-def test_the_nearest_centre_owns_and_the_name_breaks_a_tie():
+def test_the_nearest_center_owns_and_the_name_breaks_a_tie():
     left, right = make_header("b"), make_header("a", shape=(300, 301), origin=(200, 0))
-    # Centres are at x = 149.5 and 350: the tie is at 249.75.
+    # Centers are at x = 149.5 and 350: the tie is at 249.75.
     xy = np.array([[201.0, 150], [249, 150], [250, 150], [299, 150]])
     assert is_primary(left, (right,), xy).tolist() == [True, True, False, False]
     same = make_header("c")
@@ -74,7 +74,7 @@ def test_the_nearest_centre_owns_and_the_name_breaks_a_tie():
     assert not is_primary(same, (left,), xy).any()
 
 
-def test_positions_outside_all_neighbours_are_primary():
+def test_positions_outside_all_neighbors_are_primary():
     header, far = make_header("a"), make_header("b", origin=(280, 280))
     assert is_primary(header, (far,), np.array([[10.0, 10], [299, 10]])).all()
     assert is_primary(header, (far,), np.empty((0, 2))).shape == (0,)

@@ -91,7 +91,7 @@ def peaks(folder, cell_size=420, share=WHOLE):
         blends = detect_cell(task, CONFIG).blends
         xy = np.concatenate([peak_pixels(b.xy + np.array([b.box.x0, b.box.y0])) for b in blends])
         xy = np.array([p for p in xy if inner.contains(p[1], p[0])], float)
-        primary = is_primary(header, task.neighbours, xy, covered)
+        primary = is_primary(header, task.neighbors, xy, covered)
         pixels = xy.astype(int) + np.array([COLUMNS[header.name].start, 0])
         found |= {(header.name, *p): bool(q) for p, q in zip(pixels.tolist(), primary, strict=True)}
     return found

@@ -75,8 +75,8 @@ def test_the_catalog_holds_the_sky(finished):
     flux = np.array(table["flux_i"].to_numpy())[row] / 57.544
     ratio = flux / sky.galaxies()[:, 2]
     assert np.nanmedian(ratio[distance < 1]) == pytest.approx(1, abs=0.1)
-    colour = np.array(table["flux_g"].to_numpy())[row] / 57.544 / flux
-    assert np.nanmedian(colour) == pytest.approx(0.6, abs=0.03)
+    color = np.array(table["flux_g"].to_numpy())[row] / 57.544 / flux
+    assert np.nanmedian(color) == pytest.approx(0.6, abs=0.03)
 
 
 def test_ledger_and_run_say_what_was_done(finished):

@@ -35,7 +35,7 @@ def test_names_are_unique_and_depend_on_the_inner_region_alone():
     assert names == [cell.name for cell in cells([make_header("b")], 100, border=0)]
 
 
-def test_a_plan_gives_back_headers_neighbours_and_keys():
+def test_a_plan_gives_back_headers_neighbors_and_keys():
     headers = [make_header(f"t{i}", origin=(250 * i, 0)) for i in range(3)]
     plan = plan_survey(headers, 150, border=20)
     assert len(plan) == 12
@@ -43,7 +43,7 @@ def test_a_plan_gives_back_headers_neighbours_and_keys():
         task = plan.task(i)
         assert (task.cell.tile.name, task.cell.name) == (tile, cell)
         assert task.cell.tile == headers[i // 4]
-        assert [other.name for other in task.neighbours] == {
+        assert [other.name for other in task.neighbors] == {
             "t0": ["t1"], "t1": ["t0", "t2"], "t2": ["t1"]
         }[tile]  # fmt: skip
     table = plan.to_table()
@@ -68,7 +68,7 @@ def test_a_plan_of_many_cells_is_small_and_quick_to_take_apart():
     plan = plan_survey(headers, 1050, 96)
     assert time.process_time() - start < 2
     assert len(plan) == 6400
-    # Headers with their neighbours' would take 30,000 bytes a cell.
+    # Headers with their neighbors' would take 30,000 bytes a cell.
     assert len(pickle.dumps(plan)) / len(plan) < 150
     inner = plan.task(17).cell.inner
     assert inner.shape == (1050, 1050)

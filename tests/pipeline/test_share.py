@@ -42,7 +42,7 @@ def test_what_names_no_part_is_refused(text):
         parse_share(text)
 
 
-def test_a_part_of_a_plan_knows_the_neighbours_of_all():
+def test_a_part_of_a_plan_knows_the_neighbors_of_all():
     headers = [make_header(f"t{i}", origin=(250 * i, 0)) for i in range(6)]
     plan = plan_survey(headers, 150, 10)
     parts = [plan.only(Share(i, 3)) for i in (1, 2, 3)]

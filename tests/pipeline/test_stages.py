@@ -148,7 +148,7 @@ def test_the_joint_deblender_measures_its_own_sources(header):
     config = replace(config, photometry="joint")
     separated = DeblendCell(config)(detect_cell(tasks(header)[0], config))
     table = measure_cell(separated, config).table
-    # At the tile's edge a fitted centre can lie off the footprint, which is then a failure.
+    # At the tile's edge a fitted center can lie off the footprint, which is then a failure.
     given_up = Flag.DEBLEND_FALLBACK | Flag.DEBLEND_FAILED
     own = {
         part.measured is not None

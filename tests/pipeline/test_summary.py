@@ -28,7 +28,7 @@ def summary():
     totals = Totals(to_table([done("c0"), done("c1")]))
     for entry in [done("c2", sources=5), *FAILURES]:
         totals.add(entry)
-    return totals.summarise("/out", 12.0)
+    return totals.summarize("/out", 12.0)
 
 
 def test_counts_are_of_the_cells_before_and_now():
@@ -38,7 +38,7 @@ def test_counts_are_of_the_cells_before_and_now():
     assert found.stage_seconds == {"detect": 4.5, "deblend": 7.5}
     assert found.flags == {"EDGE": 3, "MASKED": 9}
     assert [entry.tile for entry in found.failures] == ["9813-0,0", "9813-0,1", "bad"]
-    assert Totals(to_table([])).summarise("/out", 1.0).n_cells == 0
+    assert Totals(to_table([])).summarize("/out", 1.0).n_cells == 0
 
 
 def test_failures_of_one_kind_are_told_once():
@@ -68,7 +68,7 @@ def test_many_failures_are_told_by_reason():
     for i in range(30):
         totals.add(failed(f"t{i:02d}", "c0", f"detect: /data/t{i:02d}.fits is truncated"))
     totals.add(FAILURES[2])
-    lines = list(summary_lines(totals.summarise("/out", 1.0)))
+    lines = list(summary_lines(totals.summarize("/out", 1.0)))
     assert lines[-3] == "31 cells failed:"
     assert lines[-2] == "  t00 c0: detect: /data/t00.fits is truncated (and 29 like it)"
     assert lines[-1] == "  bad: bad_g.fits has no celestial WCS"

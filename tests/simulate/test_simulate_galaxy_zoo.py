@@ -34,7 +34,7 @@ def write_picture(folder: Path, name: str, side: int = 424) -> None:
 
 
 @pytest.mark.parametrize("side", [423, 424])
-def test_the_centre_is_cropped_and_reduced_threefold(tmp_path: Path, side: int) -> None:
+def test_the_center_is_cropped_and_reduced_threefold(tmp_path: Path, side: int) -> None:
     for name in names("train", 2):
         write_picture(tmp_path, name, side)
     images = read_galaxy_zoo(str(tmp_path), "train").images
@@ -49,7 +49,7 @@ def test_the_centre_is_cropped_and_reduced_threefold(tmp_path: Path, side: int) 
 def test_unusable_files_are_skipped_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good, small, cut, text, grey = names("train", 6)[:2], *names("train", 6)[2:]
+    good, small, cut, text, gray = names("train", 6)[:2], *names("train", 6)[2:]
     for name in good:
         write_picture(tmp_path, name)
     write_picture(tmp_path, small, side=300)
@@ -57,7 +57,7 @@ def test_unusable_files_are_skipped_and_counted(
     content = (tmp_path / f"{cut}.jpg").read_bytes()
     (tmp_path / f"{cut}.jpg").write_bytes(content[: len(content) // 2])
     (tmp_path / f"{text}.jpg").write_text("not a picture")
-    Image.new("L", (424, 424)).save(tmp_path / f"{grey}.jpg")
+    Image.new("L", (424, 424)).save(tmp_path / f"{gray}.jpg")
     read = read_galaxy_zoo(str(tmp_path), "train")
     assert read.names == tuple(sorted(good))
     assert read.skipped == 4
@@ -84,7 +84,7 @@ def test_splits_are_by_galaxy_and_one_in_eight() -> None:
 
 
 def ellipses(n: int = 6, size: int = 80) -> torch.Tensor:
-    """Centred Gaussians with axes of 6 and 3 pixels, of different brightness."""
+    """Centered Gaussians with axes of 6 and 3 pixels, of different brightness."""
     axis = torch.arange(size) - (size - 1) / 2
     shape = torch.exp(-(axis[None] ** 2) / (2 * 6**2) - axis[:, None] ** 2 / (2 * 3**2))
     peak = torch.linspace(120, 250, n)
@@ -143,7 +143,7 @@ def test_turns_and_flips_are_seen_in_a_lopsided_galaxy() -> None:
 
 
 def arms(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the bright and where the faint arm is, away from the centre and the edges."""
+    """Where the bright and where the faint arm is, away from the center and the edges."""
     y, x = np.indices(image.shape)
     outside = np.hypot(x - 39.5, y - 39.5) > 4
     return (image > 0.7) & outside, (image > 0.3) & (image < 0.45) & outside
@@ -162,7 +162,7 @@ def test_targets_are_in_minus_one_to_one_and_a_seed_repeats_them() -> None:
 
 
 @needs_zoo
-def test_real_pictures_are_centred_on_a_galaxy_and_dark_at_the_corners() -> None:
+def test_real_pictures_are_centered_on_a_galaxy_and_dark_at_the_corners() -> None:
     read = read_galaxy_zoo(str(ZOO), "test", limit=24)
     white = read.images.mean(axis=1)
     assert read.skipped == 0

@@ -1,4 +1,4 @@
-"""Galaxies of a test set are recognised in the catalog and left out of training."""
+"""Galaxies of a test set are recognized in the catalog and left out of training."""
 
 from pathlib import Path
 

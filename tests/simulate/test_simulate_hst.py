@@ -24,14 +24,14 @@ def draw(flux: float, radius: float, offset: tuple[float, float]) -> np.ndarray:
     return galaxy.drawImage(nx=SIZE, ny=SIZE, scale=SCALE, offset=offset).array
 
 
-def write_folder(folder: Path, neighbour: float = 0.0) -> None:
+def write_folder(folder: Path, neighbor: float = 0.0) -> None:
     """Galaxies 1 (of two bands), 2 (one band) and 8; zero point 26 for the first only."""
     rng = np.random.default_rng(1)
     folder.mkdir()
     rows = []
     for name, band, flux in ((1, "F775W", 50.0), (1, "F125W", 90.0), (2, "F775W", 20.0),
                              (8, "F775W", 30.0)):  # fmt: skip
-        image = draw(flux, 0.15, (3.3, -2.2)) + draw(neighbour + 1e-9, 0.1, (-40, 35))
+        image = draw(flux, 0.15, (3.3, -2.2)) + draw(neighbor + 1e-9, 0.1, (-40, 35))
         image += SKY + SIGMA * rng.standard_normal(image.shape)
         path = f"{name}_{band}.fits"
         fits.writeto(folder / path, image.astype(np.float32))
@@ -41,7 +41,7 @@ def write_folder(folder: Path, neighbour: float = 0.0) -> None:
     table.write(folder / "catalog.ecsv")
 
 
-def test_flux_sky_and_centre_of_a_users_cutouts(tmp_path: Path) -> None:
+def test_flux_sky_and_center_of_a_users_cutouts(tmp_path: Path) -> None:
     write_folder(tmp_path / "candels")
     stamps = load_hst(str(tmp_path), ("F775W",), size=64, pixel_scale=0.06)
     assert list(stamps.galaxy) == [1, 2, 8]
@@ -54,7 +54,7 @@ def test_flux_sky_and_centre_of_a_users_cutouts(tmp_path: Path) -> None:
     assert stamps.images[1:].sum(axis=(2, 3)) == pytest.approx(np.ones((2, 1)))
     image = np.clip(stamps.images[0, 0], 0, None) ** 2
     y, x = np.indices(image.shape)
-    # Centred to half an old pixel.
+    # Centered to half an old pixel.
     assert (image * x).sum() / image.sum() == pytest.approx(31.5, abs=0.35)
     assert (image * y).sum() / image.sum() == pytest.approx(31.5, abs=0.35)
 
@@ -68,9 +68,9 @@ def test_the_sky_is_subtracted_and_its_noise_continued(tmp_path: Path) -> None:
     assert abs(corner.mean()) < 4 * 2 * SIGMA * unit / 8
 
 
-def test_neighbours_are_replaced_by_noise(tmp_path: Path) -> None:
+def test_neighbors_are_replaced_by_noise(tmp_path: Path) -> None:
     write_folder(tmp_path / "alone")
-    write_folder(tmp_path / "crowded", neighbour=40.0)
+    write_folder(tmp_path / "crowded", neighbor=40.0)
     alone = load_hst(str(tmp_path / "alone"), ("F775W",)).images[0, 0]
     crowded = load_hst(str(tmp_path / "crowded"), ("F775W",)).images[0, 0]
     unit = 10 ** (0.4 * (31.4 - 26))

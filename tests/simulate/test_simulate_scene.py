@@ -6,7 +6,7 @@ from astropy.modeling.models import BlackBody
 from astropy.wcs import WCS
 from scipy.integrate import cumulative_trapezoid
 
-from raydeblend.simulate.scene import CENTRE, Grid, half_light_radius
+from raydeblend.simulate.scene import CENTER, Grid, half_light_radius
 from raydeblend.simulate.stars import disk_counts, draw_stars, planck, spheroid_counts
 from raydeblend.survey import get_survey
 from raydeblend.tile import Box
@@ -28,7 +28,7 @@ def test_the_grid_is_near_square_on_one_tangent_plane():
     ]
     assert np.ptp(sky, axis=0) == pytest.approx([0, 0], abs=1e-12)
     middle = WCS(grid.wcs_header(grid.extent)).wcs_pix2world([[129.5, 89.5]], 0)[0]
-    assert middle == pytest.approx(CENTRE)
+    assert middle == pytest.approx(CENTER)
 
 
 @pytest.mark.parametrize("bulge", [0.0, 0.25, 0.8, 1.0])
@@ -65,7 +65,7 @@ def test_star_counts_of_cosmos():
     assert spheroid_counts(np.array([20.0]))[0] == pytest.approx(481, rel=0.01)
 
 
-def test_drawn_stars_follow_the_counts_and_the_colours_of_dwarfs():
+def test_drawn_stars_follow_the_counts_and_the_colors_of_dwarfs():
     area = 4000.0
     fluxes = draw_stars(area, HSC, ("g", "r", "i"), np.random.default_rng(0))
     limits = np.array([17.0, 27.0])

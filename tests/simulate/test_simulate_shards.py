@@ -49,13 +49,13 @@ def test_rows_of_a_catalog_are_used_in_turn() -> None:
     shards = [make_shard(CONFIG, index, table) for index in range(3)]
     ids = np.concatenate([shard.galaxy_id for shard in shards])
     assert sorted(ids[:6]) == sorted(ids[6:]) == list(range(6))
-    # The images are of the rows that the ids name: they have the colours of the catalog, which
+    # The images are of the rows that the ids name: they have the colors of the catalog, which
     # unlike fluxes hardly change where a stamp cuts off a large galaxy.
     sigma = np.array([get_survey("LSST").band(band).sky_sigma for band in CONFIG.bands])
     flux = shards[1].group.images.astype(float).sum((2, 3)) * sigma
-    colour = -2.5 * np.log10(flux[:, 0] / flux[:, 1])
+    color = -2.5 * np.log10(flux[:, 0] / flux[:, 1])
     expected = table.magnitude[shards[1].galaxy_id]
-    assert colour == pytest.approx(expected[:, 0] - expected[:, 1], abs=0.05)
+    assert color == pytest.approx(expected[:, 0] - expected[:, 1], abs=0.05)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sharp galaxies: fluxes, colours, sizes, the split, real stamps."""
+"""Sharp galaxies: fluxes, colors, sizes, the split, real stamps."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_drawn_galaxies() -> None:
     assert np.isfinite(drawn.images).all()
     found = magnitudes(drawn.images)
     assert (found[:, 2] > BRIGHTEST - 0.2).all()
-    # Galaxies get redder in AB colours from the optical to the infrared, by about a magnitude.
+    # Galaxies get redder in AB colors from the optical to the infrared, by about a magnitude.
     assert 0.3 < np.median(found[:, 2] - found[:, 6]) < 2.0
     assert 0.3 < np.median(found[:, 0] - found[:, 2]) < 2.0
     assert drawn.is_validation.sum() == 15

@@ -77,7 +77,7 @@ def test_the_psf_is_as_wide_as_the_papers() -> None:
     assert psf.sum() == pytest.approx(1, abs=0.02)
     y, x = np.indices(psf.shape) - 20
     row = psf[20] / psf[20, 20]
-    # Half of the maximum between 1 and 2 pixels of 0.18 from the centre.
+    # Half of the maximum between 1 and 2 pixels of 0.18 from the center.
     assert row[21] > 0.5 > row[22]
     assert (psf * x).sum() == pytest.approx(0, abs=1e-3)
     assert (psf * y).sum() == pytest.approx(0, abs=1e-3)

@@ -30,7 +30,7 @@ def test_drawn_stamps_have_the_sky_and_the_flux_that_they_should(tmp_path: Path)
     assert not stamps.noise.any()
     seen = stamps.under_sky(np.random.default_rng(0))
     assert np.median(corner_sigma(seen)) == pytest.approx(1, abs=0.1)
-    # All are brighter than the faint limit, by the drawn colours at most a few tenths in F814W;
+    # All are brighter than the faint limit, by the drawn colors at most a few tenths in F814W;
     # some flux lies outside the stamps.
     flux = stamps.images.astype(np.float64).sum(axis=(1, 2, 3)) * SKY_SIGMA
     magnitude = 31.4 - 2.5 * np.log10(flux)

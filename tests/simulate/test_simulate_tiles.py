@@ -104,7 +104,7 @@ def test_bad_columns_are_masked():
     assert (pixels.image[bad] == 0).all()
 
 
-def test_neighbours_share_the_light_in_their_overlap():
+def test_neighbors_share_the_light_in_their_overlap():
     grid = Grid(2, 128, 40, HSC.pixel_scale)
     scene = make_scene(HSC, ("i",), grid, density=60, seed=4)
     left, right = (draw_sources(scene, grid.box(tile), 0) for tile in (0, 1))

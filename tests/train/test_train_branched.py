@@ -55,7 +55,7 @@ def isolated() -> IsolatedImages:
 
 @pytest.fixture(scope="module")
 def pictures() -> Tensor:
-    """Round galaxies of different size, colour and brightness on a dark sky."""
+    """Round galaxies of different size, color and brightness on a dark sky."""
     rng = torch.Generator().manual_seed(1)
     axis = torch.arange(80) - 79 / 2
     width = 4 + 6 * torch.rand(16, 1, 1, 1, generator=rng)

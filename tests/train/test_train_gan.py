@@ -279,7 +279,7 @@ def test_every_image_is_under_a_sky_of_its_own() -> None:
 
 
 class Brightness(nn.Module):
-    """Normalises each batch, and gives the mean pixel of each image as its logit."""
+    """Normalizes each batch, and gives the mean pixel of each image as its logit."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -135,7 +135,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
 def test_a_collapsed_generator_ends_the_run(
     ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # A generator that does not learn gives the same grey image for every noise vector.
+    # A generator that does not learn gives the same gray image for every noise vector.
     out = str(tmp_path / "run")
     options = ["--preset", "tiny", "--epochs", "9", "--steps", "1", "--learning-rate", "1e-12"]
     with pytest.raises(SystemExit) as stopped:

@@ -47,7 +47,7 @@ def centroid(image: torch.Tensor) -> torch.Tensor:
     return torch.stack([x, y], dim=1)
 
 
-def test_the_target_is_in_the_middle_and_the_neighbour_in_the_ring(
+def test_the_target_is_in_the_middle_and_the_neighbor_in_the_ring(
     isolated: IsolatedImages,
 ) -> None:
     recipe = CenteredRecipe(stamp=40, jitter=0, annulus=(8.0, 11.0))
@@ -65,7 +65,7 @@ def test_the_target_is_in_the_middle_and_the_neighbour_in_the_ring(
 
 
 def test_jitter_moves_the_target_by_whole_pixels(isolated: IsolatedImages) -> None:
-    recipe = CenteredRecipe(stamp=40, jitter=2, n_neighbours=ALONE)
+    recipe = CenteredRecipe(stamp=40, jitter=2, n_neighbors=ALONE)
     batch = compose_centered(isolated, 300, recipe, torch.Generator().manual_seed(2))
     shift = centroid(batch.target) - 19.5
     np.testing.assert_allclose(shift, shift.round(), atol=0.02)
@@ -74,7 +74,7 @@ def test_jitter_moves_the_target_by_whole_pixels(isolated: IsolatedImages) -> No
 
 def test_noise_is_that_of_sky_and_galaxy_and_stamps_may_end(isolated: IsolatedImages) -> None:
     bright = replace(isolated, images=isolated.images * 0 + 300, sky_sigma=torch.full((1, 1), 10.0))
-    whole = CenteredRecipe(stamp=32, n_neighbours=ALONE)
+    whole = CenteredRecipe(stamp=32, n_neighbors=ALONE)
     batch = compose_centered(bright, 50, whole, torch.Generator().manual_seed(3))
     assert float((batch.image - batch.target).std()) == pytest.approx(
         (1 + 300 / 10) ** 0.5, rel=0.02
@@ -109,8 +109,8 @@ def test_the_loss_is_least_at_the_truth() -> None:
 def test_both_stages_learn_and_the_decoder_stays(isolated: IsolatedImages) -> None:
     torch.manual_seed(0)
     net, scaling = Vae(TINY), Scaling("asinh")
-    recipe = CenteredRecipe(stamp=32, jitter=1, annulus=(6.0, 12.0), n_neighbours=ALONE)
-    blends = replace(recipe, n_neighbours=(0.2, 0.8, 0.0, 0.0))
+    recipe = CenteredRecipe(stamp=32, jitter=1, annulus=(6.0, 12.0), n_neighbors=ALONE)
+    blends = replace(recipe, n_neighbors=(0.2, 0.8, 0.0, 0.0))
     generator = torch.Generator().manual_seed(5)
     test = {r: [compose_centered(isolated, 128, r, generator)] for r in (recipe, blends)}
 

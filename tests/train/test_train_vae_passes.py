@@ -56,18 +56,18 @@ def clean(batch: CenteredBatch, part: float, jitter: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("jitter", [0, 1])
-def test_the_model_of_a_neighbour_is_taken_off_where_it_is(jitter: int) -> None:
+def test_the_model_of_a_neighbor_is_taken_off_where_it_is(jitter: int) -> None:
     batch = batch_of((-6, 8))
     before = batch.image.clone()
     torch.testing.assert_close(clean(batch, 1.0, jitter), batch.target, rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(batch.image, before, rtol=0, atol=0)
 
 
-def test_a_part_of_the_neighbours_and_none_that_is_not_there() -> None:
+def test_a_part_of_the_neighbors_and_none_that_is_not_there() -> None:
     batch = batch_of((5, -5), n=1000)
     left = (clean(batch, 0.3).amax(dim=(1, 2, 3)) > 100).float().mean()
     assert float(left) == pytest.approx(0.7, abs=4 * (0.21 / 1000) ** 0.5)
-    alone = replace(batch, n_neighbours=torch.zeros(1000, dtype=torch.long))
+    alone = replace(batch, n_neighbors=torch.zeros(1000, dtype=torch.long))
     torch.testing.assert_close(clean(alone, 1.0), batch.image, rtol=0, atol=0)
 
 
@@ -77,7 +77,7 @@ def test_pixels_beyond_the_edge_of_a_stamp_stay_empty() -> None:
     assert not clean(batch, 1.0)[..., : MIDDLE - 6, :].any()
 
 
-def test_the_shifts_of_a_batch_are_where_its_neighbours_are() -> None:
+def test_the_shifts_of_a_batch_are_where_its_neighbors_are() -> None:
     point = torch.zeros(4, 1, 48, 48, dtype=torch.float16)
     point[:, 0, 24, 24] = 3000
     isolated = IsolatedImages(point, torch.tensor([0]), torch.tensor([4]), torch.full((1, 1), 1e4))

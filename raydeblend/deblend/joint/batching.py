@@ -83,7 +83,7 @@ def make_scene(
         used = slice(len(stamp.starts))
         data[row, :, used] = stamp.means(stamp.image)
         weight[row, :, used] = stamp.weights
-        pixels[row, :, used] = stamp.centres
+        pixels[row, :, used] = stamp.centers
     psfs = [stack_mixtures(request.stamp.psf) for request in requests]
     psf_weight, psf_cov = (np.stack(each) for each in zip(*psfs, strict=True))
     bulge = np.array(priors.bulges)[np.stack([request.bulge for request in requests])]

@@ -146,7 +146,7 @@ class FitRequest:
     base
         An earlier fit to start from.
     changed
-        Which of its sources are new or have lost a neighbour; in a large blend only they and
+        Which of its sources are new or have lost a neighbor; in a large blend only they and
         what is near them are fitted again.
     goal
         A fit that will hardly come below this objective is given up.

@@ -23,7 +23,7 @@ def blocks(
     left = np.arange(len(xy))
     due = left if changed is None else changed
     while len(due):
-        # A changed source sees all its neighbours; else every source has one block.
+        # A changed source sees all its neighbors; else every source has one block.
         among = left if changed is None else np.arange(len(xy))
         near = np.argsort(cdist(xy[due[:1]], xy[among])[0], kind="stable")[:most]
         block = among[near]
@@ -43,7 +43,7 @@ def around(
         ``(k, bands, y, x)`` and ``(k, 2)`` of all sources.
     """
     others = models.sum(0) - models[block].sum(0)
-    xy_samples = stamp.centres.T
+    xy_samples = stamp.centers.T
     light = stamp.means(models[block].sum(0)).max(0)
     near = cdist(xy_samples, xy[block]).min(1) < config.core_radius * stamp.width
     chosen = near | (light > config.min_light)

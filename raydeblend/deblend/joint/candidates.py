@@ -60,7 +60,7 @@ def _alone(stamp: Stamp, models: FloatArray, config: SearchConfig) -> list[FitRe
     radius = config.candidate_radius * stamp.width
     requests = []
     for xy in _residual_peaks(stamp, models, config):
-        near = rest.keep(np.hypot(*(rest.centres.T - xy).T) < radius)
+        near = rest.keep(np.hypot(*(rest.centers.T - xy).T) < radius)
         if len(near.starts):
             requests.append(FitRequest(near, xy[None], np.ones(1, dtype=bool)))
     return requests

@@ -27,7 +27,7 @@ class PixelConfig:
     min_joined_psf_width
         Pixels from which a PSF is broad enough for squares.
     max_weight_ratio
-        Largest ratio of the weights in a square, whose mean then lies at its centre.
+        Largest ratio of the weights in a square, whose mean then lies at its center.
     min_shown_fraction
         Least part of a source's squared light that a band must show of what any band shows, to
         tell its flux; at the edge of a band's coverage that is a twentieth of a point's light.
@@ -145,7 +145,7 @@ class SplitConfig:
     min_score_fraction
         Part of the least gain that another source at their side must promise, to first order.
     min_offset, max_offset
-        Pixels from the centre of a source to the centres of its halves: it is not tried below the
+        Pixels from the center of a source to the centers of its halves: it is not tried below the
         least, and cut at the most.
     min_snr
         Flux over error of all bands that a source must have: each half must be one.
@@ -211,16 +211,16 @@ class PhotometryConfig:
 
     Attributes
     ----------
-    neighbour_fraction
-        Of the neighbours' flux under a source.
-    max_neighbour_errors
+    neighbor_fraction
+        Of the neighbors' flux under a source.
+    max_neighbor_errors
         Most of that flux that counts, in errors of the source.
     own_fraction
         Of the source's own flux.
     """
 
-    neighbour_fraction: float = 0.3
-    max_neighbour_errors: float = 2.0
+    neighbor_fraction: float = 0.3
+    max_neighbor_errors: float = 2.0
     own_fraction: float = 0.005
 
 

@@ -147,7 +147,7 @@ class JointDeblender:
 
     def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[BlendFit]:
         """Fit sources at given positions, held as these are known."""
-        priors = replace(self.priors, centre=self.priors.given_position_sigma)
+        priors = replace(self.priors, center=self.priors.given_position_sigma)
         settings = replace(self.settings, priors=priors)
         start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
         fits = choose_bulges(stamps, self._fit(stamps, start, settings), settings)

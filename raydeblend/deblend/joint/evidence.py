@@ -24,7 +24,7 @@ def least_gain(stamp: Stamp, models: FloatArray, xy: Array, config: SearchConfig
         ``(k, bands, y, x)`` of the others.
     """
     radius = config.underlying_radius * stamp.width
-    under = stamp.keep(np.hypot(*(stamp.centres.T - xy).T) < radius)
+    under = stamp.keep(np.hypot(*(stamp.centers.T - xy).T) < radius)
     light = under.chi2(models.sum(0))
     return least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light
 

@@ -4,7 +4,7 @@ Disk and bulge count by their light: the shear is their mean, and T that of expo
 half-light radii.  Second moments of the whole would be those of the bulge's far wings, which no
 image shows: they hold ten times as much for the same light, and a tenth of the light in a bulge
 that the prior makes round would take an eighth off the shear.  Errors come from the curvature of
-the whole blend, so that they hold the neighbours' part.
+the whole blend, so that they hold the neighbors' part.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from raydeblend.deblend.joint.config import PhotometryConfig
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.parameters import SHAPES
 from raydeblend.fit.profiles import profile
-from raydeblend.measure.blendedness import neighbour_flux
+from raydeblend.measure.blendedness import neighbor_flux
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -61,20 +61,20 @@ def measure_fits(
     columns = zip(stamps, fits, orders, sigma, models, strict=True)
     for row, (stamp, fit, order, unit, light) in enumerate(columns):
         values = {name: own[order] for name, own in _measure(stamp, fit, unit).items()}
-        under = neighbour_flux(light, stamp.weight)
+        under = neighbor_flux(light, stamp.weight)
         values["flux_err"] = whole_error(values["flux"], values["flux_err"], under, config)
         for name, own in values.items():
             out[name][row, : len(order)] = own
     return out
 
 
-def whole_error(flux: Array, error: Array, neighbours: Array, config: PhotometryConfig) -> Array:
+def whole_error(flux: Array, error: Array, neighbors: Array, config: PhotometryConfig) -> Array:
     """Return the error of fluxes with what the curvature leaves out; all ``(k, bands)``.
 
-    `neighbours` is the flux of the other sources under each, see `neighbour_flux`.
+    `neighbors` is the flux of the other sources under each, see `neighbor_flux`.
     """
-    known = np.minimum(neighbours, config.max_neighbour_errors * error)
-    blend, own = config.neighbour_fraction * known, config.own_fraction * flux
+    known = np.minimum(neighbors, config.max_neighbor_errors * error)
+    blend, own = config.neighbor_fraction * known, config.own_fraction * flux
     return np.asarray(np.sqrt(error**2 + blend**2 + own**2))
 
 

@@ -1,6 +1,6 @@
 """Which sources of a fit may be two, and their halves.
 
-Asked are those that are long; promising are those whose neighbourhood wants one more source, to
+Asked are those that are long; promising are those whose neighborhood wants one more source, to
 first order.
 """
 
@@ -30,7 +30,7 @@ _LEAST = 1e-6
 
 
 def split_offsets(stamp: Stamp, fit: BlendFit, config: SplitConfig) -> Array:
-    """Return how far ``(k, 2)`` (x, y) from its centre the halves of each source are.
+    """Return how far ``(k, 2)`` (x, y) from its center the halves of each source are.
 
     On its major axis; 0 for those that are not long or significant enough.  Halves at ±s on the
     major axis, each as wide as the whole is across, have the second moments of the whole if s² is
@@ -67,7 +67,7 @@ def split_scores(
         ``(k, bands, y, x)`` of the fit.
     offsets
         ``(k, 2)`` where on both sides of each another one is asked for too, (x, y) from its
-        centre; a source with (0, 0) is not asked, and gets 0.
+        center; a source with (0, 0) is not asked, and gets 0.
     """
     config = settings.config.blocks
     scores = np.zeros(len(fit.theta))

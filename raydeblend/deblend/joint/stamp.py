@@ -58,7 +58,7 @@ class Stamp:
         return int((self.at_pixels(self.weight) > 0).sum())
 
     @cached_property
-    def centres(self) -> FloatArray:
+    def centers(self) -> FloatArray:
         """Coordinates ``(2, s)`` (x, y) of the samples."""
         xy = np.stack([self.pixels % self.image.shape[2], self.pixels // self.image.shape[2]])
         return np.asarray(self._sums(xy) / self._sizes, dtype=np.float32)
@@ -85,7 +85,7 @@ class Stamp:
     @cached_property
     def samples(self) -> Samples:
         """The samples as the compiled fit takes them."""
-        return make_samples(self.means(self.image), self.weights, self.centres)
+        return make_samples(self.means(self.image), self.weights, self.centers)
 
     @cached_property
     def mixture(self) -> Mixture:
@@ -115,7 +115,7 @@ class Stamp:
         if theta.shape[1] > 2:
             radius2 = np.exp(2 * theta[:, LOG_RADIUS])
             variance += EXPONENTIAL_VARIANCE * radius2 / self.pixel_scale**2
-        squared = ((self.centres[:, None] - theta[:, POSITION].T[..., None]) ** 2).sum(axis=0)
+        squared = ((self.centers[:, None] - theta[:, POSITION].T[..., None]) ** 2).sum(axis=0)
         light = np.exp(-squared / variance[:, None]) * self._sizes
         seen, most = light @ good.T, light @ anywhere
         return np.asarray(there[:, None] & (self.min_shown * most > seen.T))

@@ -1,7 +1,7 @@
-"""A second pass over what was peeled: galaxies left out, and each one without its neighbours.
+"""A second pass over what was peeled: galaxies left out, and each one without its neighbors.
 
 The loop of Wang et al. (2022) ends with its last peel.  But the first galaxy was peeled with all
-its neighbours on it, the last got what earlier peels had left, and two of equal brightness come
+its neighbors on it, the last got what earlier peels had left, and two of equal brightness come
 as one, or not at all, since the network cannot tell which is the brightest.
 """
 

@@ -83,7 +83,7 @@ class FeatureNetworks:
             counts = self.rdn.counter.probabilities(image)
             for k in range(n):
                 found = find_sharp_peaks(sharp[k], self.psf, SHARP_NOISE, LOOSE)
-                near = _near(found, batch.centre[k], reach)
+                near = _near(found, batch.center[k], reach)
                 peaks.append(near.xy)
                 probability = counts[k].cpu().numpy().astype(np.float64)
                 rows.append([*_second(near, pixel_scale), *_odds(probability)])
@@ -101,10 +101,10 @@ def _batches(views: Views) -> Iterator[tuple[Views, Prepared, int]]:
         yield part, Prepared(data, weight, sigma, np.zeros((n, bands), dtype=bool)), len(part)
 
 
-def _near(found: SharpPeaks, centre: Array, reach: float) -> SharpPeaks:
+def _near(found: SharpPeaks, center: Array, reach: float) -> SharpPeaks:
     """Return the peaks near a source, in pixels of the view, by falling curvature."""
     xy = to_coarse(found.xy)
-    near = np.flatnonzero(np.hypot(*(xy - centre).T) <= reach)
+    near = np.flatnonzero(np.hypot(*(xy - center).T) <= reach)
     near = near[np.argsort(-found.curvature[near], kind="stable")]
     return SharpPeaks(xy[near], found.significance[near], found.curvature[near])
 

@@ -1,6 +1,6 @@
 """What makes a source suspect of being two: cheap statistics of its image and of its model.
 
-Each source is seen alone, its neighbours' models taken off.  The main statistic is a score test:
+Each source is seen alone, its neighbors' models taken off.  The main statistic is a score test:
 how much χ² would fall if a point source were added at the best place near, in first order, with
 what the galaxy's own parameters could take over (position, size, shear, flux in each band)
 projected out.
@@ -28,7 +28,7 @@ REACH = 1.2
 CORE = 2.5
 """PSF widths about a source in which its residual is tested."""
 FAR = 10.0
-"""PSF widths beyond which a neighbour does not matter."""
+"""PSF widths beyond which a neighbor does not matter."""
 _RIDGE = 0.02
 """Part of its norm by which a point source is told at least from the galaxy's own freedom."""
 _SHOWN = 0.01
@@ -41,7 +41,7 @@ FEATURES = (
     "log_chi2",
     "log_gain",
     "gain_distance",
-    "log_colour_shift",
+    "log_color_shift",
     "nearness",
     "log_sources",
 )
@@ -59,13 +59,13 @@ class Views:
     Attributes
     ----------
     data
-        ``(n, bands, S, S)`` the image less the neighbours' models, in noise units.
+        ``(n, bands, S, S)`` the image less the neighbors' models, in noise units.
     weight
         The same shape: inverse variance in noise units, errors of all models of the footprint
         included; 0 where unusable.
     model
         The same shape: the source's own model.
-    centre
+    center
         ``(n, 2)`` the source in the view (x, y).
     nearest
         ``(n,)`` pixels to the nearest other source of its footprint; infinite if it is alone.
@@ -76,7 +76,7 @@ class Views:
     data: FloatArray
     weight: FloatArray
     model: FloatArray
-    centre: Array
+    center: Array
     nearest: Array
     n_sources: NDArray[np.int64]
 
@@ -170,7 +170,7 @@ def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> A
             ellipticity,
             _log_core_chi2(residual, weight, distance < CORE * width),
             np.log1p(np.sqrt(gain)),
-            np.linalg.norm(where - views.centre, axis=1) / width,
+            np.linalg.norm(where - views.center, axis=1) / width,
             np.log1p(_color_shift(residual, weight, tangents)),
             1 / (1 + np.minimum(views.nearest / width, FAR)),
             np.log(views.n_sources),
@@ -200,7 +200,7 @@ def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:
     overlap = _filter(weight[:, :, None] * tangents, width)  # (n, b, t, y, x)
     gram = _gram(tangents, weight)
     n, bands = score.shape[:2]
-    near = np.argwhere(_around(views.centre, reach, score.shape[2:]))
+    near = np.argwhere(_around(views.center, reach, score.shape[2:]))
     row, y, x = near.T
     own = _by_parameter(overlap[row, :, :, y, x], bands)  # (m, b, parameters)
     inverse = np.linalg.inv(gram)
@@ -218,7 +218,7 @@ def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:
     best = np.zeros(n)
     np.maximum.at(best, row, gain)
     order = np.argsort(gain, kind="stable")
-    where = views.centre.copy()
+    where = views.center.copy()
     where[row[order]] = np.stack([x, y], axis=1)[order]
     return best, where
 
@@ -229,7 +229,7 @@ def _tangents(views: Views) -> FloatArray:
     dy, dx = np.gradient(model, axis=(2, 3))
     row, column = np.indices(model.shape[2:])
     x, y = (
-        (place - views.centre[:, axis, None, None]).astype(np.float32)[:, None]
+        (place - views.center[:, axis, None, None]).astype(np.float32)[:, None]
         for axis, place in enumerate((column, row))
     )
     parts = [model, dx, dy, x * dx + y * dy, x * dx - y * dy, y * dx + x * dy]
@@ -271,14 +271,14 @@ def _filter(images: FloatArray, width: float) -> Array:
 def _distance(views: Views) -> Array:
     """Return ``(n, S, S)`` pixels to the source."""
     y, x = np.indices(views.data.shape[2:])
-    dx = x - views.centre[:, 0, None, None]
-    dy = y - views.centre[:, 1, None, None]
+    dx = x - views.center[:, 0, None, None]
+    dy = y - views.center[:, 1, None, None]
     return np.asarray(np.hypot(dx, dy))
 
 
-def _around(centre: Array, reach: float, shape: tuple[int, ...]) -> BoolArray:
+def _around(center: Array, reach: float, shape: tuple[int, ...]) -> BoolArray:
     y, x = np.indices(shape)
-    distance = np.hypot(x - centre[:, 0, None, None], y - centre[:, 1, None, None])
+    distance = np.hypot(x - center[:, 0, None, None], y - center[:, 1, None, None])
     return np.asarray(distance <= reach)
 
 
@@ -303,8 +303,8 @@ def _shape(views: Views, width: float) -> tuple[Array, Array]:
     """Return size over the PSF's and ellipticity of the model, by Gaussian-weighted moments."""
     model = np.clip(views.model, 0, None).sum(1)
     y, x = np.indices(model.shape[1:])
-    x = x - views.centre[:, 0, None, None]
-    y = y - views.centre[:, 1, None, None]
+    x = x - views.center[:, 0, None, None]
+    y = y - views.center[:, 1, None, None]
     light = model * np.exp(-(x**2 + y**2) / (2 * (2 * width) ** 2))
     total = np.maximum(light.sum((1, 2)), 1e-9)
     xx, yy, xy = ((light * each).sum((1, 2)) / total for each in (x * x, y * y, x * y))

@@ -1,4 +1,4 @@
-"""The variational autoencoder on survey stamps: every detected peak is centred and decoded.
+"""The variational autoencoder on survey stamps: every detected peak is centered and decoded.
 
 Nemani et al. 2023 encode the galaxy in the middle of a blend (section 1).  Here each peak of a
 stamp takes its turn in the middle; a second pass encodes each again with the models of the others

@@ -1,11 +1,11 @@
 """All galaxies of a blend moved together in latent space, to where the pixels want them.
 
-The encoder sees a galaxy with its neighbours, or what their models leave.  Here one step of Gauss
+The encoder sees a galaxy with its neighbors, or what their models leave.  Here one step of Gauss
 and Newton towards the maximum of the posterior probability changes the latent variables of all
 galaxies of a blend at once.  Each is then encoded once more, less the others as they have become,
 and a last step is taken.  The prior of the first step is as wide as galaxies differ; that of the
 last is what the encoder believed.  It has seen the same pixels: a wider prior gives a better median
-and worse outliers, since the decoder cannot draw what a bright galaxy's neighbour then explains.
+and worse outliers, since the decoder cannot draw what a bright galaxy's neighbor then explains.
 (MADNESS, Biswas et al. 2025, descends to that maximum in hundreds of steps, with a flow as prior.)
 Uncertainties are the encoder's, which was trained on its own errors; those of the pixels' noise
 alone are half of what they should be.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raydeblend.networks.vae import Posterior
-from raydeblend.networks.vae_tangents import PROBE_SPREAD, galaxies, linearise
+from raydeblend.networks.vae_tangents import PROBE_SPREAD, galaxies, linearize
 from raydeblend.tile import FloatArray
 
 DIRECTIONS = 16
@@ -80,10 +80,10 @@ class LatentBlend:
         with torch.autocast(z.device.type, torch.bfloat16):
             return np.asarray(galaxies(self.decoder, z).float().cpu().numpy())
 
-    def linearise(self, z: Tensor) -> tuple[FloatArray, FloatArray]:
+    def linearize(self, z: Tensor) -> tuple[FloatArray, FloatArray]:
         """Return the galaxies, and their derivatives ``(k, d, bands, y, x)``."""
         with torch.autocast(z.device.type, torch.bfloat16):
-            drawn, tangents = linearise(self.decoder, z, self.directions)
+            drawn, tangents = linearize(self.decoder, z, self.directions)
         return drawn.float().cpu().numpy(), tangents.float().cpu().numpy()
 
     def light(self, model: FloatArray) -> FloatArray:
@@ -129,7 +129,7 @@ def fit_latents(
     encode
         Gives the posterior of stamps of the network's size.
     """
-    model, tangents = blend.linearise(posterior.mean)
+    model, tangents = blend.linearize(posterior.mean)
     if len(model) == 0:
         return Decoded(model, model, model.sum(axis=(2, 3)))
     if len(model) > 1:

@@ -29,7 +29,7 @@ def color_image(image: NDArray[np.floating], sigma: float = 1.0) -> NDArray[np.u
     sigma
         Noise of the image, which sets the stretch.
     """
-    # Linear to a few sigma, so that the sky is dark grey and faint wings show.
+    # Linear to a few sigma, so that the sky is dark gray and faint wings show.
     minimum = -1.5 * sigma
     # Just above it, since astropy divides by the intensity.
     red, green, blue = (np.maximum(image[i], 0.999 * minimum) for i in (-1, len(image) // 2, 0))
@@ -38,7 +38,7 @@ def color_image(image: NDArray[np.floating], sigma: float = 1.0) -> NDArray[np.u
 
 
 def show(axes: Axes, image: NDArray[np.floating], title: str = "", sigma: float = 1.0) -> None:
-    """Draw ``(bands, y, x)`` in colour, without ticks, the first row at the bottom."""
+    """Draw ``(bands, y, x)`` in color, without ticks, the first row at the bottom."""
     axes.imshow(color_image(image, sigma), origin="lower", interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -95,7 +95,7 @@ class ScarletDeblender:
         scarlet, channels = self.scarlet, list(range(len(image)))
         model_psf = scarlet.GaussianPSF(sigma=(MODEL_SIGMA,) * len(image))
         frame = scarlet.Frame(image.shape, psf=model_psf, channels=channels)
-        # It normalises the PSF it is given in place.
+        # It normalizes the PSF it is given in place.
         psf_model = scarlet.ImagePSF(psf.copy())
         observation = scarlet.Observation(
             image, psf=psf_model, weights=weight, channels=channels

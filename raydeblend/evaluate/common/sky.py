@@ -102,9 +102,9 @@ def match_sky(true: Floats, flux: Floats, found: Floats, radius: float) -> NDArr
     """
     match = np.full(len(true), -1, dtype=np.int64)
     taken = np.zeros(len(found), dtype=bool)
-    neighbours = cKDTree(found).query_ball_point(true, radius)
+    neighbors = cKDTree(found).query_ball_point(true, radius)
     for i in np.argsort(-flux, kind="stable"):
-        free = [j for j in neighbours[i] if not taken[j]]
+        free = [j for j in neighbors[i] if not taken[j]]
         if free:
             match[i] = min(free, key=lambda j: float(np.sum((found[j] - true[i]) ** 2)))
             taken[match[i]] = True

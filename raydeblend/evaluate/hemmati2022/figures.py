@@ -18,8 +18,8 @@ from raydeblend.evaluate.hemmati2022.som import map_blends
 from raydeblend.instruments import FACTOR
 from raydeblend.simulate.sharp_blends import reference_band
 
-COLOURS = {HIGH: "#d9a400", LOW: "#173f6b"}
-NETWORK_COLOUR, OTHERS = "#7a7a7a", ("tab:red", "tab:green", "tab:purple", "tab:brown")
+COLORS = {HIGH: "#d9a400", LOW: "#173f6b"}
+NETWORK_COLOR, OTHERS = "#7a7a7a", ("tab:red", "tab:green", "tab:purple", "tab:brown")
 BINS = 9
 FEWEST = 5
 """Blends in a bin that is drawn."""
@@ -48,10 +48,10 @@ def draw_figures(results: Results, seed: int = 0) -> dict[str, bytes]:
     return figures
 
 
-def colours(names: Sequence[str], network: str) -> dict[str, str]:
-    """Return a colour for each method: the paper's for its three."""
+def colors(names: Sequence[str], network: str) -> dict[str, str]:
+    """Return a color for each method: the paper's for its three."""
     others = iter(OTHERS * len(names))
-    known = COLOURS | {network: NETWORK_COLOUR}
+    known = COLORS | {network: NETWORK_COLOR}
     return {name: known.get(name) or next(others) for name in names}
 
 
@@ -65,10 +65,10 @@ def fraction_figure(results: Results) -> bytes:
     }
     figure = Figure(figsize=(10, 4.4), dpi=DPI)
     grid = figure.subplots(2, 3, sharey="row", height_ratios=(3, 1), sharex="col")
-    colour = colours(list(blends.found), results.network)
+    color = colors(list(blends.found), results.network)
     for column, (label, (values, edges)) in enumerate(axes_of.items()):
         for name, hits in blends.found.items():
-            _fraction_line(grid[0, column], values, hits, edges, name, colour[name])
+            _fraction_line(grid[0, column], values, hits, edges, name, color[name])
         grid[1, column].hist(values, edges.tolist(), color="0.75", edgecolor="0.4", lw=0.6)
         grid[1, column].set(xlabel=label, xlim=(edges[0], edges[-1]))
     grid[0, 0].set(ylabel="fraction of blends found", ylim=(0, 1))
@@ -80,18 +80,18 @@ def fraction_figure(results: Results) -> bytes:
 
 
 def _fraction_line(
-    axes: Axes, values: Floats, hits: NDArray[np.bool_], edges: Floats, name: str, colour: str
+    axes: Axes, values: Floats, hits: NDArray[np.bool_], edges: Floats, name: str, color: str
 ) -> None:
     """Draw a fraction by bins, shaded to its 95 % interval; narrow for all but resolutions."""
     index = np.digitize(values, edges) - 1
     used = [b for b in range(len(edges) - 1) if (index == b).sum() >= FEWEST]
     middle = [(edges[b] + edges[b + 1]) / 2 for b in used]
-    style = "-" if name in COLOURS or colour == NETWORK_COLOUR else "--"
-    axes.plot(middle, [hits[index == b].mean() for b in used], style, color=colour, label=name,
+    style = "-" if name in COLORS or color == NETWORK_COLOR else "--"
+    axes.plot(middle, [hits[index == b].mean() for b in used], style, color=color, label=name,
               lw=1.6, marker=".", ms=4)  # fmt: skip
     if style == "-" and used:
         limits = np.array([fraction_interval(hits[index == b]) for b in used]).reshape(-1, 2)
-        axes.fill_between(middle, limits[:, 0], limits[:, 1], color=colour, alpha=0.25, lw=0)
+        axes.fill_between(middle, limits[:, 0], limits[:, 1], color=color, alpha=0.25, lw=0)
 
 
 def som_figure(results: Results, seed: int = 0) -> bytes:
@@ -126,11 +126,11 @@ def _map_panel(
     axes: Axes,
     values: NDArray[np.float64],
     title: str,
-    colours: str | Colormap,
+    colors: str | Colormap,
     limits: tuple[float, float] | None = None,
 ) -> None:
     low, high = limits or tuple(np.nanpercentile(values, (2, 98)))
-    image = axes.imshow(values, origin="lower", cmap=colours, vmin=low, vmax=high, aspect="equal")
+    image = axes.imshow(values, origin="lower", cmap=colors, vmin=low, vmax=high, aspect="equal")
     axes.set_facecolor("white")
     axes.set_xticks([])
     axes.set_yticks([])

@@ -69,11 +69,11 @@ def _residual_panel(axes: Axes, true: Array, error: Array, span: tuple[float, fl
     mean, sigma = fit_residual(true, error, at)
     middle, median, most = binned_squares(true, error - np.interp(true, at, mean))
     axes.scatter(true, error, s=6, lw=0, color="0.45", alpha=0.6)
-    for values, colour in ((most, GREEN), (median, ORANGE)):
+    for values, color in ((most, GREEN), (median, ORANGE)):
         curve = fit_exponential(middle, values)
         level = np.full(at.shape, np.median(values)) if curve is None else curve(at)
         width = np.sqrt(sigma**2 + level)
-        axes.fill_between(at, mean - width, mean + width, color=colour, alpha=0.35, lw=0)
+        axes.fill_between(at, mean - width, mean + width, color=color, alpha=0.35, lw=0)
     axes.fill_between(at, mean - sigma, mean + sigma, color=DARK, alpha=0.5, lw=0)
     axes.plot(at, mean, color=DARK, lw=1.3, label="Gaussian process")
     axes.axhline(0, color="black", ls="--", lw=0.8)
@@ -83,11 +83,11 @@ def _residual_panel(axes: Axes, true: Array, error: Array, span: tuple[float, fl
 
 def _inset(axes: Axes, middle: Array, median: Array, most: Array) -> None:
     """Draw the squared differences from the process's mean, with exponentials through them."""
-    for values, colour in ((median, ORANGE), (most, GREEN)):
-        axes.plot(middle, values, ".", color=colour, ms=4)
+    for values, color in ((median, ORANGE), (most, GREEN)):
+        axes.plot(middle, values, ".", color=color, ms=4)
         curve = fit_exponential(middle, values)
         if curve is not None:
             at = np.linspace(middle.min(), middle.max(), 50)
-            axes.plot(at, curve(at), color=colour, lw=1)
+            axes.plot(at, curve(at), color=color, lw=1)
     axes.set_title("variance (mag²): median, 68 %", fontsize=6, pad=2)
     axes.tick_params(labelsize=6)

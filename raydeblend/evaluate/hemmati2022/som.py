@@ -1,4 +1,4 @@
-"""The self-organising map of the blends (Hemmati et al. 2022, Fig. 6; Kohonen 2001)."""
+"""The self-organizing map of the blends (Hemmati et al. 2022, Fig. 6; Kohonen 2001)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPE = (32, 24)
 SWEEPS = 10
 """How often each blend is shown."""
 RADIUS, RATE = 6.0, 0.5
-"""First neighbourhood in cells, and first learning rate."""
+"""First neighborhood in cells, and first learning rate."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def map_blends(
 ) -> BlendMap:
     """Train a map on the parameters of blends ``(n,)`` and put what was found on it.
 
-    Parameters are standardised: the median at 0 and the 16th to 84th percentile of width 2.
+    Parameters are standardized: the median at 0 and the 16th to 84th percentile of width 2.
     """
-    data = np.stack([_standardised(values) for values in parameters.values()], axis=1)
+    data = np.stack([_standardized(values) for values in parameters.values()], axis=1)
     som = MiniSom(
         *SHAPE, data.shape[1], sigma=RADIUS, learning_rate=RATE, random_seed=seed
     )  # fmt: skip
@@ -58,7 +58,7 @@ def map_blends(
     )
 
 
-def _standardised(values: Array) -> Array:
+def _standardized(values: Array) -> Array:
     low, middle, high = np.percentile(values, (16, 50, 84))
     return np.asarray(2 * (values - middle) / max(high - low, 1e-9))
 

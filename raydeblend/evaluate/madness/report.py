@@ -99,7 +99,7 @@ def _line(row: Row) -> list[str]:
 def residual_figure(scores: Sequence[FieldScores]) -> bytes:
     """Draw the aperture's ΔF/F in r against magnitude, a panel for each deblender.
 
-    Colour is the blendedness; missed galaxies are marked at the bottom.
+    Color is the blendedness; missed galaxies are marked at the bottom.
     """
     figure = Figure(figsize=(3.3 * len(scores) + 0.9, 3.3), dpi=DPI, layout="constrained")
     grid = figure.subplots(1, len(scores), squeeze=False, sharex=True, sharey=True)[0]
@@ -112,16 +112,16 @@ def residual_figure(scores: Sequence[FieldScores]) -> bytes:
     return to_png(
         figure,
         "Errors of the aperture flux in r against true magnitude, in crowded LSST fields. The "
-        "colour is the true blendedness; red ticks are galaxies without a model.",
+        "color is the true blendedness; red ticks are galaxies without a model.",
     )
 
 
 def _residual_panel(axes: Axes, score: FieldScores, norm: Normalize) -> None:
     found, missed = score.exists & score.found, score.exists & ~score.found
     magnitude, error = score.magnitude[found], score.aperture[found]
-    colour = score.blendedness[found]
+    color = score.blendedness[found]
     clipped = error.clip(-LIMIT, LIMIT)
-    axes.scatter(magnitude, clipped, c=colour, norm=norm, s=9, lw=0, alpha=0.8)
+    axes.scatter(magnitude, clipped, c=color, norm=norm, s=9, lw=0, alpha=0.8)
     label = f"missed: {missed.sum() / score.exists.sum():.1%}"
     low = np.full(missed.sum(), -LIMIT * 1.06)
     axes.plot(score.magnitude[missed], low, "|", color="tab:red", label=label)

@@ -2,7 +2,7 @@
 
 The paper's flux is aperture photometry: an ellipse of twice the half-light axes, widened by half
 the seeing, on the field with the models of all other galaxies taken off.  Its error is what the
-neighbours' models do wrong inside the ellipse; the same sum with the true neighbours taken off is
+neighbors' models do wrong inside the ellipse; the same sum with the true neighbors taken off is
 the truth.  The noise is in both.  The models' own total flux, which does not use the pixels again,
 is printed beside it, and is the harder test.
 """

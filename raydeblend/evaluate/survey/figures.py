@@ -24,7 +24,7 @@ from raydeblend.evaluate.survey.run import SurveyScores
 _X = {
     MAGNITUDE: "true magnitude",
     BLENDEDNESS: "true blendedness",
-    SEPARATION: "distance to neighbour (arcsec)",
+    SEPARATION: "distance to neighbor (arcsec)",
 }
 _Y = {
     "found": "completeness",
@@ -118,8 +118,8 @@ def _position_panel(axes: Axes, score: SurveyScores, band: str) -> None:
 
 def _shape_panel(axes: Axes, score: SurveyScores, band: str) -> None:
     table = score.galaxies.take(score.galaxies.magnitude < SHAPE_DEPTH)
-    for i, colour in ((0, "tab:blue"), (1, "tab:orange")):
-        axes.plot(table.g_true[:, i], table.g[:, i], ".", ms=3, color=colour, label=f"g{i + 1}")
+    for i, color in ((0, "tab:blue"), (1, "tab:orange")):
+        axes.plot(table.g_true[:, i], table.g[:, i], ".", ms=3, color=color, label=f"g{i + 1}")
     axes.plot([-1, 1], [-1, 1], "--", color="0.5", lw=0.8)
     axes.set(xlim=(-0.8, 0.8), ylim=(-0.8, 0.8), xlabel="true shear", ylabel="measured shear")
     axes.set_title(f"{score.deblender}: shapes, {band} < {SHAPE_DEPTH}", fontsize=9)
@@ -133,6 +133,6 @@ def reliability_figure(scores: Sequence[SurveyScores]) -> bytes | None:
         table = score.detections.take(score.detections.pure)
         known = table.take(np.isfinite(table.probability))
         if len(known.probability):
-            samples[score.deblender] = known.probability, known.unrecognised
+            samples[score.deblender] = known.probability, known.unrecognized
     title = "p_unrecognized_blend in the catalog of simulated HSC tiles"
     return calibration_figure(samples, title) if samples else None

@@ -110,13 +110,13 @@ def _if_any(name: str, values: Floats, statistic: Any) -> Row:
 
 
 def _detection_columns(by: str, limits: tuple[float, float], table: DetectionTable) -> Row:
-    """Return purity, duplicates and unrecognised blends by measured magnitude."""
+    """Return purity, duplicates and unrecognized blends by measured magnitude."""
     if by not in (MAGNITUDE, ALL):
         return {}
     part = table.take(between(table.magnitude, *limits))
     columns: Row = {"n_catalog": len(part.pure)}
     names = {"purity": part.pure, "duplicates": part.duplicate}
-    names["unrecognised"] = part.unrecognised[part.pure]
+    names["unrecognized"] = part.unrecognized[part.pure]
     for name, hits in names.items():
         columns |= fraction(name, hits) if len(hits) else _if_any(name, np.zeros(0), np.mean)
     return columns
@@ -127,8 +127,8 @@ def astrometry_columns(table: GalaxyTable) -> Row:
     offset = 1000 * table.offset[table.found]
     columns = _if_any("offset_east_mas", offset[:, 0], metrics.found_median)
     columns |= _if_any("offset_north_mas", offset[:, 1], metrics.found_median)
-    centred = offset - np.median(offset, axis=0) if len(offset) else offset
-    return columns | _if_any("position_nmad_mas", centred.ravel(), metrics.found_nmad)
+    centered = offset - np.median(offset, axis=0) if len(offset) else offset
+    return columns | _if_any("position_nmad_mas", centered.ravel(), metrics.found_nmad)
 
 
 def shape_columns(table: GalaxyTable) -> Row:

@@ -1,6 +1,6 @@
 """What a catalog of simulated tiles is worth: one table of galaxies, one of detections, and scores.
 
-Truth knows more than the catalog: how blended a galaxy is and how far its neighbour.  Blendedness
+Truth knows more than the catalog: how blended a galaxy is and how far its neighbor.  Blendedness
 is that of round Gaussians as wide as galaxy and seeing together, whose products are analytic.
 """
 
@@ -22,8 +22,8 @@ SURVEY = "HSC"
 HALF_LIGHT_PER_SIGMA = 1.17741
 FWHM_PER_SIGMA = 2.35482
 """Of a two-dimensional Gaussian: (2 ln 2)^½ and twice that."""
-NEIGHBOUR_FLUX = FLUX_RATIO
-"""Part of a galaxy's flux from which another source counts as its neighbour."""
+NEIGHBOR_FLUX = FLUX_RATIO
+"""Part of a galaxy's flux from which another source counts as its neighbor."""
 REACH = 15.0
 """Arcsec beyond which light does not overlap."""
 
@@ -42,7 +42,7 @@ class GalaxyTable:
     blendedness
         ``(m,)`` of Gaussians in the reference band, see `gaussian_blendedness`.
     separation
-        ``(m,)`` arcsec to the nearest source of at least `NEIGHBOUR_FLUX` of its flux.
+        ``(m,)`` arcsec to the nearest source of at least `NEIGHBOR_FLUX` of its flux.
     error, pull
         ``(m, bands)`` F / F_true - 1, and (F - F_true) over the stated error.
     offset
@@ -82,7 +82,7 @@ class DetectionTable:
         ``(n,)`` measured, in the reference band.
     pure, duplicate
         ``(n,)`` has a true source of its own; has none, but a matched true one in reach.
-    unrecognised
+    unrecognized
         ``(n,)`` holds another true source that has no detection of its own; see
         `unrecognized_blends`.
     probability
@@ -93,7 +93,7 @@ class DetectionTable:
     magnitude: Floats
     pure: Bools
     duplicate: Bools
-    unrecognised: Bools
+    unrecognized: Bools
     probability: Floats
 
     @property
@@ -146,7 +146,7 @@ def _galaxies(
     table = GalaxyTable(
         magnitude=true.magnitude(-1),
         blendedness=gaussian_blendedness(true.position, true.flux[:, -1], width),
-        separation=nearest_neighbour(true.position, true.flux[:, -1]),
+        separation=nearest_neighbor(true.position, true.flux[:, -1]),
         error=flux / true.flux - 1,
         pull=(flux - true.flux) / np.where(flux_err > 0, flux_err, np.nan),
         offset=_matched(pairing.found.position, match) - true.position,
@@ -164,7 +164,7 @@ def _detections(catalog: pa.Table, pairing: Pairing) -> DetectionTable:
         magnitude=pairing.found.magnitude(-1),
         pure=matched,
         duplicate=pairing.duplicated,
-        unrecognised=unrecognized_blends(
+        unrecognized=unrecognized_blends(
             pairing.found.position, pairing.true.position, pairing.true.flux[:, -1]
         ),
         probability=_column(catalog, "p_unrecognized_blend"),
@@ -212,7 +212,7 @@ def gaussian_blendedness(position: Floats, flux: Floats, width: Floats) -> Float
     return np.asarray(1 - own / total)
 
 
-def nearest_neighbour(position: Floats, flux: Floats, part: float = NEIGHBOUR_FLUX) -> Floats:
+def nearest_neighbor(position: Floats, flux: Floats, part: float = NEIGHBOR_FLUX) -> Floats:
     """Return the distance to the nearest source of at least `part` of one's flux; inf for none.
 
     Looked for within `REACH`.

@@ -17,14 +17,14 @@ from raydeblend.evaluate.survey.rows import (
     SHAPE_DEPTH,
 )
 from raydeblend.evaluate.survey.run import SurveyScores
-from raydeblend.evaluate.survey.scores import NEIGHBOUR_FLUX
+from raydeblend.evaluate.survey.scores import NEIGHBOR_FLUX
 from raydeblend.evaluate.survey.unrecognized import RADIUS
 
 _SOURCE = {
     "found": ("complete", ".1%"),
     "purity": ("pure", ".1%"),
     "duplicates": ("duplicates", ".2%"),
-    "unrecognised": ("unrecognised blends", ".1%"),
+    "unrecognized": ("unrecognized blends", ".1%"),
     "flux_bias": ("flux bias", "+.3f"),
     "flux_nmad": ("scatter", ".3f"),
 }
@@ -56,8 +56,8 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
             "Survey by magnitude",
             (
                 f"By magnitude in {band}; the last row of each deblender is over {band} < {DEPTH}. "
-                "An unrecognised blend is a detection that holds another true source of "
-                f'{NEIGHBOUR_FLUX:.0%} of its flux or more within {RADIUS:g}":',
+                "An unrecognized blend is a detection that holds another true source of "
+                f'{NEIGHBOR_FLUX:.0%} of its flux or more within {RADIUS:g}":',
             ),
         ),
         Table(
@@ -70,8 +70,8 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
         ),
         Table(
             *_cells(in_band, (SEPARATION,), _BLEND),
-            "Survey by distance to a neighbour",
-            (f"The same by distance to the nearest source of {NEIGHBOUR_FLUX:.0%} of its flux:",),
+            "Survey by distance to a neighbor",
+            (f"The same by distance to the nearest source of {NEIGHBOR_FLUX:.0%} of its flux:",),
         ),
         Table(
             *_cells(in_band, (ALL,), _SHAPES),
@@ -118,10 +118,10 @@ def _cell(row: Row, name: str, spec: str) -> str:
 
 
 def _calibration(score: SurveyScores) -> Table:
-    """Return stated and true fractions of unrecognised blends among the matched detections."""
+    """Return stated and true fractions of unrecognized blends among the matched detections."""
     title = "Survey calibration of p_unrecognized_blend"
     real = score.detections.take(score.detections.pure)
-    result = calibration(real.probability, real.unrecognised)
+    result = calibration(real.probability, real.unrecognized)
     if not result.n:
         words = f"{score.deblender} states no p_unrecognized_blend."
         return Table((), (), title, before=(words,))

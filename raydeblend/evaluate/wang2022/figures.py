@@ -133,7 +133,7 @@ def moment_figure(score: Scores) -> bytes:
         _size_histogram(row[3], moments, truth, limit)
     figure.tight_layout(pad=0.5)
     caption = (
-        f"Second moments of {score.deblender}, blends of {k}: against the truth, coloured by "
+        f"Second moments of {score.deblender}, blends of {k}: against the truth, colored by "
         "quality (blue high, orange medium, red low; Wang et al. 2022, Fig. 8); the plane of both "
         "components, true in green and recovered in blue (Figs. 9 and 12); and the distribution "
         "of |μ2|, which rotation does not change (Fig. 10). Unweighted moments over the stamp, "

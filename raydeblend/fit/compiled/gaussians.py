@@ -2,13 +2,13 @@
 
 The light of a disk or bulge of unit flux, convolved with the PSF, is a sum over Gaussians of
 covariance C = s C1 + C_psf, with C1 the covariance of the shape for unit variance, s the Gaussian's
-own variance and precision P = C⁻¹.  At offset d from the centre, with u = P d and
+own variance and precision P = C⁻¹.  At offset d from the center, with u = P d and
 v = norm exp(−dᵀ P d / 2), six sums are all that is needed:
 
     U = Σ v,  X = Σ v u_x,  Y = Σ v u_y,
     A = Σ v s (u_x² − P_xx),  B = Σ v s (u_x u_y − P_xy),  C = Σ v s (u_y² − P_yy).
 
-The image is U, its derivative by the centre (X, Y), and by a shape parameter q, from
+The image is U, its derivative by the center (X, Y), and by a shape parameter q, from
 ∂I = I (uᵀ dC u − tr(P dC)) / 2 with D = ∂C1/∂q, ½ (D_xx A + 2 D_xy B + D_yy C).
 """
 
@@ -31,7 +31,7 @@ BLOCK = 64
 """Samples that are summed together: what a block needs fits the first cache of a core."""
 SHAPES = 3
 SLOPES = 5
-"""Derivatives of a component's image: by the centre (x, y) and its shape (g1, g2, ln r)."""
+"""Derivatives of a component's image: by the center (x, y) and its shape (g1, g2, ln r)."""
 MOST_EXPONENT = 30.0
 """Gaussians end at exp(−30): smaller values would end in slow, denormal numbers."""
 
@@ -175,7 +175,7 @@ def one_sum(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: F
 def offsets(
     x: FloatArray, y: FloatArray, theta: Array, dx: FloatArray, dy: FloatArray, nearest: Array
 ) -> None:
-    """Write the offsets ``(p,)`` of all samples from a centre, and each block's least square."""
+    """Write the offsets ``(p,)`` of all samples from a center, and each block's least square."""
     for i in range(len(x)):
         dx[i] = x[i] - theta[0]
         dy[i] = y[i] - theta[1]
@@ -192,7 +192,7 @@ def write_block(
 ) -> None:
     """Write the image ``(p,)`` of a component and its derivatives ``(5, p)`` at one block.
 
-    Those are by centre and shape; `by_shape` ``(3, 3)`` is of `unit_covariances`.
+    Those are by center and shape; `by_shape` ``(3, 3)`` is of `unit_covariances`.
     """
     for i in range(BLOCK):
         image[first + i] = sums[0, i]

@@ -232,7 +232,7 @@ def _next_damping(damping: float, ratio: float) -> float:
 def _covariances(state: State) -> tuple[Array, Array]:
     """Return covariances ``(K, 8, 8)`` of each theta and errors ``(b, K)`` of fluxes.
 
-    From the inverse curvature of the whole, so with the neighbours' part: Cov(flux) =
+    From the inverse curvature of the whole, so with the neighbors' part: Cov(flux) =
     Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
     """
     bands, k, free = len(state.flux), len(state.theta), len(state.gradient)

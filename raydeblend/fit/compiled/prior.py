@@ -18,7 +18,7 @@ MOST_BULGE_SHEAR = 0.95
 class Prior(NamedTuple):
     """The numbers of `BulgeDiskPriors` by their names, `usual` the first of its bulges."""
 
-    centre: float
+    center: float
     shape: float
     log_radius: float
     log_radius_scatter: float
@@ -55,7 +55,7 @@ def log_prior(
             curvature[i, j] = 0
     penalty = 0.0
     for i in range(2):
-        penalty += _normal(theta[i] - start[i], prior.centre, i, i, 0.0, gradient, curvature)
+        penalty += _normal(theta[i] - start[i], prior.center, i, i, 0.0, gradient, curvature)
         own = 2 + i
         penalty += _normal(theta[own], prior.shape, own, own, 0.0, gradient, curvature)
         off = theta[6 + i] - prior.alignment * theta[own]

@@ -14,7 +14,7 @@ from raydeblend.fit.priors import BulgeDiskPriors
 SCALE, SIZE, N = 0.168, 72, 12
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 PSF = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
-COLOURS = np.array([0.7, 1.0, 1.2])
+COLORS = np.array([0.7, 1.0, 1.2])
 JOINT = JointDeblender.load("cpu")
 SNR = 100
 
@@ -26,7 +26,7 @@ def galaxies(profile: galsim.GSObject) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(N):
         galaxy = profile.shear(g=rng.uniform(0, 0.3), beta=rng.uniform(0, np.pi) * galsim.radians)
         image = galsim.Convolve(galaxy, SEEING).drawImage(nx=SIZE, ny=SIZE, scale=SCALE).array
-        flux = SNR / np.sqrt(3 * (image**2).sum()) * COLOURS
+        flux = SNR / np.sqrt(3 * (image**2).sum()) * COLORS
         images.append(flux[:, None, None] * image + rng.normal(size=(3, SIZE, SIZE)))
         fluxes.append(flux)
     return np.array(images, dtype=np.float32), np.array(fluxes)
@@ -72,16 +72,16 @@ def test_a_rare_galaxy_must_be_worth_it() -> None:
 
 def crowd():
     """Return eight de Vaucouleurs galaxies, more than are fitted at once, and their fit."""
-    centres = np.array([[12 + 16 * i, 20 + 30 * j] for i in range(4) for j in range(2)], float)
+    centers = np.array([[12 + 16 * i, 20 + 30 * j] for i in range(4) for j in range(2)], float)
     galaxy = galsim.Convolve(galsim.DeVaucouleurs(half_light_radius=0.4, flux=3000), SEEING)
     image = sum(
         galaxy.drawImage(nx=SIZE, ny=SIZE, scale=SCALE, offset=xy - (SIZE - 1) / 2).array
-        for xy in centres
+        for xy in centers
     )
     image = image + np.random.default_rng(2).normal(size=(3, SIZE, SIZE))
     images = image[None].astype(np.float32)
     stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
-    return stamps, JOINT._fit(stamps, [centres], JOINT.settings)
+    return stamps, JOINT._fit(stamps, [centers], JOINT.settings)
 
 
 def test_a_trial_that_fails_leaves_a_crowd_as_it_was() -> None:

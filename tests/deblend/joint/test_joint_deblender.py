@@ -12,7 +12,7 @@ SCALE = 0.2
 SIZE = 56
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 PSF = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
-COLOURS = np.array([0.7, 1.0, 1.2])
+COLORS = np.array([0.7, 1.0, 1.2])
 JOINT = JointDeblender.load("cpu")
 TOGETHER = JOINT.config.blocks.max_joint_sources
 
@@ -27,7 +27,7 @@ def galaxy(x, y, flux, radius=0.35, g1=0.0, size=SIZE):
     image = galsim.Convolve(profile, SEEING).drawImage(
         nx=size, ny=size, scale=SCALE, offset=(x - middle, y - middle)
     )
-    return COLOURS[:, None, None] * image.array
+    return COLORS[:, None, None] * image.array
 
 
 def deblend(image, **options):

@@ -28,8 +28,8 @@ def deblend(images, **options):
 
 def bulge_and_disk(g1, bulge, bulge_g1=None):
     disk = galsim.Exponential(half_light_radius=0.5, flux=1 - bulge).shear(g1=g1, g2=0)
-    centre = galsim.DeVaucouleurs(half_light_radius=0.3, flux=bulge)
-    return disk + centre.shear(g1=g1 if bulge_g1 is None else bulge_g1, g2=0)
+    center = galsim.DeVaucouleurs(half_light_radius=0.3, flux=bulge)
+    return disk + center.shear(g1=g1 if bulge_g1 is None else bulge_g1, g2=0)
 
 
 def test_a_disk_s_size_is_its_second_moment():
@@ -69,7 +69,7 @@ def test_a_round_bulge_is_seen_to_be_round():
     assert 0.15 < np.median(result.extra["g1"][:, 0]) < 0.3
 
 
-def test_peaks_that_a_neighbour_pulls_over_do_not_hold_the_sources():
+def test_peaks_that_a_neighbor_pulls_over_do_not_hold_the_sources():
     rng = np.random.default_rng(9)
     xy = np.array([[25.0, 27.5], [29.6, 27.5]])
     round_galaxy = galsim.Exponential(half_light_radius=0.35)
@@ -89,7 +89,7 @@ def test_peaks_that_a_neighbour_pulls_over_do_not_hold_the_sources():
     assert np.median(ratio) == pytest.approx(0.6, abs=0.05)
 
 
-def test_neighbours_and_a_wrong_profile_are_part_of_the_error():
+def test_neighbors_and_a_wrong_profile_are_part_of_the_error():
     flux, error = np.array([[1000.0, 1000.0, 10.0]]), np.array([[8.0, 8.0, 8.0]])
     under = np.array([[0.0, 10.0, 500.0]])
     expected = np.sqrt([64 + 25, 64 + 25 + 9, 64 + 0.05**2 + 4.8**2])

@@ -11,7 +11,7 @@ from raydeblend.deblend.joint.splits import split_scores
 
 SCALE, SIZE = 0.2, 80
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
-COLOURS = np.array([0.6, 1.0, 1.3])
+COLORS = np.array([0.6, 1.0, 1.3])
 PSF = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
 JOINT = JointDeblender.load("cpu")
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def galaxy(x: float, y: float, flux: float, radius: float = 0.3, g1: float = 0.0
     drawn = galsim.Convolve(profile, SEEING).drawImage(
         nx=SIZE, ny=SIZE, scale=SCALE, offset=(x - middle, y - middle)
     )
-    return COLOURS[:, None, None] * drawn.array
+    return COLORS[:, None, None] * drawn.array
 
 
 def fitted(image: np.ndarray, xy: list[list[float]]):

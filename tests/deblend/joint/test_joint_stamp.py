@@ -31,11 +31,11 @@ def test_bright_pixels_are_alone_and_faint_ones_in_squares():
     assert len(sizes) < 0.6 * len(stamp.pixels)
 
 
-def test_samples_are_weighted_means_at_their_centres():
+def test_samples_are_weighted_means_at_their_centers():
     stamp, _ = make_stamp()
     last = stamp.pixels[stamp.starts[-1] :]
     y, x = np.unravel_index(last, SHAPE)
-    assert stamp.centres[:, -1] == pytest.approx([x.mean(), y.mean()])
+    assert stamp.centers[:, -1] == pytest.approx([x.mean(), y.mean()])
     assert stamp.weights[:, -1] == pytest.approx(len(last))
     assert stamp.means(stamp.image)[:, -1] == pytest.approx(stamp.image[:, y, x].mean(1), rel=1e-5)
 
@@ -67,8 +67,8 @@ def test_a_sharp_psf_leaves_all_pixels_alone():
 
 def test_some_samples_can_be_kept():
     stamp, _ = make_stamp()
-    chosen = stamp.centres[0] < 20
+    chosen = stamp.centers[0] < 20
     part = stamp.keep(chosen)
-    np.testing.assert_array_equal(part.centres, stamp.centres[:, chosen])
+    np.testing.assert_array_equal(part.centers, stamp.centers[:, chosen])
     np.testing.assert_array_equal(part.means(stamp.image), stamp.means(stamp.image)[:, chosen])
     assert len(stamp.keep(np.zeros_like(chosen)).starts) == 0

@@ -62,7 +62,7 @@ def test_a_right_model_takes_less_of_the_noise_than_free_coefficients() -> None:
 
 
 def test_an_error_of_flux_is_corrected_as_bayes_theorem_has_it() -> None:
-    """One band, hence no colours; of all shapes only the amplitude is wrong, by a tenth.
+    """One band, hence no colors; of all shapes only the amplitude is wrong, by a tenth.
 
     The posterior mean under a prior of width s shrinks an amplitude that the pixels know to 1/S by
     1 / (1 + 1 / (s S)²), here less than a hundredth.
@@ -82,7 +82,7 @@ def test_faint_models_stay_and_none_becomes_negative() -> None:
     assert absent.sum() < 0.1 * 3 * 5000
 
 
-def test_of_two_neighbours_each_is_corrected_for_itself() -> None:
+def test_of_two_neighbors_each_is_corrected_for_itself() -> None:
     truths = gaussian(12000.0, x=20.0), gaussian(8000.0, x=29.0)
     wrong = three(0.9 * truths[0], 1.1 * truths[1])
     result = adjusted(stamp(*truths), wrong)
@@ -90,7 +90,7 @@ def test_of_two_neighbours_each_is_corrected_for_itself() -> None:
     assert fluxes == pytest.approx([truth.sum() for truth in truths], rel=0.03)
 
 
-def test_a_colour_within_a_galaxy_is_taken_from_the_other_bands() -> None:
+def test_a_color_within_a_galaxy_is_taken_from_the_other_bands() -> None:
     """The third band's model has the second's shape, and the galaxy there that of the first."""
     narrow, broad = gaussian(10000.0, sigma=2.5), gaussian(10000.0, sigma=3.5)
     truth = np.stack([narrow, broad, narrow])

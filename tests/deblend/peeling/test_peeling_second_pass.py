@@ -21,7 +21,7 @@ def blobs(*three: tuple[float, float, float], size: int = 32) -> Tensor:
     return torch.stack([torch.stack([blob(*b, size=size)] * 3) for b in three])[None]
 
 
-def test_galaxies_are_deblended_again_without_their_neighbours() -> None:
+def test_galaxies_are_deblended_again_without_their_neighbors() -> None:
     """Each blob has exp(-2) of its peak at the other, which the first peel takes for its own."""
     image = torch.from_numpy(scene((10, 10, 100.0), (10, 14, 60.0)))
     network = BrightestBlob()
@@ -34,7 +34,7 @@ def test_galaxies_are_deblended_again_without_their_neighbours() -> None:
     assert peaks == pytest.approx([100, 60], rel=1e-2)
 
 
-def test_a_galaxy_without_neighbours_or_that_would_become_another_stays() -> None:
+def test_a_galaxy_without_neighbors_or_that_would_become_another_stays() -> None:
     """Without the fainter blob's model the brightest thing at its turn is a third, unpeeled one."""
     far = (8, 8, 100.0), (24, 24, 60.0)
     models = blobs(*far)

@@ -95,6 +95,6 @@ def test_structure_and_bands_ask_for_more_gain() -> None:
 
 
 def test_a_galaxy_of_another_profile_is_not_two_on_one_spot() -> None:
-    """A point in a wide disk: more than bulge + disk of the priors, yet one centre."""
+    """A point in a wide disk: more than bulge + disk of the priors, yet one center."""
     image = scene(0, (6000.0,)) + scene(0, (6000.0,), radius=1.2)
     assert len(found(image, [[11.4, 11.5], [11.8, 11.5]])) == 1

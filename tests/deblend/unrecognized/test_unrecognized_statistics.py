@@ -41,7 +41,7 @@ def test_of_a_perfect_model_nothing_is_left():
     seen = features(views(model, model[None], [[24, 24]]), (psf_stamp(),) * BANDS, SCALE)
     values = dict(zip(FEATURES, seen[0], strict=True))
     assert values["log_gain"] == pytest.approx(0, abs=1e-3)
-    assert values["log_colour_shift"] == pytest.approx(0, abs=1e-3)
+    assert values["log_color_shift"] == pytest.approx(0, abs=1e-3)
     light = model[:, 8:40, 8:40]
     signal = (light**2 / (1 + (MODEL_ERROR * light) ** 2)).sum()
     assert values["log_snr"] == pytest.approx(np.log(np.sqrt(signal)), rel=1e-5)
@@ -115,16 +115,16 @@ def test_noise_alone_gains_what_noise_gains():
     assert max(gains) < 30
 
 
-def test_bands_with_different_centres_show():
+def test_bands_with_different_centers_show():
     model = galaxy(3000)
     image = model.copy()
     image[0], image[2] = galaxy(3000, x=0.3)[0], galaxy(3000, x=-0.3)[0]
-    index = FEATURES.index("log_colour_shift")
+    index = FEATURES.index("log_color_shift")
     shifted = features(views(image, model[None], [[24, 24]]), (psf_stamp(),) * BANDS, SCALE)
     assert shifted[0, index] > 1.5
 
 
-def test_neighbours_are_taken_off_and_counted():
+def test_neighbors_are_taken_off_and_counted():
     models = np.stack([galaxy(2000), galaxy(1000, x=10)])
     both = views(models.sum(0), models, [[24, 24], [34, 24]])
     np.testing.assert_allclose(both.data, both.model, atol=1e-3)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.deblend.vae.centred import CentredVae
+from raydeblend.deblend.vae.centered import CenteredVae
 from raydeblend.deblend.vae.deblender import VaeDeblender, quality_of
 from raydeblend.deblend.vae.latent_fit import cut_out, paste
 from raydeblend.deblend.vae.peaks import detect
 from raydeblend.errors import ConfigError
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
-from raydeblend.networks.vae import LOG_FLUX_CENTRE, LOG_FLUX_SPREAD, Vae, VaeConfig
+from raydeblend.networks.vae import LOG_FLUX_CENTER, LOG_FLUX_SPREAD, Vae, VaeConfig
 from raydeblend.networks.weights import Card, save_weights
 
 WIDTH = 2.0
@@ -33,19 +33,19 @@ def gaussian(shape: tuple[int, int], x: float, y: float) -> np.ndarray:
 
 
 class _Encoder(torch.nn.Module):
-    """Matched-filter flux in the middle, as ln flux = centre + spread * z."""
+    """Matched-filter flux in the middle, as ln flux = center + spread * z."""
 
     def forward(self, channels: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         weight = torch.from_numpy(gaussian(image.shape[-2:], 15.5, 15.5))
         flux = (image[:, 0] * weight).sum(dim=(1, 2)) / (weight**2).sum()
-        z = (flux.clamp(min=1).log() - LOG_FLUX_CENTRE) / LOG_FLUX_SPREAD
+        z = (flux.clamp(min=1).log() - LOG_FLUX_CENTER) / LOG_FLUX_SPREAD
         return z[:, None], torch.full_like(z[:, None], float(np.log(SPREAD)))
 
 
 class _Decoder(torch.nn.Module):
     def forward(self, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shape = torch.from_numpy(gaussian((32, 32), 15.5, 15.5))[None, None]
-        return shape.expand(len(z), 1, 32, 32), LOG_FLUX_CENTRE + LOG_FLUX_SPREAD * z
+        return shape.expand(len(z), 1, 32, 32), LOG_FLUX_CENTER + LOG_FLUX_SPREAD * z
 
 
 @pytest.fixture
@@ -130,15 +130,15 @@ def test_an_empty_stamp_has_no_source(deblender: VaeDeblender) -> None:
 
 
 def test_an_empty_batch_gives_none(deblender: VaeDeblender) -> None:
-    for each in (deblender, CentredVae(deblender)):
+    for each in (deblender, CenteredVae(deblender)):
         result = each(np.zeros((0, 1, 40, 40), dtype=np.float32))
         assert result.models.shape == (0, 1, 1, 40, 40)
         assert len(result.quality) == len(result.n_sources) == 0
 
 
-def test_the_centred_galaxy_alone_is_decoded(deblender: VaeDeblender) -> None:
+def test_the_centered_galaxy_alone_is_decoded(deblender: VaeDeblender) -> None:
     image = scene((32, 32), [(15.5, 15.5, 2000.0)])[None, None]
-    result = CentredVae(deblender)(image, np.ones_like(image))
+    result = CenteredVae(deblender)(image, np.ones_like(image))
     assert result.n_sources.tolist() == [1]
     assert result.models[0, 0].sum() == pytest.approx(2000, rel=0.05)
     assert float(result.extra["flux_err_model"][0, 0, 0]) > 0

@@ -242,5 +242,5 @@ def test_others_than_the_network_are_told_the_bands_of_the_ground() -> None:
 
 
 def test_positions_go_to_coarse_pixels_and_back() -> None:
-    # The middle fine pixel of the first coarse one is at its centre.
+    # The middle fine pixel of the first coarse one is at its center.
     assert to_coarse(np.array([[1.0, 4.0]])).tolist() == [[0.0, 1.0]]

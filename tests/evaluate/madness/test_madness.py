@@ -109,7 +109,7 @@ def test_planted_errors_come_out(data):
     np.testing.assert_allclose(scores.total, np.tile(errors, (2, 1)), atol=1e-4)
     assert row["flux_mape_r"] == pytest.approx(np.abs(errors).mean(), abs=1e-4)
     assert row["flux_bias_r"] == pytest.approx(0.05, abs=1e-4)
-    # The aperture sees only what is wrong with the neighbours' models.
+    # The aperture sees only what is wrong with the neighbors' models.
     for row_, field in zip(scores.aperture, data.fields, strict=True):
         light = field.isolated[:, 1].astype(float)
         for i in range(3):

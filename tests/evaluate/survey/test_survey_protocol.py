@@ -20,7 +20,7 @@ from raydeblend.evaluate.survey.run import SurveyScores
 from raydeblend.evaluate.survey.scores import (
     compare,
     gaussian_blendedness,
-    nearest_neighbour,
+    nearest_neighbor,
 )
 from raydeblend.evaluate.survey.tables import survey_tables
 from raydeblend.simulate.tiles import simulate_tiles
@@ -154,14 +154,14 @@ def test_blendedness_is_that_of_drawn_gaussians():
     assert found[2] < 1e-6
 
 
-def test_faint_sources_are_no_neighbours():
+def test_faint_sources_are_no_neighbors():
     position = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 5.0]])
-    distance = nearest_neighbour(position, np.array([100.0, 5.0, 40.0]))
+    distance = nearest_neighbor(position, np.array([100.0, 5.0, 40.0]))
     np.testing.assert_allclose(distance, [5, 2, 5])
-    assert np.isinf(nearest_neighbour(position[:1], np.ones(1))).all()
+    assert np.isinf(nearest_neighbor(position[:1], np.ones(1))).all()
 
 
-def test_an_undetected_neighbour_makes_a_blend():
+def test_an_undetected_neighbor_makes_a_blend():
     # Pairs 0.8" apart: the second one 0.2 of the first, or 0.05, or detected, or 1.5" away.
     x = np.array([0, 0.8, 30, 30.8, 60, 60.8, 90, 91.5, 120])
     ratio = np.array([1, 0.2, 1, 0.05, 1, 0.2, 1, 0.5, 1])
@@ -173,7 +173,7 @@ def test_an_undetected_neighbour_makes_a_blend():
         truth = truth.set_column(truth.column_names.index(name), name, pa.array(values))
     catalog = catalog_table(truth, np.array([0, 2, 4, 5, 6, 8]))
     _, detections = compare(catalog, truth, BANDS)
-    assert detections.unrecognised.tolist() == [True, False, False, False, False, False]
+    assert detections.unrecognized.tolist() == [True, False, False, False, False, False]
 
 
 def test_tables_and_figures_show_all(planted):

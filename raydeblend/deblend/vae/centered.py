@@ -18,19 +18,19 @@ from raydeblend.deblend.vae.peaks import detect
 from raydeblend.tile import Deblended, FloatArray
 
 OWN_RADIUS = 5.0
-"""Pixels from the middle within which a peak is the centred galaxy's own: noise displaces
+"""Pixels from the middle within which a peak is the centered galaxy's own: noise displaces
 that of a large and faint one."""
 
 
 @dataclass(frozen=True)
-class CentredVae:
+class CenteredVae:
     """Nemani et al. 2023: one galaxy, known to be in the middle, its flux the decoder's.
 
-    Its neighbours are detected and decoded with it, but only it is returned.
+    Its neighbors are detected and decoded with it, but only it is returned.
     """
 
     vae: VaeDeblender
-    name: str = "vae-centred"
+    name: str = "vae-centered"
     band_masks: ClassVar[bool] = True
 
     @torch.inference_mode()
