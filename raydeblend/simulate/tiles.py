@@ -16,8 +16,10 @@ from raydeblend import storage
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.fits import njy_per_count, write_band
+from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
-from raydeblend.survey import Band, get_survey, nominal_psf, psf_profile
+from raydeblend.simulate.singles import SinglesPlan, singles_scene
+from raydeblend.survey import Band, draw_psf, get_survey, nominal_psf
 from raydeblend.tile import Box
 
 FloatArray = NDArray[np.float64]
@@ -115,12 +117,49 @@ def simulate_tiles(
     for tile in _write_all(scene, seed, root, address):
         if on_tile:
             on_tile(scene.grid.name(tile))
+    return _written(out, scene)
+
+
+def simulate_singles(
+    out: str,
+    survey: str,
+    bands: tuple[str, ...],
+    plan: SinglesPlan,
+    seed: int = 0,
+    split: str = "train",
+    stamps: str | None = None,
+) -> SimulatedTiles:
+    """Write one tile of isolated galaxies on a grid and its ``truth.parquet`` below `out`.
+
+    Parameters
+    ----------
+    split, stamps
+        See `raydeblend.simulate.population.stamps.find_stamps`.
+
+    Raises
+    ------
+    ConfigError
+        If an argument or the output cannot be used.
+    """
+    table = get_survey(survey)
+    check_seed(seed)
+    for band in bands:
+        table.band(band)
+    root = storage.absolute(out)
+    storage.check_writable(root)
+    scene = singles_scene(table, bands, plan, seed, find_stamps(stamps, split))
+    write_tile(scene, 0, seed, root)
+    return _written(out, scene)
+
+
+def _written(out: str, scene: Scene) -> SimulatedTiles:
+    """Write the truth, and say what there is."""
     truth = storage.join(out, "truth.parquet")
     n_sources = write_truth(truth, scene)
-    tiles = tuple(scene.grid.name(tile) for tile in range(n_tiles))
+    tiles = tuple(scene.grid.name(tile) for tile in range(scene.grid.n_tiles))
     return SimulatedTiles(
         tiles=tiles,
-        images=tuple(tile_path(out, tile, band) for tile in tiles for band in bands),
+        images=tuple(tile_path(out, tile, band) for tile in tiles for band in scene.bands),
         truth=truth,
         n_sources=n_sources,
     )
@@ -164,14 +203,15 @@ def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
     """Render one tile and write it as HSC writes coadds; returns its number."""
     header = scene.grid.wcs_header(scene.grid.box(tile))
     scale = njy_per_count(ZERO_POINT)
-    for band, pixels in zip(scene.bands, render_tile(scene, tile, seed), strict=True):
+    for index, pixels in enumerate(render_tile(scene, tile, seed)):
+        band = scene.bands[index]
         write_band(
             path=tile_path(out, scene.grid.name(tile), band),
             image=pixels.image / scale,
             mask=pixels.mask,
             variance=pixels.variance / scale**2,
             wcs_header=header,
-            psf=nominal_psf(scene.survey, band, pixel_scale=scene.grid.pixel_scale),
+            psf=draw_psf(scene.psf(index), scene.grid.pixel_scale),
             flux_mag0=10 ** (0.4 * ZERO_POINT),
             mask_planes=MASK_PLANES,
         )
@@ -198,7 +238,7 @@ def draw_sources(scene: Scene, box: Box, band: int) -> FloatArray:
     A source's pixels do not depend on the box, so that neighboring tiles agree.
     """
     canvas = galsim.ImageD(galsim.BoundsI(box.x0, box.x1 - 1, box.y0, box.y1 - 1))
-    psf = psf_profile(scene.survey, scene.bands[band])
+    psf = scene.psf(band)
     sky = scene.survey.band(scene.bands[band]).sky_sigma
     reach = box.grow(STAMP_MAX // 2)
     for row in [row for row, (x, y) in enumerate(scene.xy) if reach.contains(y, x)]:
