@@ -19,14 +19,13 @@ from raydeblend.cli.options import (
 
 log = logging.getLogger(__name__)
 
-simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blends, with truth.")
-
-
 Split = Annotated[str, typer.Option(help="Of the real galaxies: train, validation or test.")]
 StampFolder = Annotated[
     str | None,
     path_option(help="Folder of HST galaxies; clumpy galaxies stand for them without one."),
 ]
+
+simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blends, with truth.")
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +44,13 @@ def simulate_tiles_command(
     density: Annotated[
         float | None, typer.Option(help="Galaxies per square arcminute; by default as observed.")
     ] = None,
+    population: Annotated[
+        str,
+        typer.Option(help="cosmos (shapes, clusters, stars as observed), parametric or catsim."),
+    ] = "parametric",
+    split: Split = "train",
+    stamps: StampFolder = None,
+    catalog: Annotated[str | None, path_option(help="catsim: the table.")] = None,
     seed: Seed = 0,
     address: Address = None,
     config: OptionsFile = None,
@@ -63,6 +69,10 @@ def simulate_tiles_command(
         density,
         address,
         on_tile=log.info,
+        population=population,
+        split=split,
+        stamps=stamps,
+        catalog=catalog,
     )
     print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
 

@@ -13,7 +13,14 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from raydeblend import storage, tables
-from raydeblend.simulate.galaxies import KINDS, STAR, GalaxyTable, draw_galaxies, faint_limit
+from raydeblend.simulate.galaxies import (
+    KINDS,
+    STAR,
+    Galaxies,
+    GalaxyTable,
+    draw_galaxies,
+    faint_limit,
+)
 from raydeblend.simulate.stars import draw_stars
 from raydeblend.survey import NJY_ZERO_POINT, Survey, psf_profile
 from raydeblend.tile import Box
@@ -127,18 +134,32 @@ class Scene:
 
 
 def make_scene(
-    survey: Survey, bands: tuple[str, ...], grid: Grid, density: float, seed: int
+    survey: Survey,
+    bands: tuple[str, ...],
+    grid: Grid,
+    density: float,
+    seed: int,
+    pool: Galaxies | None = None,
 ) -> Scene:
     """Draw the sources of a field: galaxies and stars at random positions.
 
-    `density` is galaxies per square arcmin.  It sets the faint limit, so that the counts at
-    each magnitude stay those of the sky.
+    Parameters
+    ----------
+    density
+        Galaxies per square arcmin.  It sets the faint limit, so that the counts at each magnitude
+        stay those of the sky.
+    pool
+        Galaxies to draw from, instead of the parametric ones.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     field = grid.extent.grow(MARGIN)
     area = float(np.prod(field.shape)) * (grid.pixel_scale / 60) ** 2
     faint = faint_limit(density)
-    galaxies = draw_galaxies(int(rng.poisson(density * area)), bands, rng, faint)
+    n_galaxies = int(rng.poisson(density * area))
+    if pool is None:
+        galaxies = draw_galaxies(n_galaxies, bands, rng, faint)
+    else:
+        galaxies = pool.take(rng.integers(len(pool), size=n_galaxies))
     stars = draw_stars(area, survey, bands, rng)
     n = len(galaxies) + len(stars)
     return Scene(

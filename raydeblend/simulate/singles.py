@@ -30,8 +30,9 @@ BULGE_DISK_INDICES = (1.3, 6.0)
 """Range of the single Sérsic index whose sizes and bulges these have."""
 JITTER = 3.0
 """Pixels by which centers are off the middle of their cells."""
-MAX_R50 = 0.2
-"""Of the side of a cell: larger galaxies are made that small, or their wings meet."""
+MAX_AXIS = 0.16
+"""Half-light semi-major axis over the side of a cell: larger galaxies are made that small, or their
+wings meet."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,10 @@ def _draw(
     if plan.r50 is not None:
         low, high = np.log(plan.r50)
         galaxies.r50[:] = np.exp(rng.uniform(low, high, len(names)))
-    np.minimum(galaxies.r50, MAX_R50 * plan.spacing * pixel_scale, out=galaxies.r50)
+    modulus = np.hypot(*galaxies.g.T)
+    ratio = (1 - modulus) / (1 + modulus)
+    limit = MAX_AXIS * plan.spacing * pixel_scale * np.sqrt(ratio)
+    np.minimum(galaxies.r50, limit, out=galaxies.r50)
     with_bulge(galaxies, np.flatnonzero(names == BULGE_DISK), rng)
     with_clumps(galaxies, np.flatnonzero(names == CLUMPY), rng)
     for name in (REAL, HUDF):
