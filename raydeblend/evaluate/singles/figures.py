@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from raydeblend.evaluate.common.figures import DPI, PANEL, noise_level, show, to_png
+from raydeblend.evaluate.common.figures import DPI, to_png
+from raydeblend.evaluate.common.gallery import HALF, SHOWN, Images, Place, gallery_figure
 from raydeblend.evaluate.common.rows import Row
 from raydeblend.evaluate.singles.rows import CLASS, FAR
 from raydeblend.evaluate.singles.scores import SingleTable
+from raydeblend.simulate.scene import Grid
 
-SHOWN = 32
-"""Galaxies in a gallery at most, 8 in a row."""
-ACROSS = 8
-HALF = 26
-"""Pixels from the center of a picture to its edge, in the ordinary grid."""
+TILE = Grid(1, 1, 0, 1.0).name(0)
+"""Name of a grid's only tile."""
 _Y = {
     "split": "split",
     "missed": "missed",
@@ -57,14 +55,16 @@ def classes_figure(rows: Sequence[Row]) -> bytes:
 
 
 def gallery_figures(
-    deblender: str, grid: str, table: SingleTable, image: NDArray[np.floating]
+    deblender: str, grid: str, table: SingleTable, images: Images, pixel_scale: float
 ) -> Mapping[str, bytes]:
     """Draw what was split, what was missed and whose flux was wrong: by name, where there is any.
 
     Parameters
     ----------
-    image
-        ``(bands, y, x)`` of the tile.
+    images
+        Of the tile.
+    pixel_scale
+        Arcsec.
     """
     worst = np.abs(np.nan_to_num(table.pull))
     cases = {
@@ -86,27 +86,17 @@ def gallery_figures(
                 f"{len(rows)} of them. Circles are rows of the catalog; class, true i, rows and "
                 "error of the flux above."
             )
-            figures[name] = _gallery(table, rows, image, caption)
+            places = [_place(table, int(row), pixel_scale) for row in rows]
+            figures[name] = gallery_figure(places, images, caption)
     return figures
 
 
-def _gallery(
-    table: SingleTable, rows: NDArray[np.int64], image: NDArray[np.floating], caption: str
-) -> bytes:
-    down = -(-len(rows) // ACROSS)
-    figure = Figure(figsize=(PANEL * ACROSS, (PANEL + 0.28) * down), dpi=DPI)
-    panels = figure.subplots(down, ACROSS, squeeze=False).ravel()
-    sigma = noise_level(image[-1])
-    for axes in panels[len(rows) :]:
-        axes.set_axis_off()
-    for axes, row in zip(panels, rows, strict=False):
-        half = max(HALF, int(4 * table.r50[row] / 0.168))
-        x, y = (round(value) for value in table.tile_xy[row])
-        y0, x0 = max(0, y - half), max(0, x - half)
-        error = f"{table.error[row]:+.0%}" if np.isfinite(table.error[row]) else "–"
-        title = f"{table.cls[row]}  {table.magnitude[row]:.1f}\n{table.rows[row]} rows  {error}"
-        show(axes, image[:, y0 : y + half + 1, x0 : x + half + 1], title, sigma)
-        own = table.row_xy[table.row_owner == row] - (x0, y0)
-        axes.scatter(*own.T, s=40, facecolors="none", edgecolors="white", lw=0.8)
-    figure.tight_layout(pad=0.3)
-    return to_png(figure, caption)
+def _place(table: SingleTable, row: int, pixel_scale: float) -> Place:
+    error = f"{table.error[row]:+.0%}" if np.isfinite(table.error[row]) else "–"
+    return Place(
+        tile=TILE,
+        xy=(float(table.tile_xy[row, 0]), float(table.tile_xy[row, 1])),
+        title=f"{table.cls[row]}  {table.magnitude[row]:.1f}\n{table.rows[row]} rows  {error}",
+        rows=table.row_xy[table.row_owner == row],
+        half=max(HALF, int(4 * table.r50[row] / pixel_scale)),
+    )

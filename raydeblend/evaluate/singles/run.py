@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from raydeblend import fits, storage
+from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.catalogs import TRUTH, has_truth, make_catalog, read_truth
 from raydeblend.evaluate.common.rows import Row
@@ -17,7 +14,6 @@ from raydeblend.evaluate.singles.scores import SingleTable, score_singles
 from raydeblend.session import ray_session
 from raydeblend.simulate.singles import LARGE, SinglesPlan
 from raydeblend.simulate.tiles import simulate_singles
-from raydeblend.survey import get_survey
 
 BANDS = ("g", "r", "i")
 CELL_SIZE = 1024
@@ -28,12 +24,12 @@ LARGE_REPEATS = 2
 
 @dataclass(frozen=True)
 class SingleScores:
-    """What one deblender made of one grid, whose image is ``(bands, y, x)``."""
+    """What one deblender made of one grid, and where its tile is."""
 
     deblender: str
     grid: str
     table: SingleTable
-    image: NDArray[np.float32]
+    tiles: str
 
 
 def evaluate_singles(
@@ -71,12 +67,12 @@ def evaluate_singles(
     with ray_session():
         folders = {"data": tiles} if tiles else _simulate(out, survey, repeats, seed, stamps)
         for grid, folder in folders.items():
-            truth, image = read_truth(folder), _image(folder, survey)
+            truth = read_truth(folder)
             for name in deblenders:
                 place = storage.join(out, "catalogs", grid, name)
                 made = make_catalog(name, folder, place, survey, BANDS, CELL_SIZE)
                 table = score_singles(made.table, truth, BANDS)
-                scores.append(SingleScores(name, grid, table, image))
+                scores.append(SingleScores(name, grid, table, folder))
                 rows += make_rows(name, grid, table, made.seconds)
     return rows, scores
 
@@ -90,10 +86,3 @@ def _simulate(out: str, survey: str, repeats: int, seed: int, stamps: str | None
         own = replace(plan, repeats=each)
         simulate_singles(folders[name], survey, BANDS, own, seed, "test", stamps)
     return folders
-
-
-def _image(folder: str, survey: str) -> NDArray[np.float32]:
-    headers, failures = fits.find_tiles(folder, BANDS)
-    if failures or len(headers) != 1:
-        raise ConfigError(f"{folder} must hold one tile of isolated galaxies in g, r and i")
-    return fits.read_tile(headers[0], headers[0].box, get_survey(survey)).image
