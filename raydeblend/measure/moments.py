@@ -35,7 +35,7 @@ def adaptive_moments(image: Array, xy: Array) -> Array:
     e1, e2 = found.observed_shape.e1, found.observed_shape.e2
     # Its size is the fourth root of the determinant.
     half_trace = found.moments_sigma**2 / np.sqrt(1 - e1**2 - e2**2)
-    return np.array([[1 + e1, e2], [e2, 1 - e1]]) * half_trace
+    return np.asarray(half_trace * np.array([[1 + e1, e2], [e2, 1 - e1]]))
 
 
 def shape_of(covariance: Array) -> tuple[float, float, float]:
