@@ -180,11 +180,13 @@ def ledger_part(tiles: int) -> Iterator[ROW]:
         )
         table = read_ledger(out)
         yield watch.row("ledger", f"{len(table)} entries read, of tables alone")
-        for tile, cell in plan.keys()[: ledger_entries.GATHER]:
+        for tile, cell in plan.keys()[: ledger_entries.ENTRIES_PER_TABLE]:
             ledger_entries.write_entry(out, LedgerEntry(tile, cell, "done"))
-        yield watch.row("ledger", f"{ledger_entries.GATHER} files of their own written")
+        yield watch.row("ledger", f"{ledger_entries.ENTRIES_PER_TABLE} files of their own written")
         table = read_ledger(out)
-        yield watch.row("ledger", f"{len(table)} entries read, with {ledger_entries.GATHER} files")
+        yield watch.row(
+            "ledger", f"{len(table)} entries read, with {ledger_entries.ENTRIES_PER_TABLE} files"
+        )
 
 
 PARTS = {"plan": plan_part, "headers": headers_part, "ledger": ledger_part}

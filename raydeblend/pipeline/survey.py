@@ -187,7 +187,7 @@ def run_catalog(
         if len(todo):
             done_now = process(plan, todo, root, config, run, stages, gpus=claimed, proof=proof)
             entries = counted(done_now, len(todo))
-            for entry in _gather(track(entries, len(todo), progress), root):
+            for entry in _compact(track(entries, len(todo), progress), root):
                 totals.add(entry)
     # Below the output there may be other runs, which are being written.
     storage.remove_temporary(root, deep=False)
@@ -231,13 +231,15 @@ def _read_headers(
     return [tile for part in ray.get(waiting) for tile in part]
 
 
-def _gather(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
+def _compact(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
     """Pass on the entries of a run and keep its ledger short."""
-    gatherer = LedgerCompactor(out, [entry for entry in read_loose(list_ledger(out)) if entry.done])
+    compactor = LedgerCompactor(
+        out, [entry for entry in read_loose(list_ledger(out)) if entry.done]
+    )
     for entry in entries:
-        gatherer.add(entry)
+        compactor.add(entry)
         yield entry
-    gatherer.close()
+    compactor.close()
 
 
 def process(
@@ -307,13 +309,13 @@ def _round(
     graph.context.enable_progress_bars = False
     tolerate_lost_blocks(graph)
     set_limits(graph)
-    with lost_block_errors() as told:
+    with lost_block_errors() as errors:
         for row in graph.iter_rows():
             if row["stop"]:
                 raise ConfigError(row["stop"])
             yield row["cell"], pickle.loads(row["entry"])
-    if told.fault:
-        raise told.fault
+    if errors.fault:
+        raise errors.fault
 
 
 def _graph(

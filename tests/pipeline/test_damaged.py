@@ -38,7 +38,7 @@ def test_a_run_goes_on_over_a_damaged_entry(out, data, caplog):  # noqa: F811
 
 
 def test_a_run_goes_on_over_a_damaged_table(out, caplog):  # noqa: F811
-    LedgerCompactor(out, read_entries(out)).gather()
+    LedgerCompactor(out, read_entries(out)).write_table()
     path = Path(list_ledger(out).tables[0])
     path.write_bytes(path.read_bytes()[:100])
     assert len(resume(out)) == 0

@@ -153,7 +153,7 @@ def test_finds_a_cell_that_is_twice_in_the_ledger(out):
     assert "is the entry of another cell" in only(verify_catalog(out))
     entry = read_entries(out)[0]
     Path(entry_path(out, "t", "again")).unlink()
-    LedgerCompactor(out, [entry, entry]).gather()
+    LedgerCompactor(out, [entry, entry]).write_table()
     assert "compact-00000.parquet 2 times" in only(verify_catalog(out))
 
 
@@ -175,7 +175,7 @@ def test_finds_counts_configurations_and_weights_that_differ(out):
 
 
 def test_reads_gathered_entries_and_files_of_their_own_alike(out):
-    LedgerCompactor(out, [entry for entry in read_entries(out) if entry.tile == "t"]).gather()
+    LedgerCompactor(out, [entry for entry in read_entries(out) if entry.tile == "t"]).write_table()
     assert verify_catalog(out) == []
     Path(shard_path(out, "t", C1)).unlink()
     assert only(verify_catalog(out)) == f"the shard of cell {C1} of tile t is missing"
