@@ -38,7 +38,7 @@ from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import unstretch
 from raydeblend.networks.weights import Card
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.tile import FloatArray
 
 SHARP_NOISE = 0.02
 """Coarse sky sigmas in a fine pixel: the unit of `SHARP_RULE`'s significances."""
@@ -120,7 +120,7 @@ class SrganDeblender(NetworkDeblender):
             return [min(2, n_bands - 1)]
         return choose_bands(bands, n_bands, known)
 
-    def deblend(self, batch: Batch) -> Deblended:
+    def find(self, batch: Batch) -> list[Sources]:
         """Find sources in the sharpened stamps and fit them to the original ones.
 
         Where a band has holes, the network is shown the models of a first fit there.
@@ -129,24 +129,22 @@ class SrganDeblender(NetworkDeblender):
         if len(rows):
             stamps, first = batch.stamps, self._fit(batch.take(rows))
             light = stamps.image.copy()
-            light[rows] = first.models.sum(axis=1) / stamps.sigma[rows]
+            models = np.stack([own.models.sum(axis=0) for own in first])
+            light[rows] = models / stamps.sigma[rows]
             filled = np.where(stamps.holes, light, stamps.image)
             batch = replace(batch, stamps=replace(stamps, image=filled))
         return self._fit(batch)
 
-    def _fit(self, batch: Batch) -> Deblended:
+    def _fit(self, batch: Batch) -> list[Sources]:
         call = batch.call
         if call.psf is None or call.pixel_scale is None:
-            return super().deblend(batch)
+            return super().find(batch)
         view = self.look(batch.stamps, call.bands)
         # What the network only suspects is told apart from what it imagines by the pixels.
         xy = self.positions(batch.stamps, call.bands, view, CANDIDATE_RULE, CANDIDATE_THRESHOLD)
         hints = self.positions(batch.stamps, call.bands, view, HINT_RULE, HINT_THRESHOLD)
         fitter = _fitter(self.device, partial(confirm_sources, hints=hints))
-        # It puts its own sources into arrays: they carry measurements.
-        return fitter(
-            call.images, call.variance, call.mask, call.psf, call.bands, call.pixel_scale, xy=xy
-        )
+        return fitter.find(call.images, call.variance, call.mask, call.psf, call.pixel_scale, xy=xy)
 
     def separate(self, batch: Batch) -> list[Sources]:
         """Fit an amplitude in each band to the blurred segment of each position."""
