@@ -8,18 +8,17 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest
 from raydeblend.deblend.joint.bulges import choose_bulges
 from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
@@ -133,8 +132,7 @@ class JointDeblender:
     @property
     def weights_hash(self) -> str:
         """Hash of configuration and priors: to this fit they are what weights are to a network."""
-        text = json.dumps([asdict(self.config), asdict(self.priors)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hash_of(self.config, self.priors)
 
     @property
     def settings(self) -> FitSettings:
