@@ -22,7 +22,7 @@ NETWORKS = (
     "gan", "srgan", "srgan-multiband", "branched", "rdn", "counter", "rdn-joint", "vae",
     "vae-deblend",
 )  # fmt: skip
-"""Listed here too, since the table of `raydeblend.train.families` loads torch."""
+"""Listed here too, since the table of `raydeblend.train.networks` loads torch."""
 SUSPECT_OPTIONS = ("out", "preset", "seed")
 """What the calibration of unrecognized blends takes, of the options of `train`."""
 

@@ -97,7 +97,7 @@ def run_evaluation(
     protocol
         One of `PROTOCOLS`.
     deblenders
-        By name, joint for None; for ``wang2022`` also ``joint-true``, the joint fit told the true
+        By name, joint for None; for ``wang2022`` also ``joint-true``, the joint fit given the true
         positions.  ``hst-pair`` and ``gan`` are about one network each and take none.
     data
         ``wang2022``: an npz file of the fixed layout; without one, `n` blends are drawn with

@@ -57,23 +57,6 @@ def choose_engine(name: str) -> str:
     return name
 
 
-def measure_blend(
-    blend: Blend,
-    models: ArrayLike,
-    xy: ArrayLike,
-    psf: Psf,
-    pixel_scale: float,
-    engine: str,
-    seed: int = 0,
-    model: str = "exp",
-    joint_flux: bool = True,
-) -> Measurements:
-    """Measure the sources of one blend; see `measure_blends`."""
-    return measure_blends(
-        [blend], [models], [xy], psf, pixel_scale, engine, seed, model, joint_flux
-    )[0]
-
-
 def measure_blends(
     blends: Sequence[Blend],
     models: Sequence[ArrayLike],

@@ -178,15 +178,6 @@ def keys(table: pa.Table) -> list[tuple[str, str]]:
     return list(zip(table["tile"].to_pylist(), table["cell"].to_pylist(), strict=True))
 
 
-def open_output(
-    out: str, run: Run, plan: Plan, tiles: pa.Table, resume: bool, overwrite: bool
-) -> pa.Table:
-    """Make `out` ready for a run; see `check_output`, which comes first, and `begin_output`."""
-    done = check_output(out, run, plan, tiles, resume, overwrite)
-    begin_output(out, run, plan, tiles, overwrite)
-    return done
-
-
 def check_output(
     out: str,
     run: Run,

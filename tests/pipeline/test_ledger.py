@@ -2,6 +2,7 @@ import os
 import re
 from dataclasses import replace
 
+import outputs
 import pytest
 from headers import make_header
 from s3 import s3_server  # noqa: F401
@@ -36,8 +37,7 @@ RUN = Run(
 
 
 def open_output(out, run=RUN, tiles=(TILE,), resume=False, overwrite=False):
-    plan = plan_survey(tiles, 100, 20)
-    return ledger.open_output(out, run, plan, to_manifest(tiles), resume, overwrite)
+    return outputs.open_output(out, run, plan_survey(tiles, 100, 20), tiles, resume, overwrite)
 
 
 @pytest.fixture

@@ -8,18 +8,17 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest
 from raydeblend.deblend.joint.bulges import choose_bulges
 from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
@@ -112,29 +111,35 @@ class JointDeblender:
         ConfigError
             If shapes do not agree.
         """
+        found = self.find(images, variance, mask, psf, pixel_scale, xy)
+        return stack_sources(found, np.shape(images))
+
+    def find(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        pixel_scale: float | None = None,
+        xy: Sequence[ArrayLike] | None = None,
+    ) -> list[Sources]:
+        """Return the sources of each stamp, measured; the arguments are those of a call."""
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
-            fits = self._find(stamps) if xy is None else self._fit_given(stamps, xy)
-            orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
-            sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
-        models, unit = [own.models for own in sources], sigma[:, :, 0, 0]
-        measured = measure_fits(stamps, fits, orders, unit, models, self.config.photometry)
-        limited = np.array([fit.limited for fit in fits], dtype=bool)
-        extra = {**measured, "limited": limited}
-        return stack_sources(sources, np.shape(images), extra)
+            fits = self._fit_own(stamps) if xy is None else self._fit_given(stamps, xy)
+            return [self._sources(*row) for row in zip(stamps, fits, sigma, strict=True)]
 
     @property
     def weights_hash(self) -> str:
         """Hash of configuration and priors: to this fit they are what weights are to a network."""
-        text = json.dumps([asdict(self.config), asdict(self.priors)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hash_of(self.config, self.priors)
 
     @property
     def settings(self) -> FitSettings:
         """What its fits depend on; without a limit."""
         return FitSettings(self.priors, self.device, self.config)
 
-    def _find(self, stamps: Sequence[Stamp]) -> list[BlendFit]:
+    def _fit_own(self, stamps: Sequence[Stamp]) -> list[BlendFit]:
         """Fit the peaks, then search for more sources and drop those that are none."""
         limits = self.config.limits
         limit = Limit(limits.most_work, time.monotonic() + limits.seconds * len(stamps))
@@ -187,12 +192,20 @@ class JointDeblender:
         ]
         return stamps, made.sigma
 
-    def _sources(
-        self, stamp: Stamp, fit: BlendFit, order: NDArray[np.intp], sigma: FloatArray
-    ) -> Sources:
-        models = render(stamp, fit, self.device)
-        quality = quality_of(stamp, fit, self.config.quality)
-        return Sources(models[order] * sigma, fit.xy[order].astype(np.float32), quality)
+    def _sources(self, stamp: Stamp, fit: BlendFit, sigma: FloatArray) -> Sources:
+        """Return the sources of one stamp, whose unit is `sigma` ``(bands, 1, 1)``."""
+        order = np.argsort(-fit.total.sum(0), kind="stable")
+        models = render(stamp, fit, self.device)[order] * sigma
+        # Of one stamp alone, whose arrays have a row more where it has no source.
+        unit, config = sigma[None, :, 0, 0], self.config.photometry
+        measured = measure_fits([stamp], [fit], [order], unit, [models], config)
+        return Sources(
+            models,
+            fit.xy[order].astype(np.float32),
+            quality_of(stamp, fit, self.config.quality),
+            {name: values[0, : len(order)] for name, values in measured.items()},
+            of_stamp={"limited": np.bool_(fit.limited)},
+        )
 
 
 def _stamp(

@@ -1,4 +1,4 @@
-"""What taking suspected blends apart does: ``python -m benchmarks.suspects [--n 1] [--size 512]``.
+"""What taking suspected blends apart does: ``python -m benchmarks.studies.suspects``.
 
 Fresh simulated HSC tiles, as the sky has them and with more close pairs, are detected and deblended
 as a catalog's cells are; then the suspects are judged and those above the threshold fitted again.
