@@ -49,10 +49,11 @@ def index_weights(index: float) -> Array:
     images = np.exp(-0.5 * _RADII[:, None] ** 2 / VARIANCES) / (2 * np.pi * VARIANCES)
     root = np.sqrt(_RADII**3 * np.gradient(_RADII))
     size = len(VARIANCES)
-    rows = [images * root[:, None], _RIDGE * np.eye(size), np.full((1, size), _UNIT_FLUX)]
-    right = [brightness(index, _RADII) * root, np.zeros(size), [_UNIT_FLUX]]
+    unit_flux = np.full((1, size), _UNIT_FLUX)
+    rows = np.concatenate([images * root[:, None], _RIDGE * np.eye(size), unit_flux])
+    right = np.concatenate([brightness(index, _RADII) * root, np.zeros(size), unit_flux[0, :1]])
     with one_blas_thread():
-        weights = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=None)[0]
+        weights = np.linalg.lstsq(rows, right, rcond=None)[0]
     return np.asarray(weights / weights.sum())
 
 
@@ -65,4 +66,5 @@ def weight_polynomials() -> Array:
     nodes = chebyshev.chebpts1(DEGREE + 1)
     low, high = LOG_INDICES
     at_nodes = [index_weights(float(np.exp(low + (high - low) * (x + 1) / 2))) for x in nodes]
-    return np.linalg.solve(chebyshev.chebvander(nodes, DEGREE), np.array(at_nodes)).T.copy()
+    series = np.linalg.solve(chebyshev.chebvander(nodes, DEGREE), np.array(at_nodes))
+    return np.ascontiguousarray(series.T, dtype=np.float64)
