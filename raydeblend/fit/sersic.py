@@ -25,7 +25,7 @@ LEAST_INDEX, MOST_INDEX = 0.3, 6.0
 LOG_INDICES = float(np.log(LEAST_INDEX)), float(np.log(MOST_INDEX))
 """Between them weights follow ln n; beyond them they stay."""
 # One of them is near the variance of n = 0.5, a Gaussian's, 0.72.
-VARIANCES: Array = 0.015 * 2.586 ** np.arange(10)
+VARIANCES: Array = np.asarray(0.015 * 2.586 ** np.arange(10.0))
 """Along an axis, for a half-light radius of 1."""
 DEGREE = 14
 """Of the polynomials in ln n; they follow the weights to 1e-4."""
