@@ -99,17 +99,17 @@ def whole_covariance(
 
 def _measure(stamp: Stamp, fit: BlendFit, unit: NDArray[np.floating]) -> dict[str, Array]:
     used = (stamp.at_pixels(stamp.weight) > 0).any(1)
-    unit = np.where(used & ~stamp.hidden(fit.theta).T, unit, np.nan)
+    known: Array = np.where(used & ~stamp.hidden(fit.theta).T, unit, np.nan)
     freedom = max(stamp.n_values - fit.theta.size - fit.flux.size, 1)
-    parts = components(fit, unit)
+    parts = components(fit, known)
     r50, slopes = half_light_radius(parts)
     # Of shears by what the pixels tell of them, in units of the noise.
-    shares = components(fit, np.ones(unit.shape)).shares
+    shares = components(fit, np.ones(known.shape)).shares
     shape = _shapes(fit.theta, shares, r50)
     error = _shape_errors(fit, shares, r50, slopes)
     return {
-        "flux": fit.total.T * unit,
-        "flux_cov": fit.flux_cov.transpose(2, 0, 1) * unit[:, :, None] * unit[:, None],
+        "flux": fit.total.T * known,
+        "flux_cov": fit.flux_cov.transpose(2, 0, 1) * known[:, :, None] * known[:, None],
         "bulge_fraction": parts.fraction(BULGE),
         "snr": fit.snr,
         "r50": r50,
