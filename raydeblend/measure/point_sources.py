@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import comb, factorial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,10 +30,15 @@ Array = NDArray[np.float64]
 SPLINE = 5
 """Order of the splines that move a PSF by a part of a pixel: wrong by less than 0.1 % of its peak
 for PSFs of 2.5 pixels and more."""
+REACH = 7.0
+"""Widths of the PSF's core within which it is fitted: what is further out tells nothing."""
 WIDENING = 0.25
 """Variance, in those of the PSF's core, of the Gaussian that widens it."""
 FAR = 1e6
 """Pixels beyond which a position is none."""
+_TRUNCATED = np.array([(-1) ** k * comb(SPLINE + 1, k) for k in range(SPLINE + 2)]) / factorial(
+    SPLINE
+)
 LEAST_INFORMATION = 0.05
 """Part of the PSF's own Σ P² that usable pixels must hold for a flux."""
 
@@ -96,10 +102,22 @@ def measure_points(
 
 @dataclass(frozen=True)
 class _Kernel:
-    """Spline coefficients of a PSF of unit flux and of its change with T over its own T."""
+    """A PSF of unit flux and its change with T over its own T, as coefficients ``(2, y, x)``.
 
-    point: Array
-    wider: Array
+    `half` is the reach in pixels about its middle that is fitted.
+    """
+
+    splines: Array
+    half: int
+
+    def at(self, shift: Array) -> tuple[Array, Array]:
+        """Return PSF and change, moved by parts of a pixel (y, x), within reach."""
+        rows, columns = (
+            _moved(size, part, self.half)
+            for size, part in zip(self.splines.shape[1:], shift.tolist(), strict=True)
+        )
+        point, change = rows @ self.splines @ columns.T
+        return point, change
 
 
 @dataclass(frozen=True)
@@ -126,10 +144,29 @@ def _kernel(data: bytes, shape: tuple[int, int]) -> _Kernel:
     point = np.frombuffer(data).reshape(shape)
     # Of a Gaussian as high: robust to wings, unlike moments.
     core = 1 / np.sqrt(2 * np.pi * point.max())
-    room = int(np.ceil(3 * core))
-    wide = ndimage.gaussian_filter(np.pad(point, room), np.sqrt(WIDENING) * core)
-    change = (wide[room:-room, room:-room] - point) / WIDENING
-    return _Kernel(*(ndimage.spline_filter(each, SPLINE) for each in (point, change)))
+    wide = np.sqrt(WIDENING) * core
+    room = int(np.ceil(4 * wide)) + SPLINE
+    point = np.pad(point, room)
+    change = (ndimage.gaussian_filter(point, wide) - point) / WIDENING
+    half = min(int(np.ceil(REACH * core)), max(shape) // 2)
+    return _Kernel(
+        np.stack([ndimage.spline_filter(each, SPLINE) for each in (point, change)]), half
+    )
+
+
+def _moved(size: int, shift: float, half: int) -> Array:
+    """Return the matrix ``(2 half + 1, size)`` from coefficients to values at moved pixels."""
+    to = np.arange(-half, half + 1) + size // 2
+    taps = _spline(np.arange(-SPLINE, SPLINE + 1) - shift)
+    offset = to[:, None] - np.arange(size)
+    near = np.abs(offset) <= SPLINE
+    return np.where(near, taps[np.where(near, offset, 0) + SPLINE], 0.0)
+
+
+def _spline(x: NDArray[np.floating]) -> Array:
+    """Return the B-spline of degree `SPLINE` about 0 (Schoenberg 1946): truncated powers."""
+    powers = np.maximum(x[:, None] + (SPLINE + 1) / 2 - np.arange(SPLINE + 2), 0) ** SPLINE
+    return np.asarray(powers @ _TRUNCATED)
 
 
 def _measure(
@@ -160,15 +197,15 @@ def _point_flux(window: _Window) -> tuple[float, float]:
 
 def _widening(window: _Window) -> tuple[float, float]:
     """Return how much wider than the PSF the light is, and 1 / variance of that, 0 if unknown."""
-    basis = np.stack([window.point, window.change])
-    matrix = (basis * window.weight) @ basis.T
-    determinant = np.linalg.det(matrix)
-    if not determinant > 1e-9 * matrix[0, 0] * matrix[1, 1]:
+    point, change, data = window.point, window.change, window.data
+    of_point, of_change = window.weight * point, window.weight * change
+    pp, pc, cc = of_point @ point, of_point @ change, of_change @ change
+    right_p, right_c = of_point @ data, of_change @ data
+    determinant = pp * cc - pc**2
+    amplitude, widening = cc * right_p - pc * right_c, pp * right_c - pc * right_p
+    if not (determinant > 1e-9 * pp * cc and amplitude != 0):
         return 0.0, 0.0
-    amplitude, widening = np.linalg.solve(matrix, basis @ (window.weight * window.data))
-    if amplitude == 0:
-        return 0.0, 0.0
-    return float(widening / amplitude), float(amplitude**2 * determinant / matrix[0, 0])
+    return float(widening / amplitude), float((amplitude / determinant) ** 2 * determinant / pp)
 
 
 @dataclass(frozen=True)
@@ -193,10 +230,7 @@ def _window(
         return None
     middle = np.floor(place + 0.5).astype(int)
     shift = (place - middle)[::-1]
-    point, change = (
-        ndimage.shift(each, shift, order=SPLINE, prefilter=False)
-        for each in (kernel.point, kernel.wider)
-    )
+    point, change = kernel.at(shift)
     low = middle[::-1] - np.array(point.shape) // 2
     first, last = np.maximum(low, 0), np.minimum(low + point.shape, residual.shape)
     if (last <= first).any():
