@@ -19,6 +19,12 @@ from raydeblend.cli.options import (
 
 log = logging.getLogger(__name__)
 
+Split = Annotated[str, typer.Option(help="Of the real galaxies: train, validation or test.")]
+StampFolder = Annotated[
+    str | None,
+    path_option(help="Folder of HST galaxies; clumpy galaxies stand for them without one."),
+]
+
 simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blends, with truth.")
 
 
@@ -38,6 +44,13 @@ def simulate_tiles_command(
     density: Annotated[
         float | None, typer.Option(help="Galaxies per square arcminute; by default as observed.")
     ] = None,
+    population: Annotated[
+        str,
+        typer.Option(help="cosmos (shapes, clusters, stars as observed), parametric or catsim."),
+    ] = "parametric",
+    split: Split = "train",
+    stamps: StampFolder = None,
+    catalog: Annotated[str | None, path_option(help="catsim: the table.")] = None,
     seed: Seed = 0,
     address: Address = None,
     config: OptionsFile = None,
@@ -56,8 +69,42 @@ def simulate_tiles_command(
         density,
         address,
         on_tile=log.info,
+        population=population,
+        split=split,
+        stamps=stamps,
+        catalog=catalog,
     )
     print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
+
+
+@simulate.command("singles")
+def simulate_singles_command(
+    out: Annotated[str, path_argument(help="Directory or s3:// prefix for the tile and truth.")],
+    survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
+    bands: Bands = "g,r,i",
+    n: Annotated[int, typer.Option(min=1, help="Galaxies of each class and magnitude.")] = 4,
+    classes: Annotated[
+        str | None, typer.Option(help="By default all: Sérsic indices, bd, real, hudf.")
+    ] = None,
+    large: Annotated[
+        bool, typer.Option("--large", help="Half-light radii of 1.5 to 5 arcsec.")
+    ] = False,
+    split: Split = "train",
+    stamps: StampFolder = None,
+    seed: Seed = 0,
+    config: OptionsFile = None,
+) -> None:
+    """Write one tile of isolated galaxies of known class, i = 19 to 23, and truth.parquet."""
+    from dataclasses import replace
+
+    from raydeblend.simulate.singles import LARGE, SinglesPlan
+    from raydeblend.simulate.tiles import simulate_singles
+
+    plan = replace(LARGE if large else SinglesPlan(), repeats=n)
+    if classes is not None:
+        plan = replace(plan, classes=split_names(classes))
+    written = simulate_singles(out, survey, split_names(bands), plan, seed, split, stamps)
+    print(f"{written.n_sources} galaxies; truth: {written.truth}")
 
 
 @simulate.command("blends")

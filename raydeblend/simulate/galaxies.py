@@ -7,16 +7,21 @@ BlendingToolKit and Wang et al. (2022) draw from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import galsim
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
+from scipy.special import gammainc, gammaincinv
 
 from raydeblend.errors import ConfigError
 
 FloatArray = NDArray[np.float64]
+
+# Half-light radius = b^n scale lengths: 1.678 for an exponential, 7.669^4 for de Vaucouleurs
+# (Ciotti & Bertin 1999, A&A 352, 447).
+EXPONENTIAL_B, DE_VAUCOULEURS_B = 1.67835, 7.66925
 
 CATSIM_BANDS = ("u", "g", "r", "i", "z", "y")
 REFERENCE_BAND = "i"
@@ -64,6 +69,61 @@ COLOR_SIGMAS = np.array(
 COLOR_CORRELATION = 0.6
 
 
+SERSIC, BULGE_DISK, CLUMPY, REAL, HUDF, STAR = "sersic", "bd", "clumpy", "real", "hudf", "star"
+KINDS = (SERSIC, BULGE_DISK, CLUMPY, REAL, HUDF, STAR)
+"""How a source of a simulated sky is drawn; HUDF's galaxies are real ones too."""
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the truth says of ``n`` galaxies.
+
+    Attributes
+    ----------
+    r50
+        ``(n,)`` circularised half-light radius of the whole galaxy before the PSF, arcsec.
+    g
+        ``(n, 2)`` reduced shears; NaN where an image has its own shape.
+    index
+        ``(n,)`` Sérsic index; NaN for what has none.
+    bulge_fraction
+        ``(n, bands)`` of the flux.
+    kind, cls
+        ``(n,)`` of `KINDS`, and the class in a protocol.
+    """
+
+    r50: FloatArray
+    g: FloatArray
+    index: FloatArray
+    bulge_fraction: FloatArray
+    kind: NDArray[np.str_]
+    cls: NDArray[np.str_]
+
+
+class GalaxyTable(Protocol):
+    """Galaxies that a sky can be made of."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands."""
+
+    @property
+    def magnitude(self) -> FloatArray:
+        """``(n, bands)`` total AB magnitudes."""
+
+    @property
+    def redshift(self) -> FloatArray:
+        """``(n,)``."""
+
+    def __len__(self) -> int: ...
+
+    def profile(self, row: int, band: int) -> galsim.GSObject:
+        """Return a galaxy's surface brightness in one band with unit flux, before the PSF."""
+
+    def shapes(self, band: int) -> Shapes:
+        """Return what the truth says of them; sizes are those in one band."""
+
+
 @dataclass(frozen=True)
 class Galaxies:
     """A table of ``n`` bulge + disk galaxies; the disk is exponential, the bulge de Vaucouleurs.
@@ -100,6 +160,24 @@ class Galaxies:
         """Return the chosen rows."""
         arrays = {name: value[rows] for name, value in vars(self).items() if name != "bands"}
         return Galaxies(bands=self.bands, **arrays)
+
+    def profile(self, row: int, band: int) -> galsim.GSObject:
+        """Return the galaxy's surface brightness in one band with unit flux, before the PSF."""
+        return profile(self, row, band)
+
+    def shapes(self, band: int) -> Shapes:
+        """Return what the truth says of them; sizes and shears are those in one band."""
+        bulge = self.bulge_fraction[:, band]
+        both = (bulge > 0) & (bulge < 1)
+        kind = np.where(both, BULGE_DISK, SERSIC)
+        return Shapes(
+            r50=half_light_radius(self.disk_radius, self.bulge_radius, bulge),
+            g=(1 - bulge[:, None]) * self.disk_g + bulge[:, None] * self.bulge_g,
+            index=np.where(both, np.nan, np.where(bulge > 0, 4.0, 1.0)),
+            bulge_fraction=self.bulge_fraction,
+            kind=kind,
+            cls=kind,
+        )
 
 
 def surface_density(faint: float) -> float:
@@ -243,3 +321,21 @@ def _shears_from_axes(table: Table, component: str, angle: str) -> FloatArray:
     modulus = (1 - ratio) / (1 + ratio)
     phase = 2 * np.deg2rad(np.asarray(table[angle], dtype=float))
     return np.stack([modulus * np.cos(phase), modulus * np.sin(phase)], axis=1)
+
+
+def half_light_radius(
+    disk_radius: FloatArray, bulge_radius: FloatArray, bulge_fraction: FloatArray
+) -> FloatArray:
+    """Return the half-light radius of exponential disk + de Vaucouleurs bulge, by bisection.
+
+    The light of a Sérsic profile within r is P(2n, b (r / r_e)^(1/n)), P the regularized
+    incomplete gamma function (Graham & Driver 2005, PASA 22, 118, eq. 2).
+    """
+    low, high = np.zeros_like(disk_radius), np.maximum(disk_radius, bulge_radius)
+    for _ in range(40):
+        middle = (low + high) / 2
+        disk = gammainc(2, EXPONENTIAL_B * middle / disk_radius)
+        bulge = gammainc(8, DE_VAUCOULEURS_B * (middle / bulge_radius) ** 0.25)
+        inside = (1 - bulge_fraction) * disk + bulge_fraction * bulge
+        low, high = np.where(inside < 0.5, middle, low), np.where(inside < 0.5, high, middle)
+    return (low + high) / 2

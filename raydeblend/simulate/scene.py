@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import galsim
 import numpy as np
@@ -10,30 +11,29 @@ import pyarrow as pa
 from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy.special import gammainc
 
 from raydeblend import storage, tables
 from raydeblend.simulate.galaxies import (
+    KINDS,
+    STAR,
     Galaxies,
+    GalaxyTable,
     draw_galaxies,
     faint_limit,
-    profile,
 )
 from raydeblend.simulate.stars import draw_stars
-from raydeblend.survey import NJY_ZERO_POINT, Survey
+from raydeblend.survey import NJY_ZERO_POINT, Survey, psf_profile
 from raydeblend.tile import Box
 
 FloatArray = NDArray[np.float64]
+Column = tuple[str, str, str, NDArray[Any]]
+"""Name, unit, description and values."""
 
 # The tangent point: the COSMOS field, whose star counts are used (deg, ICRS).
 CENTER = (150.1, 2.2)
 # Sources this far off the tiles (pixels) are drawn too, since their wings reach in.
 MARGIN = 64
 REFERENCE_BAND = "i"
-
-# Half-light radius = b^n scale lengths: 1.678 for an exponential, 7.669^4 for de Vaucouleurs
-# (Ciotti & Bertin 1999, A&A 352, 447).
-EXPONENTIAL_B, DE_VAUCOULEURS_B = 1.67835, 7.66925
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,19 @@ class Scene:
         ``(n, 2)`` positions in grid pixels.
     flux
         ``(n, bands)`` nJy.
+    psfs
+        Of each band; the survey's nominal ones where empty.
+    bleeds
+        Whether charge beyond saturation runs along the columns.
     """
 
     survey: Survey
     grid: Grid
     xy: FloatArray
     flux: FloatArray
-    galaxies: Galaxies
+    galaxies: GalaxyTable
+    psfs: tuple[galsim.GSObject, ...] = ()
+    bleeds: bool = False
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -115,7 +121,11 @@ class Scene:
         """Return a source of unit flux before the PSF."""
         if row >= len(self.galaxies):
             return galsim.DeltaFunction()
-        return profile(self.galaxies, row, band)
+        return self.galaxies.profile(row, band)
+
+    def psf(self, band: int) -> galsim.GSObject:
+        """Return the PSF of a band."""
+        return self.psfs[band] if self.psfs else psf_profile(self.survey, self.bands[band])
 
     def on_tiles(self) -> NDArray[np.bool_]:
         """``(n,)``: true for a source whose center lies on at least one tile."""
@@ -124,18 +134,32 @@ class Scene:
 
 
 def make_scene(
-    survey: Survey, bands: tuple[str, ...], grid: Grid, density: float, seed: int
+    survey: Survey,
+    bands: tuple[str, ...],
+    grid: Grid,
+    density: float,
+    seed: int,
+    pool: Galaxies | None = None,
 ) -> Scene:
     """Draw the sources of a field: galaxies and stars at random positions.
 
-    `density` is galaxies per square arcmin.  It sets the faint limit, so that the counts at
-    each magnitude stay those of the sky.
+    Parameters
+    ----------
+    density
+        Galaxies per square arcmin.  It sets the faint limit, so that the counts at each magnitude
+        stay those of the sky.
+    pool
+        Galaxies to draw from, instead of the parametric ones.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     field = grid.extent.grow(MARGIN)
     area = float(np.prod(field.shape)) * (grid.pixel_scale / 60) ** 2
     faint = faint_limit(density)
-    galaxies = draw_galaxies(int(rng.poisson(density * area)), bands, rng, faint)
+    n_galaxies = int(rng.poisson(density * area))
+    if pool is None:
+        galaxies = draw_galaxies(n_galaxies, bands, rng, faint)
+    else:
+        galaxies = pool.take(rng.integers(len(pool), size=n_galaxies))
     stars = draw_stars(area, survey, bands, rng)
     n = len(galaxies) + len(stars)
     return Scene(
@@ -162,10 +186,12 @@ def truth_table(scene: Scene) -> pa.Table:
     reference = REFERENCE_BAND if REFERENCE_BAND in scene.bands else scene.bands[-1]
     flux = scene.flux[:, scene.bands.index(reference)]
     ra, dec = WCS(scene.grid.wcs_header(scene.grid.extent)).wcs_pix2world(scene.xy, 0).T
-    columns: list[tuple[str, str, str, NDArray[np.generic]]] = [
+    columns: list[Column] = [
         ("id", "", "number of the source in the field", np.arange(len(scene.xy))),
         ("ra", "deg", "right ascension, ICRS", ra),
         ("dec", "deg", "declination, ICRS", dec),
+        ("x", "pixel", "on the field's grid, from 0", scene.xy[:, 0]),
+        ("y", "pixel", "on the field's grid, from 0", scene.xy[:, 1]),
         ("is_star", "", "a star, not a galaxy", scene.is_star),
         ("magnitude", "mag", f"AB, total, {reference} band", NJY_ZERO_POINT - 2.5 * np.log10(flux)),
         *(
@@ -184,38 +210,27 @@ def truth_table(scene: Scene) -> pa.Table:
     return pa.table(arrays, schema=pa.schema(fields))
 
 
-def _shape_columns(scene: Scene, band: int) -> list[tuple[str, str, str, NDArray[np.generic]]]:
-    galaxies = scene.galaxies
-    bulge = galaxies.bulge_fraction[:, band]
-    radius = half_light_radius(galaxies.disk_radius, galaxies.bulge_radius, bulge)
-    g = (1 - bulge[:, None]) * galaxies.disk_g + bulge[:, None] * galaxies.bulge_g
-    nothing = np.full(len(scene.xy) - len(galaxies), np.nan)
+def _shape_columns(scene: Scene, band: int) -> list[Column]:
+    shapes = scene.galaxies.shapes(band)
+    n_stars = len(scene.xy) - len(scene.galaxies)
     name = scene.bands[band]
-    return [
-        (column, unit, text, np.concatenate([values, nothing]))
+    bulges = zip(scene.bands, shapes.bulge_fraction.T, strict=True)
+    columns: list[Column] = [
+        (column, unit, text, np.concatenate([values, np.full(n_stars, np.nan)]))
         for column, unit, text, values in (
-            ("half_light_radius", "arcsec", f"circularised, before the PSF, {name} band", radius),
-            ("g1", "", "reduced shear along the pixel axes, before the PSF", g[:, 0]),
-            ("g2", "", "reduced shear along the diagonals, before the PSF", g[:, 1]),
-            ("bulge_fraction", "", f"of the flux, {name} band", bulge),
-            ("redshift", "", "cosmological", galaxies.redshift),
+            ("half_light_radius", "arcsec", f"circularised, before the PSF, {name}", shapes.r50),
+            ("r50", "arcsec", "the same, of the whole galaxy", shapes.r50),
+            ("g1", "", "reduced shear along the pixel axes, before the PSF", shapes.g[:, 0]),
+            ("g2", "", "reduced shear along the diagonals, before the PSF", shapes.g[:, 1]),
+            ("n", "", "Sérsic index; null for what has none", shapes.index),
+            ("bulge_fraction", "", f"of the flux, {name} band", shapes.bulge_fraction[:, band]),
+            *((f"bulge_fraction_{b}", "", f"of the flux, {b} band", part) for b, part in bulges),
+            ("redshift", "", "cosmological", scene.galaxies.redshift),
         )
     ]
-
-
-def half_light_radius(
-    disk_radius: FloatArray, bulge_radius: FloatArray, bulge_fraction: FloatArray
-) -> FloatArray:
-    """Return the half-light radius of exponential disk + de Vaucouleurs bulge, by bisection.
-
-    The light of a Sérsic profile within r is P(2n, b (r / r_e)^(1/n)), P the regularized
-    incomplete gamma function (Graham & Driver 2005, PASA 22, 118, eq. 2).
-    """
-    low, high = np.zeros_like(disk_radius), np.maximum(disk_radius, bulge_radius)
-    for _ in range(40):
-        middle = (low + high) / 2
-        disk = gammainc(2, EXPONENTIAL_B * middle / disk_radius)
-        bulge = gammainc(8, DE_VAUCOULEURS_B * (middle / bulge_radius) ** 0.25)
-        inside = (1 - bulge_fraction) * disk + bulge_fraction * bulge
-        low, high = np.where(inside < 0.5, middle, low), np.where(inside < 0.5, high, middle)
-    return (low + high) / 2
+    stars = np.full(n_stars, STAR)
+    columns += [
+        ("kind", "", "how it is drawn: " + ", ".join(KINDS), np.concatenate([shapes.kind, stars])),
+        ("cls", "", "class in a protocol, else the kind", np.concatenate([shapes.cls, stars])),
+    ]
+    return columns

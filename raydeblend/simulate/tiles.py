@@ -16,14 +16,21 @@ from raydeblend import storage
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.fits import njy_per_count, write_band
+from raydeblend.simulate.bleeding import bleed
+from raydeblend.simulate.galaxies import faint_limit, read_catsim
+from raydeblend.simulate.population.field import realistic_scene
+from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
-from raydeblend.survey import Band, get_survey, nominal_psf, psf_profile
+from raydeblend.simulate.singles import SinglesPlan, singles_scene
+from raydeblend.survey import Band, draw_psf, get_survey, nominal_psf
 from raydeblend.tile import Box
 
 FloatArray = NDArray[np.float64]
 
 # Galaxies per square arcmin: all with i < 25.4 by the counts of `raydeblend.simulate.galaxies`.
 DENSITY = 60.0
+# And all with i < 26.5, of which the faintest are no more than a ripple of the sky: `cosmos`.
+REALISTIC_DENSITY = 135.0
 # HSC writes its coadds at this zero point.
 ZERO_POINT = 27.0
 # The LSST pipelines' default planes and bits; the simulation sets BAD and SAT.
@@ -49,6 +56,12 @@ BAD_COLUMNS_EVERY = 512
 FOLDING = (5e-3, 1e-3, 2e-4)
 LOST_SIGMAS = 10.0
 STAMP_MAX = 512
+
+
+POPULATIONS = ("cosmos", "parametric", "catsim")
+"""cosmos: shapes, colors, clusters and stars as observed (`raydeblend.simulate.population`), behind
+PSFs that differ, at HSC Wide's or LSST's ten-year depth.  parametric: exponential disks and small
+bulges at random places.  catsim: rows of a CatSim table at random places."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,10 @@ def simulate_tiles(
     density: float | None = None,
     address: str | None = None,
     on_tile: Callable[[str], None] | None = None,
+    population: str = "parametric",
+    split: str = "train",
+    stamps: str | None = None,
+    catalog: str | None = None,
 ) -> SimulatedTiles:
     """Write FITS tiles ``{tile}_{band}.fits`` on one sky grid and ``truth.parquet`` below `out`.
 
@@ -91,12 +108,18 @@ def simulate_tiles(
     seed
         The same seed gives the same pixels, however many workers draw them.
     density
-        Galaxies per square arcmin (60 by default); a denser field is a deeper one, since the
-        counts set the faint limit.
+        Galaxies per square arcmin (by default 135 for ``cosmos``, else 60); a denser field is a
+        deeper one, since the counts set the faint limit.
     address
         Ray cluster; by default ``RAY_ADDRESS``, else this machine.  One tile needs no Ray.
     on_tile
         Called with the name of each tile when it is written.
+    population
+        One of `POPULATIONS`.
+    split, stamps
+        ``cosmos``: the real galaxies; see `raydeblend.simulate.population.stamps.find_stamps`.
+    catalog
+        ``catsim``: the CatSim table.
 
     Raises
     ------
@@ -104,23 +127,68 @@ def simulate_tiles(
         If an argument or the output cannot be used.
     """
     table = get_survey(survey)
-    density = DENSITY if density is None else density
+    if density is None:
+        density = REALISTIC_DENSITY if population == "cosmos" else DENSITY
     _check(n_tiles, size, overlap, density)
+    check_population(population, stamps, catalog)
     check_seed(seed)
     for band in bands:
         table.band(band)
     root = storage.absolute(out)
     storage.check_writable(root)
-    scene = make_scene(table, bands, Grid(n_tiles, size, overlap, table.pixel_scale), density, seed)
+    grid = Grid(n_tiles, size, overlap, table.pixel_scale)
+    if population == "cosmos":
+        real = find_stamps(stamps, split)
+        scene = realistic_scene(table, bands, grid, density, seed, real)
+    else:
+        pool = read_catsim(str(catalog), bands, faint_limit(density)) if catalog else None
+        scene = make_scene(table, bands, grid, density, seed, pool)
     for tile in _write_all(scene, seed, root, address):
         if on_tile:
             on_tile(scene.grid.name(tile))
+    return _written(out, scene)
+
+
+def simulate_singles(
+    out: str,
+    survey: str,
+    bands: tuple[str, ...],
+    plan: SinglesPlan,
+    seed: int = 0,
+    split: str = "train",
+    stamps: str | None = None,
+) -> SimulatedTiles:
+    """Write one tile of isolated galaxies on a grid and its ``truth.parquet`` below `out`.
+
+    Parameters
+    ----------
+    split, stamps
+        See `raydeblend.simulate.population.stamps.find_stamps`.
+
+    Raises
+    ------
+    ConfigError
+        If an argument or the output cannot be used.
+    """
+    table = get_survey(survey)
+    check_seed(seed)
+    for band in bands:
+        table.band(band)
+    root = storage.absolute(out)
+    storage.check_writable(root)
+    scene = singles_scene(table, bands, plan, seed, find_stamps(stamps, split))
+    write_tile(scene, 0, seed, root)
+    return _written(out, scene)
+
+
+def _written(out: str, scene: Scene) -> SimulatedTiles:
+    """Write the truth, and say what there is."""
     truth = storage.join(out, "truth.parquet")
     n_sources = write_truth(truth, scene)
-    tiles = tuple(scene.grid.name(tile) for tile in range(n_tiles))
+    tiles = tuple(scene.grid.name(tile) for tile in range(scene.grid.n_tiles))
     return SimulatedTiles(
         tiles=tiles,
-        images=tuple(tile_path(out, tile, band) for tile in tiles for band in bands),
+        images=tuple(tile_path(out, tile, band) for tile in tiles for band in scene.bands),
         truth=truth,
         n_sources=n_sources,
     )
@@ -140,6 +208,22 @@ def _check(n_tiles: int, size: int, overlap: int, density: float) -> None:
         raise ConfigError(f"the overlap must be from 0 to below the tile's {size}, not {overlap}")
     if not 0 < density <= 1000:
         raise ConfigError(f"the density must be between 0 and 1000 per arcmin², not {density}")
+
+
+def check_population(population: str, stamps: str | None, catalog: str | None) -> None:
+    """Check that the files named are those that a population uses.
+
+    Raises
+    ------
+    ConfigError
+        If it is unknown, lacks its catalog, or would not use what is named.
+    """
+    if population not in POPULATIONS:
+        raise ConfigError(f"unknown population {population!r}; known are {', '.join(POPULATIONS)}")
+    if (population == "catsim") != (catalog is not None):
+        raise ConfigError("the population catsim, and no other, is read from a --catalog")
+    if stamps is not None and population != "cosmos":
+        raise ConfigError(f"the population {population} has no real galaxies; leave out --stamps")
 
 
 def _write_all(scene: Scene, seed: int, out: str, address: str | None) -> Iterator[int]:
@@ -164,14 +248,15 @@ def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
     """Render one tile and write it as HSC writes coadds; returns its number."""
     header = scene.grid.wcs_header(scene.grid.box(tile))
     scale = njy_per_count(ZERO_POINT)
-    for band, pixels in zip(scene.bands, render_tile(scene, tile, seed), strict=True):
+    for index, pixels in enumerate(render_tile(scene, tile, seed)):
+        band = scene.bands[index]
         write_band(
             path=tile_path(out, scene.grid.name(tile), band),
             image=pixels.image / scale,
             mask=pixels.mask,
             variance=pixels.variance / scale**2,
             wcs_header=header,
-            psf=nominal_psf(scene.survey, band, pixel_scale=scene.grid.pixel_scale),
+            psf=draw_psf(scene.psf(index), scene.grid.pixel_scale),
             flux_mag0=10 ** (0.4 * ZERO_POINT),
             mask_planes=MASK_PLANES,
         )
@@ -187,6 +272,7 @@ def render_tile(scene: Scene, tile: int, seed: int) -> list[BandPixels]:
             scene.survey.band(name),
             _saturation(scene, name),
             np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, tile, band))),
+            scene.bleeds,
         )
         for band, name in enumerate(scene.bands)
     ]
@@ -198,7 +284,7 @@ def draw_sources(scene: Scene, box: Box, band: int) -> FloatArray:
     A source's pixels do not depend on the box, so that neighboring tiles agree.
     """
     canvas = galsim.ImageD(galsim.BoundsI(box.x0, box.x1 - 1, box.y0, box.y1 - 1))
-    psf = psf_profile(scene.survey, scene.bands[band])
+    psf = scene.psf(band)
     sky = scene.survey.band(scene.bands[band]).sky_sigma
     reach = box.grow(STAMP_MAX // 2)
     for row in [row for row, (x, y) in enumerate(scene.xy) if reach.contains(y, x)]:
@@ -235,17 +321,23 @@ def _saturation(scene: Scene, band: str) -> float:
 
 
 def observe(
-    image: FloatArray, band: Band, saturation: float, rng: np.random.Generator
+    image: FloatArray,
+    band: Band,
+    saturation: float,
+    rng: np.random.Generator,
+    bleeds: bool = False,
 ) -> BandPixels:
-    """Add sky and photon noise, saturation and bad columns.
+    """Add sky and photon noise, saturation (whose charge bleeds or is lost) and bad columns.
 
     The variance is that of the electrons counted, source and sky, as the HSC pipeline writes
     it (Bosch et al. 2018, PASJ 70, S5).
     """
+    if bleeds:
+        image = bleed(image, saturation)
     expected = band.sky_electrons + np.maximum(image, 0) * band.electrons_per_njy
     electrons = rng.poisson(expected)
     observed = np.asarray(electrons - band.sky_electrons) / band.electrons_per_njy
-    saturated = observed >= saturation
+    saturated = (observed >= saturation) | (image >= saturation)
     bad = bad_columns(image.shape, rng)
     observed = np.where(bad, 0, np.minimum(observed, saturation))
     mask = bad * (1 << MASK_PLANES["BAD"]) + saturated * (1 << MASK_PLANES["SAT"])

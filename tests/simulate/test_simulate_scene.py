@@ -6,7 +6,8 @@ from astropy.modeling.models import BlackBody
 from astropy.wcs import WCS
 from scipy.integrate import cumulative_trapezoid
 
-from raydeblend.simulate.scene import CENTER, Grid, half_light_radius
+from raydeblend.simulate.galaxies import half_light_radius
+from raydeblend.simulate.scene import CENTER, Grid
 from raydeblend.simulate.stars import disk_counts, draw_stars, planck, spheroid_counts
 from raydeblend.survey import get_survey
 from raydeblend.tile import Box

@@ -1,0 +1,102 @@
+"""Fit the shipped galaxy population: ``python -m benchmarks.population ../shared/data/catalogs``.
+
+Gaussian mixtures of COSMOS (every second galaxy by its number, so that the others can test it)
+and of CatSim, written to ``raydeblend/simulate/population``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+
+from raydeblend import tables
+from raydeblend.simulate.population.mixture import Mixture
+
+Array = NDArray[np.float64]
+
+OUT = Path(__file__).parent.parent / "raydeblend/simulate/population"
+COSMOS, CATSIM = "cosmos_sersic_f814w_23.5.fits", "catsim_onedegsq.fits"
+REFF_PIXEL = 0.17
+"""Arcsec: 0.17/0.03 is the ratio of the half-light radii of the 60 galaxies that GalSim's own
+table of fits (pixels of 0.03") holds too, to a part in a thousand."""
+COMPLETE = 23.3
+"""In i; the catalog is cut at F814W = 23.5."""
+COMPONENTS = {"cosmos": 40, "catsim": 30}
+N_RANGE, Q_RANGE = (0.2, 6.0), (0.05, 0.995)
+
+
+def read_cosmos(folder: Path) -> tuple[Array, Array]:
+    """Return ``(n, 6)`` i, log10 r50 (circularised, arcsec), log10 n, logit q, g-r, r-i; and ids.
+
+    Galaxies without all of these are left out.
+    """
+    t = Table.read(folder / COSMOS)
+    g, r, i = (np.asarray(t[f"SUBARU_{b}"], dtype=float) for b in "GRI")
+    q, n = (np.asarray(t[name], dtype=float) for name in ("b_a", "sersic_n"))
+    radius = REFF_PIXEL * np.asarray(t["reff_pix"], dtype=float) * np.sqrt(q)
+    good = (np.minimum(np.minimum(g, r), i) > 0) & (i < COMPLETE) & (n >= N_RANGE[0])
+    good &= (q > Q_RANGE[0]) & (q < Q_RANGE[1]) & (radius > 0.02) & (radius < 10)
+    # Colors beyond these are faults of one band's photometry.
+    good &= (np.abs(g - r - 1) < 1.8) & (np.abs(r - i - 0.6) < 1.2)
+    values = [i, np.log10(np.where(good, radius, 1)), np.log10(np.where(good, n, 1))]
+    values += [np.log(np.where(good, q, 0.5) / (1 - np.where(good, q, 0.5))), g - r, r - i]
+    return np.stack(values, axis=1)[good], np.asarray(t["ID"])[good]
+
+
+def read_catsim(folder: Path) -> Array:
+    """Return ``(n, 7)`` i, u-g, g-r, r-i, i-z, z-y, log10 redshift."""
+    t = Table.read(folder / CATSIM)
+    m = {b: np.asarray(t[f"{b}_ab"], dtype=float) for b in "ugrizy"}
+    colors = [m[a] - m[b] for a, b in zip("ugriz", "grizy", strict=True)]
+    values = np.stack([m["i"], *colors, np.log10(np.asarray(t["redshift"]))], axis=1)
+    # Dropouts have no u flux to speak of.
+    return values[np.abs(values[:, 1]) < 3.5]
+
+
+def fit(name: str, names: tuple[str, ...], values: Array) -> Mixture:
+    """Fit a mixture and write it."""
+    model = GaussianMixture(
+        COMPONENTS[name], reg_covar=1e-4, n_init=1, max_iter=300, random_state=1
+    ).fit(values)
+    mixture = Mixture(names, model.weights_, model.means_, model.covariances_)
+    (OUT / f"{name}.parquet").write_bytes(tables.to_parquet(mixture.to_table()))
+    return mixture
+
+
+def main() -> None:
+    """Fit both and write the card."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    cosmos, numbers = read_cosmos(folder)
+    half = cosmos[numbers % 2 == 0]
+    fit("cosmos", ("i", "log_r50", "log_n", "logit_q", "g-r", "r-i"), half)
+    catsim = read_catsim(folder)
+    fit("catsim", ("i", "u-g", "g-r", "r-i", "i-z", "z-y", "log_z"), catsim)
+    card = {
+        "cosmos": {
+            "what": "Gaussian mixture of i (Subaru, AB), log10 r50 (arcsec, circularised), log10 "
+            "Sersic index, logit of the axis ratio, g-r and r-i",
+            "from": "Sersic fits of COSMOS galaxies of F814W < 23.5 (HST ACS) with Subaru "
+            f"photometry, {len(half)} galaxies of i < {COMPLETE} with an even number",
+            "components": COMPONENTS["cosmos"],
+        },
+        "catsim": {
+            "what": "Gaussian mixture of i, u-g, g-r, r-i, i-z, z-y (LSST, AB) and log10 redshift",
+            "from": f"one square degree of CatSim (LSST DM, OneDegSq), {len(catsim)} galaxies of "
+            "i < 27",
+            "components": COMPONENTS["catsim"],
+        },
+        "made_by": "python -m benchmarks.population ../shared/data/catalogs",
+    }
+    (OUT / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
