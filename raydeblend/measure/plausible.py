@@ -34,10 +34,12 @@ class PlausibleConfig:
     lowest_significance: float = -5.0
     size_margin: float = 6.0
     size_factor: float = 1.5
-    position_margin: float = 1.0
+    position_margin: int = 1
 
 
 PLAUSIBLE = PlausibleConfig()
+FAR = 1e6
+"""Pixels beyond which a position is none."""
 
 
 def only_plausible(
@@ -131,13 +133,14 @@ def _too_large(
         return np.asarray(longer > config.size_factor * reach + config.size_margin, dtype=bool)
 
 
-def _near_footprint(blend: Blend, place: Array, margin: float) -> BoolArray:
-    y, x = np.nonzero(blend.footprint)
-    good = np.isfinite(place).all(1)
-    if not len(x):
-        return np.zeros(len(place), dtype=bool)
-    at = np.where(good[:, None], place, 0.0)
-    # Of the pixel's square, not of its center.
-    beyond = np.maximum(np.abs(np.stack([x, y], 1)[None] - at[:, None]) - 0.5, 0)
-    nearest = np.sqrt((beyond**2).sum(2)).min(1)
-    return np.asarray(good & (nearest <= margin), dtype=bool)
+def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:
+    """Tell which places lie in a pixel of the footprint, or so many pixels from one."""
+    good = np.asarray((np.abs(np.where(np.isfinite(place), place, 2 * FAR)) < FAR).all(1))
+    columns, rows = np.floor(np.where(good[:, None], place, 0.0) + 0.5).astype(int).T
+    near = [
+        blend.footprint[max(y - margin, 0) : y + margin + 1, max(x - margin, 0) : x + margin + 1]
+        for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
+    ]
+    return np.asarray(
+        good & np.array([part.size > 0 and bool(part.any()) for part in near], dtype=bool)
+    )
