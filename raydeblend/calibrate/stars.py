@@ -59,8 +59,18 @@ RADIUS = 0.5
 """Arcsec within which the brightest true source is the one that was found."""
 TILES = {"tiny": (2, 256), "small": (6, 768), "paper": (24, 1024)}
 """Tiles and their side in pixels, by preset."""
-MAGNITUDES = ((18.0, 22.0), (22.0, 23.0), (23.0, 24.0), (24.0, 24.5), (24.5, 25.0), (25.0, 25.5))
+MAGNITUDES = (
+    (15.0, 18.0),
+    (18.0, 22.0),
+    (22.0, 23.0),
+    (23.0, 24.0),
+    (24.0, 24.5),
+    (24.5, 25.0),
+    (25.0, 25.5),
+)
 """Bins of the true magnitude in i."""
+RIDGE = 0.5
+"""Of the weights, whose features have unit variance."""
 TRUSTED = 0.5
 """Probability from which a source is counted as a star."""
 
@@ -234,7 +244,9 @@ def fit_model(examples: Sequence[StarExamples]) -> StarModel:
 
 def _fit(features: Array, truth: NDArray[np.bool_]) -> Logistic:
     known = np.isfinite(features).all(1)
-    model, _ = fit_logistic(features[known], truth[known], np.zeros(known.sum(), dtype=bool))
+    model, _ = fit_logistic(
+        features[known], truth[known], np.zeros(known.sum(), dtype=bool), ridge=RIDGE
+    )
     return replace(model, intercept=model.intercept - float(np.log(STARS)))
 
 
