@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -41,12 +43,27 @@ _IDENTITY = (
     Column("dec", pa.float64(), "deg", "declination, ICRS"),
     Column("x", pa.float64(), "pix", "column in the tile, 0 at the center of the first pixel"),
     Column("y", pa.float64(), "pix", "row in the tile, 0 at the center of the first pixel"),
+    Column("ra_err", pa.float32(), "arcsec", "standard error of ra, times cos(dec)"),
+    Column("dec_err", pa.float32(), "arcsec", "standard error of dec"),
+    Column("ra_dec_cov", pa.float32(), "arcsec2", "covariance of ra, times cos(dec), and dec"),
     Column("is_primary", pa.bool_(), "", "false for a copy in a tile that does not own the place"),
 )
 
 _SHAPE = (
-    Column("snr", pa.float32(), "", "signal to noise of the model over all bands"),
-    Column("T", pa.float32(), "arcsec2", "area of the model before the PSF: Ixx + Iyy"),
+    Column("snr", pa.float32(), "", "fluxes over their errors, the bands added in quadrature"),
+    Column(
+        "r50",
+        pa.float32(),
+        "arcsec",
+        "half-light radius of the whole model before the PSF, bands summed, circularized",
+    ),
+    Column(
+        "T",
+        pa.float32(),
+        "arcsec2",
+        "Ixx + Iyy of an exponential disk of half-light radius r50 and shear g1, g2, before the"
+        " PSF",
+    ),
     Column("T_err", pa.float32(), "arcsec2", "standard error of T"),
     Column("g1", pa.float32(), "", "reduced shear along the x axis, before the PSF"),
     Column("g2", pa.float32(), "", "reduced shear at 45 degrees to the x axis, before the PSF"),
@@ -56,6 +73,13 @@ _SHAPE = (
 )
 
 _PROVENANCE = (
+    Column(
+        "p_star",
+        pa.float32(),
+        "",
+        "probability of being a star, from width beyond the PSF, magnitude and, with g, r and i,"
+        " colors",
+    ),
     Column("model", pa.string(), "", "profile that was fitted"),
     Column("photometry", pa.string(), "", "what measured it: joint, ngmix or mixture"),
     Column("deblender", pa.string(), "", "deblender that separated the sources"),
@@ -75,14 +99,74 @@ _PROVENANCE = (
 def columns(bands: Sequence[str]) -> tuple[Column, ...]:
     """Return the columns of a catalog in `bands`, in order."""
     fluxes = (column for band in bands for column in _flux_columns(band))
-    return (*_IDENTITY, *fluxes, *_SHAPE, *_PROVENANCE)
+    pairs = (_covariance_column(*pair) for pair in combinations(bands, 2))
+    return (*_IDENTITY, *fluxes, *pairs, *_SHAPE, *_PROVENANCE)
 
 
-def _flux_columns(band: str) -> tuple[Column, Column]:
+def _flux_columns(band: str) -> tuple[Column, ...]:
     return (
         Column(f"flux_{band}", pa.float32(), "nJy", f"total flux of the model in {band}"),
         Column(f"flux_err_{band}", pa.float32(), "nJy", f"standard error of flux_{band}"),
+        Column(
+            f"flux_psf_{band}",
+            pa.float32(),
+            "nJy",
+            f"flux of the PSF at the source in {band}, neighbors taken out: that of a star",
+        ),
+        Column(
+            f"flux_psf_err_{band}",
+            pa.float32(),
+            "nJy",
+            f"standard error of flux_psf_{band} from the noise of the pixels",
+        ),
+        Column(
+            f"bulge_fraction_{band}",
+            pa.float32(),
+            "",
+            f"part of flux_{band} in a de Vaucouleurs bulge; null for models without one",
+        ),
     )
+
+
+def _covariance_column(first: str, second: str) -> Column:
+    return Column(
+        covariance_name(first, second),
+        pa.float32(),
+        "nJy2",
+        f"covariance of flux_{first} and flux_{second}",
+    )
+
+
+def covariance_name(first: str, second: str) -> str:
+    """Return the name of the covariance of the fluxes in two bands, in the catalog's order."""
+    return f"flux_cov_{first}_{second}"
+
+
+ADDED = re.compile(
+    r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"
+)
+"""Columns that early versions did not write; all may be null."""
+
+
+def with_added_columns(table: pa.Table) -> pa.Table:
+    """Return an early version's shard with the columns that were added since, all null.
+
+    A table that already has one of them, or lacks another, is returned as it is.
+    """
+    names = table.column_names
+    prefix = "flux_err_"
+    bands = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    wanted = schema(bands)
+    early = [name for name in wanted.names if not ADDED.fullmatch(name)]
+    if names != early:
+        return table
+    nothing = [
+        table[field.name].cast(field.type)
+        if field.name in names
+        else pa.nulls(table.num_rows, field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(nothing, schema=wanted)
 
 
 def schema(bands: Sequence[str]) -> pa.Schema:
@@ -144,7 +228,7 @@ def from_bytes(data: bytes) -> pa.Table:
 
 
 def read_shard(path: str) -> pa.Table:
-    """Read the shard in a file.
+    """Read the shard in a file; see `with_added_columns` for those of early versions.
 
     Raises
     ------
@@ -159,7 +243,7 @@ def read_shard(path: str) -> pa.Table:
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
     ]
-    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
+    return with_added_columns(table.cast(pa.schema(fields, metadata=table.schema.metadata)))
 
 
 def read_catalog(out: str) -> pa.Table:

@@ -316,7 +316,11 @@ def _labels(examples: Sequence[Examples]) -> tuple[NDArray[np.bool_], NDArray[np
 
 
 def fit_logistic(
-    x: Array, truth: NDArray[np.bool_], paired: NDArray[np.bool_], steps: int = 50
+    x: Array,
+    truth: NDArray[np.bool_],
+    paired: NDArray[np.bool_],
+    steps: int = 50,
+    ridge: float = RIDGE,
 ) -> tuple[Logistic, float]:
     """Fit by Newton's method with a ridge; intercept, and offset of paired tiles, are free.
 
@@ -331,16 +335,27 @@ def fit_logistic(
     mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
     design = terms((x - mean) / scale)
     a = np.column_stack([design, np.ones(len(x)), paired.astype(np.float64)])
-    ridge = np.full(a.shape[1], RIDGE)
+    penalty = np.full(a.shape[1], ridge)
     # A trace of a ridge on these two too: either kind of tile may have no blend at all.
-    ridge[-2:] = 0.1
+    penalty[-2:] = 0.1
     weights = np.zeros(a.shape[1])
     for _ in range(steps):
         p = probability(a @ weights)
-        gradient = a.T @ (p - truth) + ridge * weights
-        curvature = (a * (p * (1 - p))[:, None]).T @ a + np.diag(ridge)
+        gradient = a.T @ (p - truth) + penalty * weights
+        curvature = (a * (p * (1 - p))[:, None]).T @ a + np.diag(penalty)
         step = np.linalg.solve(curvature, gradient)
+        now = _loss(a, truth, weights, penalty)
+        # Where kinds are nearly told apart, a whole step of Newton's may lead uphill.
+        while _loss(a, truth, weights - step, penalty) > now and np.abs(step).max() > 1e-8:
+            step = step / 2
         weights -= step
         if np.abs(step).max() < 1e-8:
             break
     return Logistic(mean, scale, weights[:-2], float(weights[-2])), float(weights[-1])
+
+
+def _loss(a: Array, truth: NDArray[np.bool_], weights: Array, penalty: Array) -> float:
+    """Return −ln of likelihood and ridge together."""
+    logit = a @ weights
+    likelihood = (truth * logit - np.logaddexp(0, logit)).sum()
+    return float(0.5 * (penalty * weights**2).sum() - likelihood)

@@ -23,8 +23,9 @@ NETWORKS = (
     "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.networks` loads torch."""
-SUSPECT_OPTIONS = ("out", "preset", "seed")
-"""What the calibration of unrecognized blends takes, of the options of `train`."""
+CALIBRATIONS = ("suspect", "star")
+CALIBRATION_OPTIONS = ("out", "preset", "seed")
+"""What the calibrations take, of the options of `train`."""
 
 
 class Preset(StrEnum):
@@ -40,7 +41,8 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"One of {', '.join(NETWORKS)}; suspect: the calibration of unrecognized blends."
+            help=f"One of {', '.join(NETWORKS)}; suspect, star: the calibrations of "
+            "p_unrecognized_blend and p_star."
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -110,12 +112,9 @@ def train_command(
     An option that the network does not have is refused.  Exit code 1: training diverged, or a
     generator collapsed; the checkpoints are kept.
     """
-    if network == "suspect":
-        _refuse_other_options(context, "train suspect", SUSPECT_OPTIONS, "the networks")
-        from raydeblend.calibrate.training import train_suspects
-
-        trained = train_suspects(out, preset.value, seed or 0)
-        print(f"{trained.report}\nweights: {trained.weights}")
+    if network in CALIBRATIONS:
+        _refuse_other_options(context, f"train {network}", CALIBRATION_OPTIONS, "the networks")
+        _calibrate(network, out, preset.value, seed or 0)
         return
     from raydeblend.train.loop import train as run
 
@@ -149,6 +148,20 @@ def train_command(
         seed=seed,
     )
     print(f"weights: {result.weights}")
+
+
+def _calibrate(name: str, out: str, preset: str, seed: int) -> None:
+    """Fit a calibration and print its report."""
+    if name == "star":
+        from raydeblend.calibrate.stars import train_stars
+
+        stars = train_stars(out, preset, seed)
+        print(f"{stars.report}\nweights: {stars.weights}")
+        return
+    from raydeblend.calibrate.training import train_suspects
+
+    suspects = train_suspects(out, preset, seed)
+    print(f"{suspects.report}\nweights: {suspects.weights}")
 
 
 def _refuse_other_options(

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.detect.background import subtract_background
+from raydeblend.detect.ids import pixels
 from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected
+from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected, peak_pixels
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, FloatArray, TileHeader
@@ -139,10 +140,13 @@ def _piece_with(found: DeblendedCell, row: pa.Table) -> tuple[Blend, DeblendedPa
 
 
 def _distances(rows: pa.Table, blend: Blend, part: DeblendedParent) -> NDArray[np.float64]:
-    """Return how far sources ``(k,)`` of a piece are from rows ``(n,)``; ``(k, n)`` pixels."""
-    place = part.xy + np.array([blend.box.x0, blend.box.y0])
-    xy = np.column_stack([rows["x"].to_numpy(), rows["y"].to_numpy()])
-    return np.asarray(np.linalg.norm(place[:, None] - xy[None], axis=2))
+    """Return how far sources ``(k,)`` of a piece are from rows ``(n,)``; ``(k, n)`` pixels.
+
+    By the pixels that identify them: a fit may have moved the places of rows.
+    """
+    place = peak_pixels(part.xy + np.array([blend.box.x0, blend.box.y0]))
+    y, x = pixels(rows["source_id"].to_numpy())
+    return np.asarray(np.linalg.norm(place[:, None] - np.column_stack([x, y])[None], axis=2))
 
 
 def _view(blend: Blend) -> Box:

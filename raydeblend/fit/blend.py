@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raydeblend.fit.parameters import LOG_T
+from raydeblend.fit.parameters import LOG_T, POSITION
 from raydeblend.fit.profile_model import (
     PIXEL_TYPE,
     Pairs,
@@ -80,8 +80,12 @@ class FittedSources:
     ----------
     theta, theta_err
         ``(k, q)``.
+    position_cov
+        ``(k, 2, 2)`` in pixels².
     flux, flux_err
         ``(k, bands)``; NaN where not measured.
+    flux_cov
+        ``(k, bands, bands)``.
     snr
         ``(k,)``.
     chi2
@@ -90,8 +94,10 @@ class FittedSources:
 
     theta: Array
     theta_err: Array
+    position_cov: Array
     flux: Array
     flux_err: Array
+    flux_cov: Array
     snr: Array
     chi2: float
 
@@ -297,21 +303,21 @@ def _results(batch: _Batch, state: _State) -> list[FittedSources]:
     n, k, q = state.theta.shape
     covariance, _ = torch.linalg.inv_ex(state.curvature)
     theta_err = covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt().view(n, k, q)
+    own_cov = covariance.view(n, k, q, k, q).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
     # The block inverse of the whole problem, as for a single source.
-    spread = torch.einsum("nbki,nij,nbkj->nbk", state.cross, covariance, state.cross)
-    variance = torch.linalg.inv(state.normal).diagonal(dim1=2, dim2=3) + spread
+    flux_cov = torch.einsum("nbki,nij,nckj->nkbc", state.cross, covariance, state.cross)
+    fixed = torch.linalg.inv(state.normal).diagonal(dim1=2, dim2=3)  # (n, b, k)
+    flux_cov = flux_cov + torch.diag_embed(fixed.transpose(1, 2))
     own = state.normal.diagonal(dim1=2, dim2=3)
     used = (batch.problem.weight > 0).sum((1, 2))
     freedom = used - k * q - batch.measured.sum((1, 2))
-    missing = batch.measured.transpose(1, 2) == 0
-    fluxes = [
-        torch.where(missing, torch.nan, values).transpose(1, 2).cpu().numpy()
-        for values in (state.flux, variance.clamp(min=0).sqrt())
-    ]
-    unit = batch.unit[:, None]
-    flux, flux_err = (values * unit for values in fluxes)
-    snr = (own * state.flux**2).sum(1).sqrt().cpu().numpy()
+    unit = torch.where(batch.measured > 0, torch.as_tensor(batch.unit).to(own)[:, None], torch.nan)
+    flux = state.flux.transpose(1, 2) * unit
+    flux_cov = flux_cov * unit[..., None] * unit[..., None, :]
+    flux_err = flux_cov.diagonal(dim1=2, dim2=3).clamp(min=0).sqrt()
+    snr = (own * state.flux**2).sum(1).sqrt()
     chi2 = (state.chi2 / freedom).tolist()
-    theta, theta_err = state.theta.cpu().numpy(), theta_err.cpu().numpy()
-    columns = zip(theta, theta_err, flux, flux_err, snr, chi2, strict=True)
+    position_cov = own_cov[..., POSITION, POSITION]
+    values = state.theta, theta_err, position_cov, flux, flux_err, flux_cov, snr
+    columns = zip(*(each.cpu().numpy() for each in values), chi2, strict=True)
     return [FittedSources(*row) for row in columns]

@@ -25,14 +25,25 @@ class Measurements:
     ----------
     flux, flux_err
         ``(k, bands)`` in the unit of the image (nJy); errors from the inverse curvature.
+    flux_cov
+        ``(k, bands, bands)`` covariances of the fluxes, the squared errors on the diagonal; NaN
+        off it where the method does not know them.
     snr
         Of the fitted model over all bands, (Σ model² / variance)^½.
+    r50
+        Circularized half-light radius of the whole before the PSF, in arcsec.
+    bulge_fraction
+        ``(k, bands)`` part of a de Vaucouleurs bulge in the flux; NaN for models without one.
     T, T_err
-        <x²> + <y²> of the profile before the PSF, in arcsec².
+        <x²> + <y²> of an exponential disk with that half-light radius and the shear below, in
+        arcsec²; from the engines, of their own profile, see `raydeblend.measure.sizes`.
     g1, g2, g1_err, g2_err
         Reduced shear.
     chi2
         Per degree of freedom.
+    shift, position_cov
+        ``(k, 2)`` fitted less given position (x, y), in pixels, and the covariance ``(k, 2, 2)``
+        of the fitted one.
     flags
         ``(k,)`` bits of `raydeblend.flags.Flag`.
     model, photometry
@@ -41,7 +52,10 @@ class Measurements:
 
     flux: Array
     flux_err: Array
+    flux_cov: Array
     snr: Array
+    r50: Array
+    bulge_fraction: Array
     T: Array
     T_err: Array
     g1: Array
@@ -49,6 +63,8 @@ class Measurements:
     g1_err: Array
     g2_err: Array
     chi2: Array
+    shift: Array
+    position_cov: Array
     flags: NDArray[np.int32]
     model: str
     photometry: str
@@ -61,12 +77,21 @@ class Measurements:
 ARRAYS = tuple(f.name for f in fields(Measurements) if f.name not in ("model", "photometry"))
 
 
+PER_BAND = ("flux", "flux_err", "bulge_fraction")
+
+
 def not_attempted(n: int, bands: int, model: str, photometry: str) -> Measurements:
     """Return `n` rows without any value, flagged NOT_ATTEMPTED."""
-    arrays = {name: np.full(n, np.nan) for name in ARRAYS}
-    arrays["flux"], arrays["flux_err"] = np.full((2, n, bands), np.nan)
+    arrays = {name: np.full((n, *_row_shape(name, bands)), np.nan) for name in ARRAYS}
     flags = np.full(n, int(Flag.NOT_ATTEMPTED), dtype=np.int32)
     return Measurements(**(arrays | {"flags": flags}), model=model, photometry=photometry)
+
+
+def _row_shape(name: str, bands: int) -> tuple[int, ...]:
+    """Return the shape of one source's values."""
+    if name in PER_BAND:
+        return (bands,)
+    return {"flux_cov": (bands, bands), "shift": (2,), "position_cov": (2, 2)}.get(name, ())
 
 
 def fill(target: Measurements, index: NDArray[np.intp], source: Measurements) -> None:

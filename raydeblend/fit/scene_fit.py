@@ -126,17 +126,20 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def covariances(state: SceneState) -> tuple[Tensor, Tensor]:
-    """Return the covariances ``(n, K, 9, 9)`` of each theta and the errors ``(n, b, K)`` of fluxes.
+    """Return covariances ``(n, K, 9, 9)`` of each theta, ``(n, b, b, K)`` of fluxes between bands.
 
     From the inverse curvature of the whole problem, so with the neighbors' part included:
-    Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
+    Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge; at
+    fixed theta bands do not know of each other.
     """
     k = state.theta.shape[1]
     covariance, _ = torch.linalg.inv_ex(state.curvature)
-    total = state.flux_cov + state.cross @ covariance[:, None] @ state.cross.transpose(2, 3)
-    pairs = _blocks(total, k, COMPONENTS).sum((3, 5))
+    slopes = torch.unflatten(state.cross, 2, (k, COMPONENTS)).sum(3)  # (n, b, K, 8 K)
+    between = torch.einsum("nbki,nij,nckj->nbck", slopes, covariance, slopes)
+    fixed = _blocks(state.flux_cov, k, COMPONENTS).sum((3, 5)).diagonal(dim1=2, dim2=3)
+    between = between + torch.diag_embed(fixed.transpose(1, 2)).permute(0, 2, 3, 1)
     own = _blocks(covariance, k, PARAMETERS).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-    return own, pairs.diagonal(dim1=2, dim2=3).clamp(min=0).sqrt()
+    return own, between
 
 
 def _blocks(matrices: Tensor, k: int, size: int) -> Tensor:

@@ -57,6 +57,13 @@ def index_weights(index: float) -> Array:
     return np.asarray(weights / weights.sum())
 
 
+def weights_at(log_index: Array) -> Array:
+    """Return the weights ``(..., k)`` for ln n, cut off at `LOG_INDICES`."""
+    low, high = LOG_INDICES
+    x = 2 * (np.clip(log_index, low, high) - low) / (high - low) - 1
+    return np.asarray(chebyshev.chebvander(x, DEGREE) @ weight_polynomials().T)
+
+
 @cache
 def weight_polynomials() -> Array:
     """Return the weights as Chebyshev series in ln n, scaled to `LOG_INDICES`: ``(k, degree + 1)``.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydeblend.fit.levenberg_marquardt import State, best_start, solve
-from raydeblend.fit.parameters import G1, G2, LOG_T
+from raydeblend.fit.parameters import FRACTION, G1, G2, LOG_T, POSITION
 from raydeblend.fit.profile_model import (
     Problem,
     make_pairs,
@@ -27,7 +27,7 @@ from raydeblend.fit.profile_model import (
 )
 from raydeblend.fit.profiles import profile
 from raydeblend.fit.psf import PsfMixture
-from raydeblend.fit.result import Measurements, fill, not_attempted
+from raydeblend.fit.result import PER_BAND, Measurements, fill, not_attempted
 from raydeblend.fit.single_priors import DEFAULT_PRIORS, Priors
 from raydeblend.fit.stamps import Stamps
 from raydeblend.flags import Flag
@@ -203,12 +203,20 @@ def _crop(problem: Problem, side: int) -> tuple[Problem, Tensor]:
     return problem.with_pixels(data, weight, x, y), total - within
 
 
+def bulge_fraction(theta: Tensor, bands: int) -> Tensor:
+    """Return the bulge's part of the light ``(..., bands)``, the same in all; NaN without one."""
+    if theta.shape[-1] <= FRACTION:
+        return torch.full((*theta.shape[:-1], bands), torch.nan, dtype=theta.dtype)
+    return theta[..., FRACTION, None].clamp(0, 1).expand(*theta.shape[:-1], bands)
+
+
 def _measurements(fit: Fit, unit: NDArray[np.float64], model: str) -> Measurements:
     state = fit.state
     covariance, info = torch.linalg.inv_ex(state.curvature)
     error = covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-    # Var(flux) = 1 / Σ w m² + cross · Cov(theta) · cross: the block inverse of the whole problem.
-    spread = torch.einsum("nbi,nij,nbj->nb", state.cross, covariance, state.cross)
+    # Cov(flux) = 1 / Σ w m² + cross · Cov(theta) · cross: the block inverse of the whole problem.
+    flux_cov = torch.einsum("nbi,nij,ncj->nbc", state.cross, covariance, state.cross)
+    flux_cov = flux_cov + torch.diag_embed(1 / state.unit)
     measured = fit.used > 0
     freedom = fit.used.sum(1) - state.theta.shape[1] - measured.sum(1)
     size = state.theta[:, LOG_T].exp()
@@ -216,8 +224,11 @@ def _measurements(fit: Fit, unit: NDArray[np.float64], model: str) -> Measuremen
     good &= fit.chi2.isfinite() & state.theta.isfinite().all(1) & error.isfinite().all(1)
     values = {
         "flux": state.flux,
-        "flux_err": (1 / state.unit + spread).sqrt(),
+        "flux_err": flux_cov.diagonal(dim1=1, dim2=2).sqrt(),
+        "flux_cov": flux_cov,
         "snr": (state.unit * state.flux**2).sum(1).sqrt(),
+        "r50": torch.full_like(size, torch.nan),
+        "bulge_fraction": bulge_fraction(state.theta, measured.shape[1]),
         "T": size,
         "T_err": size * error[:, LOG_T],
         "g1": state.theta[:, G1],
@@ -225,15 +236,20 @@ def _measurements(fit: Fit, unit: NDArray[np.float64], model: str) -> Measuremen
         "g1_err": error[:, G1],
         "g2_err": error[:, G2],
         "chi2": fit.chi2 / freedom,
+        "shift": state.theta[:, POSITION],
+        "position_cov": covariance[:, POSITION, POSITION],
     }
     arrays = {name: value.cpu().numpy().copy() for name, value in values.items()}
     failed = ~good.cpu().numpy()
     for array in arrays.values():
         array[failed] = np.nan
     missing = ~measured.cpu().numpy()
-    for name in ("flux", "flux_err"):
+    for name in PER_BAND:
         arrays[name][missing] = np.nan
+    for name in ("flux", "flux_err"):
         arrays[name] *= unit
+    known = np.where(missing, np.nan, unit)
+    arrays["flux_cov"] *= known[:, :, None] * known[:, None]
     flags = np.where(failed, Flag.FIT_FAILED, 0) | np.where(missing.any(1), Flag.BAND_MISSING, 0)
     flags |= np.where(fit.converged.cpu().numpy() | failed, 0, Flag.FIT_NOT_CONVERGED)
     return Measurements(**arrays, flags=flags.astype(np.int32), model=model, photometry="mixture")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from raydeblend.fit.parameters import G1, G2, LOG_T
+from raydeblend.fit.parameters import FRACTION, G1, G2, LOG_T, POSITION
 from raydeblend.fit.psf import PsfMixture
 from raydeblend.fit.result import Measurements
 from raydeblend.fit.stamps import weight_of
@@ -93,7 +93,9 @@ def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources)
     values = {
         "flux": np.where(measured, fit.flux, np.nan),
         "flux_err": np.where(measured, fit.flux_err, np.nan),
+        "flux_cov": np.where(measured[:, :, None] & measured[:, None], fit.flux_cov, np.nan),
         "snr": fit.snr,
+        "bulge_fraction": np.where(measured, _bulge_fraction(fit.theta), np.nan),
         "T": size,
         "T_err": size * fit.theta_err[:, LOG_T],
         "g1": fit.theta[:, G1],
@@ -101,11 +103,19 @@ def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources)
         "g1_err": fit.theta_err[:, G1],
         "g2_err": fit.theta_err[:, G2],
         "chi2": np.full(len(size), fit.chi2),
+        "shift": fit.theta[:, POSITION],
+        "position_cov": fit.position_cov,
     }
     arrays = {name: getattr(single, name).copy() for name in values}
     for name, array in arrays.items():
         array[good] = values[name]
     return replace(single, **arrays)
+
+
+def _bulge_fraction(theta: Array) -> Array:
+    """Return the bulge's part of the light, ``(k, 1)``; NaN for a model without one."""
+    without = theta.shape[1] <= FRACTION
+    return np.full((len(theta), 1), np.nan) if without else np.clip(theta[:, [FRACTION]], 0, 1)
 
 
 def add_neighbor_noise(
@@ -114,7 +124,12 @@ def add_neighbor_noise(
     """Return the measurements with errors for the neighbors' light wrongly shared out.
 
     `part` of the flux that the neighbors have under the source, added in quadrature to the
-    error of each flux.
+    error of each flux; in all bands at once, so that it is common to them.
     """
     noise = part * neighbor_flux(np.nan_to_num(np.asarray(models, dtype=float)), weight_of(blend))
-    return replace(measured, flux_err=np.hypot(measured.flux_err, noise))
+    common = noise[:, :, None] * noise[:, None]
+    return replace(
+        measured,
+        flux_err=np.hypot(measured.flux_err, noise),
+        flux_cov=measured.flux_cov + common,
+    )

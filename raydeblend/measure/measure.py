@@ -18,6 +18,7 @@ from raydeblend.fit.result import Measurements, fill, not_attempted
 from raydeblend.fit.stamps import Stamps, cut_stamps, join
 from raydeblend.measure.blend_photometry import add_neighbor_noise, refit_jointly
 from raydeblend.measure.ngmix_engine import fit_ngmix
+from raydeblend.measure.sizes import with_sizes
 from raydeblend.measure.template import TEMPLATE, fit_templates
 from raydeblend.tile import Blend
 
@@ -125,7 +126,7 @@ def measure_blends(
                 model,
                 joint_flux,
             )
-            found |= zip(rows, fits, strict=True)
+            found |= zip(rows, map(with_sizes, fits), strict=True)
         measured = [found[i] for i in range(len(blends))]
     noise = noise_part(engine, model, joint_flux)
     return [

@@ -116,7 +116,7 @@ def _fit_one(
     flags = 0 if measured.all() else int(Flag.BAND_MISSING)
     result = _run(stamp, psf, measured, pixel_scale, model, seed, priors) if measured.any() else {}
     if result.get("flags", 1) == 0:
-        _write(out, result, measured, stamp.unit[0], NGMIX_T_SCALE[model])
+        _write(out, result, measured, stamp.unit[0], model, pixel_scale)
     else:
         flags |= int(Flag.FIT_FAILED)
     out.flags[:] = flags
@@ -200,16 +200,29 @@ def _guess_size(
 
 
 def _write(
-    out: Measurements, result: Any, measured: NDArray[np.bool_], unit: NDArray[np.float64], t: float
+    out: Measurements,
+    result: Any,
+    measured: NDArray[np.bool_],
+    unit: NDArray[np.float64],
+    model: str,
+    pixel_scale: float,
 ) -> None:
     """Fill row 0 of `out`, in place."""
+    t = NGMIX_T_SCALE[model]
     # The inverse curvature itself: ngmix's pars_cov is scaled by the reduced χ², which makes
     # errors smaller where the noise is correlated and should make them larger.
-    error = np.sqrt(np.diag(result["pars_cov0"]))
+    covariance = result["pars_cov0"]
+    error = np.sqrt(np.diag(covariance))
     pars = result["pars"]
-    bands = slice(len(pars) - int(measured.sum()), None)
-    out.flux[0, measured] = pars[bands] * unit[measured]
-    out.flux_err[0, measured] = error[bands] * unit[measured]
+    bands, known = slice(len(pars) - int(measured.sum()), None), unit[measured]
+    out.flux[0, measured] = pars[bands] * known
+    out.flux_err[0, measured] = error[bands] * known
+    out.flux_cov[0][np.ix_(measured, measured)] = covariance[bands, bands] * np.outer(known, known)
+    if model == "bdf":
+        out.bulge_fraction[0, measured] = np.clip(pars[5], 0, 1)
+    # ngmix's centers are (row, column) in arcsec.
+    out.shift[0] = pars[1::-1] / pixel_scale
+    out.position_cov[0] = covariance[1::-1, 1::-1] / pixel_scale**2
     out.snr[0] = result["s2n"]
     out.T[0], out.T_err[0] = pars[4] * t, error[4] * t
     out.g1[0], out.g2[0] = pars[2:4]

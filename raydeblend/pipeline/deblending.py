@@ -15,6 +15,7 @@ from raydeblend.flags import Flag
 from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected, part_of, undivided
 from raydeblend.pipeline.pieces import in_pieces
+from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.tile import Blend, Deblended, Deblender
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
@@ -50,13 +51,15 @@ class DeblendCell:
 
     @property
     def weights_hash(self) -> str:
-        """Hash of what the deblender and the suspects were given beside the configuration.
+        """Hash of what the catalog is made with beside the configuration.
 
-        Weights of networks, and what was tuned in the joint fit; empty without any.
+        Weights of networks, what was tuned in the joint fit, and the calibrations of suspects and
+        of stars.
         """
         own = str(getattr(self.deblender, "weights_hash", ""))
         suspects = self.suspects.weights_hash if self.suspects else ""
-        return "-".join(part for part in (own, suspects) if part)
+        stars = shipped_stars().sha256[:16]
+        return "-".join(part for part in (own, suspects, stars) if part)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.sep import classical_models, fill_holes
-from raydeblend.fit.result import ARRAYS, Measurements
+from raydeblend.fit.result import ARRAYS, Measurements, not_attempted
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
+from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
 
 JOINT, JOINT_MODEL = "joint", "bulge+disk"
 """Names of its photometry and of its model in the catalog."""
-VALUES = tuple(name for name in ARRAYS if name != "flags")
+OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov")
+VALUES = tuple(name for name in ARRAYS if name not in ("flags", *OPTIONAL))
 """What a deblender that measures its sources must give in `Deblended.extra`."""
 MATCH_RADIUS = 3.0
 """Pixels within which a model explains a detected peak; about a PSF's half width."""
@@ -50,12 +53,14 @@ class DeblendedParent:
     flags
         Bits of `raydeblend.flags.Flag` that the deblending sets.
     measured
-        The deblender's own measurements of its sources, if it makes any.
+        The deblender's own measurements of its sources, if it makes any: of all, or of the first,
+        where others had to be added.
     p_unrecognized, source_flags
         ``(k,)`` probability that a source is two or more and bits of its own, where there is a
         calibration (`raydeblend.pipeline.suspects`).
-    blendedness
-        ``(k,)``, where `models` is left out, since `measured` says all.
+    blendedness, points
+        ``(k,)`` and what the sources are as points, where `models` is left out, since `measured`
+        says all.
     of_footprint
         How many sources the footprint has, where these are only some of them
         (`raydeblend.pipeline.pieces`); else 0.
@@ -71,12 +76,18 @@ class DeblendedParent:
     p_unrecognized: FloatArray | None = None
     source_flags: NDArray[np.int32] | None = None
     blendedness: NDArray[np.float64] | None = None
+    points: PointSources | None = None
     of_footprint: int = 0
 
     @property
     def n_blended(self) -> int:
         """Number of sources in the footprint."""
         return self.of_footprint or len(self.xy)
+
+    @property
+    def n_measured(self) -> int:
+        """Number of sources that the deblender measured itself; they come first."""
+        return 0 if self.measured is None else len(self.measured.flags)
 
 
 @dataclass(frozen=True)
@@ -89,14 +100,30 @@ class DeblendedCell:
 
 def without_models(separated: DeblendedCell) -> DeblendedCell:
     """Leave out the models of footprints that are measured: they would fill the object store."""
-    return replace(separated, parts=tuple(_slim(part) for part in separated.parts))
+    detected = separated.detected
+    pairs = zip(detected.blends, separated.parts, strict=True)
+    return replace(separated, parts=tuple(_slim(*pair, detected.psf) for pair in pairs))
 
 
-def _slim(part: DeblendedParent) -> DeblendedParent:
-    if part.measured is None:
+def _slim(blend: Blend, part: DeblendedParent, psf: tuple[FloatArray, ...]) -> DeblendedParent:
+    if part.n_measured < len(part.xy):
         return part
-    share = blendedness(part.models)
-    return replace(part, models=part.models[:, :, :0, :0], blendedness=share)
+    return replace(
+        part,
+        models=part.models[:, :, :0, :0],
+        blendedness=blendedness(part.models),
+        points=measure_points(blend, part.models, part.xy, psf),
+    )
+
+
+def unmeasured(blend: Blend, part: DeblendedParent) -> tuple[Blend, DeblendedParent]:
+    """Return the sources that the deblender did not measure, and the stamp without the others."""
+    done = part.n_measured
+    if not done:
+        return blend, part
+    others = part.models[:done].sum(axis=0)
+    rest = replace(part, models=part.models[done:], xy=part.xy[done:], measured=None)
+    return replace(blend, image=blend.image - others), rest
 
 
 def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> DeblendedParent:
@@ -116,14 +143,23 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Deblen
     if not len(models) + len(more):
         failed = undivided(blend, "none", deblender)
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
-    measured = _measured(blend, result, row, first) if not len(more) else None
+    measured = _measured(blend, result, row, first)
     models, xy, _ = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
     single = len(models) == 1 and len(blend.xy) == 1
     quality = "isolated" if single else str(result.quality[row])
     p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
     flags = Flag.LOW_QUALITY if quality == "low" else Flag(0)
-    flags |= limited | (Flag.DEBLEND_FALLBACK if len(more) else Flag(0))
-    return DeblendedParent(models, xy, quality, deblender, float(p_blend), int(flags), measured)
+    part = DeblendedParent(
+        models, xy, quality, deblender, float(p_blend), int(flags | limited), measured
+    )
+    return _flag_added(part, len(first)) if len(more) else part
+
+
+def _flag_added(part: DeblendedParent, first: int) -> DeblendedParent:
+    """Return the part with the flag of classically deblended sources from the first such on."""
+    added = np.arange(len(part.xy)) >= first
+    flags = np.where(added, int(Flag.DEBLEND_FALLBACK), 0).astype(np.int32)
+    return replace(part, source_flags=flags)
 
 
 def _limited(result: Deblended, row: int) -> bool:
@@ -137,10 +173,14 @@ def _measured(
     """Return the deblender's measurements of the chosen sources, in the order given."""
     if not set(VALUES) <= set(result.extra):
         return None
-    values = {name: np.asarray(result.extra[name][row, sources], np.float64) for name in VALUES}
+    told = [name for name in (*VALUES, *OPTIONAL) if name in result.extra]
+    values: dict[str, Any] = {
+        name: np.asarray(result.extra[name][row, sources], np.float64) for name in told
+    }
     missing = np.isnan(values["flux"]).any(axis=1)
     flags = np.where(missing, Flag.BAND_MISSING, 0) | np.int32(blend.flags)
-    return Measurements(**values, flags=flags.astype(np.int32), model=JOINT_MODEL, photometry=JOINT)
+    nothing = not_attempted(len(sources), len(blend.image), JOINT_MODEL, JOINT)
+    return replace(nothing, **values, flags=flags.astype(np.int32))
 
 
 def _missed(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArray, FloatArray]:

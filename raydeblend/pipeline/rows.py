@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from raydeblend import catalog
 from raydeblend.detect.ids import pixels, source_id
-from raydeblend.fit.result import Measurements
+from raydeblend.fit.result import ARRAYS, Measurements
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
+from raydeblend.measure.plausible import only_plausible
+from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.tile import Blend, BoolArray, Box
+from raydeblend.pipeline.sky_errors import sky_covariance
+from raydeblend.tile import Blend, BoolArray, Box, FloatArray
 
 Rows = dict[str, NDArray[Any]]
 
@@ -42,25 +45,87 @@ def _tile_xy(blend: Blend, part: DeblendedParent) -> NDArray[np.float64]:
     return np.asarray(part.xy + offset)
 
 
+@dataclass(frozen=True)
+class MeasuredSources:
+    """The measurements of a footprint's sources, maybe of several methods, fit to be published.
+
+    Attributes
+    ----------
+    values
+        Arrays of k rows by the names of `Measurements`, with ``model`` and ``photometry``.
+    """
+
+    values: Rows
+
+    @classmethod
+    def join(
+        cls,
+        groups: Sequence[Measurements],
+        blend: Blend,
+        part: DeblendedParent,
+        pixel_scale: float,
+    ) -> MeasuredSources:
+        """Join measurements of the first sources of a part, the next and so on."""
+        ends = np.cumsum([len(group.flags) for group in groups])
+        checked = [
+            only_plausible(group, blend, part.xy[end - len(group.flags) : end], pixel_scale)
+            for group, end in zip(groups, ends.tolist(), strict=True)
+        ]
+        values = {
+            name: np.concatenate([getattr(group, name) for group in checked]) for name in ARRAYS
+        }
+        for name in ("model", "photometry"):
+            words = [np.full(len(group.flags), getattr(group, name)) for group in checked]
+            values[name] = np.concatenate(words)
+        return cls(values)
+
+    def xy(self, part: DeblendedParent) -> NDArray[np.float64]:
+        """Return the places ``(k, 2)`` to publish, in stamp pixels: the fitted, else the given."""
+        return np.asarray(part.xy + np.nan_to_num(self.values["shift"]), dtype=np.float64)
+
+    def points(
+        self, blend: Blend, part: DeblendedParent, psf: Sequence[FloatArray]
+    ) -> PointSources:
+        """Return what the sources are as points."""
+        if part.points is not None:
+            return part.points
+        return measure_points(blend, part.models, self.xy(part), psf)
+
+
 def parent_rows(
-    task: CellTask, blend: Blend, part: DeblendedParent, measured: Measurements
+    task: CellTask,
+    blend: Blend,
+    part: DeblendedParent,
+    measured: MeasuredSources,
+    points: PointSources,
+    p_star: NDArray[np.float64],
 ) -> Rows:
-    """Return the rows of one footprint's sources that the cell owns; the sky follows later."""
-    xy, header = _tile_xy(blend, part), task.cell.tile
+    """Return the rows of one footprint's sources that the cell owns; the sky follows later.
+
+    Identifiers and owners are decided by the pixel in which the deblender has a source, whatever
+    a fit moved.
+    """
+    header, values = task.cell.tile, measured.values
+    peaks = peak_pixels(_tile_xy(blend, part))
+    xy = measured.xy(part) + np.array([blend.box.x0, blend.box.y0])
     per_source = {
-        "source_id": [source_id(header.name, y, x) for x, y in peak_pixels(xy).tolist()],
+        "source_id": [source_id(header.name, y, x) for x, y in peaks.tolist()],
+        "pixel_x": peaks[:, 0],
+        "pixel_y": peaks[:, 1],
         "x": xy[:, 0],
         "y": xy[:, 1],
+        "position_cov": values["position_cov"],
         "blendedness": _blendedness(part),
-        "flags": measured.flags | part.flags | _source_flags(part),
+        "flags": values["flags"] | part.flags | _source_flags(part),
         "p_unrecognized_blend": _p_unrecognized(part),
-        **_measured_columns(measured, header.bands),
+        "p_star": p_star,
+        "model": values["model"],
+        "photometry": values["photometry"],
+        **_measured_columns(values, points, header.bands),
     }
     shared = {
         "parent_id": blend.parent_id,
         "n_blended": part.n_blended,
-        "model": measured.model,
-        "photometry": measured.photometry,
         "deblender": part.deblender,
         "quality": part.quality,
     }
@@ -86,12 +151,17 @@ def _source_flags(part: DeblendedParent) -> NDArray[np.int32]:
     return np.zeros(len(part.xy), dtype=np.int32)
 
 
-def _measured_columns(measured: Measurements, bands: Sequence[str]) -> Rows:
-    names = ("snr", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
-    columns = {name: getattr(measured, name) for name in names}
+def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) -> Rows:
+    names = ("snr", "r50", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
+    columns = {name: values[name] for name in names}
     for i, band in enumerate(bands):
-        columns[f"flux_{band}"] = measured.flux[:, i]
-        columns[f"flux_err_{band}"] = measured.flux_err[:, i]
+        columns[f"flux_{band}"] = values["flux"][:, i]
+        columns[f"flux_err_{band}"] = values["flux_err"][:, i]
+        columns[f"flux_psf_{band}"] = points.flux[:, i]
+        columns[f"flux_psf_err_{band}"] = points.flux_err[:, i]
+        columns[f"bulge_fraction_{band}"] = values["bulge_fraction"][:, i]
+        for j in range(i + 1, len(bands)):
+            columns[catalog.covariance_name(band, bands[j])] = values["flux_cov"][:, i, j]
     return columns
 
 
@@ -113,13 +183,17 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     header, n = task.cell.tile, len(rows["x"])
     xy = np.column_stack([rows["x"], rows["y"]])
     # By pixel, so that tiles on one grid decide alike whatever a fit moved.
-    pixels = peak_pixels(xy).astype(np.float64)
+    pixels = np.column_stack([rows["pixel_x"], rows["pixel_y"]]).astype(np.float64)
     sky = to_sky(header, xy)
+    covariance = sky_covariance(header, xy, rows["position_cov"])
     return {
         "tile": np.full(n, header.name),
         "cell": np.full(n, task.cell.name),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
+        "ra_err": np.sqrt(covariance[:, 0, 0]),
+        "dec_err": np.sqrt(covariance[:, 1, 1]),
+        "ra_dec_cov": covariance[:, 0, 1],
         "is_primary": is_primary(header, task.neighbors, pixels, covered),
     }
 

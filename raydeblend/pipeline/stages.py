@@ -39,10 +39,19 @@ from raydeblend.pipeline.parts import (
     DeblendedCell,
     DeblendedParent,
     Detected,
+    unmeasured,
     without_models,
 )
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.rows import Measured, counts, owned, parent_rows, to_measured
+from raydeblend.pipeline.rows import (
+    Measured,
+    MeasuredSources,
+    counts,
+    owned,
+    parent_rows,
+    to_measured,
+)
+from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 
@@ -221,19 +230,28 @@ def choose_photometry(config: CatalogConfig) -> str:
 def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     """Measure the footprints of which the cell owns a source, and return its own rows.
 
-    With photometry ``joint`` only those are fitted that the deblender has not measured itself.
+    With photometry ``joint`` only those sources are fitted that the deblender has not measured
+    itself.
     """
+    stars = shipped_stars()
     detected = separated.detected
     task = detected.task
     pairs = zip(detected.blends, separated.parts, strict=True)
     mine = [(blend, part) for blend, part in pairs if owned(task, blend, part).any()]
     joint = config.photometry == JOINT
-    done = [part.measured if joint else None for _, part in mine]
+    if not joint:
+        mine = [(blend, replace(part, measured=None)) for blend, part in mine]
+    left = [unmeasured(*pair) for pair in mine]
     engine = "mixture" if joint else config.photometry
-    left = [pair for pair, measured in zip(mine, done, strict=True) if measured is None]
-    fitted = _fit(left, detected, engine, config.seed)
-    measured = [next(fitted) if own is None else own for own in done]
-    parents = [parent_rows(task, *pair, m) for pair, m in zip(mine, measured, strict=True)]
+    fitted = _fit([pair for pair in left if len(pair[1].xy)], detected, engine, config.seed)
+    parents = []
+    for (blend, part), (_, rest) in zip(mine, left, strict=True):
+        groups = [] if part.measured is None else [part.measured]
+        groups += [next(fitted)] if len(rest.xy) else []
+        measured = MeasuredSources.join(groups, blend, part, task.cell.tile.pixel_scale)
+        points = measured.points(blend, part, detected.psf)
+        p_star = stars.p_star(points, task.cell.tile.bands)
+        parents.append(parent_rows(task, blend, part, measured, points, p_star))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
     return to_measured(task, parents, covered)

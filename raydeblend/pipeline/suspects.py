@@ -159,7 +159,8 @@ def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:
 def with_verdict(part: DeblendedParent, p: Array, threshold: float) -> DeblendedParent:
     """Return the part with the probabilities of its sources."""
     suspected = np.where(p >= threshold, int(Flag.BLEND_SUSPECTED), 0).astype(np.int32)
-    return replace(part, p_unrecognized=p.astype(np.float32), source_flags=suspected)
+    others = np.int32(0) if part.source_flags is None else part.source_flags
+    return replace(part, p_unrecognized=p.astype(np.float32), source_flags=others | suspected)
 
 
 def view_part(blend: Blend, part: DeblendedParent) -> Views:

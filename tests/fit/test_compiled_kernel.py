@@ -87,23 +87,32 @@ def noisy(k: int, seed: int) -> np.ndarray:
     return light + rng.normal(size=(3, SIZE, SIZE))
 
 
+def errors(flux_cov: np.ndarray) -> np.ndarray:
+    """Return ``(b, K)`` from covariances ``(b, b, K)``."""
+    return np.sqrt(np.diagonal(flux_cov, axis1=0, axis2=1).T)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_it_finds_what_the_torch_path_finds(k: int) -> None:
     for seed in range(4):
         scene = make_scene(noisy(k, seed), PLACES[:k])
         with torch.inference_mode():
             state, _, _ = joint.fit_scene(scene)
-            theta_cov, flux_err = joint.covariances(state)
+            theta_cov, flux_cov = joint.covariances(state)
         fitted = cold(compiled(scene))
         assert fitted.converged
         # Both stop where a step promises less than 0.01.
         assert fitted.objective < float(state.objective[0]) + 0.02
         flux = fitted.flux.reshape(3, k, 2).sum(2)
-        error = flux_err[0].numpy()
+        error = errors(flux_cov[0].numpy())
         off = np.abs(flux - state.flux[0].sum(2).numpy()) / error
         assert np.median(off) < 0.02
         assert off.max() < 0.2
-        np.testing.assert_allclose(fitted.flux_err, error, rtol=0.05)
+        np.testing.assert_allclose(errors(fitted.flux_cov), error, rtol=0.05)
+        correlated, same = (
+            cov / error[:, None] / error for cov in (fitted.flux_cov, flux_cov[0].numpy())
+        )
+        np.testing.assert_allclose(correlated, same, atol=0.05)
         sigma, other = (
             np.sqrt(np.diagonal(each, axis1=-2, axis2=-1))
             for each in (fitted.theta_cov, theta_cov[0].numpy())
@@ -123,13 +132,14 @@ def test_a_flux_that_a_band_hides_is_that_of_torch() -> None:
         scene = hiding(seed)
         with torch.inference_mode():
             state, _, _ = joint.fit_scene(scene)
-            _, flux_err = joint.covariances(state)
+            _, flux_cov = joint.covariances(state)
         fitted = cold(compiled(scene))
         assert fitted.objective < float(state.objective[0]) + 0.02
         flux = fitted.flux.reshape(3, 2, 2).sum(2)
-        off = np.abs(flux - state.flux[0].sum(2).numpy()) / flux_err[0].numpy()
+        error = errors(flux_cov[0].numpy())
+        off = np.abs(flux - state.flux[0].sum(2).numpy()) / error
         assert off.max() < 0.2
-        np.testing.assert_allclose(fitted.flux_err, flux_err[0].numpy(), rtol=0.05)
+        np.testing.assert_allclose(errors(fitted.flux_cov), error, rtol=0.05)
 
 
 def test_one_step_is_that_of_torch() -> None:

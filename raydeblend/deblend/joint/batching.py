@@ -116,7 +116,7 @@ def _fits(
     converged: torch.Tensor,
     evaluations: torch.Tensor,
 ) -> Iterator[BlendFit]:
-    shape_cov, errors = (each.cpu().numpy() for each in covariances(state))
+    shape_cov, flux_cov = (each.cpu().numpy() for each in covariances(state))
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
     for row, request in enumerate(requests):
@@ -124,7 +124,7 @@ def _fits(
             theta=theta[row],
             theta_cov=shape_cov[row],
             flux=flux[row],
-            flux_err=errors[row],
+            flux_cov=flux_cov[row],
             compact=request.compact,
             bulge=request.bulge,
             prior=prior[row],

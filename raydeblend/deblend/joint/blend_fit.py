@@ -22,8 +22,9 @@ class BlendFit:
     ----------
     theta, theta_cov
         ``(k, 9)``, see `raydeblend.fit.parameters`, and the covariances ``(k, 9, 9)``.
-    flux, flux_err
-        ``(bands, k, 2)`` of disk and bulge, and their total's error ``(bands, k)``.
+    flux, flux_cov
+        ``(bands, k, 2)`` of disk and bulge, and the covariances of their totals between bands,
+        ``(bands, bands, k)``.
     compact
         ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
     bulge
@@ -43,7 +44,7 @@ class BlendFit:
     theta: Array
     theta_cov: Array
     flux: Array
-    flux_err: Array
+    flux_cov: Array
     compact: BoolArray
     bulge: NDArray[np.intp]
     prior: Array
@@ -68,6 +69,12 @@ class BlendFit:
         return np.asarray(self.flux.sum(-1))
 
     @property
+    def flux_err(self) -> Array:
+        """Error of each source's flux, ``(bands, k)``."""
+        variance = np.diagonal(self.flux_cov, axis1=0, axis2=1).T
+        return np.asarray(np.sqrt(np.maximum(variance, 0)))
+
+    @property
     def snr(self) -> Array:
         """Flux over error of each source, all bands together, ``(k,)``."""
         error = np.where(self.flux_err > 0, self.flux_err, np.inf)
@@ -80,7 +87,7 @@ class BlendFit:
             theta=self.theta[index],
             theta_cov=self.theta_cov[index],
             flux=self.flux[:, index],
-            flux_err=self.flux_err[:, index],
+            flux_cov=self.flux_cov[..., index],
             compact=self.compact[index],
             bulge=self.bulge[index],
             prior=self.prior[index],
@@ -99,7 +106,7 @@ class BlendFit:
             theta=np.concatenate([self.theta, theta]),
             theta_cov=np.concatenate([self.theta_cov, unknown]),
             flux=np.concatenate([self.flux, np.zeros((bands, m, COMPONENTS))], 1),
-            flux_err=np.concatenate([self.flux_err, np.zeros((bands, m))], 1),
+            flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
             bulge=np.concatenate([self.bulge, np.zeros(m, dtype=np.intp)]),
             prior=np.concatenate([self.prior, np.zeros(m)]),
@@ -108,7 +115,7 @@ class BlendFit:
     def put(self, index: NDArray[np.intp], part: BlendFit) -> None:
         """Write the sources of a part, in place."""
         self.theta[index], self.theta_cov[index] = part.theta, part.theta_cov
-        self.flux[:, index], self.flux_err[:, index] = part.flux, part.flux_err
+        self.flux[:, index], self.flux_cov[..., index] = part.flux, part.flux_cov
         self.prior[index] = part.prior
 
 
@@ -119,7 +126,7 @@ def without_sources(stamp: Stamp) -> BlendFit:
         theta=np.zeros((0, PARAMETERS)),
         theta_cov=np.zeros((0, PARAMETERS, PARAMETERS)),
         flux=np.zeros((bands, 0, COMPONENTS)),
-        flux_err=np.zeros((bands, 0)),
+        flux_cov=np.zeros((bands, bands, 0)),
         compact=np.zeros(0, dtype=bool),
         bulge=np.zeros(0, dtype=np.intp),
         prior=np.zeros(0),

@@ -29,7 +29,7 @@ def fit(request: FitRequest, priors: BulgeDiskPriors) -> BlendFit:
         theta=fitted.theta,
         theta_cov=fitted.theta_cov,
         flux=fitted.flux.reshape(bands, k, COMPONENTS),
-        flux_err=fitted.flux_err,
+        flux_cov=fitted.flux_cov,
         compact=request.compact,
         bulge=request.bulge,
         prior=fitted.prior,

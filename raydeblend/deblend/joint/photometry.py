@@ -1,10 +1,10 @@
-"""What the joint fit measures: fluxes, sizes and shapes of its sources, with their errors.
+"""What the joint fit measures: fluxes, sizes, shapes and places of its sources, with their errors.
 
-Disk and bulge count by their light: the shear is their mean, and T that of exponentials of their
-half-light radii.  Second moments of the whole would be those of the bulge's far wings, which no
-image shows: they hold ten times as much for the same light, and a tenth of the light in a bulge
-that the prior makes round would take an eighth off the shear.  Errors come from the curvature of
-the whole blend, so that they hold the neighbors' part.
+Disk and bulge count by their light: the shear is their mean, and the size is the half-light radius
+of the whole, of which T is that of an exponential.  Second moments of the whole would be those of
+the bulge's far wings, which no image shows: they hold ten times as much for the same light, and a
+tenth of the light in a bulge that the prior makes round would take an eighth off the shear.  Errors
+come from the curvature of the whole blend, so that they hold the neighbors' part.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import PhotometryConfig
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.fit.parameters import SHAPES
-from raydeblend.fit.profiles import profile
+from raydeblend.fit.half_light import SERSIC, Components, exponential_t, half_light_radius
+from raydeblend.fit.parameters import BULGE, LOG_INDEX, POSITION, SHAPES
 from raydeblend.measure.blendedness import neighbor_flux
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
-PER_SOURCE = ("snr", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
-PER_BAND = ("flux", "flux_err")
-_T_PER_RADIUS2 = profile("exp").t_per_radius2
+PER_SOURCE = ("snr", "r50", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
+PER_BAND = ("flux", "flux_err", "bulge_fraction")
+PROFILES = (SERSIC, "dev")
+"""Of disk and bulge, in the order of `SHAPES`."""
 # Step of the numerical derivative of T and shear by theta.
 _STEP = 1e-4
 
@@ -52,68 +53,105 @@ def measure_fits(
 
     Returns
     -------
-    ``flux`` and ``flux_err`` ``(n, k, bands)``; signal to noise, ``T`` (arcsec²), ``g1``, ``g2``,
-    their errors and the blend's reduced χ², ``(n, k)``.
+    ``flux``, ``flux_err`` and ``bulge_fraction`` ``(n, k, bands)``; ``flux_cov``
+    ``(n, k, bands, bands)``; ``position_cov`` ``(n, k, 2, 2)`` in pixels² and ``shift``
+    ``(n, k, 2)``, 0 as the positions are the fit's own; signal to noise, ``r50`` (arcsec), ``T``
+    (arcsec²), ``g1``, ``g2``, their errors and the blend's reduced χ², ``(n, k)``.
     """
-    most = max([1, *(len(fit.theta) for fit in fits)])
-    out = {name: np.full((len(fits), most, sigma.shape[1]), np.nan) for name in PER_BAND}
-    out |= {name: np.full((len(fits), most), np.nan) for name in PER_SOURCE}
+    most, bands = max([1, *(len(fit.theta) for fit in fits)]), sigma.shape[1]
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(PER_BAND, (bands,))
+    shapes |= dict.fromkeys(PER_SOURCE, ())
+    shapes |= {"flux_cov": (bands, bands), "shift": (2,), "position_cov": (2, 2)}
+    out = {name: np.full((len(fits), most, *shape), np.nan) for name, shape in shapes.items()}
     columns = zip(stamps, fits, orders, sigma, models, strict=True)
     for row, (stamp, fit, order, unit, light) in enumerate(columns):
         values = {name: own[order] for name, own in _measure(stamp, fit, unit).items()}
         under = neighbor_flux(light, stamp.weight)
-        values["flux_err"] = whole_error(values["flux"], values["flux_err"], under, config)
+        values["flux_cov"] = whole_covariance(values["flux"], values["flux_cov"], under, config)
+        values["flux_err"] = np.sqrt(np.diagonal(values["flux_cov"], axis1=1, axis2=2))
         for name, own in values.items():
             out[name][row, : len(order)] = own
     return out
 
 
-def whole_error(flux: Array, error: Array, neighbors: Array, config: PhotometryConfig) -> Array:
-    """Return the error of fluxes with what the curvature leaves out; all ``(k, bands)``.
+def whole_covariance(
+    flux: Array, covariance: Array, neighbors: Array, config: PhotometryConfig
+) -> Array:
+    """Return the covariances of fluxes with what the curvature leaves out, ``(k, bands, bands)``.
 
-    `neighbors` is the flux of the other sources under each, see `neighbor_flux`.
+    A neighbor's light in the wrong hands, or another profile than the model's, moves the fluxes of
+    all bands alike.
+
+    Parameters
+    ----------
+    flux, covariance
+        ``(k, bands)`` and ``(k, bands, bands)``, from the curvature.
+    neighbors
+        ``(k, bands)`` flux of the other sources under each, see `neighbor_flux`.
     """
+    error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     known = np.minimum(neighbors, config.max_neighbor_errors * error)
-    blend, own = config.neighbor_fraction * known, config.own_fraction * flux
-    return np.asarray(np.sqrt(error**2 + blend**2 + own**2))
+    out = covariance.copy()
+    for common in (config.neighbor_fraction * known, config.own_fraction * flux):
+        out += common[:, :, None] * common[:, None, :]
+    return out
 
 
 def _measure(stamp: Stamp, fit: BlendFit, unit: NDArray[np.floating]) -> dict[str, Array]:
     used = (stamp.at_pixels(stamp.weight) > 0).any(1)
-    unit = np.where(used & ~stamp.hidden(fit.theta).T, unit, np.nan)
+    known: Array = np.where(used & ~stamp.hidden(fit.theta).T, unit, np.nan)
     freedom = max(stamp.n_values - fit.theta.size - fit.flux.size, 1)
-    shape, error = _shapes(fit.theta, _shares(fit)), _shape_errors(fit)
+    parts = components(fit, known)
+    r50, slopes = half_light_radius(parts)
+    # Of shears by what the pixels tell of them, in units of the noise.
+    shares = components(fit, np.ones(known.shape)).shares
+    shape = _shapes(fit.theta, shares, r50)
+    error = _shape_errors(fit, shares, r50, slopes)
     return {
-        "flux": fit.total.T * unit,
-        "flux_err": fit.flux_err.T * unit,
+        "flux": fit.total.T * known,
+        "flux_cov": fit.flux_cov.transpose(2, 0, 1) * known[:, :, None] * known[:, None],
+        "bulge_fraction": parts.fraction(BULGE),
         "snr": fit.snr,
+        "r50": r50,
         "chi2": np.full(len(fit.theta), fit.chi2 / freedom),
+        "shift": np.zeros((len(fit.theta), 2)),
+        "position_cov": fit.theta_cov[:, POSITION, POSITION],
         **dict(zip(("T", "g1", "g2"), shape, strict=True)),
         **dict(zip(("T_err", "g1_err", "g2_err"), error, strict=True)),
     }
 
 
-def _shares(fit: BlendFit) -> Array:
-    """Return the parts ``(k, 2)`` of disk and bulge in the light of each source."""
-    light = np.maximum(fit.flux.sum(0), 0)
-    return np.asarray(light / np.maximum(light.sum(1, keepdims=True), 1e-30))
+def components(fit: BlendFit, unit: Array) -> Components:
+    """Return profiles, half-light radii (arcsec) and fluxes of the components of each source.
+
+    `unit` ``(k, bands)`` is that of the fluxes; NaN where one is not measured.
+    """
+    log_radius = fit.theta[:, [shape[-1] for shape in SHAPES]]
+    flux = fit.flux * unit.T[..., None]
+    return Components(PROFILES, np.exp(log_radius), flux, fit.theta[:, LOG_INDEX])
 
 
-def _shapes(theta: Array, shares: Array) -> Array:
-    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 9)``."""
-    out = np.zeros((3, *theta.shape[:-1]))
+def _shapes(theta: Array, shares: Array, r50: Array) -> Array:
+    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 8)`` and r50."""
+    shear = np.zeros((2, *theta.shape[:-1]))
     for columns, share in zip(SHAPES, shares.T, strict=True):
-        g1, g2, log_radius = np.moveaxis(theta[..., columns], -1, 0)
-        square = g1**2 + g2**2
-        size = _T_PER_RADIUS2 * np.exp(2 * log_radius) * (1 + square) / (1 - square)
-        out += share * np.stack([size, g1, g2])
-    return out
+        g1, g2, _ = np.moveaxis(theta[..., columns], -1, 0)
+        shear += share * np.stack([g1, g2])
+    return np.stack([exponential_t(r50, *shear), *shear])
 
 
-def _shape_errors(fit: BlendFit) -> Array:
-    """Propagate the covariance of theta, for fixed fluxes, to T, g1 and g2; ``(3, k)``."""
+def _shape_errors(fit: BlendFit, shares: Array, r50: Array, slopes: Array) -> Array:
+    """Propagate the covariance of theta, for fixed fluxes, to T, g1 and g2; ``(3, k)``.
+
+    `slopes` ``(k, 2)`` are those of ln r50 by ln of the components' radii.
+    """
+    by_theta = np.zeros_like(fit.theta)
+    by_theta[:, [shape[-1] for shape in SHAPES]] = slopes
     steps = _STEP * np.eye(fit.theta.shape[1])[:, None]
-    ahead, behind = (_shapes(fit.theta + sign * steps, _shares(fit)) for sign in (1, -1))
-    slopes = (ahead - behind) / (2 * _STEP)  # (3, 9, k)
-    variance = np.einsum("aik,kij,ajk->ak", slopes, fit.theta_cov, slopes)
+    ahead, behind = (
+        _shapes(fit.theta + sign * steps, shares, r50 * np.exp(sign * (steps * by_theta).sum(-1)))
+        for sign in (1, -1)
+    )
+    change = (ahead - behind) / (2 * _STEP)  # (3, 9, k)
+    variance = np.einsum("aik,kij,ajk->ak", change, fit.theta_cov, change)
     return np.asarray(np.sqrt(np.maximum(variance, 0)))

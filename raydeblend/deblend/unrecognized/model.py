@@ -121,8 +121,8 @@ def read_model(path: str | Path) -> SuspectModel:
         content = json.loads(data)
         return SuspectModel(
             deblender=content["deblender"],
-            cheap=_logistic(content["cheap"]),
-            full=_logistic(content["full"]) if content["full"] else None,
+            cheap=read_logistic(content["cheap"]),
+            full=read_logistic(content["full"]) if content["full"] else None,
             doubt=float(content["doubt"]),
             seeing=tuple(content["seeing"]),
             card=content["card"],
@@ -138,8 +138,8 @@ def write_model(path: str, model: SuspectModel) -> None:
     """Write a calibration as JSON."""
     content = {
         "deblender": model.deblender,
-        "cheap": _to_json(model.cheap),
-        "full": _to_json(model.full) if model.full else None,
+        "cheap": write_logistic(model.cheap),
+        "full": write_logistic(model.full) if model.full else None,
         "doubt": model.doubt,
         "seeing": list(model.seeing),
         "card": dict(model.card),
@@ -147,7 +147,8 @@ def write_model(path: str, model: SuspectModel) -> None:
     storage.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _logistic(content: Mapping[str, Any]) -> Logistic:
+def read_logistic(content: Mapping[str, Any]) -> Logistic:
+    """Return the model that JSON holds; a ValueError or KeyError if it does not."""
     mean, scale, weights = (
         np.array(content[name], dtype=np.float64) for name in ("mean", "scale", "weights")
     )
@@ -156,6 +157,7 @@ def _logistic(content: Mapping[str, Any]) -> Logistic:
     return Logistic(mean, scale, weights, float(content["intercept"]))
 
 
-def _to_json(part: Logistic) -> dict[str, Any]:
+def write_logistic(part: Logistic) -> dict[str, Any]:
+    """Return a model as JSON holds it."""
     arrays = {name: getattr(part, name).round(6).tolist() for name in ("mean", "scale", "weights")}
     return {**arrays, "intercept": round(part.intercept, 6)}

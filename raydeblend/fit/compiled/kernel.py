@@ -60,8 +60,8 @@ class Fitted(NamedTuple):
     ----------
     theta, theta_cov
         ``(K, 9)`` and ``(K, 9, 9)``.
-    flux, flux_err
-        ``(b, 2 K)`` of disks and bulges, and of their sums ``(b, K)``.
+    flux, flux_cov
+        ``(b, 2 K)`` of disks and bulges, and of their sums between bands ``(b, b, K)``.
     prior
         ``(K,)`` −ln prior of each source.
     evaluations
@@ -71,7 +71,7 @@ class Fitted(NamedTuple):
     theta: Array
     theta_cov: Array
     flux: Array
-    flux_err: Array
+    flux_cov: Array
     prior: Array
     objective: float
     chi2: float
@@ -113,12 +113,12 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
             _copy(state.theta, theta)
             draw_source(blend, theta[moving[0]], moving[0], work)
             weigh_images(blend, work)
-    theta_cov, flux_err = _covariances(state)
+    theta_cov, flux_cov = _covariances(state)
     return Fitted(
         state.theta,
         theta_cov,
         state.flux,
-        flux_err,
+        flux_cov,
         state.prior,
         state.value[0],
         state.value[1],
@@ -231,15 +231,17 @@ def _next_damping(damping: float, ratio: float) -> float:
 
 @part()
 def _covariances(state: State) -> tuple[Array, Array]:
-    """Return covariances ``(K, 9, 9)`` of each theta and errors ``(b, K)`` of fluxes.
+    """Return covariances ``(K, 9, 9)`` of each theta and ``(b, b, K)`` of fluxes between bands.
 
     From the inverse curvature of the whole, so with the neighbors' part: Cov(flux) =
-    Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge.
+    Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge; at fixed theta
+    bands do not know of each other.
     """
     bands, k, free = len(state.flux), len(state.theta), len(state.gradient)
-    own, errors = np.empty((k, PARAMETERS, PARAMETERS)), np.empty((bands, k))
+    own, between = np.empty((k, PARAMETERS, PARAMETERS)), np.empty((bands, bands, k))
     # Of the last fit: curvature and matrices are not needed any more.
     covariance, fixed = np.empty((free, free)), np.empty((2 * k, 2 * k))
+    slopes, spread = np.empty((bands, free)), np.empty(free)
     invert(state.curvature, covariance)
     for source in range(k):
         for i in range(PARAMETERS):
@@ -247,17 +249,29 @@ def _covariances(state: State) -> tuple[Array, Array]:
                 own[source, i, j] = covariance[PARAMETERS * source + i, PARAMETERS * source + j]
     for band in range(bands):
         invert(state.free[band], fixed)
-        cross = state.cross[band]
         for source in range(k):
             d, b = 2 * source, 2 * source + 1
-            variance = fixed[d, d] + fixed[b, b] + fixed[d, b] + fixed[b, d]
+            between[band, band, source] = fixed[d, d] + fixed[b, b] + fixed[d, b] + fixed[b, d]
+    for source in range(k):
+        d, b = 2 * source, 2 * source + 1
+        for band in range(bands):
             for i in range(free):
-                inner = 0.0
+                slopes[band, i] = state.cross[band][d, i] + state.cross[band][b, i]
+        for band in range(bands):
+            for i in range(free):
+                spread[i] = 0.0
                 for j in range(free):
-                    inner += covariance[i, j] * (cross[d, j] + cross[b, j])
-                variance += (cross[d, i] + cross[b, i]) * inner
-            errors[band, source] = np.sqrt(0.0 if variance < 0 else variance)
-    return own, errors
+                    spread[i] += covariance[i, j] * slopes[band, j]
+            for other in range(band + 1):
+                value = between[band, band, source] if other == band else 0.0
+                for i in range(free):
+                    value += slopes[other, i] * spread[i]
+                between[band, other, source] = value
+                between[other, band, source] = value
+        for band in range(bands):
+            if between[band, band, source] < 0:
+                between[band, band, source] = 0.0
+    return own, between
 
 
 @entry

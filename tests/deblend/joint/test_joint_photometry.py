@@ -3,10 +3,11 @@
 import galsim
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from raydeblend.deblend.joint.config import PhotometryConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.photometry import _shapes, whole_error
+from raydeblend.deblend.joint.photometry import _shapes, whole_covariance
 
 SCALE, SIZE = 0.168, 56
 SEEING = galsim.Kolmogorov(fwhm=0.7)
@@ -34,7 +35,7 @@ def bulge_and_disk(g1, bulge, bulge_g1=None):
 
 def test_a_disk_s_size_is_its_second_moment():
     theta = np.array([[0, 0, 0.2, -0.1, np.log(0.4), np.log(0.2), 0, 0]], dtype=float)
-    t, g1, g2 = _shapes(theta, np.array([[1.0, 0.0]]))[:, 0]
+    t, g1, g2 = _shapes(theta, np.array([[1.0, 0.0]]), np.array([0.4]))[:, 0]
     assert (g1, g2) == pytest.approx((0.2, -0.1))
     disk = galsim.Exponential(half_light_radius=0.4).shear(g1=0.2, g2=-0.1)
     image = disk.drawImage(nx=201, ny=201, scale=0.05, method="no_pixel").array
@@ -44,10 +45,10 @@ def test_a_disk_s_size_is_its_second_moment():
 
 def test_disk_and_bulge_count_by_their_light():
     theta = np.array([[0, 0, 0.4, 0.0, np.log(0.4), np.log(0.4), 0.0, 0.2]])
-    t, g1, g2 = _shapes(theta, np.array([[0.75, 0.25]]))[:, 0]
+    t, g1, g2 = _shapes(theta, np.array([[0.75, 0.25]]), np.array([0.4]))[:, 0]
     assert (g1, g2) == pytest.approx((0.3, 0.05))
-    parts = [2.13004 * 0.4**2 * (1 + g**2) / (1 - g**2) for g in (0.4, 0.2)]
-    assert t == pytest.approx(0.75 * parts[0] + 0.25 * parts[1], rel=1e-5)
+    square = 0.3**2 + 0.05**2
+    assert t == pytest.approx(2.13004 * 0.4**2 * (1 + square) / (1 - square), rel=1e-5)
 
 
 @pytest.mark.parametrize(("bulge", "most"), [(0.0, 0.03), (0.15, 0.05), (0.5, 0.06)])
@@ -90,10 +91,66 @@ def test_peaks_that_a_neighbor_pulls_over_do_not_hold_the_sources():
 
 
 def test_neighbors_and_a_wrong_profile_are_part_of_the_error():
-    flux, error = np.array([[1000.0, 1000.0, 10.0]]), np.array([[8.0, 8.0, 8.0]])
+    flux = np.array([[1000.0, 1000.0, 10.0]])
     under = np.array([[0.0, 10.0, 500.0]])
+    whole = whole_covariance(flux, 64.0 * np.eye(3)[None], under, PhotometryConfig())[0]
     expected = np.sqrt([64 + 25, 64 + 25 + 9, 64 + 0.05**2 + 4.8**2])
-    np.testing.assert_allclose(whole_error(flux, error, under, PhotometryConfig())[0], expected)
+    np.testing.assert_allclose(np.sqrt(np.diag(whole)), expected)
+    # What is wrong for one reason is wrong in all bands: 0.5 % of the fluxes, 3 and 4.8.
+    assert whole[0, 1] == pytest.approx(5 * 5)
+    assert whole[1, 2] == pytest.approx(5 * 0.05 + 3 * 4.8)
+
+
+@pytest.fixture(scope="module")
+def repeated():
+    """A bulge and disk in 120 fields of noise, by the fit with its own detection."""
+    rng = np.random.default_rng(21)
+    images = [observe(bulge_and_disk(0.2, 0.3), 60, rng) for _ in range(120)]
+    return deblend(images)
+
+
+def test_position_errors_are_the_scatter_of_positions(repeated):
+    middle = (SIZE - 1) / 2
+    covariance = repeated.extra["position_cov"][:, 0]
+    offsets = repeated.xy[:, 0] - middle
+    pulls = offsets / np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    assert 0.85 < pulls.std() < 1.15
+    # A galaxy longer in x than in y is known better in y.
+    assert np.mean(covariance[:, 0, 0] / covariance[:, 1, 1]) > 1.1
+
+
+def test_fluxes_of_bands_scatter_together_as_their_covariances_say(repeated):
+    flux, covariance = repeated.extra["flux"][:, 0], repeated.extra["flux_cov"][:, 0]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        told = covariance[:, a, b] / np.sqrt(covariance[:, a, a] * covariance[:, b, b])
+        # Of 120 fields a correlation is known to 0.08.
+        assert np.corrcoef(flux[:, a], flux[:, b])[0, 1] == pytest.approx(told.mean(), abs=0.25)
+        difference = flux[:, a] - flux[:, b]
+        error = np.sqrt(covariance[:, a, a] + covariance[:, b, b] - 2 * covariance[:, a, b])
+        assert 0.8 < ((difference - difference.mean()) / error).std() < 1.2
+    np.testing.assert_allclose(
+        np.diagonal(covariance, axis1=1, axis2=2), repeated.extra["flux_err"][:, 0] ** 2
+    )
+
+
+def light_within(r, bulge):
+    """Return the part of the light of `bulge_and_disk` within r, from exact Sérsic curves."""
+    disk, center = galsim.Sersic(1, 0.5), galsim.Sersic(4, 0.3)
+    inside = [part.calculateIntegratedFlux(r) for part in (disk, center)]
+    return (1 - bulge) * inside[0] + bulge * inside[1]
+
+
+@pytest.mark.parametrize("bulge", [0.0, 0.5])
+def test_half_light_radius_and_bulge_are_those_of_a_bright_galaxy(bulge):
+    rng = np.random.default_rng(22)
+    galaxy = bulge_and_disk(0.1, bulge)
+    result = deblend([observe(galaxy, 500, rng) for _ in range(8)])
+    expected = brentq(lambda r: light_within(r, bulge) - 0.5, 0.1, 1.0)
+    assert np.median(result.extra["r50"][:, 0]) == pytest.approx(expected, rel=0.05)
+    assert np.median(result.extra["bulge_fraction"][:, 0]) == pytest.approx(bulge, abs=0.1)
+    r50, t = result.extra["r50"][0, 0], result.extra["T"][0, 0]
+    square = result.extra["g1"][0, 0] ** 2 + result.extra["g2"][0, 0] ** 2
+    assert t == pytest.approx(2.13004 * r50**2 * (1 + square) / (1 - square), rel=1e-4)
 
 
 def test_pulls_of_blended_galaxies_are_honest():

@@ -1,0 +1,142 @@
+"""How probable it is that a source is a star: a calibrated logistic model of what it is as a point.
+
+How far its light reaches beyond the PSF, against the noise; how bright it is, as the part of stars
+falls with magnitude; and, where g, r and i are there, its colors.  The numbers are in
+``weights/star.json``, with how they came about; `raydeblend train star` fits them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend import storage
+from raydeblend.deblend.unrecognized.model import (
+    Logistic,
+    probability,
+    read_logistic,
+    write_logistic,
+)
+from raydeblend.errors import ConfigError
+from raydeblend.measure.point_sources import PointSources
+from raydeblend.networks.weights import SHIPPED
+from raydeblend.survey import NJY_ZERO_POINT
+
+Array = NDArray[np.float64]
+
+SIZES = ("excess_sigma", "log_excess", "log_error", "magnitude", "lost")
+COLOR_BANDS = ("g", "r", "i")
+COLORS = ("g_r", "r_i", "color_error")
+REFERENCE = "i"
+EXCESS_FLOOR = 0.01
+"""By how much of its T a PSF may be wrong, which bounds what can be told of bright sources."""
+EXCESS_SCALE = 0.1
+"""Excess over the PSF's T from which its logarithm counts."""
+
+
+@dataclass(frozen=True)
+class StarModel:
+    """The calibration.
+
+    Attributes
+    ----------
+    sizes
+        From the features of `SIZES` alone, for any bands.
+    colors
+        From those and `COLORS`.
+    card
+        Where it comes from and how well it does.
+    sha256
+        Of the file it was read from.
+    """
+
+    sizes: Logistic
+    colors: Logistic
+    card: Mapping[str, Any]
+    sha256: str = ""
+
+    def p_star(self, points: PointSources, bands: Sequence[str]) -> Array:
+        """Return the probabilities ``(k,)``; NaN where no band shows the source."""
+        has_colors = set(COLOR_BANDS) <= set(bands)
+        chosen, known = self.sizes, size_features(points, bands)
+        p = probability(chosen.logit(np.nan_to_num(known)))
+        if has_colors:
+            both = np.column_stack([known, color_features(points, bands)])
+            told = np.isfinite(both).all(1)
+            p = np.where(told, probability(self.colors.logit(np.nan_to_num(both))), p)
+        return np.where(np.isfinite(known).all(1), p, np.nan)
+
+
+def size_features(points: PointSources, bands: Sequence[str]) -> Array:
+    """Return the features ``(k, 5)`` of `SIZES`."""
+    error = np.hypot(points.excess_err, EXCESS_FLOOR)
+    band = bands.index(REFERENCE) if REFERENCE in bands else len(bands) - 1
+    return np.column_stack(
+        [
+            np.arcsinh(points.excess / error),
+            np.arcsinh(points.excess / EXCESS_SCALE),
+            np.log(error),
+            _magnitude(points, band),
+            points.lost,
+        ]
+    )
+
+
+def color_features(points: PointSources, bands: Sequence[str]) -> Array:
+    """Return the features ``(k, 3)`` of `COLORS`; NaN where a band does not show the source."""
+    g, r, i = (bands.index(band) for band in COLOR_BANDS)
+    magnitudes = [_magnitude(points, band) for band in (g, r, i)]
+    noise = points.flux_err / np.maximum(points.flux, points.flux_err)
+    error = np.log(np.hypot(noise[:, g], noise[:, r]) + EXCESS_FLOOR)
+    return np.column_stack([magnitudes[0] - magnitudes[1], magnitudes[1] - magnitudes[2], error])
+
+
+def _magnitude(points: PointSources, band: int) -> Array:
+    """Return the AB magnitude of the point, that of its error where it is fainter than that."""
+    flux = np.maximum(points.flux[:, band], points.flux_err[:, band])
+    return np.asarray(NJY_ZERO_POINT - 2.5 * np.log10(flux))
+
+
+def shipped_stars() -> StarModel:
+    """Return the calibration that is shipped.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing or damaged.
+    """
+    return read_stars(SHIPPED / "star.json")
+
+
+def read_stars(path: str | Path) -> StarModel:
+    """Read a calibration.
+
+    Raises
+    ------
+    ConfigError
+        If there is none or it is damaged.
+    """
+    try:
+        data = storage.read_bytes(str(path))
+        content = json.loads(data)
+        digest = hashlib.sha256(data).hexdigest()
+        sizes, colors = (read_logistic(content[name]) for name in ("sizes", "colors"))
+        return StarModel(sizes, colors, content["card"], digest)
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {path}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is not a calibration of stars: {error}") from error
+
+
+def write_stars(path: str, model: StarModel) -> None:
+    """Write a calibration as JSON."""
+    parts = {"sizes": write_logistic(model.sizes), "colors": write_logistic(model.colors)}
+    content = {**parts, "card": dict(model.card)}
+    storage.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
