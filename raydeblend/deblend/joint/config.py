@@ -225,6 +225,31 @@ class PhotometryConfig:
 
 
 @dataclass(frozen=True)
+class StructureConfig:
+    """Which sources are parts of a brighter one; see `structure`.
+
+    Attributes
+    ----------
+    min_probability
+        From which a source is one.
+    max_contrast
+        To its host above which it is none in any case.
+    attached_contrast
+        Up to which it counts as attached to its host.
+    color_error
+        Part of a flux by which colors within a galaxy differ.
+    flux_error
+        Part of the light of the parts that may be a neighbor's, or be counted twice.
+    """
+
+    min_probability: float = 0.8
+    max_contrast: float = 10.0
+    attached_contrast: float = 3.0
+    color_error: float = 0.05
+    flux_error: float = 0.1
+
+
+@dataclass(frozen=True)
 class QualityConfig:
     """Reduced χ² up to which the quality of a deblend is ``high`` or ``medium``."""
 
@@ -248,4 +273,5 @@ class JointConfig:
     prune: PruneConfig = PruneConfig()
     bulges: BulgeConfig = BulgeConfig()
     photometry: PhotometryConfig = PhotometryConfig()
+    structure: StructureConfig = StructureConfig()
     quality: QualityConfig = QualityConfig()

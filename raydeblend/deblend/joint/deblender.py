@@ -23,11 +23,13 @@ from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest
 from raydeblend.deblend.joint.bulges import choose_bulges
 from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
 from raydeblend.deblend.joint.fitting import fit_requests, render
-from raydeblend.deblend.joint.photometry import measure_fits
+from raydeblend.deblend.joint.galaxies import Galaxies
+from raydeblend.deblend.joint.photometry import measure_galaxies
 from raydeblend.deblend.joint.prune import drop_sources
 from raydeblend.deblend.joint.search import add_sources, first_peaks
 from raydeblend.deblend.joint.settings import FitSettings, Limit
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
+from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, shipped_structure
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.detect.footprints import gaussian_width, matched_filter
@@ -62,6 +64,8 @@ class JointDeblender:
         Whether sources at given positions are dropped by evidence, as its own are.
     prune
         What drops those; by default as its own.
+    structure
+        Tells which sources that it finds are parts of another; without it none is.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -69,6 +73,7 @@ class JointDeblender:
     config: JointConfig = field(default_factory=JointConfig)
     drop_given: bool = False
     prune: Prune = drop_sources
+    structure: StructureModel | None = None
     name: str = "joint"
     band_masks: ClassVar[bool] = True
 
@@ -81,7 +86,7 @@ class JointDeblender:
         chosen = choose_device(device)
         if chosen.type == "cpu":
             prepare_fit()
-        return cls(chosen)
+        return cls(chosen, structure=shipped_structure())
 
     def __call__(
         self,
@@ -103,7 +108,7 @@ class JointDeblender:
 
         Returns
         -------
-        `Deblended` whose `extra` holds the measurements of `photometry.measure_fits`, and
+        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`, and
         ``limited`` ``(n,)``.
 
         Raises
@@ -127,12 +132,34 @@ class JointDeblender:
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
             fits = self._fit_own(stamps) if xy is None else self._fit_given(stamps, xy)
-            return [self._sources(*row) for row in zip(stamps, fits, sigma, strict=True)]
+            structure = self.structure if xy is None else None
+            return [self._sources(*row, structure) for row in zip(stamps, fits, sigma, strict=True)]
+
+    def fits(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None,
+        mask: ArrayLike | None,
+        psf: ArrayLike | None,
+        pixel_scale: float,
+    ) -> list[tuple[Stamp, BlendFit, FloatArray, FloatArray]]:
+        """Return of each stamp what was fitted, before structure is put together.
+
+        That is the stamp, its fit, the images ``(k, bands, y, x)`` of the sources, and their unit
+        ``(bands,)``.
+        """
+        stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
+        with one_thread(), torch.inference_mode():
+            return [
+                (stamp, fit, render(stamp, fit, self.device), unit[:, 0, 0])
+                for stamp, fit, unit in zip(stamps, self._fit_own(stamps), sigma, strict=True)
+            ]
 
     @property
     def weights_hash(self) -> str:
         """Hash of configuration and priors: to this fit they are what weights are to a network."""
-        return hash_of(self.config, self.priors)
+        own = hash_of(self.config, self.priors)
+        return own if self.structure is None else f"{own}-{self.structure.sha256[:16]}"
 
     @property
     def settings(self) -> FitSettings:
@@ -192,18 +219,20 @@ class JointDeblender:
         ]
         return stamps, made.sigma
 
-    def _sources(self, stamp: Stamp, fit: BlendFit, sigma: FloatArray) -> Sources:
-        """Return the sources of one stamp, whose unit is `sigma` ``(bands, 1, 1)``."""
-        order = np.argsort(-fit.total.sum(0), kind="stable")
-        models = render(stamp, fit, self.device)[order] * sigma
-        # Of one stamp alone, whose arrays have a row more where it has no source.
-        unit, config = sigma[None, :, 0, 0], self.config.photometry
-        measured = measure_fits([stamp], [fit], [order], unit, [models], config)
+    def _sources(
+        self, stamp: Stamp, fit: BlendFit, sigma: FloatArray, structure: StructureModel | None
+    ) -> Sources:
+        """Return the galaxies of one stamp, whose unit is `sigma` ``(bands, 1, 1)``."""
+        models = render(stamp, fit, self.device)
+        galaxy = np.arange(len(models))
+        if structure is not None:
+            galaxy = galaxies_of(stamp, fit, models, structure.logistic, self.config.structure)
+        galaxies = Galaxies.of(galaxy, models, fit.total.sum(0))
         return Sources(
-            models,
-            fit.xy[order].astype(np.float32),
+            galaxies.models * sigma,
+            fit.xy[galaxies.brightest].astype(np.float32),
             quality_of(stamp, fit, self.config.quality),
-            {name: values[0, : len(order)] for name, values in measured.items()},
+            measure_galaxies(stamp, fit, galaxies, sigma[:, 0, 0], self.config),
             of_stamp={"limited": np.bool_(fit.limited)},
         )
 
