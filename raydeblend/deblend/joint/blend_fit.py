@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,6 +126,22 @@ def without_sources(stamp: Stamp) -> BlendFit:
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
         converged=True,
+    )
+
+
+def join(fits: Sequence[BlendFit]) -> BlendFit:
+    """Return the sources of fits of different ones, at least one, as one; χ² is not theirs."""
+    return replace(
+        fits[0],
+        theta=np.concatenate([fit.theta for fit in fits]),
+        theta_cov=np.concatenate([fit.theta_cov for fit in fits]),
+        flux=np.concatenate([fit.flux for fit in fits], 1),
+        flux_err=np.concatenate([fit.flux_err for fit in fits], 1),
+        compact=np.concatenate([fit.compact for fit in fits]),
+        bulge=np.concatenate([fit.bulge for fit in fits]),
+        prior=np.concatenate([fit.prior for fit in fits]),
+        converged=all(fit.converged for fit in fits),
+        work=0.0,
     )
 
 

@@ -109,10 +109,8 @@ def _splits(
     """Yield the fit with one source cut in two, the ones that promise most."""
     config, search = settings.config.splits, settings.config.search
     offsets = split_offsets(stamp, fit, config)
-    scores = split_scores(stamp, fit, models, offsets, settings)
-    are_many = len(scores) > settings.config.blocks.max_joint_sources
-    order = np.argsort(-scores, kind="stable")
-    order = order[: config.max_splits_of_many if are_many else config.max_splits]
+    scores = split_scores(stamp, fit, offsets, settings)
+    order = np.argsort(-scores, kind="stable")[: config.max_splits]
     for source in order[scores[order] > 0]:
         ends = fit.xy[source] + offsets[source], fit.xy[source] - offsets[source]
         least = min(least_gain(stamp, models, end, search) for end in ends)

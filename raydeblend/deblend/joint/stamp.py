@@ -41,6 +41,8 @@ class Stamp:
         ``(s,)`` where in `pixels` each sample begins.
     min_shown
         `PixelConfig.min_shown_fraction`.
+    origin
+        Coordinates (y, x) of the first pixel, where this is a part of a stamp.
     """
 
     image: FloatArray
@@ -51,6 +53,7 @@ class Stamp:
     pixels: NDArray[np.intp]
     starts: NDArray[np.intp]
     min_shown: float = PixelConfig.min_shown_fraction
+    origin: tuple[int, int] = (0, 0)
 
     @property
     def n_values(self) -> int:
@@ -60,8 +63,9 @@ class Stamp:
     @cached_property
     def centers(self) -> FloatArray:
         """Coordinates ``(2, s)`` (x, y) of the samples."""
-        xy = np.stack([self.pixels % self.image.shape[2], self.pixels // self.image.shape[2]])
-        return np.asarray(self._sums(xy) / self._sizes, dtype=np.float32)
+        y, x = np.divmod(self.pixels, self.image.shape[2])
+        xy = np.stack([x + self.origin[1], y + self.origin[0]])
+        return np.asarray(self._sums(xy) / self.sizes, dtype=np.float32)
 
     @cached_property
     def weights(self) -> FloatArray:
@@ -116,18 +120,19 @@ class Stamp:
             radius2 = np.exp(2 * theta[:, LOG_RADIUS])
             variance += EXPONENTIAL_VARIANCE * radius2 / self.pixel_scale**2
         squared = ((self.centers[:, None] - theta[:, POSITION].T[..., None]) ** 2).sum(axis=0)
-        light = np.exp(-squared / variance[:, None]) * self._sizes
+        light = np.exp(-squared / variance[:, None]) * self.sizes
         seen, most = light @ good.T, light @ anywhere
         return np.asarray(there[:, None] & (self.min_shown * most > seen.T))
 
     def keep(self, chosen: BoolArray) -> Stamp:
         """Return the stamp with some of its samples ``(s,)``."""
-        sizes = self._sizes
+        sizes = self.sizes
         starts = np.cumsum(sizes[chosen]) - sizes[chosen]
         return replace(self, pixels=self.pixels[np.repeat(chosen, sizes)], starts=starts)
 
     @cached_property
-    def _sizes(self) -> NDArray[np.intp]:
+    def sizes(self) -> NDArray[np.intp]:
+        """Pixels ``(s,)`` of each sample."""
         return np.diff(self.starts, append=len(self.pixels))
 
     def _sums(self, values: NDArray[np.generic]) -> FloatArray:
