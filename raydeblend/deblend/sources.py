@@ -132,7 +132,9 @@ def stack_sources(
 
 def _padded(arrays: Sequence[FloatArray], shape: tuple[int, ...], empty: float = 0) -> FloatArray:
     """Return ``(n, *shape)`` with arrays that have fewer rows than that, and `empty` below."""
-    stacked = np.full((len(arrays), *shape), empty, dtype=np.float32)
+    stacked = np.zeros((len(arrays), *shape), dtype=np.float32)
+    if empty != 0:
+        stacked[:] = empty
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked

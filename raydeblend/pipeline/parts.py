@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,7 +138,16 @@ def _measured(
     """Return the deblender's measurements of the chosen sources, in the order given."""
     if not set(VALUES) <= set(result.extra):
         return None
-    values = {name: np.asarray(result.extra[name][row, sources], np.float64) for name in VALUES}
+    return measurements_of(blend, {name: result.extra[name][row] for name in VALUES}, sources)
+
+
+def measurements_of(
+    blend: Blend, extra: Mapping[str, NDArray[np.generic]], sources: NDArray[np.intp]
+) -> Measurements | None:
+    """Return the measurements ``(k, ...)`` by name of chosen sources; None if there are none."""
+    if not set(VALUES) <= set(extra):
+        return None
+    values = {name: np.asarray(extra[name][sources], np.float64) for name in VALUES}
     missing = np.isnan(values["flux"]).any(axis=1)
     flags = np.where(missing, Flag.BAND_MISSING, 0) | np.int32(blend.flags)
     return Measurements(**values, flags=flags.astype(np.int32), model=JOINT_MODEL, photometry=JOINT)

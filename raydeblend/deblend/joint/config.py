@@ -54,7 +54,9 @@ class BlockConfig:
     max_joint_sources
         Most sources that are fitted at once; of more, blocks of so many are fitted in turn.
     sweeps
-        How often each block is fitted.
+        How often at most all sources, or those that changed, are fitted again.
+    settled
+        Fall of the objective by which a block that is fitted again is settled.
     min_light
         Sigma of its models in a pixel from which a block is fitted there.
     core_radius
@@ -66,7 +68,8 @@ class BlockConfig:
     """
 
     max_joint_sources: int = 6
-    sweeps: int = 2
+    sweeps: int = 6
+    settled: float = 0.5
     min_light: float = 0.05
     core_radius: float = 4.0
     trial_sources: int = 3

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -20,14 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest
-from raydeblend.deblend.joint.bulges import choose_bulges
+from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
-from raydeblend.deblend.joint.fitting import fit_requests, render
+from raydeblend.deblend.joint.crowds.light import blendedness, neighbor_flux
+from raydeblend.deblend.joint.crowds.light import images as images_of
+from raydeblend.deblend.joint.find import Found, find_all, fit_all_given
+from raydeblend.deblend.joint.fitting import render
 from raydeblend.deblend.joint.photometry import measure_fits
 from raydeblend.deblend.joint.prune import drop_sources
-from raydeblend.deblend.joint.search import add_sources, first_peaks
-from raydeblend.deblend.joint.settings import FitSettings, Limit
+from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
@@ -37,9 +37,10 @@ from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import POINT, PsfMixture
 from raydeblend.fit.psf_wings import fit_wings
+from raydeblend.measure.blendedness import neighbor_flux as flux_of_neighbors
 from raydeblend.networks.forward import choose_device
 from raydeblend.survey import get_survey, nominal_psf
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.tile import Deblended, FloatArray, Separated
 
 DEFAULT_SURVEY, DEFAULT_BAND = "LSST", "r"
 """Whose pixel scale and nominal PSF stand in where none is given; fluxes then are rough."""
@@ -114,14 +115,53 @@ class JointDeblender:
         """
         stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
-            fits = self._find(stamps) if xy is None else self._fit_given(stamps, xy)
-            orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
-            sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
+            if xy is None:
+                found = find_all(stamps, self.settings, self.config.limits.most_values)
+            else:
+                found = self._fit_given(stamps, xy)
+            sources = [self._sources(*row) for row in zip(stamps, found, sigma, strict=True)]
         models, unit = [own.models for own in sources], sigma[:, :, 0, 0]
-        measured = measure_fits(stamps, fits, orders, unit, models, self.config.photometry)
+        neighbors = [self._neighbors(*row) for row in zip(stamps, found, models, unit, strict=True)]
+        fits, orders = [own.fit for own in found], [own.order for own in found]
+        measured = measure_fits(stamps, fits, orders, unit, neighbors, self.config.photometry)
         limited = np.array([fit.limited for fit in fits], dtype=bool)
         extra = {**measured, "limited": limited}
         return stack_sources(sources, np.shape(images), extra)
+
+    def separate(
+        self,
+        image: ArrayLike,
+        variance: ArrayLike,
+        mask: ArrayLike,
+        psf: ArrayLike,
+        pixel_scale: float,
+    ) -> Separated:
+        """Separate one footprint of any size; see `raydeblend.tile.Separated`.
+
+        Parameters
+        ----------
+        image, variance, mask
+            ``(bands, y, x)``, as for a batch.
+        """
+        stack = (np.asarray(each)[None] for each in (image, variance, mask))
+        stamps, sigma = self._stamps(*stack, psf, pixel_scale)
+        with one_thread(), torch.inference_mode():
+            (found,) = find_all(stamps, self.settings)
+        (stamp,), unit, order = stamps, sigma[0, :, 0, 0], found.order
+        patches = [found.patches_of(stamp, self.config.blocks)[i] for i in order]
+        neighbors = neighbor_flux(patches, stamp.weight) * unit
+        measured = measure_fits(
+            stamps, [found.fit], [order], unit[None], [neighbors], self.config.photometry
+        )
+        return Separated(
+            xy=found.fit.xy[order].astype(np.float32),
+            boxes=tuple(patch.box for patch in patches),
+            lights=tuple(patch.light * sigma[0] for patch in patches),
+            quality=quality_of(stamp, found.fit, self.config.quality),
+            limited=found.fit.limited,
+            blendedness=blendedness(patches, stamp.image.shape),
+            extra={name: values[0] for name, values in measured.items()},
+        )
 
     @property
     def weights_hash(self) -> str:
@@ -134,34 +174,16 @@ class JointDeblender:
         """What its fits depend on; without a limit."""
         return FitSettings(self.priors, self.device, self.config)
 
-    def _find(self, stamps: Sequence[Stamp]) -> list[BlendFit]:
-        """Fit the peaks, then search for more sources and drop those that are none."""
-        limits = self.config.limits
-        limit = Limit(limits.most_work, time.monotonic() + limits.seconds * len(stamps))
-        settings = replace(self.settings, limit=limit)
-        fits = self._fit(stamps, [first_peaks(stamp) for stamp in stamps], settings)
-        some = replace(limit, work=limits.bulge_share * limit.work)
-        fits = choose_bulges(stamps, fits, replace(settings, limit=some))
-        fits = add_sources(stamps, fits, settings)
-        return drop_sources(stamps, fits, settings)
-
-    def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[BlendFit]:
+    def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[Found]:
         """Fit sources at given positions, held as these are known."""
         priors = replace(self.priors, center=self.priors.given_position_sigma)
         settings = replace(self.settings, priors=priors)
         start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
-        fits = choose_bulges(stamps, self._fit(stamps, start, settings), settings)
-        return self.prune(stamps, fits, settings) if self.drop_given else fits
-
-    @staticmethod
-    def _fit(
-        stamps: Sequence[Stamp], start: Sequence[NDArray[np.float64]], settings: FitSettings
-    ) -> list[BlendFit]:
-        requests = [
-            FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
-            for stamp, xy in zip(stamps, start, strict=True)
-        ]
-        return fit_requests(requests, settings)
+        found = fit_all_given(stamps, start, settings, self.config.limits.most_values)
+        if not self.drop_given:
+            return found
+        fits = self.prune(stamps, [own.fit for own in found], settings)
+        return [Found(fit) for fit in fits]
 
     def _stamps(
         self,
@@ -187,12 +209,24 @@ class JointDeblender:
         ]
         return stamps, made.sigma
 
-    def _sources(
-        self, stamp: Stamp, fit: BlendFit, order: NDArray[np.intp], sigma: FloatArray
-    ) -> Sources:
-        models = render(stamp, fit, self.device)
+    def _sources(self, stamp: Stamp, found: Found, sigma: FloatArray) -> Sources:
+        fit, order = found.fit, found.order
+        if found.patches is None:
+            models = render(stamp, fit, self.device)[order]
+        else:
+            models = images_of([found.patches[i] for i in order], stamp.image.shape)
         quality = quality_of(stamp, fit, self.config.quality)
-        return Sources(models[order] * sigma, fit.xy[order].astype(np.float32), quality)
+        return Sources(models * sigma, fit.xy[order].astype(np.float32), quality)
+
+    @staticmethod
+    def _neighbors(
+        stamp: Stamp, found: Found, models: FloatArray, unit: NDArray[np.floating]
+    ) -> NDArray[np.float64]:
+        """Return the flux of others under each source, in the unit of the models."""
+        if found.patches is None:
+            return flux_of_neighbors(models, stamp.weight)
+        patches = [found.patches[i] for i in found.order]
+        return np.asarray(neighbor_flux(patches, stamp.weight) * unit)
 
 
 def _stamp(

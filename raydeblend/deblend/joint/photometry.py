@@ -19,8 +19,6 @@ from raydeblend.deblend.joint.config import PhotometryConfig
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.parameters import SHAPES
 from raydeblend.fit.profiles import profile
-from raydeblend.measure.blendedness import neighbor_flux
-from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
@@ -36,7 +34,7 @@ def measure_fits(
     fits: Sequence[BlendFit],
     orders: Sequence[NDArray[np.intp]],
     sigma: NDArray[np.floating],
-    models: Sequence[FloatArray],
+    neighbors: Sequence[Array],
     config: PhotometryConfig,
 ) -> dict[str, Array]:
     """Return the measurements of all stamps, padded with NaN to the most sources in any.
@@ -47,8 +45,9 @@ def measure_fits(
         Per stamp the order of its sources.
     sigma
         ``(n, bands)`` unit of the stamps.
-    models
-        Per stamp the images ``(k, bands, y, x)`` of its sources, in that order and unit.
+    neighbors
+        Per stamp the flux ``(k, bands)`` of other sources under each, in that order and unit;
+        see `measure.blendedness.neighbor_flux`.
 
     Returns
     -------
@@ -58,10 +57,9 @@ def measure_fits(
     most = max([1, *(len(fit.theta) for fit in fits)])
     out = {name: np.full((len(fits), most, sigma.shape[1]), np.nan) for name in PER_BAND}
     out |= {name: np.full((len(fits), most), np.nan) for name in PER_SOURCE}
-    columns = zip(stamps, fits, orders, sigma, models, strict=True)
-    for row, (stamp, fit, order, unit, light) in enumerate(columns):
+    columns = zip(stamps, fits, orders, sigma, neighbors, strict=True)
+    for row, (stamp, fit, order, unit, under) in enumerate(columns):
         values = {name: own[order] for name, own in _measure(stamp, fit, unit).items()}
-        under = neighbor_flux(light, stamp.weight)
         values["flux_err"] = whole_error(values["flux"], values["flux_err"], under, config)
         for name, own in values.items():
             out[name][row, : len(order)] = own

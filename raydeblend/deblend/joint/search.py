@@ -29,14 +29,19 @@ def first_peaks(stamp: Stamp) -> Array:
 
 def add_sources(
     stamps: Sequence[Stamp], fits: Sequence[BlendFit], settings: FitSettings
-) -> list[BlendFit]:
+) -> tuple[list[BlendFit], set[int]]:
     """Try the residual's peaks as more sources, and long sources as two, while that gains.
 
     The best trial is kept if it gains enough, and the blend is looked at again, until it has twice
     as many sources as it had peaks, and `extra_sources`: what is left of a bright galaxy could be
     fitted with ever more.
+
+    Returns
+    -------
+    The fits, and which blends want more sources than are fitted at once (`crowds` goes on).
     """
     best, config = list(fits), settings.config.search
+    crowds: set[int] = set()
     most = [2 * len(fit.theta) + config.extra_sources for fit in fits]
     going: Sequence[int] = range(len(best))
     for _ in range(config.rounds):
@@ -44,15 +49,17 @@ def add_sources(
         going = within_limit(best, going, settings.limit)
         models = {i: render(stamps[i], best[i], settings.device) for i in going}
         found = find_candidates([stamps[i] for i in going], list(models.values()), settings)
-        trials = [
-            (i, trial)
-            for i, candidates in zip(going, found, strict=True)
-            for trial in _trials(stamps[i], best[i], models[i], candidates, most[i], settings)
-        ]
+        trials: list[tuple[int, FitRequest]] = []
+        for i, candidates in zip(going, found, strict=True):
+            own = list(_trials(stamps[i], best[i], models[i], candidates, most[i], settings))
+            if any(len(r.start) > settings.config.blocks.max_joint_sources for r in own):
+                crowds.add(i)
+            else:
+                trials += [(i, trial) for trial in own]
         going = _keep_best(best, trials, settings)
         if not going:
             break
-    return best
+    return best, crowds
 
 
 def _keep_best(

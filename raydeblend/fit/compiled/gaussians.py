@@ -35,6 +35,10 @@ SLOPES = 5
 MOST_EXPONENT = 30.0
 """Gaussians end at exp(−30): smaller values would end in slow, denormal numbers."""
 
+FAINTEST = 1e-9
+"""Part of a source's light in a pixel below which a Gaussian does not matter there: of one of a
+million sigma, a thousandth of sigma."""
+
 _LOG2_E = float(np.log2(np.e))
 _HALF = np.float32(-0.5 * _LOG2_E)
 _LEAST_POWER = np.float32(-MOST_EXPONENT * _LOG2_E)
@@ -104,7 +108,7 @@ def unit_covariances(theta: Array, cov: Array, slopes: Array) -> None:
 def convolve(mixture: Any, cov: Array, band: int, table: FloatArray) -> None:
     """Write P (xx, xy, yy), norm, s and the squared reach of each Gaussian, ``(6, g)``.
 
-    Beyond its reach along the longest axis a Gaussian is below exp(−MOST_EXPONENT).
+    Beyond its reach along the longest axis a Gaussian is below `FAINTEST`, or exp(−MOST_EXPONENT).
     """
     for g in range(len(mixture.variance)):
         own = mixture.variance[g]
@@ -123,7 +127,8 @@ def convolve(mixture: Any, cov: Array, band: int, table: FloatArray) -> None:
         table[2, g] = xx / determinant
         table[3, g] = weight / (2 * np.pi * np.sqrt(determinant))
         table[4, g] = own
-        table[5, g] = 2 * MOST_EXPONENT * largest if weight != 0 else -1.0
+        depth = np.log(table[3, g] / FAINTEST) if weight > 0 else -1.0
+        table[5, g] = 2 * min(depth, MOST_EXPONENT) * largest
 
 
 @part()

@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.blend import Mixture
 from raydeblend.fit.compiled.cache import entry, part
-from raydeblend.fit.compiled.gaussians import BLOCK, convolve, one_sum, unit_covariances, within_reach
+from raydeblend.fit.compiled.gaussians import (
+    BLOCK,
+    convolve,
+    one_sum,
+    unit_covariances,
+    within_reach,
+)
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]

@@ -165,5 +165,8 @@ def _least_gain_of_half(crowd: Crowd, trial: Trial) -> float:
 
 def _at(places: BoolArray, xy: Array) -> bool:
     """Tell what a mask ``(y, x)`` says of a position, at its edge for one that is off it."""
-    y, x = (int(np.clip(np.floor(v + 0.5), 0, n - 1)) for v, n in zip(xy[::-1], places.shape))
+    y, x = (
+        int(np.clip(np.floor(v + 0.5), 0, n - 1))
+        for v, n in zip(xy[::-1], places.shape, strict=True)
+    )
     return bool(places[y, x])

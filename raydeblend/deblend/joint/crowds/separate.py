@@ -12,7 +12,7 @@ from raydeblend.deblend.joint.crowds.crowd import Crowd, Trial
 from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.crowds.prune import drop_sources
 from raydeblend.deblend.joint.crowds.search import add_sources, choose_bulges
-from raydeblend.deblend.joint.crowds.sweeps import fit_peaks, sweep
+from raydeblend.deblend.joint.crowds.sweeps import fit_peaks, settle
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
 
@@ -30,7 +30,7 @@ def find_sources(stamp: Stamp, peaks: Array, settings: FitSettings) -> Separated
     fit_peaks(crowd, peaks)
     if crowd.limited:
         return replace(without_sources(stamp), work=crowd.work, limited=True), []
-    _sweep_again(crowd)
+    settle(crowd)
     choose_bulges(crowd)
     return _search(crowd, len(peaks))
 
@@ -44,31 +44,22 @@ def grow(stamp: Stamp, fit: BlendFit, peaks: int, settings: FitSettings) -> Sepa
     return _search(crowd, peaks)
 
 
-def fit_positions(
-    stamp: Stamp, xy: Array, settings: FitSettings, drop: bool
-) -> Separated:
-    """Fit a source at each of some positions ``(k, 2)``; drop those that are none if asked to."""
+def fit_positions(stamp: Stamp, xy: Array, settings: FitSettings) -> Separated:
+    """Fit a source at each of some positions ``(k, 2)``."""
     crowd = Crowd(stamp, _enough_for(len(xy), settings))
     fit_peaks(crowd, xy)
     if crowd.limited:
         return replace(without_sources(stamp), work=crowd.work, limited=True), []
-    _sweep_again(crowd)
+    settle(crowd)
     choose_bulges(crowd)
-    if drop:
-        sweep(crowd, _indices(drop_sources(crowd)))
     return crowd.result()
 
 
 def _search(crowd: Crowd, peaks: int) -> Separated:
     changed = add_sources(crowd, peaks)
     changed |= drop_sources(crowd)
-    sweep(crowd, _indices(changed & set(crowd.members)))
+    settle(crowd, _indices(changed & set(crowd.members)))
     return crowd.result()
-
-
-def _sweep_again(crowd: Crowd) -> None:
-    for _ in range(crowd.config.sweeps - 1):
-        sweep(crowd)
 
 
 def _indices(numbers: set[int]) -> NDArray[np.intp]:

@@ -18,7 +18,9 @@ def fit_peaks(crowd: Crowd, xy: Array) -> None:
     How far a source reaches is not known yet: it is fitted on the samples that are nearest to it.
     """
     most, image = crowd.config.max_joint_sources, crowd.stamp.image.sum(0)
-    y, x = (np.clip(np.floor(v + 0.5), 0, n - 1) for v, n in zip(xy.T[::-1], image.shape, strict=True))
+    y, x = (
+        np.clip(np.floor(v + 0.5), 0, n - 1) for v, n in zip(xy.T[::-1], image.shape, strict=True)
+    )
     xy = xy[np.argsort(-image[y.astype(int), x.astype(int)], kind="stable")]
     nearest = cKDTree(xy).query(crowd.stamp.centers.T)[1]
     order = np.argsort(nearest, kind="stable")
@@ -32,13 +34,29 @@ def fit_peaks(crowd: Crowd, xy: Array) -> None:
             return
 
 
-def sweep(crowd: Crowd, changed: NDArray[np.intp] | None = None) -> None:
-    """Fit each source, or each that changed, once more with those near it."""
+def settle(crowd: Crowd, changed: NDArray[np.intp] | None = None) -> None:
+    """Fit all sources, or those that changed, with those near them until little falls any more.
+
+    After the first sweep only where the last one gained are sources fitted again.
+    """
+    for _ in range(crowd.config.sweeps):
+        changed = _sweep(crowd, changed)
+        if crowd.limited or not len(changed):
+            return
+
+
+def _sweep(crowd: Crowd, changed: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Fit each source, or each that changed, once more; return those of blocks that gained."""
     numbers = crowd.numbers
     xy = crowd.fits(numbers).xy
     due = None if changed is None else np.flatnonzero(np.isin(numbers, changed))
+    gained: list[int] = []
     for block in blocks(xy, crowd.config.max_joint_sources, due):
         group = numbers[block]
-        crowd.accept(crowd.try_fit(group, crowd.fits(group), crowd.starts(group)))
+        trial = crowd.try_fit(group, crowd.fits(group), crowd.starts(group))
+        crowd.accept(trial)
+        if trial.gain > crowd.config.settled:
+            gained += group.tolist()
         if crowd.at_limit():
-            return
+            break
+    return np.array(sorted(set(gained)), dtype=np.intp)
