@@ -106,12 +106,6 @@ class BlendFit:
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
 
-    def put(self, index: NDArray[np.intp], part: BlendFit) -> None:
-        """Write the sources of a part, in place."""
-        self.theta[index], self.theta_cov[index] = part.theta, part.theta_cov
-        self.flux[:, index], self.flux_err[:, index] = part.flux, part.flux_err
-        self.prior[index] = part.prior
-
 
 def without_sources(stamp: Stamp) -> BlendFit:
     """Return the fit of no source."""

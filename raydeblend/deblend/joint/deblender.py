@@ -244,7 +244,9 @@ def _stamp(
     mixtures = tuple(mixture or POINT for mixture in psf)
     samples = lit_samples(significance, width, weight, config)
     shown = config.min_shown_fraction
-    return Stamp(image, weight, mixtures, width, pixel_scale, *samples, shown)
+    return Stamp(
+        image, weight, mixtures, width, pixel_scale, *samples, shown, significance=significance
+    )
 
 
 @contextmanager

@@ -31,9 +31,12 @@ def fit_requests(requests: Sequence[FitRequest], settings: FitSettings) -> list[
 
 
 def render(stamp: Stamp, fit: BlendFit, device: torch.device) -> FloatArray:
-    """Return the sources' images ``(k, bands, y, x)``."""
+    """Return the sources' images ``(k, bands, y, x)``; the search asks for the last ones again."""
     if not len(fit.theta):
         return np.zeros((0, *stamp.image.shape), dtype=np.float32)
-    if device.type == "cpu":
-        return compiled.render(stamp, fit)
-    return batching.render(stamp, fit, device)
+    drawn = stamp.drawn
+    if drawn.get("theta") is not fit.theta or drawn.get("flux") is not fit.flux:
+        compute = device.type == "cpu"
+        images = compiled.render(stamp, fit) if compute else batching.render(stamp, fit, device)
+        drawn.update(theta=fit.theta, flux=fit.flux, images=images)
+    return np.asarray(drawn["images"], dtype=np.float32)

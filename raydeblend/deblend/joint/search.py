@@ -15,7 +15,7 @@ from raydeblend.deblend.joint.prune import within_limit
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.splits import split_offsets, split_scores, split_source
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.deblend.peaks import stamp_peaks
+from raydeblend.deblend.peaks import peaks_of, stamp_peaks
 from raydeblend.fit.parameters import POSITION
 from raydeblend.tile import FloatArray
 
@@ -24,7 +24,9 @@ Array = NDArray[np.float64]
 
 def first_peaks(stamp: Stamp) -> Array:
     """Return the positions ``(k, 2)`` of the peaks of a stamp, brightest first."""
-    return stamp_peaks(stamp.image, stamp.weight, stamp.width)
+    if stamp.significance is None:
+        return stamp_peaks(stamp.image, stamp.weight, stamp.width)
+    return peaks_of(stamp.significance, stamp.width)
 
 
 def add_sources(

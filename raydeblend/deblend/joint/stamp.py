@@ -43,6 +43,8 @@ class Stamp:
         `PixelConfig.min_shown_fraction`.
     origin
         Coordinates (y, x) of the first pixel, where this is a part of a stamp.
+    significance
+        ``(y, x)`` of the image, where it is known.
     """
 
     image: FloatArray
@@ -54,6 +56,7 @@ class Stamp:
     starts: NDArray[np.intp]
     min_shown: float = PixelConfig.min_shown_fraction
     origin: tuple[int, int] = (0, 0)
+    significance: FloatArray | None = None
 
     @property
     def n_values(self) -> int:
@@ -95,6 +98,11 @@ class Stamp:
     def mixture(self) -> Mixture:
         """The Gaussians of galaxies and PSF, as the compiled fit takes them."""
         return make_mixture(*stack_mixtures(self.psf), self.pixel_scale)
+
+    @cached_property
+    def drawn(self) -> dict[str, NDArray[np.generic]]:
+        """What `fitting.render` drew last, and of which sources."""
+        return {}
 
     @cached_property
     def scatter(self) -> float:
