@@ -86,8 +86,6 @@ class LimitConfig:
         As `BlendFit.work` counts it: half a minute or more of a busy core.
     work_per_source
         The same for each source of a crowd, where that is more.
-    bulge_share
-        Part of it that bulges may take: in a crowd finding all sources is worth more.
     most_values
         Sources times bands times pixels, which bounds the memory of the models.
     seconds
@@ -96,7 +94,6 @@ class LimitConfig:
 
     most_work: float = 3e7
     work_per_source: float = 2e6
-    bulge_share: float = 0.3
     most_values: int = 2**27
     seconds: float = 600.0
 

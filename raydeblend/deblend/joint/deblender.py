@@ -113,7 +113,7 @@ class JointDeblender:
         ConfigError
             If shapes do not agree.
         """
-        stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
+        stamps, sigma = self.make_stamps(images, variance, mask, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
             if xy is None:
                 found = find_all(stamps, self.settings, self.config.limits.most_values)
@@ -144,7 +144,7 @@ class JointDeblender:
             ``(bands, y, x)``, as for a batch.
         """
         stack = (np.asarray(each)[None] for each in (image, variance, mask))
-        stamps, sigma = self._stamps(*stack, psf, pixel_scale)
+        stamps, sigma = self.make_stamps(*stack, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
             (found,) = find_all(stamps, self.settings)
         (stamp,), unit, order = stamps, sigma[0, :, 0, 0], found.order
@@ -174,18 +174,28 @@ class JointDeblender:
         """What its fits depend on; without a limit."""
         return FitSettings(self.priors, self.device, self.config)
 
-    def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[Found]:
-        """Fit sources at given positions, held as these are known."""
+    @property
+    def given_settings(self) -> FitSettings:
+        """The same where positions are given: held as these are known."""
         priors = replace(self.priors, center=self.priors.given_position_sigma)
-        settings = replace(self.settings, priors=priors)
-        start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
-        found = fit_all_given(stamps, start, settings, self.config.limits.most_values)
-        if not self.drop_given:
-            return found
-        fits = self.prune(stamps, [own.fit for own in found], settings)
-        return [Found(fit) for fit in fits]
+        return replace(self.settings, priors=priors)
 
-    def _stamps(
+    def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[Found]:
+        """Fit sources at given positions."""
+        settings = self.given_settings
+        start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
+        usual = self.drop_given and self.prune is drop_sources
+        most = self.config.limits.most_values
+        found = fit_all_given(stamps, start, settings, most, drop_in_crowds=usual)
+        due = [i for i, own in enumerate(found) if not (usual and own.patches is not None)]
+        if self.drop_given:
+            fits = [found[i].fit for i in due]
+            pruned = self.prune([stamps[i] for i in due], fits, settings)
+            for i, fit in zip(due, pruned, strict=True):
+                found[i] = Found(fit)
+        return found
+
+    def make_stamps(
         self,
         images: ArrayLike,
         variance: ArrayLike | None,
@@ -193,6 +203,7 @@ class JointDeblender:
         psf: ArrayLike | None,
         pixel_scale: float | None,
     ) -> tuple[list[Stamp], FloatArray]:
+        """Return what is fitted of each stamp, and their noise ``(n, bands, 1, 1)``."""
         made = prepare(images, variance, mask)
         survey = get_survey(DEFAULT_SURVEY)
         pixel_scale = pixel_scale or survey.pixel_scale

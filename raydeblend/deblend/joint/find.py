@@ -73,29 +73,47 @@ def find_all(
 
 
 def fit_all_given(
-    stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings, most_values: float
+    stamps: Sequence[Stamp],
+    start: Sequence[Array],
+    settings: FitSettings,
+    most_values: float = np.inf,
+    *,
+    drop_in_crowds: bool = False,
 ) -> list[Found]:
-    """Fit sources at the positions ``(k, 2)`` of each stamp."""
+    """Fit sources at the positions ``(k, 2)`` of each stamp; drop those that are none if asked to.
+
+    That is asked of crowds alone: few sources are dropped by the caller.
+    """
+    settings = _with_deadline(settings, len(stamps))
     few = [i for i, xy in enumerate(start) if not _is_crowd(xy, settings)]
     fits = _fit_few([stamps[i] for i in few], [start[i] for i in few], settings)
     found = {i: Found(fit) for i, fit in zip(few, fits, strict=True)}
     for i, (stamp, xy) in enumerate(zip(stamps, start, strict=True)):
         if i in found:
             continue
-        too_large = len(xy) * stamp.image.size > most_values
-        found[i] = _given_up(stamp) if too_large else Found(*fit_positions(stamp, xy, settings))
+        if len(xy) * stamp.image.size > most_values:
+            found[i] = _given_up(stamp)
+        else:
+            found[i] = Found(*fit_positions(stamp, xy, settings, drop_in_crowds))
     return [found[i] for i in range(len(stamps))]
 
 
 def _fit_few(
     stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings
 ) -> list[BlendFit]:
-    """Fit all sources of each stamp at once, from usual galaxies, and choose their bulges."""
+    """Fit all sources of each stamp at once and choose their bulges."""
+    return choose_bulges(stamps, fit_together(stamps, start, settings), settings)
+
+
+def fit_together(
+    stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings
+) -> list[BlendFit]:
+    """Fit all sources of each stamp at once, from usual galaxies at ``(k, 2)``."""
     requests = [
         FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
         for stamp, xy in zip(stamps, start, strict=True)
     ]
-    return choose_bulges(stamps, fit_requests(requests, settings), settings)
+    return fit_requests(requests, settings)
 
 
 def _is_crowd(xy: Array, settings: FitSettings) -> bool:

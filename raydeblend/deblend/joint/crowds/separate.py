@@ -44,14 +44,16 @@ def grow(stamp: Stamp, fit: BlendFit, peaks: int, settings: FitSettings) -> Sepa
     return _search(crowd, peaks)
 
 
-def fit_positions(stamp: Stamp, xy: Array, settings: FitSettings) -> Separated:
-    """Fit a source at each of some positions ``(k, 2)``."""
+def fit_positions(stamp: Stamp, xy: Array, settings: FitSettings, drop: bool) -> Separated:
+    """Fit a source at each of some positions ``(k, 2)``; drop those that are none if asked to."""
     crowd = Crowd(stamp, _enough_for(len(xy), settings))
     fit_peaks(crowd, xy)
     if crowd.limited:
         return replace(without_sources(stamp), work=crowd.work, limited=True), []
     settle(crowd)
     choose_bulges(crowd)
+    if drop:
+        settle(crowd, _indices(drop_sources(crowd)))
     return crowd.result()
 
 
