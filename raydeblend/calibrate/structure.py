@@ -182,16 +182,17 @@ def _look_at_scene(
     place, flux = truth_places(truth_table(scene), header.wcs, FLUX_BAND)
     deblender = JointDeblender()
     for blend in detected.blends:
-        ((stamp, fit, models, sigma),) = deblender.fits(
+        ((stamp, found, unit),) = deblender.fits(
             deblender_image(blend)[None],
             blend.variance[None],
             mask_for(deblender, blend.unusable[None]),
             stack_psf(detected.psf),
             header.pixel_scale,
         )
-        seen = attachments(stamp, fit, models, StructureConfig())
+        fit, patches = found.fit, found.patches_of(stamp, deblender.config.blocks)
+        seen = attachments(stamp, fit, patches, StructureConfig())
         corner = np.array([blend.box.x0, blend.box.y0])
-        light = fit.total[BANDS.index(FLUX_BAND)] * sigma[BANDS.index(FLUX_BAND)]
+        light = fit.total[BANDS.index(FLUX_BAND)] * unit[BANDS.index(FLUX_BAND)]
         neighbor = _is_neighbor(seen, fit.xy + corner, light, place, flux)
         chosen = np.ones(len(neighbor), dtype=bool) if alone else neighbor
         yield seen.features[chosen], ~neighbor[chosen], seen.host[chosen]
@@ -207,11 +208,10 @@ def _look_at_blends(n: int, seed: int) -> Iterator[tuple[Array, Bools, NDArray[n
     for k in (2, 3):
         truth = drawn[f"isolated{k}"].sum((2, 3, 4))
         found = deblender.fits(drawn[f"blend{k}"], None, None, drawn["psf"], scale)
-        for (stamp, fit, models, sigma), place, flux in zip(
-            found, drawn[f"xy{k}"], truth, strict=True
-        ):
-            seen = attachments(stamp, fit, models, StructureConfig())
-            light = (fit.total * sigma[:, None]).sum(0)
+        for (stamp, own, unit), place, flux in zip(found, drawn[f"xy{k}"], truth, strict=True):
+            fit, patches = own.fit, own.patches_of(stamp, deblender.config.blocks)
+            seen = attachments(stamp, fit, patches, StructureConfig())
+            light = (fit.total * unit[:, None]).sum(0)
             neighbor = _is_neighbor(seen, fit.xy, light, place, flux)
             yield seen.features[neighbor], ~neighbor[neighbor], seen.host[neighbor]
 

@@ -151,7 +151,10 @@ def _padded(
     dtype: np.dtype[np.floating] | type[np.float32] = np.float32,
 ) -> NDArray[Any]:
     """Return ``(n, *shape)`` with arrays that have fewer rows than that, and `empty` below."""
-    stacked = np.full((len(arrays), *shape), empty, dtype=dtype)
+    # Zeros take no memory until they are written.
+    stacked = np.zeros((len(arrays), *shape), dtype=dtype)
+    if empty != 0:
+        stacked[:] = empty
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked

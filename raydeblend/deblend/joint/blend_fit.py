@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,12 +113,6 @@ class BlendFit:
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
 
-    def put(self, index: NDArray[np.intp], part: BlendFit) -> None:
-        """Write the sources of a part, in place."""
-        self.theta[index], self.theta_cov[index] = part.theta, part.theta_cov
-        self.flux[:, index], self.flux_cov[..., index] = part.flux, part.flux_cov
-        self.prior[index] = part.prior
-
 
 def without_sources(stamp: Stamp) -> BlendFit:
     """Return the fit of no source."""
@@ -132,6 +127,22 @@ def without_sources(stamp: Stamp) -> BlendFit:
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
         converged=True,
+    )
+
+
+def join(fits: Sequence[BlendFit]) -> BlendFit:
+    """Return the sources of fits of different ones, at least one, as one; χ² is not theirs."""
+    return replace(
+        fits[0],
+        theta=np.concatenate([fit.theta for fit in fits]),
+        theta_cov=np.concatenate([fit.theta_cov for fit in fits]),
+        flux=np.concatenate([fit.flux for fit in fits], 1),
+        flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
+        compact=np.concatenate([fit.compact for fit in fits]),
+        bulge=np.concatenate([fit.bulge for fit in fits]),
+        prior=np.concatenate([fit.prior for fit in fits]),
+        converged=all(fit.converged for fit in fits),
+        work=0.0,
     )
 
 

@@ -18,7 +18,6 @@ from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.half_light import SERSIC, Components, exponential_t, half_light_radius
 from raydeblend.fit.parameters import BULGE, LOG_INDEX, POSITION, SHAPES
-from raydeblend.measure.blendedness import neighbor_flux
 
 Array = NDArray[np.float64]
 
@@ -32,6 +31,7 @@ def measure_galaxies(
     stamp: Stamp,
     fit: BlendFit,
     galaxies: Galaxies,
+    neighbors: Array,
     unit: NDArray[np.floating],
     config: JointConfig,
 ) -> dict[str, Array]:
@@ -41,6 +41,8 @@ def measure_galaxies(
 
     Parameters
     ----------
+    neighbors
+        ``(m, bands)`` flux of other galaxies under each, see `measure.blendedness.neighbor_flux`.
     unit
         ``(bands,)`` of the stamp.
 
@@ -57,8 +59,7 @@ def measure_galaxies(
     values["flux"] = values["flux"] + attached
     doubt = config.structure.flux_error * attached
     covariance = galaxies.sums(parts["flux_cov"]) + doubt[:, :, None] * doubt[:, None]
-    under = neighbor_flux(galaxies.models, stamp.weight) * unit
-    values["flux_cov"] = whole_covariance(values["flux"], covariance, under, config.photometry)
+    values["flux_cov"] = whole_covariance(values["flux"], covariance, neighbors, config.photometry)
     values["flux_err"] = np.sqrt(np.diagonal(values["flux_cov"], axis1=1, axis2=2))
     ratio = values["flux"] / np.where(values["flux_err"] > 0, values["flux_err"], np.inf)
     values["snr"] = np.sqrt(np.nansum(ratio**2, axis=1))
@@ -122,7 +123,7 @@ def components(fit: BlendFit, unit: Array) -> Components:
 
 
 def _shapes(theta: Array, shares: Array, r50: Array) -> Array:
-    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 8)`` and r50."""
+    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 9)`` and r50."""
     shear = np.zeros((2, *theta.shape[:-1]))
     for columns, share in zip(SHAPES, shares.T, strict=True):
         g1, g2, _ = np.moveaxis(theta[..., columns], -1, 0)

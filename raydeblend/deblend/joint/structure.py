@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import StructureConfig
+from raydeblend.deblend.joint.crowds.light import total_light
+from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.deblend.unrecognized.model import (
     Logistic,
@@ -33,10 +35,12 @@ from raydeblend.deblend.unrecognized.model import (
 from raydeblend.errors import ConfigError
 from raydeblend.fit.parameters import LOG_RADIUS
 from raydeblend.networks.weights import SHIPPED
-from raydeblend.tile import FloatArray
+from raydeblend.tile import Box
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+Pixels = tuple[Indices, Indices]
+"""Rows and columns."""
 
 FEATURES = (
     "ln contrast",
@@ -51,6 +55,8 @@ FEATURES = (
     "sources attached to the host",
 )
 _LEAST_CONTRAST, _MOST_CONTRAST = 0.05, 1e3
+BODY_SIGMA, ABOUT_WIDTHS = 3.0, 2.5
+"""A host's body is where it is above so many sigma; about a source are so many PSF widths."""
 _LEAST_PART, _LEAST_RADIUS, _LEAST_MISFIT = 1e-3, 0.05, 2e-3
 
 
@@ -118,17 +124,18 @@ class Attachments:
 
 
 def galaxies_of(
-    stamp: Stamp, fit: BlendFit, models: FloatArray, model: Logistic, config: StructureConfig
+    stamp: Stamp,
+    fit: BlendFit,
+    patches: Sequence[Patch],
+    model: Logistic,
+    config: StructureConfig,
 ) -> Indices:
     """Return of which galaxy, by its brightest source, each source ``(k,)`` is a part.
 
-    Parameters
-    ----------
-    models
-        ``(k, bands, y, x)`` in units of the noise.
+    `patches` are the light of each, in units of the noise.
     """
     galaxy = np.arange(len(fit.theta))
-    seen = attachments(stamp, fit, models, config)
+    seen = attachments(stamp, fit, patches, config)
     likely = probability(model.logit(seen.features)) > config.min_probability
     near = seen.features[:, 0] < np.log(config.max_contrast)
     galaxy[seen.source[likely & near]] = seen.host[likely & near]
@@ -139,18 +146,18 @@ def galaxies_of(
 
 
 def attachments(
-    stamp: Stamp, fit: BlendFit, models: FloatArray, config: StructureConfig
+    stamp: Stamp, fit: BlendFit, patches: Sequence[Patch], config: StructureConfig
 ) -> Attachments:
     """Look at each source in the light of its host; see `galaxies_of`."""
     light = fit.total.sum(0)
-    contrast, host = _contrasts(stamp, models, light)
+    contrast, host = _contrasts(stamp, patches, light)
     source = np.flatnonzero(host >= 0)
     host, contrast = host[source], contrast[source]
     attached = np.bincount(host[contrast < config.attached_contrast], minlength=len(light))
-    residual = stamp.image - models.sum(0)
+    total = total_light(patches, stamp.image.shape)
     radius = np.exp(fit.theta[:, LOG_RADIUS])
     distance = np.hypot(*(fit.xy[source] - fit.xy[host]).T) * stamp.pixel_scale
-    about = {i: _misfit(stamp, models, residual, _body(stamp, models[i])) for i in set(host)}
+    about = {i: _misfit(stamp, total, _body(stamp, patches[i])) for i in set(host.tolist())}
     columns = [
         np.log(contrast),
         np.log1p(_color_chi2(fit, source, host, config.color_error)),
@@ -159,15 +166,15 @@ def attachments(
         np.log(fit.snr[source]),
         np.log(radius[source]),
         np.log(fit.snr[host]),
-        np.array([about[i] for i in host]),
-        np.array([_misfit(stamp, models, residual, _about(stamp, xy)) for xy in fit.xy[source]]),
+        np.array([about[i] for i in host.tolist()]),
+        np.array([_misfit(stamp, total, _about(stamp, xy)) for xy in fit.xy[source]]),
         attached[host],
     ]
     features = np.array(columns, dtype=np.float64).reshape(len(FEATURES), len(source)).T
     return Attachments(source, host, np.nan_to_num(features))
 
 
-def _contrasts(stamp: Stamp, models: FloatArray, light: Array) -> tuple[Array, Indices]:
+def _contrasts(stamp: Stamp, patches: Sequence[Patch], light: Array) -> tuple[Array, Indices]:
     """Return each source's contrast ``(k,)`` to its host, and the host; -1 of the brightest.
 
     The contrast is Σ w I² / Σ w I H, with H the host's light: what a matched filter of the source's
@@ -175,24 +182,29 @@ def _contrasts(stamp: Stamp, models: FloatArray, light: Array) -> tuple[Array, I
     """
     k = len(light)
     contrast, host = np.full(k, _MOST_CONTRAST), np.full(k, -1)
-    weighted = models * np.sqrt(stamp.weight)
     for source in range(k):
         brighter = np.flatnonzero(light > light[source])
         if not len(brighter):
             continue
-        own = weighted[source]
-        rows, columns = (np.flatnonzero(own.any((0, axis))) for axis in (2, 1))
-        if not len(rows):
-            host[source] = brighter[np.argmax(light[brighter])]
-            continue
-        box = np.s_[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        under = np.array([(weighted[i][box] * own[box]).sum(dtype=np.float64) for i in brighter])
+        square = _overlap(stamp, patches[source], patches[source])
+        under = np.array([_overlap(stamp, patches[source], patches[i]) for i in brighter.tolist()])
         best = int(np.argmax(under))
         host[source] = brighter[best]
-        square = (own.astype(np.float64) ** 2).sum()
         ratio = square / under[best] if under[best] > 0 else _MOST_CONTRAST
         contrast[source] = np.clip(ratio, _LEAST_CONTRAST, _MOST_CONTRAST)
     return contrast, host
+
+
+def _overlap(stamp: Stamp, one: Patch, other: Patch) -> float:
+    """Return Σ w I_1 I_2 over bands and the pixels that both reach."""
+    common = one.box.clip(other.box)
+    if common.y1 <= common.y0 or common.x1 <= common.x0:
+        return 0.0
+    a, b = (
+        patch.light[:, *common.shift(-patch.box.y0, -patch.box.x0).slices] for patch in (one, other)
+    )
+    weight = stamp.weight[:, *common.slices]
+    return float(np.einsum("byx,byx,byx->", a, b, weight, dtype=np.float64))
 
 
 def _color_chi2(fit: BlendFit, source: Indices, host: Indices, floor: float) -> Array:
@@ -205,23 +217,37 @@ def _color_chi2(fit: BlendFit, source: Indices, host: Indices, floor: float) -> 
     return np.asarray(((ratio - mean) ** 2 / (error**2 + floor**2)).sum(0))
 
 
-def _body(stamp: Stamp, model: FloatArray) -> NDArray[np.bool_]:
-    """Return the pixels ``(y, x)`` in which a model is above the noise."""
-    return np.asarray((model * np.sqrt(stamp.weight)).max(0) > 3)
+def _body(stamp: Stamp, patch: Patch) -> Pixels:
+    """Return the pixels in which a source is above the noise."""
+    window = patch.box.slices
+    bright = (patch.light * np.sqrt(stamp.weight[:, *window])).max(0) > BODY_SIGMA
+    rows, columns = np.nonzero(bright)
+    return rows + patch.box.y0, columns + patch.box.x0
 
 
-def _about(stamp: Stamp, xy: Array) -> NDArray[np.bool_]:
-    """Return the pixels ``(y, x)`` about a position."""
-    y, x = np.indices(stamp.image.shape[1:])
-    return np.asarray(np.hypot(x - xy[0], y - xy[1]) < 2.5 * stamp.width)
+def _about(stamp: Stamp, xy: Array) -> Pixels:
+    """Return the pixels about a position."""
+    radius = ABOUT_WIDTHS * stamp.width
+    height, width = stamp.image.shape[1:]
+    x, y = xy
+    box = Box(
+        int(np.floor(y - radius)), int(np.floor(x - radius)),
+        int(np.ceil(y + radius)) + 1, int(np.ceil(x + radius)) + 1,
+    ).clip(Box(0, 0, height, width))  # fmt: skip
+    rows, columns = np.mgrid[box.slices]
+    near = np.hypot(columns - x, rows - y) < radius
+    return rows[near], columns[near]
 
 
-def _misfit(
-    stamp: Stamp, models: FloatArray, residual: FloatArray, pixels: NDArray[np.bool_]
-) -> float:
-    """Return ln of the part of the light in some pixels that the residual has beyond noise."""
-    weight = stamp.weight[:, pixels]
+def _misfit(stamp: Stamp, total: Array, pixels: Pixels) -> float:
+    """Return ln of the part of the light in some pixels that the residual has beyond noise.
+
+    `total` ``(bands, y, x)`` is the light of all sources.
+    """
+    at = (slice(None), *pixels)
+    weight, light = stamp.weight[at], total[at]
     n = int((weight > 0).sum())
-    beyond = float((weight * residual[:, pixels] ** 2).sum(dtype=np.float64)) - n - np.sqrt(2 * n)
-    light = float((weight * models[:, :, pixels].sum(0) ** 2).sum(dtype=np.float64))
-    return float(np.log(max(np.sqrt(max(beyond, 0) / max(light, 1e-9)), _LEAST_MISFIT)))
+    chi2 = float((weight * (stamp.image[at] - light) ** 2).sum(dtype=np.float64))
+    beyond = max(chi2 - n - np.sqrt(2 * n), 0)
+    whole = float((weight * light**2).sum(dtype=np.float64))
+    return float(np.log(max(np.sqrt(beyond / max(whole, 1e-9)), _LEAST_MISFIT)))

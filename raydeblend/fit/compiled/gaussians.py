@@ -41,6 +41,10 @@ COLUMNS = 7
 MOST_EXPONENT = 30.0
 """Gaussians end at exp(−30): smaller values would end in slow, denormal numbers."""
 
+FAINTEST = 1e-9
+"""Part of a source's light in a pixel below which a Gaussian does not matter there: of one of a
+million sigma, a thousandth of sigma."""
+
 _LOG2_E = float(np.log2(np.e))
 _HALF = np.float32(-0.5 * _LOG2_E)
 _LEAST_POWER = np.float32(-MOST_EXPONENT * _LOG2_E)
@@ -133,7 +137,7 @@ def weigh(mixture: Any, log_index: float, weight: Array) -> None:
 def convolve(mixture: Any, cov: Array, weights: Array, band: int, table: FloatArray) -> None:
     """Write the `COLUMNS` ``(7, g)`` of each Gaussian.
 
-    Beyond its reach along the longest axis a Gaussian is below exp(−MOST_EXPONENT).
+    Beyond its reach along the longest axis a Gaussian is below `FAINTEST`, or exp(−MOST_EXPONENT).
     """
     for g in range(len(mixture.variance)):
         own = mixture.variance[g]
@@ -154,8 +158,9 @@ def convolve(mixture: Any, cov: Array, weights: Array, band: int, table: FloatAr
         table[3, g] = weights[0, g] * peak
         table[4, g] = own
         table[5, g] = weights[1, g] * peak
-        is_there = seen != 0 and (weights[0, g] != 0 or weights[1, g] != 0)
-        table[6, g] = 2 * MOST_EXPONENT * largest if is_there else -1.0
+        brightest = max(abs(table[3, g]), abs(table[5, g]))
+        depth = np.log(brightest / FAINTEST) if brightest != 0 else -1.0
+        table[6, g] = 2 * min(depth, MOST_EXPONENT) * largest
 
 
 @part()

@@ -176,8 +176,9 @@ def _descend(
     for number in range(steps):
         gain = _step(here, damping, moving, trial)
         rounding = ROUNDING * here.value[0]
-        if gain < TOLERANCE + rounding and damping < 1:
-            return here, True, evaluations
+        if gain < TOLERANCE + rounding:
+            # A step that is short for its damping says little of the minimum, but leads nowhere.
+            return here, damping < 1, evaluations
         if number >= TRIAL_STEPS and here.value[0] - HOPE * gain > goal:
             return here, False, evaluations
         evaluations += 1

@@ -9,6 +9,7 @@ import numpy as np
 from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
 from raydeblend.fit.compiled.cache import ready
 from raydeblend.fit.compiled.kernel import fit_blend, render
+from raydeblend.fit.compiled.patch import draw_patch
 from raydeblend.fit.compiled.prior import PARAMETERS
 from raydeblend.fit.compiled.score import score_gains
 from raydeblend.fit.priors import BulgeDiskPriors
@@ -32,3 +33,4 @@ def _call_each() -> None:
     fit_blend(blend, theta, False, np.inf)
     score_gains(blend, theta, np.ones((1, 1)), start, 1.0)
     render(mixture, theta, np.ones((1, 1, 2)), samples.x, samples.y)
+    draw_patch(mixture, theta[0], np.ones((1, 2)), 1, 1, 1.0)
