@@ -39,6 +39,9 @@ BAD_COLUMNS_EVERY = 512
 FOLDING = (5e-3, 1e-3, 2e-4)
 LOST_SIGMAS = 10.0
 STAMP_MAX = 512
+# Sources that would need a larger image than this (pixels) to lose so little take the coarsest:
+# de Vaucouleurs profiles of many arcsec, for which the finest takes 20 s.
+TRANSFORM_MAX = 2 * STAMP_MAX
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,17 @@ def draw_sources(scene: Scene, box: Box, band: int) -> FloatArray:
     sky = scene.survey.band(scene.bands[band]).sky_sigma
     reach = box.grow(STAMP_MAX // 2)
     for row in [row for row, (x, y) in enumerate(scene.xy) if reach.contains(y, x)]:
-        source = galsim.Convolve(
-            scene.profile(row, band).withFlux(scene.flux[row, band]),
-            psf,
-            gsparams=galsim.GSParams(folding_threshold=_folding(scene.flux[row, band], sky)),
-        )
+        profile = scene.profile(row, band).withFlux(scene.flux[row, band])
+        source = _seen(profile, psf, _folding(scene.flux[row, band], sky))
+        if source.getGoodImageSize(scene.grid.pixel_scale) > TRANSFORM_MAX:
+            # Its wings end with the stamp anyway.
+            source = _seen(profile, psf, FOLDING[0])
         _add(canvas, source, scene.xy[row], scene.grid.pixel_scale)
     return np.asarray(canvas.array)
+
+
+def _seen(profile: galsim.GSObject, psf: galsim.GSObject, folding: float) -> galsim.GSObject:
+    return galsim.Convolve(profile, psf, gsparams=galsim.GSParams(folding_threshold=folding))
 
 
 def _folding(flux: float, sky_sigma: float) -> float:

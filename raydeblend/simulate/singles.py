@@ -62,12 +62,12 @@ class SinglesPlan:
 
 
 LARGE = SinglesPlan(
-    classes=("0.5", "1", "2.5", "4", BULGE_DISK, HUDF),
+    classes=("0.5", "1", "1.5", "2.5", BULGE_DISK, HUDF),
     magnitudes=(17.5, 18.5, 19.5),
     spacing=192,
     r50=(1.5, 5.0),
 )
-"""Galaxies of up to 5 arcsec."""
+"""Galaxies of up to 5 arcsec; of n = 4, a part of the light would lie off every stamp."""
 
 
 def singles_scene(
