@@ -203,7 +203,9 @@ def test_errors_are_the_scatter_of_repeated_fits(pair):
     # Of 60 fits a correlation is known to 0.12.
     for source in range(2):
         scatter = np.corrcoef(fluxes[:, :, source].T)
-        told = (flux_cov[..., source] / flux_cov[..., source].diagonal(dim1=1, dim2=2)[:, None]).numpy()
+        told = (
+            flux_cov[..., source] / flux_cov[..., source].diagonal(dim1=1, dim2=2)[:, None]
+        ).numpy()
         for a, b in ((0, 1), (0, 2), (1, 2)):
             expected = np.sqrt(told[:, a, b] * told[:, b, a]).mean()
             assert scatter[a, b] == pytest.approx(expected, abs=0.35)
