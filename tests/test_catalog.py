@@ -15,10 +15,14 @@ FIXED = [
     *("g1", "g2", "g1_err", "g2_err", "chi2", "model", "photometry", "deblender", "quality"),
     *("blendedness", "p_unrecognized_blend", "flags"),
 ]
+ADDED = [
+    *("ra_err", "dec_err", "ra_dec_cov", "flux_psf_g", "flux_psf_err_g", "bulge_fraction_g"),
+    *("flux_psf_i", "flux_psf_err_i", "bulge_fraction_i", "flux_cov_g_i", "r50", "p_star"),
+]
 
 
 def make_rows(n=3, tile="a,b"):
-    rows = {name: np.arange(n) for name in FIXED}
+    rows = {name: np.arange(n) for name in [*FIXED, *ADDED]}
     rows |= {name: np.full(n, tile) for name in WORDS}
     rows["is_primary"] = np.ones(n, dtype=bool)
     rows["flux_g"] = np.array([1.5, np.nan, -2.0])[:n]
@@ -27,7 +31,8 @@ def make_rows(n=3, tile="a,b"):
 
 def test_columns_are_those_of_the_contract():
     schema = catalog.schema(BANDS)
-    assert schema.names == FIXED
+    assert [name for name in schema.names if name not in ADDED] == FIXED
+    assert set(schema.names) == {*FIXED, *ADDED}
     types = {"source_id": "int64", "n_blended": "int16", "flags": "int32", "ra": "double"}
     assert {name: str(schema.field(name).type) for name in types} == types
 
@@ -37,6 +42,8 @@ def test_every_column_says_its_unit_and_what_it_is():
     said = {field.name: field.metadata for field in table.schema}
     assert all(len(metadata[b"description"]) > 5 for metadata in said.values())
     units = {"flux_g": b"nJy", "flux_err_i": b"nJy", "ra": b"deg", "T": b"arcsec2", "x": b"pix"}
+    units |= {"ra_err": b"arcsec", "ra_dec_cov": b"arcsec2", "flux_psf_g": b"nJy", "r50": b"arcsec"}
+    units |= {"flux_cov_g_i": b"nJy2", "p_star": b"", "bulge_fraction_i": b""}
     assert {name: said[name][b"unit"] for name in units} == units
 
 
@@ -78,3 +85,19 @@ def test_other_readers_open_a_directory_of_shards(tmp_path):
 def test_reading_a_directory_without_shards_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no catalog"):
         catalog.read_catalog(str(tmp_path))
+
+
+def test_an_early_catalog_is_read_with_nulls_for_what_was_added(tmp_path):
+    table = catalog.to_table(make_rows(), BANDS).select(FIXED)
+    path = tmp_path / "catalog" / "of_tile=t" / "cell=0.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(catalog.to_bytes(table))
+    read = catalog.read_catalog(str(tmp_path))
+    assert read.schema.equals(catalog.schema(BANDS), check_metadata=True)
+    assert read.select(FIXED).equals(table)
+    assert all(read[name].null_count == 3 for name in ADDED)
+
+
+def test_a_table_with_some_of_the_added_columns_is_left_alone():
+    table = catalog.to_table(make_rows(), BANDS).select([*FIXED, "r50"])
+    assert catalog.with_added_columns(table) is table

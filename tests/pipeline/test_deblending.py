@@ -9,7 +9,7 @@ from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.deblending import CROWDED, DeblendCell
-from raydeblend.pipeline.parts import VALUES, DeblendedCell, Detected, without_models
+from raydeblend.pipeline.parts import VALUES, DeblendedCell, Detected, unmeasured, without_models
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
 
@@ -196,7 +196,8 @@ def test_a_peak_that_the_network_missed_is_deblended_from_the_residual():
     blend = replace(make_blend([[9, 9], [20, 21]]), image=image)
     (part,) = separate([blend], OnlyOne())
     np.testing.assert_allclose(part.xy, [[9, 9], [20, 21]], atol=0.5)
-    assert part.flags == Flag.DEBLEND_FALLBACK
+    assert part.flags == 0
+    assert part.source_flags.tolist() == [0, Flag.DEBLEND_FALLBACK]
     flux = part.models[1].sum(axis=(1, 2))
     np.testing.assert_allclose(flux, second.sum(), rtol=0.15)
     # With one peak, which it found, nothing is added.
@@ -263,13 +264,31 @@ class Blind(Measuring):
         return replace(result, models=1e-3 * result.models)
 
 
-def test_a_source_that_had_to_be_added_sends_the_blend_to_the_fitter():
+def missing_one():
+    """A footprint of whose two sources the deblender has one."""
     blend = make_blend([(10, 10), (20, 20)])
     image = np.zeros_like(blend.image)
     image[:, 18:23, 18:23] = 50
-    (part,) = separate([replace(blend, image=image)], Blind([(10, 10)]))
-    assert part.flags & Flag.DEBLEND_FALLBACK
-    assert part.measured is None
+    blend = replace(blend, image=image)
+    return blend, separate([blend], Blind([(10, 10)]))[0]
+
+
+def test_a_source_that_had_to_be_added_goes_to_the_fitter_alone():
+    blend, part = missing_one()
+    assert part.flags == 0
+    assert part.source_flags.tolist() == [0, Flag.DEBLEND_FALLBACK]
+    assert (part.n_measured, len(part.xy)) == (1, 2)
+    np.testing.assert_array_equal(part.measured.flux, [[0, 1]])
+    left, rest = unmeasured(blend, part)
+    np.testing.assert_allclose(rest.xy, [[20, 20]], atol=0.5)
+    np.testing.assert_allclose(left.image, blend.image - part.models[0])
+
+
+def test_models_of_a_footprint_with_an_added_source_stay_for_the_fitter():
+    blend, part = missing_one()
+    detected = Detected(CellTask(CELL), (blend,), PSF)
+    (kept,) = without_models(DeblendedCell(detected, (part,))).parts
+    assert kept is part
 
 
 def test_a_footprint_that_the_deblender_let_go_is_deblended_classically_and_flagged():

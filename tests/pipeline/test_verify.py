@@ -127,16 +127,20 @@ def test_finds_a_shard_copied_over_another(out):
     assert "source 0 is in the catalog 2 times" in said
 
 
+def with_column(table, name, other):
+    """The table with a column of another."""
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), other[name])
+
+
 def test_finds_a_source_that_two_tiles_both_own(out):
     write_cell(out, "u", C0, make_shard("u", C0, 1000, n=4))
     table = make_shard("u", C0, 1000)
-    table = table.set_column(5, table.schema.field(5), make_shard("t", C0, 0)["ra"])
+    table = with_column(table, "ra", make_shard("t", C0, 0))
     write_cell(out, "u", C0, table)
     assert all("both primary" in said for said in verify_catalog(out))
     assert len(verify_catalog(out)) == 4
-    copies = table.set_column(
-        9, table.schema.field(9), make_shard("t", C0, 0, is_primary=False)["is_primary"]
-    )
+    copies = with_column(table, "is_primary", make_shard("t", C0, 0, is_primary=False))
     write_cell(out, "u", C0, copies)
     assert verify_catalog(out) == []
 
@@ -196,3 +200,21 @@ def test_a_footprint_in_two_cells_counts_in_that_of_its_brightest_peak():
     here, there = counts(table, Box(0, 0, 100, 2)), counts(table, Box(0, 2, 100, 200))
     assert (here["sources"], here["blends"], here["parents"]) == (4, 1, 2)
     assert (there["sources"], there["blends"], there["parents"]) == (4, 0, 1)
+
+
+def early(table):
+    """The shard as versions wrote it that did not have the columns added since."""
+    names = [name for name in table.column_names if not catalog.ADDED.fullmatch(name)]
+    return table.select(names)
+
+
+def test_a_catalog_of_an_early_version_is_whole(out):
+    for first_id, (tile, cell) in enumerate(PLAN.keys()):
+        write_cell(out, tile, cell, early(make_shard(tile, cell, 100 * first_id)))
+    assert verify_catalog(out) == []
+
+
+def test_a_shard_that_lacks_an_early_column_is_not(out):
+    (tile, cell), *_ = PLAN.keys()
+    write_cell(out, tile, cell, early(make_shard(tile, cell, 0)).drop_columns(["chi2"]))
+    assert "has other columns than the catalog" in "".join(verify_catalog(out))
