@@ -16,6 +16,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
+from raydeblend.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -151,5 +152,7 @@ def simulate_blends_command(
 
         print("\n".join(render_training(out, n, seed, catalog, address)))
         return
+    if address is not None:
+        raise ConfigError("--address goes with --training; blends are drawn in this process")
     path = write_blends(out, protocol, n, seed, catalog)
     print(f"{n} blends of two and {n} of three galaxies in {path}")

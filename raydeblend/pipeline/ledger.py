@@ -66,7 +66,7 @@ class Run:
     config
         The fields of the `CatalogConfig`.
     config_hash
-        Its hash.
+        Its hash, and that of what was tuned in the photometry.
     weights
         Hash of the weights by deblender, of the joint one that of what was tuned in it.
     versions
@@ -373,6 +373,8 @@ def differences(earlier: Run, later: Run) -> list[str]:
         said.append(_change("input", earlier.input, later.input))
     if dict(earlier.weights) != dict(later.weights):
         said.append(_change("weights", dict(earlier.weights), dict(later.weights)))
+    if not said and earlier.config_hash != later.config_hash:
+        said.append(_change("photometry", earlier.config_hash, later.config_hash))
     return said
 
 
