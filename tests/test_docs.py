@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from raydeblend.catalog import columns
 from raydeblend.cli.main import app
@@ -28,10 +29,19 @@ PAGES = (
     "howto/deblender.md",
 )
 
+OWN_RAY = ("tutorial.md",)
+"""Starts a Ray with each command, as they do on a machine where none runs."""
+
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:
     for found in BLOCK.finditer((ROOT / "docs" / page).read_text()):
         yield found.group(1), found.group(2) or "", found.group(3)
+
+
+@pytest.fixture(scope="module")
+def address(ray_local: None) -> str:
+    """Where the suite's Ray is; a page's commands take it for their cluster."""
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _command(kind: str, text: str) -> list[str]:
@@ -39,13 +49,15 @@ def _command(kind: str, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_work(page: str, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_work(page: str, address: str, tmp_path: Path) -> None:
     scripts = Path(sys.executable).parent
     environment = {
         **os.environ,
         "PATH": f"{scripts}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "disabled",
     }
+    if page not in OWN_RAY:
+        environment["RAY_ADDRESS"] = address
     ran = 0
     for kind, file, text in blocks(page):
         if file:
