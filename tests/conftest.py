@@ -33,9 +33,11 @@ LONGEST = (
 
 def pytest_configure():
     """No token for Ray's processes: one process starts Ray more than once, and Ray's core keeps
-    the mode of the first time.  On a busy machine they take their time to start."""
+    the mode of the first time.  On a busy machine its parts take their time to start, and its
+    workers would let the tests of other processes go first."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+    os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,17 +54,32 @@ def ray_local():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-            _system_config=KEPT_WORKERS,
-        )
+        _start_ray()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield
         ray.shutdown()
+
+
+def _start_ray(tries: int = 3) -> None:
+    """Start Ray, again if the machine was too busy: it gives itself no more than 30 seconds."""
+    import ray
+
+    for left in reversed(range(tries)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                logging_level="ERROR",
+                log_to_driver=False,
+                _system_config=KEPT_WORKERS,
+            )
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
+        else:
+            return
 
 
 @pytest.fixture(scope="session")
