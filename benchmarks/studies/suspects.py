@@ -23,8 +23,8 @@ from raydeblend.evaluate.common.calibration import calibration
 from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.survey.unrecognized import MATCH_RADIUS
+from raydeblend.pipeline.deblending import load_suspects
 from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
-from raydeblend.pipeline.suspects import load_suspects
 
 SEED = 3000
 FAINT = 25.0

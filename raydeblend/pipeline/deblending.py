@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.masks import mask_for
+from raydeblend.deblend.unrecognized.model import shipped_model
 from raydeblend.flags import Flag
 from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.parts import (
@@ -24,6 +26,9 @@ from raydeblend.pipeline.parts import (
 from raydeblend.pipeline.pieces import in_pieces, separated_pieces
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.tile import Blend, Deblended, Deblender, Separated
+
+if TYPE_CHECKING:
+    from raydeblend.pipeline.suspects import Suspects
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
 BATCH_PIXELS = 1 << 19
@@ -51,9 +56,6 @@ class DeblendCell:
     def __init__(self, config: CatalogConfig, deblender: Deblender | None = None) -> None:
         self.config = config
         self.deblender = deblender or load_deblender(config.deblender)
-        # Here, since it loads torch, for which the other stages' workers have no use.
-        from raydeblend.pipeline.suspects import load_suspects
-
         self.suspects = load_suspects(self.deblender, config.suspect_threshold)
 
     @property
@@ -139,6 +141,17 @@ class DeblendCell:
             bands=header.bands,
             pixel_scale=header.pixel_scale,
         )
+
+
+def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:
+    """Return the stage after a deblender, or None if there is no calibration for it."""
+    model = shipped_model(deblender.name)
+    if model is None:
+        return None
+    # Only here, since it loads torch and three networks: SExtractor's catalogs need none.
+    from raydeblend.pipeline.suspects import Suspects
+
+    return Suspects(model, deblender, threshold)
 
 
 def _batches(group: Sequence[int], pixels: int) -> Iterator[Sequence[int]]:

@@ -242,7 +242,7 @@ def test_tables_and_figures_show_all(planted):
     assert reliability_figure(scores[:1]) is None
 
 
-def test_real_tiles_through_the_pipeline(tmp_path):
+def test_real_tiles_through_the_pipeline(tmp_path, ray_local):
     tiles, out = str(tmp_path / "tiles"), tmp_path / "scores"
     simulate_tiles(tiles, "HSC", ("g", "r", "i"), n_tiles=1, size=160, seed=3)
     evaluation = run_evaluation("survey", (), tiles, None, str(out))
