@@ -29,7 +29,6 @@ FUSED = frozenset({"contract"})
 """Products and sums may be fused; nothing else of the arithmetic is left to the compiler."""
 SUMMED = frozenset({"contract", "reassoc", "nsz"})
 """Sums over samples may go by lanes too, always the same ones for as many samples."""
-_DONE = "compiled"
 
 
 def part(fastmath: frozenset[str] = FUSED) -> Callable[[Function], Function]:
@@ -101,17 +100,17 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def ready(call: Callable[[], object]) -> None:
-    """Call each compiled function once, so that it is compiled; say so if that takes time.
+def ready(call: Callable[[], object], what: str) -> None:
+    """Call each compiled function of `what` once, so that it is compiled; say so if it takes time.
 
-    Processes that find the folder without code wait for the one that is compiling.
+    Processes that find the folder without its code wait for the one that is compiling.
     """
     folder = code_folder()
-    done = folder / _DONE
+    done = folder / f"{what} is compiled"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            log.info("compiling the joint fit, once for this machine and version: about a minute")
+            log.info("compiling %s, once for this machine and version: about a minute", what)
             call()
             done.touch()
             return
