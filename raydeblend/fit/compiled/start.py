@@ -50,26 +50,14 @@ def _call_each() -> None:
 
 
 def _call_photometry() -> None:
-    one, side = np.ones((1, 1)), np.ones(1, dtype=np.int64)
-    image = np.ones((1, 1, 3, 3))
-    family = Family(one, np.ones(1), np.array([[[4.0, 0.0, 4.0]]]), 1, np.zeros(5), np.ones(5), 0.2)
-    stop, cutouts = Stop(1.0, 0.0, 1), Cutouts(image, image, np.zeros((1, 2)))
-    theta, flag = np.zeros((1, 5)), np.zeros(1, dtype=bool)
-    found = Solutions(
-        theta.copy(),
-        theta.copy(),
-        one.copy(),
-        one.copy(),
-        one.copy(),
-        np.ones(1),
-        flag,
-        side.copy(),
-    )
-    fit_summed(cutouts, family, np.zeros(1), 3, stop, side, 1.0, theta, side.copy(), side.copy())
-    fit_windows(cutouts, np.zeros(1, dtype=np.int64), family, theta, side, 1.0, stop, found)
-    samples = make_samples(
-        *np.ones((2, 1, 1), dtype=np.float32), np.zeros((2, 1), dtype=np.float32)
-    )
-    refit(
-        family, Pixels(*samples, np.zeros((1, 2)), np.ones((1, 1), dtype=bool)), theta, 1, 0.0, 0.0
-    )
+    one, number = np.ones((1, 1)), np.zeros(1, dtype=np.int64)
+    theta, none = np.zeros((1, 5)), np.zeros((1, 2))
+    family = Family(one, np.ones(1), np.array([[[4.0, 0.0, 4.0]]]), 1, theta[0], theta[0] + 1, 0.2)
+    stop, cutouts = Stop(1.0, 0.0, 1), Cutouts(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), none)
+    rows = [theta.copy(), theta.copy(), one.copy(), one.copy(), one.copy()]
+    found = Solutions(*rows, np.ones(1), np.zeros(1, dtype=bool), number.copy())
+    fit_summed(cutouts, family, np.zeros(1), 3, stop, number, 1.0, theta, number, number)
+    fit_windows(cutouts, number, family, theta, number, 1.0, stop, found)
+    pixel = np.ones((1, 1), dtype=np.float32)
+    samples = make_samples(pixel, pixel, np.zeros((2, 1), dtype=np.float32))
+    refit(family, Pixels(*samples, none, np.ones((1, 1), dtype=bool)), theta, 1, 0.0, 0.0)
