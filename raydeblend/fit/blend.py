@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from raydeblend.fit.compiled.blend import make_samples
 from raydeblend.fit.compiled.refit import Refitted, refit
 from raydeblend.fit.compiled.sources import Pixels
-from raydeblend.fit.compiled.start import prepare_photometry
+from raydeblend.fit.compiled.start_photometry import prepare_photometry
 from raydeblend.fit.parameters import LOG_T
 from raydeblend.fit.profile_model import make_family, size_class
 from raydeblend.fit.profiles import profile

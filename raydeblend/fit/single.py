@@ -21,7 +21,7 @@ from raydeblend.fit.compiled.stamp_fit import (
     fit_summed,
     fit_windows,
 )
-from raydeblend.fit.compiled.start import prepare_photometry
+from raydeblend.fit.compiled.start_photometry import prepare_photometry
 from raydeblend.fit.parameters import G1, G2, LOG_T
 from raydeblend.fit.profile_model import make_family, size_class
 from raydeblend.fit.profiles import profile

@@ -21,7 +21,7 @@ class BlendFit:
     Attributes
     ----------
     theta, theta_cov
-        ``(k, 8)``, see `raydeblend.fit.parameters`, and the covariances ``(k, 8, 8)``.
+        ``(k, 9)``, see `raydeblend.fit.parameters`, and the covariances ``(k, 9, 9)``.
     flux, flux_err
         ``(bands, k, 2)`` of disk and bulge, and their total's error ``(bands, k)``.
     compact
@@ -91,7 +91,7 @@ class BlendFit:
         return self.take(np.delete(np.arange(len(self.theta)), source))
 
     def add(self, theta: Array, compact: bool) -> BlendFit:
-        """Return the fit with more sources ``(m, 8)``, as yet without light."""
+        """Return the fit with more sources ``(m, 9)``, as yet without light."""
         m, bands = len(theta), len(self.flux)
         unknown = np.zeros((m, PARAMETERS, PARAMETERS))
         return replace(

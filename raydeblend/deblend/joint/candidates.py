@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 def find_candidates(
     stamps: Sequence[Stamp], models: Sequence[FloatArray], settings: FitSettings
 ) -> list[Array]:
-    """Return of each stamp theta ``(m, 8)`` of the candidates that gain enough, best first.
+    """Return of each stamp theta ``(m, 9)`` of the candidates that gain enough, best first.
 
     Each is fitted alone to the residual about its position.
     """

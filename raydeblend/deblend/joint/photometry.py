@@ -100,7 +100,7 @@ def _shares(fit: BlendFit) -> Array:
 
 
 def _shapes(theta: Array, shares: Array) -> Array:
-    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 8)``."""
+    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 9)``."""
     out = np.zeros((3, *theta.shape[:-1]))
     for columns, share in zip(SHAPES, shares.T, strict=True):
         g1, g2, log_radius = np.moveaxis(theta[..., columns], -1, 0)
@@ -114,6 +114,6 @@ def _shape_errors(fit: BlendFit) -> Array:
     """Propagate the covariance of theta, for fixed fluxes, to T, g1 and g2; ``(3, k)``."""
     steps = _STEP * np.eye(fit.theta.shape[1])[:, None]
     ahead, behind = (_shapes(fit.theta + sign * steps, _shares(fit)) for sign in (1, -1))
-    slopes = (ahead - behind) / (2 * _STEP)  # (3, 8, k)
+    slopes = (ahead - behind) / (2 * _STEP)  # (3, 9, k)
     variance = np.einsum("aik,kij,ajk->ak", slopes, fit.theta_cov, slopes)
     return np.asarray(np.sqrt(np.maximum(variance, 0)))

@@ -104,7 +104,7 @@ class Stamp:
         Parameters
         ----------
         theta
-            ``(k, 8)`` sources, or positions ``(k, 2)`` of such as small as the PSF.
+            ``(k, 9)`` sources, or positions ``(k, 2)`` of such as small as the PSF.
         """
         good = self.weights > 0
         there = np.asarray(good.any(axis=1))

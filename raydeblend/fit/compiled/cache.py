@@ -1,8 +1,8 @@
 """How numba compiles the fit, and where the machine code is kept: once for each machine.
 
 The code lies in a folder that all processes of a user share, named after the sources, so that code
-of another version is never loaded.  `ready` makes it under a lock: of many workers that start at
-once, one compiles.
+of another version is never loaded.  It is made under a lock: of many workers that start at once,
+one compiles.  Nothing is ever written where the package is installed.
 """
 
 from __future__ import annotations
@@ -67,18 +67,25 @@ def _kept_in(folder: Path) -> Iterator[None]:
 def code_folder() -> Path:
     """Return the folder of the compiled code, writable and named after what it is made of.
 
-    Below ``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` or ``~/.cache``, else, where that cannot be
-    written to, below the folder for temporary files.
+    Below ``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` or ``~/.cache``, else, where files there cannot
+    be written and locked, below the folder for temporary files.
     """
     name = Path("raydeblend") / f"code-{_fingerprint()}"
     for root in _roots():
-        try:
-            (root / name).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=root / name).close()
-        except OSError:
-            continue
-        return root / name
+        if _is_usable(root / name):
+            return root / name
     return Path(tempfile.mkdtemp(prefix="raydeblend-"))
+
+
+def _is_usable(folder: Path) -> bool:
+    """Tell whether files in a folder, which is made, can be written and locked."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
 
 
 def _roots() -> Iterator[Path]:
@@ -101,17 +108,26 @@ def _fingerprint() -> str:
 
 
 def ready(call: Callable[[], object], what: str) -> None:
-    """Call each compiled function of `what` once, so that it is compiled; say so if it takes time.
+    """Call each compiled function of `what` once, so that it is compiled or loaded."""
+    if not compile_once(call, what):
+        call()
 
-    Processes that find the folder without its code wait for the one that is compiling.
+
+def compile_once(call: Callable[[], object], what: str) -> bool:
+    """Call each compiled function of `what` if that is the first time here; say so, as it takes long.
+
+    Processes that find the folder without its code wait for the one that is compiling.  Returns
+    whether this was the one.
     """
     folder = code_folder()
     done = folder / f"{what} is compiled"
+    if done.exists():
+        return False
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            log.info("compiling %s, once for this machine and version: about a minute", what)
-            call()
-            done.touch()
-            return
-    call()
+        if done.exists():
+            return False
+        log.info("compiling %s, once for this machine and version: about a minute", what)
+        call()
+        done.touch()
+        return True

@@ -2,7 +2,7 @@
 
 For the photometry of single sources (`fit.single`, `fit.blend`): theta is (x, y, g1, g2, ln T) and,
 of a disk with a bulge, the part of the light in the bulge.  The sums are those of `gaussians`, with
-s the part of T/2 that a Gaussian has.
+s the part of T/2 that a Gaussian has, and N by the bulge's part of the light.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from raydeblend.fit.compiled.cache import part
 from raydeblend.fit.compiled.gaussians import (
     BLOCK,
+    COLUMNS,
     MOST_EXPONENT,
-    SLOPES,
-    six_sums,
+    SHAPES,
+    SUMS,
+    all_sums,
     within_reach,
-    write_block,
 )
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
-SUMS = 6
+_BULGE = 5
 
 
 class Family(NamedTuple):
@@ -77,9 +78,9 @@ def make_brush(family: Family, samples: int) -> Brush:
         np.empty(samples, dtype=np.float32),
         np.empty(samples, dtype=np.float32),
         np.empty(samples // BLOCK),
-        np.empty((6, g), dtype=np.float32),
-        np.empty((5, g), dtype=np.float32),
-        np.empty((2, SUMS, BLOCK), dtype=np.float32),
+        np.empty((COLUMNS, g), dtype=np.float32),
+        np.empty((COLUMNS - 1, g), dtype=np.float32),
+        np.empty((SUMS, BLOCK), dtype=np.float32),
         np.empty(3),
         np.empty((3, 3)),
     )
@@ -106,20 +107,22 @@ def shape_covariance(theta: Array, pixel_scale: float, cov: Array, slopes: Array
 
 
 @part()
-def convolve(family: Family, cov: Array, band: int, table: FloatArray) -> None:
-    """Write P (xx, xy, yy), norm, s and the squared reach of each Gaussian, ``(6, g)``."""
+def convolve(family: Family, cov: Array, bulge: float, band: int, table: FloatArray) -> None:
+    """Write the `COLUMNS` of each Gaussian, see `gaussians.convolve`."""
     for g in range(len(family.fraction)):
         own, seeing = family.fraction[g], family.psf_cov[band, g]
         xx, xy, yy = own * cov[0] + seeing[0], own * cov[1] + seeing[1], own * cov[2] + seeing[2]
         determinant = xx * yy - xy * xy
         largest = 0.5 * (xx + yy + np.sqrt((xx - yy) ** 2 + 4 * xy * xy))
-        weight = family.weight[band, g]
+        peak = family.weight[band, g] / (2 * np.pi * np.sqrt(determinant))
+        is_disk = g < family.disk
         table[0, g] = yy / determinant
         table[1, g] = -xy / determinant
         table[2, g] = xx / determinant
-        table[3, g] = weight / (2 * np.pi * np.sqrt(determinant))
+        table[3, g] = peak * (1 - bulge if is_disk else bulge)
         table[4, g] = own
-        table[5, g] = 2 * MOST_EXPONENT * largest if weight != 0 else -1.0
+        table[5, g] = -peak if is_disk else peak
+        table[6, g] = 2 * MOST_EXPONENT * largest if peak != 0 else -1.0
 
 
 @part()
@@ -130,27 +133,31 @@ def draw_galaxy(
 
     The brush holds the shape and the offsets of all samples from the center.
     """
-    convolve(family, brush.cov, band, brush.table)
-    everything, last = len(family.fraction), SLOPES
+    count = len(family.fraction)
+    bulge = theta[_BULGE] if count > family.disk else 0.0
+    convolve(family, brush.cov, bulge, band, brush.table)
     for block in range(len(brush.nearest)):
         at = slice(block * BLOCK, (block + 1) * BLOCK)
-        dx, dy = brush.dx[at], brush.dy[at]
-        for c in range(1 if family.disk == everything else 2):
-            first, end = (0, family.disk) if c == 0 else (family.disk, everything)
-            count = within_reach(brush.table, first, end, brush.nearest[block], brush.near)
-            six_sums(dx, dy, brush.near, count, brush.sums[c])
-        if family.disk < everything:
-            _mix(brush.sums, theta[last], slopes[last, at])
-        write_block(brush.sums[0], brush.by_shape, block * BLOCK, image, slopes)
+        near = within_reach(brush.table, 0, count, brush.nearest[block], brush.near)
+        all_sums(brush.dx[at], brush.dy[at], brush.near, near, brush.sums)
+        _write_block(brush.sums, brush.by_shape, block * BLOCK, image, slopes)
 
 
 @part()
-def _mix(sums: FloatArray, bulge: float, by_bulge: FloatArray) -> None:
-    """Give sums ``(2, 6, BLOCK)`` of disk and bulge to the first, and the image's change."""
-    of_bulge = np.float32(bulge)
-    of_disk = np.float32(1 - bulge)
+def _write_block(
+    sums: FloatArray, by_shape: Array, first: int, image: FloatArray, slopes: FloatArray
+) -> None:
+    """Write image and derivatives at one block, from the sums as `gaussians` has them."""
     for i in range(BLOCK):
-        by_bulge[i] = sums[1, 0, i] - sums[0, 0, i]
-    for j in range(SUMS):
+        image[first + i] = sums[0, i]
+        slopes[0, first + i] = sums[1, i]
+        slopes[1, first + i] = sums[2, i]
+    for q in range(SHAPES):
+        a = np.float32(0.5 * by_shape[q, 0])
+        b = np.float32(by_shape[q, 1])
+        c = np.float32(0.5 * by_shape[q, 2])
         for i in range(BLOCK):
-            sums[0, j, i] = of_disk * sums[0, j, i] + of_bulge * sums[1, j, i]
+            slopes[2 + q, first + i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]
+    if len(slopes) > _BULGE:
+        for i in range(BLOCK):
+            slopes[_BULGE, first + i] = sums[6, i]
