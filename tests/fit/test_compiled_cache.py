@@ -73,6 +73,21 @@ def test_other_sources_have_another_folder(fresh: pytest.MonkeyPatch, tmp_path: 
     assert len({before, one, compiled._fingerprint()}) == 3
 
 
+def test_another_installation_of_equal_sources_has_another_folder(
+    fresh: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = set()
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        source = tmp_path / place / "kernel.py"
+        for seconds in (1, 2):
+            source.write_text("pass")
+            os.utime(source, (seconds, seconds))
+            fresh.setattr(compiled, "__file__", str(tmp_path / place / "cache.py"))
+            found.add(compiled._fingerprint())
+    assert len(found) == 4
+
+
 def test_one_compiles_and_the_others_wait(
     fresh: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -162,12 +177,14 @@ def test_a_package_that_cannot_be_written_to_is_left_as_it_is(tmp_path: Path) ->
         path.chmod(path.stat().st_mode & ~0o222)
     before = _listing(site)
     variables = {
-        "PYTHONPATH": str(site),
+        "PYTHONPATH": f"{site}:{tmp_path}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "NUMBA_CACHE_DIR": "",
     }
-    file, folder, value = _python(COMPILE, **variables).split()
+    # Code is kept for functions of files only.
+    (tmp_path / "script.py").write_text(COMPILE)
+    file, folder, value = _python("import script", **variables).split()
     assert Path(file).is_relative_to(site)
     assert Path(folder).is_relative_to(tmp_path / "cache")
     assert float(value) == pytest.approx(0.25, rel=1e-6)

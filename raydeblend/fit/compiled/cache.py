@@ -98,11 +98,16 @@ def _roots() -> Iterator[Path]:
 
 
 def _fingerprint() -> str:
-    """Return a name for sources, processor and settings: numba looks at one source file only."""
+    """Return a name for sources, processor and settings.
+
+    numba itself looks at one source file only, its place and time included: with these in the name,
+    a folder that says that it is complete is so for this installation.
+    """
     processor = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
     made_for = numba.__version__, *processor, str(numba.config.BOUNDSCHECK)
     digest = hashlib.sha256(" ".join(made_for).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(f"{source} {source.stat().st_mtime_ns} ".encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -114,7 +119,7 @@ def ready(call: Callable[[], object], what: str) -> None:
 
 
 def compile_once(call: Callable[[], object], what: str) -> bool:
-    """Call each compiled function of `what` if that is the first time here; say so, as it takes long.
+    """Call each compiled function of `what` if that is the first time here, which is said.
 
     Processes that find the folder without its code wait for the one that is compiling.  Returns
     whether this was the one.
