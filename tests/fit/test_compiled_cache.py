@@ -154,6 +154,7 @@ def _python(code: str, **variables: str) -> str:
 
 
 COMPILE = """
+import numpy as np
 import raydeblend.fit.compiled.cache as cache
 from raydeblend.fit.compiled.gaussians import power_of_two
 
@@ -161,7 +162,7 @@ from raydeblend.fit.compiled.gaussians import power_of_two
 def quarter(x):
     return power_of_two(x)
 
-print(cache.__file__, cache.code_folder(), quarter(cache.numba.np.float32(-2)))
+print(cache.__file__, cache.code_folder(), quarter(np.float32(-2)))
 """
 
 

@@ -13,12 +13,16 @@ from raydeblend.evaluate.common.scarlet import NAME as SCARLET
 from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.tile import Deblender
 
-__all__ = ["SCARLET", "TOLD", "find_scarlet", "load_compared", "load_named"]
+__all__ = ["GIVEN_POSITIONS", "SCARLET", "TOLD", "find_scarlet", "load_compared", "load_named"]
 
 LOGGER = logging.getLogger(__name__)
 
 TOLD = "joint-true"
 """Name of the joint deblender when it is told the true positions."""
+SCARLET_LITE, TRACTOR = "scarlet_lite", "tractor"
+"""Names of peers that `benchmarks.deblend` runs."""
+GIVEN_POSITIONS = frozenset({TOLD, SCARLET, SCARLET_LITE, TRACTOR})
+"""Deblenders that are told the true positions."""
 EXACT = 0.02
 """Pixels to which it then holds positions: they are the simulation's own, no catalog's."""
 
