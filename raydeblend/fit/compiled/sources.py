@@ -195,19 +195,16 @@ def _fit_band(pixels: Pixels, ridge: float, band: int, work: Work, model: Model)
     """Solve the fluxes of one band, add its normal equations and return its χ²."""
     rows, products, weight = work.rows, work.products, pixels.weight[band]
     k, q = model.theta.shape
-    gram(rows, weight, 0, 1 + k, work.left, products)
+    for last in (1 + k, len(rows)):
+        # First of data and images, then of what is left of the data and all rows.
+        gram(rows, weight, 0, last, work.left, products)
+        if last == 1 + k:
+            _solve_fluxes(ridge, band, work, model)
+            for i in range(k):
+                own = np.float32(model.flux[band, i])
+                for n in range(len(weight)):
+                    rows[0, n] -= own * rows[1 + i, n]
     flux, normal = model.flux[band], model.normal[band]
-    for i in range(k):
-        flux[i] = products[1 + i, 0]
-        for j in range(k):
-            normal[i, j] = products[1 + i, 1 + j]
-        normal[i, i] = normal[i, i] * (1 + ridge) if normal[i, i] > 0 else 1.0
-    _solve_with(normal, work.matrix, flux.reshape(k, 1))
-    for i in range(k):
-        own = np.float32(flux[i])
-        for n in range(len(weight)):
-            rows[0, n] -= own * rows[1 + i, n]
-    gram(rows, weight, 0, len(rows), work.left, products)
     cross = model.cross[band]
     for j in range(k * q):
         for i in range(k):
@@ -222,6 +219,19 @@ def _fit_band(pixels: Pixels, ridge: float, band: int, work: Work, model: Model)
                 inner += own * products[row, 1 + n] * cross[n, j]
             model.curvature[i, j] += inner
     return weighted_square(rows[0], weight)
+
+
+@part()
+def _solve_fluxes(ridge: float, band: int, work: Work, model: Model) -> None:
+    """Solve the fluxes of one band from the products of data and images."""
+    flux, normal, products = model.flux[band], model.normal[band], work.products
+    k = len(flux)
+    for i in range(k):
+        flux[i] = products[1 + i, 0]
+        for j in range(k):
+            normal[i, j] = products[1 + i, 1 + j]
+        normal[i, i] = normal[i, i] * (1 + ridge) if normal[i, i] > 0 else 1.0
+    _solve_with(normal, work.matrix, flux.reshape(k, 1))
 
 
 @part()

@@ -116,17 +116,19 @@ def fit_summed(
         ``(n, q)``, ``(n,)`` and ``(n,)``, written: solutions, the windows that hold enough of the
         information, and the number of evaluations.
     """
-    size = cutouts.image.shape[3]
+    size, starts = cutouts.image.shape[3], np.empty((len(first_sizes), len(family.mean)))
     for n in range(len(cutouts.offset)):
         data, weight = _averages(cutouts.image[n], cutouts.weight[n], width)
         origin = 0.5 * (width - 1) - (size - 1) // 2
         pixels = _gather(data, weight, 0, data.shape[2], width, origin, cutouts.offset[n])
+        for s in range(len(first_sizes)):
+            for i in range(len(family.mean)):
+                starts[s, i] = family.mean[i]
+            starts[s, _LOG_T] += first_sizes[s]
         work = make_work(family, pixels)
-        model = _best_start(family, pixels, first_sizes, work)
-        model, _, count = _descend(family, pixels, stop, model, work)
+        model, _, evaluations[n] = _descend(family, pixels, stop, starts, work)
         for i in range(len(family.mean)):
             theta[n, i] = model.theta[0, i]
-        evaluations[n] = len(first_sizes) + count
         sides[n] = _window(family, pixels, model, work, windows, outside, size, 0.5 * width)
 
 
@@ -145,22 +147,28 @@ def fit_windows(
 
     The whole stamp is fitted where ln T grew by more than `growth`: the galaxy outgrew its window.
     """
-    size = cutouts.image.shape[3]
+    size, start = cutouts.image.shape[3], np.empty((1, len(family.mean)))
     origin = -float((size - 1) // 2)
     for n in rows:
         image, weight, offset = cutouts.image[n], cutouts.weight[n], cutouts.offset[n]
-        side = min(sides[n], size)
-        pixels = _gather(image, weight, (size - side) // 2, side, 1, origin, offset)
-        model, converged, count = _fit_from(family, pixels, stop, theta[n])
-        chi2 = model.value[1] + _beyond(image, weight, (size - side) // 2, side)
-        if side < size and model.theta[0, _LOG_T] > theta[n, _LOG_T] + growth:
-            pixels = _gather(image, weight, 0, size, 1, origin, offset)
-            model, converged, more = _fit_from(family, pixels, stop, model.theta[0])
-            chi2, count = model.value[1], count + more
+        for i in range(len(family.mean)):
+            start[0, i] = theta[n, i]
+        side, log_t = min(sides[n], size), theta[n, _LOG_T]
+        while True:
+            low = (size - side) // 2
+            pixels = _gather(image, weight, low, side, 1, origin, offset)
+            work = make_work(family, pixels)
+            model, converged, count = _descend(family, pixels, stop, start, work)
+            out.evaluations[n] += count
+            if side == size or not model.theta[0, _LOG_T] > log_t + growth:
+                break
+            side = size
+            for i in range(len(family.mean)):
+                start[0, i] = model.theta[0, i]
         _write(model, out, n)
+        chi2 = model.value[1] + _beyond(image, weight, low, side)
         out.chi2[n] = chi2 if np.isfinite(model.value[0]) else np.inf
         out.converged[n] = converged
-        out.evaluations[n] += count
 
 
 @part()
@@ -175,52 +183,42 @@ def _write(model: Model, out: Solutions, n: int) -> None:
 
 
 @part()
-def _fit_from(family: Family, pixels: Pixels, stop: Stop, theta: Array) -> tuple[Model, bool, int]:
-    work, model = make_work(family, pixels), make_model(family, pixels)
-    for i in range(len(theta)):
-        model.theta[0, i] = theta[i]
-    evaluate(family, pixels, 0.0, work, model)
-    model, converged, count = _descend(family, pixels, stop, model, work)
-    return model, converged, count + 1
-
-
-@part()
-def _best_start(family: Family, pixels: Pixels, first_sizes: Array, work: Work) -> Model:
-    """Return the model, of a few sizes about the prior's mean, of the lowest χ²."""
-    best, trial = make_model(family, pixels), make_model(family, pixels)
-    for size in range(len(first_sizes)):
-        for i in range(len(family.mean)):
-            trial.theta[0, i] = family.mean[i]
-        trial.theta[0, _LOG_T] += first_sizes[size]
-        evaluate(family, pixels, 0.0, work, trial)
-        if size == 0 or trial.value[1] < best.value[1]:
-            best, trial = trial, best
-    return best
-
-
-@part()
 def _descend(
-    family: Family, pixels: Pixels, stop: Stop, here: Model, work: Work
+    family: Family, pixels: Pixels, stop: Stop, starts: Array, work: Work
 ) -> tuple[Model, bool, int]:
-    """Levenberg–Marquardt from a model; return the best, whether it converged, and evaluations."""
-    trial = make_model(family, pixels)
+    """Levenberg–Marquardt from that of some starts ``(m, q)`` whose χ² is lowest.
+
+    Returns the best model, whether it converged, and the number of evaluations.
+    """
+    here, trial = make_model(family, pixels), make_model(family, pixels)
     step = np.empty((len(here.gradient), 1))
-    damping, evaluations = _FIRST_DAMPING, 0
-    for _ in range(stop.steps):
+    damping, gain, rounding = _FIRST_DAMPING, 0.0, 0.0
+    # The model is evaluated at one place in the code: there is half as much to compile.
+    for number in range(len(starts) + stop.steps):
+        if number < len(starts):
+            for i in range(len(family.mean)):
+                trial.theta[0, i] = starts[number, i]
+        evaluate(family, pixels, 0.0, work, trial)
+        if number < len(starts):
+            if number == 0 or trial.value[1] < here.value[1]:
+                here, trial = trial, here
+            if number + 1 < len(starts):
+                continue
+        else:
+            fall = here.value[0] - trial.value[0]
+            damping = _next_damping(damping, fall / gain)
+            if fall >= -rounding:
+                here, trial = trial, here
+        if number + 1 == len(starts) + stop.steps:
+            break
         gain = damped_step(here, damping, step)
         rounding = stop.rounding * here.value[0]
         # Without damping to speak of, a tiny promised gain means the minimum.
         if gain < stop.tolerance + rounding and damping < 1:
             _last_step(here, step, gain)
-            return here, True, evaluations
+            return here, True, number + 1
         move(here, step, trial.theta)
-        evaluate(family, pixels, 0.0, work, trial)
-        evaluations += 1
-        fall = here.value[0] - trial.value[0]
-        damping = _next_damping(damping, fall / gain)
-        if fall >= -rounding:
-            here, trial = trial, here
-    return here, False, evaluations
+    return here, False, len(starts) + stop.steps
 
 
 @part()
