@@ -106,3 +106,8 @@ def concatenate(parts: Sequence[Measurements]) -> Measurements:
         name: np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS
     }
     return replace(parts[0], **arrays)
+
+
+def errors_of(covariance: Array) -> Array:
+    """Return the roots ``(..., m)`` of the diagonals of covariances ``(..., m, m)``."""
+    return np.asarray(np.sqrt(np.maximum(np.diagonal(covariance, axis1=-2, axis2=-1), 0)))
