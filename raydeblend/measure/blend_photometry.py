@@ -45,7 +45,7 @@ def refit_jointly(
     single, theta
         Per blend, of the fits of single sources.
     """
-    # Imported here, so that workers that measure with ngmix start without torch.
+    # Imported here, so that workers that measure with ngmix start without a compiler.
     from raydeblend.fit.blend import fit_blends
 
     good = [(m.flags & Flag.FIT_FAILED) == 0 for m in single]
