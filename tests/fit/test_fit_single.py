@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from galaxy_stamps import SCALE, make_blend
 from plain_mixture import chi2, distance_from_minimum, draw, fluxes
+from scipy.optimize import brentq
+from scipy.special import gammainc
 
 from raydeblend.fit import profile_model
 from raydeblend.fit import single as mixture
@@ -186,6 +188,12 @@ def test_other_profiles_fit_their_own_galaxies(galaxies, model):
     np.testing.assert_allclose(flux, truth.flux, rtol=0.01 if model == "gauss" else 0.03)
 
 
+def light_within(r, bulge):
+    """Part of the light of disk and bulge within r: Sérsic's curves of growth."""
+    disk = gammainc(2, 1.67835 * r / 0.5)
+    return (1 - bulge) * disk + bulge * gammainc(8, 7.66925 * (r / (0.5 * BULGE_RADIUS)) ** 0.25)
+
+
 @pytest.mark.parametrize("bulge", [0.0, 0.3, 1.0])
 def test_bulge_and_disk_are_both_counted(galaxies, bulge):
     disk = galsim.Exponential(half_light_radius=0.5)
@@ -197,7 +205,9 @@ def test_bulge_and_disk_are_both_counted(galaxies, bulge):
     )
     flux = np.mean([m.flux[0] for m in out], axis=0)
     np.testing.assert_allclose(flux, truth.flux, rtol=0.012)
-    size = 6 * disk.scale_radius**2 * (1 + 0.02) / (1 - 0.02)
+    # T is that of an exponential with the half-light radius of the whole.
+    r50 = brentq(lambda r: light_within(r, bulge) - 0.5, 0.1, 1.0)
+    size = 6 * (r50 / 1.67835) ** 2 * (1 + 0.02) / (1 - 0.02)
     assert np.mean([m.T[0] for m in out]) == pytest.approx(size, rel=0.03 if bulge < 1 else 0.3)
     assert np.mean([m.g1[0] for m in out]) == pytest.approx(0.1, abs=0.005)
 
