@@ -225,11 +225,17 @@ class PhotometryConfig:
         Most of that flux that counts, in errors of the source.
     own_fraction
         Of the source's own flux.
+    faint_fraction, faint_sigma
+        Of the part f of its light that lies in pixels where it is below so many sigma, times
+        1 − f: what a profile adds there is hardly seen, and the sky takes a part of it.  A galaxy
+        that is faint all over is held by its prior instead.
     """
 
     neighbor_fraction: float = 0.3
     max_neighbor_errors: float = 2.0
     own_fraction: float = 0.005
+    faint_fraction: float = 0.2
+    faint_sigma: float = 1.0
 
 
 @dataclass(frozen=True)

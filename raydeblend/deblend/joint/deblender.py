@@ -22,6 +22,7 @@ from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
 from raydeblend.deblend.joint.crowds.light import blendedness, neighbor_flux
 from raydeblend.deblend.joint.crowds.light import images as images_of
+from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.find import Found, find_all, fit_all_given
 from raydeblend.deblend.joint.fitting import render
 from raydeblend.deblend.joint.galaxies import Galaxies
@@ -177,8 +178,9 @@ class JointDeblender:
         with one_thread(), torch.inference_mode():
             (found,) = find_all(stamps, self.settings)
         (stamp,), unit, fit = stamps, sigma[0, :, 0, 0], found.fit
-        galaxies = self._galaxies(stamp, found, self.structure)
-        patches = galaxies.patches(found.patches_of(stamp, self.config.blocks))
+        parts = found.patches_of(stamp, self.config.blocks)
+        galaxies = self._galaxies(stamp, fit, parts, self.structure)
+        patches = galaxies.patches(parts)
         neighbors = neighbor_flux(patches, stamp.weight) * unit
         return Separated(
             xy=fit.xy[galaxies.brightest].astype(np.float32),
@@ -187,7 +189,7 @@ class JointDeblender:
             quality=quality_of(stamp, fit, self.config.quality),
             limited=fit.limited,
             blendedness=blendedness(patches, stamp.image.shape),
-            extra=measure_galaxies(stamp, fit, galaxies, neighbors, unit, self.config),
+            extra=measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config),
         )
 
     @property
@@ -256,7 +258,8 @@ class JointDeblender:
             light = render(stamp, fit, self.device)
         else:
             light = images_of(found.patches, stamp.image.shape)
-        galaxies = self._galaxies(stamp, found, structure)
+        parts = [Patch.whole(image) for image in light] if found.patches is None else found.patches
+        galaxies = self._galaxies(stamp, fit, parts, structure)
         models = galaxies.sums(light)
         unit = sigma[:, 0, 0]
         neighbors = flux_of_neighbors(models, stamp.weight) * unit
@@ -264,17 +267,23 @@ class JointDeblender:
             models * sigma,
             fit.xy[galaxies.brightest].astype(np.float32),
             quality_of(stamp, fit, self.config.quality),
-            measure_galaxies(stamp, fit, galaxies, neighbors, unit, self.config),
+            measure_galaxies(
+                stamp, fit, galaxies, galaxies.patches(parts), neighbors, unit, self.config
+            ),
             of_stamp={"limited": np.bool_(fit.limited)},
         )
 
-    def _galaxies(self, stamp: Stamp, found: Found, structure: StructureModel | None) -> Galaxies:
+    def _galaxies(
+        self,
+        stamp: Stamp,
+        fit: BlendFit,
+        parts: Sequence[Patch],
+        structure: StructureModel | None,
+    ) -> Galaxies:
         """Return which sources are one galaxy; each is its own without a model of structure."""
-        fit = found.fit
         galaxy = np.arange(len(fit.theta))
         if structure is not None and len(galaxy) > 1:
-            patches = found.patches_of(stamp, self.config.blocks)
-            galaxy = galaxies_of(stamp, fit, patches, structure.logistic, self.config.structure)
+            galaxy = galaxies_of(stamp, fit, parts, structure.logistic, self.config.structure)
         return Galaxies.of(galaxy, fit.total.sum(0))
 
 

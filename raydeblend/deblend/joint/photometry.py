@@ -9,11 +9,14 @@ come from the curvature of the whole blend, so that they hold the neighbors' par
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import JointConfig, PhotometryConfig
+from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.half_light import SERSIC, Components, exponential_t, half_light_radius
@@ -31,6 +34,7 @@ def measure_galaxies(
     stamp: Stamp,
     fit: BlendFit,
     galaxies: Galaxies,
+    patches: Sequence[Patch],
     neighbors: Array,
     unit: NDArray[np.floating],
     config: JointConfig,
@@ -41,6 +45,8 @@ def measure_galaxies(
 
     Parameters
     ----------
+    patches
+        The light of each galaxy.
     neighbors
         ``(m, bands)`` flux of other galaxies under each, see `measure.blendedness.neighbor_flux`.
     unit
@@ -59,15 +65,31 @@ def measure_galaxies(
     values["flux"] = values["flux"] + attached
     doubt = config.structure.flux_error * attached
     covariance = galaxies.sums(parts["flux_cov"]) + doubt[:, :, None] * doubt[:, None]
-    values["flux_cov"] = whole_covariance(values["flux"], covariance, neighbors, config.photometry)
+    whole = galaxies.sums(np.asarray(fit.total.T))
+    faint = faint_part(stamp, patches, whole, config.photometry.faint_sigma)
+    values["flux_cov"] = whole_covariance(
+        values["flux"], covariance, neighbors, faint, config.photometry
+    )
     values["flux_err"] = np.sqrt(np.diagonal(values["flux_cov"], axis1=1, axis2=2))
     ratio = values["flux"] / np.where(values["flux_err"] > 0, values["flux_err"], np.inf)
     values["snr"] = np.sqrt(np.nansum(ratio**2, axis=1))
     return values
 
 
+def faint_part(stamp: Stamp, patches: Sequence[Patch], flux: Array, sigma: float) -> Array:
+    """Return the part ``(m, bands)`` of the light where it is below `sigma` times the noise.
+
+    `flux` ``(m, bands)`` is the whole light of the galaxies, also beyond their patches.
+    """
+    bright = np.zeros_like(flux)
+    for own, patch in zip(bright, patches, strict=True):
+        root = np.sqrt(stamp.weight[:, *patch.box.slices])
+        own[:] = np.where(patch.light * root > sigma, patch.light, 0).sum((1, 2), dtype=np.float64)
+    return np.clip(1 - bright / np.where(flux > 0, flux, np.inf), 0, 1)
+
+
 def whole_covariance(
-    flux: Array, covariance: Array, neighbors: Array, config: PhotometryConfig
+    flux: Array, covariance: Array, neighbors: Array, faint: Array, config: PhotometryConfig
 ) -> Array:
     """Return the covariances of fluxes with what the curvature leaves out, ``(k, bands, bands)``.
 
@@ -80,11 +102,14 @@ def whole_covariance(
         ``(k, bands)`` and ``(k, bands, bands)``, from the curvature.
     neighbors
         ``(k, bands)`` flux of the other sources under each, see `neighbor_flux`.
+    faint
+        ``(k, bands)``, see `faint_part`.
     """
     error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     known = np.minimum(neighbors, config.max_neighbor_errors * error)
     out = covariance.copy()
-    for common in (config.neighbor_fraction * known, config.own_fraction * flux):
+    unseen = config.faint_fraction * faint * (1 - faint)
+    for common in (config.neighbor_fraction * known, config.own_fraction * flux, unseen * flux):
         out += common[:, :, None] * common[:, None, :]
     return out
 

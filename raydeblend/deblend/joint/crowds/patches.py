@@ -32,6 +32,11 @@ class Patch:
     light: FloatArray
     lit: BoolArray
 
+    @classmethod
+    def whole(cls, image: FloatArray) -> Patch:
+        """Return the light ``(bands, y, x)`` of a source on all of a stamp."""
+        return cls(Box(0, 0, *image.shape[1:]), image, np.ones(image.shape[1:], dtype=bool))
+
     def add_to(self, images: NDArray[np.floating], origin: tuple[int, int] = (0, 0)) -> None:
         """Add the light to images ``(bands, y, x)`` whose first pixel is `origin`, in place."""
         whole = Box(*origin, origin[0] + images.shape[1], origin[1] + images.shape[2])
