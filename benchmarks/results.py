@@ -128,6 +128,7 @@ RUNS = (
         CATSIM,
     ),
     Run("survey", "raydeblend evaluate survey --deblender joint"),
+    Run("singles", f"raydeblend evaluate singles --deblender joint --stamps {HST}", HST),
     Run(
         "hsc-blends",
         f"raydeblend evaluate hsc-blends --data {BLENDS} --deblender joint --deblender rdn "

@@ -66,7 +66,7 @@ def pairs_scene(
 def stars_scene(
     survey: Survey, bands: tuple[str, ...], n_stars: int, seed: int, stamps: Stamps
 ) -> Scene:
-    """Draw stars from bright to faint, three galaxies around each."""
+    """Draw stars of all magnitudes, three galaxies around each."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(6,)))
     deep = as_observed(survey)
     grid, places = grid_places(n_stars, STAR_SPACING, survey.pixel_scale, rng)
@@ -75,7 +75,9 @@ def stars_scene(
     third = 2 * np.pi / STAR_NEIGHBORS
     angle = third * np.tile(np.arange(STAR_NEIGHBORS), n_stars) + rng.uniform(0, third, n)
     offset = _around(rng.uniform(*NEIGHBOR_DISTANCE, n), angle, survey)
-    magnitude_i = rng.permutation(np.linspace(*STAR_I, n_stars))
+    # The middles of as many equal steps, in no order.
+    low, high = STAR_I
+    magnitude_i = rng.permutation(low + (high - low) * (np.arange(n_stars) + 0.5) / n_stars)
     stars = star_magnitudes(magnitude_i, rng.uniform(*STAR_GI, n_stars), bands, rng)
     magnitude = np.concatenate([galaxies.magnitude, stars])
     return Scene(

@@ -67,23 +67,24 @@ def test_galaxies_stand_around_stars():
     assert distance.min() >= 3
     assert distance.max() <= 7
     i = 31.4 - 2.5 * np.log10(scene.flux[scene.is_star, 1])
-    np.testing.assert_allclose(np.sort(i), np.linspace(15.5, 20.5, 9), atol=1e-9)
+    edges = np.linspace(15.5, 20.5, 10)
+    assert ((np.sort(i) > edges[:-1]) & (np.sort(i) < edges[1:])).all()
 
 
 def test_bright_stars_bleed_and_are_masked(tmp_path):
     from raydeblend import fits
 
-    simulate_neighbors(str(tmp_path), "HSC", ("i",), "stars", 1, seed=1)
+    simulate_neighbors(str(tmp_path), "HSC", ("i",), "stars", 2, seed=1)
     (header,), _ = fits.find_tiles(str(tmp_path), ("i",))
     tile = fits.read_tile(header, header.box, HSC)
     truth = pq.read_table(tmp_path / "truth.parquet").to_pylist()
-    star = next(row for row in truth if row["is_star"])
-    assert star["magnitude"] == pytest.approx(15.5)
+    star = min((row for row in truth if row["is_star"]), key=lambda row: row["magnitude"])
+    assert star["magnitude"] == pytest.approx(16.75)
     x, y = round(star["x"]), round(star["y"])
     bad = tile.unusable[0]
     assert bad[y, x]
     # Longer along the column than across it.
-    assert bad[:, x].sum() > 2 * bad[y].sum() > 0
+    assert bad[:, x].sum() > 1.5 * bad[y].sum() > 0
 
 
 def test_a_tile_of_singles_with_its_truth(tmp_path):
