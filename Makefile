@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# How many processes run the tests; each starts a Ray of two CPUs.
+TEST_WORKERS ?= 2
+
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled
 
@@ -32,8 +35,10 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
+# Files of tests, shared by TEST_WORKERS processes; the longest begin (tests/conftest.py).
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
+		--no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -20,8 +20,9 @@ from raydeblend.detect.background import subtract_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import BAD_PLANES
+from raydeblend.simulate.rendering import MASK_PLANES, render_tile
 from raydeblend.simulate.scene import Grid, make_scene
-from raydeblend.simulate.tiles import DENSITY, MASK_PLANES, render_tile
+from raydeblend.simulate.tiles import DENSITY
 from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Tile, TileHeader
 

@@ -27,9 +27,10 @@ from raydeblend.pipeline import entries as ledger_entries
 from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_ledger
 from raydeblend.pipeline.ledger import (
     Run,
+    begin_output,
+    check_output,
     describe_plan,
     keys,
-    open_output,
     read_plan,
 )
 from raydeblend.pipeline.plan import plan_survey
@@ -123,7 +124,9 @@ def plan_part(tiles: int) -> Iterator[ROW]:
     yield watch.row("plan", f"{len(task)} cells taken apart by workers")
     with tempfile.TemporaryDirectory() as out:
         run = Run("s3://hsc", {"bands": BANDS}, "0", {"joint": ""}, {}, describe_plan(plan))
-        open_output(out, run, plan, to_manifest(headers), resume=True, overwrite=False)
+        tiles = to_manifest(headers)
+        check_output(out, run, plan, tiles, resume=True, overwrite=False)
+        begin_output(out, run, plan, tiles, overwrite=False)
         sizes = {path.name: path.stat().st_size / 1e6 for path in Path(out).iterdir()}
         said = ", ".join(f"{name} {size:.2f} MB" for name, size in sorted(sizes.items()))
         yield watch.row("plan", f"written: {said}")
@@ -177,11 +180,13 @@ def ledger_part(tiles: int) -> Iterator[ROW]:
         )
         table = read_ledger(out)
         yield watch.row("ledger", f"{len(table)} entries read, of tables alone")
-        for tile, cell in plan.keys()[: ledger_entries.GATHER]:
+        for tile, cell in plan.keys()[: ledger_entries.ENTRIES_PER_TABLE]:
             ledger_entries.write_entry(out, LedgerEntry(tile, cell, "done"))
-        yield watch.row("ledger", f"{ledger_entries.GATHER} files of their own written")
+        yield watch.row("ledger", f"{ledger_entries.ENTRIES_PER_TABLE} files of their own written")
         table = read_ledger(out)
-        yield watch.row("ledger", f"{len(table)} entries read, with {ledger_entries.GATHER} files")
+        yield watch.row(
+            "ledger", f"{len(table)} entries read, with {ledger_entries.ENTRIES_PER_TABLE} files"
+        )
 
 
 PARTS = {"plan": plan_part, "headers": headers_part, "ledger": ledger_part}

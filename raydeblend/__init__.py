@@ -12,7 +12,7 @@ __all__ = ["__version__", "load"]
 
 
 def load(name: str, device: str | None = None) -> Deblender:
-    """Return the deblender called `name` with its shipped weights.
+    """Return the deblender called `name`, with its shipped weights if it is a network.
 
     It takes images in any linear unit, of any type and memory order; pixels that are masked
     (`numpy.ma`), NaN or of no positive variance are not used.

@@ -218,6 +218,35 @@ class Deblended:
     extra: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Separated:
+    """The k sources of one footprint of any size, each with its light on its own pixels.
+
+    Attributes
+    ----------
+    xy
+        ``(k, 2)`` positions (x, y), brightest first.
+    boxes, lights
+        Of each the pixels that it reaches, and ``(bands, h, w)`` on them, in the unit of the input.
+    quality
+        As in `Deblended`.
+    limited
+        Whether a limit of the work ended the search; without sources if it did so early.
+    blendedness
+        ``(k,)``.
+    extra
+        The deblender's own measurements, ``(k, ...)`` by name.
+    """
+
+    xy: FloatArray
+    boxes: tuple[Box, ...]
+    lights: tuple[FloatArray, ...]
+    quality: str
+    limited: bool
+    blendedness: NDArray[np.float64]
+    extra: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
 class Deblender(Protocol):
     """Arrays in, `Deblended` out.
 

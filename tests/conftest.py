@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import galsim
 import numpy as np
@@ -12,11 +13,38 @@ from numpy.typing import NDArray
 
 from raydeblend.survey import get_survey, nominal_psf
 
+KEPT_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 4}
+"""Ray ends idle workers after a second; the next test's would import everything again."""
+LONGEST = (
+    "pipeline/test_deaths_slow.py",
+    "train/test_train_loop.py",
+    "test_docs.py",
+    "pipeline/test_deaths.py",
+    "pipeline/test_pipeline_survey.py",
+    "pipeline/test_bounded.py",
+    "test_cluster.py",
+    "test_jobs.py",
+    "pipeline/test_shared_folder.py",
+    "test_session.py",
+    "pipeline/test_share.py",
+)
+"""Files that take a minute or more, in the order in which they begin."""
+
 
 def pytest_configure():
     """No token for Ray's processes: one process starts Ray more than once, and Ray's core keeps
-    the mode of the first time."""
+    the mode of the first time.  On a busy machine its parts take their time to start, and its
+    workers would let the tests of other processes go first."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no worker of pytest-xdist is alone with one at the
+    end."""
+    rank = {str(Path(__file__).parent / name): i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")
@@ -26,16 +54,32 @@ def ray_local():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-        )
+        _start_ray()
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield
         ray.shutdown()
+
+
+def _start_ray(tries: int = 3) -> None:
+    """Start Ray, again if the machine was too busy: it gives itself no more than 30 seconds."""
+    import ray
+
+    for left in reversed(range(tries)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                logging_level="ERROR",
+                log_to_driver=False,
+                _system_config=KEPT_WORKERS,
+            )
+        except Exception as error:
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
+        else:
+            return
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import galsim
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.fit.result import Measurements
+from raydeblend.measure.measure import measure_blends
 from raydeblend.tile import Blend, Box
 
 SCALE = 0.168
@@ -36,6 +39,13 @@ def make_blend(image: NDArray[np.floating], sigma: float, xy: NDArray[np.float64
         footprint=np.ones(shape[1:], dtype=bool),
         xy=xy.astype(np.float32),
     )
+
+
+def measure_blend(
+    blend: Blend, models: ArrayLike, xy: ArrayLike, *rest: Any, **options: Any
+) -> Measurements:
+    """Measure the sources of one blend; the arguments are those of `measure_blends`."""
+    return measure_blends([blend], [models], [xy], *rest, **options)[0]
 
 
 def draw_models(

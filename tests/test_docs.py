@@ -1,8 +1,9 @@
 """Every command and every Python block of the documentation, run as it stands.
 
 The blocks of a page run in order in one empty directory: ``sh`` blocks by the shell, ``python``
-blocks by Python, those with ``file=NAME`` are written to that file.  Blocks of any other kind are
-not meant to be typed.
+blocks by Python, those with ``file=NAME`` are written to that file.  Python blocks that follow each
+other are run by one Python, each with no names but its own.  Blocks of any other kind are not meant
+to be typed.
 """
 
 import os
@@ -10,9 +11,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
+import ray
 
 from raydeblend.catalog import columns
 from raydeblend.cli.main import app
@@ -28,38 +31,52 @@ PAGES = (
     "howto/deblender.md",
 )
 
+OWN_RAY = ("tutorial.md",)
+"""Starts a Ray with each command, as they do on a machine where none runs."""
+
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:
     for found in BLOCK.finditer((ROOT / "docs" / page).read_text()):
         yield found.group(1), found.group(2) or "", found.group(3)
 
 
-def _command(kind: str, text: str) -> list[str]:
-    return ["sh", "-e", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
+@pytest.fixture(scope="module")
+def address(ray_local: None) -> str:
+    """Where the suite's Ray is; a page's commands take it for their cluster."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+EACH_ALONE = "import sys; [exec(text, {'__name__': '__main__'}) for text in sys.argv[1:]]"
+
+
+def _commands(page: str, folder: Path) -> Iterator[list[str]]:
+    """Yield what the blocks of a page run; files are written to the folder meanwhile."""
+    for (kind, file), group in groupby(blocks(page), key=lambda block: block[:2]):
+        texts = [text for *_, text in group]
+        if file:
+            (folder / file).write_text("".join(texts))
+        elif kind == "sh":
+            yield from (["sh", "-e", "-c", text] for text in texts)
+        else:
+            yield [sys.executable, "-c", EACH_ALONE, *texts]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_work(page: str, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_work(page: str, address: str, tmp_path: Path) -> None:
     scripts = Path(sys.executable).parent
     environment = {
         **os.environ,
         "PATH": f"{scripts}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "disabled",
     }
+    if page not in OWN_RAY:
+        environment["RAY_ADDRESS"] = address
     ran = 0
-    for kind, file, text in blocks(page):
-        if file:
-            (tmp_path / file).write_text(text)
-            continue
+    for command in _commands(page, tmp_path):
         done = subprocess.run(
-            _command(kind, text),
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
         )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, "\n".join([*command, done.stdout, done.stderr])
         ran += 1
     assert ran > 0
 

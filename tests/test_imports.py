@@ -1,10 +1,9 @@
 """The layers of DESIGN.md, read from the import statements of every module."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raydeblend"
@@ -55,13 +54,16 @@ TORCH_HOMES = (
 )
 
 
-def imports(path: Path, inside_functions: bool) -> Iterator[str]:
-    """Yield the dotted names that a module imports, type-checking blocks left out."""
+@cache
+def imports(path: Path, inside_functions: bool) -> tuple[str, ...]:
+    """Return the dotted names that a module imports, type-checking blocks left out."""
+    names: list[str] = []
     for node in _nodes(ast.parse(path.read_text()), inside_functions):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(names)
 
 
 def _nodes(tree: ast.AST, inside_functions: bool) -> Iterator[ast.AST]:
@@ -82,62 +84,81 @@ def layer_of(path: Path) -> int:
     return LAYERS[path.relative_to(PACKAGE).parts[0].removesuffix(".py")]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_a_module_imports_only_layers_below_or_beside_it(path: Path) -> None:
-    if relative(path) == "__init__.py":
-        return
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for name in imports(path, inside_functions=True):
-        if not name.startswith("raydeblend."):
-            continue
-        other = name.split(".")[1]
-        if other == own or other not in LAYERS:
-            continue
-        assert LAYERS[other] <= layer_of(path), f"{relative(path)} imports {name}"
-        beside = LAYERS[other] == layer_of(path) and layer_of(path) in (1, 4)
-        # The protocol `survey` scores the whole pipeline, which knows nothing of evaluation; the
-        # calibration of suspects learns from catalogs and their scores.
-        allowed = {
-            ("pipeline", "train"),
-            ("evaluate", "pipeline"),
-            ("calibrate", "pipeline"),
-            ("calibrate", "evaluate"),
-        }
-        assert not beside or (own, other) in allowed, f"{relative(path)} imports {name}"
+def forbidden_layer(path: Path, name: str) -> bool:
+    """Tell whether a module may not import `name` from where it stands."""
+    own, other = path.relative_to(PACKAGE).parts[0].removesuffix(".py"), name.split(".")[1]
+    if other == own or other not in LAYERS:
+        return False
+    if LAYERS[other] > layer_of(path):
+        return True
+    # The protocol `survey` scores the whole pipeline, which knows nothing of evaluation; the
+    # calibration of suspects learns from catalogs and their scores.
+    allowed = {
+        ("pipeline", "train"),
+        ("evaluate", "pipeline"),
+        ("calibrate", "pipeline"),
+        ("calibrate", "evaluate"),
+    }
+    beside = LAYERS[other] == layer_of(path) and layer_of(path) in (1, 4)
+    return beside and (own, other) not in allowed
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_ray_is_imported_only_where_work_is_distributed(path: Path) -> None:
-    name = relative(path)
-    if name in RAY_HOMES:
-        return
-    inside = not name.startswith("cli/")
-    assert not [i for i in imports(path, inside) if i.split(".")[0] == "ray"], name
+def of_package(package: str, paths: Iterable[Path], but_in: tuple[str, ...] = ()) -> list[str]:
+    """Return which modules import a package; those `but_in` some folders may in functions."""
+    return [
+        f"{relative(path)} imports {name}"
+        for path in paths
+        for name in imports(path, not (but_in and relative(path).startswith(but_in)))
+        if name.split(".")[0] == package
+    ]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_torch_is_imported_only_by_networks_deblenders_and_fits(path: Path) -> None:
-    name = relative(path)
-    found = [i for i in imports(path, True) if i.split(".")[0] == "torch"]
-    assert not found or name.startswith(TORCH_HOMES), f"{name} imports {found}"
+def test_a_module_imports_only_layers_below_or_beside_it() -> None:
+    wrong = [
+        f"{relative(path)} imports {name}"
+        for path in MODULES
+        if relative(path) != "__init__.py"
+        for name in imports(path, inside_functions=True)
+        if name.startswith("raydeblend.") and forbidden_layer(path, name)
+    ]
+    assert wrong == []
+    assert len(MODULES) > 100
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "deblend").rglob("*.py")), ids=relative)
-def test_deblending_knows_nothing_of_the_simulator(path: Path) -> None:
+def test_ray_is_imported_only_where_work_is_distributed() -> None:
+    """Commands import it inside functions, so that help is there at once."""
+    elsewhere = [path for path in MODULES if relative(path) not in RAY_HOMES]
+    assert of_package("ray", elsewhere, but_in=("cli/",)) == []
+
+
+def test_torch_is_imported_only_by_networks_deblenders_and_fits() -> None:
+    elsewhere = [path for path in MODULES if not relative(path).startswith(TORCH_HOMES)]
+    assert of_package("torch", elsewhere) == []
+
+
+def test_deblending_knows_nothing_of_the_simulator() -> None:
     """Else a constant of the simulator could change catalogs while no hash changes."""
-    found = [i for i in imports(path, True) if i.startswith("raydeblend.simulate")]
-    assert not found, f"{relative(path)} imports {found}"
+    wrong = [
+        f"{relative(path)} imports {name}"
+        for path in (PACKAGE / "deblend").rglob("*.py")
+        for name in imports(path, inside_functions=True)
+        if name.startswith("raydeblend.simulate")
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "evaluate/common").glob("*.py")), ids=relative)
-def test_what_protocols_share_knows_none_of_them(path: Path) -> None:
-    for name in imports(path, True):
-        if name.startswith("raydeblend.evaluate."):
-            assert name.split(".")[2] == "common", f"{relative(path)} imports {name}"
+def test_what_protocols_share_knows_none_of_them() -> None:
+    wrong = [
+        f"{relative(path)} imports {name}"
+        for path in (PACKAGE / "evaluate/common").glob("*.py")
+        for name in imports(path, inside_functions=True)
+        if name.startswith("raydeblend.evaluate.") and name.split(".")[2] != "common"
+    ]
+    assert wrong == []
 
 
 def test_the_rules_see_a_forbidden_import(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text("def f():\n    import ray.data\n")
-    assert list(imports(module, inside_functions=True)) == ["ray.data"]
-    assert list(imports(module, inside_functions=False)) == []
+    assert imports(module, inside_functions=True) == ("ray.data",)
+    assert imports(module, inside_functions=False) == ()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from raydeblend.cli import train as cli
-from raydeblend.train.families import NETWORKS
+from raydeblend.train.networks import NETWORKS
 
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))

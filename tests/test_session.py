@@ -98,16 +98,24 @@ def test_a_wrong_token_ends_the_command_with_2(closed_head: str, tmp_path: Path)
 
 
 # In a process of its own, since the suite's Ray stays connected in this one.
-TWO_NODES = """
+CLUSTER = """
 import os, sys
 import ray
 from ray.cluster_utils import Cluster
+from raydeblend import session
 from raydeblend.errors import ConfigError
-from raydeblend.session import check_nodes
+from raydeblend.session import check_nodes, claim_gpus
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+head = {"num_cpus": 1, "num_gpus": 2, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=head)
 try:
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    print(claim_gpus(), claim_gpus(0), claim_gpus(2))
+    session.JOIN_S = 1
+    try:
+        claim_gpus(3, "auto")
+    except ConfigError as error:
+        print(error)
     check_nodes()
     # A node whose Python finds the record of another numpy first.
     os.environ["PYTHONPATH"] = sys.argv[1]
@@ -121,40 +129,31 @@ finally:
 """
 
 
-def test_a_node_with_other_packages_is_named(tmp_path: Path) -> None:
-    record = tmp_path / "numpy-0.0.1.dist-info"
+@pytest.fixture(scope="module")
+def said_of_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Lines about the GPUs of a cluster of one node and about a node with another numpy."""
+    folder = tmp_path_factory.mktemp("packages")
+    record = folder / "numpy-0.0.1.dist-info"
     record.mkdir()
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
     done = subprocess.run(
-        [sys.executable, "-c", TWO_NODES, str(tmp_path)],
+        [sys.executable, "-c", CLUSTER, str(folder)],
         env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         capture_output=True,
         text=True,
         timeout=180,
     )
-    assert "does not have what this process has: numpy is 0.0.1 there and 2" in done.stdout
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
-GPUS = """
-import ray
-from raydeblend.errors import ConfigError
-from raydeblend import session
-from raydeblend.session import claim_gpus
-
-ray.init(num_cpus=1, num_gpus=2, include_dashboard=False, logging_level="ERROR")
-print(claim_gpus(), claim_gpus(0), claim_gpus(2))
-try:
-    session.JOIN_S = 1
-    claim_gpus(3, "auto")
-except ConfigError as error:
-    print(error)
-"""
-
-
-def test_gpus_that_no_node_has_are_refused_with_what_there_is() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", GPUS], env=dict(os.environ), capture_output=True, text=True
-    )
-    there, refused = done.stdout.splitlines()
+def test_gpus_that_no_node_has_are_refused_with_what_there_is(said_of_a_cluster: list[str]) -> None:
+    there, refused = said_of_a_cluster[:2]
     assert there == "2 0 2"
     assert "3 GPU(s) were asked for; the cluster has 2 GPU(s) and 1 CPU(s) on 1 node(s)" in refused
+
+
+def test_a_node_with_other_packages_is_named(said_of_a_cluster: list[str]) -> None:
+    assert len(said_of_a_cluster) == 3
+    different = "does not have what this process has: numpy is 0.0.1 there and 2"
+    assert different in said_of_a_cluster[2]

@@ -68,7 +68,7 @@ MOST_PEAKS = 2
 """Of a footprint that is learnt from: larger ones cost most of the time and hold few sources."""
 FOLDS = 5
 CHEAP_DOUBT = 0.02
-"""Probability by the cheap statistics from which the networks are asked."""
+"""Probability by the cheap statistics from which the networks are run."""
 MIN_DOUBTFUL = 10
 """Sources in doubt from which the second step can be fitted."""
 SEEING = (1.3, 2.6)
@@ -83,16 +83,18 @@ class Examples:
 
     Attributes
     ----------
-    seen, said
-        ``(n, 9)`` cheap statistics, and ``(n, 5)`` of the networks.
+    statistics
+        ``(n, 9)`` the cheap ones, by `FEATURES`.
+    network_features
+        ``(n, 5)`` by `NETWORK_FEATURES`; NaN where the networks were not run.
     blended
         ``(n,)`` the truth.
     paired
         Whether the tile has more close pairs than the sky.
     """
 
-    seen: Array
-    said: Array
+    statistics: Array
+    network_features: Array
     blended: NDArray[np.bool_]
     paired: bool
 
@@ -141,9 +143,11 @@ def tile_examples(out: str, seed: int, size: int, paired: bool) -> Examples:
         separated, truth = simulate_separated(folder, seed, size, paired)
     examples = examples_of(separated, truth, paired, FeatureNetworks.load())
     buffer = io.BytesIO()
-    np.savez(buffer, seen=examples.seen, said=examples.said, blended=examples.blended)
+    # The names that earlier versions gave the arrays.
+    arrays = {"seen": examples.statistics, "said": examples.network_features}
+    np.savez(buffer, **arrays, blended=examples.blended)
     storage.write_bytes(path, buffer.getvalue())
-    log.info("tile %d: %d sources, %d blended", seed, len(examples.seen), examples.blended.sum())
+    log.info("tile %d: %d sources, %d blended", seed, len(examples.blended), examples.blended.sum())
     return examples
 
 
@@ -169,7 +173,7 @@ def simulate_separated(
 def examples_of(
     separated: DeblendedCell, truth: pa.Table, paired: bool, networks: FeatureNetworks
 ) -> Examples:
-    """Return what is seen of the sources of a cell, and the truth."""
+    """Return what is known of the sources of a cell, and the truth."""
     detected = separated.detected
     header = detected.task.cell.tile
     pairs = [
@@ -178,19 +182,20 @@ def examples_of(
         if part.deblender == JointDeblender.name and len(part.models)
     ]
     views: Views = join([view_part(*pair) for pair in pairs])
-    seen = features(views, detected.psf, header.pixel_scale)
+    statistics = features(views, detected.psf, header.pixel_scale)
     xy = np.concatenate([part.xy + np.array([b.box.x0, b.box.y0]) for b, part in pairs])
     blended = truth_of(xy, truth, header.wcs, header.bands[-1], header.pixel_scale)
-    # The networks are asked where the cheap statistics could leave doubt.
-    asked = np.flatnonzero(may_be_doubtful(seen))
-    said = np.zeros((len(seen), len(NETWORK_FEATURES)))
-    said[asked] = networks(views.take(asked), header.bands, header.pixel_scale).features
-    return Examples(seen, np.where(may_be_doubtful(seen)[:, None], said, np.nan), blended, paired)
+    # The networks are run where the cheap statistics could leave doubt.
+    doubtful = np.flatnonzero(may_be_doubtful(statistics))
+    of_networks = np.full((len(statistics), len(NETWORK_FEATURES)), np.nan)
+    run = networks(views.take(doubtful), header.bands, header.pixel_scale)
+    of_networks[doubtful] = run.features
+    return Examples(statistics, of_networks, blended, paired)
 
 
-def may_be_doubtful(seen: Array) -> NDArray[np.bool_]:
+def may_be_doubtful(statistics: Array) -> NDArray[np.bool_]:
     """Tell which sources could be in doubt under any fit: the residual shows something."""
-    gain = seen[:, FEATURES.index("log_gain")]
+    gain = statistics[:, FEATURES.index("log_gain")]
     return np.asarray(gain >= np.log1p(3.4))
 
 
@@ -274,33 +279,33 @@ def held_out(examples: Sequence[Examples]) -> tuple[Array, NDArray[np.bool_], ND
 
 def predict(model: SuspectModel, examples: Examples, offset: float = 0.0) -> Array:
     """Return the probabilities ``(n,)`` of both steps together, with `offset` on ln odds."""
-    logit = model.cheap.logit(examples.seen)
-    doubt = (probability(logit) >= model.doubt) & np.isfinite(examples.said[:, 0])
+    logit = model.cheap.logit(examples.statistics)
+    doubt = (probability(logit) >= model.doubt) & np.isfinite(examples.network_features[:, 0])
     if doubt.any() and model.full is not None:
-        both = np.column_stack([logit[doubt], examples.said[doubt]])
+        both = np.column_stack([logit[doubt], examples.network_features[doubt]])
         logit[doubt] = model.full.logit(both)
     return probability(logit + offset)
 
 
 def fit_model(examples: Sequence[Examples]) -> SuspectModel:
     """Fit both steps; the second where the first leaves doubt."""
-    seen = np.concatenate([each.seen for each in examples])
-    said = np.concatenate([each.said for each in examples])
+    statistics = np.concatenate([each.statistics for each in examples])
+    of_networks = np.concatenate([each.network_features for each in examples])
     truth, paired = _labels(examples)
-    cheap, _ = fit_logistic(seen, truth, paired)
-    logit = cheap.logit(seen)
-    doubt = (probability(logit) >= CHEAP_DOUBT) & np.isfinite(said[:, 0])
+    cheap, _ = fit_logistic(statistics, truth, paired)
+    logit = cheap.logit(statistics)
+    doubt = (probability(logit) >= CHEAP_DOUBT) & np.isfinite(of_networks[:, 0])
     full = None
     if doubt.sum() >= MIN_DOUBTFUL:
-        both = np.column_stack([logit, said])[doubt]
+        both = np.column_stack([logit, of_networks])[doubt]
         full, _ = fit_logistic(both, truth[doubt], paired[doubt])
     return SuspectModel(JointDeblender.name, cheap, full, CHEAP_DOUBT, SEEING, {})
 
 
 def offset_of(examples: Sequence[Examples]) -> float:
     """Return by how much ln odds are higher in tiles with more pairs."""
-    seen = np.concatenate([each.seen for each in examples])
-    return fit_logistic(seen, *_labels(examples))[1]
+    statistics = np.concatenate([each.statistics for each in examples])
+    return fit_logistic(statistics, *_labels(examples))[1]
 
 
 def _labels(examples: Sequence[Examples]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -20,6 +20,7 @@ from raydeblend.cli.options import (
 )
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
+from raydeblend.errors import ConfigError
 from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
 
 
@@ -71,6 +72,9 @@ def catalog_command(
     config: OptionsFile = None,
 ) -> None:
     """Make the deblended catalog of the tiles in INPUT."""
+    _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
+    if accept_other_versions and not resume:
+        raise ConfigError("--accept-other-versions goes with --resume")
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
@@ -107,6 +111,21 @@ def catalog_command(
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:
         raise typer.Exit(EXIT_FAILED_CELLS)
+
+
+def _refuse_dropped_options(
+    image_pattern: str, psf_pattern: str, manifest: str | None, layout: str
+) -> None:
+    """Refuse names of files that another option replaces."""
+    others = {
+        "--image-pattern": image_pattern != IMAGE_PATTERN,
+        "--psf-pattern": psf_pattern != PSF_PATTERN,
+        "--layout": manifest is not None and layout != "native",
+    }
+    given = [name for name, is_given in others.items() if is_given]
+    winner = "--manifest" if manifest is not None else f"--layout {layout}"
+    if given and (manifest is not None or layout != "native"):
+        raise ConfigError(f"{winner} says which files are read; leave out {', '.join(given)}")
 
 
 def deblend_command(

@@ -17,8 +17,8 @@ def evaluate_command(
     protocol: Annotated[
         str,
         typer.Argument(
-            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, hsc-blends, "
-            "hst-pair or gan."
+            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, singles, "
+            "hsc-blends, hst-pair or gan."
         ),
     ],
     out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
@@ -29,10 +29,21 @@ def evaluate_command(
     ] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Blends of each number of galaxies.")] = None,
     catalog: Annotated[
-        str | None, path_option(help="nemani2023: COSMOS fits, madness: CatSim, to draw from.")
+        str | None,
+        path_option(help="nemani2023: COSMOS fits, madness, survey: CatSim, to draw from."),
     ] = None,
     bands: Annotated[
         int | None, typer.Option(help="hemmati2022: 1 (the default) or 7 of the network.")
+    ] = None,
+    survey: Annotated[
+        str | None, typer.Option(help="survey, singles: HSC (the default) or LSST.")
+    ] = None,
+    population: Annotated[
+        str | None,
+        typer.Option(help="survey: cosmos (the default), parametric or catsim (with --catalog)."),
+    ] = None,
+    stamps: Annotated[
+        str | None, path_option(help="survey, singles: folder of HST galaxies to draw too.")
     ] = None,
     seed: Seed = 0,
     config: OptionsFile = None,
@@ -43,7 +54,9 @@ def evaluate_command(
     """
     from raydeblend.evaluate.protocol import run_evaluation
 
-    evaluation = run_evaluation(protocol, deblender or None, data, n, out, seed, catalog, bands)
+    evaluation = run_evaluation(
+        protocol, deblender or None, data, n, out, seed, catalog, bands, survey, population, stamps
+    )
     print(evaluation.tables)
     print("\n".join(evaluation.paths))
 

@@ -16,6 +16,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
+from raydeblend.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,25 @@ def simulate_singles_command(
     print(f"{written.n_sources} galaxies; truth: {written.truth}")
 
 
+@simulate.command("neighbors")
+def simulate_neighbors_command(
+    out: Annotated[str, path_argument(help="Directory or s3:// prefix for the tile and truth.")],
+    kind: Annotated[str, typer.Option(help="pairs, or stars with galaxies beside them.")] = "pairs",
+    survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
+    bands: Bands = "g,r,i",
+    n: Annotated[int, typer.Option(min=1, help="Pairs or stars.")] = 100,
+    split: Split = "train",
+    stamps: StampFolder = None,
+    seed: Seed = 0,
+    config: OptionsFile = None,
+) -> None:
+    """Write one tile of close pairs, or of stars of i = 15.5 to 20.5, and truth.parquet."""
+    from raydeblend.simulate.tiles import simulate_neighbors
+
+    written = simulate_neighbors(out, survey, split_names(bands), kind, n, seed, split, stamps)
+    print(f"{written.n_sources} sources; truth: {written.truth}")
+
+
 @simulate.command("blends")
 def simulate_blends_command(
     out: Annotated[str, path_argument(help="An .npz file or a directory, local or s3://.")],
@@ -132,5 +152,7 @@ def simulate_blends_command(
 
         print("\n".join(render_training(out, n, seed, catalog, address)))
         return
+    if address is not None:
+        raise ConfigError("--address goes with --training; blends are drawn in this process")
     path = write_blends(out, protocol, n, seed, catalog)
     print(f"{n} blends of two and {n} of three galaxies in {path}")

@@ -22,8 +22,8 @@ NETWORKS = (
     "gan", "srgan", "srgan-multiband", "branched", "rdn", "counter", "rdn-joint", "vae",
     "vae-deblend",
 )  # fmt: skip
-"""Listed here too, since the table of `raydeblend.train.families` loads torch."""
-CALIBRATIONS = ("suspect", "star")
+"""Listed here too, since the table of `raydeblend.train.networks` loads torch."""
+CALIBRATIONS = ("suspect", "star", "structure")
 CALIBRATION_OPTIONS = ("out", "preset", "seed")
 """What the calibrations take, of the options of `train`."""
 
@@ -113,8 +113,9 @@ def train_command(
     generator collapsed; the checkpoints are kept.
     """
     if network in CALIBRATIONS:
-        _refuse_other_options(context, f"train {network}", CALIBRATION_OPTIONS, "the networks")
-        _calibrate(network, out, preset.value, seed or 0)
+        taken = (*CALIBRATION_OPTIONS, "data") if network == "structure" else CALIBRATION_OPTIONS
+        _refuse_other_options(context, f"train {network}", taken, "the networks")
+        _calibrate(network, out, preset.value, seed or 0, data)
         return
     from raydeblend.train.loop import train as run
 
@@ -150,8 +151,14 @@ def train_command(
     print(f"weights: {result.weights}")
 
 
-def _calibrate(name: str, out: str, preset: str, seed: int) -> None:
+def _calibrate(name: str, out: str, preset: str, seed: int, data: str | None) -> None:
     """Fit a calibration and print its report."""
+    if name == "structure":
+        from raydeblend.calibrate.structure import train_structure
+
+        structure = train_structure(out, preset, seed, data)
+        print(f"{structure.report}\nweights: {structure.weights}")
+        return
     if name == "star":
         from raydeblend.calibrate.stars import train_stars
 

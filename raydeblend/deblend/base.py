@@ -147,7 +147,8 @@ class NetworkDeblender(ABC):
         ConfigError
             If the shapes of the arrays or the number of bands do not agree.
         """
-        return self.deblend(self.batch(Call(images, variance, mask, psf, bands, pixel_scale)))
+        batch = self.batch(Call(images, variance, mask, psf, bands, pixel_scale))
+        return stack_sources(self.find(batch), batch.stamps.image.shape)
 
     def batch(self, call: Call) -> Batch:
         """Put the stamps of a call into the network's units and choose its bands."""
@@ -158,10 +159,9 @@ class NetworkDeblender(ABC):
         """Return which of the user's bands stands for each of the network's."""
         return choose_bands(bands, n_bands, self.bands)
 
-    def deblend(self, batch: Batch) -> Deblended:
-        """Separate the stamps of a batch and put their sources into arrays."""
-        found = [sources for part in self.parts(batch) for sources in self.separate(part)]
-        return stack_sources(found, batch.stamps.image.shape)
+    def find(self, batch: Batch) -> list[Sources]:
+        """Return the sources of each stamp of a batch of any length."""
+        return [sources for part in self.parts(batch) for sources in self.separate(part)]
 
     def parts(self, batch: Batch) -> list[Batch]:
         """Cut a batch into what goes through the network together."""
@@ -169,4 +169,4 @@ class NetworkDeblender(ABC):
 
     @abstractmethod
     def separate(self, batch: Batch) -> list[Sources]:
-        """Return the sources of each stamp, in the unit of the user's images."""
+        """Return the sources of each stamp of a part, in the unit of the user's images."""

@@ -28,7 +28,12 @@ def stamp_peaks(image: FloatArray, weight: FloatArray, width: float) -> NDArray[
     width
         Of the PSF in pixels (sigma).
     """
-    return significant_peaks(matched_filter(image, weight, width), width, DETECT)[1]
+    return peaks_of(matched_filter(image, weight, width), width)
+
+
+def peaks_of(significance: FloatArray, width: float) -> NDArray[np.float64]:
+    """Return `stamp_peaks` of a stamp whose significance ``(y, x)`` is known."""
+    return significant_peaks(significance, width, DETECT)[1]
 
 
 def psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.tile import Deblended, FloatArray
+
+Floats = NDArray[np.floating]
 
 MERGE_RADIUS = 2.0
 """Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual."""
@@ -29,7 +32,9 @@ class Sources:
     quality
         ``high``, ``medium``, ``low``, or ``none`` where there is no source.
     measured
-        By name, ``(k, ...)`` of each source.
+        By name, ``(k, ...)`` measurements of the sources.
+    images
+        By name, ``(k, bands, y, x)`` images of the sources beside their models.
     of_stamp
         By name, one value of the whole stamp.
     """
@@ -37,7 +42,8 @@ class Sources:
     models: FloatArray
     xy: FloatArray
     quality: str
-    measured: Mapping[str, FloatArray] = field(default_factory=dict)
+    measured: Mapping[str, Floats] = field(default_factory=dict)
+    images: Mapping[str, FloatArray] = field(default_factory=dict)
     of_stamp: Mapping[str, np.generic] = field(default_factory=dict)
 
     @classmethod
@@ -108,31 +114,47 @@ def _distance(one: FloatArray, other: FloatArray) -> float:
     return float(np.hypot(*(one - other)))
 
 
-def stack_sources(
-    found: Sequence[Sources],
-    shape: tuple[int, ...],
-    extra: Mapping[str, NDArray[np.generic]] | None = None,
-) -> Deblended:
-    """Pad the sources of stamps of `shape` ``(n, bands, y, x)`` to the most in any of them.
+def stack_sources(found: Sequence[Sources], shape: tuple[int, ...]) -> Deblended:
+    """Put the sources of stamps of `shape` ``(n, bands, y, x)`` into arrays, as callers get them.
 
-    `extra` is what is already an array of all stamps.
+    They are padded to the most sources of any stamp: images with 0, positions and measurements
+    with NaN.
     """
     n_sources = np.array([len(own.models) for own in found], dtype=np.int64)
     most = max(1, int(n_sources.max(initial=0)))
-    models = _padded([own.models for own in found], (most, *shape[1:]))
+    models = _padded([own.models for own in found], (most, *shape[1:]), 0)
     xy = _padded([own.xy for own in found], (most, 2), np.nan)
-    measured: dict[str, NDArray[np.generic]] = {}
-    for name, values in (found[0].measured if found else {}).items():
-        measured[name] = _padded([own.measured[name] for own in found], (most, *values.shape[1:]))
-    for name in found[0].of_stamp if found else ():
-        measured[name] = np.array([own.of_stamp[name] for own in found])
     quality = np.array([own.quality for own in found], dtype="<U6")
-    return Deblended(models, n_sources, xy, quality, measured | dict(extra or {}))
+    return Deblended(models, n_sources, xy, quality, _extra(found, most))
 
 
-def _padded(arrays: Sequence[FloatArray], shape: tuple[int, ...], empty: float = 0) -> FloatArray:
+def _extra(found: Sequence[Sources], most: int) -> dict[str, NDArray[np.generic]]:
+    """Return by name what else is known of all stamps; empty without a stamp."""
+    extra: dict[str, NDArray[np.generic]] = {}
+    if not found:
+        return extra
+    first = found[0]
+    for name, values in first.measured.items():
+        rows = [own.measured[name] for own in found]
+        extra[name] = _padded(rows, (most, *values.shape[1:]), np.nan, values.dtype)
+    for name, values in first.images.items():
+        extra[name] = _padded([own.images[name] for own in found], (most, *values.shape[1:]), 0)
+    for name in first.of_stamp:
+        extra[name] = np.array([own.of_stamp[name] for own in found])
+    return extra
+
+
+def _padded(
+    arrays: Sequence[Floats],
+    shape: tuple[int, ...],
+    empty: float,
+    dtype: np.dtype[np.floating] | type[np.float32] = np.float32,
+) -> NDArray[Any]:
     """Return ``(n, *shape)`` with arrays that have fewer rows than that, and `empty` below."""
-    stacked = np.full((len(arrays), *shape), empty, dtype=np.float32)
+    # Zeros take no memory until they are written.
+    stacked = np.zeros((len(arrays), *shape), dtype=dtype)
+    if empty != 0:
+        stacked[:] = empty
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked

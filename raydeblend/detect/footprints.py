@@ -19,6 +19,8 @@ __all__ = ["DetectConfig", "detection_image", "find_blends"]
 _TOUCHING = np.ones((3, 3), dtype=int)
 # Where less than this part of the squared kernel falls on usable pixels, nothing is detected.
 MIN_COVERAGE = 0.1
+# Widths of the kernel from which a side of an image holds half of it at each end.
+_WIDE = 4.0
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,9 @@ def matched_filters(
 
 def _covered(usable: NDArray[np.bool_], sigma: float) -> NDArray[np.bool_]:
     """Tell where enough of the squared kernel falls on pixels that are usable in any band."""
+    if usable.all() and min(usable.shape) > _WIDE * sigma:
+        # A quarter of the kernel falls on the image even at its corners.
+        return usable
     part = ndimage.gaussian_filter(usable.astype(np.float32), sigma / np.sqrt(2), mode="constant")
     return np.asarray(part > MIN_COVERAGE)
 

@@ -50,7 +50,16 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "nemani2023": Protocol("nemani2023", ("deblender", "data", "n", "catalog", "seed")),
     "hemmati2022": Protocol("hemmati2022.report", ("deblender", "data", "n", "bands", "seed")),
     "madness": Protocol("madness.report", ("deblender", "data", "n", "catalog", "seed")),
-    "survey": Protocol("survey.report", ("deblender", "data", "n", "seed"), ("n", "seed")),
+    "survey": Protocol(
+        "survey.report",
+        ("deblender", "data", "n", "seed", "survey", "population", "stamps", "catalog"),
+        ("n", "seed", "population", "stamps", "catalog"),
+    ),
+    "singles": Protocol(
+        "singles.report",
+        ("deblender", "data", "n", "seed", "survey", "stamps"),
+        ("n", "seed", "stamps"),
+    ),
     "hsc-blends": Protocol("hsc_blends", ("deblender", "data", "n")),
     "hst-pair": Protocol("hst_pair", ("data",)),
     "gan": Protocol("gan", ("data", "n", "seed")),
@@ -75,6 +84,9 @@ def run_evaluation(
     seed: int = 0,
     catalog: str | None = None,
     bands: int | None = None,
+    survey: str | None = None,
+    population: str | None = None,
+    stamps: str | None = None,
 ) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
 
@@ -85,7 +97,7 @@ def run_evaluation(
     protocol
         One of `PROTOCOLS`.
     deblenders
-        By name, joint for None; for ``wang2022`` also ``joint-true``, the joint fit told the true
+        By name, joint for None; for ``wang2022`` also ``joint-true``, the joint fit given the true
         positions.  ``hst-pair`` and ``gan`` are about one network each and take none.
     data
         ``wang2022``: an npz file of the fixed layout; without one, `n` blends are drawn with
@@ -93,11 +105,13 @@ def run_evaluation(
         HST stamps for the realistic set, which is left out without one; ``hemmati2022``: the
         same, parametric galaxies only without one.  ``madness``: a test set
         whose galaxies are held out; only these are drawn from `catalog`.  ``survey``: a folder of
-        simulated g r i tiles with their truth.  ``hsc-blends``: a folder of npz files.
+        simulated g r i tiles with their truth; ``singles``: one of `raydeblend simulate singles`.
+        ``hsc-blends``: a folder of npz files.
         ``hst-pair``: the folder of the pair.  ``gan``: a folder of HST stamps, drawn galaxies
         only without one.
     n
-        Blends drawn or read of each number of galaxies; fields; tiles.
+        Blends drawn or read of each number of galaxies; fields; tiles; ``singles``: galaxies of
+        each class and magnitude.
     out
         A directory, local or on s3, for ``metrics.json``, ``tables.md``, ``tables.json`` and the
         figures.
@@ -106,6 +120,12 @@ def run_evaluation(
         parametric galaxies.
     bands
         ``hemmati2022``: 1 (for None) or 7 of the super-resolution network.
+    survey
+        ``survey``, ``singles``: HSC (for None), at the depth of its Wide layer, or LSST.
+    population
+        ``survey``: cosmos (for None), parametric or catsim, the last with `catalog`.
+    stamps
+        ``survey``, ``singles``: a folder of HST galaxies, whose test split takes part.
 
     Raises
     ------
@@ -114,7 +134,9 @@ def run_evaluation(
         missing file, or a directory that cannot be written; before any work.
     """
     names = None if deblenders is None else tuple(deblenders)
-    request = Request(protocol, names, data, n, out, seed, catalog, bands)
+    request = Request(
+        protocol, names, data, n, out, seed, catalog, bands, survey, population, stamps
+    )
     check_seed(seed)
     check_request(request)
     start = time.monotonic()

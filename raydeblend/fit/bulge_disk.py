@@ -1,8 +1,9 @@
 """Bulge + disk galaxies as Gaussian mixtures, convolved with the PSF: images and derivatives.
 
-A source has eight shape parameters, theta = (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b): the center
-in pixels, shear and half-light radius (arcsec) of an exponential disk, then size and shear of a
-de Vaucouleurs bulge of the same center.  In each band the light of disk and of bulge is linear.
+A source has nine shape parameters, theta = (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b, ln n): the
+center in pixels, shear and half-light radius (arcsec) of a disk, size and shear of a de Vaucouleurs
+bulge of the same center, and the Sérsic index of the disk, 1 for an exponential one.  In each band
+the light of disk and of bulge is linear.
 
 All sums over Gaussians are matrix products, as in `profile_model`: with E the value of each
 Gaussian at each pixel, images and derivatives are E times coefficients times polynomials of the
@@ -16,11 +17,14 @@ from functools import cache
 
 import numpy as np
 import torch
+from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from torch import Tensor
 
 from raydeblend.fit.parameters import (
+    BULGE,
     DISK,
+    LOG_INDEX,
     PARAMETERS,
     POSITION,
     SHAPES,
@@ -28,15 +32,14 @@ from raydeblend.fit.parameters import (
     Y,
 )
 from raydeblend.fit.profiles import profile
+from raydeblend.fit.sersic import DEGREE, LOG_INDICES, VARIANCES, weight_polynomials
 
 # How many of the innermost Gaussians of a profile, far narrower than any seeing, are merged into
 # one; and how many where the wide Gaussians of the PSF's wings are convolved with them.
-_MERGED = {"exp": 2, "dev": 4}
-_MERGED_IN_WINGS = {"exp": 4, "dev": 6}
+_MERGED = (1, 4)
+_MERGED_IN_WINGS = (4, 6)
 CORE_COMPONENTS = 2
 """Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
-# Profiles of disk and bulge.
-_PROFILES = ("exp", "dev")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class MixtureImages:
     values
         ``(n, b, k, p)`` exp(−dᵀ P d / 2) of Gaussian k in band b at pixel p.
     norm
-        ``(n, b, k)``: a Gaussian of unit flux is norm times value.
+        ``(n, b, k)``: a Gaussian, of the flux that it has in its profile, is norm times value.
+    by_index
+        ``(n, b, k)`` derivative of the norm by ln n.
     precision
         P as three ``(n, b, k)``: xx, xy, yy.
     slopes
@@ -64,6 +69,7 @@ class MixtureImages:
 
     values: Tensor
     norm: Tensor
+    by_index: Tensor
     precision: tuple[Tensor, Tensor, Tensor]
     slopes: Tensor
     offset: Tensor
@@ -84,8 +90,11 @@ class ConvolvedMixture:
     ----------
     component, psf
         ``(k,)`` whose Gaussian it is, 0 of the disk and 1 of the bulge, and which of the PSF's.
-    weights, variances
-        ``(k,)``, the latter along an axis in pixels² for a half-light radius of 1 arcsec.
+    weights, slopes
+        ``(k, d)`` and ``(k, d - 1)`` Chebyshev series of its weight and of the derivative, in ln n
+        scaled to `sersic.LOG_INDICES`.
+    variances
+        ``(k,)`` along an axis in pixels² for a half-light radius of 1 arcsec.
     disk
         How many, the first ones, are the disk's.
     """
@@ -93,6 +102,7 @@ class ConvolvedMixture:
     component: Tensor
     psf: Tensor
     weights: Tensor
+    slopes: Tensor
     variances: Tensor
     disk: int
 
@@ -105,7 +115,7 @@ def unit_light(
     Parameters
     ----------
     theta
-        ``(n, 8)``.
+        ``(n, 9)``.
     psf
         Weights ``(n, b, c)`` and covariances ``(n, b, c, 3)`` (xx, xy, yy in pixels²), the
         narrowest Gaussians first.
@@ -114,7 +124,7 @@ def unit_light(
     pixel_scale
         Arcsec per pixel.
     """
-    weight, cov, slopes, disk = _convolved(theta, psf, pixel_scale)
+    weight, by_index, cov, slopes, disk = _convolved(theta, psf, pixel_scale)
     xx, xy, yy = cov.unbind(-1)
     determinant = xx * yy - xy**2
     precision = yy / determinant, -xy / determinant, xx / determinant
@@ -124,8 +134,9 @@ def unit_light(
     factors = torch.stack([-0.5 * precision[0], -precision[1], -0.5 * precision[2]], -1)
     # Smaller values would end in denormal numbers, with which all that follows is ten times slower.
     values = (factors.to(pixels) @ quadratic[:, None]).clamp_(min=-30).exp_()
-    norm = weight / (2 * np.pi * determinant.sqrt())
-    return MixtureImages(values, norm, precision, slopes, offset, quadratic, disk)
+    peak = 1 / (2 * np.pi * determinant.sqrt())
+    norms = weight * peak, by_index * peak
+    return MixtureImages(values, *norms, precision, slopes, offset, quadratic, disk)
 
 
 def component_images(light: MixtureImages) -> Tensor:
@@ -141,7 +152,7 @@ def source_images(light: MixtureImages, flux: Tensor) -> Tensor:
 
 
 def derivatives(light: MixtureImages, flux: Tensor) -> Tensor:
-    """Return the derivatives of the sources' images by theta, ``(n, b, 8, p)``.
+    """Return the derivatives of the sources' images by theta, ``(n, b, 9, p)``.
 
     For a Gaussian I of precision P and offset d, ∂I/∂center = I P d and, for a change dC of its
     covariance, ∂I = I (dᵀ P dC P d − tr(P dC)) / 2.
@@ -158,6 +169,8 @@ def derivatives(light: MixtureImages, flux: Tensor) -> Tensor:
         sums = torch.unflatten(shape[..., part] @ light.values[:, :, part], 2, (len(columns), 4))
         sums *= polynomial[:, None, None]
         out[:, :, columns] = sums.sum(3)
+    by_index = (light.by_index * flux[..., :1])[:, :, None].to(light.values)
+    out[:, :, LOG_INDEX] = (by_index @ light.values)[:, :, 0]
     return out
 
 
@@ -191,10 +204,11 @@ def _rows(light: MixtureImages) -> tuple[Tensor, Tensor]:
 
 def _convolved(
     theta: Tensor, psf: tuple[Tensor, Tensor], pixel_scale: float
-) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return weights, covariances and their derivatives of all Gaussians; how many are the disk's.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """Return weights and covariances of all Gaussians; how many are the disk's.
 
-    Disk and bulge each with the core of the PSF and, more of their Gaussians merged, its wings.
+    Each with derivatives, those of the weights by ln n.  Disk and bulge meet the core of the PSF
+    and, more of their Gaussians merged, its wings.
     """
     psf_weight, psf_cov = psf
     table = _gaussians(psf_weight.shape[2], pixel_scale, theta.device)
@@ -202,7 +216,20 @@ def _convolved(
     variances = table.variances[:, None]
     cov = (matrix[:, table.component] * variances)[:, None] + psf_cov[:, :, table.psf]
     slopes = (slopes[:, :, table.component] * variances)[:, None]
-    return table.weights * psf_weight[:, :, table.psf], cov, slopes, table.disk
+    powers = _chebyshev(theta[:, LOG_INDEX])
+    weights, by_index = (
+        (powers[:, : len(series.T)] @ series.T)[:, None] * psf_weight[:, :, table.psf]
+        for series in (table.weights, table.slopes)
+    )
+    inside = (theta[:, LOG_INDEX] > LOG_INDICES[0]) & (theta[:, LOG_INDEX] < LOG_INDICES[1])
+    return weights, by_index * inside[:, None, None], cov, slopes, table.disk
+
+
+def _chebyshev(log_index: Tensor) -> Tensor:
+    """Return the Chebyshev polynomials ``(n, d)`` of ln n, which ends at `LOG_INDICES`."""
+    low, high = LOG_INDICES
+    x = (2 * (log_index.clamp(low, high) - low) / (high - low) - 1).clamp(-1, 1)
+    return torch.cos(torch.arange(DEGREE + 1, device=x.device) * torch.acos(x)[:, None])
 
 
 def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,13 +257,14 @@ def _components(theta: Tensor) -> tuple[Tensor, Tensor]:
 class GaussianPairs:
     """Which Gaussians of the profiles meet which of the PSF.
 
-    Arrays ``(k,)`` as in `ConvolvedMixture`; variances are for a half-light radius of 1, in its
-    unit squared.
+    Arrays as in `ConvolvedMixture`; variances are for a half-light radius of 1, in its unit
+    squared.
     """
 
     component: NDArray[np.int64]
     psf: NDArray[np.int64]
     weights: NDArray[np.float64]
+    slopes: NDArray[np.float64]
     variances: NDArray[np.float64]
     disk: int
 
@@ -248,13 +276,16 @@ def gaussian_pairs(psf_components: int) -> GaussianPairs:
     wings = range(len(core), psf_components)
     rows = [
         (component, c, weight, variance)
-        for component, name in enumerate(_PROFILES)
+        for component in (DISK, BULGE)
         for chosen, merged in ((core, _MERGED), (wings, _MERGED_IN_WINGS))
-        for weight, variance in zip(*_merged(name, merged[name]), strict=True)
+        for weight, variance in zip(*_merged(component, merged[component]), strict=True)
         for c in chosen
     ]
     component, c, weight, variance = (np.array(column) for column in zip(*rows, strict=True))
-    return GaussianPairs(component, c, weight, variance, disk=int((component == DISK).sum()))
+    per_log_index = 2 / (LOG_INDICES[1] - LOG_INDICES[0])
+    slopes = per_log_index * chebyshev.chebder(weight, axis=1)
+    disk = int((component == DISK).sum())
+    return GaussianPairs(component, c, weight, slopes, variance, disk)
 
 
 # Kept, so also for those who take derivatives through it.
@@ -267,22 +298,35 @@ def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) ->
         component=torch.as_tensor(pairs.component, device=device),
         psf=torch.as_tensor(pairs.psf, device=device),
         weights=torch.as_tensor(pairs.weights, device=device),
+        slopes=torch.as_tensor(pairs.slopes, device=device),
         # Of half-light radius 1 arcsec, in pixels².
         variances=torch.as_tensor(pairs.variances / pixel_scale**2, device=device),
         disk=pairs.disk,
     )
 
 
-def _merged(name: str, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights and variances of a profile of radius 1, its `first` innermost Gaussians one.
+def _merged(component: int, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the series of weights ``(k, d)`` and the variances ``(k,)`` of disk or bulge.
 
-    T is <x²> + <y²>, twice the variance along an axis.
+    Of radius 1, its `first` innermost Gaussians one, of the variance that they have together in an
+    exponential disk.
     """
-    table = profile(name)
-    variances = 0.5 * table.t_per_radius2 * table.fractions
-    core = table.weights[:first]
-    inner = np.average(variances[:first], weights=core)
+    weights, variances = _disk() if component == DISK else _bulge()
+    usual = weights @ _chebyshev(torch.zeros(1, dtype=torch.float64))[0].numpy()
+    inner = np.average(variances[:first], weights=usual[:first])
     return (
-        np.concatenate([[core.sum()], table.weights[first:]]),
+        np.concatenate([weights[:first].sum(0, keepdims=True), weights[first:]]),
         np.concatenate([[inner], variances[first:]]),
     )
+
+
+def _disk() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return weight_polynomials(), VARIANCES
+
+
+def _bulge() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a de Vaucouleurs profile; T is <x²> + <y²>, twice the variance along an axis."""
+    table = profile("dev")
+    weights = np.zeros((len(table.weights), DEGREE + 1))
+    weights[:, 0] = table.weights
+    return weights, 0.5 * table.t_per_radius2 * table.fractions

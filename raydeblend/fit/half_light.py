@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.fit.profiles import profile
+from raydeblend.fit.sersic import VARIANCES, weights_at
 
 Array = NDArray[np.float64]
 
+SERSIC = "sersic"
 STEPS = 30
 """Bisections of the bracket in ln r, which end at a billionth of its width."""
 WIDEST = 12.0
@@ -31,16 +33,19 @@ class Components:
     Attributes
     ----------
     profiles
-        Name of the profile of each of the c components, see `profiles.MODELS`.
+        Name of the profile of each of the c components, one of `profiles.MODELS` or ``sersic``.
     radius
         ``(k, c)`` circularized half-light radii, in any unit.
     flux
         ``(bands, k, c)``; a negative flux counts as none.
+    log_index
+        ``(k,)`` ln of the Sérsic index of components called ``sersic``; None without such.
     """
 
     profiles: tuple[str, ...]
     radius: Array
     flux: Array
+    log_index: Array | None = None
 
     @property
     def shares(self) -> Array:
@@ -63,7 +68,12 @@ def half_light_radius(components: Components) -> tuple[Array, Array]:
     """
     shares = components.shares
     radius = np.log(components.radius)
-    shapes = [_unit_mixture(name) for name in components.profiles]
+    shapes = [
+        _unit_mixture(name)
+        if components.log_index is None or name != SERSIC
+        else (weights_at(components.log_index), VARIANCES)
+        for name in components.profiles
+    ]
     has_light = shares > 0
     low = np.where(has_light, radius, np.inf).min(-1)
     high = np.where(has_light, radius, -np.inf).max(-1)
@@ -88,8 +98,8 @@ def _light_within(
     for c, (weights, variances) in enumerate(shapes):
         square = np.exp(2 * (log_r - log_radius[:, c]))[:, None] / (2 * variances)
         outside = np.exp(-square)
-        inside += shares[:, c] * ((1 - outside) @ weights)
-        slopes[:, c] = shares[:, c] * ((2 * square * outside) @ weights)
+        inside += shares[:, c] * ((1 - outside) * weights).sum(-1)
+        slopes[:, c] = shares[:, c] * (2 * square * outside * weights).sum(-1)
     return inside, slopes
 
 

@@ -2,8 +2,8 @@
 
 Both kinds of galaxies begin with center (pixels) and shear.  One of a single profile
 (`profile_model`) then has ln T (T in arcsec²) and, for ``bdf``, the part of its light in the bulge;
-one of bulge and disk (`bulge_disk`) has ln of the half-light radii (arcsec) of disk and bulge, and
-the bulge's own shear.
+one of bulge and disk (`bulge_disk`) has ln of the half-light radii (arcsec) of disk and bulge, the
+bulge's own shear, and ln of the disk's Sérsic index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ LOG_RADIUS, BULGE_LOG_RADIUS, BULGE_G1, BULGE_G2 = range(4, 8)
 LOG_RADII = slice(LOG_RADIUS, BULGE_LOG_RADIUS + 1)
 BULGE_SHEAR = slice(BULGE_G1, BULGE_G2 + 1)
 SHEARS = (G1, G2, BULGE_G1, BULGE_G2)
-PARAMETERS = 8
+LOG_INDEX = 8
+PARAMETERS = 9
 """Of a bulge + disk galaxy."""
 
 DISK, BULGE = range(2)

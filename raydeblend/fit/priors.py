@@ -22,12 +22,14 @@ from raydeblend.fit.parameters import (
     BULGE_SHEAR,
     G1,
     G2,
+    LOG_INDEX,
     LOG_RADII,
     LOG_RADIUS,
     PARAMETERS,
     POSITION,
     SHEAR,
 )
+from raydeblend.fit.sersic import LOG_INDICES
 
 # Bulges of this shear or more are outside the domain; for disks the prior sees to that.
 _MAX_BULGE_SHEAR = 0.95
@@ -54,6 +56,11 @@ class BulgeDiskPriors:
         A bulge's shear is that of its disk times `alignment`, with this scatter.  CatSim's bulges
         have 0.2 times it, but what little light they have hardly tells, and any galaxy whose
         bulge is as long as its disk would be measured too round.
+    index_width
+        The disk's Sérsic index: ln n has the Cauchy distribution of this half width about 0, which
+        holds a faint disk near an exponential and lets a bright one go where its light is.
+    index_wall
+        Scatter of ln n beyond the indices that there are Gaussians for.
     bulges, bulge_scatter
         Means and scatter of the bulge's part of the light, in each band.  The first mean is that
         of usual galaxies, the others of those with more bulge, up to pure de Vaucouleurs ones.
@@ -75,6 +82,8 @@ class BulgeDiskPriors:
     log_ratio_scatter: float = 0.8
     alignment: float = 0.8
     alignment_scatter: float = 0.15
+    index_width: float = 0.15
+    index_wall: float = 0.1
     bulges: tuple[float, ...] = (0.1, 0.5, 0.9)
     bulge_scatter: float = 0.2
     bulge_penalty: float = 2.0
@@ -82,7 +91,7 @@ class BulgeDiskPriors:
     largest_scatter: float = 0.1
 
     def usual(self, start: Tensor) -> Tensor:
-        """Return theta ``(n, K, 8)`` of usual round galaxies at positions ``(n, K, 2)``."""
+        """Return theta ``(n, K, 9)`` of usual round galaxies at positions ``(n, K, 2)``."""
         theta = start.new_zeros(*start.shape[:2], PARAMETERS)
         theta[..., POSITION] = start
         theta[..., LOG_RADIUS] = self.log_radius
@@ -93,12 +102,12 @@ class BulgeDiskPriors:
 def log_prior(
     priors: BulgeDiskPriors, theta: Tensor, start: Tensor, compact: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return −ln p ``(n, K)``, its gradient ``(n, K, 8)`` and its positive curvature.
+    """Return −ln p ``(n, K)``, its gradient ``(n, K, 9)`` and its positive curvature.
 
     `start` ``(n, K, 2)`` are expected positions and `compact` ``(n, K)`` tells which sources are.
 
-    All but the barrier of the disk's shear is Gaussian: −ln p = |A theta − mean|² / 2 with rows
-    of A divided by their scatter.
+    All but the barrier of the disk's shear and its index is Gaussian: −ln p = |A theta − mean|² / 2
+    with rows of A divided by their scatter.
     """
     rows, mean = _whitening(priors, theta, start)
     off = theta @ rows.T - mean
@@ -122,11 +131,28 @@ def log_prior(
     gradient[..., LOG_RADII] += over / priors.largest_scatter
     for index, beyond in ((LOG_RADIUS, over[..., 0]), (BULGE_LOG_RADIUS, over[..., 1])):
         curvature[..., index, index] += (beyond > 0) / priors.largest_scatter**2
+    return _add_index(priors, theta[..., LOG_INDEX], penalty, gradient, curvature)
+
+
+def _add_index(
+    priors: BulgeDiskPriors,
+    log_index: Tensor,
+    penalty: Tensor,
+    gradient: Tensor,
+    curvature: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all with the prior on ln n ``(n, K)``: ln(1 + (ln n / width)²) and the walls."""
+    room = priors.index_width**2 + log_index**2
+    low, high = LOG_INDICES
+    over = (log_index - log_index.clamp(low, high)) / priors.index_wall
+    penalty = penalty + (room / priors.index_width**2).log() + 0.5 * over**2
+    gradient[..., LOG_INDEX] += 2 * log_index / room + over / priors.index_wall
+    curvature[..., LOG_INDEX, LOG_INDEX] += 2 / room + (over != 0) / priors.index_wall**2
     return penalty, gradient, curvature
 
 
 def _whitening(priors: BulgeDiskPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Return A ``(8, 8)`` and the mean ``(n, K, 8)`` of A theta, in standard deviations."""
+    """Return A ``(9, 9)`` and the mean ``(n, K, 9)`` of A theta, in standard deviations."""
     rows, usual = _rows(priors, theta.device, theta.dtype)
     mean = usual.expand(*theta.shape[:2], -1).clone()
     mean[..., POSITION] = start / priors.center
@@ -139,10 +165,10 @@ def _whitening(priors: BulgeDiskPriors, theta: Tensor, start: Tensor) -> tuple[T
 def _rows(
     priors: BulgeDiskPriors, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return A ``(8, 8)`` and the mean ``(8,)`` of A theta but for the position."""
+    """Return A ``(9, 9)`` and the mean ``(9,)`` of A theta but for the position."""
     scatter = [priors.center, priors.center, priors.shape, priors.shape]
     scatter += [priors.log_radius_scatter, priors.log_ratio_scatter]
-    scatter += [priors.alignment_scatter, priors.alignment_scatter]
+    scatter += [priors.alignment_scatter, priors.alignment_scatter, torch.inf]
     rows = torch.eye(PARAMETERS, dtype=torch.float64)
     rows[BULGE_LOG_RADIUS, LOG_RADIUS] = -1
     for bulge, disk in ((BULGE_G1, G1), (BULGE_G2, G2)):

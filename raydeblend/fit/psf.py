@@ -99,13 +99,6 @@ def stack_mixtures(psf: Sequence[PsfMixture]) -> tuple[Array, Array]:
     return weight, cov
 
 
-def render_psf(psf: PsfMixture, shape: tuple[int, int]) -> Array:
-    """Draw the mixture at pixel centers of a stamp ``(y, x)``, about its middle pixel."""
-    y, x = np.indices(shape).reshape(2, -1).astype(float)
-    center = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
-    return _render(psf.weights, center, psf.covariances, x, y).reshape(shape)
-
-
 def normalized(stamp: ArrayLike) -> Array:
     """Return a PSF stamp of unit flux.
 

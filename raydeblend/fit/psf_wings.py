@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
 
-from raydeblend.fit.psf import PsfMixture, normalized, one_blas_thread
+from raydeblend.fit.least_squares import minimize
+from raydeblend.fit.psf import PsfMixture, normalized
 from raydeblend.tile import BoolArray
 
 Array = NDArray[np.float64]
@@ -22,6 +22,7 @@ _WIDTHS = (0.85, 1.3, 2.5, 6.0)
 _WEIGHTS = (0.5, 0.35, 0.1, 0.05)
 # Residuals are divided by the root of the image plus this part of its peak, as if of photons.
 _SOFTENING = 0.01
+MOST_STEPS = 60
 KEPT = 256
 """PSFs whose mixtures are kept in memory: a cell and its neighbors have a few in each band."""
 # Narrowest Gaussian, in pixels: no PSF that is sampled at all is narrower.
@@ -55,15 +56,12 @@ def _fitted(pixels: bytes, shape: tuple[int, int]) -> PsfMixture:
     y, x = np.indices(image.shape).reshape(2, -1).astype(float)
     data = image.ravel()
     scale = 1 / np.sqrt(np.abs(data) + _SOFTENING * data.max())
-    with one_blas_thread():
-        fit = least_squares(
-            lambda q: scale * (_model(q, x, y)[0] - data),
-            _start(image),
-            jac=lambda q: scale[:, None] * _model(q, x, y)[1],
-            x_scale="jac",
-            max_nfev=40,
-        )
-    weights, _, (a, b, c) = _unpack(fit.x)
+
+    def residuals(q: Array) -> tuple[Array, Array]:
+        light, slopes = _model(q, x, y)
+        return scale * (light - data), scale * slopes.T
+
+    weights, _, (a, b, c) = _unpack(minimize(residuals, _start(image), MOST_STEPS))
     factor = np.zeros((len(weights), 2, 2))
     factor[:, 0, 0], factor[:, 1, 0], factor[:, 1, 1] = a, b, c
     narrowest_first = np.argsort(a * c)

@@ -86,7 +86,7 @@ class Model:
     residual
         ``(n, b, p)``.
     slopes
-        ``(n, b, 8 K, p)`` derivatives of the images by theta of the sources that are not frozen.
+        ``(n, b, 9 K, p)`` derivatives of the images by theta of the sources that are not frozen.
     """
 
     unit: Tensor

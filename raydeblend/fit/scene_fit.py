@@ -43,7 +43,7 @@ class SceneState:
     Attributes
     ----------
     theta
-        ``(n, K, 8)``, see `bulge_disk`.
+        ``(n, K, 9)``, see `bulge_disk`.
     flux
         ``(n, b, K, 2)`` of disk and bulge.
     chi2
@@ -53,11 +53,11 @@ class SceneState:
     objective
         ``(n,)``: χ²/2 − ln prior.
     gradient, curvature
-        ``(n, 8 K)`` and ``(n, 8 K, 8 K)`` of the objective, the fluxes projected out.
+        ``(n, 9 K)`` and ``(n, 9 K, 9 K)`` of the objective, the fluxes projected out.
     flux_cov
         ``(n, b, 2 K, 2 K)`` covariance of the fluxes for fixed theta.
     cross
-        ``(n, b, 2 K, 8 K)`` derivative of the fluxes by theta.
+        ``(n, b, 2 K, 9 K)`` derivative of the fluxes by theta.
     """
 
     theta: Tensor
@@ -88,7 +88,7 @@ def fit_scene(
     Parameters
     ----------
     theta
-        ``(n, K, 8)`` an earlier solution to start from; without one the brightest source of each
+        ``(n, K, 9)`` an earlier solution to start from; without one the brightest source of each
         blend is fitted first, the others meanwhile galaxies of usual size, as a faint source may
         otherwise grow to take the outskirts of a bright one.
     goal
@@ -126,7 +126,7 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def covariances(state: SceneState) -> tuple[Tensor, Tensor]:
-    """Return covariances ``(n, K, 8, 8)`` of each theta, ``(n, b, b, K)`` of fluxes between bands.
+    """Return covariances ``(n, K, 9, 9)`` of each theta, ``(n, b, b, K)`` of fluxes between bands.
 
     From the inverse curvature of the whole problem, so with the neighbors' part included:
     Cov(flux) = Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge; at
@@ -188,7 +188,7 @@ def _descend(
 
 
 def _step(state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the damped step ``(n, K, 8)`` and the fall of the objective that it promises."""
+    """Return the damped step ``(n, K, 9)`` and the fall of the objective that it promises."""
     diagonal = state.curvature.diagonal(dim1=1, dim2=2)
     matrix = state.curvature + torch.diag_embed(damping[:, None] * diagonal)
     step, info = torch.linalg.solve_ex(matrix, -state.gradient)

@@ -26,7 +26,7 @@ def score_gains(scene: Scene, theta: Tensor, scale: Tensor, xy: Tensor, width: f
     Parameters
     ----------
     theta
-        ``(n, K, 8)``, a fit of the scene.
+        ``(n, K, 9)``, a fit of the scene.
     scale
         ``(n, b, K)`` its fluxes, positive.
     xy

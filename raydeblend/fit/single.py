@@ -64,14 +64,14 @@ class Fit:
     used: Tensor  # (n, b): pixels of positive weight
 
 
-def fit_mixture(
+def fit_shapes(
     stamps: Stamps,
     psf: Sequence[PsfMixture],
     pixel_scale: float,
     model: str = "exp",
     priors: Priors = DEFAULT_PRIORS,
     device: str = "cpu",
-) -> Measurements:
+) -> tuple[Measurements, NDArray[np.float64]]:
     """Fit every stamp; a stamp that cannot be fitted gets NaN and a flag, never an exception.
 
     Parameters
@@ -84,19 +84,11 @@ def fit_mixture(
         Arcsec per pixel.
     model
         One of `profiles.MODELS`.
+
+    Returns
+    -------
+    The measurements, and theta ``(n, q)`` where each fit ended, usable or not.
     """
-    return fit_shapes(stamps, psf, pixel_scale, model, priors, device)[0]
-
-
-def fit_shapes(
-    stamps: Stamps,
-    psf: Sequence[PsfMixture],
-    pixel_scale: float,
-    model: str = "exp",
-    priors: Priors = DEFAULT_PRIORS,
-    device: str = "cpu",
-) -> tuple[Measurements, NDArray[np.float64]]:
-    """Fit as `fit_mixture` does, and return theta ``(n, q)`` too."""
     shape = profile(model)
     problem = make_problem(stamps, psf, pixel_scale, shape, priors, device)
     n = len(stamps.offset)

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-MOST_VALUES = 2**23
-"""Sources times bands times pixels of a blend that is fitted together, which takes 2 GB then."""
-
 
 def refit_jointly(
     single: Sequence[Measurements],
@@ -35,12 +32,13 @@ def refit_jointly(
     psf: Sequence[PsfMixture],
     pixel_scale: float,
     model: str,
+    max_values: int,
 ) -> list[Measurements]:
     """Return the measurements of each blend after a joint fit of its sources.
 
     Sources without a usable fit take no part; their deblended models are taken out.  A blend
     with fewer than two fitted sources stays as it is, and so does, with the flag DEBLEND_LIMITED,
-    one of more than `MOST_VALUES`.
+    one of more than `max_values` sources times bands times pixels.
 
     Parameters
     ----------
@@ -52,7 +50,7 @@ def refit_jointly(
 
     good = [(m.flags & Flag.FIT_FAILED) == 0 for m in single]
     several = [i for i, g in enumerate(good) if g.sum() > 1]
-    rows = [i for i in several if good[i].sum() * blends[i].image.size <= MOST_VALUES]
+    rows = [i for i in several if good[i].sum() * blends[i].image.size <= max_values]
     parts = [_sources(blends[i], models[i], xy[i], theta[i], single[i], good[i]) for i in rows]
     fits = fit_blends(parts, psf, pixel_scale, model)
     out = list(single)

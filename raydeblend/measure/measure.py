@@ -17,6 +17,7 @@ from raydeblend.fit.psf import POINT, PsfMixture, fit_psf
 from raydeblend.fit.result import Measurements, fill, not_attempted
 from raydeblend.fit.stamps import Stamps, cut_stamps, join
 from raydeblend.measure.blend_photometry import add_neighbor_noise, refit_jointly
+from raydeblend.measure.config import DEFAULT_CONFIG, MeasureConfig
 from raydeblend.measure.ngmix_engine import fit_ngmix
 from raydeblend.measure.sizes import with_sizes
 from raydeblend.measure.template import TEMPLATE, fit_templates
@@ -27,14 +28,6 @@ Psf = Sequence[ArrayLike]
 """One stamp ``(py, px)`` per band."""
 
 ENGINES = ("ngmix", "mixture")
-
-# The part of the neighbors' flux under a source that its flux may be wrong by, as measured by
-# ``python -m benchmarks.photometry --calibrate`` with the models of rdn, on simulated blends that
-# are no test set: 0.42 with exp and bdf, 0.17 with exp and 0.06 with bdf, 0.41.
-NOISE_OF_SINGLE = 0.42
-NOISE_OF_JOINT = 0.17
-NOISE_OF_JOINT_BDF = 0.06
-NOISE_OF_TEMPLATES = 0.41
 
 
 def choose_engine(name: str) -> str:
@@ -58,23 +51,6 @@ def choose_engine(name: str) -> str:
     return name
 
 
-def measure_blend(
-    blend: Blend,
-    models: ArrayLike,
-    xy: ArrayLike,
-    psf: Psf,
-    pixel_scale: float,
-    engine: str,
-    seed: int = 0,
-    model: str = "exp",
-    joint_flux: bool = True,
-) -> Measurements:
-    """Measure the sources of one blend; see `measure_blends`."""
-    return measure_blends(
-        [blend], [models], [xy], psf, pixel_scale, engine, seed, model, joint_flux
-    )[0]
-
-
 def measure_blends(
     blends: Sequence[Blend],
     models: Sequence[ArrayLike],
@@ -85,6 +61,7 @@ def measure_blends(
     seed: int = 0,
     model: str = "exp",
     joint_flux: bool = True,
+    config: MeasureConfig = DEFAULT_CONFIG,
 ) -> list[Measurements]:
     """Measure every source on its blend's image minus the other sources' models.
 
@@ -112,7 +89,9 @@ def measure_blends(
         amplitude per source and band, whatever the engine.
     joint_flux
         Fit the sources of a blend together, starting from the fits of single sources
-        (`mixture_blend.py`); ngmix always fits them one by one.
+        (`raydeblend.fit.blend`); ngmix always fits them one by one.
+    config
+        What was tuned.
 
     Returns
     -------
@@ -142,23 +121,26 @@ def measure_blends(
                 seed,
                 model,
                 joint_flux,
+                config,
             )
             found |= zip(rows, map(with_sizes, fits), strict=True)
         measured = [found[i] for i in range(len(blends))]
-    noise = noise_part(engine, model, joint_flux)
+    noise = noise_part(engine, model, joint_flux, config)
     return [
         _flagged(add_neighbor_noise(m, blend, light, noise), blend.flags)
         for m, blend, light in zip(measured, blends, models, strict=True)
     ]
 
 
-def noise_part(engine: str, model: str, joint_flux: bool) -> float:
+def noise_part(
+    engine: str, model: str, joint_flux: bool, config: MeasureConfig = DEFAULT_CONFIG
+) -> float:
     """Return the part of the neighbors' flux under a source that goes into its error."""
     if model == TEMPLATE:
-        return NOISE_OF_TEMPLATES
+        return config.template_noise
     if engine == "mixture" and joint_flux:
-        return NOISE_OF_JOINT_BDF if model == "bdf" else NOISE_OF_JOINT
-    return NOISE_OF_SINGLE
+        return config.joint_bdf_noise if model == "bdf" else config.joint_noise
+    return config.single_noise
 
 
 def _check(model: str) -> None:
@@ -202,6 +184,7 @@ def _fit_all(
     seed: int,
     model: str,
     joint_flux: bool,
+    config: MeasureConfig,
 ) -> list[Measurements]:
     """Fit profiles to single sources and, if asked for, then to those of each blend together."""
     mixtures = [_mixture_or_none(stamp) for stamp in psf]
@@ -221,7 +204,9 @@ def _fit_all(
     single = [result.take(r) for r in rows]
     if engine == "mixture" and joint_flux:
         shapes = [theta[r] for r in rows]
-        return refit_jointly(single, shapes, blends, models, xy, usable, pixel_scale, model)
+        return refit_jointly(
+            single, shapes, blends, models, xy, usable, pixel_scale, model, config.max_values
+        )
     return single
 
 

@@ -79,10 +79,10 @@ def _write_fluxes(
 def _write_shapes(
     out: Measurements, light: Array, xy: Array, psf: Sequence[ArrayLike], pixel_scale: float
 ) -> None:
-    seen = adaptive_moments(light.sum(1), xy)
     flux = light.sum((2, 3))
-    for k, moments in enumerate(seen):
-        out.T[k], out.g1[k], out.g2[k] = shape_of(moments - _psf_moments(psf, flux[k]))
+    for k, (image, at) in enumerate(zip(light.sum(1), xy, strict=True)):
+        moments = adaptive_moments(image, at) - _psf_moments(psf, flux[k])
+        out.T[k], out.g1[k], out.g2[k] = shape_of(moments)
     out.T[:] *= pixel_scale**2
 
 
@@ -94,7 +94,7 @@ def _psf_moments(psf: Sequence[ArrayLike], flux: Array) -> Array:
         stamps = _padded(stamps)
     stack: Array = np.einsum("b,byx->yx", np.maximum(flux, 0), np.stack(stamps))
     middle = (np.array(stack.shape[::-1]) - 1) / 2
-    return np.asarray(adaptive_moments(stack[None], middle[None])[0])
+    return adaptive_moments(stack, middle)
 
 
 def _padded(stamps: list[Array]) -> list[Array]:

@@ -14,9 +14,7 @@ card describes; the decoder gives noise units again, so that nothing is left to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,15 +60,6 @@ class VaeConfig:
     def grid(self) -> int:
         """Side of the maps of the last stage."""
         return self.stamp // (self.downscale << len(self.filters))
-
-
-def vae_config(architecture: Mapping[str, Any]) -> VaeConfig:
-    """Return the configuration that a card describes; JSON has no tuples."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in architecture.items()
-    }
-    return VaeConfig(**values)
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.masks import mask_for
+from raydeblend.deblend.unrecognized.model import shipped_model
 from raydeblend.flags import Flag
 from raydeblend.pipeline.batches import deblender_image, stack_psf
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected, part_of, undivided
-from raydeblend.pipeline.pieces import in_pieces
+from raydeblend.pipeline.parts import (
+    JOINT,
+    DeblendedCell,
+    DeblendedParent,
+    Detected,
+    part_of,
+    undivided,
+)
+from raydeblend.pipeline.pieces import in_pieces, separated_pieces
 from raydeblend.pipeline.stars import shipped_stars
-from raydeblend.tile import Blend, Deblended, Deblender
+from raydeblend.tile import Blend, Deblended, Deblender, Separated
+
+if TYPE_CHECKING:
+    from raydeblend.pipeline.suspects import Suspects
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
 BATCH_PIXELS = 1 << 19
@@ -44,9 +56,6 @@ class DeblendCell:
     def __init__(self, config: CatalogConfig, deblender: Deblender | None = None) -> None:
         self.config = config
         self.deblender = deblender or load_deblender(config.deblender)
-        # Here, since it loads torch, for which the other stages' workers have no use.
-        from raydeblend.pipeline.suspects import load_suspects
-
         self.suspects = load_suspects(self.deblender, config.suspect_threshold)
 
     @property
@@ -68,11 +77,30 @@ class DeblendCell:
         for blend in detected.blends:
             (large if self._too_large(blend) else usual).append(blend)
         parts = self._parts(replace(detected, blends=tuple(usual)))
-        pieces = [piece for blend in large for piece in in_pieces(blend)]
+        pieces = [piece for blend in large for piece in self._pieces(blend, detected)]
         blends = (*usual, *(blend for blend, _ in pieces))
         return DeblendedCell(
             replace(detected, blends=blends), (*parts, *(part for _, part in pieces))
         )
+
+    def _pieces(self, blend: Blend, detected: Detected) -> Iterator[tuple[Blend, DeblendedParent]]:
+        """Yield the pieces of a footprint: by its deblender if that takes any size, else by sep."""
+        separate = getattr(self.deblender, "separate", None)
+        if separate is None:
+            yield from in_pieces(blend)
+            return
+        found: Separated = separate(
+            deblender_image(blend),
+            blend.variance,
+            blend.unusable,
+            stack_psf(detected.psf),
+            detected.task.cell.tile.pixel_scale,
+        )
+        if not len(found.xy):
+            yield from in_pieces(blend)
+            return
+        psf = detected.psf if self.config.photometry == JOINT else None
+        yield from separated_pieces(blend, found, self.deblender.name, psf)
 
     def _too_large(self, blend: Blend) -> bool:
         """Tell whether one array cannot hold the models of a footprint's sources."""
@@ -113,6 +141,17 @@ class DeblendCell:
             bands=header.bands,
             pixel_scale=header.pixel_scale,
         )
+
+
+def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:
+    """Return the stage after a deblender, or None if there is no calibration for it."""
+    model = shipped_model(deblender.name)
+    if model is None:
+        return None
+    # Only here, since it loads torch and three networks: SExtractor's catalogs need none.
+    from raydeblend.pipeline.suspects import Suspects
+
+    return Suspects(model, deblender, threshold)
 
 
 def _batches(group: Sequence[int], pixels: int) -> Iterator[Sequence[int]]:

@@ -2,8 +2,8 @@
 
 A cell's entry is written by the worker that did it, whole or not at all, under a name that the
 cell alone decides.  Of a run of many cells the driver then gathers the entries of those done,
-`GATHER` at a time, into ``ledger/compact-<n>.parquet``, and removes the files only when the table
-is in place: a driver killed in between leaves entries twice, never a cell without one.
+`ENTRIES_PER_TABLE` at a time, into ``ledger/compact-<n>.parquet``, and removes the files only when
+the table is in place: a driver killed in between leaves entries twice, never a cell without one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from raydeblend.pipeline.shards import shard_path as shard_path
 
 PLAN_FAILURE = "plan.json"
 TABLE = re.compile(r"/compact-(\d+)\.parquet$")
-GATHER = 10_000
+ENTRIES_PER_TABLE = 10_000
 """Entries per table; a run of fewer cells keeps its files."""
 THREADS = 16
 NAMED = 3
@@ -173,7 +173,7 @@ def to_table(entries: Iterable[LedgerEntry]) -> pa.Table:
 
 def from_table(table: pa.Table) -> Iterator[LedgerEntry]:
     """Yield the entries of a table."""
-    for batch in table.to_batches(max_chunksize=GATHER):
+    for batch in table.to_batches(max_chunksize=ENTRIES_PER_TABLE):
         for row in batch.to_pylist():
             yield LedgerEntry(**row | {name: dict(row[name]) for name in _MAPS if name in row})
 
@@ -194,7 +194,7 @@ def list_ledger(out: str) -> LedgerFiles:
 
 
 def read_tables(files: LedgerFiles) -> pa.Table:
-    """Read the gathered entries; a damaged table is told of in the log and left out."""
+    """Read the entries in tables; a damaged table is told of in the log and left out."""
     table, damaged = _read_tables(files)
     _warn(damaged)
     return table
@@ -317,7 +317,7 @@ def read_entries(out: str) -> list[LedgerEntry]:
 
 
 class LedgerCompactor:
-    """Gathers the entries of cells done into tables while a run goes on.
+    """Collects the entries of cells done in tables while a run goes on.
 
     Parameters
     ----------
@@ -338,15 +338,15 @@ class LedgerCompactor:
         """Take an entry that has been written; a failed one keeps its file."""
         if entry.done:
             self.waiting.append(entry)
-        if len(self.waiting) >= GATHER:
-            self.gather()
+        if len(self.waiting) >= ENTRIES_PER_TABLE:
+            self.write_table()
 
     def close(self) -> None:
-        """Gather the rest, if the run has tables at all."""
+        """Write the rest as a table, if the run has tables at all."""
         if self.number and self.waiting:
-            self.gather()
+            self.write_table()
 
-    def gather(self) -> None:
+    def write_table(self) -> None:
         """Write what waits as one table, then remove the files that it stands for."""
         path = storage.join(self.out, "ledger", f"compact-{self.number:05d}.parquet")
         storage.write_bytes(path, catalog.to_bytes(to_table(self.waiting)))

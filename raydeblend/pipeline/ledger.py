@@ -66,7 +66,7 @@ class Run:
     config
         The fields of the `CatalogConfig`.
     config_hash
-        Its hash.
+        Its hash, and that of what was tuned in the photometry.
     weights
         Hash of the weights by deblender, of the joint one that of what was tuned in it.
     versions
@@ -176,15 +176,6 @@ def _read_table(out: str, name: str, needed: tuple[str, ...]) -> pa.Table:
 def keys(table: pa.Table) -> list[tuple[str, str]]:
     """Return tile and cell of every row of a plan or of a table of entries."""
     return list(zip(table["tile"].to_pylist(), table["cell"].to_pylist(), strict=True))
-
-
-def open_output(
-    out: str, run: Run, plan: Plan, tiles: pa.Table, resume: bool, overwrite: bool
-) -> pa.Table:
-    """Make `out` ready for a run; see `check_output`, which comes first, and `begin_output`."""
-    done = check_output(out, run, plan, tiles, resume, overwrite)
-    begin_output(out, run, plan, tiles, overwrite)
-    return done
 
 
 def check_output(
@@ -382,6 +373,8 @@ def differences(earlier: Run, later: Run) -> list[str]:
         said.append(_change("input", earlier.input, later.input))
     if dict(earlier.weights) != dict(later.weights):
         said.append(_change("weights", dict(earlier.weights), dict(later.weights)))
+    if not said and earlier.config_hash != later.config_hash:
+        said.append(_change("photometry", earlier.config_hash, later.config_hash))
     return said
 
 

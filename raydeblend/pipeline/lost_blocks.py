@@ -54,9 +54,9 @@ def _is_death(error: BaseException | None) -> bool:
 @contextmanager
 def lost_block_errors() -> Iterator[BlockErrorListener]:
     """Listen while a dataset runs."""
-    told = BlockErrorListener()
-    BLOCK_LOG.addFilter(told)
+    listener = BlockErrorListener()
+    BLOCK_LOG.addFilter(listener)
     try:
-        yield told
+        yield listener
     finally:
-        BLOCK_LOG.removeFilter(told)
+        BLOCK_LOG.removeFilter(listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,6 +122,9 @@ def unmeasured(blend: Blend, part: DeblendedParent) -> tuple[Blend, DeblendedPar
     done = part.n_measured
     if not done:
         return blend, part
+    if done == len(part.xy):
+        # Their models may be left out already.
+        return blend, replace(part, models=part.models[:0], xy=part.xy[:0], measured=None)
     others = part.models[:done].sum(axis=0)
     rest = replace(part, models=part.models[done:], xy=part.xy[done:], measured=None)
     return replace(blend, image=blend.image - others), rest
@@ -173,9 +177,20 @@ def _measured(
     """Return the deblender's measurements of the chosen sources, in the order given."""
     if not set(VALUES) <= set(result.extra):
         return None
-    told = [name for name in (*VALUES, *OPTIONAL) if name in result.extra]
+    told = {name: result.extra[name][row] for name in (*VALUES, *OPTIONAL) if name in result.extra}
+    return measurements_of(blend, told, sources)
+
+
+def measurements_of(
+    blend: Blend, extra: Mapping[str, NDArray[np.generic]], sources: NDArray[np.intp]
+) -> Measurements | None:
+    """Return the measurements ``(k, ...)`` by name of chosen sources; None if there are none."""
+    if not set(VALUES) <= set(extra):
+        return None
     values: dict[str, Any] = {
-        name: np.asarray(result.extra[name][row, sources], np.float64) for name in told
+        name: np.asarray(extra[name][sources], np.float64)
+        for name in (*VALUES, *OPTIONAL)
+        if name in extra
     }
     missing = np.isnan(values["flux"]).any(axis=1)
     flags = np.where(missing, Flag.BAND_MISSING, 0) | np.int32(blend.flags)

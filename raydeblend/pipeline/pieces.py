@@ -17,8 +17,15 @@ from scipy import ndimage
 
 from raydeblend.deblend.sep import Segments, classical_segments
 from raydeblend.flags import Flag
-from raydeblend.pipeline.parts import DeblendedParent, distinct_sources, peak_pixels, undivided
-from raydeblend.tile import Blend, Box
+from raydeblend.measure.point_sources import measure_points
+from raydeblend.pipeline.parts import (
+    DeblendedParent,
+    distinct_sources,
+    measurements_of,
+    peak_pixels,
+    undivided,
+)
+from raydeblend.tile import Blend, Box, FloatArray, Separated
 
 SIDE = 48
 """Pixels: some ten sources of a crowded field.  A source that is larger has a piece of its own."""
@@ -41,6 +48,82 @@ def in_pieces(blend: Blend) -> list[tuple[Blend, DeblendedParent]]:
         return pieces
     limited = int(Flag.DEBLEND_LIMITED)
     return [(piece, replace(part, flags=part.flags | limited)) for piece, part in pieces]
+
+
+def separated_pieces(
+    blend: Blend, found: Separated, deblender: str, psf: tuple[FloatArray, ...] | None
+) -> Iterator[tuple[Blend, DeblendedParent]]:
+    """Yield the sources of a footprint that were separated as a whole, by pieces.
+
+    The light of the sources of other pieces is taken out of the image of each.
+
+    Parameters
+    ----------
+    psf
+        Of each band, where models are to be left out of what the deblender measured itself, once
+        it is known what its sources are as points.
+    """
+    rest = blend.image.astype(np.float64)
+    for box, light in zip(found.boxes, found.lights, strict=True):
+        rest[:, *box.slices] -= light
+    kept, number = distinct_sources(blend, found.xy)
+    members = [np.flatnonzero(number == i) for i in range(len(kept))]
+    limited = int(Flag.DEBLEND_LIMITED) if found.limited else 0
+    flags = limited | (int(Flag.LOW_QUALITY) if found.quality == "low" else 0)
+    whole = replace(blend, flags=blend.flags & ~int(Flag.DEBLEND_FALLBACK))
+    for rows in _groups(found.xy[kept], [found.boxes[i] for i in kept]):
+        own = [members[row] for row in rows]
+        piece, models = _piece(whole, rest, found, own)
+        measured = measurements_of(piece, found.extra, kept[rows])
+        share = points = None
+        if measured is not None and psf is not None:
+            points = measure_points(piece, models, piece.xy, psf)
+            models, share = models[:, :, :0, :0], found.blendedness[kept[rows]]
+        yield (
+            piece,
+            DeblendedParent(
+                models,
+                piece.xy,
+                found.quality,
+                deblender,
+                flags=flags,
+                measured=measured,
+                blendedness=share,
+                points=points,
+                of_footprint=len(kept),
+            ),
+        )
+
+
+def _piece(
+    blend: Blend,
+    rest: NDArray[np.float64],
+    found: Separated,
+    sources: Sequence[NDArray[np.intp]],
+) -> tuple[Blend, FloatArray]:
+    """Return the window of some sources, without the light of others, and their models.
+
+    Of each those are added up that share its pixel, the first of which it is.
+    """
+    everyone = np.concatenate(sources)
+    edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (found.boxes[i] for i in everyone)])
+    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist())
+    box = around.grow(MARGIN).clip(Box(0, 0, *blend.footprint.shape))
+    models = np.zeros((len(sources), len(blend.image), *box.shape), dtype=np.float32)
+    for model, own in zip(models, sources, strict=True):
+        for i in own:
+            model[:, *found.boxes[i].shift(-box.y0, -box.x0).slices] += found.lights[i]
+    window = (slice(None), *box.slices)
+    piece = replace(
+        blend,
+        box=box.shift(blend.box.y0, blend.box.x0),
+        image=(rest[window] + models.sum(0)).astype(np.float32),
+        variance=blend.variance[window],
+        unusable=blend.unusable[window],
+        footprint=blend.footprint[box.slices],
+        xy=found.xy[[own[0] for own in sources]] - np.array([box.x0, box.y0], dtype=np.float32),
+    )
+    return piece, models
 
 
 def _own_segments(blend: Blend) -> Segments:

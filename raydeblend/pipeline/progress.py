@@ -27,13 +27,13 @@ def track(entries: Iterable[LedgerEntry], total: int, show: bool) -> Iterator[Le
 
 def _bar(entries: Iterable[LedgerEntry], total: int, console: Console) -> Iterator[LedgerEntry]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    text = TextColumn("cells {task.fields[said]}")
+    text = TextColumn("cells {task.fields[rates]}")
     with Progress(text, *columns, console=console) as progress:
         tally = Tally(total)
-        bar = progress.add_task("", total=total, said="")
+        bar = progress.add_task("", total=total, rates="")
         for entry in entries:
             tally.add(entry)
-            progress.update(bar, advance=1, said=tally.rates())
+            progress.update(bar, advance=1, rates=tally.rates())
             yield entry
 
 

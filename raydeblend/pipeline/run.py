@@ -6,7 +6,10 @@ from dataclasses import asdict
 from importlib import metadata
 
 from raydeblend.config import CatalogConfig
+from raydeblend.deblend.configuration import hash_of
+from raydeblend.fit.single_priors import DEFAULT_PRIORS
 from raydeblend.fits import TileFailure
+from raydeblend.measure.config import DEFAULT_CONFIG
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger import Run, describe_plan
@@ -33,7 +36,7 @@ def describe(input: str, config: CatalogConfig, plan: Plan, share: Share = WHOLE
     return Run(
         input=input,
         config=asdict(config),
-        config_hash=config.hash,
+        config_hash=f"{config.hash}-{hash_of(DEFAULT_CONFIG, DEFAULT_PRIORS)}",
         weights={config.deblender: DeblendCell(config).weights_hash},
         versions=_versions(),
         plan=describe_plan(plan) | part,

@@ -54,6 +54,5 @@ def fail_unseen(out: str, plan: Plan, run: Run, totals: Totals) -> Totals:
     ledger = read_ledger(out)
     is_done = pc.equal(ledger["status"], "done")
     totals = Totals(ledger.filter(is_done))
-    for entry in from_table(ledger.filter(pc.invert(is_done))):
-        totals.add(entry)
+    totals.add_all(from_table(ledger.filter(pc.invert(is_done))))
     return totals

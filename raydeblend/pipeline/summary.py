@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -87,6 +87,11 @@ class Totals:
         self.flags.update(entry.flags)
         if not entry.done:
             self.failures.append(entry)
+
+    def add_all(self, entries: Iterable[LedgerEntry]) -> None:
+        """Add cells as they come."""
+        for entry in entries:
+            self.add(entry)
 
     def summarize(self, out: str, seconds: float) -> RunSummary:
         """Return what it came to."""

@@ -53,7 +53,7 @@ from ray.util.annotations import RayDeprecationWarning
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
-from raydeblend.fits import find_tiles
+from raydeblend.fits import TileFailure, find_tiles
 from raydeblend.fits.headers import Planned, TileFiles, read_headers
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.backpressure import set_limits
@@ -149,24 +149,13 @@ def run_catalog(
     """
     start, share = time.monotonic(), parse_share(part)
     input, root = storage.absolute(input), storage.absolute(out)
-    if config.manifest is not None:
-        config = replace(config, manifest=manifest_of(root, config.manifest))
-    config = replace(config, photometry=choose_photometry(config))
+    config = _resolved(config, root)
     with ExitStack() as session:
         connect = partial(_connect, session, address)
         if gpus:
             connect()
             claim_gpus(gpus, address)
-        headers, unusable = find_tiles(
-            input,
-            config.bands,
-            config.image_pattern,
-            config.psf_pattern,
-            manifest=config.manifest,
-            zeropoint=config.zeropoint,
-            layout=config.layout,
-            read=partial(_read_headers, connect=connect),
-        )
+        headers, unusable = _find_tiles(input, config, connect)
         plan = plan_survey(headers, config.cell_size, config.border).only(share)
         storage.check_writable(root)
         run, tiles = describe(input, config, plan, share), to_manifest(headers)
@@ -177,26 +166,51 @@ def run_catalog(
         if len(todo):
             # Before anything is written or replaced: the cluster may not be there, or not see it.
             connect()
-            claimed = claim_gpus() if gpus is None else gpus
+            gpus = claim_gpus() if gpus is None else gpus
             proof = session.enter_context(shared_folder(root, _examples(headers)))
         begin_output(root, run, plan, tiles, overwrite)
         totals = Totals(done)
-        for tile in unusable:
-            if share.has(tile.name):
-                totals.add(fail_tile(root, tile))
+        totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
         if len(todo):
-            done_now = process(plan, todo, root, config, run, stages, gpus=claimed, proof=proof)
-            entries = counted(done_now, len(todo))
-            for entry in _gather(track(entries, len(todo), progress), root):
-                totals.add(entry)
-    # Below the output there may be other runs, which are being written.
-    storage.remove_temporary(root, deep=False)
-    for part in ("catalog", "ledger"):
-        storage.remove_temporary(storage.join(root, part))
+            work = process(plan, todo, root, config, run, stages, gpus=gpus or 0, proof=proof)
+            entries = track(counted(work, len(todo)), len(todo), progress)
+            totals.add_all(_compact(entries, root))
+    _remove_temporary(root)
     totals = fail_unseen(root, plan, run, totals)
     summary = totals.summarize(out, time.monotonic() - start)
     write_summary(root, summary)
     return summary
+
+
+def _resolved(config: CatalogConfig, out: str) -> CatalogConfig:
+    """Return the configuration with what it leaves open: the manifest's place, the photometry."""
+    if config.manifest is not None:
+        config = replace(config, manifest=manifest_of(out, config.manifest))
+    return replace(config, photometry=choose_photometry(config))
+
+
+def _find_tiles(
+    input: str, config: CatalogConfig, connect: Callable[[], None]
+) -> tuple[list[TileHeader], list[TileFailure]]:
+    """Return the headers of the input's tiles, and the tiles that cannot be used."""
+    return find_tiles(
+        input,
+        config.bands,
+        config.image_pattern,
+        config.psf_pattern,
+        manifest=config.manifest,
+        zeropoint=config.zeropoint,
+        layout=config.layout,
+        read=partial(_read_headers, connect=connect),
+    )
+
+
+def _remove_temporary(out: str) -> None:
+    """Remove what killed workers left half written."""
+    # Below the output there may be other runs, which are being written.
+    storage.remove_temporary(out, deep=False)
+    for folder in ("catalog", "ledger"):
+        storage.remove_temporary(storage.join(out, folder))
 
 
 def _examples(headers: Sequence[TileHeader]) -> list[str]:
@@ -231,13 +245,15 @@ def _read_headers(
     return [tile for part in ray.get(waiting) for tile in part]
 
 
-def _gather(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
+def _compact(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
     """Pass on the entries of a run and keep its ledger short."""
-    gatherer = LedgerCompactor(out, [entry for entry in read_loose(list_ledger(out)) if entry.done])
+    compactor = LedgerCompactor(
+        out, [entry for entry in read_loose(list_ledger(out)) if entry.done]
+    )
     for entry in entries:
-        gatherer.add(entry)
+        compactor.add(entry)
         yield entry
-    gatherer.close()
+    compactor.close()
 
 
 def process(
@@ -307,13 +323,13 @@ def _round(
     graph.context.enable_progress_bars = False
     tolerate_lost_blocks(graph)
     set_limits(graph)
-    with lost_block_errors() as told:
+    with lost_block_errors() as errors:
         for row in graph.iter_rows():
             if row["stop"]:
                 raise ConfigError(row["stop"])
             yield row["cell"], pickle.loads(row["entry"])
-    if told.fault:
-        raise told.fault
+    if errors.fault:
+        raise errors.fault
 
 
 def _graph(

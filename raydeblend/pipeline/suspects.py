@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.unrecognized.model import SuspectModel, probability, shipped_model
+from raydeblend.deblend.unrecognized.model import SuspectModel, probability
 from raydeblend.deblend.unrecognized.networks import FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import (
     REACH,
@@ -148,12 +148,6 @@ def _refitter(deblender: JointDeblender) -> JointDeblender:
     """Return the joint fit for recovered positions: guesses, to be held no more than peaks are."""
     priors = replace(deblender.priors, given_position_sigma=deblender.priors.center)
     return replace(deblender, priors=priors, drop_given=True)
-
-
-def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:
-    """Return the stage for a deblender, or None if there is no calibration for it."""
-    model = shipped_model(deblender.name)
-    return None if model is None else Suspects(model, deblender, threshold)
 
 
 def with_verdict(part: DeblendedParent, p: Array, threshold: float) -> DeblendedParent:

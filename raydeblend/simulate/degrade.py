@@ -24,8 +24,6 @@ REGULARIZATION = 1e-6
 """ε relative to the largest |H|²."""
 KERNEL_SIZE = 101
 """Fine pixels: 6 arcsec, since 1.5 % of the light lies beyond 2 arcsec of HSC's PSF."""
-COADD_CORRELATION = np.outer([0.2, 1.0, 0.2], [0.2, 1.0, 0.2]).astype(np.float32)
-"""Neighboring pixels correlate by 0.37, about as warping to a coadd's grid makes them."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,9 @@ class Degradation:
         """Return noiseless ``(..., y / factor, x / factor)`` images of ``(..., y, x)`` ones."""
         return rebin_sum(blur(images, self.kernel), self.factor)
 
-    def __call__(
-        self, images: FloatArray, rng: np.random.Generator, correlation: FloatArray | None = None
-    ) -> FloatArray:
-        """Degrade ``(..., y, x)`` in nJy; see `add_noise` for `correlation`."""
-        return add_noise(
-            self.blurred(images), self.sky_sigma, rng, self.electrons_per_njy, correlation
-        )
+    def __call__(self, images: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Degrade ``(..., y, x)`` in nJy."""
+        return add_noise(self.blurred(images), self.sky_sigma, rng, self.electrons_per_njy)
 
 
 def hsc_degradation(
@@ -164,32 +158,11 @@ def add_noise(
     sigma: float,
     rng: np.random.Generator,
     electrons_per_njy: float = np.inf,
-    correlation: FloatArray | None = None,
 ) -> FloatArray:
     """Add the noise of the sky (`sigma`, per pixel) and of the galaxies' own photons.
 
-    Parameters
-    ----------
-    images
-        ``(..., y, x)`` in nJy.
-    correlation
-        ``(ky, kx)``: the noise is smoothed with it, at unchanged variance (`COADD_CORRELATION`);
-        white if None.
+    `images` is ``(..., y, x)`` in nJy; the noise of pixels is independent.
     """
-    noise = unit_noise(images.shape, rng, correlation)
+    noise = rng.standard_normal(images.shape).astype(np.float32)
     variance = sigma**2 + np.clip(images, 0, None) / electrons_per_njy
     return np.asarray(images + noise * np.sqrt(variance), dtype=np.float32)
-
-
-def unit_noise(
-    shape: tuple[int, ...], rng: np.random.Generator, correlation: FloatArray | None = None
-) -> FloatArray:
-    """Return Gaussian noise ``(..., y, x)`` of unit variance, white or smoothed."""
-    kernel = np.ones((1, 1), np.float32) if correlation is None else correlation
-    # With a border, so that the variance is the same up to the edges.
-    padded = (*shape[:-2], shape[-2] + kernel.shape[0] - 1, shape[-1] + kernel.shape[1] - 1)
-    white = rng.standard_normal(padded).astype(np.float32)
-    if kernel.size == 1:
-        return white
-    weights = (kernel / np.sqrt((kernel**2).sum())).reshape((1,) * (len(shape) - 2) + kernel.shape)
-    return np.asarray(fftconvolve(white, weights, mode="valid", axes=(-2, -1)), dtype=np.float32)

@@ -180,11 +180,6 @@ class Galaxies:
         )
 
 
-def surface_density(faint: float) -> float:
-    """Galaxies per square arcminute brighter than `faint` in the i band."""
-    return float(COUNTS_AT_25 * 10 ** (COUNTS_SLOPE * (faint - 25)))
-
-
 def faint_limit(density: float) -> float:
     """Return the i magnitude down to which there are `density` galaxies per square arcminute."""
     return float(25 + np.log10(density / COUNTS_AT_25) / COUNTS_SLOPE)

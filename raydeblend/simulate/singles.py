@@ -62,12 +62,12 @@ class SinglesPlan:
 
 
 LARGE = SinglesPlan(
-    classes=("0.5", "1", "2.5", "4", BULGE_DISK, HUDF),
+    classes=("0.5", "1", "1.5", "2.5", BULGE_DISK, HUDF),
     magnitudes=(17.5, 18.5, 19.5),
     spacing=192,
     r50=(1.5, 5.0),
 )
-"""Galaxies of up to 5 arcsec."""
+"""Galaxies of up to 5 arcsec; of n = 4, a part of the light would lie off every stamp."""
 
 
 def singles_scene(
@@ -100,12 +100,11 @@ def singles_scene(
     magnitude = magnitude + step * rng.uniform(-0.5, 0.5, len(names))
     deep = as_observed(survey)
     galaxies = _draw(names, magnitude, bands, plan, deep.pixel_scale, rng, stamps)
-    columns = int(np.ceil(np.sqrt(len(names))))
-    grid = Grid(1, columns * plan.spacing, 0, survey.pixel_scale)
+    grid, places = grid_places(len(names), plan.spacing, survey.pixel_scale, rng)
     return Scene(
         survey=deep,
         grid=grid,
-        xy=_places(len(names), columns, plan.spacing, rng),
+        xy=places,
         flux=10 ** (0.4 * (NJY_ZERO_POINT - galaxies.magnitude)),
         galaxies=galaxies,
         psfs=draw_seeing(deep, bands, rng),
@@ -120,10 +119,15 @@ def _available(name: str, stamps: Stamps) -> bool:
     return True
 
 
-def _places(n: int, columns: int, spacing: int, rng: np.random.Generator) -> FloatArray:
+def grid_places(
+    n: int, spacing: int, pixel_scale: float, rng: np.random.Generator
+) -> tuple[Grid, FloatArray]:
+    """Return a square tile of `n` cells and a place ``(n, 2)`` near the middle of each."""
+    columns = int(np.ceil(np.sqrt(n)))
     row, column = np.divmod(np.arange(n), columns)
     middle = spacing * (np.stack([column, row], axis=1) + 0.5) - 0.5
-    return np.asarray(middle + rng.uniform(-JITTER, JITTER, (n, 2)))
+    places = middle + rng.uniform(-JITTER, JITTER, (n, 2))
+    return Grid(1, columns * spacing, 0, pixel_scale), np.asarray(places)
 
 
 def _draw(

@@ -1,6 +1,6 @@
-"""FITS tiles of a simulated field: PSF, noise, saturation and masks.
+"""FITS tiles of a simulated sky, with their truth.
 
-`simulate_tiles` is the whole job, in parallel on Ray; `render_tile` draws one tile without it.
+`simulate_tiles` is the whole job, in parallel on Ray; `write_tile` writes one tile without it.
 """
 
 from __future__ import annotations
@@ -8,24 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import galsim
-import numpy as np
-from numpy.typing import NDArray
-
 from raydeblend import storage
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.fits import njy_per_count, write_band
-from raydeblend.simulate.bleeding import bleed
 from raydeblend.simulate.galaxies import faint_limit, read_catsim
+from raydeblend.simulate.neighbors import pairs_scene, stars_scene
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
+from raydeblend.simulate.rendering import MASK_PLANES, render_tile
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
 from raydeblend.simulate.singles import SinglesPlan, singles_scene
-from raydeblend.survey import Band, draw_psf, get_survey, nominal_psf
-from raydeblend.tile import Box
-
-FloatArray = NDArray[np.float64]
+from raydeblend.survey import Survey, draw_psf, get_survey
 
 # Galaxies per square arcmin: all with i < 25.4 by the counts of `raydeblend.simulate.galaxies`.
 DENSITY = 60.0
@@ -33,44 +27,12 @@ DENSITY = 60.0
 REALISTIC_DENSITY = 135.0
 # HSC writes its coadds at this zero point.
 ZERO_POINT = 27.0
-# The LSST pipelines' default planes and bits; the simulation sets BAD and SAT.
-MASK_PLANES = {
-    "BAD": 0,
-    "SAT": 1,
-    "INTRP": 2,
-    "CR": 3,
-    "EDGE": 4,
-    "DETECTED": 5,
-    "DETECTED_NEGATIVE": 6,
-    "SUSPECT": 7,
-    "NO_DATA": 8,
-}
-# A pixel saturates at the peak of a star of this magnitude in median seeing: about 18 in HSC's
-# wide layer (Aihara et al. 2018, PASJ 70, S8).
-SATURATION_MAGNITUDE = 18.0
-# One bad column in this many, over part of its length.
-BAD_COLUMNS_EVERY = 512
-
-# Fractions of a source's light that may fall off its stamp.  The finest is taken that keeps the
-# light lost below this many sky sigmas, all lost pixels together; a stamp ends at STAMP_MAX.
-FOLDING = (5e-3, 1e-3, 2e-4)
-LOST_SIGMAS = 10.0
-STAMP_MAX = 512
-
-
 POPULATIONS = ("cosmos", "parametric", "catsim")
 """cosmos: shapes, colors, clusters and stars as observed (`raydeblend.simulate.population`), behind
 PSFs that differ, at HSC Wide's or LSST's ten-year depth.  parametric: exponential disks and small
 bulges at random places.  catsim: rows of a CatSim table at random places."""
 
-
-@dataclass(frozen=True)
-class BandPixels:
-    """One band of a tile: ``(y, x)`` image in nJy, mask bits and variance in nJy²."""
-
-    image: FloatArray
-    mask: NDArray[np.int32]
-    variance: FloatArray
+NEIGHBORS = {"pairs": pairs_scene, "stars": stars_scene}
 
 
 @dataclass(frozen=True)
@@ -126,16 +88,13 @@ def simulate_tiles(
     ConfigError
         If an argument or the output cannot be used.
     """
-    table = get_survey(survey)
+    table = _checked_survey(survey, bands)
     if density is None:
         density = REALISTIC_DENSITY if population == "cosmos" else DENSITY
     _check(n_tiles, size, overlap, density)
     check_population(population, stamps, catalog)
     check_seed(seed)
-    for band in bands:
-        table.band(band)
-    root = storage.absolute(out)
-    storage.check_writable(root)
+    storage.check_writable(storage.absolute(out))
     grid = Grid(n_tiles, size, overlap, table.pixel_scale)
     if population == "cosmos":
         real = find_stamps(stamps, split)
@@ -143,10 +102,7 @@ def simulate_tiles(
     else:
         pool = read_catsim(str(catalog), bands, faint_limit(density)) if catalog else None
         scene = make_scene(table, bands, grid, density, seed, pool)
-    for tile in _write_all(scene, seed, root, address):
-        if on_tile:
-            on_tile(scene.grid.name(tile))
-    return _written(out, scene)
+    return write_scene(out, scene, seed, address, on_tile)
 
 
 def simulate_singles(
@@ -170,19 +126,66 @@ def simulate_singles(
     ConfigError
         If an argument or the output cannot be used.
     """
-    table = get_survey(survey)
+    table = _checked_survey(survey, bands)
     check_seed(seed)
-    for band in bands:
-        table.band(band)
-    root = storage.absolute(out)
-    storage.check_writable(root)
+    storage.check_writable(storage.absolute(out))
     scene = singles_scene(table, bands, plan, seed, find_stamps(stamps, split))
-    write_tile(scene, 0, seed, root)
-    return _written(out, scene)
+    return write_scene(out, scene, seed)
 
 
-def _written(out: str, scene: Scene) -> SimulatedTiles:
-    """Write the truth, and say what there is."""
+def simulate_neighbors(
+    out: str,
+    survey: str,
+    bands: tuple[str, ...],
+    kind: str,
+    n: int,
+    seed: int = 0,
+    split: str = "train",
+    stamps: str | None = None,
+) -> SimulatedTiles:
+    """Write one tile of close pairs or of stars with galaxies beside them, with its truth.
+
+    Parameters
+    ----------
+    kind
+        ``pairs`` or ``stars``, of which there are `n`.
+    split, stamps
+        See `simulate_singles`.
+
+    Raises
+    ------
+    ConfigError
+        If an argument or the output cannot be used.
+    """
+    table = _checked_survey(survey, bands)
+    check_seed(seed)
+    if kind not in NEIGHBORS:
+        raise ConfigError(f"unknown kind {kind!r} of neighbors; known are {', '.join(NEIGHBORS)}")
+    if n < 1:
+        raise ConfigError(f"the number of {kind} must be at least 1, not {n}")
+    storage.check_writable(storage.absolute(out))
+    scene = NEIGHBORS[kind](table, bands, n, seed, find_stamps(stamps, split))
+    return write_scene(out, scene, seed)
+
+
+def _checked_survey(name: str, bands: tuple[str, ...]) -> Survey:
+    survey = get_survey(name)
+    for band in bands:
+        survey.band(band)
+    return survey
+
+
+def write_scene(
+    out: str,
+    scene: Scene,
+    seed: int,
+    address: str | None = None,
+    on_tile: Callable[[str], None] | None = None,
+) -> SimulatedTiles:
+    """Write all tiles of a scene and the table of its sources; see `simulate_tiles`."""
+    for tile in _write_all(scene, seed, storage.absolute(out), address):
+        if on_tile:
+            on_tile(scene.grid.name(tile))
     truth = storage.join(out, "truth.parquet")
     n_sources = write_truth(truth, scene)
     tiles = tuple(scene.grid.name(tile) for tile in range(scene.grid.n_tiles))
@@ -261,95 +264,3 @@ def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
             mask_planes=MASK_PLANES,
         )
     return tile
-
-
-def render_tile(scene: Scene, tile: int, seed: int) -> list[BandPixels]:
-    """Draw one tile in every band; `seed` and the tile's number set the noise."""
-    box = scene.grid.box(tile)
-    return [
-        observe(
-            draw_sources(scene, box, band),
-            scene.survey.band(name),
-            _saturation(scene, name),
-            np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, tile, band))),
-            scene.bleeds,
-        )
-        for band, name in enumerate(scene.bands)
-    ]
-
-
-def draw_sources(scene: Scene, box: Box, band: int) -> FloatArray:
-    """Draw all sources that reach into `box` without noise: ``(y, x)`` in nJy.
-
-    A source's pixels do not depend on the box, so that neighboring tiles agree.
-    """
-    canvas = galsim.ImageD(galsim.BoundsI(box.x0, box.x1 - 1, box.y0, box.y1 - 1))
-    psf = scene.psf(band)
-    sky = scene.survey.band(scene.bands[band]).sky_sigma
-    reach = box.grow(STAMP_MAX // 2)
-    for row in [row for row, (x, y) in enumerate(scene.xy) if reach.contains(y, x)]:
-        source = galsim.Convolve(
-            scene.profile(row, band).withFlux(scene.flux[row, band]),
-            psf,
-            gsparams=galsim.GSParams(folding_threshold=_folding(scene.flux[row, band], sky)),
-        )
-        _add(canvas, source, scene.xy[row], scene.grid.pixel_scale)
-    return np.asarray(canvas.array)
-
-
-def _folding(flux: float, sky_sigma: float) -> float:
-    allowed = LOST_SIGMAS * sky_sigma / flux
-    return next((value for value in FOLDING if value <= allowed), FOLDING[-1])
-
-
-def _add(canvas: galsim.Image, source: galsim.GSObject, xy: FloatArray, scale: float) -> None:
-    """Add a source to the canvas where its stamp overlaps it."""
-    half = min(source.getGoodImageSize(scale), STAMP_MAX) // 2
-    x, y = (int(np.floor(value + 0.5)) for value in xy)
-    bounds = galsim.BoundsI(x - half, x + half, y - half, y + half)
-    shared = bounds & canvas.bounds
-    if shared.isDefined():
-        stamp = galsim.ImageD(bounds)
-        source.drawImage(stamp, scale=scale, center=galsim.PositionD(*xy))
-        canvas[shared] += stamp[shared]
-
-
-def _saturation(scene: Scene, band: str) -> float:
-    """Return the saturation level in nJy per pixel."""
-    psf = nominal_psf(scene.survey, band, pixel_scale=scene.grid.pixel_scale)
-    return float(psf.max()) * njy_per_count(SATURATION_MAGNITUDE)
-
-
-def observe(
-    image: FloatArray,
-    band: Band,
-    saturation: float,
-    rng: np.random.Generator,
-    bleeds: bool = False,
-) -> BandPixels:
-    """Add sky and photon noise, saturation (whose charge bleeds or is lost) and bad columns.
-
-    The variance is that of the electrons counted, source and sky, as the HSC pipeline writes
-    it (Bosch et al. 2018, PASJ 70, S5).
-    """
-    if bleeds:
-        image = bleed(image, saturation)
-    expected = band.sky_electrons + np.maximum(image, 0) * band.electrons_per_njy
-    electrons = rng.poisson(expected)
-    observed = np.asarray(electrons - band.sky_electrons) / band.electrons_per_njy
-    saturated = (observed >= saturation) | (image >= saturation)
-    bad = bad_columns(image.shape, rng)
-    observed = np.where(bad, 0, np.minimum(observed, saturation))
-    mask = bad * (1 << MASK_PLANES["BAD"]) + saturated * (1 << MASK_PLANES["SAT"])
-    variance = np.maximum(electrons, 1) / band.electrons_per_njy**2
-    return BandPixels(np.asarray(observed), mask.astype(np.int32), np.asarray(variance))
-
-
-def bad_columns(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw dead stretches of columns, half a column long on average: ``(y, x)``, true if bad."""
-    bad = np.zeros(shape, dtype=bool)
-    for _ in range(rng.poisson(shape[1] / BAD_COLUMNS_EVERY)):
-        column = rng.integers(shape[1])
-        start, length = rng.integers(shape[0], size=2)
-        bad[start : start + length, column] = True
-    return bad

@@ -30,7 +30,7 @@ from raydeblend.train.checkpoints import STATE, load_newest, mend_snapshot, stor
 from raydeblend.train.config import RunConfig, check_workers, config_hash, learning_rate_at
 from raydeblend.train.data import stream_seed
 from raydeblend.train.epoch import run_epoch, training_mode
-from raydeblend.train.families import get_config, get_training
+from raydeblend.train.networks import get_config, get_training
 from raydeblend.train.progress import follow, write_history
 from raydeblend.train.state import (
     Scalars,
@@ -98,7 +98,7 @@ def train(
     Parameters
     ----------
     network, preset, overrides
-        See `raydeblend.train.families.get_config`.
+        See `raydeblend.train.networks.get_config`.
     out
         Directory or ``s3://`` prefix for checkpoints, TensorBoard logs and weights.
     workers

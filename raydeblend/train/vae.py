@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.networks.scaling import Scaling
-from raydeblend.networks.vae import Vae, VaeConfig, freeze_decoder, vae_config
+from raydeblend.networks.vae import Vae, VaeConfig, freeze_decoder
 from raydeblend.networks.weights import load_card, load_weights, shipped_weights, weights_path
 from raydeblend.simulate.euclid import BANDS as EUCLID_BANDS
 from raydeblend.simulate.euclid import FAINT as EUCLID_FAINT
@@ -138,7 +138,7 @@ class VaeRun(RunConfig):
         if name is None:
             return run
         # The decoder is that of stage one, and the new encoder is built as its encoder was.
-        model = vae_config(load_card(weights_path(name)).architecture)
+        model = VaeConfig(**load_card(weights_path(name)).architecture)
         recipe = replace(run.recipe, stamp=model.stamp)
         return replace(run, vae_weights=name, model=model, recipe=recipe)
 

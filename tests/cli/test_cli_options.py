@@ -60,6 +60,30 @@ def test_an_option_of_the_file_that_would_be_dropped_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--manifest", "m.csv", "--layout", "hsc"], "--manifest says which files are read"),
+        (["--manifest", "m.csv", "--psf-pattern", "{tile}.fits"], "leave out --psf-pattern"),
+        (["--layout", "lsst", "--image-pattern", "{tile}_{band}"], "--layout lsst says"),
+        (["--accept-other-versions"], "--accept-other-versions goes with --resume"),
+    ],
+)
+def test_an_option_that_another_replaces_is_refused(
+    stamps: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert run("catalog", str(stamps), f"{stamps}/o", "--bands", "g", *options) == 2
+    assert said in capsys.readouterr().err
+    assert not (stamps / "o").exists()
+
+
+def test_blends_are_drawn_on_no_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "blends.npz"
+    assert run("simulate", "blends", str(out), "--n", "1", "--address", "auto") == 2
+    assert "--address goes with --training" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         *(

@@ -4,7 +4,13 @@ import numpy as np
 import torch
 from blobs import blob
 
-from raydeblend.deblend.sources import galaxies_of, positions_of, select_sources
+from raydeblend.deblend.sources import (
+    Sources,
+    galaxies_of,
+    positions_of,
+    select_sources,
+    stack_sources,
+)
 
 
 def test_positions_are_those_of_gaussians_and_nowhere_for_empty_models() -> None:
@@ -38,3 +44,30 @@ def test_insignificant_models_are_no_sources() -> None:
     for peak, n in ((2.9 / np.sqrt(4 * np.pi), 0), (3.1 / np.sqrt(4 * np.pi), 1)):
         models = blob(16, 16, peak)[None, None].numpy()
         assert len(select_sources(models, weight)[0]) == n
+
+
+def test_stamps_of_fewer_sources_are_padded_by_what_cannot_be_mistaken():
+    def found(k, limited):
+        models = np.ones((k, 2, 3, 4), np.float32)
+        flux = np.arange(2.0 * k).reshape(k, 2)
+        return Sources(
+            models,
+            np.ones((k, 2), np.float32),
+            "high" if k else "none",
+            {"flux": flux},
+            {"std": models},
+            {"limited": np.bool_(limited)},
+        )
+
+    result = stack_sources([found(0, True), found(2, False), found(1, False)], (3, 2, 3, 4))
+    assert result.n_sources.tolist() == [0, 2, 1]
+    assert result.quality.tolist() == ["none", "high", "high"]
+    assert result.models.sum(axis=(2, 3, 4)).tolist() == [[0, 0], [24, 24], [24, 0]]
+    assert np.isnan(result.xy).all(axis=2).tolist() == [[True, True], [False] * 2, [False, True]]
+    np.testing.assert_array_equal(result.extra["std"], result.models)
+    flux = result.extra["flux"]
+    assert flux.dtype == np.float64
+    np.testing.assert_array_equal(flux[1:], [[[0, 1], [2, 3]], [[0, 1], [np.nan, np.nan]]])
+    assert np.isnan(flux[0]).all()
+    assert result.extra["limited"].tolist() == [True, False, False]
+    assert stack_sources([], (0, 2, 3, 4)).models.shape == (0, 1, 2, 3, 4)

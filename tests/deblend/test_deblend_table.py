@@ -28,11 +28,13 @@ def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "from raydeblend.deblend import load_deblender; load_deblender('sep')",
+        "from raydeblend.config import CatalogConfig; "
+        "from raydeblend.pipeline.stages import DeblendCell; "
+        "DeblendCell(CatalogConfig(('g',), deblender='sep', photometry='mixture'))",
         "from typer.testing import CliRunner; from raydeblend.cli.main import app; "
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0",
     ],
 )
-def test_the_classical_deblender_and_the_help_load_no_torch(code: str) -> None:
+def test_a_classical_catalog_and_the_help_load_no_torch(code: str) -> None:
     check = f"import sys; {code}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], timeout=120, check=False).returncode == 0

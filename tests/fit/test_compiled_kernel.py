@@ -73,7 +73,7 @@ def compiled(scene: joint_model.Scene) -> Blend:
 
 
 def cold(blend: Blend, goal: float = np.inf) -> Fitted:
-    return fit_blend(blend, np.zeros((len(blend.start), 8)), False, goal)
+    return fit_blend(blend, np.zeros((len(blend.start), 9)), False, goal)
 
 
 def noisy(k: int, seed: int) -> np.ndarray:
@@ -167,7 +167,7 @@ def test_the_minimum_is_one() -> None:
     scale = joint_model.flux_scale(scene, theta)
     here = float(joint.evaluate(exact, theta, scale).objective[0])
     sigma = np.sqrt(np.diagonal(fitted.theta_cov, axis1=1, axis2=2))
-    for k, i in np.ndindex(2, 8):
+    for k, i in np.ndindex(2, 9):
         for sign in (-0.3, 0.3):
             moved = theta.clone()
             moved[0, k, i] += sign * sigma[k, i]
@@ -175,7 +175,7 @@ def test_the_minimum_is_one() -> None:
 
 
 def test_images_are_those_of_torch_and_galsim() -> None:
-    theta = np.array([[15.2, 17.6, 0.2, 0.05, np.log(0.4), -1.6, 0.1, 0.0]])
+    theta = np.array([[15.2, 17.6, 0.2, 0.05, np.log(0.4), -1.6, 0.1, 0.0, 0.0]])
     scene = make_scene(noisy(1, 0), PLACES[:1])
     y, x = np.indices((SIZE, SIZE), dtype=np.float32).reshape(2, -1)
     flux = np.array([[[3000.0, 400.0]], [[100.0, 0.0]], [[0.0, 200.0]]])

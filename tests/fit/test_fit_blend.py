@@ -16,9 +16,8 @@ from raydeblend.fit.profiles import profile
 from raydeblend.fit.psf import fit_psf
 from raydeblend.fit.single_priors import DEFAULT_PRIORS
 from raydeblend.flags import Flag
-from raydeblend.measure import blend_photometry as together
-from raydeblend.measure import measure as module
 from raydeblend.measure.blendedness import neighbor_flux
+from raydeblend.measure.config import MeasureConfig
 from raydeblend.measure.measure import measure_blends
 
 SIZE, SIGMA = 48, 4.0
@@ -63,29 +62,27 @@ def test_joint_fluxes_mend_wrong_models_of_the_neighbors(light, psf):
     assert np.all(error[1] < 0.05)
 
 
-def test_a_blend_too_large_to_be_fitted_together_keeps_its_single_fits(light, psf, monkeypatch):
+def test_a_blend_too_large_to_be_fitted_together_keeps_its_single_fits(light, psf):
     wrong = np.stack([0.8 * light[0], light[1] + 0.2 * light[0]])
     blends = blends_of(light, 2)
     single = measure(blends, wrong, psf, joint_flux=False)
-    monkeypatch.setattr(together, "MOST_VALUES", 2 * blends[0].image.size - 1)
-    limited = measure(blends, wrong, psf, joint_flux=True)
+    size = 2 * blends[0].image.size
+    limited = measure(blends, wrong, psf, config=MeasureConfig(max_values=size - 1))
     np.testing.assert_array_equal(stack(limited, "flux"), stack(single, "flux"))
     assert (stack(limited, "flags") == stack(single, "flags") | Flag.DEBLEND_LIMITED).all()
-    monkeypatch.setattr(together, "MOST_VALUES", 2 * blends[0].image.size)
-    joined = measure(blends, wrong, psf, joint_flux=True)
+    joined = measure(blends, wrong, psf, config=MeasureConfig(max_values=size))
     assert not (stack(joined, "flags") & Flag.DEBLEND_LIMITED).any()
     assert (stack(joined, "flux") != stack(single, "flux")).all()
 
 
-def test_joint_errors_hold_and_are_larger_than_those_of_known_neighbors(light, psf, monkeypatch):
-    monkeypatch.setattr(module, "NOISE_OF_JOINT", 0.0)
-    monkeypatch.setattr(module, "NOISE_OF_SINGLE", 0.0)
+def test_joint_errors_hold_and_are_larger_than_those_of_known_neighbors(light, psf):
+    bare = MeasureConfig(single_noise=0.0, joint_noise=0.0)
     blends = blends_of(light, 100)
-    joint = measure(blends, light, psf)
+    joint = measure(blends, light, psf, config=bare)
     pulls = (stack(joint, "flux") - TRUE) / stack(joint, "flux_err")
     assert np.all((pulls.std(0) > 0.8) & (pulls.std(0) < 1.2))
     assert np.abs(pulls.mean(0)).max() < 0.4
-    single = measure(blends[:5], light, psf, joint_flux=False)
+    single = measure(blends[:5], light, psf, joint_flux=False, config=bare)
     assert np.all(stack(joint[:5], "flux_err") > stack(single, "flux_err"))
     shapes = (stack(joint, "g1") - [0.1, -0.1]) / stack(joint, "g1_err")
     assert np.all((shapes.std(0) > 0.75) & (shapes.std(0) < 1.25))
@@ -146,11 +143,11 @@ def test_neighbors_flux_under_a_source_is_what_a_matched_filter_would_gain(light
     assert np.all(neighbor_flux(0 * light, weight) == 0)
 
 
-def test_noise_of_neighbors_is_part_of_the_error(light, psf, monkeypatch):
+def test_noise_of_neighbors_is_part_of_the_error(light, psf):
     blends = blends_of(light, 1)
     errors = []
     for part in (0.0, 0.1):
-        monkeypatch.setattr(module, "NOISE_OF_JOINT", part)
-        errors.append(measure(blends, light, psf)[0].flux_err)
+        config = MeasureConfig(joint_noise=part)
+        errors.append(measure(blends, light, psf, config=config)[0].flux_err)
     expected = np.hypot(errors[0], 0.1 * neighbor_flux(light, np.ones(light.shape[1:])))
     np.testing.assert_allclose(errors[1], expected, rtol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import gammainc
 
-from raydeblend.fit.half_light import Components, exponential_t, half_light_radius
+from raydeblend.fit.half_light import SERSIC, Components, exponential_t, half_light_radius
 
 # b of P(2 n, b) = 1/2 for n = 1 and 4 (Ciotti & Bertin 1999).
 B = {"exp": (1, 1.67835), "dev": (4, 7.66925)}
@@ -74,3 +74,21 @@ def test_t_is_the_second_moment_of_a_sheared_exponential():
     y, x = (np.indices(image.shape) - 100) * 0.05
     moment = (image * (x**2 + y**2)).sum() / image.sum()
     assert exponential_t(0.4, 0.2, -0.1) == pytest.approx(moment, rel=0.01)
+
+
+@pytest.mark.parametrize("index", [0.6, 1.0, 2.5])
+def test_a_disk_of_any_index_with_a_bulge(index):
+    """Half of the light that GalSim's profiles have together is within it."""
+    flux, radius = np.array([[[700.0, 300.0]]]), np.array([[0.6, 0.2]])
+    log_index = np.log([index])
+    (r50,), _ = half_light_radius(Components((SERSIC, "dev"), radius, flux, log_index))
+    disk = galsim.Sersic(index, half_light_radius=0.6, flux=700)
+    bulge = galsim.DeVaucouleurs(half_light_radius=0.2, flux=300)
+    inside = disk.calculateHLR(flux_frac=0.5)  # of the disk alone: the radius is less
+    assert r50 < inside
+    r = np.linspace(0, r50, 4001)
+    light = sum(
+        np.trapezoid(2 * np.pi * r * np.array([p.xValue(x, 0) for x in r]), r)
+        for p in (disk, bulge)
+    )
+    assert light == pytest.approx(500, rel=0.02)

@@ -5,10 +5,10 @@ import importlib.util
 import galsim
 import numpy as np
 import pytest
-from galaxy_stamps import FLUX, SCALE, draw_models, make_blend
+from galaxy_stamps import FLUX, SCALE, draw_models, make_blend, measure_blend
 
 from raydeblend.errors import ConfigError
-from raydeblend.measure.measure import measure_blend, measure_blends
+from raydeblend.measure.measure import measure_blends
 from raydeblend.survey import draw_psf
 
 NEEDS_NGMIX = pytest.mark.skipif(

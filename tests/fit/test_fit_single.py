@@ -89,7 +89,7 @@ def test_flux_error_of_a_point_source_is_that_of_the_matched_filter(psf):
     xy = np.full((1, 2), (size - 1) / 2)
     cut = cut_stamps(make_blend(image, sigma, xy), np.zeros((1, 3, size, size)), xy)
     point = mixture.Priors(center=1e-4, shape=1e-3, radius=1e-3, log_size=1e-3)
-    result = mixture.fit_mixture(cut, tuple(map(fit_psf, psf)), SCALE, priors=point)
+    result, _ = mixture.fit_shapes(cut, tuple(map(fit_psf, psf)), SCALE, priors=point)
     expected = [sigma / np.sqrt((s.astype(float) ** 2).sum()) for s in stamp]
     np.testing.assert_allclose(result.flux_err[0], expected, rtol=0.005)
     assert np.all(np.abs(result.flux[0] - 500) < 4 * result.flux_err[0])
@@ -208,8 +208,8 @@ def test_band_without_a_psf_mixture_component_does_not_matter(galaxies):
     mixtures = tuple(map(fit_psf, truth.psf))
     short = PsfMixture(np.ones(1), mixtures[0].covariances[:1])
     cut = cut_stamps(truth.blends[0], truth.models[0], truth.xy[0])
-    full = mixture.fit_mixture(cut.only(np.array([False, True, True])), mixtures, SCALE)
-    padded = mixture.fit_mixture(
+    full, _ = mixture.fit_shapes(cut.only(np.array([False, True, True])), mixtures, SCALE)
+    padded, _ = mixture.fit_shapes(
         cut.only(np.array([False, True, True])), (short, *mixtures[1:]), SCALE
     )
     np.testing.assert_allclose(full.flux[0, 1:], padded.flux[0, 1:], rtol=1e-5)

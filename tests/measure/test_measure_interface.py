@@ -6,14 +6,14 @@ from dataclasses import replace
 import galsim
 import numpy as np
 import pytest
-from galaxy_stamps import BANDS, FLUX, SCALE, draw, make_blend
+from galaxy_stamps import BANDS, FLUX, SCALE, draw, make_blend, measure_blend
 
 from raydeblend.errors import ConfigError
 from raydeblend.fit import levenberg_marquardt as mixture_solver
 from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
 from raydeblend.measure import measure as module
-from raydeblend.measure.measure import choose_engine, measure_blend, measure_blends
+from raydeblend.measure.measure import choose_engine, measure_blends
 
 NEEDS_NGMIX = pytest.mark.skipif(
     importlib.util.find_spec("ngmix") is None, reason="ngmix is not installed"

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from galaxy_stamps import SCALE, make_blend
+from galaxy_stamps import SCALE, make_blend, measure_blend
 from scipy.optimize import lsq_linear
 
 from raydeblend.fit.amplitudes import solve_amplitudes
 from raydeblend.flags import Flag
-from raydeblend.measure import measure as module
-from raydeblend.measure.measure import measure_blend
+from raydeblend.measure.config import MeasureConfig
 from raydeblend.measure.moments import adaptive_moments, shape_of
 
 SIZE = 41
@@ -39,8 +38,12 @@ def observed(seed=0, sigma=1.0):
     return make_blend((TRUE[..., None, None] * LIGHT).sum(0) + noise, sigma, XY)
 
 
-def measure(blend, light=LIGHT):
-    return measure_blend(blend, light, XY, PSF, SCALE, "mixture", model="template")
+BARE = MeasureConfig(template_noise=0.0)
+
+
+def measure(blend, light=LIGHT, **options):
+    places = XY[: len(light)]
+    return measure_blend(blend, light, places, PSF, SCALE, "mixture", model="template", **options)
 
 
 def test_fluxes_are_those_of_a_second_solver():
@@ -56,29 +59,26 @@ def test_fluxes_are_those_of_a_second_solver():
     assert (out.model, out.photometry) == ("template", "template")
 
 
-def test_pulls_have_unit_variance_though_the_sources_overlap(monkeypatch):
-    monkeypatch.setattr(module, "NOISE_OF_TEMPLATES", 0.0)
+def test_pulls_have_unit_variance_though_the_sources_overlap():
     true = TRUE * LIGHT.sum((2, 3))
-    outs = [measure(observed(seed)) for seed in range(150)]
+    outs = [measure(observed(seed), config=BARE) for seed in range(150)]
     pulls = np.array([(out.flux - true) / out.flux_err for out in outs])
     assert np.all((pulls.std(0) > 0.85) & (pulls.std(0) < 1.15))
     assert np.abs(pulls.mean(0)).max() < 0.3
 
 
-def test_a_neighbor_widens_the_error(monkeypatch):
-    monkeypatch.setattr(module, "NOISE_OF_TEMPLATES", 0.0)
-    alone = measure_blend(observed(), LIGHT[:1], XY[:1], PSF, SCALE, "mixture", model="template")
-    assert np.all(measure(observed()).flux_err[0] > 1.05 * alone.flux_err[0])
+def test_a_neighbor_widens_the_error():
+    alone = measure(observed(), LIGHT[:1], config=BARE)
+    assert np.all(measure(observed(), config=BARE).flux_err[0] > 1.05 * alone.flux_err[0])
 
 
-def test_equal_templates_share_the_light_and_say_so(monkeypatch):
-    monkeypatch.setattr(module, "NOISE_OF_TEMPLATES", 0.0)
+def test_equal_templates_share_the_light_and_say_so():
     twice = np.stack([LIGHT[0], LIGHT[0]])
     image = LIGHT[0] + np.random.default_rng(0).normal(0, 1, LIGHT[0].shape)
-    out = measure(make_blend(image, 1.0, XY), twice)
+    out = measure(make_blend(image, 1.0, XY), twice, config=BARE)
     np.testing.assert_allclose(out.flux[0], out.flux[1], rtol=1e-3)
     np.testing.assert_allclose(out.flux.sum(0), LIGHT[0].sum((1, 2)), rtol=0.2)
-    assert np.all(out.flux_err > 10 * measure(make_blend(image, 1.0, XY)).flux_err)
+    assert np.all(out.flux_err > 10 * measure(make_blend(image, 1.0, XY), config=BARE).flux_err)
 
 
 def test_shapes_are_the_models_less_the_psf():
@@ -112,17 +112,24 @@ def test_a_band_without_light_is_missing_and_a_source_without_any_fails():
 
 
 def test_adaptive_moments_of_gaussians_are_exact_wherever_they_start():
-    light = np.stack([gaussian(c, at) for c, at in zip(SHAPES, XY, strict=True)])
-    np.testing.assert_allclose(adaptive_moments(light, XY + 0.4), SHAPES, rtol=1e-3, atol=1e-3)
-    assert np.isnan(adaptive_moments(-light, XY)).all()
+    for covariance, at in zip(SHAPES, XY, strict=True):
+        found = adaptive_moments(gaussian(covariance, at), at + 0.4)
+        np.testing.assert_allclose(found, covariance, rtol=1e-3, atol=1e-3)
 
 
-def test_shear_of_a_covariance_is_that_of_galsim():
-    galsim = pytest.importorskip("galsim")
-    shear = galsim.Shear(g1=0.3, g2=-0.2)
-    covariance = shear.getMatrix() @ shear.getMatrix().T
-    assert shape_of(covariance)[1:] == pytest.approx((0.3, -0.2))
+@pytest.mark.parametrize("image", [np.zeros((9, 9)), np.full((9, 9), np.nan), -np.ones((9, 9))])
+def test_an_image_without_light_has_no_moments(image):
+    assert np.isnan(adaptive_moments(image, np.array([4.0, 4.0]))).all()
+
+
+def test_shape_of_a_sheared_circle():
+    g1, g2 = 0.3, -0.2
+    # A circle under the matrix of a shear of unit determinant.
+    shear = np.array([[1 + g1, g2], [g2, 1 - g1]]) / np.sqrt(1 - g1**2 - g2**2)
+    covariance = shear @ shear.T
+    assert shape_of(covariance) == pytest.approx((np.trace(covariance), g1, g2))
     assert np.isnan(shape_of(np.diag([1.0, -1.0]))).all()
+    assert np.isnan(shape_of(np.full((2, 2), np.nan))).all()
 
 
 def test_amplitudes_of_a_batch_are_those_of_each():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from raydeblend.networks.vae import Posterior, Vae, VaeConfig, freeze_decoder, vae_config
+from raydeblend.networks.vae import Posterior, Vae, VaeConfig, freeze_decoder
 
 SMALL = VaeConfig(bands=3, stamp=32, filters=(8, 16), latent=6, hidden=20, downscale=2)
 
@@ -74,9 +74,3 @@ def test_a_frozen_decoder_has_no_gradient() -> None:
     run(net)[0].sum().backward()
     assert all(p.grad is None for p in net.decoder.parameters())
     assert all(p.grad is not None for p in net.encoder.parameters())
-
-
-def test_a_configuration_survives_json() -> None:
-    config = VaeConfig(apertures=(1.5, 3.0))
-    listed = {**vars(config), "filters": list(config.filters), "apertures": [1.5, 3.0]}
-    assert vae_config(listed) == config

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from outputs import open_output
 from test_verify import C1, PLAN, RUN, TILES, only, out  # noqa: F401
 
 from raydeblend.cli.main import main
-from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.entries import LedgerCompactor, entry_path, list_ledger, read_entries
-from raydeblend.pipeline.ledger import keys, open_output, read_run
+from raydeblend.pipeline.ledger import keys, read_run
 from raydeblend.pipeline.verify import verify_catalog
 
 RUN_DAMAGE = {
@@ -24,7 +24,7 @@ RUN_DAMAGE = {
 
 
 def resume(out):  # noqa: F811
-    return open_output(out, RUN, PLAN, to_manifest(TILES), resume=True, overwrite=False)
+    return open_output(out, RUN, PLAN, TILES, resume=True)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"7"])
@@ -38,7 +38,7 @@ def test_a_run_goes_on_over_a_damaged_entry(out, data, caplog):  # noqa: F811
 
 
 def test_a_run_goes_on_over_a_damaged_table(out, caplog):  # noqa: F811
-    LedgerCompactor(out, read_entries(out)).gather()
+    LedgerCompactor(out, read_entries(out)).write_table()
     path = Path(list_ledger(out).tables[0])
     path.write_bytes(path.read_bytes()[:100])
     assert len(resume(out)) == 0

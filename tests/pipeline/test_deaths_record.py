@@ -121,8 +121,8 @@ def wrapped(cause):
     ],
 )
 def test_a_death_is_told_from_what_concerns_all_cells(error, is_fault, caplog):
-    with caplog.at_level(logging.ERROR), lost_block_errors() as told:
+    with caplog.at_level(logging.ERROR), lost_block_errors() as errors:
         BLOCK_LOG.error("An exception was raised from a task", exc_info=error)
-    assert (told.fault is error) == is_fault
+    assert (errors.fault is error) == is_fault
     assert "An exception" not in caplog.text
     assert not BLOCK_LOG.filters

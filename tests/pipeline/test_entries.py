@@ -30,7 +30,7 @@ def out(tmp_path):
 
 @pytest.fixture
 def gather(monkeypatch):
-    monkeypatch.setattr(entries_module, "GATHER", 4)
+    monkeypatch.setattr(entries_module, "ENTRIES_PER_TABLE", 4)
 
 
 def cells(n, first=0):
@@ -95,7 +95,7 @@ def test_a_driver_killed_while_it_gathers_loses_nothing(out, gather, monkeypatch
         monkeypatch.setattr(
             entries_module, "_remove_files", lambda paths: remove(paths[survivors:])
         )
-        LedgerCompactor(out, cells(4)).gather()
+        LedgerCompactor(out, cells(4)).write_table()
         assert len(list_ledger(out).loose) == survivors
     else:
         folder = Path(out) / "ledger"
@@ -104,7 +104,7 @@ def test_a_driver_killed_while_it_gathers_loses_nothing(out, gather, monkeypatch
     # The next run takes those left along.
     left = [entries_module.read_entry(path) for path in list_ledger(out).loose]
     monkeypatch.undo()
-    LedgerCompactor(out, left).gather()
+    LedgerCompactor(out, left).write_table()
     assert list_ledger(out).loose == ()
     assert read_entries(out) == cells(4)
 

@@ -2,6 +2,7 @@ import os
 import re
 from dataclasses import replace
 
+import outputs
 import pytest
 from headers import make_header
 from s3 import s3_server  # noqa: F401
@@ -36,8 +37,7 @@ RUN = Run(
 
 
 def open_output(out, run=RUN, tiles=(TILE,), resume=False, overwrite=False):
-    plan = plan_survey(tiles, 100, 20)
-    return ledger.open_output(out, run, plan, to_manifest(tiles), resume, overwrite)
+    return outputs.open_output(out, run, plan_survey(tiles, 100, 20), tiles, resume, overwrite)
 
 
 @pytest.fixture
@@ -201,6 +201,7 @@ def test_cells_beside_a_tile_that_came_or_changed_are_done_again(out, how):
     [
         ({"config": {"bands": ("g", "i"), "border": 50}}, r"border \(96 then, 50 now\)"),
         ({"weights": {"rdn": "456"}}, "weights .*123.*456"),
+        ({"config_hash": "abd"}, r"photometry \('abc' then, 'abd' now\)"),
         ({"input": "elsewhere"}, r"input \('tiles' then, 'elsewhere' now\)"),
     ],
 )

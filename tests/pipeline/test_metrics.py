@@ -57,6 +57,7 @@ def test_prometheus_reads_what_a_run_did() -> None:
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    environment["RAY_metrics_report_interval_ms"] = "500"  # of ten seconds
     command = [sys.executable, "-c", SCRIPT, str(port)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr

@@ -2,10 +2,11 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import survey_sky as sky
 from s3 import s3_server  # noqa: F401
@@ -18,6 +19,7 @@ from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN, TileFailure, inputs
 from raydeblend.fits.headers import TileFiles, read_headers
 from raydeblend.pipeline import survey
 from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 from raydeblend.tile import TileHeader
@@ -107,56 +109,99 @@ def test_overlapping_tiles_own_each_source_once(finished, tmp_path, ray_local):
         np.testing.assert_allclose(ours, theirs, atol=0.1 / 3600)
 
 
-def test_bad_tiles_are_in_the_ledger_and_the_others_complete(tmp_path, ray_local):
-    tiles, out = tmp_path / "tiles", str(tmp_path / "out")
+@dataclass(frozen=True)
+class Healed:
+    """A survey of which some tiles were bad, run, mended, and resumed.
+
+    Attributes
+    ----------
+    broken, healed
+        Summaries of the two runs.
+    first, second
+        Rows after each.
+    reasons
+        Why which tile failed, by the first ledger.
+    problems
+        Numbers of problems that were found after each run.
+    untouched
+        Shards that the second run had no reason to write, and of these those that it left alone.
+    """
+
+    broken: RunSummary
+    healed: RunSummary
+    first: pa.Table
+    second: pa.Table
+    reasons: dict[str, str]
+    problems: tuple[int, int]
+    untouched: tuple[set[str], set[str]]
+
+
+@pytest.fixture(scope="module")
+def mended(tmp_path_factory, ray_local):
+    """Four tiles apart, and two of which one lies upon the other."""
+    folder = tmp_path_factory.mktemp("mended")
+    tiles, out = folder / "tiles", str(folder / "out")
     corners = {"good": (0, 0), "nowcs": (280, 0), "dark": (0, 280), "partial": (280, 280)}
+    upon = {"upper": (160, 160), "under": (160, 160)}
     for name, corner in corners.items():
         sky.write_tile(tiles, name, *corner, size=140)
+    for name, corner in upon.items():
+        sky.write_tile(tiles, name, *corner, size=90)
     for band in sky.BANDS:
         sky.cut_off_wcs(tiles / f"nowcs_{band}.fits")
         sky.blank(tiles / f"dark_{band}.fits")
+        sky.blank(tiles / f"under_{band}.fits")
     (tiles / "partial_g.fits").unlink()
     config = replace(CONFIG, cell_size=140)
-    summary = run_catalog(str(tiles), out, config, progress=False)
-    reasons = {entry.tile: entry.reason for entry in summary.failures}
-    assert set(reasons) == {"nowcs", "dark"}
-    assert "WCS" in reasons["nowcs"]
-    assert "no band has usable pixels" in reasons["dark"]
-    assert {e.key for e in read_entries(out) if not e.done} == {e.key for e in summary.failures}
-    assert len(verify_catalog(out)) == 2
-    table = read_catalog(out)
-    assert set(table["tile"].to_pylist()) == {"good", "partial"}
-    partial = table.filter(np.array(table["tile"].to_pylist()) == "partial")
+    broken = run_catalog(str(tiles), out, config, progress=False)
+    assert {e.key for e in read_entries(out) if not e.done} == {e.key for e in broken.failures}
+    reasons = {entry.tile: entry.reason for entry in broken.failures}
+    first, found = read_catalog(out), len(verify_catalog(out))
+
+    written = {p: os.stat(p).st_mtime_ns for p in storage.list_files(broken.catalog)}
+    for name in ("dark", "nowcs"):
+        sky.write_tile(tiles, name, *corners[name], size=140)
+    sky.write_tile(tiles, "under", *upon["under"], size=90)
+    healed = run_catalog(str(tiles), out, config, resume=True, progress=False)
+    alone = {path for path in written if "=upper" not in path}
+    left = {path for path in alone if os.stat(path).st_mtime_ns == written[path]}
+    return Healed(
+        broken, healed, first, read_catalog(out), reasons, (found, len(verify_catalog(out))),
+        (alone, left),
+    )  # fmt: skip
+
+
+def of_tiles(table, *names):
+    return table.filter(np.isin(table["tile"].to_pylist(), names))
+
+
+def test_bad_tiles_are_in_the_ledger_and_the_others_complete(mended):
+    assert set(mended.reasons) == {"nowcs", "dark", "under"}
+    assert "WCS" in mended.reasons["nowcs"]
+    assert "no band has usable pixels" in mended.reasons["dark"]
+    assert mended.problems[0] == 3
+    assert set(mended.first["tile"].to_pylist()) == {"good", "partial", "upper"}
+    partial = of_tiles(mended.first, "partial")
     assert partial["flux_g"].null_count == partial.num_rows
     assert partial["flux_i"].null_count < partial.num_rows
 
-    # Healed and resumed: only what failed runs again.
-    before = {p: os.stat(p).st_mtime_ns for p in storage.list_files(summary.catalog)}
-    sky.write_tile(tiles, "dark", *corners["dark"], size=140)
-    sky.write_tile(tiles, "nowcs", *corners["nowcs"], size=140)
-    healed = run_catalog(str(tiles), out, config, resume=True, progress=False)
-    assert (healed.n_cells, healed.n_failed) == (4, 0)
-    assert {p: os.stat(p).st_mtime_ns for p in before} == before
-    assert verify_catalog(out) == []
-    assert healed.n_sources == read_catalog(out).num_rows
+
+def test_of_a_mended_survey_only_what_failed_runs_again(mended):
+    assert (mended.healed.n_cells, mended.healed.n_failed) == (6, 0)
+    alone, left = mended.untouched
+    assert left == alone
+    assert len(alone) == 2
+    assert mended.problems[1] == 0
+    assert mended.healed.n_sources == mended.second.num_rows
 
 
-def test_a_healed_tile_takes_its_places_back_from_those_that_it_overlaps(tmp_path, ray_local):
-    tiles, out = tmp_path / "tiles", str(tmp_path / "out")
-    for name in ("first", "second"):
-        sky.write_tile(tiles, name, size=90)
-    for band in sky.BANDS:
-        sky.blank(tiles / f"first_{band}.fits")
-    config = replace(CONFIG, cell_size=90)
-    assert run_catalog(str(tiles), out, config, progress=False).n_failed == 1
-    table = read_catalog(out)
-    assert table.num_rows
-    assert all(table["is_primary"].to_pylist())
-    sky.write_tile(tiles, "first", size=90)
-    assert run_catalog(str(tiles), out, config, resume=True, progress=False).n_failed == 0
-    table = read_catalog(out)
-    assert table["is_primary"].to_pylist() == [t == "first" for t in table["tile"].to_pylist()]
-    assert verify_catalog(out) == []
+def test_a_healed_tile_takes_its_places_back_from_those_that_it_overlaps(mended):
+    """By its name, since both have the same center."""
+    alone = of_tiles(mended.first, "upper")
+    assert alone.num_rows
+    assert all(alone["is_primary"].to_pylist())
+    both = of_tiles(mended.second, "upper", "under")
+    assert both["is_primary"].to_pylist() == [t == "under" for t in both["tile"].to_pylist()]
 
 
 def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, tiles):

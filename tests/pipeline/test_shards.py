@@ -4,26 +4,25 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from outputs import open_output
 from test_verify import C1, PLAN, RUN, TILES, make_shard, write_cell
 
 from raydeblend import catalog
 from raydeblend.export.hats import _read_source
-from raydeblend.fits.manifest import to_manifest
-from raydeblend.pipeline.ledger import keys, open_output
+from raydeblend.pipeline.ledger import keys
 from raydeblend.pipeline.seen import with_shards
 from raydeblend.pipeline.shards import earlier_path, list_shards, read_shard, shard_path
 from raydeblend.pipeline.verify import verify_catalog
 
 
 def resume(out):
-    tiles = to_manifest(TILES)
-    return with_shards(out, open_output(out, RUN, PLAN, tiles, resume=True, overwrite=False))
+    return with_shards(out, open_output(out, RUN, PLAN, TILES, resume=True))
 
 
 @pytest.fixture
 def earlier(tmp_path):
     out = str(tmp_path / "out")
-    open_output(out, RUN, PLAN, to_manifest(TILES), resume=False, overwrite=False)
+    open_output(out, RUN, PLAN, TILES)
     for first_id, (tile, cell) in enumerate(PLAN.keys()):
         table = make_shard(tile, cell, 100 * first_id)
         names = table["tile"].dictionary_encode()

@@ -1,9 +1,12 @@
 """A real cluster whose other node has another working directory, or does not share the output."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,15 +21,14 @@ from raydeblend.pipeline.verify import verify_catalog
 TIMEOUT_S = 400
 
 # In a process of its own, since the suite's Ray stays connected in this one.  The head has no
-# CPU: all cells are done on the other node.
+# CPU: all cells are done on the other node, which has an empty folder in place of `hidden`.
 CLUSTER = """
-import os, subprocess, sys, time
+import subprocess, sys, time
 import ray
 from ray.cluster_utils import Cluster
 from raydeblend.cli.main import main
 
 elsewhere, hidden = sys.argv[1:3]
-here = os.getcwd()
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 ray_command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1",
                f"--address={cluster.address}"]
@@ -40,8 +42,14 @@ try:
         assert node.poll() is None
         time.sleep(0.2)
     ray.shutdown()
-    main(["catalog", "tiles", "out", "--bands", "g,r,i", "--deblender", "sep", "--photometry",
-          "mixture", "--cell-size", "150", "--border", "60", "--address", cluster.address])
+    for paths in sys.argv[3:]:
+        print("run", paths, file=sys.stderr)
+        try:
+            main(["catalog", *paths.split(), "--bands", "g,r,i", "--deblender", "sep",
+                  "--photometry", "mixture", "--cell-size", "150", "--border", "60",
+                  "--address", cluster.address])
+        except SystemExit as end:
+            print("code", end.code or 0, file=sys.stderr)
 finally:
     node.terminate()
     node.wait()
@@ -49,48 +57,76 @@ finally:
 """
 
 
-def run_on_cluster(folder: Path, elsewhere: Path, hidden: str) -> subprocess.CompletedProcess[str]:
-    sky.write_tile(folder / "tiles", "whole", size=300)
-    elsewhere.mkdir()
+@dataclass(frozen=True)
+class Runs:
+    """Where runs on a cluster were made, with exit code and last sentence by input and output."""
+
+    folder: Path
+    ended: dict[str, tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Runs with all folders shared, with a hidden output, and with a hidden input."""
+    folder = tmp_path_factory.mktemp("cluster")
+    for tiles in (folder / "tiles", folder / "hidden" / "tiles"):
+        sky.write_tile(tiles, "whole", size=300)
+    (folder / "elsewhere").mkdir()
+    commands = ["tiles out"]
+    if can_hide():
+        commands += ["tiles hidden/out", "hidden/tiles other"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_AUTH_MODE": "disabled"}
     environment["RAY_raylet_start_wait_time_s"] = "120"  # on a busy machine
-    return subprocess.run(
-        [sys.executable, "-c", CLUSTER, str(elsewhere), hidden],
+    hidden = str(folder / "hidden") if can_hide() else ""
+    done = subprocess.run(
+        [sys.executable, "-c", CLUSTER, str(folder / "elsewhere"), hidden, *commands],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
     )
-
-
-def test_a_relative_output_is_that_of_the_driver(tmp_path: Path) -> None:
-    done = run_on_cluster(tmp_path, tmp_path / "elsewhere", "")
     assert done.returncode == 0, done.stderr
-    out = str(tmp_path / "out")
-    assert all(storage.exists(shard_path(out, *key)) for key in keys(read_plan(out)))
-    assert len(read_plan(out)) == 4
-    assert verify_catalog(out) == []
-    assert os.listdir(tmp_path / "elsewhere") == []
+    parts = re.split(r"^run (.+)$", done.stderr, flags=re.MULTILINE)
+    ended = {}
+    for command, said in zip(parts[1::2], parts[2::2], strict=True):
+        code = re.search(r"^code (\d+)$", said, re.MULTILINE)
+        assert code, said
+        sentences = [line for line in said.splitlines() if line.startswith("raydeblend: ")]
+        ended[command] = int(code[1]), sentences[-1] if sentences else ""
+    return Runs(folder, ended)
 
 
+@cache
 def can_hide() -> bool:
+    """Tell whether this user may make mount namespaces."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
 
 
+def test_a_relative_output_is_that_of_the_driver(runs: Runs) -> None:
+    assert runs.ended["tiles out"] == (0, "")
+    out = str(runs.folder / "out")
+    assert all(storage.exists(shard_path(out, *key)) for key in keys(read_plan(out)))
+    assert len(read_plan(out)) == 4
+    assert verify_catalog(out) == []
+    assert os.listdir(runs.folder / "elsewhere") == []
+
+
 @pytest.mark.skipif(not can_hide(), reason="needs mount namespaces, which this user may not make")
-@pytest.mark.parametrize("hidden", ["out", "tiles"])
-def test_a_node_that_does_not_share_a_folder_ends_the_run(tmp_path: Path, hidden: str) -> None:
-    folder = tmp_path / hidden
-    folder.mkdir()
-    done = run_on_cluster(tmp_path, tmp_path / "elsewhere", str(folder))
-    assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if line.startswith("raydeblend: ")]
-    assert f"does not see {folder}" in said[-1]
-    assert not (tmp_path / "out" / "run.json").exists()
+@pytest.mark.parametrize(
+    ("command", "unseen"), [("tiles hidden/out", "out"), ("hidden/tiles other", "tiles")]
+)
+def test_a_node_that_does_not_share_a_folder_ends_the_run(
+    runs: Runs, command: str, unseen: str
+) -> None:
+    code, said = runs.ended[command]
+    assert code == 2
+    assert f"does not see {runs.folder}/hidden/{unseen}" in said
+    out = runs.folder / command.split()[1]
+    assert not (out / "run.json").exists()
 
 
 def test_a_worker_that_does_not_see_the_output_writes_nothing(tmp_path: Path) -> None:

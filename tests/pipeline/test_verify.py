@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from headers import make_header
+from outputs import open_output
 
 from raydeblend import catalog
-from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.entries import (
     LedgerCompactor,
     LedgerEntry,
@@ -17,7 +17,7 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
-from raydeblend.pipeline.ledger import Run, describe_plan, open_output, write_plan
+from raydeblend.pipeline.ledger import Run, describe_plan, write_plan
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.verdict import CellCounts
@@ -58,7 +58,7 @@ def write_cell(out, tile, cell, table):
 def out(tmp_path):
     """A whole catalog of two tiles and three cells."""
     out = str(tmp_path / "out")
-    open_output(out, RUN, PLAN, to_manifest(TILES), resume=False, overwrite=False)
+    open_output(out, RUN, PLAN, TILES)
     for first_id, (tile, cell) in enumerate(PLAN.keys()):
         write_cell(out, tile, cell, make_shard(tile, cell, 100 * first_id))
     return out
@@ -97,7 +97,7 @@ def test_counts_cells_that_were_never_begun_or_lost_their_shard(out):
 def test_a_run_whose_tiles_all_failed_at_planning_is_not_complete(tmp_path):
     out, plan = str(tmp_path / "out"), plan_survey([], 100, 20)
     run = replace(RUN, plan=describe_plan(plan))
-    open_output(out, run, plan, to_manifest([]), resume=False, overwrite=False)
+    open_output(out, run, plan, [])
     assert "its input had no tile" in only(verify_catalog(out))
     write_entry(out, LedgerEntry("t", "", "failed", reason="no WCS"))
     assert only(verify_catalog(out)) == "tile t could not be planned: no WCS"
@@ -157,7 +157,7 @@ def test_finds_a_cell_that_is_twice_in_the_ledger(out):
     assert "is the entry of another cell" in only(verify_catalog(out))
     entry = read_entries(out)[0]
     Path(entry_path(out, "t", "again")).unlink()
-    LedgerCompactor(out, [entry, entry]).gather()
+    LedgerCompactor(out, [entry, entry]).write_table()
     assert "compact-00000.parquet 2 times" in only(verify_catalog(out))
 
 
@@ -179,7 +179,7 @@ def test_finds_counts_configurations_and_weights_that_differ(out):
 
 
 def test_reads_gathered_entries_and_files_of_their_own_alike(out):
-    LedgerCompactor(out, [entry for entry in read_entries(out) if entry.tile == "t"]).gather()
+    LedgerCompactor(out, [entry for entry in read_entries(out) if entry.tile == "t"]).write_table()
     assert verify_catalog(out) == []
     Path(shard_path(out, "t", C1)).unlink()
     assert only(verify_catalog(out)) == f"the shard of cell {C1} of tile t is missing"

@@ -9,7 +9,6 @@ from astropy.io import fits
 
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.degrade import (
-    COADD_CORRELATION,
     add_noise,
     blur,
     hsc_degradation,
@@ -97,21 +96,6 @@ def test_photon_noise_of_bright_galaxies() -> None:
     bright = np.full((300, 300), 4e4, dtype=np.float32)
     noisy = add_noise(bright, 3.0, np.random.default_rng(1), electrons_per_njy=90.0)
     assert noisy.std() == pytest.approx(np.sqrt(9 + 4e4 / 90), rel=0.02)
-
-
-def test_correlated_noise_keeps_its_variance() -> None:
-    rng = np.random.default_rng(2)
-    noise = add_noise(np.zeros((4, 200, 200), np.float32), 2.0, rng, correlation=COADD_CORRELATION)
-    assert noise.std() == pytest.approx(2.0, rel=0.03)
-    assert noise[:, 0].std() == pytest.approx(2.0, rel=0.1)
-    k = COADD_CORRELATION
-    expected = (k[:, 1:] * k[:, :-1]).sum() / (k**2).sum()
-    found = (noise[:, :, 1:] * noise[:, :, :-1]).mean() / noise.var()
-    assert found == pytest.approx(expected, abs=0.02)
-    # The same seed gives the same noise.
-    again = add_noise(np.zeros((4, 200, 200), np.float32), 2.0, np.random.default_rng(2),
-                      correlation=COADD_CORRELATION)  # fmt: skip
-    assert (again == noise).all()
 
 
 def test_bad_psfs_are_refused() -> None:

@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from raydeblend.errors import ConfigError
-from raydeblend.simulate.galaxies import draw_galaxies, profile, read_catsim, surface_density
+from raydeblend.simulate.galaxies import draw_galaxies, faint_limit, profile, read_catsim
 
 BANDS = ("g", "r", "i")
 
@@ -19,8 +19,9 @@ def galaxies():
 def test_counts_have_the_published_slope_and_density(galaxies) -> None:
     i = galaxies.magnitude[:, 2]
     assert (i < 24).mean() == pytest.approx(10**-0.31, rel=0.03)
-    assert surface_density(25) == 46
-    assert 50 < surface_density(25.3) < 60  # LSST's gold sample, 55 per square arcminute
+    assert faint_limit(46) == 25
+    # LSST's gold sample, i < 25.3, has 55 galaxies per square arcminute.
+    assert faint_limit(55) == pytest.approx(25.3, abs=0.1)
 
 
 def test_redshifts_follow_z_squared_exponential(galaxies) -> None:

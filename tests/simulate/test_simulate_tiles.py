@@ -10,15 +10,9 @@ from s3 import s3_server  # noqa: F401
 from raydeblend import fits
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.galaxies import Galaxies
+from raydeblend.simulate.rendering import MASK_PLANES, draw_sources, observe, render_tile
 from raydeblend.simulate.scene import Grid, Scene, make_scene
-from raydeblend.simulate.tiles import (
-    MASK_PLANES,
-    draw_sources,
-    observe,
-    render_tile,
-    simulate_tiles,
-    write_tile,
-)
+from raydeblend.simulate.tiles import simulate_tiles, write_tile
 from raydeblend.survey import get_survey
 from raydeblend.tile import Box
 

@@ -35,7 +35,7 @@ from raydeblend.train.branched_steps import (
     pixel_loss,
 )
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config
+from raydeblend.train.networks import get_config
 from raydeblend.train.state import TrainState, load_state, save_state
 
 CPU = torch.device("cpu")

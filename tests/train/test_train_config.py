@@ -7,8 +7,8 @@ import pytest
 
 from raydeblend.errors import ConfigError
 from raydeblend.train.config import check_workers, config_hash, learning_rate_at
-from raydeblend.train.families import NETWORKS, get_config
 from raydeblend.train.loop import count_parameters
+from raydeblend.train.networks import NETWORKS, get_config
 
 
 def test_rdn_is_trained_as_in_the_paper() -> None:

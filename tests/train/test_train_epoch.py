@@ -17,7 +17,7 @@ from raydeblend.train.config import RunConfig
 from raydeblend.train.counter import CounterData, CounterTraining
 from raydeblend.train.data import load_isolated
 from raydeblend.train.epoch import descend, run_epoch
-from raydeblend.train.families import get_config, get_training
+from raydeblend.train.networks import get_config, get_training
 from raydeblend.train.peeling import PeelBatch, PeelStream
 from raydeblend.train.state import TrainState, load_state, save_state
 from raydeblend.train.steps import rdn_step

@@ -16,11 +16,11 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.sky_stamps import SkyStamps
 from raydeblend.train.adversarial import adversarial_loss, discriminate, discriminator_loss
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config
 from raydeblend.train.gan import SCALING, GanRun, GanTraining
 from raydeblend.train.gan_data import GalaxyImages
 from raydeblend.train.gan_scores import COMPARED, likeness_scores
 from raydeblend.train.health import discriminator_scores, mean_distance, variety_scores
+from raydeblend.train.networks import get_config
 from raydeblend.train.state import TrainState, best_epoch, keep_best, load_state, save_state
 from raydeblend.train.stopping import TrainingCollapsed, check_health
 

@@ -13,8 +13,8 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import build_network
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config
 from raydeblend.train.losses import DeblendLoss
+from raydeblend.train.networks import get_config
 from raydeblend.train.peeling import PeelBatch
 from raydeblend.train.rdn_joint import RdnJointRun, RdnJointTraining
 from raydeblend.train.state import TrainState, load_state, save_state

@@ -17,7 +17,7 @@ from raydeblend.simulate.sharp import SharpGalaxies, draw_sharp
 from raydeblend.survey import get_survey, psf_profile
 from raydeblend.train.adversarial import discriminate, discriminator_loss
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config, get_training
+from raydeblend.train.networks import get_config, get_training
 from raydeblend.train.srgan import SrganRun, SrganTraining, source_loss
 from raydeblend.train.srgan_data import PairRecipe, SharpPool, compose_pairs, make_pool
 from raydeblend.train.state import TrainState, load_state, save_state

@@ -15,8 +15,8 @@ from raydeblend.networks.weights import Card, load_weights, save_weights
 from raydeblend.simulate.shards import make_shard, write_shard
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.epoch import run_epoch
-from raydeblend.train.families import get_config, get_training
 from raydeblend.train.isolated import isolated_of
+from raydeblend.train.networks import get_config, get_training
 from raydeblend.train.state import TrainState
 from raydeblend.train.vae import VaeRun, as_blend_run
 from raydeblend.train.vae_blends import CenteredRecipe, compose_centered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ class BlendFit:
     Attributes
     ----------
     theta, theta_cov
-        ``(k, 8)``, see `raydeblend.fit.parameters`, and the covariances ``(k, 8, 8)``.
+        ``(k, 9)``, see `raydeblend.fit.parameters`, and the covariances ``(k, 9, 9)``.
     flux, flux_cov
         ``(bands, k, 2)`` of disk and bulge, and the covariances of their totals between bands,
         ``(bands, bands, k)``.
@@ -98,7 +99,7 @@ class BlendFit:
         return self.take(np.delete(np.arange(len(self.theta)), source))
 
     def add(self, theta: Array, compact: bool) -> BlendFit:
-        """Return the fit with more sources ``(m, 8)``, as yet without light."""
+        """Return the fit with more sources ``(m, 9)``, as yet without light."""
         m, bands = len(theta), len(self.flux)
         unknown = np.zeros((m, PARAMETERS, PARAMETERS))
         return replace(
@@ -111,12 +112,6 @@ class BlendFit:
             bulge=np.concatenate([self.bulge, np.zeros(m, dtype=np.intp)]),
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
-
-    def put(self, index: NDArray[np.intp], part: BlendFit) -> None:
-        """Write the sources of a part, in place."""
-        self.theta[index], self.theta_cov[index] = part.theta, part.theta_cov
-        self.flux[:, index], self.flux_cov[..., index] = part.flux, part.flux_cov
-        self.prior[index] = part.prior
 
 
 def without_sources(stamp: Stamp) -> BlendFit:
@@ -132,6 +127,22 @@ def without_sources(stamp: Stamp) -> BlendFit:
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
         converged=True,
+    )
+
+
+def join(fits: Sequence[BlendFit]) -> BlendFit:
+    """Return the sources of fits of different ones, at least one, as one; χ² is not theirs."""
+    return replace(
+        fits[0],
+        theta=np.concatenate([fit.theta for fit in fits]),
+        theta_cov=np.concatenate([fit.theta_cov for fit in fits]),
+        flux=np.concatenate([fit.flux for fit in fits], 1),
+        flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
+        compact=np.concatenate([fit.compact for fit in fits]),
+        bulge=np.concatenate([fit.bulge for fit in fits]),
+        prior=np.concatenate([fit.prior for fit in fits]),
+        converged=all(fit.converged for fit in fits),
+        work=0.0,
     )
 
 

@@ -36,7 +36,7 @@ def choose_bulges(
         for i, fit in enumerate(best):
             if fit.limited or settings.limit.reached(fit.work):
                 continue
-            for source in _candidates(fit, settings):
+            for source in may_have_larger(fit, settings):
                 question = int(source), int(fit.bulge[source])
                 if question not in asked[i]:
                     asked[i].add(question)
@@ -50,7 +50,7 @@ def choose_bulges(
             best[i] = better_of(best[i], fit, better)
 
 
-def _candidates(fit: BlendFit, settings: FitSettings) -> NDArray[np.intp]:
+def may_have_larger(fit: BlendFit, settings: FitSettings) -> NDArray[np.intp]:
     """Return the sources that may have a larger bulge than is expected, brightest first."""
     light = fit.flux.sum(0)
     part = light[:, BULGE] / light.sum(1)
@@ -63,6 +63,11 @@ def _candidates(fit: BlendFit, settings: FitSettings) -> NDArray[np.intp]:
 
 def _trial(stamp: Stamp, fit: BlendFit, source: int) -> FitRequest:
     """Return the fit that expects the next larger bulge of a source."""
+    return refit(stamp, larger_bulge(fit, source), np.array([source]), fit.objective)
+
+
+def larger_bulge(fit: BlendFit, source: int) -> BlendFit:
+    """Return a fit that expects the next larger bulge of one source."""
     bulge = fit.bulge.copy()
     bulge[source] += 1
-    return refit(stamp, replace(fit, bulge=bulge), np.array([source]), fit.objective)
+    return replace(fit, bulge=bulge)

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 def find_candidates(
     stamps: Sequence[Stamp], models: Sequence[FloatArray], settings: FitSettings
 ) -> list[Array]:
-    """Return of each stamp theta ``(m, 8)`` of the candidates that gain enough, best first.
+    """Return of each stamp theta ``(m, 9)`` of the candidates that gain enough, best first.
 
     Each is fitted alone to the residual about its position.
     """
@@ -59,20 +59,20 @@ def _alone(stamp: Stamp, models: FloatArray, config: SearchConfig) -> list[FitRe
     rest = replace(stamp, image=stamp.image - models.sum(0))
     radius = config.candidate_radius * stamp.width
     requests = []
-    for xy in _residual_peaks(stamp, models, config):
+    for xy in residual_peaks(stamp, models.sum(0), config):
         near = rest.keep(np.hypot(*(rest.centers.T - xy).T) < radius)
         if len(near.starts):
             requests.append(FitRequest(near, xy[None], np.ones(1, dtype=bool)))
     return requests
 
 
-def _residual_peaks(stamp: Stamp, models: FloatArray, config: SearchConfig) -> Array:
+def residual_peaks(stamp: Stamp, total: FloatArray, config: SearchConfig) -> Array:
     """Return the positions ``(m, 2)`` of significant peaks of the residual, well apart.
 
     The light of the models counts as noise too: in each pixel by the part of it that may be
-    wrong there, and in the sum over the filter by what does not average out.
+    wrong there, and in the sum over the filter by what does not average out.  They are `total`
+    ``(bands, y, x)`` together.
     """
-    total = models.sum(0)
     weight = stamp.weight / (1 + stamp.weight * (config.model_error * total) ** 2)
     light, rest = matched_filters([total, stamp.image - total], weight, stamp.width)
     noise = np.sqrt(1 + (config.smooth_error * light) ** 2)

@@ -54,17 +54,26 @@ class BlockConfig:
     max_joint_sources
         Most sources that are fitted at once; of more, blocks of so many are fitted in turn.
     sweeps
-        How often each block is fitted.
+        How often at most all sources, or those that changed, are fitted again.
+    settled
+        Fall of the objective by which a block that is fitted again is settled.
     min_light
         Sigma of its models in a pixel from which a block is fitted there.
     core_radius
         PSF widths about its sources within which it is fitted in any case.
+    trial_sources
+        Most sources that a trial moves: those that are new or in doubt, and the nearest.
+    faintest_drawn
+        Sigma of its light in a pixel below which a source is not drawn.
     """
 
     max_joint_sources: int = 6
-    sweeps: int = 2
+    sweeps: int = 6
+    settled: float = 0.5
     min_light: float = 0.05
     core_radius: float = 4.0
+    trial_sources: int = 3
+    faintest_drawn: float = 0.003
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class LimitConfig:
     ----------
     most_work
         As `BlendFit.work` counts it: half a minute or more of a busy core.
-    bulge_share
-        Part of it that bulges may take: in a crowd finding all sources is worth more.
+    work_per_source
+        The same for each source of a crowd, where that is more.
     most_values
         Sources times bands times pixels, which bounds the memory of the models.
     seconds
@@ -84,8 +93,8 @@ class LimitConfig:
     """
 
     most_work: float = 3e7
-    bulge_share: float = 0.3
-    most_values: int = 2**26
+    work_per_source: float = 2e6
+    most_values: int = 2**27
     seconds: float = 600.0
 
 
@@ -139,9 +148,9 @@ class SplitConfig:
 
     Attributes
     ----------
-    max_splits, max_splits_of_many
-        Sources that are tried in one look, those that promise most; the latter in blends of more
-        than `BlockConfig.max_joint_sources`, where a trial is dear.
+    max_splits
+        Sources that are tried in one look, those that promise most; in a crowd all that promise
+        enough are.
     min_score_fraction
         Part of the least gain that another source at their side must promise, to first order.
     min_offset, max_offset
@@ -158,7 +167,6 @@ class SplitConfig:
     """
 
     max_splits: int = 2
-    max_splits_of_many: int = 1
     min_score_fraction: float = 0.25
     min_offset: float = 1.0
     max_offset: float = 6.0
@@ -225,6 +233,31 @@ class PhotometryConfig:
 
 
 @dataclass(frozen=True)
+class StructureConfig:
+    """Which sources are parts of a brighter one; see `structure`.
+
+    Attributes
+    ----------
+    min_probability
+        From which a source is one.
+    max_contrast
+        To its host above which it is none in any case.
+    attached_contrast
+        Up to which it counts as attached to its host.
+    color_error
+        Part of a flux by which colors within a galaxy differ.
+    flux_error
+        Part of the light of the parts that may be a neighbor's, or be counted twice.
+    """
+
+    min_probability: float = 0.8
+    max_contrast: float = 10.0
+    attached_contrast: float = 3.0
+    color_error: float = 0.05
+    flux_error: float = 0.1
+
+
+@dataclass(frozen=True)
 class QualityConfig:
     """Reduced χ² up to which the quality of a deblend is ``high`` or ``medium``."""
 
@@ -248,4 +281,5 @@ class JointConfig:
     prune: PruneConfig = PruneConfig()
     bulges: BulgeConfig = BulgeConfig()
     photometry: PhotometryConfig = PhotometryConfig()
+    structure: StructureConfig = StructureConfig()
     quality: QualityConfig = QualityConfig()

@@ -8,27 +8,28 @@ No training: PSF, variance and mask are in the likelihood.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest
-from raydeblend.deblend.joint.bulges import choose_bulges
+from raydeblend.deblend.configuration import hash_of
+from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
-from raydeblend.deblend.joint.fitting import fit_requests, render
-from raydeblend.deblend.joint.photometry import measure_fits
+from raydeblend.deblend.joint.crowds.light import blendedness, neighbor_flux
+from raydeblend.deblend.joint.crowds.light import images as images_of
+from raydeblend.deblend.joint.find import Found, find_all, fit_all_given
+from raydeblend.deblend.joint.fitting import render
+from raydeblend.deblend.joint.galaxies import Galaxies
+from raydeblend.deblend.joint.photometry import measure_galaxies
 from raydeblend.deblend.joint.prune import drop_sources
-from raydeblend.deblend.joint.search import add_sources, first_peaks
-from raydeblend.deblend.joint.settings import FitSettings, Limit
+from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
+from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, shipped_structure
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.detect.footprints import gaussian_width, matched_filter
@@ -37,9 +38,10 @@ from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import POINT, PsfMixture
 from raydeblend.fit.psf_wings import fit_wings
+from raydeblend.measure.blendedness import neighbor_flux as flux_of_neighbors
 from raydeblend.networks.forward import choose_device
 from raydeblend.survey import get_survey, nominal_psf
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.tile import Deblended, FloatArray, Separated
 
 DEFAULT_SURVEY, DEFAULT_BAND = "LSST", "r"
 """Whose pixel scale and nominal PSF stand in where none is given; fluxes then are rough."""
@@ -63,6 +65,8 @@ class JointDeblender:
         Whether sources at given positions are dropped by evidence, as its own are.
     prune
         What drops those; by default as its own.
+    structure
+        Tells which sources that it finds are parts of another; without it none is.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -70,6 +74,7 @@ class JointDeblender:
     config: JointConfig = field(default_factory=JointConfig)
     drop_given: bool = False
     prune: Prune = drop_sources
+    structure: StructureModel | None = None
     name: str = "joint"
     band_masks: ClassVar[bool] = True
 
@@ -82,7 +87,7 @@ class JointDeblender:
         chosen = choose_device(device)
         if chosen.type == "cpu":
             prepare_fit()
-        return cls(chosen)
+        return cls(chosen, structure=shipped_structure())
 
     def __call__(
         self,
@@ -104,7 +109,7 @@ class JointDeblender:
 
         Returns
         -------
-        `Deblended` whose `extra` holds the measurements of `photometry.measure_fits`, and
+        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`, and
         ``limited`` ``(n,)``.
 
         Raises
@@ -112,58 +117,112 @@ class JointDeblender:
         ConfigError
             If shapes do not agree.
         """
-        stamps, sigma = self._stamps(images, variance, mask, psf, pixel_scale)
+        found = self.find(images, variance, mask, psf, pixel_scale, xy)
+        return stack_sources(found, np.shape(images))
+
+    def find(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        pixel_scale: float | None = None,
+        xy: Sequence[ArrayLike] | None = None,
+    ) -> list[Sources]:
+        """Return the sources of each stamp, measured; the arguments are those of a call."""
+        stamps, sigma = self.make_stamps(images, variance, mask, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
-            fits = self._find(stamps) if xy is None else self._fit_given(stamps, xy)
-            orders = [np.argsort(-fit.total.sum(0), kind="stable") for fit in fits]
-            sources = [self._sources(*row) for row in zip(stamps, fits, orders, sigma, strict=True)]
-        models, unit = [own.models for own in sources], sigma[:, :, 0, 0]
-        measured = measure_fits(stamps, fits, orders, unit, models, self.config.photometry)
-        limited = np.array([fit.limited for fit in fits], dtype=bool)
-        extra = {**measured, "limited": limited}
-        return stack_sources(sources, np.shape(images), extra)
+            if xy is None:
+                found = find_all(stamps, self.settings, self.config.limits.most_values)
+            else:
+                found = self._fit_given(stamps, xy)
+            structure = self.structure if xy is None else None
+            columns = zip(stamps, found, sigma, strict=True)
+            return [self._sources(*row, structure) for row in columns]
+
+    def fits(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None,
+        mask: ArrayLike | None,
+        psf: ArrayLike | None,
+        pixel_scale: float,
+    ) -> list[tuple[Stamp, Found, FloatArray]]:
+        """Return each stamp, what was fitted before structure is put together, and the unit.
+
+        The unit of the fluxes is ``(bands,)``.
+        """
+        stamps, sigma = self.make_stamps(images, variance, mask, psf, pixel_scale)
+        with one_thread(), torch.inference_mode():
+            found = find_all(stamps, self.settings, self.config.limits.most_values)
+        return list(zip(stamps, found, sigma[:, :, 0, 0], strict=True))
+
+    def separate(
+        self,
+        image: ArrayLike,
+        variance: ArrayLike,
+        mask: ArrayLike,
+        psf: ArrayLike,
+        pixel_scale: float,
+    ) -> Separated:
+        """Separate one footprint of any size; see `raydeblend.tile.Separated`.
+
+        Parameters
+        ----------
+        image, variance, mask
+            ``(bands, y, x)``, as for a batch.
+        """
+        images, variances, masks = (np.asarray(each)[None] for each in (image, variance, mask))
+        stamps, sigma = self.make_stamps(images, variances, masks, psf, pixel_scale)
+        with one_thread(), torch.inference_mode():
+            (found,) = find_all(stamps, self.settings)
+        (stamp,), unit, fit = stamps, sigma[0, :, 0, 0], found.fit
+        galaxies = self._galaxies(stamp, found, self.structure)
+        patches = galaxies.patches(found.patches_of(stamp, self.config.blocks))
+        neighbors = neighbor_flux(patches, stamp.weight) * unit
+        return Separated(
+            xy=fit.xy[galaxies.brightest].astype(np.float32),
+            boxes=tuple(patch.box for patch in patches),
+            lights=tuple(patch.light * sigma[0] for patch in patches),
+            quality=quality_of(stamp, fit, self.config.quality),
+            limited=fit.limited,
+            blendedness=blendedness(patches, stamp.image.shape),
+            extra=measure_galaxies(stamp, fit, galaxies, neighbors, unit, self.config),
+        )
 
     @property
     def weights_hash(self) -> str:
         """Hash of configuration and priors: to this fit they are what weights are to a network."""
-        text = json.dumps([asdict(self.config), asdict(self.priors)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        own = hash_of(self.config, self.priors)
+        return own if self.structure is None else f"{own}-{self.structure.sha256[:16]}"
 
     @property
     def settings(self) -> FitSettings:
         """What its fits depend on; without a limit."""
         return FitSettings(self.priors, self.device, self.config)
 
-    def _find(self, stamps: Sequence[Stamp]) -> list[BlendFit]:
-        """Fit the peaks, then search for more sources and drop those that are none."""
-        limits = self.config.limits
-        limit = Limit(limits.most_work, time.monotonic() + limits.seconds * len(stamps))
-        settings = replace(self.settings, limit=limit)
-        fits = self._fit(stamps, [first_peaks(stamp) for stamp in stamps], settings)
-        some = replace(limit, work=limits.bulge_share * limit.work)
-        fits = choose_bulges(stamps, fits, replace(settings, limit=some))
-        fits = add_sources(stamps, fits, settings)
-        return drop_sources(stamps, fits, settings)
-
-    def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[BlendFit]:
-        """Fit sources at given positions, held as these are known."""
+    @property
+    def given_settings(self) -> FitSettings:
+        """The same where positions are given: held as these are known."""
         priors = replace(self.priors, center=self.priors.given_position_sigma)
-        settings = replace(self.settings, priors=priors)
+        return replace(self.settings, priors=priors)
+
+    def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[Found]:
+        """Fit sources at given positions."""
+        settings = self.given_settings
         start = [np.asarray(positions, dtype=np.float64).reshape(-1, 2) for positions in xy]
-        fits = choose_bulges(stamps, self._fit(stamps, start, settings), settings)
-        return self.prune(stamps, fits, settings) if self.drop_given else fits
+        usual = self.drop_given and self.prune is drop_sources
+        most = self.config.limits.most_values
+        found = fit_all_given(stamps, start, settings, most, drop_in_crowds=usual)
+        due = [i for i, own in enumerate(found) if not (usual and own.patches is not None)]
+        if self.drop_given:
+            fits = [found[i].fit for i in due]
+            pruned = self.prune([stamps[i] for i in due], fits, settings)
+            for i, fit in zip(due, pruned, strict=True):
+                found[i] = Found(fit)
+        return found
 
-    @staticmethod
-    def _fit(
-        stamps: Sequence[Stamp], start: Sequence[NDArray[np.float64]], settings: FitSettings
-    ) -> list[BlendFit]:
-        requests = [
-            FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
-            for stamp, xy in zip(stamps, start, strict=True)
-        ]
-        return fit_requests(requests, settings)
-
-    def _stamps(
+    def make_stamps(
         self,
         images: ArrayLike,
         variance: ArrayLike | None,
@@ -171,6 +230,7 @@ class JointDeblender:
         psf: ArrayLike | None,
         pixel_scale: float | None,
     ) -> tuple[list[Stamp], FloatArray]:
+        """Return what is fitted of each stamp, and their noise ``(n, bands, 1, 1)``."""
         made = prepare(images, variance, mask)
         survey = get_survey(DEFAULT_SURVEY)
         pixel_scale = pixel_scale or survey.pixel_scale
@@ -188,11 +248,34 @@ class JointDeblender:
         return stamps, made.sigma
 
     def _sources(
-        self, stamp: Stamp, fit: BlendFit, order: NDArray[np.intp], sigma: FloatArray
+        self, stamp: Stamp, found: Found, sigma: FloatArray, structure: StructureModel | None
     ) -> Sources:
-        models = render(stamp, fit, self.device)
-        quality = quality_of(stamp, fit, self.config.quality)
-        return Sources(models[order] * sigma, fit.xy[order].astype(np.float32), quality)
+        """Return the galaxies of one stamp, whose unit is `sigma` ``(bands, 1, 1)``."""
+        fit = found.fit
+        if found.patches is None:
+            light = render(stamp, fit, self.device)
+        else:
+            light = images_of(found.patches, stamp.image.shape)
+        galaxies = self._galaxies(stamp, found, structure)
+        models = galaxies.sums(light)
+        unit = sigma[:, 0, 0]
+        neighbors = flux_of_neighbors(models, stamp.weight) * unit
+        return Sources(
+            models * sigma,
+            fit.xy[galaxies.brightest].astype(np.float32),
+            quality_of(stamp, fit, self.config.quality),
+            measure_galaxies(stamp, fit, galaxies, neighbors, unit, self.config),
+            of_stamp={"limited": np.bool_(fit.limited)},
+        )
+
+    def _galaxies(self, stamp: Stamp, found: Found, structure: StructureModel | None) -> Galaxies:
+        """Return which sources are one galaxy; each is its own without a model of structure."""
+        fit = found.fit
+        galaxy = np.arange(len(fit.theta))
+        if structure is not None and len(galaxy) > 1:
+            patches = found.patches_of(stamp, self.config.blocks)
+            galaxy = galaxies_of(stamp, fit, patches, structure.logistic, self.config.structure)
+        return Galaxies.of(galaxy, fit.total.sum(0))
 
 
 def _stamp(
@@ -210,7 +293,9 @@ def _stamp(
     mixtures = tuple(mixture or POINT for mixture in psf)
     samples = lit_samples(significance, width, weight, config)
     shown = config.min_shown_fraction
-    return Stamp(image, weight, mixtures, width, pixel_scale, *samples, shown)
+    return Stamp(
+        image, weight, mixtures, width, pixel_scale, *samples, shown, significance=significance
+    )
 
 
 @contextmanager

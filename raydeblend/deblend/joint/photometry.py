@@ -9,69 +9,61 @@ come from the curvature of the whole blend, so that they hold the neighbors' par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit
-from raydeblend.deblend.joint.config import PhotometryConfig
+from raydeblend.deblend.joint.config import JointConfig, PhotometryConfig
+from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.fit.half_light import Components, exponential_t, half_light_radius
-from raydeblend.fit.parameters import BULGE, POSITION, SHAPES
-from raydeblend.measure.blendedness import neighbor_flux
-from raydeblend.tile import FloatArray
+from raydeblend.fit.half_light import SERSIC, Components, exponential_t, half_light_radius
+from raydeblend.fit.parameters import BULGE, LOG_INDEX, POSITION, SHAPES
 
 Array = NDArray[np.float64]
 
-PER_SOURCE = ("snr", "r50", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
-PER_BAND = ("flux", "flux_err", "bulge_fraction")
-PROFILES = ("exp", "dev")
+PROFILES = (SERSIC, "dev")
 """Of disk and bulge, in the order of `SHAPES`."""
 # Step of the numerical derivative of T and shear by theta.
 _STEP = 1e-4
 
 
-def measure_fits(
-    stamps: Sequence[Stamp],
-    fits: Sequence[BlendFit],
-    orders: Sequence[NDArray[np.intp]],
-    sigma: NDArray[np.floating],
-    models: Sequence[FloatArray],
-    config: PhotometryConfig,
+def measure_galaxies(
+    stamp: Stamp,
+    fit: BlendFit,
+    galaxies: Galaxies,
+    neighbors: Array,
+    unit: NDArray[np.floating],
+    config: JointConfig,
 ) -> dict[str, Array]:
-    """Return the measurements of all stamps, padded with NaN to the most sources in any.
+    """Return the measurements of the m galaxies of a stamp.
+
+    A galaxy has the light of all its parts; shape, size and place are those of its brightest.
 
     Parameters
     ----------
-    orders
-        Per stamp the order of its sources.
-    sigma
-        ``(n, bands)`` unit of the stamps.
-    models
-        Per stamp the images ``(k, bands, y, x)`` of its sources, in that order and unit.
+    neighbors
+        ``(m, bands)`` flux of other galaxies under each, see `measure.blendedness.neighbor_flux`.
+    unit
+        ``(bands,)`` of the stamp.
 
     Returns
     -------
-    ``flux``, ``flux_err`` and ``bulge_fraction`` ``(n, k, bands)``; ``flux_cov``
-    ``(n, k, bands, bands)``; ``position_cov`` ``(n, k, 2, 2)`` in pixels² and ``shift``
-    ``(n, k, 2)``, 0 as the positions are the fit's own; signal to noise, ``r50`` (arcsec), ``T``
-    (arcsec²), ``g1``, ``g2``, their errors and the blend's reduced χ², ``(n, k)``.
+    ``flux``, ``flux_err`` and ``bulge_fraction`` ``(m, bands)``; ``flux_cov``
+    ``(m, bands, bands)``; ``position_cov`` ``(m, 2, 2)`` in pixels² and ``shift`` ``(m, 2)``, 0 as
+    the positions are the fit's own; signal to noise, ``r50`` (arcsec), ``T`` (arcsec²), ``g1``,
+    ``g2``, their errors and the blend's reduced χ², ``(m,)``.
     """
-    most, bands = max([1, *(len(fit.theta) for fit in fits)]), sigma.shape[1]
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(PER_BAND, (bands,))
-    shapes |= dict.fromkeys(PER_SOURCE, ())
-    shapes |= {"flux_cov": (bands, bands), "shift": (2,), "position_cov": (2, 2)}
-    out = {name: np.full((len(fits), most, *shape), np.nan) for name, shape in shapes.items()}
-    columns = zip(stamps, fits, orders, sigma, models, strict=True)
-    for row, (stamp, fit, order, unit, light) in enumerate(columns):
-        values = {name: own[order] for name, own in _measure(stamp, fit, unit).items()}
-        under = neighbor_flux(light, stamp.weight)
-        values["flux_cov"] = whole_covariance(values["flux"], values["flux_cov"], under, config)
-        values["flux_err"] = np.sqrt(np.diagonal(values["flux_cov"], axis1=1, axis2=2))
-        for name, own in values.items():
-            out[name][row, : len(order)] = own
-    return out
+    parts = _measure(stamp, fit, unit)
+    values = {name: own[galaxies.brightest] for name, own in parts.items()}
+    attached = galaxies.sums(parts["flux"]) - values["flux"]
+    values["flux"] = values["flux"] + attached
+    doubt = config.structure.flux_error * attached
+    covariance = galaxies.sums(parts["flux_cov"]) + doubt[:, :, None] * doubt[:, None]
+    values["flux_cov"] = whole_covariance(values["flux"], covariance, neighbors, config.photometry)
+    values["flux_err"] = np.sqrt(np.diagonal(values["flux_cov"], axis1=1, axis2=2))
+    ratio = values["flux"] / np.where(values["flux_err"] > 0, values["flux_err"], np.inf)
+    values["snr"] = np.sqrt(np.nansum(ratio**2, axis=1))
+    return values
 
 
 def whole_covariance(
@@ -111,7 +103,6 @@ def _measure(stamp: Stamp, fit: BlendFit, unit: NDArray[np.floating]) -> dict[st
         "flux": fit.total.T * known,
         "flux_cov": fit.flux_cov.transpose(2, 0, 1) * known[:, :, None] * known[:, None],
         "bulge_fraction": parts.fraction(BULGE),
-        "snr": fit.snr,
         "r50": r50,
         "chi2": np.full(len(fit.theta), fit.chi2 / freedom),
         "shift": np.zeros((len(fit.theta), 2)),
@@ -127,11 +118,12 @@ def components(fit: BlendFit, unit: Array) -> Components:
     `unit` ``(k, bands)`` is that of the fluxes; NaN where one is not measured.
     """
     log_radius = fit.theta[:, [shape[-1] for shape in SHAPES]]
-    return Components(PROFILES, np.exp(log_radius), fit.flux * unit.T[..., None])
+    flux = fit.flux * unit.T[..., None]
+    return Components(PROFILES, np.exp(log_radius), flux, fit.theta[:, LOG_INDEX])
 
 
 def _shapes(theta: Array, shares: Array, r50: Array) -> Array:
-    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 8)`` and r50."""
+    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 9)`` and r50."""
     shear = np.zeros((2, *theta.shape[:-1]))
     for columns, share in zip(SHAPES, shares.T, strict=True):
         g1, g2, _ = np.moveaxis(theta[..., columns], -1, 0)
@@ -151,6 +143,6 @@ def _shape_errors(fit: BlendFit, shares: Array, r50: Array, slopes: Array) -> Ar
         _shapes(fit.theta + sign * steps, shares, r50 * np.exp(sign * (steps * by_theta).sum(-1)))
         for sign in (1, -1)
     )
-    change = (ahead - behind) / (2 * _STEP)  # (3, 8, k)
+    change = (ahead - behind) / (2 * _STEP)  # (3, 9, k)
     variance = np.einsum("aik,kij,ajk->ak", change, fit.theta_cov, change)
     return np.asarray(np.sqrt(np.maximum(variance, 0)))

@@ -15,7 +15,7 @@ from raydeblend.deblend.joint.prune import within_limit
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.splits import split_offsets, split_scores, split_source
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.deblend.peaks import stamp_peaks
+from raydeblend.deblend.peaks import peaks_of, stamp_peaks
 from raydeblend.fit.parameters import POSITION
 from raydeblend.tile import FloatArray
 
@@ -24,19 +24,26 @@ Array = NDArray[np.float64]
 
 def first_peaks(stamp: Stamp) -> Array:
     """Return the positions ``(k, 2)`` of the peaks of a stamp, brightest first."""
-    return stamp_peaks(stamp.image, stamp.weight, stamp.width)
+    if stamp.significance is None:
+        return stamp_peaks(stamp.image, stamp.weight, stamp.width)
+    return peaks_of(stamp.significance, stamp.width)
 
 
 def add_sources(
     stamps: Sequence[Stamp], fits: Sequence[BlendFit], settings: FitSettings
-) -> list[BlendFit]:
+) -> tuple[list[BlendFit], set[int]]:
     """Try the residual's peaks as more sources, and long sources as two, while that gains.
 
     The best trial is kept if it gains enough, and the blend is looked at again, until it has twice
     as many sources as it had peaks, and `extra_sources`: what is left of a bright galaxy could be
     fitted with ever more.
+
+    Returns
+    -------
+    The fits, and which blends want more sources than are fitted at once (`crowds` goes on).
     """
     best, config = list(fits), settings.config.search
+    crowds: set[int] = set()
     most = [2 * len(fit.theta) + config.extra_sources for fit in fits]
     going: Sequence[int] = range(len(best))
     for _ in range(config.rounds):
@@ -44,15 +51,17 @@ def add_sources(
         going = within_limit(best, going, settings.limit)
         models = {i: render(stamps[i], best[i], settings.device) for i in going}
         found = find_candidates([stamps[i] for i in going], list(models.values()), settings)
-        trials = [
-            (i, trial)
-            for i, candidates in zip(going, found, strict=True)
-            for trial in _trials(stamps[i], best[i], models[i], candidates, most[i], settings)
-        ]
+        trials: list[tuple[int, FitRequest]] = []
+        for i, candidates in zip(going, found, strict=True):
+            own = list(_trials(stamps[i], best[i], models[i], candidates, most[i], settings))
+            if any(len(r.start) > settings.config.blocks.max_joint_sources for r in own):
+                crowds.add(i)
+            else:
+                trials += [(i, trial) for trial in own]
         going = _keep_best(best, trials, settings)
         if not going:
             break
-    return best
+    return best, crowds
 
 
 def _keep_best(
@@ -109,10 +118,8 @@ def _splits(
     """Yield the fit with one source cut in two, the ones that promise most."""
     config, search = settings.config.splits, settings.config.search
     offsets = split_offsets(stamp, fit, config)
-    scores = split_scores(stamp, fit, models, offsets, settings)
-    are_many = len(scores) > settings.config.blocks.max_joint_sources
-    order = np.argsort(-scores, kind="stable")
-    order = order[: config.max_splits_of_many if are_many else config.max_splits]
+    scores = split_scores(stamp, fit, offsets, settings)
+    order = np.argsort(-scores, kind="stable")[: config.max_splits]
     for source in order[scores[order] > 0]:
         ends = fit.xy[source] + offsets[source], fit.xy[source] - offsets[source]
         least = min(least_gain(stamp, models, end, search) for end in ends)

@@ -14,14 +14,12 @@ from scipy.spatial.distance import cdist
 from raydeblend.deblend.joint import compiled
 from raydeblend.deblend.joint.batching import make_scene
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, refit
-from raydeblend.deblend.joint.blocks import around, blocks
 from raydeblend.deblend.joint.config import SplitConfig
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.parameters import LOG_RADII, LOG_RADIUS, POSITION, SHEAR, SHEARS
 from raydeblend.fit.profiles import EXPONENTIAL_VARIANCE
 from raydeblend.fit.score_test import score_gains
-from raydeblend.tile import BoolArray, FloatArray
 
 Array = NDArray[np.float64]
 
@@ -56,39 +54,21 @@ def split_source(fit: BlendFit, source: np.intp, offset: Array, config: SplitCon
     return fit.without(source).add(halves, compact=False)
 
 
-def split_scores(
-    stamp: Stamp, fit: BlendFit, models: FloatArray, offsets: Array, settings: FitSettings
-) -> Array:
+def split_scores(stamp: Stamp, fit: BlendFit, offsets: Array, settings: FitSettings) -> Array:
     """Return per source ``(k,)`` what ln L would gain, to first order, by another one at its side.
 
     Parameters
     ----------
-    models
-        ``(k, bands, y, x)`` of the fit.
     offsets
         ``(k, 2)`` where on both sides of each another one is asked for too, (x, y) from its
         center; a source with (0, 0) is not asked, and gets 0.
     """
-    config = settings.config.blocks
-    scores = np.zeros(len(fit.theta))
-    asked: BoolArray = np.asarray(offsets.any(1))
-    if not asked.any():
+    config, scores = settings.config.splits, np.zeros(len(fit.theta))
+    if not offsets.any():
         return scores
-    if len(scores) <= config.max_joint_sources:
-        return _scores(stamp, fit, offsets, settings)
-    for block in blocks(fit.xy, config.max_joint_sources):
-        if asked[block].any():
-            part = around(stamp, models, fit.xy, block, config)
-            scores[block] = _scores(part, fit.take(block), offsets[block], settings)
-    return scores
-
-
-def _scores(stamp: Stamp, fit: BlendFit, offsets: Array, settings: FitSettings) -> Array:
-    config = settings.config.splits
     places, owner = _places(fit.xy, offsets, stamp.width, config)
     request = refit(stamp, fit, np.unique(owner))
     found = _score_places(request, fit, places, config.width * stamp.width, settings)
-    scores = np.zeros(len(fit.theta))
     np.maximum.at(scores, owner, found)
     return scores
 

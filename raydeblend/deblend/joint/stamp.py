@@ -41,6 +41,10 @@ class Stamp:
         ``(s,)`` where in `pixels` each sample begins.
     min_shown
         `PixelConfig.min_shown_fraction`.
+    origin
+        Coordinates (y, x) of the first pixel, where this is a part of a stamp.
+    significance
+        ``(y, x)`` of the image, where it is known.
     """
 
     image: FloatArray
@@ -51,6 +55,8 @@ class Stamp:
     pixels: NDArray[np.intp]
     starts: NDArray[np.intp]
     min_shown: float = PixelConfig.min_shown_fraction
+    origin: tuple[int, int] = (0, 0)
+    significance: FloatArray | None = None
 
     @property
     def n_values(self) -> int:
@@ -60,8 +66,9 @@ class Stamp:
     @cached_property
     def centers(self) -> FloatArray:
         """Coordinates ``(2, s)`` (x, y) of the samples."""
-        xy = np.stack([self.pixels % self.image.shape[2], self.pixels // self.image.shape[2]])
-        return np.asarray(self._sums(xy) / self._sizes, dtype=np.float32)
+        y, x = np.divmod(self.pixels, self.image.shape[2])
+        xy = np.stack([x + self.origin[1], y + self.origin[0]])
+        return np.asarray(self._sums(xy) / self.sizes, dtype=np.float32)
 
     @cached_property
     def weights(self) -> FloatArray:
@@ -93,6 +100,11 @@ class Stamp:
         return make_mixture(*stack_mixtures(self.psf), self.pixel_scale)
 
     @cached_property
+    def drawn(self) -> dict[str, NDArray[np.generic]]:
+        """What `fitting.render` drew last, and of which sources."""
+        return {}
+
+    @cached_property
     def scatter(self) -> float:
         """χ² of the pixels about their samples, which no model can lower."""
         whole = self.at_pixels(self.weight * self.image**2).sum(dtype=np.float64)
@@ -104,7 +116,7 @@ class Stamp:
         Parameters
         ----------
         theta
-            ``(k, 8)`` sources, or positions ``(k, 2)`` of such as small as the PSF.
+            ``(k, 9)`` sources, or positions ``(k, 2)`` of such as small as the PSF.
         """
         good = self.weights > 0
         there = np.asarray(good.any(axis=1))
@@ -116,18 +128,19 @@ class Stamp:
             radius2 = np.exp(2 * theta[:, LOG_RADIUS])
             variance += EXPONENTIAL_VARIANCE * radius2 / self.pixel_scale**2
         squared = ((self.centers[:, None] - theta[:, POSITION].T[..., None]) ** 2).sum(axis=0)
-        light = np.exp(-squared / variance[:, None]) * self._sizes
+        light = np.exp(-squared / variance[:, None]) * self.sizes
         seen, most = light @ good.T, light @ anywhere
         return np.asarray(there[:, None] & (self.min_shown * most > seen.T))
 
     def keep(self, chosen: BoolArray) -> Stamp:
         """Return the stamp with some of its samples ``(s,)``."""
-        sizes = self._sizes
+        sizes = self.sizes
         starts = np.cumsum(sizes[chosen]) - sizes[chosen]
         return replace(self, pixels=self.pixels[np.repeat(chosen, sizes)], starts=starts)
 
     @cached_property
-    def _sizes(self) -> NDArray[np.intp]:
+    def sizes(self) -> NDArray[np.intp]:
+        """Pixels ``(s,)`` of each sample."""
         return np.diff(self.starts, append=len(self.pixels))
 
     def _sums(self, values: NDArray[np.generic]) -> FloatArray:

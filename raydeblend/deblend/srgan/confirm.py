@@ -21,49 +21,19 @@ from raydeblend.deblend.joint.evidence import are_one
 from raydeblend.deblend.joint.fitting import fit_requests
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.detect.sharp_peaks import PeakRule
+from raydeblend.deblend.srgan.config import ConfirmConfig
 from raydeblend.fit.parameters import LOG_RADII, LOG_RADIUS, POSITION, SHEAR, SHEARS
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.profiles import EXPONENTIAL_VARIANCE
 
 Array = NDArray[np.float64]
 
-CANDIDATE_RULE = PeakRule(
-    threshold=10.0, curvature=8.0, prominence=4.0, contrast=0.12, relative=0.08, smoothing=2.0
-)
-"""For the network's image, in the unit of `raydeblend.deblend.srgan.deblender.SHARP_NOISE`."""
-HINT_RULE = PeakRule(
-    threshold=10.0, curvature=4.0, prominence=0.5, contrast=0.01, relative=0.01, smoothing=1.0
-)
-"""For peaks of that image that are mostly texture: each is tried as one source more, alone."""
-MIN_GAIN = 10.0
-"""What a candidate of the network must gain.  This, HINT_GAIN and MODEL_ERROR were chosen on 600
-blends and 1,000 single galaxies of a seed and of real galaxies that no evaluation uses (see
-docs/research/training.md), so that under 1 % of the single ones are split where HST's image is not;
-`SearchConfig.min_gain` is for sources that no network has pointed at."""
-HINT_GAIN = 8.0
-"""What a hint, or the brightest source cut in two, must gain where the candidates did not."""
-BAND_GAIN = 8 / 3
-"""What is asked for more in each further band, in which a source has fluxes of its own."""
-MODEL_ERROR = 0.02
-"""Part of a galaxy's light that no bulge + disk describes, and that another source would fit."""
-MAX_HINTS = 5
-"""Hints of a stamp that are looked at, the most significant ones."""
-APART = 1.0
-"""Pixels from any source within which a hint is that source."""
-SPLITS = ((0.0, 1.0), (0.0, 0.6), (np.pi / 4, None), (np.pi / 2, None), (-np.pi / 4, None))
-"""Angle to the major axis of a source at which it is cut in two, and by which part of its
-half-length the halves are put apart; None: by the PSF's width, `STEP`."""
-STEP = 0.85
-"""Distance of a half from the middle, in PSF widths, where its source's shape does not set it."""
-SHORTEST, LONGEST = 0.6, 3.5
-"""Limits of the half-length, in PSF widths."""
-
 
 def confirm_sources(
     stamps: Sequence[Stamp],
     fits: Sequence[BlendFit],
     settings: FitSettings,
+    config: ConfirmConfig,
     hints: Sequence[Array] | None = None,
 ) -> list[BlendFit]:
     """Take out sources that gain too little, then add one where that gains enough.
@@ -73,14 +43,17 @@ def confirm_sources(
     hints
         For each stamp ``(m, 2)`` positions where one source more may be, the best first.
     """
-    kept = drop_unconfirmed(stamps, fits, settings)
+    kept = drop_unconfirmed(stamps, fits, settings, config)
     if hints is None:
         hints = [np.zeros((0, 2))] * len(kept)
-    return add_hinted(stamps, kept, hints, settings)
+    return add_hinted(stamps, kept, hints, settings, config)
 
 
 def drop_unconfirmed(
-    stamps: Sequence[Stamp], fits: Sequence[BlendFit], settings: FitSettings
+    stamps: Sequence[Stamp],
+    fits: Sequence[BlendFit],
+    settings: FitSettings,
+    config: ConfirmConfig,
 ) -> list[BlendFit]:
     """Take out the faintest source of each blend until all gain enough; one stays."""
     best = list(fits)
@@ -92,7 +65,7 @@ def drop_unconfirmed(
         tried = fit_requests(list(requests.values()), settings)
         going = []
         for i, fit in zip(requests, tried, strict=True):
-            least = least_gain(stamps[i], fit, MIN_GAIN)
+            least = least_gain(stamps[i], fit, config.min_gain, config)
             if (
                 are_one(stamps[i], best[i], settings.config.prune)
                 or fit.objective < best[i].objective + least
@@ -107,12 +80,13 @@ def add_hinted(
     fits: Sequence[BlendFit],
     hints: Sequence[Array],
     settings: FitSettings,
+    config: ConfirmConfig,
 ) -> list[BlendFit]:
     """Add to each blend the source that gains most of those that may be there, if it is enough."""
     trials = [
         (i, request)
         for i, (stamp, fit) in enumerate(zip(stamps, fits, strict=True))
-        for request in _trials(stamp, fit, hints[i][:MAX_HINTS], settings.priors)
+        for request in _trials(stamp, fit, hints[i][: config.max_hints], settings.priors, config)
     ]
     tried = fit_requests([request for _, request in trials], settings)
     best = list(fits)
@@ -123,18 +97,19 @@ def add_hinted(
     return best
 
 
-def least_gain(stamp: Stamp, fit: BlendFit, least: float) -> float:
+def least_gain(stamp: Stamp, fit: BlendFit, least: float, config: ConfirmConfig) -> float:
     """Return by how much one source more than those of a fit must lower the objective.
 
-    Structure of a galaxy looks like another source the more, the more significant the galaxy.
+    By `least` in one band.  Structure of a galaxy looks like another source the more, the more
+    significant the galaxy.
     """
     bands = int((stamp.weights > 0).any(axis=1).sum())
-    structure = 0.5 * MODEL_ERROR**2 * float((fit.snr**2).sum())
-    return least + BAND_GAIN * max(bands - 1, 0) + structure
+    structure = 0.5 * config.model_error**2 * float((fit.snr**2).sum())
+    return least + config.band_gain * max(bands - 1, 0) + structure
 
 
 def _without_faintest(stamp: Stamp, fit: BlendFit) -> FitRequest:
-    # By light, not by significance: the constants above were chosen so.
+    # By light, not by significance: the configuration was chosen so.
     faintest = int(np.argmin(fit.total.sum(0)))
     rest = fit.without(faintest)
     nearest = np.argsort(cdist(fit.xy[[faintest]], rest.xy)[0])[:1]
@@ -142,21 +117,21 @@ def _without_faintest(stamp: Stamp, fit: BlendFit) -> FitRequest:
 
 
 def _trials(
-    stamp: Stamp, fit: BlendFit, hints: Array, priors: BulgeDiskPriors
+    stamp: Stamp, fit: BlendFit, hints: Array, priors: BulgeDiskPriors, config: ConfirmConfig
 ) -> Iterator[FitRequest]:
     """Yield the fits with one source more to try."""
     k = len(fit.theta)
     if not k:
         return
-    goal = fit.objective - least_gain(stamp, fit, HINT_GAIN)
-    for xy in hints[(cdist(hints, fit.xy) > APART).all(axis=1)]:
+    goal = fit.objective - least_gain(stamp, fit, config.hint_gain, config)
+    for xy in hints[(cdist(hints, fit.xy) > config.hint_radius).all(axis=1)]:
         start = priors.usual(torch.from_numpy(xy[None, None])).numpy()[0]
         yield refit(stamp, fit.add(start, compact=False), np.array([k]), goal)
-    for halves in _halves(fit, stamp):
+    for halves in _halves(fit, stamp, config):
         yield refit(stamp, halves, np.array([k - 1, k]), goal)
 
 
-def _halves(fit: BlendFit, stamp: Stamp) -> Iterator[BlendFit]:
+def _halves(fit: BlendFit, stamp: Stamp, config: ConfirmConfig) -> Iterator[BlendFit]:
     """Yield the fit with its brightest source cut in two in several ways, the last ones."""
     source = int(np.argmax(fit.total.sum(0)))
     g1, g2 = fit.theta[source, SHEAR]
@@ -166,13 +141,14 @@ def _halves(fit: BlendFit, stamp: Stamp) -> Iterator[BlendFit]:
     radius2 = np.exp(2 * fit.theta[source, LOG_RADIUS])
     variance = EXPONENTIAL_VARIANCE * radius2 / stamp.pixel_scale**2
     length = np.sqrt(variance * 4 * shear / (1 - shear**2))
-    length = np.clip(length, SHORTEST * stamp.width, LONGEST * stamp.width)
+    limits = stamp.width * np.array([config.min_half_length, config.max_half_length])
+    length = np.clip(length, *limits)
     rest = fit.without(source)
-    for angle, part in SPLITS:
-        step = STEP * stamp.width if part is None else part * length
+    for angle, part in config.splits:
+        step = config.split_offset * stamp.width if part is None else part * length
         offset = step * np.array([np.cos(axis + angle), np.sin(axis + angle)])
         halves = np.stack([fit.theta[source]] * 2)
         halves[:, POSITION] += np.stack([offset, -offset])
         halves[:, SHEARS] = 0
-        halves[:, LOG_RADII] += np.log(max((1 - shear) / (1 + shear), 0.3))
+        halves[:, LOG_RADII] += np.log(max((1 - shear) / (1 + shear), config.min_axis_ratio))
         yield rest.add(halves, compact=False)

@@ -10,7 +10,7 @@ segments of the sharpened image, blurred and fitted with an amplitude each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Self
 
@@ -23,10 +23,12 @@ from torch import Tensor, nn
 
 from raydeblend.deblend.bands import choose_bands, network_image
 from raydeblend.deblend.base import Batch, NetworkDeblender
+from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.deblender import JointDeblender, Prune
 from raydeblend.deblend.preparation import Prepared, batch_rows
 from raydeblend.deblend.sources import Sources
-from raydeblend.deblend.srgan.confirm import CANDIDATE_RULE, HINT_RULE, confirm_sources
+from raydeblend.deblend.srgan.config import PeakConfig, SegmentConfig, SrganDeblenderConfig
+from raydeblend.deblend.srgan.confirm import confirm_sources
 from raydeblend.deblend.srgan.resolutions import fine_psf, to_coarse
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks
@@ -38,34 +40,7 @@ from raydeblend.networks.forward import forward
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import unstretch
 from raydeblend.networks.weights import Card
-from raydeblend.tile import Deblended, FloatArray
-
-SHARP_NOISE = 0.02
-"""Coarse sky sigmas in a fine pixel: the unit of `SHARP_RULE`'s significances."""
-SHARP_RULE = PeakRule(
-    threshold=15.0, curvature=20.0, prominence=20.0, contrast=0.5, relative=0.3, smoothing=2.0
-)
-"""The network's image has no noise but texture of its own, and is less sharp than HST's: the rule
-was chosen on 600 single galaxies, half of them real HST stamps, of seeds that no evaluation uses,
-so that under 1 % of them have a second peak that HST's image has not; of 1,000 others, 4 % had."""
-SOURCE_THRESHOLD = 0.25
-"""Least height of a source in the map of sources: 1 where network and sky leave no doubt.  By
-srgan-multiband 1 % of 300 single galaxies then have a second one that HST's image has not."""
-CANDIDATE_THRESHOLD = 0.05
-"""Least height of a candidate, of which the pixels decide whether it is a source."""
-HINT_THRESHOLD = 0.015
-"""Least height of a hint, which is tried alone as one source more."""
-SOURCE_PROMINENCE = 0.01
-"""Least height of a source over the saddle to a higher one."""
-POSITION_SCATTER = 1.5
-"""Pixels along each axis between a peak of the network, or half a galaxy, and the galaxy there."""
-LOW_SIGNIFICANCE = 4.0
-"""Signal-to-noise ratio that a source needs in the original image: the network may imagine."""
-SEEING_SIGMA = 1.6
-"""Pixels, of the network's training images (FWHM 3.8); for stamps that bring no PSF."""
-FLOOR = 0.02
-"""Sky sigmas of a coarse pixel below which a segment ends."""
-MAX_SOURCES = 12
+from raydeblend.tile import FloatArray
 
 
 @dataclass(frozen=True)
@@ -96,13 +71,19 @@ class SrganDeblender(NetworkDeblender):
     shipped: ClassVar[str] = "srgan"
 
     name: str = "srgan"
+    config: SrganDeblenderConfig = field(default_factory=SrganDeblenderConfig)
 
     @classmethod
-    def load(cls, device: str | None = None, weights: str | None = None) -> Self:
-        """Load as others; the hash is of the fit's configuration too."""
-        loaded = super().load(device, weights)
-        fit = _fitter(loaded.device)
-        return replace(loaded, weights_hash=f"{loaded.weights_hash}-{fit.weights_hash}")
+    def load(
+        cls,
+        device: str | None = None,
+        weights: str | None = None,
+        config: SrganDeblenderConfig | None = None,
+    ) -> Self:
+        """Load as others; the hash is of its configuration and of the fit's too."""
+        loaded = replace(super().load(device, weights), config=config or SrganDeblenderConfig())
+        hashes = (loaded.weights_hash, loaded._fitter().weights_hash, hash_of(loaded.config))
+        return replace(loaded, weights_hash="-".join(hashes))
 
     @classmethod
     def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
@@ -120,7 +101,7 @@ class SrganDeblender(NetworkDeblender):
             return [min(2, n_bands - 1)]
         return choose_bands(bands, n_bands, known)
 
-    def deblend(self, batch: Batch) -> Deblended:
+    def find(self, batch: Batch) -> list[Sources]:
         """Find sources in the sharpened stamps and fit them to the original ones.
 
         Where a band has holes, the network is shown the models of a first fit there.
@@ -129,23 +110,25 @@ class SrganDeblender(NetworkDeblender):
         if len(rows):
             stamps, first = batch.stamps, self._fit(batch.take(rows))
             light = stamps.image.copy()
-            light[rows] = first.models.sum(axis=1) / stamps.sigma[rows]
+            models = np.stack([own.models.sum(axis=0) for own in first])
+            light[rows] = models / stamps.sigma[rows]
             filled = np.where(stamps.holes, light, stamps.image)
             batch = replace(batch, stamps=replace(stamps, image=filled))
         return self._fit(batch)
 
-    def _fit(self, batch: Batch) -> Deblended:
+    def _fit(self, batch: Batch) -> list[Sources]:
         call = batch.call
         if call.psf is None or call.pixel_scale is None:
-            return super().deblend(batch)
+            return super().find(batch)
         view = self.look(batch.stamps, call.bands)
         # What the network only suspects is told apart from what it imagines by the pixels.
-        xy = self.positions(batch.stamps, call.bands, view, CANDIDATE_RULE, CANDIDATE_THRESHOLD)
-        hints = self.positions(batch.stamps, call.bands, view, HINT_RULE, HINT_THRESHOLD)
-        fitter = _fitter(self.device, partial(confirm_sources, hints=hints))
-        # It puts its own sources into arrays: they carry measurements.
-        return fitter(
-            call.images, call.variance, call.mask, call.psf, call.bands, call.pixel_scale, xy=xy
+        peaks = self.config.peaks
+        xy = self.positions(
+            batch.stamps, call.bands, view, peaks.candidate_rule, peaks.candidate_height
+        )
+        hints = self.positions(batch.stamps, call.bands, view, peaks.hint_rule, peaks.hint_height)
+        return self._fitter(hints).find(
+            call.images, call.variance, call.mask, call.psf, call.pixel_scale, xy=xy
         )
 
     def separate(self, batch: Batch) -> list[Sources]:
@@ -155,7 +138,7 @@ class SrganDeblender(NetworkDeblender):
         stamps = batch.stamps
         pixels = zip(stamps.image, stamps.weight, stamps.sigma, strict=True)
         return [
-            fit_segments(*own, sharp, xy)
+            fit_segments(*own, sharp, xy, self.config.segments)
             for own, sharp, xy in zip(pixels, view.sharp, positions, strict=True)
         ]
 
@@ -181,34 +164,45 @@ class SrganDeblender(NetworkDeblender):
         stamps: Prepared,
         bands: Sequence[str] | None,
         view: SharpView,
-        rule: PeakRule = SHARP_RULE,
-        least: float = SOURCE_THRESHOLD,
+        rule: PeakRule | None = None,
+        height: float | None = None,
     ) -> list[NDArray[np.float64]]:
         """Return for each stamp ``(k, 2)`` positions (x, y) in its pixels, the best first.
 
-        By the map of sources, down to `least`, where the network has one, else by the peaks of
-        the sharp image.
+        By the map of sources, down to `height`, where the network has one, else by the peaks of
+        the sharp image that follow `rule`; by default as for sources that no fit confirms.
         """
+        config = self.config.peaks
+        rule = config.source_rule if rule is None else rule
+        height = config.source_height if height is None else height
         unusable = stamps.weight.max(axis=1) == 0
         masks = unusable.repeat(FACTOR, axis=1).repeat(FACTOR, axis=2)
         if view.sources is None:
-            fine = [sharp_peaks(*pair, rule) for pair in zip(view.sharp, masks, strict=True)]
+            pairs = zip(view.sharp, masks, strict=True)
+            fine = [sharp_peaks(*pair, rule, config.noise) for pair in pairs]
         else:
-            fine = [source_peaks(*pair, least) for pair in zip(view.sources, masks, strict=True)]
+            pairs = zip(view.sources, masks, strict=True)
+            fine = [source_peaks(*pair, height, config.prominence) for pair in pairs]
         low = stamps.image[:, self.channels(bands, stamps.image.shape[1])[self._reference]]
-        return [_significant(*pair) for pair in zip(fine, low, strict=True)]
+        return [self._significant(*pair) for pair in zip(fine, low, strict=True)]
+
+    def _significant(self, fine: NDArray[np.float64], low: FloatArray) -> NDArray[np.float64]:
+        """Return those of ``(k, 2)`` fine positions with light in the stamp, in its pixels."""
+        peaks, seeing = self.config.peaks, self.config.segments.seeing
+        xy = to_coarse(fine)
+        smooth = gaussian_filter(low, seeing) * (2 * np.sqrt(np.pi) * seeing)
+        column, row = np.clip(xy.round().astype(int), 0, np.array(low.shape[::-1]) - 1).T
+        return np.asarray(xy[smooth[row, column] >= peaks.low_significance][: peaks.max_sources])
+
+    def _fitter(self, hints: Sequence[NDArray[np.float64]] | None = None) -> JointDeblender:
+        """Return the fit at the positions that the network finds."""
+        priors = BulgeDiskPriors(given_position_sigma=self.config.position_scatter)
+        prune: Prune = partial(confirm_sources, config=self.config.confirm, hints=hints)
+        return JointDeblender(self.device, priors, drop_given=True, prune=prune)
 
     @property
     def _reference(self) -> int:
         return reference_band(self.bands)
-
-
-def _significant(fine: NDArray[np.float64], low: FloatArray) -> NDArray[np.float64]:
-    """Return those of ``(k, 2)`` fine positions that have light in the stamp, in its pixels."""
-    xy = to_coarse(fine)
-    smooth = gaussian_filter(low, SEEING_SIGMA) * (2 * np.sqrt(np.pi) * SEEING_SIGMA)
-    column, row = np.clip(xy.round().astype(int), 0, np.array(low.shape[::-1]) - 1).T
-    return np.asarray(xy[smooth[row, column] >= LOW_SIGNIFICANCE][:MAX_SOURCES])
 
 
 def reference_band(bands: Sequence[str]) -> int:
@@ -227,28 +221,27 @@ def sharpen(network: nn.Module, image: Tensor, scaling: Scaling) -> Tensor:
 def sharp_peaks(
     sharp: NDArray[np.floating],
     mask: NDArray[np.bool_] | None = None,
-    rule: PeakRule = SHARP_RULE,
+    rule: PeakRule = PeakConfig.source_rule,
+    noise: float = PeakConfig.noise,
 ) -> NDArray[np.float64]:
     """Return ``(k, 2)`` peaks (x, y) of an image ``(y, x)`` at HST's resolution, in its pixels."""
-    return find_sharp_peaks(sharp, fine_psf(), SHARP_NOISE, rule, mask).xy
+    return find_sharp_peaks(sharp, fine_psf(), noise, rule, mask).xy
 
 
 def source_peaks(
     sources: NDArray[np.floating],
     mask: NDArray[np.bool_] | None = None,
-    least: float = SOURCE_THRESHOLD,
+    height: float = PeakConfig.source_height,
+    prominence: float = PeakConfig.prominence,
 ) -> NDArray[np.float64]:
-    """Return ``(k, 2)`` peaks (x, y) of a map of sources ``(y, x)``, in its pixels."""
+    """Return ``(k, 2)`` peaks (x, y) of a map of sources ``(y, x)``, in its pixels.
+
+    At least of `height`, and of `prominence` over the saddle to a higher one.
+    """
     usable = np.ones(sources.shape, dtype=bool) if mask is None else ~mask
-    lit = usable & (sources > 0.1 * least)
-    peaks = find_peaks(np.asarray(sources, dtype=np.float32), lit, SOURCE_PROMINENCE, 0.0)
-    return refine_peaks(sources, peaks[sources[tuple(peaks.T)] >= least])
-
-
-def _fitter(device: torch.device, prune: Prune = confirm_sources) -> JointDeblender:
-    """Return the fit at the positions that the network finds."""
-    priors = BulgeDiskPriors(given_position_sigma=POSITION_SCATTER)
-    return JointDeblender(device, priors, drop_given=True, prune=prune)
+    lit = usable & (sources > 0.1 * height)
+    peaks = find_peaks(np.asarray(sources, dtype=np.float32), lit, prominence, 0.0)
+    return refine_peaks(sources, peaks[sources[tuple(peaks.T)] >= height])
 
 
 def fit_segments(
@@ -257,19 +250,22 @@ def fit_segments(
     sigma: FloatArray,
     sharp: FloatArray,
     xy: NDArray[np.float64],
+    config: SegmentConfig,
 ) -> Sources:
     """Fit an amplitude in each band to the segment about each position ``(k, 2)`` of one stamp.
 
     `image` is ``(bands, y, x)`` in units of the noise `sigma`, `sharp` ``(3 y, 3 x)``.
     """
-    templates = np.repeat(segment_templates(sharp, xy)[:, None], len(image), axis=1)
+    templates = np.repeat(segment_templates(sharp, xy, config)[:, None], len(image), axis=1)
     amplitude = fit_amplitudes(image[None], weight[None], templates[None])[0]
     models = (templates * amplitude[..., None, None]).astype(np.float32)
     order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
     return Sources.unrated(models[order] * sigma, xy[order].astype(np.float32))
 
 
-def segment_templates(sharp: FloatArray, xy: NDArray[np.float64]) -> FloatArray:
+def segment_templates(
+    sharp: FloatArray, xy: NDArray[np.float64], config: SegmentConfig
+) -> FloatArray:
     """Return ``(k, y, x)``: the light of a sharp image nearest to each position, blurred, rebinned.
 
     `sharp` is ``(3 y, 3 x)``, `xy` in coarse pixels.
@@ -280,10 +276,10 @@ def segment_templates(sharp: FloatArray, xy: NDArray[np.float64]) -> FloatArray:
     columns = np.minimum(fine[:, 0], sharp.shape[1] - 1)
     rows = np.minimum(fine[:, 1], sharp.shape[0] - 1)
     markers[rows, columns] = np.arange(1, len(xy) + 1)
-    segments = watershed(-sharp, markers, mask=(sharp > FLOOR / FACTOR**2) | (markers > 0))
+    segments = watershed(-sharp, markers, mask=(sharp > config.floor / FACTOR**2) | (markers > 0))
     shapes = np.zeros((len(xy), height, width), dtype=np.float32)
     for k in range(len(xy)):
         own = np.where(segments == k + 1, np.maximum(sharp, 1e-6), 0)
-        blurred = gaussian_filter(own, SEEING_SIGMA * FACTOR)
+        blurred = gaussian_filter(own, config.seeing * FACTOR)
         shapes[k] = blurred.reshape(height, FACTOR, width, FACTOR).sum(axis=(1, 3))
     return shapes

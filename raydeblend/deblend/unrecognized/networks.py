@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from raydeblend.deblend.bands import choose_bands
 from raydeblend.deblend.peeling.rdn import RdnDeblender
 from raydeblend.deblend.preparation import Prepared
-from raydeblend.deblend.srgan.deblender import SHARP_NOISE, SrganDeblender
+from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.deblend.srgan.resolutions import fine_psf, to_coarse
 from raydeblend.deblend.unrecognized.statistics import REACH, Views
 from raydeblend.detect.sharp_peaks import PeakRule, SharpPeaks, find_sharp_peaks
@@ -82,7 +82,7 @@ class FeatureNetworks:
             image = torch.from_numpy(stamps.image[:, chosen].copy()).to(self.rdn.device)
             counts = self.rdn.counter.probabilities(image)
             for k in range(n):
-                found = find_sharp_peaks(sharp[k], self.psf, SHARP_NOISE, LOOSE)
+                found = find_sharp_peaks(sharp[k], self.psf, self.srgan.config.peaks.noise, LOOSE)
                 near = _near(found, batch.center[k], reach)
                 peaks.append(near.xy)
                 probability = counts[k].cpu().numpy().astype(np.float64)

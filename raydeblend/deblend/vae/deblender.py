@@ -236,7 +236,8 @@ def _sources(
         models[keep] * pixels.sigma,
         xy[keep],
         quality_of(pixels.image, pixels.weight, models[keep]),
-        {"flux_err_model": flux_spread[keep], "model_std": spread[keep] * pixels.sigma},
+        {"flux_err_model": flux_spread[keep]},
+        {"model_std": spread[keep] * pixels.sigma},
     )
 
 

@@ -1,4 +1,4 @@
-"""The deblenders that a protocol compares: ours by name, and two that are told the positions."""
+"""The deblenders that a protocol compares: ours by name, and two that are given the positions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from raydeblend.evaluate.common.scarlet import NAME as SCARLET
 from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.tile import Deblender
 
-__all__ = ["SCARLET", "TOLD", "find_scarlet", "load_compared", "load_named"]
+__all__ = ["JOINT_TRUE", "SCARLET", "find_scarlet", "load_compared", "load_named"]
 
 LOGGER = logging.getLogger(__name__)
 
-TOLD = "joint-true"
-"""Name of the joint deblender when it is told the true positions."""
-EXACT = 0.02
-"""Pixels to which it then holds positions: they are the simulation's own, no catalog's."""
+JOINT_TRUE = "joint-true"
+"""Name of the joint deblender when it is given the true positions."""
+EXACT_POSITION_SIGMA = 0.02
+"""Pixels to which `JOINT_TRUE` holds positions: the simulation's own, not a catalog's."""
 
 
 def load_named(name: str) -> Deblender:
-    """Load a deblender, `TOLD` or scarlet.
+    """Load a deblender, `JOINT_TRUE` or scarlet.
 
     Raises
     ------
@@ -33,14 +33,18 @@ def load_named(name: str) -> Deblender:
     """
     if name == SCARLET:
         return ScarletDeblender.load()
-    if name == TOLD:
+    if name == JOINT_TRUE:
         joint = JointDeblender.load()
-        return replace(joint, name=TOLD, priors=replace(joint.priors, given_position_sigma=EXACT))
+        return replace(
+            joint,
+            name=JOINT_TRUE,
+            priors=replace(joint.priors, given_position_sigma=EXACT_POSITION_SIGMA),
+        )
     return load_deblender(name)
 
 
 def load_compared(names: Sequence[str]) -> dict[str, Deblender]:
-    """Load the deblenders, sep, and scarlet wherever it imports (it is told the true positions).
+    """Load the deblenders, sep, and scarlet wherever it imports (it is given the true positions).
 
     Raises
     ------

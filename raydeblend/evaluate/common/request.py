@@ -22,7 +22,7 @@ class Request:
         Its name.
     deblenders
         By name; None where none is given.
-    data, n, catalog, bands
+    data, n, catalog, bands, survey, population, stamps
         See `raydeblend.evaluate.protocol.run_evaluation`; None where not given.
     out
         Directory of the results, local or on s3.
@@ -36,6 +36,9 @@ class Request:
     seed: int = 0
     catalog: str | None = None
     bands: int | None = None
+    survey: str | None = None
+    population: str | None = None
+    stamps: str | None = None
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -57,6 +60,9 @@ class Request:
             "catalog": self.catalog,
             "bands": self.bands,
             "seed": self.seed or None,
+            "survey": self.survey,
+            "population": self.population,
+            "stamps": self.stamps,
         }
         return {name: value for name, value in values.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""scarlet (Melchior et al. 2018, A&C 24, 129), where it is installed, told where the sources are.
+"""scarlet (Melchior et al. 2018, A&C 24, 129), where it is installed, given where the sources are.
 
 scarlet 1.0 needs numpy below 2, so that it cannot live in this package's environment; in one that
 has both, the protocols with given positions get its column.

@@ -83,7 +83,7 @@ def pair_catalog(
     radius
         Arcsec.
     """
-    center = _center(catalog)
+    center = mean_direction(catalog)
     found, true = _sources(catalog, center, bands), _sources(truth, center, bands)
     match = match_sky(true.position, true.flux[:, -1], found.position, radius)
     counted = _covered(true, found) & ~truth["is_star"].to_numpy().astype(bool)
@@ -113,10 +113,10 @@ def match_sky(true: Floats, flux: Floats, found: Floats, radius: float) -> NDArr
 
 def _sources(table: pa.Table, center: tuple[float, float], bands: Sequence[str]) -> Sources:
     columns = [table[f"flux_{band}"].to_numpy().astype(np.float64) for band in bands]
-    return Sources(_project(table, center), np.stack(columns, axis=-1))
+    return Sources(project(table, center), np.stack(columns, axis=-1))
 
 
-def _center(table: pa.Table) -> tuple[float, float]:
+def mean_direction(table: pa.Table) -> tuple[float, float]:
     """Mean direction in radians, from unit vectors, so that ra may pass through 0."""
     x, y, z = _unit_vectors(table).mean(axis=0)
     return float(np.arctan2(y, x)), float(np.arctan2(z, np.hypot(x, y)))
@@ -127,7 +127,7 @@ def _unit_vectors(table: pa.Table) -> Floats:
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
-def _project(table: pa.Table, center: tuple[float, float]) -> Floats:
+def project(table: pa.Table, center: tuple[float, float]) -> Floats:
     """Gnomonic projection to arcsec east and north of `center` (Calabretta & Greisen 2002)."""
     (sin_ra, sin_dec), (cos_ra, cos_dec) = np.sin(center), np.cos(center)
     east = np.array([-sin_ra, cos_ra, 0])

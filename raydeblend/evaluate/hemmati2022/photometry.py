@@ -166,10 +166,10 @@ def _fluxes(
         models.append(fitted.models[i, :k])
         positions.append(fitted.xy[i, :k])
     results = measure_blends(blends, models, positions, list(psf), scale, _engine())
-    # The fit orders its sources anew and may move them: the nearest to where it was told.
+    # The fit orders its sources anew and may move them: the nearest to the position given.
     nearest = [
-        int(np.argmin(np.hypot(*(at - told[int(k[0])]).T)))
-        for at, told, k in zip(positions, xy, which, strict=True)
+        int(np.argmin(np.hypot(*(at - given[int(k[0])]).T)))
+        for at, given, k in zip(positions, xy, which, strict=True)
     ]
     return np.array([m.flux[k, 0] for m, k in zip(results, nearest, strict=True)])
 

@@ -169,11 +169,11 @@ def _pair(
 
 def run(request: Request) -> Report:
     """Draw the fields, deblend, and report."""
-    told, own = load_deblenders(request.compared)
+    given, own = load_deblenders(request.compared)
     storage.check_writable(request.out)
     n = request.n or DEFAULT_N
     fields = draw_fields(n, request.seed, request.catalog, request.data)
-    rows, scores = evaluate_madness(told, own, fields)
+    rows, scores = evaluate_madness(given, own, fields)
     notes = [origin(request.catalog, request.data)]
     figures = {
         "errors.png": residual_figure(scores),

@@ -22,7 +22,7 @@ from skimage.metrics import structural_similarity
 
 from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate.common import metrics
-from raydeblend.evaluate.common.baselines import SCARLET, TOLD, find_scarlet, load_named
+from raydeblend.evaluate.common.baselines import JOINT_TRUE, SCARLET, find_scarlet, load_named
 from raydeblend.evaluate.common.bootstrap import Statistic
 from raydeblend.evaluate.common.rows import Row, fixed_first, fraction, image_columns, measured
 from raydeblend.measure.blendedness import blendedness
@@ -92,7 +92,7 @@ class FieldScores:
 def load_deblenders(
     names: Sequence[str],
 ) -> tuple[dict[str, Deblender], dict[str, Deblender]]:
-    """Load deblenders: those that are told the true centroids, and those that detect.
+    """Load deblenders: those that are given the true centroids, and those that detect.
 
     The joint fit is among both; scarlet only among the first, wherever it imports.
 
@@ -101,23 +101,23 @@ def load_deblenders(
     ConfigError
         If there is no deblender of a name, or it cannot be loaded.
     """
-    told = [TOLD] if {"joint", TOLD} & set(names) else []
+    given = [JOINT_TRUE] if {"joint", JOINT_TRUE} & set(names) else []
     if SCARLET in names or find_scarlet() is not None:
-        told.append(SCARLET)
-    own = [name for name in names if name not in (TOLD, SCARLET)]
-    return {name: load_named(name) for name in told}, {name: load_named(name) for name in own}
+        given.append(SCARLET)
+    own = [name for name in names if name not in (JOINT_TRUE, SCARLET)]
+    return {name: load_named(name) for name in given}, {name: load_named(name) for name in own}
 
 
 def evaluate_madness(
-    told: Mapping[str, Deblender], own: Mapping[str, Deblender], data: FieldSet
+    given: Mapping[str, Deblender], own: Mapping[str, Deblender], data: FieldSet
 ) -> tuple[list[Row], list[FieldScores]]:
-    """Score deblenders that are told the true centroids, and others that detect for themselves.
+    """Score deblenders that are given the true centroids, and others that detect for themselves.
 
-    Both are by the name the rows carry; those of `told` take positions as ``xy=``.
+    Both are by the name the rows carry; those of `given` take positions as ``xy=``.
     """
     scores = [
         score_deblender(name, deblender, centroids, data)
-        for centroids, group in ((GIVEN, told), (DETECTED, own))
+        for centroids, group in ((GIVEN, given), (DETECTED, own))
         for name, deblender in group.items()
     ]
     return [make_row(score) for score in scores], scores
@@ -145,16 +145,16 @@ def score_deblender(name: str, deblender: Deblender, centroids: str, data: Field
     )
 
 
-def deblend(deblender: Deblender, field: Field, data: FieldSet, tell: bool) -> Deblended:
-    """Run the deblender on a whole field; the unit is the sky sigma."""
-    told: dict[str, Any] = {"xy": [field.xy]} if tell else {}
+def deblend(deblender: Deblender, field: Field, data: FieldSet, give: bool) -> Deblended:
+    """Run the deblender on a whole field in sky sigmas; `give` it the true centroids or not."""
+    positions: dict[str, Any] = {"xy": [field.xy]} if give else {}
     return deblender(
         field.image[None],
         variance=np.ones_like(field.image)[None],
         psf=data.psf,
         bands=data.bands,
         pixel_scale=data.pixel_scale,
-        **told,
+        **positions,
     )
 
 

@@ -12,13 +12,19 @@ from numpy.typing import NDArray
 from raydeblend.evaluate.common import metrics
 from raydeblend.evaluate.common.rows import Row, fixed_first, flux_columns, fraction, measured
 from raydeblend.evaluate.common.sky import between
-from raydeblend.evaluate.survey.scores import DetectionTable, GalaxyTable
+from raydeblend.evaluate.survey.scores import FAR_PULL, DetectionTable, GalaxyTable
+from raydeblend.evaluate.survey.stars import StarTable, star_rows
 
 PROTOCOL = "survey"
 MAGNITUDE, BLENDEDNESS, SEPARATION, ALL = "magnitude", "blendedness", "separation", "all"
-MAGNITUDES = (18.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.0)
+QUALITY, PAIRS, STARS = "quality", "pairs", "stars"
+MAGNITUDES = (18.0, 20.0, 21.0, 22.0, 23.0, 24.0, 24.5, 25.0, 25.5, 26.0)
 BLENDEDNESSES = (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)
 SEPARATIONS = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, np.inf)
+PAIR_SEPARATIONS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.5)
+QUALITIES = ("isolated", "high", "medium", "low", "none")
+QUALITY_DEPTH = 25.0
+"""Magnitude to which scores by quality go."""
 DEPTH = 24.5
 """Magnitude to which scores by blendedness and separation go, and those over all galaxies."""
 SHAPE_DEPTH = 23.5
@@ -36,34 +42,95 @@ def make_rows(
 ) -> list[Row]:
     """Return the rows of one deblender; `seconds` are wall time per catalog source."""
     deep = galaxies.take(galaxies.magnitude < DEPTH)
+    bright = galaxies.take(galaxies.magnitude < QUALITY_DEPTH)
     cases = [
         *_cases(MAGNITUDE, MAGNITUDES, galaxies, galaxies.magnitude),
         *_cases(BLENDEDNESS, BLENDEDNESSES, deep, deep.blendedness),
         *_cases(SEPARATION, SEPARATIONS, deep, deep.separation),
         (ALL, (-np.inf, DEPTH), deep),
     ]
-    return [
-        fixed_first(
-            {
-                "protocol": PROTOCOL,
-                "deblender": deblender,
-                "n_galaxies": by,
-                "galaxy": label(by, limits),
-                "n": len(table.magnitude),
-                "low": limits[0],
-                "high": limits[1],
-                "psnr_mean": np.nan,
-                "psnr_median": np.nan,
-                "ssim_mean": np.nan,
-                "ssim_median": np.nan,
-                **galaxy_columns(table, bands),
-                **_detection_columns(by, limits, detections),
-                **(shape_columns(galaxies) | astrometry_columns(table) if by == ALL else {}),
-                "seconds_per_blend": seconds,
-            }
+    rows = [
+        _row(
+            deblender,
+            by,
+            label(by, limits),
+            limits,
+            galaxy_columns(table, bands)
+            | _detection_columns(by, limits, detections)
+            | (shape_columns(galaxies) | astrometry_columns(table) if by == ALL else {}),
+            len(table.magnitude),
+            seconds,
         )
         for by, limits, table in cases
     ]
+    return rows + [
+        _row(
+            deblender,
+            QUALITY,
+            quality,
+            (-np.inf, QUALITY_DEPTH),
+            galaxy_columns(table, bands),
+            len(table.magnitude),
+            seconds,
+        )
+        for quality in QUALITIES
+        if len((table := bright.take(bright.quality == quality)).magnitude)
+    ]
+
+
+def pair_rows(
+    deblender: str, galaxies: GalaxyTable, bands: Sequence[str], seconds: float
+) -> list[Row]:
+    """Return the rows of the close pairs, by distance."""
+    return [
+        _row(
+            deblender,
+            PAIRS,
+            label(SEPARATION, limits),
+            limits,
+            galaxy_columns(table, bands),
+            len(table.magnitude),
+            seconds,
+        )
+        for _, limits, table in _cases(PAIRS, PAIR_SEPARATIONS, galaxies, galaxies.separation)
+    ]
+
+
+def make_star_rows(deblender: str, table: StarTable, seconds: float) -> list[Row]:
+    """Return the rows of the stars, by magnitude."""
+    nothing = (np.nan, np.nan)
+    return [
+        _row(deblender, STARS, name, nothing, _no_flux() | columns, n, seconds)
+        for name, n, columns in star_rows(table)
+    ]
+
+
+def _row(
+    deblender: str,
+    by: str,
+    name: str,
+    limits: tuple[float, float],
+    columns: Row,
+    n: int,
+    seconds: float,
+) -> Row:
+    return fixed_first(
+        {
+            "protocol": PROTOCOL,
+            "deblender": deblender,
+            "n_galaxies": by,
+            "galaxy": name,
+            "n": n,
+            "low": limits[0],
+            "high": limits[1],
+            "psnr_mean": np.nan,
+            "psnr_median": np.nan,
+            "ssim_mean": np.nan,
+            "ssim_median": np.nan,
+            **columns,
+            "seconds_per_blend": seconds,
+        }
+    )
 
 
 def _cases(
@@ -88,11 +155,26 @@ def galaxy_columns(table: GalaxyTable, bands: Sequence[str]) -> Row:
     columns = flux_columns(table.error[:, -1]) if len(table.error) else _no_flux()
     # A galaxy may be found and its flux null.
     columns |= fraction("found", table.found) if len(table.found) else {}
+    columns |= _catastrophe_columns(table.take(table.measured))
     for i, band in enumerate(bands):
         columns |= _if_any(f"flux_bias_{band}", table.error[:, i], metrics.found_median)
         columns |= _if_any(f"flux_nmad_{band}", table.error[:, i], metrics.found_nmad)
         columns |= _if_any(f"pull_bias_{band}", table.pull[:, i], metrics.found_median)
         columns |= _if_any(f"pull_nmad_{band}", table.pull[:, i], metrics.found_nmad)
+    return columns
+
+
+def _catastrophe_columns(table: GalaxyTable) -> Row:
+    """Return which part of the measured is far off, and how much of that no flag tells."""
+    hits = {
+        "beyond_5_sigma": np.abs(table.pull[:, -1]) > FAR_PULL,
+        "catastrophic": table.catastrophic,
+        "catastrophic_flagged": table.catastrophic & table.flagged,
+        "catastrophic_unflagged": table.catastrophic & ~table.flagged,
+    }
+    columns: Row = {}
+    for name, each in hits.items():
+        columns |= fraction(name, each) if len(each) else _if_any(name, np.zeros(0), np.mean)
     return columns
 
 
@@ -115,7 +197,7 @@ def _detection_columns(by: str, limits: tuple[float, float], table: DetectionTab
         return {}
     part = table.take(between(table.magnitude, *limits))
     columns: Row = {"n_catalog": len(part.pure)}
-    names = {"purity": part.pure, "duplicates": part.duplicate}
+    names = {"purity": part.pure, "spurious": ~part.pure, "duplicates": part.duplicate}
     names["unrecognized"] = part.unrecognized[part.pure]
     for name, hits in names.items():
         columns |= fraction(name, hits) if len(hits) else _if_any(name, np.zeros(0), np.mean)

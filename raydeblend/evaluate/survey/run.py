@@ -1,98 +1,160 @@
-"""The protocol `survey`: simulated HSC tiles through the whole catalog pipeline, and the scores."""
+"""The protocol `survey`: simulated tiles through the whole catalog pipeline, and the scores."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from raydeblend import storage
-from raydeblend.catalog import from_bytes, read_catalog
-from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.catalogs import (
+    TRUTH,
+    MadeCatalog,
+    has_truth,
+    make_catalog,
+    read_truth,
+)
 from raydeblend.evaluate.common.rows import Row
-from raydeblend.evaluate.survey.rows import make_rows
-from raydeblend.evaluate.survey.scores import SURVEY, DetectionTable, GalaxyTable, compare
-from raydeblend.pipeline.survey import run_catalog
+from raydeblend.evaluate.survey.rows import make_rows, make_star_rows, pair_rows
+from raydeblend.evaluate.survey.scores import DetectionTable, GalaxyTable, compare
+from raydeblend.evaluate.survey.stars import score_stars
 from raydeblend.session import ray_session
-from raydeblend.simulate.tiles import simulate_tiles
+from raydeblend.simulate.tiles import check_population, simulate_neighbors, simulate_tiles
 
 LOGGER = logging.getLogger(__name__)
 
 BANDS = ("g", "r", "i")
 SIZE, OVERLAP = 768, 64
-TRUTH = "truth.parquet"
+FIELDS, PAIRS, STARS = "fields", "pairs", "stars"
+N_PAIRS, N_STARS = 100, 9
+"""For each tile of field."""
+
+
+@dataclass(frozen=True)
+class Sky:
+    """What is simulated.
+
+    Attributes
+    ----------
+    n_tiles
+        Of `size` pixels; pairs and stars in proportion.
+    tiles
+        A folder of `raydeblend simulate tiles` with truth that is scored instead.
+    population, catalog, stamps
+        See `raydeblend.simulate.tiles.simulate_tiles`.
+    """
+
+    survey: str = "HSC"
+    population: str = "cosmos"
+    n_tiles: int = 4
+    seed: int = 0
+    size: int = SIZE
+    tiles: str | None = None
+    catalog: str | None = None
+    stamps: str | None = None
+
+    def check(self) -> None:
+        """Check what can be checked before any work.
+
+        Raises
+        ------
+        ConfigError
+            If the tiles have no table of truth, or the population cannot be drawn.
+        """
+        if self.tiles is not None:
+            if not has_truth(self.tiles):
+                raise ConfigError(
+                    f"{self.tiles} holds no {TRUTH}; make tiles with `raydeblend simulate tiles`"
+                )
+            return
+        check_population(self.population, self.stamps, self.catalog)
 
 
 @dataclass(frozen=True)
 class SurveyScores:
-    """What one deblender made of the tiles."""
+    """What one deblender made of the fields: scores, and for pictures catalog, truth and tiles."""
 
     deblender: str
     galaxies: GalaxyTable
     detections: DetectionTable
+    catalog: pa.Table | None = None
+    truth: pa.Table | None = None
+    tiles: str = ""
 
 
 def evaluate_survey(
-    deblenders: Sequence[str],
-    n_tiles: int,
-    seed: int,
-    out: str,
-    tiles: str | None = None,
-    size: int = SIZE,
+    deblenders: Sequence[str], sky: Sky, out: str
 ) -> tuple[list[Row], list[SurveyScores]]:
     """Catalog tiles with each deblender, from detection to photometry, and score the catalogs.
 
     Parameters
     ----------
-    n_tiles
-        How many tiles of `size` pixels to simulate; the galaxies are those of the parametric
-        population, new ones for each seed.
     out
-        Gets ``tiles`` and a catalog for each deblender.
-    tiles
-        A folder of `raydeblend simulate tiles`, in g r i, instead.
+        Gets ``tiles`` and the catalogs of each deblender.
 
     Raises
     ------
     ConfigError
         If the tiles have no table of truth, or a catalog cannot be made.
     """
-    if tiles is not None and not storage.exists(storage.join(tiles, TRUTH)):
-        raise ConfigError(f"{tiles} holds no {TRUTH}; make tiles with `raydeblend simulate tiles`")
+    sky.check()
     rows: list[Row] = []
     scores = []
     with ray_session():
-        source = tiles or _simulate(storage.join(out, "tiles"), n_tiles, size, seed)
-        truth = from_bytes(storage.read_bytes(storage.join(source, TRUTH)))
+        folders = {FIELDS: sky.tiles} if sky.tiles else _simulate(sky, out)
         for name in deblenders:
-            score, seconds = _score(name, source, truth, out, size)
-            scores.append(score)
-            rows += make_rows(name, score.galaxies, score.detections, BANDS, seconds)
+            for kind, folder in folders.items():
+                place = storage.join(out, "catalogs", kind, name)
+                made = make_catalog(name, folder, place, sky.survey, BANDS, max(64, sky.size))
+                truth = read_truth(folder)
+                if kind == FIELDS:
+                    scores.append(_score_fields(name, made, truth, folder, sky.survey))
+                    rows += _field_rows(scores[-1], made.seconds)
+                if kind == PAIRS:
+                    pairs, _ = compare(made.table, truth, BANDS, survey=sky.survey)
+                    rows += pair_rows(name, pairs, BANDS, made.seconds)
+                if kind == STARS or STARS not in folders:
+                    stars = score_stars(made.table, truth, BANDS)
+                    rows += make_star_rows(name, stars, made.seconds)
     return rows, scores
 
 
-def _simulate(tiles: str, n: int, size: int, seed: int) -> str:
-    LOGGER.info("simulating %d tiles of %d pixels in %s", n, size, ", ".join(BANDS))
-    simulate_tiles(tiles, SURVEY, BANDS, n, size, min(OVERLAP, size // 8), seed)
-    return tiles
+def _simulate(sky: Sky, out: str) -> dict[str, str]:
+    """Draw fields, and for `cosmos` close pairs and stars; returns their folders."""
+    LOGGER.info("simulating %d tiles of %d pixels in %s", sky.n_tiles, sky.size, ", ".join(BANDS))
+    folders = {FIELDS: storage.join(out, "tiles", FIELDS)}
+    simulate_tiles(
+        folders[FIELDS],
+        sky.survey,
+        BANDS,
+        sky.n_tiles,
+        sky.size,
+        min(OVERLAP, sky.size // 8),
+        sky.seed,
+        population=sky.population,
+        split="test",
+        stamps=sky.stamps,
+        catalog=sky.catalog,
+    )
+    if sky.population != "cosmos":
+        return folders
+    for kind, n in ((PAIRS, N_PAIRS), (STARS, N_STARS)):
+        folders[kind] = storage.join(out, "tiles", kind)
+        simulate_neighbors(
+            folders[kind], sky.survey, BANDS, kind, n * sky.n_tiles, sky.seed, "test", sky.stamps
+        )
+    return folders
 
 
-def _score(
-    name: str, tiles: str, truth: pa.Table, out: str, size: int
-) -> tuple[SurveyScores, float]:
-    """Return the scores of one deblender, and its wall time per catalog source."""
-    result = storage.join(out, "catalogs", name)
-    config = CatalogConfig(bands=BANDS, survey=SURVEY, deblender=name, cell_size=max(64, size))
-    began = time.monotonic()
-    summary = run_catalog(tiles, result, config, overwrite=True)
-    seconds = time.monotonic() - began
-    LOGGER.info("%s: %d sources in %.0f s", name, summary.n_sources, seconds)
-    if summary.n_failed:
-        reasons = "; ".join(sorted({entry.reason for entry in summary.failures}))
-        raise ConfigError(f"{summary.n_failed} cells failed with {name}: {reasons}")
-    galaxies, detections = compare(read_catalog(result), truth, BANDS)
-    return SurveyScores(name, galaxies, detections), seconds / max(summary.n_sources, 1)
+def _score_fields(
+    name: str, made: MadeCatalog, truth: pa.Table, folder: str, survey: str
+) -> SurveyScores:
+    galaxies, detections = compare(made.table, truth, BANDS, survey=survey)
+    return SurveyScores(name, galaxies, detections, made.table, truth, folder)
+
+
+def _field_rows(score: SurveyScores, seconds: float) -> list[Row]:
+    return make_rows(score.deblender, score.galaxies, score.detections, BANDS, seconds)

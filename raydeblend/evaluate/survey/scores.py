@@ -18,12 +18,13 @@ from raydeblend.evaluate.common.sky import RADIUS, Pairing, pair_catalog, primar
 from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, unrecognized_blends
 from raydeblend.survey import Survey, get_survey
 
-SURVEY = "HSC"
 HALF_LIGHT_PER_SIGMA = 1.17741
 FWHM_PER_SIGMA = 2.35482
 """Of a two-dimensional Gaussian: (2 ln 2)^½ and twice that."""
 NEIGHBOR_FLUX = FLUX_RATIO
 """Part of a galaxy's flux from which another source counts as its neighbor."""
+FAR_PULL, FAR_ERROR = 5.0, 0.2
+"""A flux off by more than so many stated errors, and this part of itself, is catastrophic."""
 REACH = 15.0
 """Arcsec beyond which light does not overlap."""
 
@@ -49,6 +50,10 @@ class GalaxyTable:
         ``(m, 2)`` arcsec east and north, catalog less truth.
     g_true, g
         ``(m, 2)`` reduced shears.
+    flagged
+        ``(m,)`` whether the catalog source has any flag.
+    quality
+        ``(m,)`` of the catalog source; empty where there is none.
     """
 
     magnitude: Floats
@@ -59,6 +64,19 @@ class GalaxyTable:
     offset: Floats
     g_true: Floats
     g: Floats
+    flagged: Bools
+    quality: NDArray[np.str_]
+
+    @property
+    def measured(self) -> Bools:
+        """``(m,)`` which have a flux with an error in the reference band."""
+        return np.isfinite(self.pull[:, -1])
+
+    @property
+    def catastrophic(self) -> Bools:
+        """``(m,)`` whose flux is wrong by more than 5 stated errors and by more than 20 %."""
+        pull, error = self.pull[:, -1], self.error[:, -1]
+        return np.asarray((np.abs(pull) > FAR_PULL) & (np.abs(error) > FAR_ERROR))
 
     @property
     def found(self) -> Bools:
@@ -107,7 +125,11 @@ class DetectionTable:
 
 
 def compare(
-    catalog: pa.Table, truth: pa.Table, bands: Sequence[str], radius: float = RADIUS
+    catalog: pa.Table,
+    truth: pa.Table,
+    bands: Sequence[str],
+    radius: float = RADIUS,
+    survey: str = "HSC",
 ) -> tuple[GalaxyTable, DetectionTable]:
     """Match a catalog to the truth and compare.
 
@@ -119,6 +141,8 @@ def compare(
         As `raydeblend.simulate.scene.truth_table` makes it.
     bands
         The last one is the reference band.
+    survey
+        Whose median seeing true blendedness is of.
 
     Raises
     ------
@@ -128,16 +152,20 @@ def compare(
     sources = primary(catalog)
     pairing = pair_catalog(sources, truth, bands, radius)
     return (
-        _galaxies(sources, truth, pairing, bands),
+        _galaxies(sources, truth, pairing, bands, get_survey(survey)),
         _detections(sources, pairing),
     )
 
 
 def _galaxies(
-    catalog: pa.Table, truth: pa.Table, pairing: Pairing, bands: Sequence[str]
+    catalog: pa.Table,
+    truth: pa.Table,
+    pairing: Pairing,
+    bands: Sequence[str],
+    survey: Survey,
 ) -> GalaxyTable:
     true, match = pairing.true, pairing.match
-    width = _widths(truth, get_survey(SURVEY), bands[-1])
+    width = _widths(truth, survey, bands[-1])
     flux, flux_err = (
         _matched(np.stack([_column(catalog, f"{kind}_{b}") for b in bands], axis=-1), match)
         for kind in ("flux", "flux_err")
@@ -152,6 +180,8 @@ def _galaxies(
         offset=_matched(pairing.found.position, match) - true.position,
         g_true=shapes[0],
         g=_matched(shapes[1], match),
+        flagged=(match >= 0) & (_column(catalog, "flags")[match] != 0),
+        quality=np.where(match >= 0, np.asarray(catalog["quality"].to_pylist())[match], ""),
     )
     return table.take(pairing.counted)
 

@@ -13,26 +13,52 @@ from raydeblend.evaluate.survey.rows import (
     BLENDEDNESS,
     DEPTH,
     MAGNITUDE,
+    PAIRS,
+    QUALITY,
+    QUALITY_DEPTH,
     SEPARATION,
     SHAPE_DEPTH,
+    STARS,
 )
 from raydeblend.evaluate.survey.run import SurveyScores
-from raydeblend.evaluate.survey.scores import NEIGHBOR_FLUX
+from raydeblend.evaluate.survey.scores import FAR_ERROR, FAR_PULL, NEIGHBOR_FLUX
+from raydeblend.evaluate.survey.stars import NEIGHBORS
 from raydeblend.evaluate.survey.unrecognized import RADIUS
 
 _SOURCE = {
     "found": ("complete", ".1%"),
-    "purity": ("pure", ".1%"),
+    "spurious": ("spurious", ".1%"),
     "duplicates": ("duplicates", ".2%"),
     "unrecognized": ("unrecognized blends", ".1%"),
     "flux_bias": ("flux bias", "+.3f"),
     "flux_nmad": ("scatter", ".3f"),
+    "pull_nmad": ("pull width", ".2f"),
+    "beyond_5_sigma": ("> 5σ", ".1%"),
+    "catastrophic": ("catastrophic", ".1%"),
+    "catastrophic_unflagged": ("without a flag", ".1%"),
+}
+_QUALITY = {
+    "flux_bias": ("flux bias", "+.3f"),
+    "flux_nmad": ("scatter", ".3f"),
+    "pull_nmad": ("pull width", ".2f"),
+    "catastrophic": ("catastrophic", ".1%"),
+    "catastrophic_unflagged": ("without a flag", ".1%"),
+}
+_STARS = {
+    "found": ("found", ".1%"),
+    "one_row": ("exactly one row", ".1%"),
+    "flagged": ("flagged", ".1%"),
+    "flux_bias": ("flux bias", "+.3f"),
+    "neighbor_found": ("galaxies beside: found", ".1%"),
+    "neighbor_catastrophic": ("catastrophic", ".1%"),
 }
 _BLEND = {
     "found": ("complete", ".1%"),
     "flux_bias": ("flux bias", "+.3f"),
     "flux_nmad": ("scatter", ".3f"),
     "flux_mape": ("mape", ".3f"),
+    "catastrophic": ("catastrophic", ".1%"),
+    "catastrophic_unflagged": ("without a flag", ".1%"),
     "pull_bias": ("pull median", "+.2f"),
     "pull_nmad": ("pull scatter", ".2f"),
 }
@@ -57,7 +83,10 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
             (
                 f"By magnitude in {band}; the last row of each deblender is over {band} < {DEPTH}. "
                 "An unrecognized blend is a detection that holds another true source of "
-                f'{NEIGHBOR_FLUX:.0%} of its flux or more within {RADIUS:g}":',
+                f'{NEIGHBOR_FLUX:.0%} of its flux or more within {RADIUS:g}". Spurious: no true '
+                f"source of its own. Catastrophic: wrong by more than {FAR_PULL:g} stated errors "
+                f"and by more than {FAR_ERROR:.0%}, of those measured. After ± half of the 95 % "
+                "interval:",
             ),
         ),
         Table(
@@ -74,6 +103,15 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
             (f"The same by distance to the nearest source of {NEIGHBOR_FLUX:.0%} of its flux:",),
         ),
         Table(
+            *_cells(in_band, (QUALITY,), _QUALITY),
+            "Survey by quality",
+            (
+                f"Matched galaxies of {band} < {QUALITY_DEPTH:g} by the quality that the catalog "
+                "states:",
+            ),
+        ),
+        *_extra(in_band),
+        Table(
             *_cells(in_band, (ALL,), _SHAPES),
             "Survey positions and shapes",
             (
@@ -82,6 +120,23 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
             ),
         ),
         *(_calibration(score) for score in scores),
+    ]
+
+
+def _extra(rows: Sequence[Row]) -> list[Table]:
+    """Return the tables of close pairs and of stars, where these were drawn."""
+    words = {
+        PAIRS: (_BLEND, "Close pairs", "Pairs of a flux ratio above a tenth, far from others:"),
+        STARS: (
+            _STARS,
+            "Bright stars",
+            f'Stars, and galaxies {NEIGHBORS[0]:g} to {NEIGHBORS[1]:g}" beside them:',
+        ),
+    }
+    return [
+        Table(*_cells(rows, (by,), columns), title, (sentence,))
+        for by, (columns, title, sentence) in words.items()
+        if any(row["n_galaxies"] == by for row in rows)
     ]
 
 

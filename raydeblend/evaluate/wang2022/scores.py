@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate.common import metrics
-from raydeblend.evaluate.common.baselines import SCARLET, TOLD
+from raydeblend.evaluate.common.baselines import JOINT_TRUE, SCARLET
 from raydeblend.evaluate.common.blends import Blends, BlendSet
 from raydeblend.evaluate.common.rows import Row, fixed_first, flux_columns, fraction, image_columns
 from raydeblend.tile import Deblended, Deblender, FloatArray
@@ -187,14 +187,15 @@ def _join(parts: Sequence[Scores]) -> Scores:
 
 def deblend(deblender: Deblender, blends: Blends, data: BlendSet) -> Deblended:
     """Run the deblender; the unit is the sky sigma, so that the variance of the sky is 1."""
-    told: dict[str, Any] = {"xy": list(blends.xy)} if deblender.name in (TOLD, SCARLET) else {}
+    is_given = deblender.name in (JOINT_TRUE, SCARLET)
+    positions: dict[str, Any] = {"xy": list(blends.xy)} if is_given else {}
     return deblender(
         blends.images,
         variance=np.ones_like(blends.images),
         psf=data.psf,
         bands=data.bands,
         pixel_scale=data.pixel_scale,
-        **told,
+        **positions,
     )
 
 

@@ -27,8 +27,10 @@ class Mixture(NamedTuple):
     ----------
     psf
         ``(g,)`` which Gaussian of the PSF.
-    weight, variance
-        ``(g,)``, the latter along an axis in pixels² for a half-light radius of 1 arcsec.
+    weight, slope
+        ``(g, d)`` and ``(g, d - 1)`` series in ln n, see `bulge_disk.GaussianPairs`.
+    variance
+        ``(g,)`` along an axis in pixels² for a half-light radius of 1 arcsec.
     disk
         How many of them, the first ones, are the disk's.
     psf_weight, psf_cov
@@ -37,6 +39,7 @@ class Mixture(NamedTuple):
 
     psf: NDArray[np.int64]
     weight: Array
+    slope: Array
     variance: Array
     disk: int
     psf_weight: Array
@@ -106,6 +109,7 @@ def make_mixture(psf_weight: Array, psf_cov: Array, pixel_scale: float) -> Mixtu
     return Mixture(
         psf=pairs.psf,
         weight=pairs.weights,
+        slope=pairs.slopes,
         variance=pairs.variances / pixel_scale**2,
         disk=pairs.disk,
         psf_weight=np.ascontiguousarray(psf_weight, dtype=np.float64),

@@ -17,11 +17,14 @@ from raydeblend.fit.compiled.blend import Blend
 from raydeblend.fit.compiled.cache import part
 from raydeblend.fit.compiled.gaussians import (
     BLOCK,
+    COLUMNS,
     SLOPES,
+    SUMS,
+    all_sums,
     convolve,
     offsets,
-    six_sums,
     unit_covariances,
+    weigh,
     within_reach,
     write_block,
 )
@@ -32,14 +35,13 @@ from raydeblend.fit.compiled.linear import (
     solve_fluxes,
     weighted_square,
 )
-from raydeblend.fit.compiled.prior import log_prior
+from raydeblend.fit.compiled.prior import PARAMETERS, log_prior
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
-PARAMETERS = 8
 RIDGE = 0.01
 """Of a source's own curvature: lets sources on one spot share its light in their first fluxes."""
 
@@ -50,12 +52,12 @@ class Work(NamedTuple):
     Attributes
     ----------
     rows
-        ``(b, 1 + 2 K + 8 K, p)``: data or residual, images of unit flux of disks and bulges, then
+        ``(b, 1 + 2 K + 9 K, p)``: data or residual, images of unit flux of disks and bulges, then
         derivatives by theta of the sources that move.
     slopes
-        ``(b, K, 2, 5, p)`` derivatives of those images, see `gaussians.write_block`.
+        ``(b, K, 2, 6, p)`` derivatives of those images, see `gaussians.write_block`.
     products
-        ``(b, 1 + 10 K, 1 + 10 K)`` weighted products of the rows.
+        ``(b, 1 + 11 K, 1 + 11 K)`` weighted products of the rows.
     """
 
     rows: FloatArray
@@ -64,6 +66,7 @@ class Work(NamedTuple):
     dx: FloatArray
     dy: FloatArray
     nearest: Array
+    weights: Array
     table: FloatArray
     near: FloatArray
     sums: FloatArray
@@ -76,7 +79,7 @@ class State(NamedTuple):
     Attributes
     ----------
     theta
-        ``(K, 8)``, see `fit.bulge_disk`.
+        ``(K, 9)``, see `fit.bulge_disk`.
     flux
         ``(b, 2 K)``.
     prior
@@ -84,11 +87,11 @@ class State(NamedTuple):
     value
         ``(2,)``: objective, χ²/2 − ln prior, and χ².
     gradient, curvature
-        ``(8 m,)`` and ``(8 m, 8 m)`` of the m sources that move, the fluxes projected out.
+        ``(9 m,)`` and ``(9 m, 9 m)`` of the m sources that move, the fluxes projected out.
     matrix, free
         ``(b, 2 K, 2 K)``, see `linear.solve_fluxes`.
     cross
-        ``(b, 2 K, 8 m)`` derivative of the fluxes by theta.
+        ``(b, 2 K, 9 m)`` derivative of the fluxes by theta.
     """
 
     theta: Array
@@ -115,9 +118,10 @@ def make_work(blend: Blend) -> Work:
         np.empty(p, dtype=np.float32),
         np.empty(p, dtype=np.float32),
         np.empty(p // BLOCK),
-        np.empty((6, g), dtype=np.float32),
-        np.empty((5, g), dtype=np.float32),
-        np.empty((6, BLOCK), dtype=np.float32),
+        np.empty((2, g)),
+        np.empty((COLUMNS, g), dtype=np.float32),
+        np.empty((COLUMNS - 1, g), dtype=np.float32),
+        np.empty((SUMS, BLOCK), dtype=np.float32),
         np.empty((2, CHUNK), dtype=np.float32),
     )
 
@@ -142,20 +146,21 @@ def make_state(blend: Blend, moving: int) -> State:
 
 @part()
 def draw_source(blend: Blend, theta: Array, k: int, work: Work) -> None:
-    """Draw disk and bulge of source k at theta ``(8,)`` with their derivatives, in all bands."""
+    """Draw disk and bulge of source k at theta ``(9,)`` with their derivatives, in all bands."""
     cov, by_shape = np.empty((2, 3)), np.empty((2, 3, 3))
     unit_covariances(theta, cov, by_shape)
     offsets(blend.samples.x, blend.samples.y, theta, work.dx, work.dy, work.nearest)
+    weigh(blend.mixture, theta[8], work.weights)
     disk, all_of_them = blend.mixture.disk, len(blend.mixture.variance)
     for band in range(len(blend.samples.data)):
-        convolve(blend.mixture, cov, band, work.table)
+        convolve(blend.mixture, cov, work.weights, band, work.table)
         for block in range(len(work.nearest)):
             at = slice(block * BLOCK, (block + 1) * BLOCK)
             dx, dy = work.dx[at], work.dy[at]
             for c in range(2):
                 first, last = (0, disk) if c == 0 else (disk, all_of_them)
                 count = within_reach(work.table, first, last, work.nearest[block], work.near)
-                six_sums(dx, dy, work.near, count, work.sums)
+                all_sums(dx, dy, work.near, count, work.sums)
                 image, slopes = work.rows[band, 1 + 2 * k + c], work.slopes[band, k, c]
                 write_block(work.sums, by_shape[c], block * BLOCK, image, slopes)
 
@@ -283,7 +288,7 @@ def _weigh_priors(blend: Blend, scale: Array, state: State) -> float:
 def write_slopes(work: Work, band: int, k: int, m: int, flux: Array) -> None:
     """Write the derivatives of source k, the m-th that moves, by theta at the fluxes ``(2 K,)``.
 
-    Theta is (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b).
+    Theta is (x, y, g1, g2, ln r, ln r_b, g1_b, g2_b, ln n).
     """
     disk, bulge = np.float32(flux[2 * k]), np.float32(flux[2 * k + 1])
     of_disk, of_bulge = work.slopes[band, k, 0], work.slopes[band, k, 1]
@@ -298,6 +303,7 @@ def write_slopes(work: Work, band: int, k: int, m: int, flux: Array) -> None:
         out[5, n] = bulge * of_bulge[4, n]
         out[6, n] = bulge * of_bulge[2, n]
         out[7, n] = bulge * of_bulge[3, n]
+        out[8, n] = disk * of_disk[5, n]
 
 
 @part()

@@ -3,13 +3,14 @@
 The light of a disk or bulge of unit flux, convolved with the PSF, is a sum over Gaussians of
 covariance C = s C1 + C_psf, with C1 the covariance of the shape for unit variance, s the Gaussian's
 own variance and precision P = C⁻¹.  At offset d from the center, with u = P d and
-v = norm exp(−dᵀ P d / 2), six sums are all that is needed:
+v = norm exp(−dᵀ P d / 2), seven sums are all that is needed:
 
     U = Σ v,  X = Σ v u_x,  Y = Σ v u_y,
-    A = Σ v s (u_x² − P_xx),  B = Σ v s (u_x u_y − P_xy),  C = Σ v s (u_y² − P_yy).
+    A = Σ v s (u_x² − P_xx),  B = Σ v s (u_x u_y − P_xy),  C = Σ v s (u_y² − P_yy),
+    N = Σ v w' / w, with w the Gaussian's weight and w' its derivative by ln n, n the Sérsic index.
 
 The image is U, its derivative by the center (X, Y), and by a shape parameter q, from
-∂I = I (uᵀ dC u − tr(P dC)) / 2 with D = ∂C1/∂q, ½ (D_xx A + 2 D_xy B + D_yy C).
+∂I = I (uᵀ dC u − tr(P dC)) / 2 with D = ∂C1/∂q, ½ (D_xx A + 2 D_xy B + D_yy C); that by ln n is N.
 """
 
 from __future__ import annotations
@@ -23,17 +24,26 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.cache import part
+from raydeblend.fit.sersic import LOG_INDICES
 
+_LEAST_LOG_INDEX, _MOST_LOG_INDEX = LOG_INDICES
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
 BLOCK = 64
 """Samples that are summed together: what a block needs fits the first cache of a core."""
 SHAPES = 3
-SLOPES = 5
-"""Derivatives of a component's image: by the center (x, y) and its shape (g1, g2, ln r)."""
+SLOPES = 6
+"""Derivatives of a component's image: by the center (x, y), its shape (g1, g2, ln r) and ln n."""
+SUMS = 7
+COLUMNS = 7
+"""Of a Gaussian: P (xx, xy, yy), norm, s, the norm's derivative by ln n, and its squared reach."""
 MOST_EXPONENT = 30.0
 """Gaussians end at exp(−30): smaller values would end in slow, denormal numbers."""
+
+FAINTEST = 1e-9
+"""Part of a source's light in a pixel below which a Gaussian does not matter there: of one of a
+million sigma, a thousandth of sigma."""
 
 _LOG2_E = float(np.log2(np.e))
 _HALF = np.float32(-0.5 * _LOG2_E)
@@ -101,16 +111,39 @@ def unit_covariances(theta: Array, cov: Array, slopes: Array) -> None:
 
 
 @part()
-def convolve(mixture: Any, cov: Array, band: int, table: FloatArray) -> None:
-    """Write P (xx, xy, yy), norm, s and the squared reach of each Gaussian, ``(6, g)``.
+def weigh(mixture: Any, log_index: float, weight: Array) -> None:
+    """Write each Gaussian's weight and its derivative by ln n, ``(2, g)``.
 
-    Beyond its reach along the longest axis a Gaussian is below exp(−MOST_EXPONENT).
+    Those of the disk are Chebyshev series, T_j+1 = 2 x T_j − T_j−1, in ln n scaled to [−1, 1].
+    """
+    low, high = _LEAST_LOG_INDEX, _MOST_LOG_INDEX
+    inside = low < log_index < high
+    x = 2 * (min(max(log_index, low), high) - low) / (high - low) - 1
+    for g in range(len(mixture.variance)):
+        own, slope = mixture.weight[g], mixture.slope[g]
+        weight[0, g], weight[1, g] = own[0], 0.0
+        if g >= mixture.disk:
+            continue
+        before, here = 1.0, x
+        weight[1, g] = slope[0] if inside else 0.0
+        for j in range(1, len(own)):
+            weight[0, g] += own[j] * here
+            if inside and j < len(slope):
+                weight[1, g] += slope[j] * here
+            before, here = here, 2 * x * here - before
+
+
+@part()
+def convolve(mixture: Any, cov: Array, weights: Array, band: int, table: FloatArray) -> None:
+    """Write the `COLUMNS` ``(7, g)`` of each Gaussian.
+
+    Beyond its reach along the longest axis a Gaussian is below `FAINTEST`, or exp(−MOST_EXPONENT).
     """
     for g in range(len(mixture.variance)):
         own = mixture.variance[g]
         shape = cov[0 if g < mixture.disk else 1]
         seeing = mixture.psf_cov[band, mixture.psf[g]]
-        weight = mixture.weight[g] * mixture.psf_weight[band, mixture.psf[g]]
+        seen = mixture.psf_weight[band, mixture.psf[g]]
         xx, xy, yy = (
             own * shape[0] + seeing[0],
             own * shape[1] + seeing[1],
@@ -121,9 +154,13 @@ def convolve(mixture: Any, cov: Array, band: int, table: FloatArray) -> None:
         table[0, g] = yy / determinant
         table[1, g] = -xy / determinant
         table[2, g] = xx / determinant
-        table[3, g] = weight / (2 * np.pi * np.sqrt(determinant))
+        peak = seen / (2 * np.pi * np.sqrt(determinant))
+        table[3, g] = weights[0, g] * peak
         table[4, g] = own
-        table[5, g] = 2 * MOST_EXPONENT * largest if weight != 0 else -1.0
+        table[5, g] = weights[1, g] * peak
+        brightest = max(abs(table[3, g]), abs(table[5, g]))
+        depth = np.log(brightest / FAINTEST) if brightest != 0 else -1.0
+        table[6, g] = 2 * min(depth, MOST_EXPONENT) * largest
 
 
 @part()
@@ -132,25 +169,28 @@ def within_reach(table: FloatArray, first: int, last: int, nearest: float, near:
     count = 0
     for g in range(first, last):
         # A reach that is no number, of a shape that is none, must not hide the Gaussian.
-        if not table[5, g] < nearest:
-            for i in range(5):
+        if not table[6, g] < nearest:
+            for i in range(6):
                 near[i, count] = table[i, g]
             count += 1
     return count
 
 
 @part()
-def six_sums(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: FloatArray) -> None:
-    """Sum U, X, Y, A, B, C ``(6, BLOCK)`` over Gaussians at the offsets of a block."""
-    for j in range(6):
+def all_sums(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: FloatArray) -> None:
+    """Sum U, X, Y, A, B, C, N ``(7, BLOCK)`` over Gaussians at the offsets of a block."""
+    for j in range(SUMS):
         for i in range(BLOCK):
             out[j, i] = 0
     for g in range(count):
         pxx, pxy, pyy, norm, own = near[0, g], near[1, g], near[2, g], near[3, g], near[4, g]
+        by_index = near[5, g]
         for i in range(BLOCK):
             x, y = dx[i], dy[i]
             ux, uy = pxx * x + pxy * y, pxy * x + pyy * y
-            v = norm * power_of_two(max(_HALF * (x * ux + y * uy), _LEAST_POWER))
+            value = power_of_two(max(_HALF * (x * ux + y * uy), _LEAST_POWER))
+            v = norm * value
+            out[6, i] += by_index * value
             out[0, i] += v
             out[1, i] += v * ux
             out[2, i] += v * uy
@@ -190,14 +230,15 @@ def offsets(
 def write_block(
     sums: FloatArray, by_shape: Array, first: int, image: FloatArray, slopes: FloatArray
 ) -> None:
-    """Write the image ``(p,)`` of a component and its derivatives ``(5, p)`` at one block.
+    """Write the image ``(p,)`` of a component and its derivatives ``(6, p)`` at one block.
 
-    Those are by center and shape; `by_shape` ``(3, 3)`` is of `unit_covariances`.
+    Those are by center, shape and ln n; `by_shape` ``(3, 3)`` is of `unit_covariances`.
     """
     for i in range(BLOCK):
         image[first + i] = sums[0, i]
         slopes[0, first + i] = sums[1, i]
         slopes[1, first + i] = sums[2, i]
+        slopes[5, first + i] = sums[6, i]
     for q in range(SHAPES):
         a = np.float32(0.5 * by_shape[q, 0])
         b = np.float32(by_shape[q, 1])

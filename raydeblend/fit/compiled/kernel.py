@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from raydeblend.fit.compiled.blend import Blend, Mixture
 from raydeblend.fit.compiled.cache import entry, part
 from raydeblend.fit.compiled.evaluation import (
-    PARAMETERS,
     Indices,
     State,
     Work,
@@ -24,14 +23,16 @@ from raydeblend.fit.compiled.evaluation import (
 )
 from raydeblend.fit.compiled.gaussians import (
     BLOCK,
+    COLUMNS,
     convolve,
     offsets,
     one_sum,
     unit_covariances,
+    weigh,
     within_reach,
 )
 from raydeblend.fit.compiled.linear import invert, solve
-from raydeblend.fit.compiled.prior import inside
+from raydeblend.fit.compiled.prior import PARAMETERS, inside
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -48,7 +49,7 @@ HOPE = 3.0
 # Steps in which only the brightest source of a blend moves.
 FIRST_STEPS = 5
 # Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
-LARGEST_STEP = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5)
+LARGEST_STEP = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5, 0.5)
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-4, 1e8
 
 
@@ -58,7 +59,7 @@ class Fitted(NamedTuple):
     Attributes
     ----------
     theta, theta_cov
-        ``(K, 8)`` and ``(K, 8, 8)``.
+        ``(K, 9)`` and ``(K, 9, 9)``.
     flux, flux_cov
         ``(b, 2 K)`` of disks and bulges, and of their sums between bands ``(b, b, K)``.
     prior
@@ -85,7 +86,7 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
     Parameters
     ----------
     theta
-        ``(K, 8)``, written over; if `warm` an earlier solution to start from.  Else the brightest
+        ``(K, 9)``, written over; if `warm` an earlier solution to start from.  Else the brightest
         source is fitted first, the others meanwhile galaxies of usual size, as a faint source may
         otherwise grow to take the outskirts of a bright one.
     goal
@@ -175,8 +176,9 @@ def _descend(
     for number in range(steps):
         gain = _step(here, damping, moving, trial)
         rounding = ROUNDING * here.value[0]
-        if gain < TOLERANCE + rounding and damping < 1:
-            return here, True, evaluations
+        if gain < TOLERANCE + rounding:
+            # A step that is short for its damping says little of the minimum, but leads nowhere.
+            return here, damping < 1, evaluations
         if number >= TRIAL_STEPS and here.value[0] - HOPE * gain > goal:
             return here, False, evaluations
         evaluations += 1
@@ -230,7 +232,7 @@ def _next_damping(damping: float, ratio: float) -> float:
 
 @part()
 def _covariances(state: State) -> tuple[Array, Array]:
-    """Return covariances ``(K, 8, 8)`` of each theta and ``(b, b, K)`` of fluxes between bands.
+    """Return covariances ``(K, 9, 9)`` of each theta and ``(b, b, K)`` of fluxes between bands.
 
     From the inverse curvature of the whole, so with the neighbors' part: Cov(flux) =
     Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge; at fixed theta
@@ -280,7 +282,7 @@ def render(mixture: Mixture, theta: Array, flux: Array, x: FloatArray, y: FloatA
     Parameters
     ----------
     theta, flux
-        ``(K, 8)`` and ``(b, K, 2)``.
+        ``(K, 9)`` and ``(b, K, 2)``.
     x, y
         ``(p,)`` coordinates of whole blocks of samples.
     """
@@ -289,12 +291,14 @@ def render(mixture: Mixture, theta: Array, flux: Array, x: FloatArray, y: FloatA
     cov, by_shape = np.empty((2, 3)), np.empty((2, 3, 3))
     dx, dy, nearest = np.empty_like(x), np.empty_like(y), np.empty(p // BLOCK)
     count = len(mixture.variance)
-    table, near = np.empty((6, count), dtype=np.float32), np.empty((5, count), dtype=np.float32)
+    table = np.empty((COLUMNS, count), dtype=np.float32)
+    near, weights = np.empty((COLUMNS - 1, count), dtype=np.float32), np.empty((2, count))
     for source in range(k):
         unit_covariances(theta[source], cov, by_shape)
         offsets(x, y, theta[source], dx, dy, nearest)
+        weigh(mixture, theta[source, 8], weights)
         for band in range(bands):
-            convolve(mixture, cov, band, table)
+            convolve(mixture, cov, weights, band, table)
             for g in range(count):
                 table[3, g] *= flux[band, source, 0 if g < mixture.disk else 1]
             for block in range(len(nearest)):

@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.cache import part
+from raydeblend.fit.sersic import LOG_INDICES
 
 Array = NDArray[np.float64]
 
+PARAMETERS = 9
+_LEAST_LOG_INDEX, _MOST_LOG_INDEX = LOG_INDICES
 MOST_BULGE_SHEAR = 0.95
 """Bulges of this shear or more are outside the domain; for disks the prior sees to that."""
 
@@ -26,6 +29,8 @@ class Prior(NamedTuple):
     log_ratio_scatter: float
     alignment: float
     alignment_scatter: float
+    index_width: float
+    index_wall: float
     usual: float
     bulge_scatter: float
     bulge_penalty: float
@@ -35,7 +40,7 @@ class Prior(NamedTuple):
 
 @part()
 def inside(theta: Array) -> bool:
-    """Tell whether a source's shears ``(8,)`` are in the domain."""
+    """Tell whether the shears of a source ``(9,)`` are in the domain."""
     room = 1 - theta[2] ** 2 - theta[3] ** 2
     return bool(room > 1e-6 and theta[6] ** 2 + theta[7] ** 2 < MOST_BULGE_SHEAR**2)
 
@@ -44,14 +49,15 @@ def inside(theta: Array) -> bool:
 def log_prior(
     prior: Prior, theta: Array, start: Array, compact: bool, gradient: Array, curvature: Array
 ) -> float:
-    """Return −ln p, and write its gradient ``(8,)`` and positive curvature ``(8, 8)``.
+    """Return −ln p, and write its gradient ``(9,)`` and positive curvature ``(9, 9)``.
 
     Position, sizes and the bulge's shear are Gaussian; the disk's shear has p(g) ∝ (1 − g²)²
-    exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24); radii of compact ones end softly.
+    exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24); radii of compact ones end softly; ln n has
+    a Cauchy distribution.
     """
-    for i in range(8):
+    for i in range(PARAMETERS):
         gradient[i] = 0
-        for j in range(8):
+        for j in range(PARAMETERS):
             curvature[i, j] = 0
     penalty = 0.0
     for i in range(2):
@@ -67,12 +73,26 @@ def log_prior(
     off = theta[5] - theta[4] - prior.log_ratio
     penalty += _normal(off, prior.log_ratio_scatter, 5, 4, 1.0, gradient, curvature)
     penalty += _barrier(theta, gradient, curvature)
+    penalty += _index(prior, theta[8], gradient, curvature)
     if compact:
         for size in (4, 5):
             off = theta[size] - prior.largest
             if off > 0:
                 penalty += _normal(off, prior.largest_scatter, size, size, 0.0, gradient, curvature)
     return penalty if inside(theta) else np.inf
+
+
+@part()
+def _index(prior: Prior, log_index: float, gradient: Array, curvature: Array) -> float:
+    """Return ln(1 + (ln n / width)²), with walls where the Gaussians end, added to derivatives."""
+    room = prior.index_width**2 + log_index**2
+    gradient[8] += 2 * log_index / room
+    curvature[8, 8] += 2 / room
+    penalty = np.log(room / prior.index_width**2)
+    over = log_index - min(max(log_index, _LEAST_LOG_INDEX), _MOST_LOG_INDEX)
+    if over != 0:
+        penalty += _normal(over, prior.index_wall, 8, 8, 0.0, gradient, curvature)
+    return float(penalty)
 
 
 @part()

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from raydeblend.fit.compiled.blend import Blend
 from raydeblend.fit.compiled.cache import SUMMED, entry, part
 from raydeblend.fit.compiled.evaluation import (
-    PARAMETERS,
     Work,
     draw_source,
     evaluate,
@@ -18,6 +17,7 @@ from raydeblend.fit.compiled.evaluation import (
 )
 from raydeblend.fit.compiled.gaussians import power_of_two
 from raydeblend.fit.compiled.linear import invert, solve
+from raydeblend.fit.compiled.prior import PARAMETERS
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -39,7 +39,7 @@ def score_gains(blend: Blend, theta: Array, scale: Array, xy: Array, width: floa
     Parameters
     ----------
     theta
-        ``(K, 8)``, a fit of the blend.
+        ``(K, 9)``, a fit of the blend.
     scale
         ``(b, K)`` its fluxes, positive.
     xy
@@ -107,7 +107,7 @@ def _projected(
 ) -> tuple[float, float, float]:
     """Return the residual's product with an image, its norm, and what of that the fluxes take.
 
-    Writes its products with the derivatives by theta ``(8 K,)``, the fluxes following.
+    Writes its products with the derivatives by theta ``(9 K,)``, the fluxes following.
     """
     rows = work.rows[band]
     images, free = cross.shape

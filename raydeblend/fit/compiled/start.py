@@ -9,6 +9,8 @@ import numpy as np
 from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
 from raydeblend.fit.compiled.cache import ready
 from raydeblend.fit.compiled.kernel import fit_blend, render
+from raydeblend.fit.compiled.patch import draw_patch
+from raydeblend.fit.compiled.prior import PARAMETERS
 from raydeblend.fit.compiled.score import score_gains
 from raydeblend.fit.priors import BulgeDiskPriors
 
@@ -23,7 +25,7 @@ def _call_each() -> None:
     one = np.ones((1, 1), dtype=np.float32)
     samples = make_samples(one, one, np.zeros((2, 1), dtype=np.float32))
     mixture = make_mixture(np.ones((1, 1)), np.array([[[4.0, 0.0, 4.0]]]), 0.2)
-    start, theta = np.zeros((1, 2)), np.zeros((1, 8))
+    start, theta = np.zeros((1, 2)), np.zeros((1, PARAMETERS))
     compact, hidden = np.zeros(1, dtype=bool), np.zeros((1, 1), dtype=bool)
     blend = Blend(
         samples, mixture, make_prior(BulgeDiskPriors()), start, compact, np.zeros(1), hidden
@@ -31,3 +33,4 @@ def _call_each() -> None:
     fit_blend(blend, theta, False, np.inf)
     score_gains(blend, theta, np.ones((1, 1)), start, 1.0)
     render(mixture, theta, np.ones((1, 1, 2)), samples.x, samples.y)
+    draw_patch(mixture, theta[0], np.ones((1, 2)), 1, 1, 1.0)

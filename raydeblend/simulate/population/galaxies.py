@@ -20,8 +20,6 @@ CLUMPS = 25
 """Knots of a clumpy galaxy."""
 CLUMP_SIZE = 0.12
 """Half-light radius of a knot over that of the galaxy."""
-MAX_FFT = 16384
-"""Largest Fourier transform, for the very compact."""
 
 
 @dataclass(frozen=True)

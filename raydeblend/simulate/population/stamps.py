@@ -53,6 +53,8 @@ class Stamps:
         ``(n,)`` AB in F814W; NaN without a zero point.
     r50
         ``(n,)`` half-light radius in arcsec, the telescope's PSF included.
+    center
+        ``(n, 2)`` center of the light (x, y) in pixels off the middle of the image.
     """
 
     red: tuple[Image, ...]
@@ -60,6 +62,7 @@ class Stamps:
     galaxy: NDArray[np.int64]
     magnitude: FloatArray
     r50: FloatArray
+    center: FloatArray
 
     def __len__(self) -> int:
         return len(self.galaxy)
@@ -70,10 +73,13 @@ class Stamps:
         return np.array([COLLECTIONS.get(int(g), "other") for g in self.galaxy // IDENTIFIERS])
 
     def profile(self, row: int, band: str) -> galsim.GSObject:
-        """Return one galaxy with unit flux."""
+        """Return one galaxy with unit flux, its light's center (that of `red`) at the origin."""
         image = self.blue[row] if band in BLUE else self.red[row]
         return galsim.InterpolatedImage(
-            galsim.Image(np.asarray(image, dtype=np.float64)), scale=SCALE, flux=1.0
+            galsim.Image(np.asarray(image, dtype=np.float64)),
+            scale=SCALE,
+            flux=1.0,
+            offset=galsim.PositionD(*self.center[row]),
         )
 
     def split(self, name: str) -> Stamps:
@@ -92,6 +98,7 @@ class Stamps:
             galaxy=self.galaxy[rows],
             magnitude=self.magnitude[rows],
             r50=self.r50[rows],
+            center=self.center[rows],
         )
 
 
@@ -118,6 +125,7 @@ def load_stamps(root: str) -> Stamps:
         galaxy=red.galaxy[rows],
         magnitude=np.where(known, NJY_ZERO_POINT - 2.5 * np.log10(flux), np.nan),
         r50=np.array([radius for _, _, _, radius, _ in kept]),
+        center=np.array([light_center(image) for _, image, *_ in kept]),
     )
 
 
@@ -171,12 +179,19 @@ def light_mask(image: Image) -> FloatArray | None:
 def half_light(image: NDArray[np.floating]) -> float:
     """Return the radius (arcsec) about the light's center that holds half of the flux."""
     y, x = np.indices(image.shape)
-    light = np.maximum(image, 0)
-    total = light.sum()
-    distance = np.hypot(y - (light * y).sum() / total, x - (light * x).sum() / total).ravel()
+    x0, y0 = light_center(image) + (np.array(image.shape[::-1]) - 1) / 2
+    distance = np.hypot(y - y0, x - x0).ravel()
     order = np.argsort(distance)
     grown = np.cumsum(image.ravel()[order]) / image.sum()
     return float(SCALE * distance[order][np.searchsorted(grown, 0.5)])
+
+
+def light_center(image: NDArray[np.floating]) -> FloatArray:
+    """Return the center (x, y) of the positive pixels, off the middle of the image."""
+    light = np.maximum(image, 0).astype(np.float64)
+    along = [light.sum(axis=axis) for axis in (0, 1)]
+    places = [np.arange(len(part)) - (len(part) - 1) / 2 for part in along]
+    return np.array([(p * part).sum() / part.sum() for p, part in zip(places, along, strict=True)])
 
 
 def find_stamps(root: str | None, split: str) -> Stamps:
@@ -191,7 +206,7 @@ def find_stamps(root: str | None, split: str) -> Stamps:
         raise ConfigError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
     if root is None:
         none = np.zeros(0)
-        return Stamps((), (), none.astype(np.int64), none, none)
+        return Stamps((), (), none.astype(np.int64), none, none, np.zeros((0, 2)))
     chosen = load_stamps(root).split(split)
     if not len(chosen):
         raise ConfigError(f"{root} holds no HST galaxy of the split {split}")

@@ -8,6 +8,7 @@ import pytest
 
 from raydeblend.deblend.joint.bulges import choose_bulges
 from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.joint.find import fit_together
 from raydeblend.deblend.joint.settings import Limit
 from raydeblend.fit.priors import BulgeDiskPriors
 
@@ -34,9 +35,9 @@ def galaxies(profile: galsim.GSObject) -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(images: np.ndarray):
     """Return stamps, and fits that expect usual bulges."""
-    stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
+    stamps, _ = JOINT.make_stamps(images, np.ones_like(images), None, PSF, SCALE)
     middle = [np.full((1, 2), (SIZE - 1) / 2)] * N
-    return stamps, JOINT._fit(stamps, middle, JOINT.settings)
+    return stamps, fit_together(stamps, middle, JOINT.settings)
 
 
 def bias(fits, fluxes: np.ndarray) -> float:
@@ -80,8 +81,8 @@ def crowd():
     )
     image = image + np.random.default_rng(2).normal(size=(3, SIZE, SIZE))
     images = image[None].astype(np.float32)
-    stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
-    return stamps, JOINT._fit(stamps, [centers], JOINT.settings)
+    stamps, _ = JOINT.make_stamps(images, np.ones_like(images), None, PSF, SCALE)
+    return stamps, fit_together(stamps, [centers], JOINT.settings)
 
 
 def test_a_trial_that_fails_leaves_a_crowd_as_it_was() -> None:
@@ -105,7 +106,7 @@ def test_it_ends_at_the_limit_of_the_work_and_leaves_the_rest_to_others() -> Non
 
 
 def test_an_empty_blend_has_none() -> None:
-    stamps, _ = JOINT._stamps(*[np.ones((1, 3, 40, 40), np.float32)] * 2, None, PSF, SCALE)
-    fits = JOINT._fit(stamps, [np.zeros((0, 2))], JOINT.settings)
+    stamps, _ = JOINT.make_stamps(*[np.ones((1, 3, 40, 40), np.float32)] * 2, None, PSF, SCALE)
+    fits = fit_together(stamps, [np.zeros((0, 2))], JOINT.settings)
     (fit,) = choose_bulges(stamps, fits, JOINT.settings)
     assert len(fit.theta) == 0

@@ -5,6 +5,7 @@ import numpy as np
 
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.evidence import are_one
+from raydeblend.deblend.joint.find import fit_together
 from raydeblend.deblend.joint.prune import drop_sources
 
 SCALE, SIZE = 0.2, 48
@@ -26,8 +27,8 @@ def fitted(image: np.ndarray, xy: list[list[float]]):
     """Return the stamp of an image in units of its noise, and the fit at positions."""
     images = (image + np.random.default_rng(0).normal(size=image.shape))[None, None]
     images = images.astype(np.float32)
-    stamps, _ = JOINT._stamps(images, np.ones_like(images), None, PSF, SCALE)
-    return stamps, JOINT._fit(stamps, [np.array(xy)], JOINT.settings)
+    stamps, _ = JOINT.make_stamps(images, np.ones_like(images), None, PSF, SCALE)
+    return stamps, fit_together(stamps, [np.array(xy)], JOINT.settings)
 
 
 def kept(image: np.ndarray, xy: list[list[float]]) -> np.ndarray:

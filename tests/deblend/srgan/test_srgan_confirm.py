@@ -9,17 +9,14 @@ import pytest
 import torch
 
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.srgan.confirm import (
-    BAND_GAIN,
-    MIN_GAIN,
-    MODEL_ERROR,
-    confirm_sources,
-    least_gain,
-)
+from raydeblend.deblend.srgan.config import ConfirmConfig
+from raydeblend.deblend.srgan.confirm import confirm_sources, least_gain
 from raydeblend.instruments import coarse_psf
 
 PSF = coarse_psf(size=25)[None]
-FITTER = JointDeblender(torch.device("cpu"), drop_given=True, prune=confirm_sources)
+CONFIG = ConfirmConfig()
+CONFIRM = partial(confirm_sources, config=CONFIG)
+FITTER = JointDeblender(torch.device("cpu"), drop_given=True, prune=CONFIRM)
 SIZE = 24
 
 
@@ -74,7 +71,7 @@ def test_a_hint_is_tried_and_a_pair_is_cut_in_two_without_one() -> None:
     pair, single = scene(3.4, (1500.0, 900.0)), scene(0, (2400.0,))
     truth = np.array([[9.8, 11.5], [13.2, 11.5]])
     for hints in (None, [np.array([[13.0, 12.0], [5.0, 5.0]])]):
-        prune = partial(confirm_sources, hints=hints)
+        prune = partial(CONFIRM, hints=hints)
         fitter = dataclasses.replace(FITTER, prune=prune)
         seen = found(pair, [[10.5, 11.5]], fitter)
         assert seen[np.argsort(seen[:, 0])] == pytest.approx(truth, abs=0.4)
@@ -87,11 +84,12 @@ def test_structure_and_bands_ask_for_more_gain() -> None:
 
     faint, bright = (SimpleNamespace(snr=np.array([snr])) for snr in (30.0, 1000.0))
     one, three = (SimpleNamespace(weights=np.ones((bands, 4))) for bands in (1, 3))
-    expected = MIN_GAIN + 0.5 * (MODEL_ERROR * 30) ** 2
-    assert least_gain(one, faint, MIN_GAIN) == pytest.approx(expected)  # type: ignore[arg-type]
-    assert least_gain(one, bright, MIN_GAIN) > MIN_GAIN + 100  # type: ignore[arg-type]
-    more = least_gain(three, faint, MIN_GAIN)  # type: ignore[arg-type]
-    assert more == pytest.approx(expected + 2 * BAND_GAIN)
+    config = ConfirmConfig(band_gain=3.0, model_error=0.02)
+    expected = 10 + 0.5 * (0.02 * 30) ** 2
+    assert least_gain(one, faint, 10, config) == pytest.approx(expected)  # type: ignore[arg-type]
+    assert least_gain(one, bright, 10, config) > 110  # type: ignore[arg-type]
+    more = least_gain(three, faint, 10, config)  # type: ignore[arg-type]
+    assert more == pytest.approx(expected + 2 * 3)
 
 
 def test_a_galaxy_of_another_profile_is_not_two_on_one_spot() -> None:

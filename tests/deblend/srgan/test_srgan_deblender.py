@@ -1,6 +1,6 @@
 """The srgan deblender: with a network of known output, and with untrained weights."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import galsim
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from raydeblend.deblend.srgan.config import PeakConfig, SegmentConfig, SrganDeblenderConfig
 from raydeblend.deblend.srgan.deblender import (
     SrganDeblender,
     reference_band,
@@ -93,6 +94,8 @@ def test_without_a_psf_the_segments_are_fitted(oracle: SrganDeblender, truth: np
     assert found[:, 0] == pytest.approx(truth.sum(axis=(1, 2)), rel=0.2)
     assert found[:, 1] == pytest.approx(3 * found[:, 0], rel=0.01)
     assert list(result.quality) == ["medium"]
+    one = replace(oracle, config=SrganDeblenderConfig(peaks=PeakConfig(max_sources=1)))
+    assert one(both, np.ones_like(both), bands=("i", "r")).n_sources.tolist() == [1]
 
 
 def test_imagined_and_masked_sources_are_dropped(oracle: SrganDeblender, truth: np.ndarray) -> None:
@@ -110,7 +113,7 @@ def test_imagined_and_masked_sources_are_dropped(oracle: SrganDeblender, truth: 
 def test_templates_share_the_light(hsc: galsim.GSObject, truth: np.ndarray) -> None:
     sharp = scene(hst_psf("F775W"), FINE_SCALE, FACTOR * SIZE).sum(axis=0).astype(np.float32)
     assert (sharp_peaks(sharp) - 1) / 3 == pytest.approx(XY, abs=0.15)
-    templates = segment_templates(sharp, XY)
+    templates = segment_templates(sharp, XY, SegmentConfig())
     assert templates.sum() == pytest.approx(sharp.sum(), rel=0.03)
     assert templates.sum(axis=(1, 2)) == pytest.approx(truth.sum(axis=(1, 2)), rel=0.15)
 

@@ -44,6 +44,7 @@ def catalog_table(ra, dec, magnitude, primary=None):
     is_primary = np.ones(len(ra), bool) if primary is None else primary
     names = ("flux_err_g", "flux_err_i", "p_unrecognized_blend")
     more = dict.fromkeys(names, np.full(len(ra), np.nan))
+    more |= {"flags": np.zeros(len(ra), np.int32), "quality": ["isolated"] * len(ra)}
     return table(ra, dec, magnitude, is_primary=is_primary, **more)
 
 
@@ -126,7 +127,7 @@ def test_table_has_one_line_per_bin():
     shown = magnitude_table(score_catalog(catalog_table(*sky), truth_table(*sky)))
     assert [row[0] for row in shown.rows] == ["20–22", "22–24", "20–24"]
     assert "bias g" in shown.header
-    assert len(magnitude_bins(*compare(catalog_table(*sky), truth_table(*sky), BANDS), BANDS)) == 7
+    assert len(magnitude_bins(*compare(catalog_table(*sky), truth_table(*sky), BANDS), BANDS)) == 10
 
 
 def test_survey_figure_is_a_png():

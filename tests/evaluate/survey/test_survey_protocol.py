@@ -15,7 +15,16 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.protocol import run_evaluation
 from raydeblend.evaluate.survey.figures import reliability_figure, residuals_figure, trends_figure
-from raydeblend.evaluate.survey.rows import ALL, MAGNITUDE, intercept, make_rows, slope_bias
+from raydeblend.evaluate.survey.rows import (
+    ALL,
+    MAGNITUDE,
+    PAIRS,
+    QUALITY,
+    intercept,
+    make_rows,
+    pair_rows,
+    slope_bias,
+)
 from raydeblend.evaluate.survey.run import SurveyScores
 from raydeblend.evaluate.survey.scores import (
     compare,
@@ -78,6 +87,8 @@ def catalog_table(truth, rows, error=0.0, sigma=0.1, shear=(1.0, 0.0), shift=SHI
         columns[g] = truth[g].to_numpy()[rows] * shear[0] + shear[1]
     p_blend = np.broadcast_to(np.asarray(p, dtype=float), (len(rows),))
     columns["p_unrecognized_blend"] = pa.array(p_blend, from_pandas=True)
+    columns["flags"] = np.where(np.arange(len(rows)) % 3 == 0, 8, 0).astype(np.int32)
+    columns["quality"] = np.where(np.arange(len(rows)) % 2 == 0, "high", "low").tolist()
     return pa.table(columns)
 
 
@@ -103,7 +114,7 @@ def test_planted_faults_come_out(planted):
     catalog, truth, error, faint = planted
     rows = make_rows("planted", *compare(catalog, truth, BANDS), BANDS, 0.5)
     bins = rows_by(rows, MAGNITUDE)
-    bright, dim = bins["magnitude 22–23"], bins["magnitude 24–25"]
+    bright, dim = bins["magnitude 22–23"], bins["magnitude 24–24.5"]
     assert bright["found"] == 1
     assert bright["flux_bias"] == pytest.approx(0, abs=1e-7)
     # The edge of the catalog hides some truths; not more than those of the outer rows.
@@ -122,6 +133,40 @@ def test_planted_faults_come_out(planted):
         assert everything[f"shape_{name}"] == pytest.approx(value, abs=1e-6), name
     assert everything["n_catalog"] == np.sum(catalog["flux_i"].to_numpy() > flux(24.5))
     assert (everything["purity"], everything["duplicates"]) == (1, 0)
+
+
+def test_catastrophes_are_counted_by_flag_and_quality():
+    """Every fifth flux is twice the truth at 10 % errors; every third row is flagged."""
+    truth = truth_table(*sky(), np.full(N, 22.5))
+    rows = np.arange(N)
+    # Off by 60 %, but 4 sigma only, is no catastrophe; nor is 6 sigma of 3 %.
+    error = np.where(rows % 5 == 0, 1.0, np.where(rows % 5 == 1, 0.45, 0.0))
+    catalog = catalog_table(truth, rows, error, sigma=0.1)
+    galaxies, detections = compare(catalog, truth, BANDS)
+    made = make_rows("planted", galaxies, detections, BANDS, 0.1)
+    total = rows_by(made, ALL)["magnitude < 24.5"]
+    inner = galaxies.error[:, -1] > 0.9
+    assert total["catastrophic"] == pytest.approx(inner.mean())
+    assert total["catastrophic"] == pytest.approx(0.2, abs=0.01)
+    assert total["catastrophic_flagged"] == pytest.approx((inner & galaxies.flagged).mean())
+    assert total["catastrophic_flagged"] + total["catastrophic_unflagged"] == pytest.approx(
+        total["catastrophic"]
+    )
+    qualities = rows_by(made, QUALITY)
+    assert set(qualities) == {"high", "low"}
+    assert qualities["high"]["catastrophic"] == pytest.approx(0.2, abs=0.02)
+    assert total["spurious"] == 0
+
+
+def test_close_pairs_are_sorted_by_distance():
+    x = np.concatenate([30.0 * np.arange(20), 30.0 * np.arange(20) + np.linspace(0.25, 1.4, 20)])
+    truth = truth_table(*place(x, np.zeros(40)), np.full(40, 22.0))
+    galaxies, _ = compare(catalog_table(truth, np.arange(40), 0.1), truth, BANDS)
+    rows = rows_by(pair_rows("planted", galaxies, BANDS, 0.1), PAIRS)
+    assert list(rows)[:3] == ['separation 0.2–0.35"', 'separation 0.35–0.5"', 'separation 0.5–0.7"']
+    # Linear steps of 0.0605 arcsec; the rectangle that the catalog covers may lack the outermost.
+    assert rows['separation 0.35–0.5"']["n"] == 2 * 3
+    assert rows['separation 0.5–0.7"']["flux_bias"] == pytest.approx(0.1)
 
 
 def test_the_line_through_shapes_is_least_squares():
@@ -187,7 +232,7 @@ def test_tables_and_figures_show_all(planted):
     ]
     rows = [r for s in scores for r in make_rows(s.deblender, s.galaxies, s.detections, BANDS, 0.1)]
     text = to_markdown(survey_tables(rows, scores, "i"))
-    assert text.count("### ") == 5
+    assert text.count("### ") == 6
     assert "a states no p_unrecognized_blend" in text
     assert "| 0.85–1" in text.split("b:")[-1]
     assert "-0.100 ±0.000" in text
@@ -197,7 +242,7 @@ def test_tables_and_figures_show_all(planted):
     assert reliability_figure(scores[:1]) is None
 
 
-def test_real_tiles_through_the_pipeline(tmp_path):
+def test_real_tiles_through_the_pipeline(tmp_path, ray_local):
     tiles, out = str(tmp_path / "tiles"), tmp_path / "scores"
     simulate_tiles(tiles, "HSC", ("g", "r", "i"), n_tiles=1, size=160, seed=3)
     evaluation = run_evaluation("survey", (), tiles, None, str(out))

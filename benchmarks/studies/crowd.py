@@ -1,4 +1,4 @@
-"""The limit of work on a crowded footprint: ``python -m benchmarks.crowd [--n 120] [--size 256]``.
+"""The limit of work on a crowded footprint: ``python -m benchmarks.studies.crowd``.
 
 One stamp of galaxies that all touch, deblended by the joint fit with its limit and with others;
 CPU seconds of one thread.

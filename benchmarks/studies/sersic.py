@@ -1,4 +1,4 @@
-"""Fluxes of Sérsic galaxies from the joint fit: ``python -m benchmarks.sersic [--n 40]``.
+"""Fluxes of Sérsic galaxies from the joint fit: ``python -m benchmarks.studies.sersic [--n 40]``.
 
 Isolated galaxies of random shapes in HSC's usual seeing, three bands, white noise; each fitted
 expecting the usual bulge alone and with the larger bulges of `BulgeDiskPriors`.

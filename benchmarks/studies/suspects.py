@@ -1,4 +1,4 @@
-"""What taking suspected blends apart does: ``python -m benchmarks.suspects [--n 1] [--size 512]``.
+"""What taking suspected blends apart does: ``python -m benchmarks.studies.suspects``.
 
 Fresh simulated HSC tiles, as the sky has them and with more close pairs, are detected and deblended
 as a catalog's cells are; then the suspects are judged and those above the threshold fitted again.
@@ -23,8 +23,8 @@ from raydeblend.evaluate.common.calibration import calibration
 from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.survey.unrecognized import MATCH_RADIUS
+from raydeblend.pipeline.deblending import load_suspects
 from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
-from raydeblend.pipeline.suspects import load_suspects
 
 SEED = 3000
 FAINT = 25.0

@@ -1,0 +1,1 @@
+"""Comparisons behind decisions that are made: ``python -m benchmarks.studies.sersic``."""

@@ -1,0 +1,62 @@
+"""All sources of a crowd fitted, block after block of near ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from raydeblend.deblend.joint.blocks import blocks
+from raydeblend.deblend.joint.crowds.crowd import Crowd
+
+Array = NDArray[np.float64]
+
+
+def fit_peaks(crowd: Crowd, xy: Array) -> None:
+    """Fit a source at each of the positions ``(k, 2)``, the brightest first.
+
+    How far a source reaches is not known yet: it is fitted on the samples that are nearest to it.
+    """
+    most, image = crowd.config.max_joint_sources, crowd.stamp.image.sum(0)
+    y, x = (
+        np.clip(np.floor(v + 0.5), 0, n - 1) for v, n in zip(xy.T[::-1], image.shape, strict=True)
+    )
+    xy = xy[np.argsort(-image[y.astype(int), x.astype(int)], kind="stable")]
+    nearest = cKDTree(xy).query(crowd.stamp.centers.T)[1]
+    order = np.argsort(nearest, kind="stable")
+    bounds = np.searchsorted(nearest[order], np.arange(len(xy) + 1))
+    nobody = np.zeros(0, dtype=np.intp)
+    for block in blocks(xy, most):
+        own = [order[bounds[source] : bounds[source + 1]] for source in block.tolist()]
+        core = crowd.samples_of(nobody, xy[block])
+        crowd.fit_first(np.unique(np.concatenate([*own, core])), xy[block])
+        if crowd.at_limit():
+            return
+
+
+def settle(crowd: Crowd, changed: NDArray[np.intp] | None = None) -> None:
+    """Fit all sources, or those that changed, with those near them until little falls any more.
+
+    After the first sweep only where the last one gained are sources fitted again.
+    """
+    for _ in range(crowd.config.sweeps):
+        changed = _sweep(crowd, changed)
+        if crowd.limited or not len(changed):
+            return
+
+
+def _sweep(crowd: Crowd, changed: NDArray[np.intp] | None) -> NDArray[np.intp]:
+    """Fit each source, or each that changed, once more; return those of blocks that gained."""
+    numbers = crowd.numbers
+    xy = crowd.fits(numbers).xy
+    due = None if changed is None else np.flatnonzero(np.isin(numbers, changed))
+    gained: list[int] = []
+    for block in blocks(xy, crowd.config.max_joint_sources, due):
+        group = numbers[block]
+        trial = crowd.try_fit(group, crowd.fits(group), crowd.starts(group))
+        crowd.accept(trial)
+        if trial.gain > crowd.config.settled:
+            gained += group.tolist()
+        if crowd.at_limit():
+            break
+    return np.array(sorted(set(gained)), dtype=np.intp)

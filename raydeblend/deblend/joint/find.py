@@ -1,0 +1,130 @@
+"""From the stamps of a call to the sources of each: few go together, crowds a few at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, without_sources
+from raydeblend.deblend.joint.bulges import choose_bulges
+from raydeblend.deblend.joint.config import BlockConfig
+from raydeblend.deblend.joint.crowds.patches import Patch, draw
+from raydeblend.deblend.joint.crowds.separate import find_sources, fit_positions, grow
+from raydeblend.deblend.joint.fitting import fit_requests
+from raydeblend.deblend.joint.prune import drop_sources
+from raydeblend.deblend.joint.search import add_sources, first_peaks
+from raydeblend.deblend.joint.settings import FitSettings, Limit
+from raydeblend.deblend.joint.stamp import Stamp
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The sources of a stamp, and in a crowd the light of each."""
+
+    fit: BlendFit
+    patches: list[Patch] | None = None
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """The sources, brightest first."""
+        return np.argsort(-self.fit.total.sum(0), kind="stable")
+
+    def patches_of(self, stamp: Stamp, config: BlockConfig) -> list[Patch]:
+        """Return the light of each source."""
+        if self.patches is not None:
+            return self.patches
+        return [draw(stamp, self.fit, i, config) for i in range(len(self.fit.theta))]
+
+
+def find_all(
+    stamps: Sequence[Stamp], settings: FitSettings, most_values: float = np.inf
+) -> list[Found]:
+    """Fit the peaks of each stamp, then search for more sources and drop those that are none.
+
+    Parameters
+    ----------
+    most_values
+        Sources times bands times pixels from which a crowd is not fitted at all.
+    """
+    settings = _with_deadline(settings, len(stamps))
+    peaks = [first_peaks(stamp) for stamp in stamps]
+    few = [i for i, xy in enumerate(peaks) if not _is_crowd(xy, settings)]
+    own, start = [stamps[i] for i in few], [peaks[i] for i in few]
+    fits, grown = add_sources(own, _fit_few(own, start, settings), settings)
+    kept = [row for row in range(len(few)) if row not in grown]
+    ended = drop_sources([own[row] for row in kept], [fits[row] for row in kept], settings)
+    found = {few[row]: Found(fit) for row, fit in zip(kept, ended, strict=True)}
+    for i, (stamp, xy) in enumerate(zip(stamps, peaks, strict=True)):
+        if i in found:
+            continue
+        if len(xy) * stamp.image.size > most_values:
+            found[i] = _given_up(stamp)
+        elif _is_crowd(xy, settings):
+            found[i] = Found(*find_sources(stamp, xy, settings))
+        else:
+            found[i] = Found(*grow(stamp, fits[few.index(i)], len(xy), settings))
+    return [found[i] for i in range(len(stamps))]
+
+
+def fit_all_given(
+    stamps: Sequence[Stamp],
+    start: Sequence[Array],
+    settings: FitSettings,
+    most_values: float = np.inf,
+    *,
+    drop_in_crowds: bool = False,
+) -> list[Found]:
+    """Fit sources at the positions ``(k, 2)`` of each stamp; drop those that are none if asked to.
+
+    That is asked of crowds alone: few sources are dropped by the caller.
+    """
+    settings = _with_deadline(settings, len(stamps))
+    few = [i for i, xy in enumerate(start) if not _is_crowd(xy, settings)]
+    fits = _fit_few([stamps[i] for i in few], [start[i] for i in few], settings)
+    found = {i: Found(fit) for i, fit in zip(few, fits, strict=True)}
+    for i, (stamp, xy) in enumerate(zip(stamps, start, strict=True)):
+        if i in found:
+            continue
+        if len(xy) * stamp.image.size > most_values:
+            found[i] = _given_up(stamp)
+        else:
+            found[i] = Found(*fit_positions(stamp, xy, settings, drop_in_crowds))
+    return [found[i] for i in range(len(stamps))]
+
+
+def _fit_few(
+    stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings
+) -> list[BlendFit]:
+    """Fit all sources of each stamp at once and choose their bulges."""
+    return choose_bulges(stamps, fit_together(stamps, start, settings), settings)
+
+
+def fit_together(
+    stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings
+) -> list[BlendFit]:
+    """Fit all sources of each stamp at once, from usual galaxies at ``(k, 2)``."""
+    requests = [
+        FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
+        for stamp, xy in zip(stamps, start, strict=True)
+    ]
+    return fit_requests(requests, settings)
+
+
+def _is_crowd(xy: Array, settings: FitSettings) -> bool:
+    return len(xy) > settings.config.blocks.max_joint_sources
+
+
+def _given_up(stamp: Stamp) -> Found:
+    return Found(replace(without_sources(stamp), limited=True))
+
+
+def _with_deadline(settings: FitSettings, stamps: int) -> FitSettings:
+    limits = settings.config.limits
+    limit = Limit(limits.most_work, time.monotonic() + limits.seconds * stamps)
+    return replace(settings, limit=limit)

@@ -1,0 +1,1 @@
+"""The protocol `singles`: isolated galaxies of known class through the whole pipeline."""
