@@ -72,8 +72,10 @@ def _shown(default: Any) -> str:
 
 
 def catalog_columns() -> str:
-    """Return the columns of a catalog of one band, whose name stands for all."""
-    rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.description} |" for c in columns(["<band>"])]
+    """Return the columns of a catalog, a band's name standing for all, and a second for pairs."""
+    described = columns(["<band>", "<band2>"])
+    shown = [c for c in described if "<band2>" not in c.name or "<band>" in c.name]
+    rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.description} |" for c in shown]
     return "\n".join(["| column | type | unit | |", "| --- | --- | --- | --- |", *rows])
 
 
