@@ -97,7 +97,7 @@ def test_one_source_is_one_piece_and_nothing_is_the_parent_with_its_flag():
 def separated(blend, xy, limited=False):
     """Sources with some light each, on boxes of 13 pixels."""
     rng = np.random.default_rng(4)
-    corners = np.floor(np.array(xy) + 0.5).astype(int) - 6
+    corners = np.maximum(np.floor(np.array(xy) + 0.5).astype(int) - 6, 0)
     boxes = tuple(Box(y, x, y + 13, x + 13) for x, y in corners)
     lights = tuple(rng.uniform(0, 3, (2, 13, 13)).astype(np.float32) for _ in xy)
     return Separated(
