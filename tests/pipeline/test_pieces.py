@@ -5,8 +5,8 @@ import numpy as np
 from raydeblend.deblend.sep import classical_models
 from raydeblend.flags import Flag
 from raydeblend.pipeline.parts import classical
-from raydeblend.pipeline.pieces import MARGIN, SIDE, in_pieces
-from raydeblend.tile import Blend, Box
+from raydeblend.pipeline.pieces import MARGIN, SIDE, in_pieces, separated_pieces
+from raydeblend.tile import Blend, Box, Separated
 
 SIZE = 300
 STEP = 12
@@ -92,3 +92,43 @@ def test_one_source_is_one_piece_and_nothing_is_the_parent_with_its_flag():
     ((same, part),) = in_pieces(empty)
     assert same is empty
     assert part.flags == Flag.DEBLEND_FAILED
+
+
+def separated(blend, xy, limited=False):
+    """Sources with some light each, on boxes of 13 pixels."""
+    rng = np.random.default_rng(4)
+    corners = np.maximum(np.floor(np.array(xy) + 0.5).astype(int) - 6, 0)
+    boxes = tuple(Box(y, x, y + 13, x + 13) for x, y in corners)
+    lights = tuple(rng.uniform(0, 3, (2, 13, 13)).astype(np.float32) for _ in xy)
+    return Separated(
+        np.array(xy, np.float32), boxes, lights, "high", limited, np.full(len(xy), 0.25)
+    )
+
+
+def test_a_footprint_separated_as_a_whole_keeps_all_light():
+    blend = crowd()
+    places = [(60.2, 61.0), (60.4, 60.8), (63.0, 90.0), (200.0, 150.0), (2.0, 2.0)]
+    found = separated(blend, places)
+    pieces = list(separated_pieces(blend, found, "joint", with_models=True))
+    # The second shares the first one's pixel and the last is off the footprint.
+    assert sorted(len(part.xy) for _, part in pieces) == [1, 1, 1]
+    light = np.zeros_like(blend.image)
+    for box, own in zip(found.boxes[:4], found.lights[:4], strict=True):
+        light[:, *box.slices] += own
+    together = sum(on_the_tile(b, p.models.sum(0)) for b, p in pieces)
+    np.testing.assert_allclose(together, light, atol=1e-5)
+    everything = light.copy()
+    everything[:, *found.boxes[4].slices] += found.lights[4]
+    for piece, part in pieces:
+        window = piece.box.shift(-100, -200).slices
+        rest = (blend.image - everything)[:, *window]
+        np.testing.assert_allclose(piece.image - part.models.sum(0), rest, atol=1e-4)
+        assert not piece.flags & Flag.DEBLEND_FALLBACK
+        assert (part.n_blended, part.deblender, part.quality) == (3, "joint", "high")
+        assert not part.flags & Flag.DEBLEND_LIMITED
+
+
+def test_where_the_search_was_ended_each_piece_says_so():
+    found = separated(crowd(), [(60.0, 61.0), (200.0, 150.0)], limited=True)
+    pieces = separated_pieces(crowd(), found, "joint", with_models=False)
+    assert all(part.flags & Flag.DEBLEND_LIMITED for _, part in pieces)

