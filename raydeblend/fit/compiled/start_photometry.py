@@ -34,14 +34,15 @@ def compile_photometry() -> None:
 
 
 def _call_each() -> None:
-    one, number = np.ones((1, 1)), np.zeros(1, dtype=np.int64)
+    one, row = np.ones((1, 1)), np.zeros(1, dtype=np.int64)
+    sides, evaluations = row + 3, row.copy()
     theta, none = np.zeros((1, 5)), np.zeros((1, 2))
     family = Family(one, np.ones(1), np.array([[[4.0, 0.0, 4.0]]]), 1, theta[0], theta[0] + 1, 0.2)
     stop, cutouts = Stop(1.0, 0.0, 1), Cutouts(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), none)
     rows = [theta.copy(), theta.copy(), one.copy(), one.copy(), one.copy()]
-    found = Solutions(*rows, np.ones(1), np.zeros(1, dtype=bool), number.copy())
-    fit_summed(cutouts, family, np.zeros(1), 3, stop, number, 1.0, theta, number, number)
-    fit_windows(cutouts, number, family, theta, number, 1.0, stop, found)
+    found = Solutions(*rows, np.ones(1), np.zeros(1, dtype=bool), evaluations)
+    fit_summed(cutouts, family, np.zeros(1), 3, stop, row + 3, 1.0, theta, sides, evaluations)
+    fit_windows(cutouts, row, family, theta, sides, 1.0, stop, found)
     pixel = np.ones((1, 1), dtype=np.float32)
     samples = make_samples(pixel, pixel, np.zeros((2, 1), dtype=np.float32))
     refit(family, Pixels(*samples, none, np.ones((1, 1), dtype=bool)), theta, 1, 0.0, 0.0)
