@@ -51,8 +51,10 @@ from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.suspects import view_part
 from raydeblend.simulate.pairs import with_pairs
-from raydeblend.simulate.scene import Grid, make_scene, truth_table
-from raydeblend.simulate.tiles import DENSITY, write_tile
+from raydeblend.simulate.population.field import realistic_scene
+from raydeblend.simulate.population.stamps import find_stamps
+from raydeblend.simulate.scene import Grid, truth_table
+from raydeblend.simulate.tiles import REALISTIC_DENSITY, write_tile
 from raydeblend.survey import get_survey
 from raydeblend.tile import Cell
 
@@ -156,7 +158,9 @@ def simulate_separated(
 ) -> tuple[DeblendedCell, pa.Table]:
     """Simulate a tile, and deblend it as one cell of a catalog."""
     survey = get_survey(SURVEY)
-    scene = make_scene(survey, BANDS, Grid(1, size, 0, survey.pixel_scale), DENSITY, seed)
+    grid = Grid(1, size, 0, survey.pixel_scale)
+    stamps = find_stamps(None, "train")
+    scene = realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps)
     if paired:
         scene = with_pairs(scene, PAIRS, RADIUS, seed)
     write_tile(scene, 0, seed, folder)
@@ -234,7 +238,8 @@ def fit_and_report(
 
 def _training(training: dict[str, Any], examples: Sequence[Examples]) -> dict[str, Any]:
     return {
-        "data": f"simulated {SURVEY} tiles in {','.join(BANDS)}, {DENSITY:g} galaxies per arcmin2; "
+        "data": f"simulated {SURVEY} tiles in {','.join(BANDS)} of the realistic population, "
+        f"{REALISTIC_DENSITY:g} galaxies per arcmin2; "
         f"another true source within {RADIUS:g} arcsec of at least {FLUX_RATIO:g} of the flux",
         **training,
         "sources": sum(len(each.blended) for each in examples),

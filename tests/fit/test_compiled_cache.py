@@ -141,12 +141,13 @@ def test_a_second_process_does_not_compile(module: str, prepare: str, entries: s
     assert float(out[2]) < 5
 
 
-def _python(code: str, **variables: str) -> str:
+def _python(code: str, folder: Path | None = None, **variables: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=600,
+        cwd=folder,
         env=os.environ | variables,
     )
     assert done.returncode == 0, done.stderr
@@ -185,7 +186,7 @@ def test_a_package_that_cannot_be_written_to_is_left_as_it_is(tmp_path: Path) ->
     }
     # Code is kept for functions of files only.
     (tmp_path / "script.py").write_text(COMPILE)
-    file, folder, value = _python("import script", **variables).split()
+    file, folder, value = _python("import script", tmp_path, **variables).split()
     assert Path(file).is_relative_to(site)
     assert Path(folder).is_relative_to(tmp_path / "cache")
     assert float(value) == pytest.approx(0.25, rel=1e-6)

@@ -34,7 +34,8 @@ def compile_photometry() -> None:
 
 
 def _call_each() -> None:
-    one, number = np.ones((1, 1)), np.zeros(1, dtype=np.int64)
+    one, row = np.ones((1, 1)), np.zeros(1, dtype=np.int64)
+    sides, evaluations = row + 3, row.copy()
     theta, none = np.zeros((1, 5)), np.zeros((1, 2))
     family = Family(one, np.ones(1), np.array([[[4.0, 0.0, 4.0]]]), 1, theta[0], theta[0] + 1, 0.2)
     stop, cutouts = Stop(1.0, 0.0, 1), Cutouts(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), none)
@@ -46,11 +47,10 @@ def _call_each() -> None:
         norm=one.copy(),
         chi2=np.ones(1),
         converged=np.zeros(1, dtype=bool),
-        evaluations=number.copy(),
+        evaluations=evaluations,
     )
-    sides, evaluations = number + 3, number.copy()
-    fit_summed(cutouts, family, np.zeros(1), 3, stop, number + 3, 1.0, theta, sides, evaluations)
-    fit_windows(cutouts, number, family, theta, sides, 1.0, stop, found)
+    fit_summed(cutouts, family, np.zeros(1), 3, stop, row + 3, 1.0, theta, sides, evaluations)
+    fit_windows(cutouts, row, family, theta, sides, 1.0, stop, found)
     pixel = np.ones((1, 1), dtype=np.float32)
     samples = make_samples(pixel, pixel, np.zeros((2, 1), dtype=np.float32))
     refit(family, Pixels(*samples, none, np.ones((1, 1), dtype=bool)), theta, 1, 0.0, 0.0)
