@@ -1,0 +1,133 @@
+"""What is structure of a galaxy and what its neighbor, on galaxies drawn by GalSim."""
+
+import json
+
+import galsim
+import numpy as np
+import pytest
+
+from raydeblend.deblend.joint.config import StructureConfig
+from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.joint.structure import (
+    FEATURES,
+    attachments,
+    galaxies_of,
+    read_structure,
+    shipped_structure,
+    write_structure,
+)
+from raydeblend.errors import ConfigError
+
+SCALE, SIZE = 0.168, 80
+SEEING = galsim.Kolmogorov(fwhm=0.65)
+PSF = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
+COLORS = np.array([0.6, 1.0, 1.3])
+JOINT = JointDeblender.load("cpu")
+
+
+def observe(*parts, colors=COLORS, seed=0, seeing=SEEING):
+    image = sum(
+        galsim.Convolve(part, seeing).drawImage(nx=SIZE, ny=SIZE, scale=SCALE).array
+        * color[:, None, None]
+        for part, color in zip(parts, np.broadcast_to(colors, (len(parts), 3)), strict=True)
+    )
+    noise = np.random.default_rng(seed).normal(size=(3, SIZE, SIZE))
+    return (image + noise).astype(np.float32)[None]
+
+
+def deblend(images, joint=JOINT, **options):
+    return joint(images, variance=np.ones_like(images), psf=PSF, pixel_scale=SCALE, **options)
+
+
+def spiral(flux=30000):
+    """A disk with four clumps of its color, each of 8 % of its light."""
+    disk = galsim.Exponential(half_light_radius=0.9, flux=0.68 * flux)
+    clumps = [
+        galsim.Gaussian(half_light_radius=0.15, flux=0.08 * flux).shift(
+            1.1 * np.cos(angle), 0.9 * np.sin(angle)
+        )
+        for angle in (0.4, 1.9, 3.6, 5.2)
+    ]
+    return galsim.Sum([disk, *clumps])
+
+
+@pytest.fixture(scope="module")
+def clumpy():
+    return observe(spiral())
+
+
+def test_a_clumpy_galaxy_is_one_row_with_all_its_light(clumpy):
+    fitted = deblend(clumpy, JointDeblender())
+    assert fitted.n_sources[0] > 2
+    result = deblend(clumpy)
+    assert result.n_sources[0] == 1
+    np.testing.assert_allclose(result.extra["flux"][0, 0], 30000 * COLORS, rtol=0.02)
+    # The parts are added up, pixel by pixel too.
+    np.testing.assert_allclose(result.models[0].sum(0), fitted.models[0].sum(0), atol=1e-3)
+
+
+def test_a_neighbor_of_another_color_stays():
+    galaxy = galsim.Exponential(half_light_radius=0.6, flux=20000)
+    other = galsim.Exponential(half_light_radius=0.4, flux=6000).shift(1.6, 0.5)
+    result = deblend(observe(galaxy, other, colors=np.array([COLORS, COLORS[::-1]])))
+    assert result.n_sources[0] == 2
+
+
+def test_positions_that_are_given_stay_apart(clumpy):
+    middle = (SIZE - 1) / 2
+    given = [np.array([[middle, middle], [middle + 6, middle + 2]])]
+    assert deblend(clumpy, xy=given).n_sources[0] == 2
+
+
+def test_what_is_seen_of_a_source_by_hand():
+    """Two round Gaussians on one axis: contrast, part of the flux and distance are known."""
+    host = galsim.Gaussian(sigma=0.8, flux=30000)
+    other = galsim.Gaussian(sigma=0.4, flux=6000).shift(1.5, 0)
+    seeing = galsim.Gaussian(sigma=0.28)
+    psf = np.stack([seeing.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
+    images = observe(host, other, seeing=seeing)
+    ((stamp, found, _),) = JOINT.fits(images, np.ones_like(images), None, psf, SCALE)
+    assert len(found.fit.theta) == 2
+    patches = found.patches_of(stamp, JOINT.config.blocks)
+    seen = attachments(stamp, found.fit, patches, StructureConfig())
+    assert len(seen.source) == 1
+    assert found.fit.total[:, seen.host[0]].sum() > found.fit.total[:, seen.source[0]].sum()
+    feature = dict(zip(FEATURES, seen.features[0], strict=True))
+    assert np.exp(feature["ln of the part of the host's flux"]) == pytest.approx(0.2, rel=0.05)
+    # With the seeing the widths are s² + p²; the integral of two Gaussians is one of the sum.
+    a, b = 0.64 + 0.28**2, 0.16 + 0.28**2
+    own = 6000**2 / (4 * np.pi * b)
+    under = 6000 * 30000 / (2 * np.pi * (a + b)) * np.exp(-(1.5**2) / (2 * (a + b)))
+    assert np.exp(feature["ln contrast"]) == pytest.approx(own / under, rel=0.1)
+    # One color, and a fit as good as the noise: next to nothing is seen of them.
+    assert feature["ln of 1 + chi2 of the color"] < 1.5
+    assert np.exp(feature["ln misfit of the host"]) < 0.02
+
+
+def test_parts_of_parts_belong_to_the_brightest(clumpy):
+    ((stamp, found, _),) = JOINT.fits(clumpy, np.ones((1, 3, SIZE, SIZE)), None, PSF, SCALE)
+    patches = found.patches_of(stamp, JOINT.config.blocks)
+    always = StructureConfig(min_probability=-1.0, max_contrast=np.inf)
+    model = shipped_structure().logistic
+    galaxy = galaxies_of(stamp, found.fit, patches, model, always)
+    assert set(galaxy) == {int(found.fit.total.sum(0).argmax())}
+    never = StructureConfig(min_probability=2.0)
+    assert galaxies_of(stamp, found.fit, patches, model, never).tolist() == list(range(len(galaxy)))
+
+
+def test_the_calibration_comes_back_and_a_damaged_one_is_refused(tmp_path):
+    path = tmp_path / "structure.json"
+    write_structure(str(path), shipped_structure())
+    again = read_structure(path)
+    np.testing.assert_allclose(again.logistic.weights, shipped_structure().logistic.weights)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"features": ["something else"]}))
+    with pytest.raises(ConfigError, match="is not a calibration of structure"):
+        read_structure(path)
+    with pytest.raises(ConfigError, match="there is no file"):
+        read_structure(tmp_path / "none.json")
+
+
+def test_it_is_in_the_hash():
+    assert JOINT.weights_hash != JointDeblender().weights_hash
+    assert shipped_structure().sha256[:16] in JOINT.weights_hash
