@@ -61,12 +61,8 @@ class BulgeDiskPriors:
         holds a faint disk near an exponential and lets a bright one go where its light is.
     index_wall
         Scatter of ln n beyond the indices that there are Gaussians for.
-    bulges, bulge_scatter
-        Means and scatter of the bulge's part of the light, in each band.  The first mean is that
-        of usual galaxies, the others of those with more bulge, up to pure de Vaucouleurs ones.
-    bulge_penalty
-        What each of the other bulges costs in ln prior: −ln of how many galaxies have it, over
-        those of usual bulges.
+    bulge, bulge_scatter
+        Mean and scatter of the bulge's part of the light, in each band.
     largest, largest_scatter
         Sources that were found as points in a residual, "compact", have radii below `largest`
         (ln arcsec), with this scatter beyond it: else they take what a bright neighbor's model
@@ -82,11 +78,10 @@ class BulgeDiskPriors:
     log_ratio_scatter: float = 0.8
     alignment: float = 0.8
     alignment_scatter: float = 0.15
-    index_width: float = 0.15
+    index_width: float = 0.1
     index_wall: float = 0.1
-    bulges: tuple[float, ...] = (0.1, 0.5, 0.9)
-    bulge_scatter: float = 0.2
-    bulge_penalty: float = 2.0
+    bulge: float = 0.1
+    bulge_scatter: float = 0.3
     largest: float = 0.0
     largest_scatter: float = 0.1
 

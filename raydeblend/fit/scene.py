@@ -39,8 +39,6 @@ class Scene:
         ``(n, K, 2)`` expected positions (x, y).
     compact
         ``(n, K)`` sources that were found as points, see `BulgeDiskPriors`.
-    bulge
-        ``(n, K)`` expected part of the bulge in the light of each, one of `BulgeDiskPriors.bulges`.
     pixel_scale
         Arcsec per pixel.
     hidden
@@ -55,14 +53,13 @@ class Scene:
     psf_cov: Tensor
     start: Tensor
     compact: Tensor
-    bulge: Tensor
     pixel_scale: float
     priors: BulgeDiskPriors
     hidden: Tensor | None = None
 
     def take(self, index: Tensor) -> Scene:
         """Return the chosen blends."""
-        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact", "bulge")
+        names = ("data", "weight", "pixels", "psf_weight", "psf_cov", "start", "compact")
         hidden = None if self.hidden is None else self.hidden[index]
         return replace(self, **{name: getattr(self, name)[index] for name in names}, hidden=hidden)
 
@@ -113,7 +110,7 @@ def model_at(scene: Scene, theta: Tensor, scale: Tensor, frozen: Tensor | None =
     right = (weighted @ scene.data[..., None])[..., 0].double()
     gram, right = expect_fluxes(gram, right, scene.hold(scale))
     matrix, unbound, flux = solve_fluxes(
-        gram, right, scale, scene.bulge, scene.priors.bulge_scatter
+        gram, right, scale, scene.priors.bulge, scene.priors.bulge_scatter
     )
     residual = torch.baddbmm(
         scene.data.flatten(0, 1)[:, None],
@@ -136,7 +133,7 @@ def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
 def flux_scale(scene: Scene, theta: Tensor) -> Tensor:
     """Return ``(n, b, K)`` positive total fluxes, for bulges of the usual part of the light."""
     images = component_images(light_of(scene, theta, scene.pixels))
-    bulge = scene.bulge.flatten()[:, None, None].to(images)
+    bulge = scene.priors.bulge
     images = (1 - bulge) * images[:, :, DISK] + bulge * images[:, :, BULGE]
     maps = torch.unflatten(images, 0, theta.shape[:2]).transpose(1, 2)  # (n, b, K, p)
     weighted = maps * scene.weight[:, :, None]
@@ -195,7 +192,7 @@ def _by_band(maps: Tensor, n: int) -> Tensor:
 
 
 def solve_fluxes(
-    gram: Tensor, right: Tensor, scale: Tensor, expected: Tensor, scatter: float
+    gram: Tensor, right: Tensor, scale: Tensor, expected: float, scatter: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return two matrices of the normal equations, ``(n, b, 2 K, 2 K)``, and the fluxes.
 
@@ -205,8 +202,8 @@ def solve_fluxes(
     whole is not: a flux is not known to be at its bound.
     """
     k = scale.shape[2]
-    bulge = torch.stack([-expected, 1 - expected], -1)[:, None]  # (n, 1, K, 2)
-    prior = bulge[..., None] * bulge[..., None, :] / (scatter * scale[..., None, None]) ** 2
+    bulge = scale.new_tensor([-expected, 1 - expected])
+    prior = bulge[:, None] * bulge / (scatter * scale[..., None, None]) ** 2
     matrix = gram.clone()
     for source in range(k):
         own = slice(source * COMPONENTS, (source + 1) * COMPONENTS)

@@ -112,7 +112,7 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     scale = flux_scale(scene, theta)
     order = scale.sum(1).argsort(dim=1, descending=True, stable=True)
     row = torch.arange(len(order), device=order.device)[:, None]
-    ordered = {name: getattr(scene, name)[row, order] for name in ("start", "compact", "bulge")}
+    ordered = {name: getattr(scene, name)[row, order] for name in ("start", "compact")}
     hidden = None if scene.hidden is None else scene.hidden.transpose(1, 2)[row, order]
     scene = replace(scene, **ordered, hidden=None if hidden is None else hidden.transpose(1, 2))
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
@@ -221,10 +221,9 @@ def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> SceneS
     curvature = (inner + overlap @ cross).sum(1)
 
     penalty, prior_pull, stiffness = log_prior(scene.priors, theta, scene.start, scene.compact)
-    bulges = _bulge_offset(pairs, scene.bulge) / (scene.priors.bulge_scatter * scale)
-    penalties = scene.priors.bulge_penalty * (scene.bulge != scene.priors.bulges[0])
+    bulges = _bulge_offset(pairs, scene.priors.bulge) / (scene.priors.bulge_scatter * scale)
     expected = scene.hold(scale) * (pairs.sum(-1) - scale)
-    prior = penalty + penalties + 0.5 * (bulges**2).sum(1) + 0.5 * (expected**2).sum(1)
+    prior = penalty + 0.5 * (bulges**2).sum(1) + 0.5 * (expected**2).sum(1)
     objective = 0.5 * chi2 + prior.sum(1)
     for source in range(free):
         own_rows = slice(source * PARAMETERS, (source + 1) * PARAMETERS)
@@ -242,9 +241,9 @@ def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> SceneS
     )
 
 
-def _bulge_offset(pairs: Tensor, bulge: Tensor) -> Tensor:
+def _bulge_offset(pairs: Tensor, bulge: float) -> Tensor:
     """Return how far each bulge ``(n, b, K)`` is from the expected part of its source's light."""
-    return pairs[..., BULGE] - bulge[:, None] * pairs.sum(-1)
+    return pairs[..., BULGE] - bulge * pairs.sum(-1)
 
 
 def next_damping(damping: Tensor, ratio: Tensor) -> Tensor:

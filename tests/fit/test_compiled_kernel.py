@@ -49,7 +49,6 @@ def make_scene(image: np.ndarray, start: np.ndarray, bands: int = 3) -> joint_mo
         psf_cov=cov.expand(1, bands, -1, 3),
         start=torch.tensor(start[None], dtype=torch.float64),
         compact=torch.tensor([[False] * (k - 1) + [k > 2]]),
-        bulge=torch.full((1, k), PRIORS.bulges[0], dtype=torch.float64),
         pixel_scale=SCALE,
         priors=PRIORS,
     )
@@ -67,7 +66,7 @@ def compiled(scene: joint_model.Scene) -> Blend:
         make_samples(arrays["data"], arrays["weight"], arrays["pixels"]),
         make_mixture(arrays["psf_weight"], arrays["psf_cov"], scene.pixel_scale),
         make_prior(scene.priors),
-        *(arrays[name].copy() for name in ("start", "compact", "bulge")),
+        *(arrays[name].copy() for name in ("start", "compact")),
         arrays.get("hidden", none).copy(),
     )
 

@@ -50,7 +50,6 @@ def make_scene(images, starts, weight=None):
         psf_cov=cov.expand(n, 3, -1, 3),
         start=start,
         compact=torch.zeros(start.shape[:2], dtype=torch.bool),
-        bulge=torch.full(start.shape[:2], PRIORS.bulges[0], dtype=torch.float64),
         pixel_scale=SCALE,
         priors=PRIORS,
     )

@@ -86,7 +86,6 @@ def make_scene(
         pixels[row, :, used] = stamp.centers
     psfs = [stack_mixtures(request.stamp.psf) for request in requests]
     psf_weight, psf_cov = (np.stack(each) for each in zip(*psfs, strict=True))
-    bulge = np.array(priors.bulges)[np.stack([request.bulge for request in requests])]
 
     def tensor(array: NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
@@ -99,7 +98,6 @@ def make_scene(
         psf_cov=tensor(psf_cov),
         start=_stack([request.start for request in requests], device),
         compact=tensor(np.stack([request.compact for request in requests])),
-        bulge=tensor(bulge),
         pixel_scale=requests[0].stamp.pixel_scale,
         priors=priors,
         hidden=tensor(np.stack([request.hidden for request in requests])),
@@ -126,7 +124,6 @@ def _fits(
             flux=flux[row],
             flux_cov=flux_cov[row],
             compact=request.compact,
-            bulge=request.bulge,
             prior=prior[row],
             chi2=float(state.chi2[row]) + request.stamp.scatter,
             converged=bool(converged[row]),

@@ -28,8 +28,6 @@ class BlendFit:
         ``(bands, bands, k)``.
     compact
         ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
-    bulge
-        ``(k,)`` which of `BulgeDiskPriors.bulges` is expected of each.
     prior
         ``(k,)`` −ln prior of each source.
     chi2
@@ -47,7 +45,6 @@ class BlendFit:
     flux: Array
     flux_cov: Array
     compact: BoolArray
-    bulge: NDArray[np.intp]
     prior: Array
     chi2: float
     converged: bool
@@ -90,7 +87,6 @@ class BlendFit:
             flux=self.flux[:, index],
             flux_cov=self.flux_cov[..., index],
             compact=self.compact[index],
-            bulge=self.bulge[index],
             prior=self.prior[index],
         )
 
@@ -109,7 +105,6 @@ class BlendFit:
             flux=np.concatenate([self.flux, np.zeros((bands, m, COMPONENTS))], 1),
             flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
-            bulge=np.concatenate([self.bulge, np.zeros(m, dtype=np.intp)]),
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
 
@@ -123,7 +118,6 @@ def without_sources(stamp: Stamp) -> BlendFit:
         flux=np.zeros((bands, 0, COMPONENTS)),
         flux_cov=np.zeros((bands, bands, 0)),
         compact=np.zeros(0, dtype=bool),
-        bulge=np.zeros(0, dtype=np.intp),
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
         converged=True,
@@ -139,7 +133,6 @@ def join(fits: Sequence[BlendFit]) -> BlendFit:
         flux=np.concatenate([fit.flux for fit in fits], 1),
         flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
         compact=np.concatenate([fit.compact for fit in fits]),
-        bulge=np.concatenate([fit.bulge for fit in fits]),
         prior=np.concatenate([fit.prior for fit in fits]),
         converged=all(fit.converged for fit in fits),
         work=0.0,
@@ -176,11 +169,6 @@ class FitRequest:
     base: BlendFit | None = None
     changed: NDArray[np.intp] | None = None
     goal: float = -np.inf
-
-    @property
-    def bulge(self) -> NDArray[np.intp]:
-        """Which bulge is expected of each source, the usual one unless the base says otherwise."""
-        return np.zeros(len(self.start), dtype=np.intp) if self.base is None else self.base.bulge
 
     @property
     def hidden(self) -> BoolArray:

@@ -31,7 +31,6 @@ def fit(request: FitRequest, priors: BulgeDiskPriors) -> BlendFit:
         flux=fitted.flux.reshape(bands, k, COMPONENTS),
         flux_cov=fitted.flux_cov,
         compact=request.compact,
-        bulge=request.bulge,
         prior=fitted.prior,
         chi2=fitted.chi2 + request.stamp.scatter,
         converged=fitted.converged,
@@ -71,7 +70,6 @@ def _blend(request: FitRequest, priors: BulgeDiskPriors) -> Blend:
         prior=make_prior(priors),
         start=_copy(request.start),
         compact=np.array(request.compact, dtype=bool, order="C"),
-        bulge=np.array(priors.bulges, dtype=np.float64)[request.bulge],
         hidden=np.ascontiguousarray(request.hidden),
     )
 

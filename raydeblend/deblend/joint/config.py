@@ -194,22 +194,6 @@ class PruneConfig:
 
 
 @dataclass(frozen=True)
-class BulgeConfig:
-    """Of which sources a larger bulge is tried.
-
-    Attributes
-    ----------
-    min_excess
-        By how much a fitted bulge's part of the light must be above the expected one.
-    min_snr
-        Flux over error of all bands that the galaxy must have.
-    """
-
-    min_excess: float = 0.1
-    min_snr: float = 10.0
-
-
-@dataclass(frozen=True)
 class PhotometryConfig:
     """What errors of fluxes have beside the curvature, in quadrature.
 
@@ -285,7 +269,6 @@ class JointConfig:
     search: SearchConfig = SearchConfig()
     splits: SplitConfig = SplitConfig()
     prune: PruneConfig = PruneConfig()
-    bulges: BulgeConfig = BulgeConfig()
     photometry: PhotometryConfig = PhotometryConfig()
     structure: StructureConfig = StructureConfig()
     quality: QualityConfig = QualityConfig()

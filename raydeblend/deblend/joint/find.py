@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, without_sources
-from raydeblend.deblend.joint.bulges import choose_bulges
 from raydeblend.deblend.joint.config import BlockConfig
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.crowds.separate import find_sources, fit_positions, grow
@@ -56,7 +55,7 @@ def find_all(
     peaks = [first_peaks(stamp) for stamp in stamps]
     few = [i for i, xy in enumerate(peaks) if not _is_crowd(xy, settings)]
     own, start = [stamps[i] for i in few], [peaks[i] for i in few]
-    fits, grown = add_sources(own, _fit_few(own, start, settings), settings)
+    fits, grown = add_sources(own, fit_together(own, start, settings), settings)
     kept = [row for row in range(len(few)) if row not in grown]
     ended = drop_sources([own[row] for row in kept], [fits[row] for row in kept], settings)
     found = {few[row]: Found(fit) for row, fit in zip(kept, ended, strict=True)}
@@ -86,7 +85,7 @@ def fit_all_given(
     """
     settings = _with_deadline(settings, len(stamps))
     few = [i for i, xy in enumerate(start) if not _is_crowd(xy, settings)]
-    fits = _fit_few([stamps[i] for i in few], [start[i] for i in few], settings)
+    fits = fit_together([stamps[i] for i in few], [start[i] for i in few], settings)
     found = {i: Found(fit) for i, fit in zip(few, fits, strict=True)}
     for i, (stamp, xy) in enumerate(zip(stamps, start, strict=True)):
         if i in found:
@@ -96,13 +95,6 @@ def fit_all_given(
         else:
             found[i] = Found(*fit_positions(stamp, xy, settings, drop_in_crowds))
     return [found[i] for i in range(len(stamps))]
-
-
-def _fit_few(
-    stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings
-) -> list[BlendFit]:
-    """Fit all sources of each stamp at once and choose their bulges."""
-    return choose_bulges(stamps, fit_together(stamps, start, settings), settings)
 
 
 def fit_together(

@@ -72,8 +72,6 @@ class Blend(NamedTuple):
         ``(K, 2)`` expected positions (x, y).
     compact
         ``(K,)`` sources that were found as points, see `BulgeDiskPriors`.
-    bulge
-        ``(K,)`` expected part of the bulge in the light of each.
     hidden
         ``(b, K)`` sources that a band hardly shows though others do, see `fit.scene.Scene`.
     """
@@ -83,7 +81,6 @@ class Blend(NamedTuple):
     prior: Prior
     start: Array
     compact: NDArray[np.bool_]
-    bulge: Array
     hidden: NDArray[np.bool_]
 
 
@@ -120,5 +117,4 @@ def make_mixture(psf_weight: Array, psf_cov: Array, pixel_scale: float) -> Mixtu
 @cache
 def make_prior(priors: BulgeDiskPriors) -> Prior:
     """Return the numbers of the priors."""
-    names = (name for name in Prior._fields if name != "usual")
-    return Prior(usual=priors.bulges[0], **{name: float(getattr(priors, name)) for name in names})
+    return Prior(*(float(getattr(priors, name)) for name in Prior._fields))

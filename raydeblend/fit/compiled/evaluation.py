@@ -181,16 +181,16 @@ def flux_scale(blend: Blend, work: Work) -> Array:
     bands, k = len(work.rows), len(blend.start)
     scale, own = np.empty((bands, k)), np.empty(k)
     shown = ~blend.hidden
-    matrix, flux = np.empty((k, k)), np.empty((k, 1))
+    matrix, flux, bulge = np.empty((k, k)), np.empty((k, 1)), blend.prior.bulge
     for band in range(bands):
         products = work.products[band]
         for i in range(k):
-            bulge, at = blend.bulge[i], 1 + 2 * i
+            at = 1 + 2 * i
             flux[i, 0] = (1 - bulge) * products[at, 0] + bulge * products[at + 1, 0]
             for j in range(k):
-                other, to = blend.bulge[j], 1 + 2 * j
-                disk_part = (1 - other) * products[at, to] + other * products[at, to + 1]
-                bulge_part = (1 - other) * products[at + 1, to] + other * products[at + 1, to + 1]
+                to = 1 + 2 * j
+                disk_part = (1 - bulge) * products[at, to] + bulge * products[at, to + 1]
+                bulge_part = (1 - bulge) * products[at + 1, to] + bulge * products[at + 1, to + 1]
                 matrix[i, j] = (1 - bulge) * disk_part + bulge * bulge_part
             own[i] = matrix[i, i]
             matrix[i, i] += RIDGE * own[i] if own[i] > 0 else 1.0
@@ -239,7 +239,7 @@ def evaluate(blend: Blend, work: Work, scale: Array, state: State) -> None:
 
     `scale` ``(b, K)`` is `flux_scale`, in whose units bulges scatter.
     """
-    images = 2 * len(blend.start)
+    images, prior = 2 * len(blend.start), blend.prior
     weigh_images(blend, work)
     chi2 = 0.0
     for band in range(len(work.rows)):
@@ -250,7 +250,7 @@ def evaluate(blend: Blend, work: Work, scale: Array, state: State) -> None:
             for j in range(images):
                 matrix[i, j] = products[1 + i, 1 + j]
         _expect_fluxes(blend.hidden[band], scale[band], matrix, flux)
-        solve_fluxes(matrix, scale[band], blend.bulge, blend.prior.bulge_scatter, free, flux)
+        solve_fluxes(matrix, scale[band], prior.bulge, prior.bulge_scatter, free, flux)
         for i in range(images):
             own = np.float32(flux[i])
             for n in range(len(work.dx)):
@@ -267,15 +267,12 @@ def _weigh_priors(blend: Blend, scale: Array, state: State) -> float:
     prior, total = blend.prior, 0.0
     pull, stiffness = np.empty(PARAMETERS), np.empty((PARAMETERS, PARAMETERS))
     for k in range(len(blend.start)):
-        expected = blend.bulge[k]
         penalty = log_prior(
             prior, state.theta[k], blend.start[k], blend.compact[k], pull, stiffness
         )
-        if expected != prior.usual:
-            penalty += prior.bulge_penalty
         for band in range(len(scale)):
             disk, bulge = state.flux[band, 2 * k], state.flux[band, 2 * k + 1]
-            off = bulge - expected * (disk + bulge)
+            off = bulge - prior.bulge * (disk + bulge)
             penalty += 0.5 * (off / (prior.bulge_scatter * scale[band, k])) ** 2
             if blend.hidden[band, k]:
                 penalty += 0.5 * ((disk + bulge) / scale[band, k] - 1) ** 2

@@ -129,12 +129,12 @@ def invert(matrix: Array, out: Array) -> None:
 
 @part()
 def solve_fluxes(
-    matrix: Array, scale: Array, expected: Array, scatter: float, free: Array, flux: Array
+    matrix: Array, scale: Array, expected: float, scatter: float, free: Array, flux: Array
 ) -> None:
     """Find the fluxes ``(2 K,)`` of disks and bulges in one band, none negative.
 
     `flux` holds the images' products with the data and gets the fluxes.  `matrix` ``(2 K, 2 K)``
-    holds the images' products and gets the prior on each bulge, N(`expected` ``(K,)`` part of its
+    holds the images' products and gets the prior on each bulge, N(the `expected` part of its
     source's flux, `scatter` times `scale` ``(K,)``), and holds each flux that would be negative at
     its bound, as the step must.  In `free`, for errors, the disk of a source that is held as a
     whole is free: a flux is not known to be at its bound.
@@ -144,7 +144,7 @@ def solve_fluxes(
     above = np.empty((n, 1))
     for i in range(n):
         k = i // 2
-        row = (-expected[k], 1 - expected[k])
+        row = (-expected, 1 - expected)
         for c in range(2):
             matrix[i, 2 * k + c] += row[i % 2] * row[c] / (scatter * scale[k]) ** 2
         diagonal[i] = matrix[i, i]

@@ -19,7 +19,7 @@ MOST_BULGE_SHEAR = 0.95
 
 
 class Prior(NamedTuple):
-    """The numbers of `BulgeDiskPriors` by their names, `usual` the first of its bulges."""
+    """The numbers of `BulgeDiskPriors` by their names."""
 
     center: float
     shape: float
@@ -31,9 +31,8 @@ class Prior(NamedTuple):
     alignment_scatter: float
     index_width: float
     index_wall: float
-    usual: float
+    bulge: float
     bulge_scatter: float
-    bulge_penalty: float
     largest: float
     largest_scatter: float
 

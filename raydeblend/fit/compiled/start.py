@@ -34,9 +34,7 @@ def _call_each() -> None:
     mixture = make_mixture(np.ones((1, 1)), np.array([[[4.0, 0.0, 4.0]]]), 0.2)
     start, theta = np.zeros((1, 2)), np.zeros((1, PARAMETERS))
     compact, hidden = np.zeros(1, dtype=bool), np.zeros((1, 1), dtype=bool)
-    blend = Blend(
-        samples, mixture, make_prior(BulgeDiskPriors()), start, compact, np.zeros(1), hidden
-    )
+    blend = Blend(samples, mixture, make_prior(BulgeDiskPriors()), start, compact, hidden)
     fit_blend(blend, theta, False, np.inf)
     score_gains(blend, theta, np.ones((1, 1)), start, 1.0)
     render(mixture, theta, np.ones((1, 1, 2)), samples.x, samples.y)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import FitRequest
-from raydeblend.deblend.joint.bulges import larger_bulge, may_have_larger
 from raydeblend.deblend.joint.candidates import residual_peaks
 from raydeblend.deblend.joint.crowds.crowd import Crowd, Trial
 from raydeblend.deblend.joint.evidence import are_one, least_gain, least_gain_in_the_dark
@@ -19,22 +18,6 @@ from raydeblend.tile import BoolArray
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-
-def choose_bulges(crowd: Crowd) -> None:
-    """Expect a larger bulge of each source whose light prefers it, the brightest first."""
-    numbers = crowd.numbers
-    light = crowd.fits(numbers).total.sum(0)
-    for number in numbers[np.argsort(-light, kind="stable")].tolist():
-        while len(may_have_larger(crowd.members[number].fit, crowd.settings)):
-            if crowd.at_limit():
-                return
-            group = _with_nearest(crowd, number)
-            base = larger_bulge(crowd.fits(group), len(group) - 1)
-            trial = crowd.try_fit(group, base, crowd.starts(group), 0.0)
-            if trial.gain <= 0:
-                break
-            crowd.accept(trial)
 
 
 def add_sources(crowd: Crowd, peaks: int) -> set[int]:

@@ -11,7 +11,7 @@ from raydeblend.deblend.joint.blend_fit import BlendFit, without_sources
 from raydeblend.deblend.joint.crowds.crowd import Crowd, Trial
 from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.crowds.prune import drop_sources
-from raydeblend.deblend.joint.crowds.search import add_sources, choose_bulges
+from raydeblend.deblend.joint.crowds.search import add_sources
 from raydeblend.deblend.joint.crowds.sweeps import fit_peaks, settle
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
@@ -31,7 +31,6 @@ def find_sources(stamp: Stamp, peaks: Array, settings: FitSettings) -> Separated
     if crowd.limited:
         return replace(without_sources(stamp), work=crowd.work, limited=True), []
     settle(crowd)
-    choose_bulges(crowd)
     return _search(crowd, len(peaks))
 
 
@@ -51,7 +50,6 @@ def fit_positions(stamp: Stamp, xy: Array, settings: FitSettings, drop: bool) ->
     if crowd.limited:
         return replace(without_sources(stamp), work=crowd.work, limited=True), []
     settle(crowd)
-    choose_bulges(crowd)
     if drop:
         settle(crowd, _indices(drop_sources(crowd)))
     return crowd.result()
