@@ -1,13 +1,15 @@
 """Fit the shipped galaxy population: ``python -m benchmarks.population ../shared/data/catalogs``.
 
 Gaussian mixtures of COSMOS (every second galaxy by its number, so that the others can test it)
-and of CatSim, written to ``raydeblend/simulate/population``.
+and of CatSim, written to ``raydeblend/simulate/population``.  With ``--check`` nothing is fitted:
+what is drawn is printed beside the other half of COSMOS.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
 from raydeblend import tables
+from raydeblend.evaluate.common.tables import markdown
+from raydeblend.simulate.population.draw import draw_smooth
 from raydeblend.simulate.population.mixture import Mixture
 
 Array = NDArray[np.float64]
@@ -69,11 +73,47 @@ def fit(name: str, names: tuple[str, ...], values: Array) -> Mixture:
     return mixture
 
 
+HEADER = ["i", "COSMOS", "r50", "drawn", "n < 0.75", "drawn", "g − r", "drawn", "r − i", "drawn"]
+EDGES = (19.0, 20.0, 21.0, 22.0, 22.5, 23.0, 23.2)
+
+
+def check(folder: Path, n: int = 3000) -> list[list[str]]:
+    """Return a row for each bin of i: medians of the odd galaxies of COSMOS beside drawn ones."""
+    values, numbers = read_cosmos(folder)
+    true = values[numbers % 2 == 1]
+    rng = np.random.default_rng(0)
+    rows = []
+    for low, high in pairwise(EDGES):
+        own = true[(true[:, 0] >= low) & (true[:, 0] < high)]
+        drawn = draw_smooth(rng.choice(own[:, 0], n), ("g", "r", "i"), rng)
+        color = -np.diff(drawn.magnitude, axis=1)
+        rows.append(
+            [
+                f"{low:g}–{high:g}",
+                str(len(own)),
+                f'{10 ** np.median(own[:, 1]):.2f}"',
+                f'{np.median(drawn.r50):.2f}"',
+                f"{np.mean(10 ** own[:, 2] < 0.75):.1%}",
+                f"{np.mean(drawn.index < 0.75):.1%}",
+                f"{np.median(own[:, 4]):.2f}",
+                f"{np.median(color[:, 0]):.2f}",
+                f"{np.median(own[:, 5]):.2f}",
+                f"{np.median(color[:, 1]):.2f}",
+            ]
+        )
+    return rows
+
+
 def main() -> None:
     """Fit both and write the card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--check", action="store_true", help="compare with the other half")
+    options = parser.parse_args()
+    folder = options.folder
+    if options.check:
+        print(markdown(HEADER, check(folder)))
+        return
     cosmos, numbers = read_cosmos(folder)
     half = cosmos[numbers % 2 == 0]
     fit("cosmos", ("i", "log_r50", "log_n", "logit_q", "g-r", "r-i"), half)

@@ -52,3 +52,8 @@ def test_the_wheel_deblends_without_the_checkout(installed: Path) -> None:
     _run(installed, "deblend", "in.npz", "out.npz", "--deblender", "rdn")
     with np.load(installed.parent / "out.npz") as models:
         assert models["n_sources"].sum() >= 2
+
+
+def test_the_wheel_draws_the_realistic_sky_without_the_checkout(installed: Path) -> None:
+    said = _run(installed, "simulate", "neighbors", "pairs", "--n", "1", "--bands", "i")
+    assert "2 sources" in said
