@@ -1,9 +1,10 @@
 """Deblenders on the same blends: ``python -m benchmarks.deblend [--deblender NAME ...]``.
 
-Blends of two galaxies to Wang et al.'s protocol; accuracy beside the blends that one core takes
-apart in a second, and the ratio to the first deblender named.  Times are CPU seconds of one
-thread, after a first batch that loads and compiles.  scarlet, told the true positions, comes last
-wherever it imports.
+Blends of two (or three) galaxies to Wang et al.'s protocol; accuracy beside the CPU time of a
+blend, of one thread after a first batch that loads and compiles, and the speed over that of the
+first deblender named.  Positions are a deblender's own, or given: the true ones.  ``joint-true``,
+scarlet, scarlet_lite and Tractor are given them; the peers come last, each wherever it imports
+(docs/research/peers.md).
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from pathlib import Path
 import torch
 
 from benchmarks.circumstances import circumstances
-from raydeblend.deblend import load_deblender
+from benchmarks.scarlet_lite import ScarletLite
+from benchmarks.tractor import TractorSersic
+from raydeblend.evaluate.common.baselines import (
+    GIVEN_POSITIONS,
+    SCARLET,
+    SCARLET_LITE,
+    TRACTOR,
+    find_scarlet,
+    load_named,
+)
 from raydeblend.evaluate.common.blends import Blends, BlendSet, read_blends
-from raydeblend.evaluate.common.scarlet import NAME as SCARLET
-from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.evaluate.common.tables import Table, to_file, to_markdown
 from raydeblend.evaluate.wang2022.scores import BATCH, Row, deblend, make_rows, score_deblender
 from raydeblend.tile import Deblender
@@ -34,37 +42,43 @@ def main() -> None:
     torch.set_flush_denormal(True)
     print(circumstances(), flush=True)
     data = read_blends(str(options.data))
-    blends = next(part for part in data.blends if part.n_galaxies == 2)[: options.n]
+    blends = next(p for p in data.blends if p.n_galaxies == options.galaxies)[: options.n]
     rates: dict[str, float] = {}
     lines = []
     for name, deblender in _load(options.deblender).items():
         deblend(deblender, blends[:2], data)
         rates[name] = _rate(deblender, blends, data)
         rows = make_rows(score_deblender(name, deblender, blends, data))
-        lines.append(
-            [name, *_cells(rows, rates[name]), f"{rates[name] / next(iter(rates.values())):.2f}"]
-        )
-    header = ["deblender", "PSNR 1", "PSNR 2", "mape 1", "mape 2", "found 2", "blends/s/core"]
+        faster = rates[name] / next(iter(rates.values()))
+        lines.append([*_cells(name, rows, rates[name]), f"{faster:.2f}"])
+    header = ["deblender", "positions", "PSNR", "flux error", "found", "ms a blend"]
     table = Table([*header, f"over {options.deblender[0]}"], lines)
+    print(f"{len(blends)} blends; galaxies 1 / 2{' / 3' * (options.galaxies - 2)}")
     print(to_markdown([table]))
     if options.json:
         options.json.write_bytes(to_file([table]))
 
 
 def _load(names: list[str]) -> dict[str, Deblender]:
-    """Load deblenders by name, and scarlet wherever it imports."""
-    loaded = {name: load_deblender(name, "cpu") for name in names}
-    if find_scarlet() is None:
-        print("scarlet does not import here and is not run", flush=True)
-        return loaded
-    return loaded | {SCARLET: ScarletDeblender.load()}
+    """Load deblenders by name, and each peer wherever it imports."""
+    loaded = {name: load_named(name) for name in names}
+    peers: dict[str, Deblender | None] = {
+        SCARLET: load_named(SCARLET) if find_scarlet() else None,
+        SCARLET_LITE: ScarletLite.find(),
+        TRACTOR: TractorSersic.find(),
+    }
+    missing = [name for name, peer in peers.items() if peer is None]
+    if missing:
+        print(f"not run, since they do not import here: {', '.join(missing)}", flush=True)
+    return loaded | {name: peer for name, peer in peers.items() if peer is not None}
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=100, help="blends")
+    parser.add_argument("--galaxies", type=int, choices=(2, 3), default=2, help="of each blend")
     parser.add_argument("--data", type=Path, default=VALID, help="test set (.npz)")
-    parser.add_argument("--deblender", nargs="+", default=["joint", "rdn", "sep"])
+    parser.add_argument("--deblender", nargs="+", default=["joint", "rdn", "sep", "joint-true"])
     parser.add_argument("--json", type=Path, help="file that gets the table too")
     return parser.parse_args()
 
@@ -76,15 +90,17 @@ def _rate(deblender: Deblender, blends: Blends, data: BlendSet) -> float:
     return len(blends) / (time.process_time() - start)
 
 
-def _cells(rows: list[Row], rate: float) -> list[str]:
-    first, second = rows
+def _cells(name: str, rows: list[Row], rate: float) -> list[str]:
+    def each(column: str, digits: int) -> str:
+        return " / ".join(f"{row[column]:.{digits}f}" for row in rows)
+
     return [
-        f"{first['psnr_mean']:.2f}",
-        f"{second['psnr_mean']:.2f}",
-        f"{first['flux_mape']:.3f}",
-        f"{second['flux_mape']:.3f}",
-        f"{second['found']:.3f}",
-        f"{rate:.1f}",
+        name,
+        "given" if name in GIVEN_POSITIONS else "own",
+        each("psnr_mean", 1),
+        each("flux_mape", 3),
+        each("found", 3),
+        f"{1000 / rate:.1f}",
     ]
 
 

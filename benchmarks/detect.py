@@ -16,10 +16,10 @@ import numpy as np
 import sep
 
 from benchmarks.circumstances import circumstances
+from raydeblend.config import BAD_PLANES
 from raydeblend.detect.background import subtract_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.evaluate.common.tables import markdown
-from raydeblend.fits import BAD_PLANES
 from raydeblend.simulate.rendering import MASK_PLANES, render_tile
 from raydeblend.simulate.scene import Grid, make_scene
 from raydeblend.simulate.tiles import DENSITY

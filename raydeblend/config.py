@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from raydeblend.errors import ConfigError
-from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN, check_zero_point
-from raydeblend.fits.layouts import LAYOUTS
-from raydeblend.survey import get_survey
 
 # What loads a deblender on a torch device; imported when one is asked for, so that the classical
 # one and the command line's help work without loading torch.
@@ -27,6 +24,11 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
+
+IMAGE_PATTERN = "{tile}_{band}.fits"
+PSF_PATTERN = "{tile}_{band}_psf.fits"
+BAD_PLANES = ("BAD", "SAT", "CR", "NO_DATA", "SUSPECT", "UNMASKEDNAN")
+"""Mask planes whose pixels are not used, unless others are named."""
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
 MIN_CELL_SIZE = 64
@@ -98,6 +100,10 @@ class CatalogConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # Imported here, since this module gives the command line's help its defaults.
+        from raydeblend.fits.layouts import LAYOUTS
+        from raydeblend.fits.zero_points import check_zero_point
+
         _check_bands(self.bands, self.survey)
         if ":" not in self.deblender:
             _check_choice("deblender", self.deblender, DEBLENDERS)
@@ -125,6 +131,8 @@ class CatalogConfig:
 
 
 def _check_bands(bands: Sequence[str], survey: str) -> None:
+    from raydeblend.survey import get_survey
+
     known = get_survey(survey)
     if not bands:
         raise ConfigError("no band is given; name at least one, for example g,r,i")

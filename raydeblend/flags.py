@@ -37,7 +37,7 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.PSF_NOMINAL: "no PSF with the tile: the survey's nominal PSF was used",
     Flag.VARIANCE_ESTIMATED: "no variance plane: estimated from the image",
     Flag.DEBLEND_FAILED: "the deblender found nothing; the row is the undivided parent",
-    Flag.DEBLEND_FALLBACK: "footprint, or the source of a peak that was missed, deblended classically",
+    Flag.DEBLEND_FALLBACK: "footprint, or the source at a missed peak, deblended classically",
     Flag.FIT_FAILED: "photometry returned no usable fit, or an absurd one; its values are null",
     Flag.FIT_NOT_CONVERGED: "stopped at the iteration limit",
     Flag.LOW_QUALITY: 'deblend quality "low" (Wang et al. 2022, section II.A)',

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import re
 
-import fsspec
-
 from raydeblend.errors import ConfigError
 
 S3_PREFIX = "s3://"
@@ -90,6 +88,8 @@ def _local_of(path: str, rest: str) -> str:
 
 
 def _check_other_store(path: str, scheme: str) -> None:
+    import fsspec
+
     try:
         fsspec.get_filesystem_class(scheme)
     except (ImportError, ValueError) as error:

@@ -18,10 +18,8 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import CatalogConfig
-from raydeblend.deblend import load_deblender
+from raydeblend.config import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
-from raydeblend.fits import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN
 
 
 def catalog_command(
@@ -135,6 +133,7 @@ def deblend_command(
     config: OptionsFile = None,
 ) -> None:
     """Deblend an array of stamps: models (n, k, bands, y, x) out."""
+    from raydeblend.deblend import load_deblender
     from raydeblend.deblend.arrays import deblend_file
 
     result = deblend_file(source, out, load_deblender(deblender))

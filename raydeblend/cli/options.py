@@ -9,10 +9,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 import yaml
 
-from raydeblend import storage
 from raydeblend.config import DEBLENDERS, LARGEST_SEED
 from raydeblend.errors import ConfigError
-from raydeblend.paths import is_url
+from raydeblend.paths import absolute, is_url
 
 EXIT_FAILED_CELLS = 1
 DEBLENDER_HELP = f"One of {', '.join(DEBLENDERS)}, or your own as module:name."
@@ -50,6 +49,8 @@ def _value(value: Any, several: bool) -> Any:
 
 
 def _read(path: str) -> Mapping[str, Any]:
+    from raydeblend import storage
+
     try:
         values = yaml.safe_load(storage.read_bytes(path))
     except (*storage.READ_ERRORS, yaml.YAMLError) as error:
@@ -89,7 +90,7 @@ def check_paths(value: Several) -> Several:
 
 
 def _plain(path: str) -> str:
-    known = storage.absolute(path)
+    known = absolute(path)
     return known if is_url(path) or path.startswith("~") else path
 
 

@@ -23,7 +23,6 @@ from raydeblend.fit.compiled.kernel import (
     TOLERANCE,
     TRIAL_STEPS,
 )
-from raydeblend.fit.levenberg_marquardt import next_damping
 from raydeblend.fit.parameters import BULGE, COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import log_prior
 from raydeblend.fit.scene import (
@@ -246,3 +245,13 @@ def state_of(scene: Scene, theta: Tensor, scale: Tensor, model: Model) -> SceneS
 def _bulge_offset(pairs: Tensor, bulge: Tensor) -> Tensor:
     """Return how far each bulge ``(n, b, K)`` is from the expected part of its source's light."""
     return pairs[..., BULGE] - bulge[:, None] * pairs.sum(-1)
+
+
+def next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
+    """Return the damping for the next step from the true over the promised fall.
+
+    Gauss–Newton overshoots where it underrates the curvature; a poor step, even if it goes down,
+    asks for more damping (Marquardt's rule as in Madsen, Nielsen & Tingleff 2004, section 3.2).
+    """
+    factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 10.0, 1.0))
+    return (damping * factor.to(damping)).clamp(1e-4, 1e8)

@@ -48,6 +48,8 @@ class Stamps:
 
     def only(self, bands: NDArray[np.bool_]) -> Stamps:
         """Return the stamps with weight 0 in all but the chosen bands."""
+        if bands.all():
+            return self
         keep = bands[:, None, None]
         return replace(self, image=self.image * keep, weight=self.weight * keep)
 

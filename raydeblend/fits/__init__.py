@@ -7,22 +7,16 @@ single image in the primary HDU.
 """
 
 from raydeblend.fits.headers import (
-    IMAGE_PATTERN,
-    PSF_PATTERN,
     TileFailure,
     find_tiles,
 )
 from raydeblend.fits.pixels import (
-    BAD_PLANES,
     read_tile,
     write_band,
 )
 from raydeblend.fits.zero_points import check_zero_point, njy_per_count
 
 __all__ = [
-    "BAD_PLANES",
-    "IMAGE_PATTERN",
-    "PSF_PATTERN",
     "TileFailure",
     "check_zero_point",
     "find_tiles",

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from raydeblend import storage
+from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN
 from raydeblend.errors import TileError
 from raydeblend.fits import inputs, sky
 from raydeblend.fits.hdus import by, open_hdus
@@ -16,9 +17,6 @@ from raydeblend.fits.manifest import read_manifest
 from raydeblend.fits.planes import find_planes
 from raydeblend.fits.zero_points import check_njy, read_zero_point
 from raydeblend.tile import BandFile, TileHeader
-
-IMAGE_PATTERN = "{tile}_{band}.fits"
-PSF_PATTERN = "{tile}_{band}_psf.fits"
 
 # Opening a file on s3 is waiting, not work.
 THREADS = 16

@@ -11,6 +11,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.config import BAD_PLANES
 from raydeblend.errors import NoDataError, TileError
 from raydeblend.fits.hdus import open_hdus
 from raydeblend.fits.noise import SkyNoise, is_fill, measure_noise, quiet_noise
@@ -19,8 +20,6 @@ from raydeblend.fits.psfs import Stamp, finish_stamp, read_stamp
 from raydeblend.flags import Flag
 from raydeblend.survey import Survey, nominal_psf
 from raydeblend.tile import BandFile, BoolArray, Box, FloatArray, Tile, TileHeader
-
-BAD_PLANES = ("BAD", "SAT", "CR", "NO_DATA", "SUSPECT", "UNMASKEDNAN")
 
 STANDARD_PLANES = (
     *BAD_PLANES, "INTRP", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "BRIGHT_OBJECT", "CROSSTALK",

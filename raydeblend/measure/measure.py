@@ -219,7 +219,7 @@ def _engine(
 ) -> Callable[[Stamps], tuple[Measurements, Array]]:
     """Return the fit of stamps: measurements and, of our own engine, theta ``(n, q)``."""
     if engine == "mixture":
-        # Imported here, so that workers that measure with ngmix start without torch.
+        # Imported here, so that workers that measure with ngmix start without a compiler.
         from raydeblend.fit.single import fit_shapes
 
         return lambda stamps: fit_shapes(stamps, psf, pixel_scale, model)

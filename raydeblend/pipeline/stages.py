@@ -227,6 +227,24 @@ def choose_photometry(config: CatalogConfig) -> str:
     return config.photometry if config.photometry == JOINT else choose_engine(config.photometry)
 
 
+def compile_ahead(config: CatalogConfig, gpus: int) -> None:
+    """Compile what workers without a GPU call, where no process of this machine has done so yet.
+
+    Once, and said here, before they start and all wait for it.  On every other machine of a
+    cluster the first worker does it.
+    """
+    # Imported here, since the workers of some deblenders need no compiler.
+    if config.deblender == JOINT and not gpus:
+        from raydeblend.fit.compiled.start import compile_fit
+
+        compile_fit()
+    # The joint photometry leaves to the mixture what the deblender has not measured.
+    if config.photometry in (JOINT, "mixture"):
+        from raydeblend.fit.compiled.start_photometry import compile_photometry
+
+        compile_photometry()
+
+
 def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     """Measure the footprints of which the cell owns a source, and return its own rows.
 

@@ -76,6 +76,7 @@ from raydeblend.pipeline.stages import (
     CellState,
     Stages,
     choose_photometry,
+    compile_ahead,
     give_up,
     run_stage_safely,
     stages_of,
@@ -275,6 +276,8 @@ def process(
         As soon as a worker is on a machine that does not see `proof`, a file of
         `raydeblend.session.shared_folder`.
     """
+    if stages is None:
+        compile_ahead(config, gpus)
     stages, cells_per_block = stages or stages_of(config), cells_per_block or _cells_per_block()
     hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
     conclude = partial(finish, measure=stages.measure, out=out, proof=proof, **hashes)

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from raydeblend import storage
-from raydeblend.errors import ConfigError
+from raydeblend.errors import ConfigError, TrainingError
 from raydeblend.networks.weights import Card, build_network, save_weights
 from raydeblend.session import claim_gpus, ray_session
 from raydeblend.train.board import Board
@@ -39,7 +39,7 @@ from raydeblend.train.state import (
     keep_best,
     save_state,
 )
-from raydeblend.train.stopping import TrainingError, check_health, read_stop, write_stop
+from raydeblend.train.stopping import check_health, read_stop, write_stop
 
 log = logging.getLogger(__name__)
 

@@ -7,14 +7,11 @@ import math
 from collections.abc import Mapping
 
 from raydeblend import storage
+from raydeblend.errors import TrainingError
 
 MIN_DIVERSITY = 0.02
 MIN_BRIGHTNESS = 0.02
 """A generator has collapsed where either ratio of its samples to real images is lower."""
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; one sentence for the user (exit code 1)."""
 
 
 class TrainingDiverged(TrainingError):  # noqa: N818  says what happened

@@ -1,23 +1,22 @@
-"""The mixture fitter against GalSim's truth, finite differences and analytic errors."""
-
-from dataclasses import replace
+"""The mixture fitter against GalSim's truth, plain sums and analytic errors."""
 
 import galsim
 import numpy as np
 import pytest
-import torch
-from galaxy_stamps import SCALE, make_blend
+from galaxy_stamps import SCALE, draw_models, make_blend
+from plain_mixture import chi2, distance_from_minimum, draw, fluxes
 
-from raydeblend.fit import profile_model as mixture_model
+from raydeblend.fit import profile_model
 from raydeblend.fit import single as mixture
-from raydeblend.fit.levenberg_marquardt import evaluate
-from raydeblend.fit.profile_model import (
-    make_pairs,
-    make_problem,
-    model_maps,
-    size_class,
-    unit_model,
+from raydeblend.fit.compiled.galaxy import Family
+from raydeblend.fit.compiled.stamp_fit import (
+    Cutouts,
+    Solutions,
+    Stop,
+    fit_summed,
+    fit_windows,
 )
+from raydeblend.fit.profile_model import make_family, size_class
 from raydeblend.fit.profiles import BULGE_RADIUS, MODELS, profile
 from raydeblend.fit.psf import PsfMixture, fit_psf
 from raydeblend.fit.single_priors import DEFAULT_PRIORS
@@ -95,26 +94,81 @@ def test_flux_error_of_a_point_source_is_that_of_the_matched_filter(psf):
     assert np.all(np.abs(result.flux[0] - 500) < 4 * result.flux_err[0])
 
 
+SIDE = 25
+THETA = np.array([0.2, -0.1, 0.15, 0.1, -1.2, 0.3])
+
+
+def noisy(psf, model: str) -> tuple[Family, Cutouts]:
+    """A galaxy drawn in float64 with noise, and all its Gaussians."""
+    family = make_family(profile(model), tuple(map(fit_psf, psf)), SCALE, DEFAULT_PRIORS)
+    theta = THETA[: len(family.mean)]
+    image = 300 * draw(family, theta, np.full(2, (SIDE - 1) / 2), SIDE)[None]
+    image += np.random.default_rng(5).normal(size=image.shape)
+    return family, Cutouts(image, np.ones_like(image), np.zeros((1, 2)))
+
+
+def solve(family: Family, cutouts: Cutouts, stop: Stop, side: int = SIDE) -> Solutions:
+    q = len(family.mean)
+    out = mixture._no_solutions(1, cutouts.image.shape[1], q)
+    sides, rows = np.array([side]), np.zeros(1, dtype=np.int64)
+    fit_windows(cutouts, rows, family, THETA[None, :q].copy(), sides, 9.0, stop, out)
+    return out
+
+
 @pytest.mark.parametrize("model", MODELS)
-def test_derivatives_agree_with_finite_differences(galaxies, monkeypatch, model):
-    monkeypatch.setattr(mixture_model, "PIXEL_TYPE", torch.float64)
-    truth = galaxies(galaxy(), n=2, snr=50, size=24)
-    cuts = [cut_stamps(*args) for args in zip(truth.blends, truth.models, truth.xy, strict=True)]
-    psf = tuple(map(fit_psf, truth.psf))
-    problem = make_problem(cuts[0], psf, SCALE, profile(model), DEFAULT_PRIORS)
-    theta = torch.tensor([[0.2, -0.1, 0.15, 0.1, -1.2, 0.3]], dtype=torch.float64)
-    theta = theta[:, : problem.parameters]
-    state = evaluate(problem, theta)
-    maps = model_maps(problem, theta)
-    for i in range(problem.parameters):
-        step = torch.zeros_like(theta)
-        step[0, i] = 1e-5
-        up, down = (evaluate(problem, theta + s) for s in (step, -step))
-        slope = (up.objective - down.objective) / 2e-5
-        assert float(state.gradient[0, i]) == pytest.approx(float(slope), rel=1e-4, abs=1e-3)
-        values = [unit_model(problem, theta + s) for s in (step, -step)]
-        numeric = (values[0] - values[1]) / 2e-5
-        torch.testing.assert_close(maps[:, :, 1 + i], numeric, rtol=1e-4, atol=1e-8)
+def test_the_model_is_that_of_plain_sums(psf, model):
+    family, cutouts = noisy(psf, model)
+    found = solve(family, cutouts, Stop(0.0, 0.0, 0))
+    theta = THETA[: len(family.mean)]
+    images = draw(family, theta, np.full(2, (SIDE - 1) / 2), SIDE)[None]
+    image, weight = cutouts.image[0], cutouts.weight[0]
+    np.testing.assert_allclose(found.flux[0], fluxes(images, image, weight)[:, 0], rtol=2e-6)
+    np.testing.assert_allclose(found.norm[0], (images[0] ** 2).sum((1, 2)), rtol=2e-6)
+    assert found.chi2[0] == pytest.approx(chi2(images, image, weight), rel=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_fit_ends_at_the_minimum_of_plain_sums(psf, model):
+    family, cutouts = noisy(psf, model)
+    found = solve(family, cutouts, Stop(1e-7, 3e-8, 40))
+    center = np.full((1, 2), (SIDE - 1) / 2)
+    pixels = cutouts.image[0], cutouts.weight[0]
+    far = distance_from_minimum(family, found.theta, found.theta_err, center, *pixels)
+    assert found.converged[0]
+    assert np.abs(far).max() < 0.01
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_errors_are_those_of_numeric_derivatives(psf, model):
+    family, cutouts = noisy(psf, model)
+    found = solve(family, cutouts, Stop(0.0, 0.0, 0))
+    theta, flux, center = found.theta[0], found.flux[0], np.full(2, (SIDE - 1) / 2)
+    bands, q = len(flux), len(theta)
+    columns = []
+    for i in range(q):
+        step = 1e-5 * np.eye(q)[i]
+        up, down = (draw(family, theta + s, center, SIDE) for s in (step, -step))
+        columns.append((flux[:, None, None] * (up - down) / 2e-5).reshape(-1))
+    for band in range(bands):
+        own = np.zeros((bands, SIDE, SIDE))
+        own[band] = draw(family, theta, center, SIDE)[band]
+        columns.append(own.reshape(-1))
+    prior = np.zeros((q + bands, q + bands))
+    prior[:q, :q] = np.diag(family.precision)
+    g, room = theta[2:4], 1 - (theta[2:4] ** 2).sum()
+    prior[2:4, 2:4] += 4 / room * np.eye(2) + 8 / room**2 * np.outer(g, g)
+    matrix = np.array(columns) @ np.array(columns).T + prior
+    covariance = np.linalg.inv(matrix)
+    expected = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(found.theta_err[0], expected[:q], rtol=1e-4)
+    for own, block in (
+        (found.position_cov[0], covariance[:2, :2]),
+        (found.flux_cov[0], covariance[q:, q:]),
+    ):
+        scale = np.sqrt(np.outer(np.diag(block), np.diag(block)))
+        np.testing.assert_allclose(own / scale, block / scale, atol=1e-4)
+    # The bands share one shape, and so their errors.
+    assert covariance[q, q + 1] > 0.1 * expected[q] * expected[q + 1]
 
 
 def test_shape_convention_is_that_of_galsim(galaxies):
@@ -155,46 +209,54 @@ def test_bulge_and_disk_are_both_counted(galaxies, bulge):
     assert np.mean([m.g1[0] for m in out]) == pytest.approx(0.1, abs=0.005)
 
 
-def test_summed_pixels_have_the_model_of_the_pixels(galaxies, monkeypatch):
-    monkeypatch.setattr(mixture_model, "PIXEL_TYPE", torch.float64)
-    truth = galaxies(galaxy(), n=1, snr=50)
-    cut = cut_stamps(truth.blends[0], truth.models[0], truth.xy[0])
-    problem = make_problem(
-        cut, tuple(map(fit_psf, truth.psf)), SCALE, profile("exp"), DEFAULT_PRIORS
-    )
-    theta = torch.tensor([[0.2, -0.1, 0.15, 0.1, -1.2]], dtype=torch.float64)
-    coarse = mixture.summed(problem)
-    value = unit_model(problem, theta).view(1, 3, problem.side, problem.side)
-    keep = coarse.side * mixture.BIN
-    mean = torch.nn.functional.avg_pool2d(value[..., :keep, :keep], mixture.BIN).flatten(2)
+def test_summed_pixels_give_the_shape_of_the_pixels(psf):
+    mixtures = tuple(map(fit_psf, psf))
+    theta = np.array([0.2, -0.1, 0.15, 0.1, -0.8])
+    shape, side = profile("exp"), 49
+    family = make_family(shape, mixtures, SCALE, DEFAULT_PRIORS)
+    image = 1e5 * draw(family, theta, np.full(2, (side - 1) / 2), side)[None]
+    cutouts = Cutouts(image, np.ones_like(image), np.zeros((1, 2)))
+    broad = make_family(shape, mixtures, SCALE, DEFAULT_PRIORS, square=8 / 12)
+    found, sides, count = np.empty((1, 5)), np.zeros(1, np.int64), np.zeros(1, np.int64)
+    stop, windows = Stop(1e-6, 3e-8, 40), np.array(mixture.WINDOWS)
+    fit_summed(cutouts, broad, np.zeros(1), 3, stop, windows, 1e-3, found, sides, count)
     # Fourth moments of the squares are left out; the first fit need not be exact.
-    assert float((unit_model(coarse, theta) - mean).abs().max() / mean.max()) < 0.01
-    torch.testing.assert_close(coarse.weight.sum(), problem.weight.view_as(value)[
-        ..., :keep, :keep].sum())  # fmt: skip
+    np.testing.assert_allclose(found[0], theta, atol=0.01)
+    middle = slice((side - sides[0]) // 2, (side + sides[0]) // 2)
+    light = image[0] ** 2
+    assert light[:, middle, middle].sum() / light.sum() > 0.998
 
 
-def test_merged_gaussians_change_next_to_nothing(galaxies):
-    truth = galaxies(galaxy(), n=1, snr=50)
-    cut = cut_stamps(truth.blends[0], truth.models[0], truth.xy[0])
-    psf = tuple(map(fit_psf, truth.psf))
+def test_merged_gaussians_change_next_to_nothing(psf):
+    mixtures = tuple(map(fit_psf, psf))
+    half_t = float(size_class(np.array([-1.2]), SCALE)[1][0])
     for model in MODELS:
-        problem = make_problem(cut, psf, SCALE, profile(model), DEFAULT_PRIORS)
-        theta = torch.tensor([[0.2, -0.1, 0.15, 0.1, -1.2, 0.5]], dtype=torch.float64)
-        theta = theta[:, : problem.parameters]
-        half_t = float(size_class(np.array([-1.2]), SCALE)[1][0])
-        merged = replace(problem, pairs=make_pairs(profile(model), psf, half_t))
-        whole, fewer = (unit_model(p, theta) for p in (problem, merged))
-        assert float((whole - fewer).abs().max() / whole.max()) < 5e-4
+        families = [
+            make_family(profile(model), mixtures, SCALE, DEFAULT_PRIORS, half)
+            for half in (None, half_t)
+        ]
+        theta = THETA[: len(families[0].mean)]
+        whole, fewer = (draw(family, theta, np.full(2, 12.0), SIDE) for family in families)
+        assert np.abs(whole - fewer).max() / whole.max() < 5e-4
         if model != "gauss":
-            assert len(merged.pairs.gal_weight) < len(problem.pairs.gal_weight)
+            assert len(families[1].fraction) < len(families[0].fraction)
+
+
+def test_no_size_of_profile_or_batch_is_compiled_anew(galaxies):
+    for model in MODELS:
+        truth = galaxies(galaxy(), n=2, snr=50, size=33)
+        measure_blends(
+            truth.blends, truth.models, truth.xy, truth.psf, SCALE, "mixture", model=model
+        )
+    assert len(fit_summed.signatures) == len(fit_windows.signatures) == 1
 
 
 def test_windows_and_summed_pixels_leave_the_solution_of_the_whole_stamp(galaxies, monkeypatch):
     truth = galaxies(galaxy(), n=25, snr=40, seed=4)
     fast = measure(truth)
     monkeypatch.setattr(mixture, "WINDOWS", ())
-    monkeypatch.setattr(mixture_model, "MERGING_ERROR", 0.0)
-    monkeypatch.setattr(mixture.solve, "__defaults__", (1e-8, None))
+    monkeypatch.setattr(profile_model, "MERGING_ERROR", 0.0)
+    monkeypatch.setattr(mixture, "TOLERANCE", 1e-8)
     slow = measure(truth)
     difference = (fast["flux"] - slow["flux"]) / slow["flux_err"]
     assert np.abs(difference).max() < 0.3
@@ -222,4 +284,24 @@ def test_result_does_not_depend_on_the_batch(galaxies):
     alone = measure_blends(
         truth.blends[7:8], truth.models[7:8], truth.xy[7:8], truth.psf, SCALE, "mixture"
     )[0]
-    np.testing.assert_allclose(alone.flux[0], together["flux"][7], rtol=1e-5)
+    np.testing.assert_array_equal(alone.flux[0], together["flux"][7])
+
+
+def test_starts_are_of_sizes_that_the_footprint_can_have():
+    """Stamps are as large as footprints with a margin; 1 arcsec is not the end."""
+    small, large = (np.exp(mixture.first_sizes(side, 0.35) / 2) * 0.35 for side in (5.5, 16.3))
+    np.testing.assert_allclose(small, [0.1, 0.35, 0.95], atol=0.005)
+    np.testing.assert_allclose(large, [0.1, 0.35, 0.95, 2.59], atol=0.005)
+
+
+def test_a_large_galaxy_keeps_its_flux_and_size(psf):
+    """Half-light radius 2 arcsec; GalSim's flux on the stamp is what is to be found."""
+    size, at = 97, np.array([48.2, 47.9])
+    profile = galsim.Exponential(half_light_radius=2.0).shear(g1=0.2, g2=0.1)
+    flux = np.array([4e4, 6e4, 9e4])
+    light = draw_models([profile], psf, at[None], flux[None], size)
+    noise = np.random.default_rng(3).normal(0, 5, light[0].shape)
+    blend = make_blend(light[0] + noise, 5.0, at[None])
+    (out,) = measure_blends([blend], [light], [at[None]], psf, SCALE, "mixture", model="bdf")
+    np.testing.assert_allclose(out.flux[0], flux, rtol=0.03)
+    assert out.r50[0] == pytest.approx(2.0, rel=0.05)

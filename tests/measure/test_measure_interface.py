@@ -9,7 +9,7 @@ import pytest
 from galaxy_stamps import BANDS, FLUX, SCALE, draw, make_blend, measure_blend
 
 from raydeblend.errors import ConfigError
-from raydeblend.fit import levenberg_marquardt as mixture_solver
+from raydeblend.fit import single as mixture
 from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
 from raydeblend.measure import measure as module
@@ -255,5 +255,5 @@ def test_every_source_starts_as_not_attempted():
 
 def test_iteration_limit_is_flagged(galaxies, monkeypatch):
     truth = galaxies(PROFILE, n=1, snr=100)
-    monkeypatch.setattr(mixture_solver, "MAX_STEPS", 1)
+    monkeypatch.setattr(mixture, "MAX_STEPS", 1)
     assert measure_one(truth, "mixture").flags[0] == Flag.FIT_NOT_CONVERGED

@@ -13,9 +13,9 @@ from s3 import s3_server  # noqa: F401
 
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
-from raydeblend.config import CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
-from raydeblend.fits import IMAGE_PATTERN, PSF_PATTERN, TileFailure, inputs
+from raydeblend.fits import TileFailure, inputs
 from raydeblend.fits.headers import TileFiles, read_headers
 from raydeblend.pipeline import survey
 from raydeblend.pipeline.entries import read_entries

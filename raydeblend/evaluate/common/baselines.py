@@ -13,12 +13,23 @@ from raydeblend.evaluate.common.scarlet import NAME as SCARLET
 from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.tile import Deblender
 
-__all__ = ["JOINT_TRUE", "SCARLET", "find_scarlet", "load_compared", "load_named"]
+__all__ = [
+    "GIVEN_POSITIONS",
+    "JOINT_TRUE",
+    "SCARLET",
+    "find_scarlet",
+    "load_compared",
+    "load_named",
+]
 
 LOGGER = logging.getLogger(__name__)
 
 JOINT_TRUE = "joint-true"
 """Name of the joint deblender when it is given the true positions."""
+SCARLET_LITE, TRACTOR = "scarlet_lite", "tractor"
+"""Names of peers that `benchmarks.deblend` runs."""
+GIVEN_POSITIONS = frozenset({JOINT_TRUE, SCARLET, SCARLET_LITE, TRACTOR})
+"""Deblenders that are given the true positions."""
 EXACT_POSITION_SIGMA = 0.02
 """Pixels to which `JOINT_TRUE` holds positions: the simulation's own, not a catalog's."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raydeblend.detect.matching import match_positions
 from raydeblend.evaluate.common import metrics
-from raydeblend.evaluate.common.baselines import JOINT_TRUE, SCARLET
+from raydeblend.evaluate.common.baselines import GIVEN_POSITIONS
 from raydeblend.evaluate.common.blends import Blends, BlendSet
 from raydeblend.evaluate.common.rows import Row, fixed_first, flux_columns, fraction, image_columns
 from raydeblend.tile import Deblended, Deblender, FloatArray
@@ -187,7 +187,7 @@ def _join(parts: Sequence[Scores]) -> Scores:
 
 def deblend(deblender: Deblender, blends: Blends, data: BlendSet) -> Deblended:
     """Run the deblender; the unit is the sky sigma, so that the variance of the sky is 1."""
-    is_given = deblender.name in (JOINT_TRUE, SCARLET)
+    is_given = deblender.name in GIVEN_POSITIONS
     positions: dict[str, Any] = {"xy": list(blends.xy)} if is_given else {}
     return deblender(
         blends.images,

@@ -1,8 +1,8 @@
 """How numba compiles the fit, and where the machine code is kept: once for each machine.
 
 The code lies in a folder that all processes of a user share, named after the sources, so that code
-of another version is never loaded.  `ready` makes it under a lock: of many workers that start at
-once, one compiles.
+of another version is never loaded.  It is made under a lock: of many workers that start at once,
+one compiles.  Nothing is ever written where the package is installed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ FUSED = frozenset({"contract"})
 """Products and sums may be fused; nothing else of the arithmetic is left to the compiler."""
 SUMMED = frozenset({"contract", "reassoc", "nsz"})
 """Sums over samples may go by lanes too, always the same ones for as many samples."""
-_DONE = "compiled"
 
 
 def part(fastmath: frozenset[str] = FUSED) -> Callable[[Function], Function]:
@@ -68,18 +67,25 @@ def _kept_in(folder: Path) -> Iterator[None]:
 def code_folder() -> Path:
     """Return the folder of the compiled code, writable and named after what it is made of.
 
-    Below ``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` or ``~/.cache``, else, where that cannot be
-    written to, below the folder for temporary files.
+    Below ``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` or ``~/.cache``, else, where files there cannot
+    be written and locked, below the folder for temporary files.
     """
     name = Path("raydeblend") / f"code-{_fingerprint()}"
     for root in _roots():
-        try:
-            (root / name).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=root / name).close()
-        except OSError:
-            continue
-        return root / name
+        if _is_usable(root / name):
+            return root / name
     return Path(tempfile.mkdtemp(prefix="raydeblend-"))
+
+
+def _is_usable(folder: Path) -> bool:
+    """Tell whether files in a folder, which is made, can be written and locked."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
 
 
 def _roots() -> Iterator[Path]:
@@ -92,27 +98,41 @@ def _roots() -> Iterator[Path]:
 
 
 def _fingerprint() -> str:
-    """Return a name for sources, processor and settings: numba looks at one source file only."""
+    """Return a name for sources, processor and settings.
+
+    numba itself looks at one source file only, its place and time included: with these in the name,
+    a folder that says that it is complete is so for this installation.
+    """
     processor = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
     made_for = numba.__version__, *processor, str(numba.config.BOUNDSCHECK)
     digest = hashlib.sha256(" ".join(made_for).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(f"{source} {source.stat().st_mtime_ns} ".encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def ready(call: Callable[[], object]) -> None:
-    """Call each compiled function once, so that it is compiled; say so if that takes time.
+def ready(call: Callable[[], object], what: str) -> None:
+    """Call each compiled function of `what` once, so that it is compiled or loaded."""
+    if not compile_once(call, what):
+        call()
 
-    Processes that find the folder without code wait for the one that is compiling.
+
+def compile_once(call: Callable[[], object], what: str) -> bool:
+    """Call each compiled function of `what` if that is the first time here, which is said.
+
+    Processes that find the folder without its code wait for the one that is compiling.  Returns
+    whether this was the one.
     """
     folder = code_folder()
-    done = folder / _DONE
+    done = folder / f"{what} is compiled"
+    if done.exists():
+        return False
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            log.info("compiling the joint fit, once for this machine and version: about a minute")
-            call()
-            done.touch()
-            return
-    call()
+        if done.exists():
+            return False
+        log.info("compiling %s, once for this machine and version: about a minute", what)
+        call()
+        done.touch()
+        return True

@@ -225,7 +225,7 @@ def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
 
 @part()
 def _next_damping(damping: float, ratio: float) -> float:
-    """Return the next damping from true over promised fall; see `levenberg_marquardt`."""
+    """Return the next damping from true over promised fall; see `scene_fit`."""
     factor = 0.1 if ratio > 0.75 else (10.0 if ratio < 0.25 else 1.0)
     return min(max(damping * factor, _LEAST_DAMPING), _MOST_DAMPING)
 

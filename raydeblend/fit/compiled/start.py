@@ -1,4 +1,4 @@
-"""Every compiled function called once, so that no fit waits for a compiler."""
+"""Every compiled function of the joint fit called once, so that no fit waits for a compiler."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from functools import cache
 import numpy as np
 
 from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
-from raydeblend.fit.compiled.cache import ready
+from raydeblend.fit.compiled.cache import compile_once, ready
 from raydeblend.fit.compiled.kernel import fit_blend, render
 from raydeblend.fit.compiled.patch import draw_patch
 from raydeblend.fit.compiled.prior import PARAMETERS
 from raydeblend.fit.compiled.score import score_gains
 from raydeblend.fit.priors import BulgeDiskPriors
 
+WHAT = "the joint fit"
+
 
 @cache
 def prepare_fit() -> None:
-    """Compile the fit or load it, once in a process; see `cache.ready`."""
-    ready(_call_each)
+    """Compile the joint fit or load it, once in a process; see `cache.ready`."""
+    ready(_call_each, WHAT)
+
+
+def compile_fit() -> None:
+    """Compile the joint fit if no process here has done so yet, and load nothing otherwise."""
+    compile_once(_call_each, WHAT)
 
 
 def _call_each() -> None:

@@ -1,0 +1,123 @@
+"""Tractor, parametric galaxies fitted to pixels, where it is installed and given positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.baselines import TRACTOR
+from raydeblend.tile import Deblended, FloatArray
+
+FIRST_RADIUS, FIRST_INDEX = 0.3, 1.0
+"""Start of every galaxy, round: half-light radius in arcsec and Sérsic index."""
+MAX_STEPS, LEAST_GAIN = 50, 0.01
+"""Optimized until ln L gains less."""
+CORE = 3
+"""Pixels about a position whose sum is the first flux."""
+
+
+@dataclass(frozen=True)
+class TractorSersic:
+    """Tractor with a Sérsic galaxy at each given position, all bands at once."""
+
+    tractor: ModuleType
+    sersic: ModuleType
+    optimizer: ModuleType
+    name: str = TRACTOR
+
+    @classmethod
+    def find(cls) -> TractorSersic | None:
+        """Return the deblender, or None where the package does not import."""
+        names = ("tractor", "tractor.sersic", "tractor.constrained_optimizer")
+        try:
+            return cls(*map(import_module, names))
+        except ImportError:
+            return None
+
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+        xy: Sequence[ArrayLike] | None = None,
+    ) -> Deblended:
+        """Deblend a batch; see `raydeblend.tile.Deblender`.
+
+        Raises
+        ------
+        ConfigError
+            If anything but a mask is missing.
+        """
+        if xy is None or variance is None or psf is None or bands is None or pixel_scale is None:
+            raise ConfigError("Tractor must be given positions, variance, PSF, bands and scale")
+        batch = np.asarray(images, np.float32)
+        weight = 1 / np.asarray(variance, np.float32)
+        if mask is not None:
+            weight = np.where(np.asarray(mask)[:, None], np.float32(0), weight)
+        seeing = [self.tractor.PixelizedPSF(stamp) for stamp in np.asarray(psf, np.float32)]
+        found = [
+            self._deblend(self._views(*rows, seeing, bands, pixel_scale), np.asarray(at, float))
+            for *rows, at in zip(batch, weight, xy, strict=True)
+        ]
+        return stack_sources(found, batch.shape)
+
+    def _views(
+        self,
+        image: FloatArray,
+        weight: FloatArray,
+        seeing: Sequence[Any],
+        bands: Sequence[str],
+        pixel_scale: float,
+    ) -> list[Any]:
+        """Return an image of Tractor's for each band."""
+        module = self.tractor
+        return [
+            module.Image(
+                data=data,
+                invvar=own,
+                psf=psf,
+                wcs=module.NullWCS(pixscale=pixel_scale),
+                photocal=module.FluxesPhotoCal(band),
+                sky=module.ConstantSky(0.0),
+            )
+            for data, own, psf, band in zip(image, weight, seeing, bands, strict=True)
+        ]
+
+    def _deblend(self, views: list[Any], xy: NDArray[np.float64]) -> Sources:
+        """Return the sources of one blend."""
+        galaxies = [self._galaxy(views, x, y) for x, y in xy]
+        fit = self.tractor.Tractor(views, galaxies, optimizer=self.optimizer.ConstrainedOptimizer())
+        fit.freezeParam("images")
+        fit.optimize_loop(dchisq=LEAST_GAIN, steps=MAX_STEPS, shared_params=False, priors=True)
+        models = np.stack([self._seen(fit, galaxy) for galaxy in galaxies])
+        places = np.array([[galaxy.pos.x, galaxy.pos.y] for galaxy in galaxies], np.float32)
+        order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
+        return Sources(models[order], places[order], "medium")
+
+    def _galaxy(self, views: list[Any], x: float, y: float) -> Any:
+        module = self.tractor
+        row, column = (int(np.floor(c + 0.5)) for c in (y, x))
+        core = np.s_[max(row - CORE, 0) : row + CORE + 1, max(column - CORE, 0) : column + CORE + 1]
+        fluxes = {view.photocal.band: max(float(view.data[core].sum()), 1.0) for view in views}
+        return self.sersic.SersicGalaxy(
+            module.PixPos(x, y),
+            module.Fluxes(order=list(fluxes), **fluxes),
+            module.EllipseESoft(np.log(FIRST_RADIUS), 0.0, 0.0),
+            self.sersic.SersicIndex(FIRST_INDEX),
+        )
+
+    def _seen(self, fit: Any, galaxy: Any) -> FloatArray:
+        """Return a source's model ``(bands, y, x)``."""
+        images = [fit.getModelImage(view, srcs=[galaxy], sky=False) for view in fit.images]
+        return np.stack(images).astype(np.float32)
