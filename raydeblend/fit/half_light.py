@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.fit.parameters import FRACTION
 from raydeblend.fit.profiles import profile
 from raydeblend.fit.sersic import VARIANCES, weights_at
 
@@ -123,3 +124,13 @@ def exponential_t(r50: Array, g1: Array, g2: Array) -> Array:
     """Return <x²> + <y²> of an exponential disk of half-light radius r50 and reduced shear g."""
     square = g1**2 + g2**2
     return np.asarray(profile("exp").t_per_radius2 * r50**2 * (1 + square) / (1 - square))
+
+
+def bulge_fraction(theta: Array) -> Array:
+    """Return the bulge's part of the light of single profiles, ``(k, 1)``; NaN without one.
+
+    `theta` ``(k, q)`` is that of `profile_model`.
+    """
+    if theta.shape[1] <= FRACTION:
+        return np.full((len(theta), 1), np.nan)
+    return np.asarray(np.clip(theta[:, [FRACTION]], 0, 1))

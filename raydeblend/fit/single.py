@@ -39,8 +39,11 @@ step is still taken, to first order, which leaves a small part of it."""
 ROUNDING = 3e-8
 """Part of χ²/2 that is its rounding error, and so no fall."""
 MAX_STEPS = 40
-FIRST_SIZES = (-2.5, 0.0, 2.0)
+FIRST_SIZES = (-2.5, 0.0, 2.0, 4.0, 5.5)
 """Starts in ln T, from the prior's mean; the one that fits best is taken."""
+FIRST_SIZE_PART = 0.25
+"""Part of the stamp's side, which follows the footprint's, that a start's half-light radius may be:
+from a small start a fit of a large galaxy may end at what is left of its core."""
 BIN = 3
 """Side of the squares of pixels that are summed for the first fit."""
 COARSE_TOLERANCE = 0.05
@@ -100,7 +103,7 @@ def solve(
     fit_summed(
         cutouts,
         make_family(shape, psf, pixel_scale, priors, usual, moment),
-        np.array(FIRST_SIZES),
+        first_sizes(stamps.size * pixel_scale, priors.radius),
         BIN,
         Stop(COARSE_TOLERANCE, ROUNDING, COARSE_STEPS),
         np.array(WINDOWS, dtype=np.int64),
@@ -116,6 +119,12 @@ def solve(
         stop = Stop(TOLERANCE, ROUNDING, MAX_STEPS)
         fit_windows(cutouts, rows, family, start, sides, GROWTH, stop, out)
     return out
+
+
+def first_sizes(side: float, radius: float) -> Array:
+    """Return the starts in ln T for stamps of a side and a usual radius, both in arcsec."""
+    sizes = np.array(FIRST_SIZES)
+    return sizes[radius * np.exp(sizes / 2) <= max(FIRST_SIZE_PART * side, radius)]
 
 
 def _no_solutions(n: int, bands: int, q: int) -> Solutions:
@@ -149,6 +158,8 @@ def _measurements(
     flux_cov = found.flux_cov * known[:, :, None] * known[:, None]
     good = measured.any(1) & (freedom > 0) & np.isfinite(found.chi2)
     good &= np.isfinite(found.theta).all(1) & np.isfinite(error).all(1)
+    known = np.where(measured, unit, np.nan)
+    flux_cov = found.flux_cov * known[:, :, None] * known[:, None]
     values = {
         "flux": found.flux * known,
         "flux_err": errors_of(flux_cov),

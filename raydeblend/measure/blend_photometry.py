@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from raydeblend.fit.parameters import FRACTION, G1, G2, LOG_T, POSITION
+from raydeblend.fit.half_light import bulge_fraction
+from raydeblend.fit.parameters import G1, G2, LOG_T, POSITION
 from raydeblend.fit.psf import PsfMixture
 from raydeblend.fit.result import Measurements
 from raydeblend.fit.stamps import weight_of
@@ -93,7 +94,7 @@ def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources)
         "flux_err": np.where(measured, fit.flux_err, np.nan),
         "flux_cov": np.where(measured[:, :, None] & measured[:, None], fit.flux_cov, np.nan),
         "snr": fit.snr,
-        "bulge_fraction": np.where(measured, _bulge_fraction(fit.theta), np.nan),
+        "bulge_fraction": np.where(measured, bulge_fraction(fit.theta), np.nan),
         "T": size,
         "T_err": size * fit.theta_err[:, LOG_T],
         "g1": fit.theta[:, G1],
@@ -108,12 +109,6 @@ def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources)
     for name, array in arrays.items():
         array[good] = values[name]
     return replace(single, **arrays)
-
-
-def _bulge_fraction(theta: Array) -> Array:
-    """Return the bulge's part of the light, ``(k, 1)``; NaN for a model without one."""
-    without = theta.shape[1] <= FRACTION
-    return np.full((len(theta), 1), np.nan) if without else np.clip(theta[:, [FRACTION]], 0, 1)
 
 
 def add_neighbor_noise(

@@ -3,7 +3,7 @@
 import galsim
 import numpy as np
 import pytest
-from galaxy_stamps import SCALE, make_blend
+from galaxy_stamps import SCALE, draw_models, make_blend
 from plain_mixture import chi2, distance_from_minimum, draw, fluxes
 from scipy.optimize import brentq
 from scipy.special import gammainc
@@ -288,3 +288,23 @@ def test_result_does_not_depend_on_the_batch(galaxies):
         truth.blends[7:8], truth.models[7:8], truth.xy[7:8], truth.psf, SCALE, "mixture"
     )[0]
     np.testing.assert_array_equal(alone.flux[0], together["flux"][7])
+
+
+def test_starts_are_of_sizes_that_the_footprint_can_have():
+    """Stamps are as large as footprints with a margin; 1 arcsec is not the end."""
+    small, large = (np.exp(mixture.first_sizes(side, 0.35) / 2) * 0.35 for side in (5.5, 16.3))
+    np.testing.assert_allclose(small, [0.1, 0.35, 0.95], atol=0.005)
+    np.testing.assert_allclose(large, [0.1, 0.35, 0.95, 2.59], atol=0.005)
+
+
+def test_a_large_galaxy_keeps_its_flux_and_size(psf):
+    """Half-light radius 2 arcsec; GalSim's flux on the stamp is what is to be found."""
+    size, at = 97, np.array([48.2, 47.9])
+    profile = galsim.Exponential(half_light_radius=2.0).shear(g1=0.2, g2=0.1)
+    flux = np.array([4e4, 6e4, 9e4])
+    light = draw_models([profile], psf, at[None], flux[None], size)
+    noise = np.random.default_rng(3).normal(0, 5, light[0].shape)
+    blend = make_blend(light[0] + noise, 5.0, at[None])
+    (out,) = measure_blends([blend], [light], [at[None]], psf, SCALE, "mixture", model="bdf")
+    np.testing.assert_allclose(out.flux[0], flux, rtol=0.03)
+    assert out.r50[0] == pytest.approx(2.0, rel=0.05)
