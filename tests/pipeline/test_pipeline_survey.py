@@ -141,10 +141,10 @@ def mended(tmp_path_factory, ray_local):
     """Four tiles apart, and two of which one lies upon the other."""
     folder = tmp_path_factory.mktemp("mended")
     tiles, out = folder / "tiles", str(folder / "out")
-    corners = {"good": (0, 0), "nowcs": (280, 0), "dark": (0, 280), "partial": (280, 280)}
-    upon = {"upper": (160, 160), "under": (160, 160)}
+    corners = {"good": (0, 0), "nowcs": (300, 0), "dark": (0, 300), "partial": (300, 300)}
+    upon = {"upper": (165, 165), "under": (165, 165)}
     for name, corner in corners.items():
-        sky.write_tile(tiles, name, *corner, size=140)
+        sky.write_tile(tiles, name, *corner, size=120)
     for name, corner in upon.items():
         sky.write_tile(tiles, name, *corner, size=90)
     for band in sky.BANDS:
@@ -152,7 +152,7 @@ def mended(tmp_path_factory, ray_local):
         sky.blank(tiles / f"dark_{band}.fits")
         sky.blank(tiles / f"under_{band}.fits")
     (tiles / "partial_g.fits").unlink()
-    config = replace(CONFIG, cell_size=140)
+    config = replace(CONFIG, cell_size=120)
     broken = run_catalog(str(tiles), out, config, progress=False)
     assert {e.key for e in read_entries(out) if not e.done} == {e.key for e in broken.failures}
     reasons = {entry.tile: entry.reason for entry in broken.failures}
@@ -160,7 +160,7 @@ def mended(tmp_path_factory, ray_local):
 
     written = {p: os.stat(p).st_mtime_ns for p in storage.list_files(broken.catalog)}
     for name in ("dark", "nowcs"):
-        sky.write_tile(tiles, name, *corners[name], size=140)
+        sky.write_tile(tiles, name, *corners[name], size=120)
     sky.write_tile(tiles, "under", *upon["under"], size=90)
     healed = run_catalog(str(tiles), out, config, resume=True, progress=False)
     alone = {path for path in written if "=upper" not in path}
