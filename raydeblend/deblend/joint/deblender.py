@@ -143,8 +143,8 @@ class JointDeblender:
         image, variance, mask
             ``(bands, y, x)``, as for a batch.
         """
-        stack = (np.asarray(each)[None] for each in (image, variance, mask))
-        stamps, sigma = self.make_stamps(*stack, psf, pixel_scale)
+        one, its, bad = (np.asarray(each)[None] for each in (image, variance, mask))
+        stamps, sigma = self.make_stamps(one, its, bad, psf, pixel_scale)
         with one_thread(), torch.inference_mode():
             (found,) = find_all(stamps, self.settings)
         (stamp,), unit, order = stamps, sigma[0, :, 0, 0], found.order

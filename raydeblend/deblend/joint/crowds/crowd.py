@@ -105,7 +105,7 @@ class Crowd:
         some = np.argpartition(squared, most)[:most] if most < len(squared) else slice(None)
         order = np.arange(len(squared))[some]
         order = order[np.lexsort((order, squared[order]))]
-        return order[np.isfinite(squared[order])]
+        return np.asarray(order[np.isfinite(squared[order])], dtype=np.intp)
 
     def fits(self, group: Indices) -> BlendFit:
         """Return the fit of some of its sources."""
