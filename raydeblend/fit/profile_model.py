@@ -53,10 +53,12 @@ def make_family(
             columns.append((is_bulge, c, own.sum(), own @ shape.fractions[group] / own.sum()))
     columns.sort(key=lambda column: column[0])
     bulge, which, weight, fraction = (np.array(column) for column in zip(*columns, strict=True))
+    seeing = psf_cov[:, which] + square * np.array([1.0, 0.0, 1.0])
+    # In another order in memory they would be of another type, for which all is compiled anew.
     return Family(
-        weight=psf_weight[:, which] * weight,
+        weight=np.ascontiguousarray(psf_weight[:, which] * weight),
         fraction=fraction,
-        psf_cov=psf_cov[:, which] + square * np.array([1.0, 0.0, 1.0]),
+        psf_cov=np.ascontiguousarray(seeing),
         disk=int((~bulge).sum()),
         mean=priors.mean(shape),
         precision=priors.precision(shape),
