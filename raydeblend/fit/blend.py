@@ -150,10 +150,10 @@ def _window(blend: Sources, side: int) -> _Window:
     unit = np.where(counts > 0, mean, 1.0) ** -0.5
     scale = unit[:, None, None]
     y, x = (np.indices(image.shape[1:]) + np.maximum(low, 0)[:, None, None]).reshape(2, -1)
-    samples = make_samples(
-        *((a.reshape(len(a), -1)).astype(np.float32) for a in (image / scale, weight * scale**2)),
-        np.stack([x, y]).astype(np.float32),
+    data, own = (
+        a.reshape(len(a), -1).astype(np.float32) for a in (image / scale, weight * scale**2)
     )
+    samples = make_samples(data, own, np.stack([x, y]).astype(np.float32))
     pixels = Pixels(*samples, blend.xy, np.ascontiguousarray(blend.measured.T))
     return _Window(pixels, unit, int(counts.sum()))
 

@@ -39,8 +39,16 @@ def _call_each() -> None:
     theta, none = np.zeros((1, 5)), np.zeros((1, 2))
     family = Family(one, np.ones(1), np.array([[[4.0, 0.0, 4.0]]]), 1, theta[0], theta[0] + 1, 0.2)
     stop, cutouts = Stop(1.0, 0.0, 1), Cutouts(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), none)
-    rows = [theta.copy(), theta.copy(), one.copy(), one.copy(), one.copy()]
-    found = Solutions(*rows, np.ones(1), np.zeros(1, dtype=bool), evaluations)
+    found = Solutions(
+        theta=theta.copy(),
+        theta_err=theta.copy(),
+        flux=one.copy(),
+        flux_err=one.copy(),
+        norm=one.copy(),
+        chi2=np.ones(1),
+        converged=np.zeros(1, dtype=bool),
+        evaluations=evaluations,
+    )
     fit_summed(cutouts, family, np.zeros(1), 3, stop, row + 3, 1.0, theta, sides, evaluations)
     fit_windows(cutouts, row, family, theta, sides, 1.0, stop, found)
     pixel = np.ones((1, 1), dtype=np.float32)
