@@ -27,8 +27,9 @@ from raydeblend.evaluate.common.baselines import (
     load_named,
 )
 from raydeblend.evaluate.common.blends import Blends, BlendSet, read_blends
+from raydeblend.evaluate.common.rows import Row
 from raydeblend.evaluate.common.tables import Table, to_file, to_markdown
-from raydeblend.evaluate.wang2022.scores import BATCH, Row, deblend, make_rows, score_deblender
+from raydeblend.evaluate.wang2022.scores import BATCH, deblend, make_rows, score_deblender
 from raydeblend.tile import Deblender
 
 VALID = Path("../shared/data/protocols/wang2022_valid.npz")

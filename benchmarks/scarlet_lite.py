@@ -64,9 +64,10 @@ class ScarletLite:
         weight = 1 / noise
         if mask is not None:
             weight = np.where(np.asarray(mask)[:, None], np.float32(0), weight)
+        stamps = np.asarray(psf, np.float32)
         found = [
-            self._deblend(*rows, np.asarray(psf, np.float32), np.asarray(places, float))
-            for *rows, places in zip(batch, noise, weight, xy, strict=True)
+            self._deblend(image, own, inverse, stamps, np.asarray(places, float))
+            for image, own, inverse, places in zip(batch, noise, weight, xy, strict=True)
         ]
         return stack_sources(found, batch.shape)
 

@@ -38,9 +38,10 @@ class TractorSersic:
         """Return the deblender, or None where the package does not import."""
         names = ("tractor", "tractor.sersic", "tractor.constrained_optimizer")
         try:
-            return cls(*map(import_module, names))
+            tractor, sersic, optimizer = (import_module(name) for name in names)
         except ImportError:
             return None
+        return cls(tractor, sersic, optimizer)
 
     def __call__(
         self,
@@ -67,8 +68,10 @@ class TractorSersic:
             weight = np.where(np.asarray(mask)[:, None], np.float32(0), weight)
         seeing = [self.tractor.PixelizedPSF(stamp) for stamp in np.asarray(psf, np.float32)]
         found = [
-            self._deblend(self._views(*rows, seeing, bands, pixel_scale), np.asarray(at, float))
-            for *rows, at in zip(batch, weight, xy, strict=True)
+            self._deblend(
+                self._views(image, own, seeing, bands, pixel_scale), np.asarray(at, float)
+            )
+            for image, own, at in zip(batch, weight, xy, strict=True)
         ]
         return stack_sources(found, batch.shape)
 

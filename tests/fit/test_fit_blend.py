@@ -10,6 +10,7 @@ from plain_mixture import distance_from_minimum
 
 from raydeblend.fit import blend as mixture_blend
 from raydeblend.fit.blend import Sources, fit_blends
+from raydeblend.fit.compiled.refit import refit
 from raydeblend.fit.profile_model import make_family, size_class
 from raydeblend.fit.profiles import profile
 from raydeblend.fit.psf import fit_psf
@@ -85,6 +86,13 @@ def test_joint_errors_hold_and_are_larger_than_those_of_known_neighbors(light, p
     assert np.all(stack(joint[:5], "flux_err") > stack(single, "flux_err"))
     shapes = (stack(joint, "g1") - [0.1, -0.1]) / stack(joint, "g1_err")
     assert np.all((shapes.std(0) > 0.75) & (shapes.std(0) < 1.25))
+
+
+def test_no_blend_is_compiled_anew(light, psf):
+    blends = blends_of(light, 2)
+    for model in ("exp", "bdf"):
+        measure(blends, light, psf, model=model)
+    assert len(refit.signatures) == 1
 
 
 def test_joint_result_does_not_depend_on_the_batch(light, psf):
