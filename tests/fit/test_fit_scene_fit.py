@@ -22,7 +22,7 @@ SIZE = 48
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 COLORS = np.array([0.6, 1.0, 1.3])
 PRIORS = BulgeDiskPriors()
-BULGE = torch.full((1, 2), 0.1, dtype=torch.float64), 0.2
+BULGE = 0.1, 0.2
 
 
 def draw(x, y, flux, radius=0.4, g1=0.0, g2=0.0):
@@ -86,14 +86,14 @@ def test_the_gradient_is_that_of_the_objective(pair):
         }
     )
     theta = PRIORS.usual(scene.start)
-    theta[0, 0, 2:] += torch.tensor([0.1, -0.05, 0.2, 0.1, 0.02, 0.03])
+    theta[0, 0, 2:] += torch.tensor([0.1, -0.05, 0.2, 0.1, 0.02, 0.03, -0.1])
     scale = flux_scale(scene, theta)
     state = evaluate(scene, theta, scale)
-    for index in range(16):
-        step = torch.zeros(16, dtype=torch.float64)
+    for index in range(18):
+        step = torch.zeros(18, dtype=torch.float64)
         step[index] = 1e-4
         ahead, behind = (
-            evaluate(scene, theta + sign * step.reshape(1, 2, 8), scale).objective
+            evaluate(scene, theta + sign * step.reshape(1, 2, 9), scale).objective
             for sign in (1, -1)
         )
         slope = float((ahead - behind) / 2e-4)
@@ -108,8 +108,8 @@ def test_held_sources_have_their_light_but_do_not_move(pair):
     held = unit_images(light_of(scene, theta[:, 1:], scene.pixels), 1)
     part = evaluate(scene, theta, scale, held)
     torch.testing.assert_close(part.flux, whole.flux)
-    torch.testing.assert_close(part.gradient, whole.gradient[:, :8], rtol=1e-4, atol=1e-2)
-    torch.testing.assert_close(part.curvature, whole.curvature[:, :8, :8], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(part.gradient, whole.gradient[:, :9], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(part.curvature, whole.curvature[:, :9, :9], rtol=1e-4, atol=1e-2)
     state, _, evaluations = joint._descend(scene, theta, scale, 3, held)
     torch.testing.assert_close(state.theta[:, 1], theta[:, 1])
     assert state.objective < whole.objective
@@ -169,9 +169,9 @@ def test_the_error_of_a_galaxy_that_is_not_there_is_that_of_a_matched_filter(pai
 def test_prior_derivatives_are_autograds():
     start = torch.zeros(1, 2, 2, dtype=torch.float64)
     compact = torch.tensor([[False, True]])
-    theta = PRIORS.usual(start) + 0.1 * torch.arange(16, dtype=torch.float64).reshape(1, 2, 8)
+    theta = PRIORS.usual(start) + 0.1 * torch.arange(18, dtype=torch.float64).reshape(1, 2, 9)
     theta[..., 2:4] *= 0.2
-    theta[..., 6:] *= 0.2
+    theta[..., 6:8] *= 0.2
     theta.requires_grad_()
     penalty, gradient, curvature = log_prior(PRIORS, theta, start, compact)
     (truth,) = torch.autograd.grad(penalty.sum(), theta)

@@ -38,7 +38,6 @@ def make_scene(image: np.ndarray, starts: list[list[float]]) -> Scene:
         psf_cov=cov.expand(1, 3, -1, 3),
         start=start,
         compact=torch.zeros(start.shape[:2], dtype=torch.bool),
-        bulge=torch.full(start.shape[:2], 0.1, dtype=torch.float64),
         pixel_scale=SCALE,
         priors=BulgeDiskPriors(),
     )
@@ -67,8 +66,8 @@ def fitted_rows(scene: Scene, theta: torch.Tensor) -> tuple[np.ndarray, np.ndarr
     state, *_ = fit_scene(scene, theta)
     priors, scale = scene.priors, flux_scale(scene, theta)[0, :, 0].numpy()
     columns, offsets = [], []
-    for i in range(8):
-        step = torch.zeros(1, 1, 8, dtype=torch.float64)
+    for i in range(9):
+        step = torch.zeros(1, 1, 9, dtype=torch.float64)
         step[..., i] = 1e-3
         ahead, behind = (
             render(scene, theta + sign * step, state.flux, scene.pixels)[0, 0] for sign in (1, -1)
@@ -84,12 +83,12 @@ def fitted_rows(scene: Scene, theta: torch.Tensor) -> tuple[np.ndarray, np.ndarr
     residual = (scene.data[0] - model).numpy().ravel().astype(np.float64)
     _, pull, stiffness = log_prior(priors, theta, scene.start, scene.compact)
     root = np.linalg.cholesky(stiffness[0, 0].numpy()).T
-    rows = np.zeros((8 + 3, 14))
-    rows[:8, :8] = root
+    rows = np.zeros((9 + 3, 15))
+    rows[:9, :9] = root
     offsets = [*np.linalg.solve(root.T, -pull[0, 0].numpy())]
     for b in range(3):
         bulge = np.array([-0.1, 0.9]) / (priors.bulge_scatter * scale[b])
-        rows[8 + b, 8 + 2 * b : 10 + 2 * b] = bulge
+        rows[9 + b, 9 + 2 * b : 11 + 2 * b] = bulge
         offsets.append(-bulge @ state.flux[0, b, 0].numpy())
     design = np.concatenate([np.array(columns, dtype=np.float64).T, rows])
     return design, np.concatenate([residual, offsets])
@@ -104,7 +103,7 @@ def test_it_is_what_linear_least_squares_gains(faint_beside_bright) -> None:
     expected = []
     for px, py in places:
         blob = np.exp(-0.5 * ((x - px) ** 2 + (y - py) ** 2) / WIDTH**2)
-        new = np.concatenate([np.kron(np.eye(3), blob).T, np.zeros((11, 3))])
+        new = np.concatenate([np.kron(np.eye(3), blob).T, np.zeros((12, 3))])
         both = np.concatenate([design, new], 1)
         solved = [np.linalg.lstsq(m, residual, rcond=1e-12)[0] for m in (design, both)]
         left = [

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from raydeblend.deblend.joint.config import PhotometryConfig
+from raydeblend.deblend.joint.config import JointConfig, PhotometryConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.photometry import _shapes, whole_covariance
 
 SCALE, SIZE = 0.168, 56
 SEEING = galsim.Kolmogorov(fwhm=0.7)
 PSF = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
+JOINT = JointDeblender()
 
 
 def observe(profile, snr, rng, offset=(0.0, 0.0)):
@@ -20,11 +21,9 @@ def observe(profile, snr, rng, offset=(0.0, 0.0)):
     return image + rng.normal(size=(3, SIZE, SIZE))
 
 
-def deblend(images, **options):
+def deblend(images, joint=JOINT, **options):
     images = np.asarray(images, dtype=np.float32)
-    return JointDeblender()(
-        images, variance=np.ones_like(images), psf=PSF, pixel_scale=SCALE, **options
-    )
+    return joint(images, variance=np.ones_like(images), psf=PSF, pixel_scale=SCALE, **options)
 
 
 def bulge_and_disk(g1, bulge, bulge_g1=None):
@@ -93,8 +92,10 @@ def test_peaks_that_a_neighbor_pulls_over_do_not_hold_the_sources():
 def test_neighbors_and_a_wrong_profile_are_part_of_the_error():
     flux = np.array([[1000.0, 1000.0, 10.0]])
     under = np.array([[0.0, 10.0, 500.0]])
-    whole = whole_covariance(flux, 64.0 * np.eye(3)[None], under, PhotometryConfig())[0]
-    expected = np.sqrt([64 + 25, 64 + 25 + 9, 64 + 0.05**2 + 4.8**2])
+    faint = np.array([[0.0, 0.1, 1.0]])
+    whole = whole_covariance(flux, 64.0 * np.eye(3)[None], under, faint, PhotometryConfig())[0]
+    # A tenth of the light where it is hardly seen: 0.2 0.1 0.9 of 1000.
+    expected = np.sqrt([64 + 25, 64 + 25 + 9 + 18**2, 64 + 0.05**2 + 4.8**2])
     np.testing.assert_allclose(np.sqrt(np.diag(whole)), expected)
     # What is wrong for one reason is wrong in all bands: 0.5 % of the fluxes, 3 and 4.8.
     assert whole[0, 1] == pytest.approx(5 * 5)
@@ -103,10 +104,14 @@ def test_neighbors_and_a_wrong_profile_are_part_of_the_error():
 
 @pytest.fixture(scope="module")
 def repeated():
-    """A bulge and disk in 120 fields of noise, by the fit with its own detection."""
+    """A bulge and disk in 120 fields of noise, by the fit with its own detection.
+
+    Errors are those of noise alone, which is all that changes.
+    """
     rng = np.random.default_rng(21)
     images = [observe(bulge_and_disk(0.2, 0.3), 60, rng) for _ in range(120)]
-    return deblend(images)
+    noise = PhotometryConfig(own_fraction=0.0, faint_fraction=0.0)
+    return deblend(images, JointDeblender(config=JointConfig(photometry=noise)))
 
 
 def test_position_errors_are_the_scatter_of_positions(repeated):

@@ -59,10 +59,10 @@ def test_a_bright_pair_is_found_and_a_long_galaxy_is_not_split() -> None:
     """What must be gained over a bright galaxy is for the light under the fainter one."""
     image = galaxy(30.0, 40.0, 6000) + galaxy(32.2, 41.0, 900, 0.2) + LONG
     stamp, fit = fitted(image, [[30.3, 40.2], [60, 40]])
-    assert fit.snr[0] > 1000
+    assert fit.snr[0] > 400
     (found,), _ = add_sources([stamp], [fit], JOINT.settings)
     order = np.argsort(found.theta[:, 0])
-    np.testing.assert_allclose(found.theta[order, :2], [[30, 40], [32.2, 41], [60, 40]], atol=0.3)
+    np.testing.assert_allclose(found.theta[order, :2], [[30, 40], [32.2, 41], [60, 40]], atol=0.4)
 
 
 def test_in_a_crowd_the_pair_is_found_too() -> None:

@@ -61,7 +61,7 @@ def test_a_clumpy_galaxy_is_one_row_with_all_its_light(clumpy):
     assert fitted.n_sources[0] > 2
     result = deblend(clumpy)
     assert result.n_sources[0] == 1
-    np.testing.assert_allclose(result.extra["flux"][0, 0], 30000 * COLORS, rtol=0.02)
+    np.testing.assert_allclose(result.extra["flux"][0, 0], 30000 * COLORS, rtol=0.06)
     # The parts are added up, pixel by pixel too.
     np.testing.assert_allclose(result.models[0].sum(0), fitted.models[0].sum(0), atol=1e-3)
 
