@@ -67,7 +67,7 @@ def test_light_ends_where_the_noise_begins():
 
 
 def test_wings_continue_an_exponential_that_was_cut():
-    """Cut at three scale lengths, an exponential disk loses 20 % of its light, 4 e^-3; it is back to 5 %."""
+    """Cut at three scale lengths, a disk loses 4 e^-3 of its light; it is back to 5 %."""
     h, side = 8.0, 201
     y, x = np.indices((side, side)) - side // 2
     disk = np.exp(-np.hypot(y, x) / h)
