@@ -253,5 +253,7 @@ def _like(
 ) -> int:
     """Choose one of the images of the likest size and magnitude: not always the same."""
     away = np.abs(np.log(r50 / stamps.r50[among]))
-    away += 0.2 * np.nan_to_num(np.abs(magnitude - stamps.magnitude[among]))
+    fainter = np.nan_to_num(stamps.magnitude[among] - magnitude)
+    # Noise would show in an image drawn much brighter than it was seen.
+    away += 0.2 * np.abs(fainter) + 0.8 * np.maximum(fainter - 0.5, 0)
     return int(rng.choice(among[np.argsort(away)[: max(4, len(among) // 8)]]))

@@ -1,4 +1,4 @@
-"""Images of real galaxies for simulated skies: cut along their light, and split by galaxy.
+"""Images of real galaxies for simulated skies: continued beyond the noise, and split by galaxy.
 
 They come from a folder that the user names (`raydeblend.simulate.hst` says which collections it
 may hold); none are shipped.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from raydeblend.errors import ConfigError
-from raydeblend.simulate.cutouts import IDENTIFIERS
+from raydeblend.simulate.cutouts import IDENTIFIERS, ZERO_BACKGROUND
 from raydeblend.simulate.hst import HstStamps, load_hst
 from raydeblend.survey import NJY_ZERO_POINT
 
@@ -32,9 +32,13 @@ SIZE, SCALE = 192, 0.06
 """Pixels and arcsec of the stamps that are read: 11.5 arcsec."""
 BLUE = ("u", "g", "r")
 """Bands for which the image in F606W stands, where there is one."""
-SMOOTHING, CUT_SIGMA, GROW = 2.0, 1.5, 4
-"""Pixels of the Gaussian before the cut; the cut in sigmas of the smoothed sky; pixels by which
-what is above it is widened, and over which it fades."""
+SMOOTHING, CUT_SIGMA = 2.0, 3.0
+"""Pixels of the Gaussian before the cut; the cut in sigmas of the smoothed sky."""
+WING_PER_R50 = 0.45
+"""Scale length of the wings beyond the cut over the half-light radius: 1/1.678 along the mean axis
+of an exponential, less across a disk that is seen from the side."""
+WING_LENGTH = 5.0
+"""Scale lengths after which the wings end."""
 MIN_R50 = 0.1
 """Arcsec; smaller ones are as good as stars."""
 
@@ -147,22 +151,45 @@ def _cut_all(
         yield None if mask is None else _cut(image, blue.get(int(galaxy), image), mask)
 
 
-def _cut(red: Image, blue: Image, mask: FloatArray) -> tuple[Image, Image, float, float] | None:
-    y, x = np.nonzero(mask)
-    box = np.s_[y.min() : y.max() + 1, x.min() : x.max() + 1]
-    images = [(image * mask)[box] for image in (red, blue)]
-    fluxes = [float(image.sum()) for image in images]
+def _cut(
+    red: Image, blue: Image, inside: NDArray[np.bool_]
+) -> tuple[Image, Image, float, float] | None:
+    fluxes = [float(image[inside].sum()) for image in (red, blue)]
     if min(fluxes) <= 0:
         return None
+    scale = WING_PER_R50 * half_light(red * inside) / SCALE
+    images = [with_wings(image, inside, scale) for image in (red, blue)]
     radius = half_light(images[0])
     if radius < MIN_R50:
         return None
-    unit = [(image / flux).astype(np.float32) for image, flux in zip(images, fluxes, strict=True)]
-    return unit[0], unit[1], radius, fluxes[0]
+    totals = [float(image.sum()) for image in images]
+    unit = [(image / total).astype(np.float32) for image, total in zip(images, totals, strict=True)]
+    return unit[0], unit[1], radius, totals[0]
 
 
-def light_mask(image: Image) -> FloatArray | None:
-    """Return ``(y, x)``: 1 where the central galaxy is above the noise, fading to 0 around it."""
+def with_wings(image: Image, inside: NDArray[np.bool_], scale: float) -> FloatArray:
+    """Return the light inside, and wings beyond that continue it, falling by e in `scale` pixels.
+
+    An image that ended along its isophote would show a rim that no galaxy has, as soon as it is
+    drawn brighter than it was seen.  What is returned is the part that holds anything.
+    """
+    reach = int(np.ceil(WING_LENGTH * scale))
+    y, x = np.nonzero(inside)
+    size = [np.ptp(y) + 1 + 2 * reach, np.ptp(x) + 1 + 2 * reach]
+    wide, own = np.zeros(size), np.zeros(size, dtype=bool)
+    place = (y - y.min() + reach, x - x.min() + reach)
+    wide[place], own[place] = image[y, x], True
+    # The rim itself is half sky: what continues is the light a smoothing length inside.
+    weight = ndimage.gaussian_filter(own.astype(np.float64), SMOOTHING)
+    smooth = np.maximum(ndimage.gaussian_filter(wide, SMOOTHING), 0) / np.maximum(weight, 1e-3)
+    distance, nearest = ndimage.distance_transform_edt(~own, return_indices=True)
+    rim = smooth[tuple(nearest)]
+    wings = rim * np.exp(-distance / scale) * np.clip(WING_LENGTH - distance / scale, 0, 1)
+    return np.asarray(np.where(own, wide, wings))
+
+
+def light_mask(image: Image) -> NDArray[np.bool_] | None:
+    """Return ``(y, x)``: where the central galaxy is above the noise; None if nowhere."""
     smooth = ndimage.gaussian_filter(image, SMOOTHING)
     outer = smooth[smooth < np.median(smooth)]
     sigma = float(np.sqrt(np.mean((outer - np.median(smooth)) ** 2))) if outer.size else 0.0
@@ -171,9 +198,9 @@ def light_mask(image: Image) -> FloatArray | None:
     near = labels[middle[0] - 3 : middle[0] + 4, middle[1] - 3 : middle[1] + 4]
     if not near.any():
         return None
-    inside = labels == np.bincount(near[near > 0]).argmax()
-    distance = ndimage.distance_transform_edt(~ndimage.binary_fill_holes(inside))
-    return np.asarray(np.clip(1 - distance / GROW, 0, 1))
+    filled = ndimage.binary_fill_holes(labels == np.bincount(near[near > 0]).argmax())
+    # Cut along its segment, an image has a rim of smoothed zeros.
+    return np.asarray(filled & (image != 0) if np.mean(image == 0) > ZERO_BACKGROUND else filled)
 
 
 def half_light(image: NDArray[np.floating]) -> float:
