@@ -22,7 +22,8 @@ from raydeblend.fit.compiled.stamp_fit import (
     fit_windows,
 )
 from raydeblend.fit.compiled.start_photometry import prepare_photometry
-from raydeblend.fit.parameters import FRACTION, G1, G2, LOG_T, POSITION
+from raydeblend.fit.half_light import bulge_fraction
+from raydeblend.fit.parameters import G1, G2, LOG_T, POSITION
 from raydeblend.fit.profile_model import make_family, size_class
 from raydeblend.fit.profiles import profile
 from raydeblend.fit.psf import PsfMixture
@@ -138,13 +139,6 @@ def _no_solutions(n: int, bands: int, q: int) -> Solutions:
         converged=np.zeros(n, dtype=bool),
         evaluations=np.zeros(n, dtype=np.int64),
     )
-
-
-def bulge_fraction(theta: Array) -> Array:
-    """Return the bulge's part of the light ``(..., 1)``, the same in all bands; NaN without one."""
-    if theta.shape[-1] <= FRACTION:
-        return np.full((*theta.shape[:-1], 1), np.nan)
-    return np.clip(theta[..., FRACTION, None], 0, 1)
 
 
 def _measurements(
