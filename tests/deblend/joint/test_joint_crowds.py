@@ -126,3 +126,19 @@ def test_a_footprint_alone_has_the_sources_of_a_batch() -> None:
         np.testing.assert_array_equal(model[:, *box.slices], light)
     for name, values in found.extra.items():
         np.testing.assert_array_equal(values, batch.extra[name][0])
+
+
+def test_bad_pixels_and_coincident_sources_spoil_no_other() -> None:
+    image, mask = sky(PLACES, FLUXES), np.zeros((2, SIZE, SIZE), dtype=bool)
+    image[:, 30:33, 20:40], image[:, 5, 5] = np.nan, np.inf
+    mask[1] = True
+    places = np.concatenate([PLACES, PLACES[:2], [[-50.0, 500.0]]])
+    result = JOINT(image[None], mask=mask[None], psf=PSF, pixel_scale=SCALE, xy=[places])
+    assert result.n_sources[0] == len(places)
+    flux = result.extra["flux"][0]
+    assert np.isfinite(flux[:, 0]).all()
+    assert np.isnan(flux[:, 1]).all()
+    # The last row is hardly touched: bad pixels lie two rows above, what is doubled in the first.
+    for xy, true in zip(PLACES[10:], FLUXES[10:], strict=True):
+        nearest = np.hypot(*(result.xy[0] - xy).T).argmin()
+        assert flux[nearest, 0] == pytest.approx(true, rel=0.15)
