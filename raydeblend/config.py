@@ -24,6 +24,8 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
+BACKGROUNDS = ("local", "none")
+"""The sky around each place is taken off, or it was before the tiles came."""
 
 IMAGE_PATTERN = "{tile}_{band}.fits"
 PSF_PATTERN = "{tile}_{band}_psf.fits"
@@ -65,6 +67,8 @@ class CatalogConfig:
         AB magnitude of one count for files that do not say it themselves.
     bad_planes
         Mask planes that make a pixel unusable.
+    background
+        One of `BACKGROUNDS`.
     detect_threshold
         Detection threshold in sigma of the combined and smoothed image.
     suspect_threshold
@@ -97,6 +101,7 @@ class CatalogConfig:
     detect_threshold: float = 5.0
     suspect_threshold: float = 0.5
     detect_min_area: int = 5
+    background: str = "local"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -114,6 +119,7 @@ class CatalogConfig:
                 "use auto, ngmix or mixture"
             )
         _check_choice("layout", self.layout, LAYOUTS)
+        _check_choice("background", self.background, BACKGROUNDS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)

@@ -42,6 +42,9 @@ def catalog_command(
     zeropoint: Annotated[
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
+    background: Annotated[
+        str, typer.Option(help="local: take the sky off; none: the tiles have none left.")
+    ] = "local",
     threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
     min_area: Annotated[int, typer.Option(help="Fewest pixels of a footprint.")] = 5,
     suspect_threshold: Annotated[
@@ -90,6 +93,7 @@ def catalog_command(
         zeropoint=zeropoint,
         bad_planes=split_names(bad_planes),
         deblend_singles=deblend_singles,
+        background=background,
         detect_threshold=threshold,
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,

@@ -41,6 +41,11 @@ REACH = STEP + max(WINDOW // 2 + sky_squares.REACH, STEP // 2 + CELL // 2 + PLAN
 """Pixels: 168, which a cell reads beyond its border."""
 
 
+def without_background(tile: Tile, background: str) -> Tile:
+    """Return the tile as it is detected on; `background` is one of `config.BACKGROUNDS`."""
+    return tile if background == "none" else subtract_background(tile)
+
+
 def subtract_background(tile: Tile) -> Tile:
     """Return the tile with its remaining sky subtracted, band by band.
 

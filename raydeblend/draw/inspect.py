@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydeblend import storage
-from raydeblend.detect.background import subtract_background
+from raydeblend.detect.background import without_background
 from raydeblend.detect.ids import pixels
 from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
 from raydeblend.errors import ConfigError, TileError
@@ -173,7 +173,7 @@ def _in_order(rows: pa.Table, blend: Blend, part: DeblendedParent) -> pa.Table:
 def _pixels(finished: Finished, header: TileHeader, outer: Box, view: Box) -> FloatArray:
     config = finished.config
     tile = read_tile(header, outer, get_survey(config.survey), config.bad_planes)
-    clean = subtract_background(tile)
+    clean = without_background(tile, config.background)
     return clean.image[:, *view.shift(-outer.y0, -outer.x0).slices]
 
 

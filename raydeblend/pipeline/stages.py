@@ -18,7 +18,7 @@ import numpy as np
 
 from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
-from raydeblend.detect.background import REACH, subtract_background
+from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.errors import NoDataError, TileError
 from raydeblend.fit.result import Measurements
@@ -199,7 +199,8 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
         return Detected(task, (), ())
-    blends = find_blends(subtract_background(tile).crop(cell.outer), detection(config))
+    clean = without_background(tile, config.background)
+    blends = find_blends(clean.crop(cell.outer), detection(config))
     return Detected(task, tuple(b for b in blends if _reaches(b, cell.inner)), tile.psf)
 
 

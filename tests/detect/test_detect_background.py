@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sky_tiles import SIGMA, add_stars, cut, make_tile, noise
 
-from raydeblend.detect.background import REACH, subtract_background
+from raydeblend.detect.background import REACH, subtract_background, without_background
 from raydeblend.tile import Box
 
 
@@ -82,3 +82,11 @@ def test_nothing_usable():
     tile = make_tile(np.zeros((64, 64))[None])
     tile = replace(tile, unusable=np.ones_like(tile.unusable))
     np.testing.assert_array_equal(subtract_background(tile).image, tile.image)
+
+
+def test_a_sky_that_was_taken_off_already_stays():
+    tile = make_tile(noise((200, 240)) + 7.3)
+    assert without_background(tile, "none") is tile
+    np.testing.assert_array_equal(
+        without_background(tile, "local").image, subtract_background(tile).image
+    )
