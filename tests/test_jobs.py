@@ -122,5 +122,5 @@ def test_every_script_is_its_command(script: str, monkeypatch: pytest.MonkeyPatc
 def test_every_network_has_a_script() -> None:
     scripts = {path.stem for path in (ROOT / "jobs").glob("train_*.py")}
     networks = {"train_" + network.replace("-", "_") for network in NETWORKS}
-    assert scripts == networks | {"train_suspect", "train_star"}
+    assert scripts == networks | {"train_suspect", "train_star", "train_structure"}
     assert set(cli.NETWORKS) == set(NETWORKS)

@@ -41,8 +41,8 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"One of {', '.join(NETWORKS)}; suspect, star: the calibrations of "
-            "p_unrecognized_blend and p_star."
+            help=f"One of {', '.join(NETWORKS)}; suspect, star, structure: the calibrations of "
+            "p_unrecognized_blend, of p_star and of what is part of a galaxy."
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
