@@ -109,7 +109,7 @@ def test_a_footprint_separated_as_a_whole_keeps_all_light():
     blend = crowd()
     places = [(60.2, 61.0), (60.4, 60.8), (63.0, 90.0), (200.0, 150.0), (2.0, 2.0)]
     found = separated(blend, places)
-    pieces = list(separated_pieces(blend, found, "joint", with_models=True))
+    pieces = list(separated_pieces(blend, found, "joint", None))
     # The second shares the first one's pixel and the last is off the footprint.
     assert sorted(len(part.xy) for _, part in pieces) == [1, 2]
     light = np.zeros_like(blend.image)
@@ -130,5 +130,5 @@ def test_a_footprint_separated_as_a_whole_keeps_all_light():
 
 def test_where_the_search_was_ended_each_piece_says_so():
     found = separated(crowd(), [(60.0, 61.0), (200.0, 150.0)], limited=True)
-    pieces = separated_pieces(crowd(), found, "joint", with_models=False)
+    pieces = separated_pieces(crowd(), found, "joint", None)
     assert all(part.flags & Flag.DEBLEND_LIMITED for _, part in pieces)

@@ -175,17 +175,22 @@ def test_the_columns_agree_with_each_other(measured):
     assert (frame["flux_psf_i"] < frame["flux_i"]).mean() > 0.9
 
 
-def test_positions_of_isolated_galaxies_are_the_true_ones_within_their_errors(measured, header):
+def test_positions_are_the_true_ones_within_their_errors(measured, header):
+    """But for pairs closer than the seeing tells apart."""
     frame = measured[1].table.to_pandas().dropna(subset="flux_i")
-    frame = frame[(frame["n_blended"] == 1) & (frame["flags"] == 0)]
+    frame = frame[frame["flags"] == 0]
     truth = WCS(fits.Header.fromstring(header.wcs)).wcs_pix2world(sky.galaxies()[:, :2], 0)
     sources = SkyCoord(frame["ra"], frame["dec"], unit="deg")
     true = SkyCoord(truth, unit="deg")
     nearest, _, _ = sources.match_to_catalog_sky(true)
+    _, apart, _ = true.match_to_catalog_sky(true, nthneighbor=2)
+    told_apart = apart[nearest].arcsec > 1.2
     east, north = true[nearest].spherical_offsets_to(sources)
-    pulls = np.concatenate([east.arcsec / frame["ra_err"], north.arcsec / frame["dec_err"]])
+    pulls = [east.arcsec / frame["ra_err"], north.arcsec / frame["dec_err"]]
+    pulls = np.concatenate([np.asarray(pull)[told_apart] for pull in pulls])
     assert len(pulls) >= 12
-    assert 0.5 < np.sqrt(np.mean(pulls**2)) < 1.6
+    # The median, since SExtractor overlooks a neighbor or two.
+    assert 0.5 < 1.4826 * np.median(np.abs(pulls)) < 1.6
 
 
 def test_the_joint_deblender_measures_its_own_sources(header):

@@ -20,11 +20,12 @@ from raydeblend.deblend.unrecognized.model import (
 )
 from raydeblend.deblend.unrecognized.statistics import FEATURES
 from raydeblend.errors import ConfigError
+from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import DeblendedParent, Detected
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.rows import parent_rows
+from raydeblend.pipeline.rows import MeasuredSources, parent_rows
 from raydeblend.pipeline.suspects import Suspects, with_verdict
 from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
@@ -129,19 +130,19 @@ def test_what_the_calibration_does_not_cover_has_no_probability():
 
 
 def test_the_flag_and_the_probability_reach_the_rows():
-    class Bright:
-        flags = np.zeros(1, np.int32)
-        model, photometry = "exp", "mixture"
-        flux = flux_err = np.ones((1, 3))
-        snr = T = T_err = g1 = g2 = g1_err = g2_err = chi2 = np.ones(1)
-
     one = blend([(0, 0, 900)])
     part = single(one)
+    nothing = not_attempted(1, 3, "exp", "mixture")
+    known = replace(nothing, flags=np.zeros(1, np.int32))
+    scale = TASK.cell.tile.pixel_scale
+    measured = MeasuredSources.join([known], one, part, scale)
+    psf = tuple(detected(one).psf)
+    bright = measured, measured.points(one, part, psf), np.zeros(1)
     for p, flag in ((0.7, Flag.BLEND_SUSPECTED), (0.3, Flag(0))):
-        rows = parent_rows(TASK, one, with_verdict(part, np.array([p]), 0.5), Bright())
+        rows = parent_rows(TASK, one, with_verdict(part, np.array([p]), 0.5), *bright)
         assert rows["p_unrecognized_blend"] == pytest.approx([p])
         assert rows["flags"].tolist() == [flag]
-    rows = parent_rows(TASK, one, part, Bright())
+    rows = parent_rows(TASK, one, part, *bright)
     assert np.isnan(rows["p_unrecognized_blend"]).all()
 
 
