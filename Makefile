@@ -7,8 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# How many processes run the tests; each starts a Ray of two CPUs.
-TEST_WORKERS ?= 2
+# How many processes run the tests beside this one; each starts a Ray of two CPUs, and on two cores more
+# than one wait for each other.
+TEST_WORKERS ?= 0
 
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled
