@@ -27,6 +27,7 @@ from raydeblend.deblend.joint.crowds.light import total_light
 from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.deblend.unrecognized.model import (
+    SHIPPED,
     Logistic,
     probability,
     read_logistic,
@@ -34,7 +35,6 @@ from raydeblend.deblend.unrecognized.model import (
 )
 from raydeblend.errors import ConfigError
 from raydeblend.fit.parameters import LOG_RADIUS
-from raydeblend.networks.weights import SHIPPED
 from raydeblend.tile import Box
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ class StructureModel:
 @cache
 def shipped_structure() -> StructureModel:
     """Return the calibration that is shipped."""
-    return read_structure(str(SHIPPED / "structure.json"))
+    return read_structure(SHIPPED.with_name("structure.json"))
 
 
 def read_structure(path: str | Path) -> StructureModel:
