@@ -107,7 +107,8 @@ def without_models(separated: DeblendedCell) -> DeblendedCell:
 
 
 def _slim(blend: Blend, part: DeblendedParent, psf: tuple[FloatArray, ...]) -> DeblendedParent:
-    if part.n_measured < len(part.xy):
+    is_slim = part.points is not None
+    if is_slim or part.n_measured < len(part.xy):
         return part
     return replace(
         part,
