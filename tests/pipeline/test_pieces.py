@@ -3,8 +3,16 @@
 import numpy as np
 
 from raydeblend.deblend.sep import classical_models
+from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
-from raydeblend.pipeline.parts import classical
+from raydeblend.measure.point_sources import measure_points
+from raydeblend.pipeline.parts import (
+    DeblendedCell,
+    DeblendedParent,
+    Detected,
+    classical,
+    without_models,
+)
 from raydeblend.pipeline.pieces import MARGIN, SIDE, in_pieces, separated_pieces
 from raydeblend.tile import Blend, Box, Separated
 
@@ -132,3 +140,26 @@ def test_where_the_search_was_ended_each_piece_says_so():
     found = separated(crowd(), [(60.0, 61.0), (200.0, 150.0)], limited=True)
     pieces = separated_pieces(crowd(), found, "joint", None)
     assert all(part.flags & Flag.DEBLEND_LIMITED for _, part in pieces)
+
+
+def test_what_has_left_its_models_out_already_stays_as_it_is():
+    """A footprint that was separated as a whole passes the stage that leaves models out."""
+    blend = crowd()
+    n, bands = 2, len(blend.image)
+    part = DeblendedParent(
+        np.zeros((n, bands, 0, 0), np.float32),
+        np.array([[60, 61], [200, 150]], np.float32),
+        "high",
+        "joint",
+        measured=not_attempted(n, bands, "exp", "joint"),
+        points=measure_points(
+            blend,
+            np.zeros((n, *blend.image.shape), np.float32),
+            np.array([[60, 61], [200, 150]], np.float32),
+            (np.full((5, 5), 0.04, np.float32),) * bands,
+        ),
+    )
+    cell = DeblendedCell(
+        Detected(None, (blend,), (np.full((5, 5), 0.04, np.float32),) * bands), (part,)
+    )
+    assert without_models(cell).parts == (part,)
