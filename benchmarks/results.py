@@ -30,7 +30,8 @@ from raydeblend.evaluate.common.provenance import NAME, describe_run
 from raydeblend.evaluate.common.tables import NAME as TABLES
 from raydeblend.evaluate.common.tables import from_plain, markdown, name_tables
 from raydeblend.evaluate.report import write_report
-from raydeblend.networks.weights import SHIPPED, shipped_weights
+from raydeblend.networks.weights import shipped_weights
+from raydeblend.shipped import SHIPPED
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")

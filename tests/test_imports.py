@@ -23,6 +23,7 @@ FOUNDATION = (
     "catalog",
     "session",
     "instruments",
+    "shipped",
 )
 LAYERS: dict[str, int] = {
     **dict.fromkeys(FOUNDATION, 0),

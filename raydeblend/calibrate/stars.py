@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import storage
+from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import fit_logistic, truth_places
 from raydeblend.config import CatalogConfig, check_seed
 from raydeblend.deblend.joint.deblender import JointDeblender
@@ -28,11 +29,8 @@ from raydeblend.deblend.unrecognized.model import Logistic
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
-from raydeblend.fits import find_tiles
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.stars import (
     COLORS,
     SIZES,
@@ -45,9 +43,8 @@ from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.population.stars import draw_locus_stars
 from raydeblend.simulate.scene import MARGIN, Grid, Scene, truth_table
-from raydeblend.simulate.tiles import REALISTIC_DENSITY, write_tile
+from raydeblend.simulate.tiles import REALISTIC_DENSITY
 from raydeblend.survey import NJY_ZERO_POINT, get_survey
-from raydeblend.tile import Cell
 
 Array = NDArray[np.float64]
 log = logging.getLogger(__name__)
@@ -154,10 +151,9 @@ def simulate_examples(folder: str, seed: int, size: int) -> StarExamples:
         survey, BANDS, grid, REALISTIC_DENSITY, seed, find_stamps(None, "train")
     )
     scene = with_stars(scene, STARS, seed)
-    write_tile(scene, 0, seed, folder)
     config = CatalogConfig(bands=BANDS, survey=SURVEY)
-    header = find_tiles(folder, BANDS, config.image_pattern, config.psf_pattern)[0][0]
-    detected = detect_cell(CellTask(Cell("whole", header, header.box, header.box)), config)
+    detected = detect_scene(scene, seed, folder, config)
+    header = detected.task.cell.tile
     deblend = DeblendCell(config, JointDeblender.load())
     deblend.suspects = None
     separated = deblend(detected)

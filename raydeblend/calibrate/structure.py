@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import storage
+from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import fit_logistic, truth_places
 from raydeblend.config import CatalogConfig, check_seed
 from raydeblend.deblend.joint.config import StructureConfig
@@ -27,26 +28,23 @@ from raydeblend.deblend.joint.structure import (
     Attachments,
     StructureModel,
     attachments,
+    is_structure,
     write_structure,
 )
 from raydeblend.deblend.masks import mask_for
-from raydeblend.deblend.unrecognized.model import Logistic, probability
+from raydeblend.deblend.unrecognized.model import Logistic
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
-from raydeblend.fits import find_tiles
 from raydeblend.pipeline.batches import deblender_image, stack_psf
-from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.stages import detect_cell
 from raydeblend.simulate.galaxies import HUDF, REAL
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import Stamps, find_stamps
 from raydeblend.simulate.protocols import wang2022_blends
 from raydeblend.simulate.scene import Grid, Scene, truth_table
 from raydeblend.simulate.singles import SinglesPlan, singles_scene
-from raydeblend.simulate.tiles import REALISTIC_DENSITY, write_tile
+from raydeblend.simulate.tiles import REALISTIC_DENSITY
 from raydeblend.survey import get_survey
-from raydeblend.tile import Cell
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -175,10 +173,8 @@ def _look_at_scene(
     another one is a neighbor, and nothing is said of the rest.
     """
     with tempfile.TemporaryDirectory() as folder:
-        write_tile(scene, 0, seed, folder)
-        config = CatalogConfig(bands=BANDS, survey=SURVEY)
-        header = find_tiles(folder, BANDS, config.image_pattern, config.psf_pattern)[0][0]
-        detected = detect_cell(CellTask(Cell("whole", header, header.box, header.box)), config)
+        detected = detect_scene(scene, seed, folder, CatalogConfig(bands=BANDS, survey=SURVEY))
+    header = detected.task.cell.tile
     place, flux = truth_places(truth_table(scene), header.wcs, FLUX_BAND)
     deblender = JointDeblender()
     for blend in detected.blends:
@@ -243,9 +239,7 @@ def score(
     logistic: Logistic, held: StructureExamples, config: StructureConfig
 ) -> tuple[Table, dict[str, Any]]:
     """Return what the calibration makes of sources that it has not seen."""
-    part = probability(logistic.logit(held.features)) > config.min_probability
-    part &= held.features[:, 0] < np.log(config.max_contrast)
-    structure = held.is_structure
+    part, structure = is_structure(held.features, logistic, config), held.is_structure
     scores = {
         "sources that are structure": int(structure.sum()),
         "taken for it": int((part & structure).sum()),

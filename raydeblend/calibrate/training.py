@@ -22,6 +22,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.config import CatalogConfig, check_seed
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.unrecognized.model import (
@@ -44,19 +45,15 @@ from raydeblend.evaluate.common.calibration import (
 from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
-from raydeblend.fits import find_tiles
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import DeblendedCell
-from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.suspects import view_part
 from raydeblend.simulate.pairs import with_pairs
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.scene import Grid, truth_table
-from raydeblend.simulate.tiles import REALISTIC_DENSITY, write_tile
+from raydeblend.simulate.tiles import REALISTIC_DENSITY
 from raydeblend.survey import get_survey
-from raydeblend.tile import Cell
 
 Array = NDArray[np.float64]
 log = logging.getLogger(__name__)
@@ -163,11 +160,8 @@ def simulate_separated(
     scene = realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps)
     if paired:
         scene = with_pairs(scene, PAIRS, RADIUS, seed)
-    write_tile(scene, 0, seed, folder)
     config = CatalogConfig(bands=BANDS, survey=SURVEY)
-    header = find_tiles(folder, BANDS, config.image_pattern, config.psf_pattern)[0][0]
-    task = CellTask(Cell("whole", header, header.box, header.box))
-    detected = detect_cell(task, config)
+    detected = detect_scene(scene, seed, folder, config)
     few = tuple(blend for blend in detected.blends if len(blend.xy) <= MOST_PEAKS)
     deblend = DeblendCell(config, JointDeblender.load())
     deblend.suspects = None

@@ -68,7 +68,7 @@ def weights_at(log_index: Array) -> Array:
 def weight_polynomials() -> Array:
     """Return the weights as Chebyshev series in ln n, scaled to `LOG_INDICES`: ``(k, degree + 1)``.
 
-    See `chebyshev_values` for their values.
+    See `weights_at` for their values.
     """
     nodes = chebyshev.chebpts1(DEGREE + 1)
     low, high = LOG_INDICES

@@ -24,6 +24,7 @@ from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srgan import Srgan, SrganConfig
 from raydeblend.networks.vae import Vae, VaeConfig
+from raydeblend.shipped import SHIPPED
 
 NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "rdn": (Rdn, RdnConfig),
@@ -38,7 +39,6 @@ NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "vae-deblend": (Vae, VaeConfig),
 }
 """What a card calls a network: the module, and the configuration that it is built from."""
-SHIPPED = Path(__file__).parent.parent / "weights"
 MOST_BANDS, DATA_WIDTH = 3, 60
 """Of the list that `raydeblend weights` prints: more bands are counted, longer texts cut."""
 

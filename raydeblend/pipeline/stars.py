@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.deblend.unrecognized.model import (
-    SHIPPED,
     Logistic,
     probability,
     read_logistic,
@@ -27,6 +26,7 @@ from raydeblend.deblend.unrecognized.model import (
 )
 from raydeblend.errors import ConfigError
 from raydeblend.measure.point_sources import PointSources
+from raydeblend.shipped import SHIPPED
 from raydeblend.survey import NJY_ZERO_POINT
 
 Array = NDArray[np.float64]
@@ -112,7 +112,7 @@ def shipped_stars() -> StarModel:
     ConfigError
         If it is missing or damaged.
     """
-    return read_stars(SHIPPED.with_name("star.json"))
+    return read_stars(SHIPPED / "star.json")
 
 
 def read_stars(path: str | Path) -> StarModel:

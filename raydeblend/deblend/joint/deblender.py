@@ -256,9 +256,10 @@ class JointDeblender:
         fit = found.fit
         if found.patches is None:
             light = render(stamp, fit, self.device)
+            parts = [Patch.whole(image) for image in light]
         else:
-            light = images_of(found.patches, stamp.image.shape)
-        parts = [Patch.whole(image) for image in light] if found.patches is None else found.patches
+            parts = found.patches
+            light = images_of(parts, stamp.image.shape)
         galaxies = self._galaxies(stamp, fit, parts, structure)
         models = galaxies.sums(light)
         unit = sigma[:, 0, 0]

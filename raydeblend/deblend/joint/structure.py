@@ -27,7 +27,6 @@ from raydeblend.deblend.joint.crowds.light import total_light
 from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.deblend.unrecognized.model import (
-    SHIPPED,
     Logistic,
     probability,
     read_logistic,
@@ -35,6 +34,7 @@ from raydeblend.deblend.unrecognized.model import (
 )
 from raydeblend.errors import ConfigError
 from raydeblend.fit.parameters import LOG_RADIUS
+from raydeblend.shipped import SHIPPED
 from raydeblend.tile import Box
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ class StructureModel:
 @cache
 def shipped_structure() -> StructureModel:
     """Return the calibration that is shipped."""
-    return read_structure(SHIPPED.with_name("structure.json"))
+    return read_structure(SHIPPED / "structure.json")
 
 
 def read_structure(path: str | Path) -> StructureModel:
@@ -136,13 +136,18 @@ def galaxies_of(
     """
     galaxy = np.arange(len(fit.theta))
     seen = attachments(stamp, fit, patches, config)
-    likely = probability(model.logit(seen.features)) > config.min_probability
-    near = seen.features[:, 0] < np.log(config.max_contrast)
-    galaxy[seen.source[likely & near]] = seen.host[likely & near]
+    part = is_structure(seen.features, model, config)
+    galaxy[seen.source[part]] = seen.host[part]
     # A host may itself be a part of a brighter one.
     for _ in galaxy:
         galaxy = galaxy[galaxy]
     return galaxy
+
+
+def is_structure(features: Array, model: Logistic, config: StructureConfig) -> NDArray[np.bool_]:
+    """Tell which sources ``(m,)`` are taken for structure, by their features ``(m, 10)``."""
+    likely = probability(model.logit(features)) > config.min_probability
+    return np.asarray(likely & (features[:, 0] < np.log(config.max_contrast)))
 
 
 def attachments(

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.shipped import SHIPPED
 
 Array = NDArray[np.float64]
 
-SHIPPED = Path(__file__).parents[2] / "weights" / "suspect.json"
 
 MAX_DEVIATION = 4.0
 """Standard deviations at which a statistic is cut off: nothing is known further out."""
@@ -102,9 +102,10 @@ def shipped_model(deblender: str) -> SuspectModel | None:
     ConfigError
         If it is damaged.
     """
-    if not SHIPPED.exists():
+    path = SHIPPED / "suspect.json"
+    if not path.exists():
         return None
-    model = read_model(str(SHIPPED))
+    model = read_model(str(path))
     return model if model.deblender == deblender else None
 
 
