@@ -106,7 +106,7 @@ class CatalogConfig:
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
-        from raydeblend.fits.layouts import AUTO, is_file, shipped
+        from raydeblend.fits.layouts import AUTO, find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
 
         _check_bands(self.bands, self.survey)
@@ -118,8 +118,8 @@ class CatalogConfig:
                 f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
                 "use auto, ngmix or mixture"
             )
-        if not is_file(self.layout):
-            _check_choice("layout", self.layout, (AUTO, *shipped(), "FILE.yaml"))
+        if self.layout != AUTO and not is_file(self.layout):
+            find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
