@@ -18,6 +18,7 @@ from raydeblend.fits.noise import SkyNoise, is_fill, measure_noise, quiet_noise
 from raydeblend.fits.planes import BITS, Meaning, find_planes, find_stamp
 from raydeblend.fits.psfs import Stamp, finish_stamp, read_stamp
 from raydeblend.flags import Flag
+from raydeblend.psf import TilePsf, everywhere
 from raydeblend.survey import Survey, nominal_psf
 from raydeblend.tile import BandFile, BoolArray, Box, FloatArray, Tile, TileHeader
 
@@ -108,7 +109,7 @@ def read_tile(
         variance=np.stack([band.variance for band in bands]),
         unusable=unusable,
         saturated=np.any([band.saturated for band in bands], axis=0),
-        psf=tuple(band.psf for band in bands),
+        psf=TilePsf(tuple(everywhere(band.psf) for band in bands)),
         flags=int(np.bitwise_or.reduce([int(band.flags) for band in bands])),
     )
 
