@@ -64,7 +64,15 @@ class Box:
 class BandFile:
     """Where one band of a tile lies, local or on s3, and its zero point (counts to nJy).
 
-    `stamp` is what changes when a file does (`raydeblend.storage.stamp`), empty where not known.
+    Attributes
+    ----------
+    image, mask, noise, psf
+        Paths; of `mask`, `noise` and `psf` only where they are not in the image's file.  Several
+        PSFs, each of a place, stand on a line each.
+    stamp
+        What changes when a file does (`raydeblend.storage.stamp`), empty where not known.
+    layout
+        The key of how the files are read, see `raydeblend.fits.layouts`.
     """
 
     band: str
@@ -72,6 +80,9 @@ class BandFile:
     psf: str | None
     njy_per_count: float
     stamp: str = ""
+    mask: str | None = None
+    noise: str | None = None
+    layout: str = "native"
 
 
 @dataclass(frozen=True)
