@@ -20,6 +20,7 @@ from raydeblend.detect.background import subtract_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits.layouts import NATIVE, make_layout
+from raydeblend.psf import constant
 from raydeblend.simulate.rendering import MASK_PLANES, render_tile
 from raydeblend.simulate.scene import Grid, make_scene
 from raydeblend.simulate.tiles import DENSITY
@@ -79,7 +80,7 @@ def make_cell(size: int) -> Tile:
         variance=np.stack([band.variance for band in pixels]).astype(np.float32),
         unusable=unusable,
         saturated=np.any([(band.mask >> MASK_PLANES["SAT"]) & 1 for band in pixels], axis=0),
-        psf=tuple(nominal_psf(survey, band) for band in BANDS),
+        psf=constant([nominal_psf(survey, band) for band in BANDS]),
     )
 
 

@@ -46,6 +46,10 @@ class Places(Protocol):
         """Return the part for a box, and the numbers until now of the stamps that it needs."""
         ...
 
+    def shift(self, dy: int, dx: int) -> Places:
+        """Return the same places moved by whole pixels."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -89,6 +93,10 @@ class Grid:
         edges = self.y_edges[y0 : y1 + 2], self.x_edges[x0 : x1 + 2]
         return Grid(*edges, number, self.empty[cells]), kept
 
+    def shift(self, dy: int, dx: int) -> Places:
+        """See `Places`."""
+        return replace(self, y_edges=self.y_edges + dy, x_edges=self.x_edges + dx)
+
     def _cells(self, xy: Array) -> tuple[Numbers, Numbers]:
         columns, rows = np.floor(xy + 0.5).T
         return _cell(self.y_edges, rows), _cell(self.x_edges, columns)
@@ -131,6 +139,10 @@ class Nearest:
         kept = np.flatnonzero(near <= far.min())
         return Nearest(self.xy[kept]), kept
 
+    def shift(self, dy: int, dx: int) -> Places:
+        """See `Places`."""
+        return Nearest(self.xy + np.array([dx, dy]))
+
 
 @dataclass(frozen=True, eq=False)
 class BandPsf:
@@ -158,6 +170,11 @@ class BandPsf:
         places, kept = self.places.within(box)
         stamps = tuple(self.stamps[i] for i in kept)
         return replace(self, stamps=stamps, places=places, flags=tuple(self.flags[i] for i in kept))
+
+
+def constant(stamps: Sequence[FloatArray]) -> TilePsf:
+    """Return the PSF of a tile that has one stamp in each band."""
+    return TilePsf(tuple(everywhere(stamp) for stamp in stamps))
 
 
 def everywhere(stamp: FloatArray, flags: int = 0) -> BandPsf:
@@ -266,11 +283,14 @@ class TilePsf:
         """Whether all places have the same stamps."""
         return all(len(band.stamps) == 1 for band in self.bands)
 
-    def keys(self, xy: ArrayLike) -> list[tuple[int, ...]]:
-        """Return of each position ``(n, 2)`` (x, y) the number of each band's stamp."""
+    def numbers(self, xy: ArrayLike) -> Numbers:
+        """Return ``(bands, n)`` of each position ``(n, 2)`` (x, y) each band's stamp."""
         places = _positions(xy)
-        numbers = np.stack([band.places.numbers(places) for band in self.bands], axis=1)
-        return [tuple(row) for row in numbers.tolist()]
+        return np.stack([band.places.numbers(places) for band in self.bands])
+
+    def keys(self, xy: ArrayLike) -> list[tuple[int, ...]]:
+        """Return the key of each position ``(n, 2)``: the number of each band's stamp there."""
+        return [tuple(numbers) for numbers in self.numbers(xy).T.tolist()]
 
     def stamps(self, key: tuple[int, ...]) -> tuple[FloatArray, ...]:
         """Return the stamp ``(py, px)`` of each band for a key."""
@@ -279,6 +299,10 @@ class TilePsf:
     def at(self, x: float, y: float) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a position."""
         return self.stamps(self.keys([[x, y]])[0])
+
+    def each(self, xy: ArrayLike) -> list[tuple[FloatArray, ...]]:
+        """Return the stamp of each band at each position ``(n, 2)``."""
+        return [self.stamps(key) for key in self.keys(xy)]
 
     def missing(self, xy: ArrayLike) -> BoolArray:
         """Tell ``(n, bands)`` where a band has no PSF but that of a place beside it."""
@@ -302,6 +326,11 @@ class TilePsf:
     def within(self, box: Box) -> TilePsf:
         """Return the part that a box of the tile needs; keys are others then."""
         return TilePsf(tuple(band.within(box) for band in self.bands))
+
+    def seen_in(self, box: Box) -> TilePsf:
+        """Return the part that a box needs, by place in the box's own pixels."""
+        bands = (band.within(box) for band in self.bands)
+        return TilePsf(tuple(replace(b, places=b.places.shift(-box.y0, -box.x0)) for b in bands))
 
 
 def _positions(xy: ArrayLike) -> Array:

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.psf import TilePsf
+
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
@@ -143,7 +145,7 @@ class Tile:
     saturated
         ``(y, x)``; true where any band carries the SAT plane.
     psf
-        One normalized odd stamp per band; sizes may differ.
+        Of each band, by place in pixels of the tile.
     flags
         Bits of `raydeblend.flags.Flag` that hold for every source of the tile.
     """
@@ -154,7 +156,7 @@ class Tile:
     variance: FloatArray
     unusable: BoolArray
     saturated: BoolArray
-    psf: tuple[FloatArray, ...]
+    psf: TilePsf
     flags: int = 0
 
     def crop(self, box: Box) -> Tile:
@@ -168,6 +170,7 @@ class Tile:
             variance=self.variance[part],
             unusable=self.unusable[part],
             saturated=self.saturated[part],
+            psf=self.psf.within(box),
         )
 
 
@@ -203,6 +206,10 @@ class Blend:
     footprint: BoolArray
     xy: FloatArray
     flags: int = 0
+
+    def on_tile(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return positions ``(n, 2)`` of the stamp in pixels of the tile."""
+        return np.asarray(xy + np.array([self.box.x0, self.box.y0], dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -268,6 +275,10 @@ class Deblender(Protocol):
     or ``(n, bands, y, x)`` in each.  The catalog gives the latter to a deblender that has a true
     attribute ``band_masks``, as all that ship with the package; to others it gives the former, true
     where any band is unusable, since a pixel cannot then be trusted as a whole.
+
+    A blend has the PSF of its brightest peak.  Where a tile has several, a deblender with a true
+    attribute ``psf_by_place`` gets as `psf` a `raydeblend.psf.TilePsf` for each stamp instead, by
+    place in its pixels.
     """
 
     @property

@@ -20,7 +20,7 @@ from raydeblend.errors import TileError
 from raydeblend.fits.hdus import by
 from raydeblend.fits.psfs import Stamp, finish_stamp
 from raydeblend.psf import NONE, BandPsf, by_cell
-from raydeblend.tile import Box
+from raydeblend.tile import Box, FloatArray
 
 JSON = "JSON"
 """HDU, and its column, of the tree that describes a file of lsst-images."""
@@ -79,7 +79,9 @@ def read_cells(
     grid = cell_grid(path, hdus, psf, shape)
     rows, columns = psf.shape[:2]
     (i0, i1), (j0, j1) = grid.near(0, box.y0, box.y1, rows), grid.near(1, box.x0, box.x1, columns)
-    stamps, flags, number = [], [], np.full((i1 - i0, j1 - j0), NONE)
+    number = np.full((i1 - i0, j1 - j0), NONE)
+    stamps: list[FloatArray] = []
+    flags: list[int] = []
     found = np.array(psf.section[i0:i1, j0:j1])
     for i, j in np.ndindex(number.shape):
         if _is_there(grid, found[i, j], (i0 + i, j0 + j)):
@@ -108,7 +110,7 @@ def _height(grid: CellGrid, psf: fits.ImageHDU) -> float | None:
 
 
 def _stamp(psf: fits.ImageHDU, i: int, j: int) -> NDArray[np.float64]:
-    return np.array(psf.section[i : i + 1, j : j + 1], dtype=np.float64)[0, 0]
+    return np.asarray(psf.section[i : i + 1, j : j + 1][0, 0], dtype=np.float64)
 
 
 def _spread(n: int) -> list[int]:
@@ -116,9 +118,7 @@ def _spread(n: int) -> list[int]:
     return sorted(set(np.linspace(0, n - 1, min(n, SAMPLED)).astype(int).tolist()))
 
 
-def cell_grid(
-    path: str, hdus: fits.HDUList, psf: fits.ImageHDU, shape: Sequence[int]
-) -> CellGrid:
+def cell_grid(path: str, hdus: fits.HDUList, psf: fits.ImageHDU, shape: Sequence[int]) -> CellGrid:
     """Return where the cells of an image of `shape` lie.
 
     Raises
