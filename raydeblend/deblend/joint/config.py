@@ -118,8 +118,10 @@ class SearchConfig:
         The same of the sum over a PSF: what the mixtures for profiles and PSF miss.
     min_gain
         What a source is worth in ln posterior: one that is there stays for it, and one more must
-        gain it, or in many bands as much as it has parameters, of which noise alone gains half
-        (Akaike 1974).
+        gain at least as much.
+    gain_per_parameter
+        What one more must gain for each of its parameters, if that is more: noise alone gains a
+        half, and Akaike (1974) asks for one.
     added_error
         Part of the light under a new source that may be wrong.  Half the squared significance of
         so much of it must be gained beside `min_gain`.
@@ -136,7 +138,8 @@ class SearchConfig:
     candidate_radius: float = 5.0
     model_error: float = 0.03
     smooth_error: float = 0.005
-    min_gain: float = 14.0
+    min_gain: float = 9.0
+    gain_per_parameter: float = 2 / 3
     added_error: float = 0.02
     underlying_radius: float = 1.5
     rescue_fraction: float = 0.3
@@ -240,7 +243,7 @@ class StructureConfig:
         Part of the light of the parts that may be a neighbor's, or be counted twice.
     """
 
-    min_probability: float = 0.8
+    min_probability: float = 0.35
     max_contrast: float = 10.0
     attached_contrast: float = 3.0
     color_error: float = 0.05

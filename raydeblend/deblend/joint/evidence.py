@@ -32,7 +32,8 @@ def least_gain(stamp: Stamp, models: FloatArray, xy: Array, config: SearchConfig
 def least_gain_in_the_dark(stamp: Stamp, config: SearchConfig) -> float:
     """Return the least gain of a source where there is no other light."""
     bands = int((stamp.weights > 0).any(1).sum())
-    return max(config.min_gain, PARAMETERS + COMPONENTS * bands)
+    parameters = PARAMETERS + COMPONENTS * bands
+    return max(config.min_gain, config.gain_per_parameter * parameters)
 
 
 def are_one(stamp: Stamp, fit: BlendFit, config: PruneConfig) -> bool:
