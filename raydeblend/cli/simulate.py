@@ -52,6 +52,12 @@ def simulate_tiles_command(
     split: Split = "train",
     stamps: StampFolder = None,
     catalog: Annotated[str | None, path_option(help="catsim: the table.")] = None,
+    psf_variation: Annotated[
+        str, typer.Option(help="Of the PSF over a tile: none, smooth, or cells with jumps.")
+    ] = "none",
+    psf_cells: Annotated[
+        int, typer.Option(min=1, help="Cells along a tile's side, each with its PSF.")
+    ] = 3,
     seed: Seed = 0,
     address: Address = None,
     config: OptionsFile = None,
@@ -74,6 +80,8 @@ def simulate_tiles_command(
         split=split,
         stamps=stamps,
         catalog=catalog,
+        psf_variation=psf_variation,
+        psf_cells=psf_cells,
     )
     print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
 

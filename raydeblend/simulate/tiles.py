@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.config import check_seed
@@ -16,6 +19,7 @@ from raydeblend.simulate.galaxies import faint_limit, read_catsim
 from raydeblend.simulate.neighbors import pairs_scene, stars_scene
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
+from raydeblend.simulate.psf_variation import draw_variation
 from raydeblend.simulate.rendering import MASK_PLANES, render_tile
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
 from raydeblend.simulate.singles import SinglesPlan, singles_scene
@@ -32,6 +36,8 @@ POPULATIONS = ("cosmos", "parametric", "catsim")
 PSFs that differ, at HSC Wide's or LSST's ten-year depth.  parametric: exponential disks and small
 bulges at random places.  catsim: rows of a CatSim table at random places."""
 
+LEAST_CELL = 32
+"""Pixels along a side of a cell of the PSF."""
 NEIGHBORS = {"pairs": pairs_scene, "stars": stars_scene}
 
 
@@ -60,6 +66,8 @@ def simulate_tiles(
     split: str = "train",
     stamps: str | None = None,
     catalog: str | None = None,
+    psf_variation: str = "none",
+    psf_cells: int = 3,
 ) -> SimulatedTiles:
     """Write FITS tiles ``{tile}_{band}.fits`` on one sky grid and ``truth.parquet`` below `out`.
 
@@ -82,6 +90,8 @@ def simulate_tiles(
         ``cosmos``: the real galaxies; see `raydeblend.simulate.population.stamps.find_stamps`.
     catalog
         ``catsim``: the CatSim table.
+    psf_variation, psf_cells
+        One of `psf_variation.KINDS`, and the cells along a tile's side for which PSFs are written.
 
     Raises
     ------
@@ -92,17 +102,20 @@ def simulate_tiles(
     if density is None:
         density = REALISTIC_DENSITY if population == "cosmos" else DENSITY
     _check(n_tiles, size, overlap, density)
+    if psf_variation != "none":
+        _check_cells(psf_cells, size)
     check_population(population, stamps, catalog)
     check_seed(seed)
     storage.check_writable(storage.absolute(out))
     grid = Grid(n_tiles, size, overlap, table.pixel_scale)
+    variation = draw_variation(psf_variation, psf_cells, grid.extent, n_tiles, len(bands), seed)
     if population == "cosmos":
         real = find_stamps(stamps, split)
         scene = realistic_scene(table, bands, grid, density, seed, real)
     else:
         pool = read_catsim(str(catalog), bands, faint_limit(density)) if catalog else None
         scene = make_scene(table, bands, grid, density, seed, pool)
-    return write_scene(out, scene, seed, address, on_tile)
+    return write_scene(out, replace(scene, variation=variation), seed, address, on_tile)
 
 
 def simulate_singles(
@@ -213,6 +226,14 @@ def _check(n_tiles: int, size: int, overlap: int, density: float) -> None:
         raise ConfigError(f"the density must be between 0 and 1000 per arcmin², not {density}")
 
 
+def _check_cells(cells: int, size: int) -> None:
+    if not 1 <= cells <= size // LEAST_CELL:
+        raise ConfigError(
+            f"a tile of {size} pixels a side may have from 1 to {size // LEAST_CELL} cells along "
+            f"it for its PSF, not {cells}"
+        )
+
+
 def check_population(population: str, stamps: str | None, catalog: str | None) -> None:
     """Check that the files named are those that a population uses.
 
@@ -259,8 +280,18 @@ def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
             mask=pixels.mask,
             variance=pixels.variance / scale**2,
             wcs_header=header,
-            psf=draw_psf(scene.psf(index), scene.grid.pixel_scale),
+            psf=tile_psf(scene, tile, index),
             flux_mag0=10 ** (0.4 * ZERO_POINT),
             mask_planes=MASK_PLANES,
         )
     return tile
+
+
+def tile_psf(scene: Scene, tile: int, band: int) -> NDArray[np.float32]:
+    """Return the PSF of a tile ``(py, px)``, or ``(cells y, cells x, py, px)`` where it varies."""
+    psf, scale, variation = scene.psf(band), scene.grid.pixel_scale, scene.variation
+    if variation is None:
+        return draw_psf(psf, scale)
+    cells = variation.in_cells(psf, tile, scene.grid.box(tile), band)
+    stamps = np.stack([draw_psf(own, scale) for _, own in cells])
+    return stamps.reshape(variation.cells, variation.cells, *stamps.shape[1:])
