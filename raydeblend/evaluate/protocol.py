@@ -31,11 +31,14 @@ class Protocol:
         Those of `Request.given` that it uses.
     draws
         Those of them that say what to draw, and nothing where ``--data`` names what is drawn.
+    own_network
+        Whether ``--weights`` are of a network that the protocol is about, not of a deblender.
     """
 
     module: str
     takes: tuple[str, ...]
     draws: tuple[str, ...] = ()
+    own_network: bool = False
 
     def run(self, request: Request) -> Report:
         """Evaluate."""
@@ -45,24 +48,30 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = {
     # Of a file, --n takes the first blends.
-    "wang2022": Protocol("wang2022.report", ("deblender", "data", "n", "seed"), ("seed",)),
-    "reiman2019": Protocol("reiman2019", ("deblender", "data", "n", "seed")),
-    "nemani2023": Protocol("nemani2023", ("deblender", "data", "n", "catalog", "seed")),
-    "hemmati2022": Protocol("hemmati2022.report", ("deblender", "data", "n", "bands", "seed")),
-    "madness": Protocol("madness.report", ("deblender", "data", "n", "catalog", "seed")),
+    "wang2022": Protocol(
+        "wang2022.report", ("deblender", "weights", "data", "n", "seed"), ("seed",)
+    ),
+    "reiman2019": Protocol("reiman2019", ("deblender", "weights", "data", "n", "seed")),
+    "nemani2023": Protocol("nemani2023", ("deblender", "weights", "data", "n", "catalog", "seed")),
+    "hemmati2022": Protocol(
+        "hemmati2022.report",
+        ("deblender", "weights", "data", "n", "bands", "seed"),
+        own_network=True,
+    ),
+    "madness": Protocol("madness.report", ("deblender", "weights", "data", "n", "catalog", "seed")),
     "survey": Protocol(
         "survey.report",
-        ("deblender", "data", "n", "seed", "survey", "population", "stamps", "catalog"),
+        ("deblender", "weights", "data", "n", "seed", "survey", "population", "stamps", "catalog"),
         ("n", "seed", "population", "stamps", "catalog"),
     ),
     "singles": Protocol(
         "singles.report",
-        ("deblender", "data", "n", "seed", "survey", "stamps"),
+        ("deblender", "weights", "data", "n", "seed", "survey", "stamps"),
         ("n", "seed", "stamps"),
     ),
-    "hsc-blends": Protocol("hsc_blends", ("deblender", "data", "n")),
-    "hst-pair": Protocol("hst_pair", ("data",)),
-    "gan": Protocol("gan", ("data", "n", "seed")),
+    "hsc-blends": Protocol("hsc_blends", ("deblender", "weights", "data", "n")),
+    "hst-pair": Protocol("hst_pair", ("data", "weights"), own_network=True),
+    "gan": Protocol("gan", ("data", "n", "seed", "weights"), own_network=True),
 }
 
 
@@ -87,6 +96,7 @@ def run_evaluation(
     survey: str | None = None,
     population: str | None = None,
     stamps: str | None = None,
+    weights: str | None = None,
 ) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
 
@@ -126,6 +136,9 @@ def run_evaluation(
         ``survey``: cosmos (for None), parametric or catsim, the last with `catalog`.
     stamps
         ``survey``, ``singles``: a folder of HST galaxies, whose test split takes part.
+    weights
+        Of the one deblender, or of the network that the protocol is about, in place of those
+        shipped: a file, or a folder that a training left.
 
     Raises
     ------
@@ -135,14 +148,14 @@ def run_evaluation(
     """
     names = None if deblenders is None else tuple(deblenders)
     request = Request(
-        protocol, names, data, n, out, seed, catalog, bands, survey, population, stamps
+        protocol, names, data, n, out, seed, catalog, bands, survey, population, stamps, weights
     )
     check_seed(seed)
     check_request(request)
     start = time.monotonic()
     report = PROTOCOLS[protocol].run(request)
     text = tables.to_markdown(report.tables)
-    origin = provenance.describe_run(request.command(), time.monotonic() - start)
+    origin = provenance.describe_run(request.command(), time.monotonic() - start, weights)
     files = {
         "metrics.json": (to_json(report.rows) + "\n").encode(),
         "tables.md": text.encode(),
@@ -174,6 +187,8 @@ def check_request(request: Request) -> None:
                 f"{name} draws nothing where --data names a test set, so that --{option} would "
                 "change nothing; leave one of them out"
             )
+    if request.weights and not protocol.own_network and len(request.deblenders or ()) != 1:
+        raise ConfigError("--weights are those of one deblender; name it with --deblender")
     if request.n is not None and request.n < 1:
         raise ConfigError(f"the number of blends must be at least 1, not {request.n}")
 
