@@ -23,6 +23,7 @@ FOUNDATION = (
     "catalog",
     "session",
     "instruments",
+    "outputs",
     "shipped",
 )
 LAYERS: dict[str, int] = {

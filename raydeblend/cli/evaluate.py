@@ -9,6 +9,7 @@ import typer
 from raydeblend.cli.options import (
     DEBLENDER_HELP,
     OptionsFile,
+    Overwrite,
     Seed,
     Weights,
     path_argument,
@@ -54,6 +55,7 @@ def evaluate_command(
         str | None, path_option(help="survey, singles: folder of HST galaxies to draw too.")
     ] = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     config: OptionsFile = None,
 ) -> None:
     """Score deblenders by a paper's protocol, with sep and the paper's numbers beside.
@@ -75,6 +77,7 @@ def evaluate_command(
         population,
         stamps,
         weights,
+        overwrite,
     )
     print(evaluation.tables)
     print("\n".join(evaluation.paths))

@@ -105,6 +105,7 @@ Weights = Annotated[
         help="The deblender's own networks: a .safetensors file, or what `train` left in DIR.",
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
 ]

@@ -14,6 +14,9 @@ from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common import provenance, tables
 from raydeblend.evaluate.common.request import Report, Request
+from raydeblend.outputs import files_in, refuse_earlier
+
+METRICS = "metrics.json"
 
 Row = Mapping[str, str | int | float]
 
@@ -97,6 +100,7 @@ def run_evaluation(
     population: str | None = None,
     stamps: str | None = None,
     weights: str | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
 
@@ -139,12 +143,14 @@ def run_evaluation(
     weights
         Of the one deblender, or of the network that the protocol is about, in place of those
         shipped: a file, or a folder that a training left.
+    overwrite
+        Whether earlier results in `out` are replaced.
 
     Raises
     ------
     ConfigError
         For an unknown protocol or deblender, an argument that the protocol does not use, a
-        missing file, or a directory that cannot be written; before any work.
+        missing file, or a directory that cannot be written or holds results; before any work.
     """
     names = None if deblenders is None else tuple(deblenders)
     request = Request(
@@ -152,18 +158,31 @@ def run_evaluation(
     )
     check_seed(seed)
     check_request(request)
+    earlier = _earlier(out)
+    refuse_earlier(out, earlier, overwrite)
     start = time.monotonic()
     report = PROTOCOLS[protocol].run(request)
     text = tables.to_markdown(report.tables)
     origin = provenance.describe_run(request.command(), time.monotonic() - start, weights)
     files = {
-        "metrics.json": (to_json(report.rows) + "\n").encode(),
+        METRICS: (to_json(report.rows) + "\n").encode(),
         "tables.md": text.encode(),
         tables.NAME: tables.to_file(report.tables),
-        provenance.NAME: provenance.to_file(origin),
         **report.files,
     }
-    return Evaluation(list(report.rows), text, _write(out, files))
+    files[provenance.NAME] = provenance.to_file(origin | {"files": [*files, provenance.NAME]})
+    paths = _write(out, files)
+    storage.remove_files([path for path in earlier if path not in map(storage.absolute, paths)])
+    return Evaluation(list(report.rows), text, paths)
+
+
+def _earlier(out: str) -> list[str]:
+    """Return the files of an earlier evaluation in `out`, as its provenance names them."""
+    there = files_in(out)
+    if storage.join(storage.absolute(out), METRICS) not in there:
+        return []
+    named = {METRICS, *provenance.read_provenance(out).get("files", ())}
+    return [path for path in there if path.rpartition("/")[2] in named]
 
 
 def check_request(request: Request) -> None:

@@ -88,5 +88,5 @@ def _simulate(out: str, survey: str, repeats: int, seed: int, stamps: str | None
         each = max(1, repeats // LARGE_REPEATS) if name == "large" else repeats
         folders[name] = storage.join(out, "tiles", name)
         own = replace(plan, repeats=each)
-        simulate_singles(folders[name], survey, BANDS, own, seed, "test", stamps)
+        simulate_singles(folders[name], survey, BANDS, own, seed, "test", stamps, overwrite=True)
     return folders

@@ -141,13 +141,22 @@ def _simulate(sky: Sky, out: str) -> dict[str, str]:
         split="test",
         stamps=sky.stamps,
         catalog=sky.catalog,
+        overwrite=True,
     )
     if sky.population != "cosmos":
         return folders
     for kind, n in ((PAIRS, N_PAIRS), (STARS, N_STARS)):
         folders[kind] = storage.join(out, "tiles", kind)
         simulate_neighbors(
-            folders[kind], sky.survey, BANDS, kind, n * sky.n_tiles, sky.seed, "test", sky.stamps
+            folders[kind],
+            sky.survey,
+            BANDS,
+            kind,
+            n * sky.n_tiles,
+            sky.seed,
+            "test",
+            sky.stamps,
+            overwrite=True,
         )
     return folders
 
