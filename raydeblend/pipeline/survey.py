@@ -195,8 +195,14 @@ def _resolved(config: CatalogConfig, out: str) -> CatalogConfig:
 def _find_tiles(
     input: str, config: CatalogConfig, connect: Callable[[], None]
 ) -> tuple[list[TileHeader], list[TileFailure]]:
-    """Return the headers of the input's tiles, and the tiles that cannot be used."""
-    return find_tiles(
+    """Return the headers of the input's tiles, and the tiles that cannot be used.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or none of them has one of the bands.
+    """
+    headers, unusable = find_tiles(
         input,
         config.bands,
         config.image_pattern,
@@ -206,6 +212,14 @@ def _find_tiles(
         layout=config.layout,
         read=partial(_read_headers, connect=connect),
     )
+    files = zip(*(header.files for header in headers), strict=True)
+    nowhere = [band for band, own in zip(config.bands, files, strict=False) if not any(own)]
+    if nowhere:
+        raise ConfigError(
+            f"no tile of {input} has an image in {', '.join(nowhere)}; leave that out of --bands, "
+            "or say how the files are named"
+        )
+    return headers, unusable
 
 
 def _remove_temporary(out: str) -> None:
