@@ -36,7 +36,7 @@ def test_tiles_are_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_tiles_of_others_are_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "8283_g.fits").write_text("precious")
     for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="8283_g[.]fits"):
+        with pytest.raises(ConfigError, match="8283_g"):
             simulate_tiles(str(tmp_path), "HSC", ("g",), 1, 64, overwrite=overwrite)
     assert names(tmp_path) == {"8283_g.fits"}
 

@@ -40,7 +40,7 @@ def run(tmp_path, **changes):
 
 
 def test_writes_the_fixed_layout(tmp_path):
-    out = run(tmp_path, unknown=np.arange(3))
+    out = run(tmp_path)
     k = out["models"].shape[1]
     assert set(out) == {"models", "n_sources", "xy", "quality"}
     assert out["models"].shape == (2, k, 3, 48, 48)
