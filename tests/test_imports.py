@@ -24,6 +24,7 @@ FOUNDATION = (
     "catalog",
     "session",
     "instruments",
+    "outputs",
     "shipped",
 )
 LAYERS: dict[str, int] = {

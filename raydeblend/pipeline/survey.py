@@ -168,7 +168,7 @@ def run_catalog(
             # Before anything is written or replaced: the cluster may not be there, or not see it.
             connect()
             gpus = claim_gpus() if gpus is None else gpus
-            proof = session.enter_context(shared_folder(root, _examples(headers)))
+            proof = session.enter_context(shared_folder(root, _examples(headers, config)))
         begin_output(root, run, plan, tiles, overwrite)
         totals = Totals(done)
         totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
@@ -184,9 +184,11 @@ def run_catalog(
 
 
 def _resolved(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
-    """Return the configuration with what it leaves open: manifest, layout, masks, photometry."""
+    """Return the configuration with what it leaves open: places of files, layout, photometry."""
     if config.manifest is not None:
         config = replace(config, manifest=manifest_of(out, config.manifest))
+    if config.weights is not None and storage.exists(config.weights):
+        config = replace(config, weights=storage.absolute(config.weights))
     config = with_layout(config, input)
     return replace(config, photometry=choose_photometry(config))
 
@@ -211,8 +213,14 @@ def with_layout(config: CatalogConfig, input: str) -> CatalogConfig:
 def _find_tiles(
     input: str, config: CatalogConfig, connect: Callable[[], None]
 ) -> tuple[list[TileHeader], list[TileFailure]]:
-    """Return the headers of the input's tiles, and the tiles that cannot be used."""
-    return find_tiles(
+    """Return the headers of the input's tiles, and the tiles that cannot be used.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or none of them has one of the bands.
+    """
+    headers, unusable = find_tiles(
         input,
         config.bands,
         config.image_pattern,
@@ -222,6 +230,14 @@ def _find_tiles(
         layout=config.layout,
         read=partial(_read_headers, connect=connect),
     )
+    files = zip(*(header.files for header in headers), strict=True)
+    nowhere = [band for band, own in zip(config.bands, files, strict=False) if not any(own)]
+    if nowhere:
+        raise ConfigError(
+            f"no tile of {input} has an image in {', '.join(nowhere)}; leave that out of --bands, "
+            "or say how the files are named"
+        )
+    return headers, unusable
 
 
 def _remove_temporary(out: str) -> None:
@@ -232,9 +248,11 @@ def _remove_temporary(out: str) -> None:
         storage.remove_temporary(storage.join(out, folder))
 
 
-def _examples(headers: Sequence[TileHeader]) -> list[str]:
-    """Return an image of the first tile, which every machine must see as this one does."""
-    return [file.image for header in headers[:1] for file in header.files if file][:1]
+def _examples(headers: Sequence[TileHeader], config: CatalogConfig) -> list[str]:
+    """Return what every machine must see as this one does: an image of the first tile, weights."""
+    images = [file.image for header in headers[:1] for file in header.files if file][:1]
+    # A name without a folder is that of shipped weights.
+    return images + ([config.weights] if config.weights and "/" in config.weights else [])
 
 
 def _connect(session: ExitStack, address: str | None) -> None:

@@ -99,6 +99,10 @@ def test_inspect_and_map_write_pictures(
     names = ["depth.png", "density.png", "failures.png", "blended.png", "cells.parquet"]
     assert [Path(line).name for line in said.split()] == names
     assert all((tmp_path / "maps" / name).stat().st_size > 1000 for name in names)
+    code, _, said = run(capsys, "map", out, "--out", str(tmp_path / "maps"))
+    assert code == 2
+    assert "--overwrite" in said
+    assert run(capsys, "map", out, "--out", str(tmp_path / "maps"), "--overwrite")[0] == 0
 
 
 @pytest.mark.parametrize(
