@@ -114,6 +114,19 @@ def test_one_compiles_and_the_others_wait(
     ]
 
 
+def test_two_parts_are_compiled_at_the_same_time(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fresh.setenv("XDG_CACHE_HOME", str(tmp_path))
+    both = threading.Barrier(2, timeout=30)
+    parts = ("the joint fit", "the photometry")
+    workers = [threading.Thread(target=compiled.ready, args=[both.wait, what]) for what in parts]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not both.broken
+    assert all((compiled.code_folder() / f"{what} is compiled").exists() for what in parts)
+
+
 SECOND = """
 import time
 from {module} import {prepare}, {entries}
