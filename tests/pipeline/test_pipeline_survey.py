@@ -18,7 +18,7 @@ from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.fits import TileFailure, inputs
 from raydeblend.fits.headers import TileFiles, read_headers
-from raydeblend.pipeline import survey
+from raydeblend.pipeline import inputs as pipeline_inputs
 from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
@@ -49,13 +49,13 @@ def test_headers_of_many_tiles_are_read_by_tasks_of_the_same_session(tiles, monk
     files = inputs.match_patterns(tiles, sky.BANDS, IMAGE_PATTERN, PSF_PATTERN)
     many = [TileFiles(f"t{i}", files["whole"]) for i in range(3)] + [TileFiles("none", {})]
     connected = []
-    monkeypatch.setattr(survey, "FEW_TILES", 4)
-    monkeypatch.setattr(survey, "TILES_PER_TASK", 3)
-    found = survey._read_headers(many, sky.BANDS, None, lambda: connected.append(1))
+    monkeypatch.setattr(pipeline_inputs, "FEW_TILES", 4)
+    monkeypatch.setattr(pipeline_inputs, "TILES_PER_TASK", 3)
+    found = pipeline_inputs._read_headers(many, sky.BANDS, None, lambda: connected.append(1))
     assert connected == [1]
     assert found == read_headers(many, sky.BANDS, None)
     assert [type(each) for each in found] == [TileHeader] * 3 + [TileFailure]
-    survey._read_headers(many[:3], sky.BANDS, None, lambda: connected.append(2))
+    pipeline_inputs._read_headers(many[:3], sky.BANDS, None, lambda: connected.append(2))
     assert connected == [1]
 
 
