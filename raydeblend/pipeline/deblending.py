@@ -87,7 +87,7 @@ class DeblendCell:
 
     def _pieces(self, blend: Blend, detected: Detected) -> Iterator[tuple[Blend, DeblendedParent]]:
         """Yield the pieces of a footprint: by its deblender if that takes any size, else by sep."""
-        separate = getattr(self.deblender, "separate", None)
+        separate = getattr(self.deblender, "separate_footprint", None)
         if separate is None:
             yield from in_pieces(blend)
             return
