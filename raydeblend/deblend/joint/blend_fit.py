@@ -26,6 +26,11 @@ class BlendFit:
     flux, flux_cov
         ``(bands, k, 2)`` of disk and bulge, and the covariances of their totals between bands,
         ``(bands, bands, k)``.
+    response
+        ``(k, 9, 2)`` derivatives of theta by a shear (γ1, γ2) of the whole sky, with what the
+        priors hold back.
+    pulled
+        ``(k, 9)`` by how much, to first order, the priors keep theta below the truth.
     compact
         ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
     prior
@@ -44,6 +49,8 @@ class BlendFit:
     theta_cov: Array
     flux: Array
     flux_cov: Array
+    response: Array
+    pulled: Array
     compact: BoolArray
     prior: Array
     chi2: float
@@ -86,6 +93,8 @@ class BlendFit:
             theta_cov=self.theta_cov[index],
             flux=self.flux[:, index],
             flux_cov=self.flux_cov[..., index],
+            response=self.response[index],
+            pulled=self.pulled[index],
             compact=self.compact[index],
             prior=self.prior[index],
         )
@@ -104,6 +113,8 @@ class BlendFit:
             theta_cov=np.concatenate([self.theta_cov, unknown]),
             flux=np.concatenate([self.flux, np.zeros((bands, m, COMPONENTS))], 1),
             flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
+            response=np.concatenate([self.response, np.zeros((m, PARAMETERS, 2))]),
+            pulled=np.concatenate([self.pulled, np.zeros((m, PARAMETERS))]),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
@@ -117,6 +128,8 @@ def without_sources(stamp: Stamp) -> BlendFit:
         theta_cov=np.zeros((0, PARAMETERS, PARAMETERS)),
         flux=np.zeros((bands, 0, COMPONENTS)),
         flux_cov=np.zeros((bands, bands, 0)),
+        response=np.zeros((0, PARAMETERS, 2)),
+        pulled=np.zeros((0, PARAMETERS)),
         compact=np.zeros(0, dtype=bool),
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
@@ -132,6 +145,8 @@ def join(fits: Sequence[BlendFit]) -> BlendFit:
         theta_cov=np.concatenate([fit.theta_cov for fit in fits]),
         flux=np.concatenate([fit.flux for fit in fits], 1),
         flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
+        response=np.concatenate([fit.response for fit in fits]),
+        pulled=np.concatenate([fit.pulled for fit in fits]),
         compact=np.concatenate([fit.compact for fit in fits]),
         prior=np.concatenate([fit.prior for fit in fits]),
         converged=all(fit.converged for fit in fits),
