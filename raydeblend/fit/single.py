@@ -146,6 +146,7 @@ def _measurements(
         "g2": found.theta[:, G2],
         "g1_err": error[:, G1],
         "g2_err": error[:, G2],
+        "response": np.full((len(size), 3), np.nan),
         "chi2": found.chi2 / np.maximum(freedom, 1),
         "shift": found.theta[:, POSITION],
         "position_cov": found.theta_cov[:, POSITION, POSITION],
