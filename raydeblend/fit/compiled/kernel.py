@@ -308,7 +308,7 @@ def render(
     dx, dy, nearest = np.empty_like(x), np.empty_like(y), np.empty(p // BLOCK)
     count = len(mixture.variance)
     table = np.empty((COLUMNS, count), dtype=np.float32)
-    near, weights = np.empty((COLUMNS - 1, count), dtype=np.float32), np.empty((2, count))
+    near, weights = np.empty(count, dtype=np.int64), np.empty((2, count))
     for source in range(k):
         unit_covariances(theta[source], cov, by_shape)
         offsets(x, y, theta[source], dx, dy, nearest)
@@ -320,5 +320,5 @@ def render(
             for block in range(len(nearest)):
                 at = slice(block * BLOCK, (block + 1) * BLOCK)
                 reaching = within_reach(table, 0, count, nearest[block], near)
-                one_sum(dx[at], dy[at], near, reaching, out[source, band, at])
+                one_sum(dx[at], dy[at], table, near, reaching, out[source, band, at])
     return out
