@@ -18,6 +18,7 @@ FIXED = [
 ADDED = [
     *("ra_err", "dec_err", "ra_dec_cov", "flux_psf_g", "flux_psf_err_g", "bulge_fraction_g"),
     *("flux_psf_i", "flux_psf_err_i", "bulge_fraction_i", "flux_cov_g_i", "r50", "p_star"),
+    *("R11", "R22", "R12"),
 ]
 
 

@@ -14,9 +14,10 @@ from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit import scene as scenes
 from raydeblend.fit.priors import BulgeDiskPriors
-from raydeblend.fit.psf import stack_mixtures
+from raydeblend.fit.psf import stack_places
 from raydeblend.fit.scene import Scene
 from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
+from raydeblend.fit.shear import prior_parts
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -46,7 +47,7 @@ def _fit_batch(requests: Sequence[FitRequest], settings: FitSettings) -> Iterato
     goal = torch.tensor(goals, dtype=torch.float64, device=device)
     trial = goal if goal.isfinite().all() else None
     fitted = fit_scene(scene, _stack(warm, device) if warm else None, trial)
-    return _fits(requests, *fitted)
+    return _fits(requests, scene, *fitted)
 
 
 def _batches(requests: Sequence[FitRequest], chosen: Sequence[int]) -> Iterator[list[int]]:
@@ -84,7 +85,7 @@ def make_scene(
         data[row, :, used] = stamp.means(stamp.image)
         weight[row, :, used] = stamp.weights
         pixels[row, :, used] = stamp.centers
-    psfs = [stack_mixtures(request.stamp.psf) for request in requests]
+    psfs = [_psf_of_each(request) for request in requests]
     psf_weight, psf_cov = (np.stack(each) for each in zip(*psfs, strict=True))
 
     def tensor(array: NDArray[np.generic]) -> torch.Tensor:
@@ -104,17 +105,26 @@ def make_scene(
     )
 
 
+def _psf_of_each(request: FitRequest) -> tuple[Array, Array]:
+    """Return the PSF's weights ``(k, b, c)`` and covariances ``(k, b, c, 3)`` at each source."""
+    weight, cov = stack_places(request.stamp.psf)
+    band = np.arange(len(weight))
+    return weight[band, request.place.T], cov[band, request.place.T]
+
+
 def _stack(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays).astype(np.float64)).to(device)
 
 
 def _fits(
     requests: Sequence[FitRequest],
+    scene: Scene,
     state: SceneState,
     converged: torch.Tensor,
     evaluations: torch.Tensor,
 ) -> Iterator[BlendFit]:
     shape_cov, flux_cov = (each.cpu().numpy() for each in covariances(state))
+    response, pulled = (each.cpu().numpy() for each in prior_parts(scene, state))
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
     for row, request in enumerate(requests):
@@ -123,7 +133,10 @@ def _fits(
             theta_cov=shape_cov[row],
             flux=flux[row],
             flux_cov=flux_cov[row],
+            response=response[row],
+            pulled=pulled[row],
             compact=request.compact,
+            place=request.place,
             prior=prior[row],
             chi2=float(state.chi2[row]) + request.stamp.scatter,
             converged=bool(converged[row]),
@@ -141,5 +154,5 @@ def render(stamp: Stamp, fit: BlendFit, device: torch.device) -> FloatArray:
     for first in range(0, len(fit.theta), RENDERED_TOGETHER):
         own = slice(first, first + RENDERED_TOGETHER)
         theta, flux = (_stack([each], device) for each in (fit.theta[own], fit.flux[:, own]))
-        parts.append(scenes.render(scene, theta, flux, pixels)[0].cpu().numpy())
+        parts.append(scenes.render(scene, theta, flux, pixels, first)[0].cpu().numpy())
     return np.concatenate(parts).reshape(-1, *shape)

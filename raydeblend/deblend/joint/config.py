@@ -226,6 +226,27 @@ class PhotometryConfig:
 
 
 @dataclass(frozen=True)
+class ShearConfig:
+    """What the response of a shape to shear has beside the curvature; see `shear`.
+
+    Attributes
+    ----------
+    by_size
+        Power of the true over the fitted half-light radius, as the priors' pull tells it: a shear
+        moves second moments, which go with the radius squared.
+    by_size_variance
+        What a variance of ln r50 of 1 adds to ln of the response; of second order in the noise,
+        calibrated on simulated galaxies.
+    most_log_factor
+        Most by which both may change ln of the response.
+    """
+
+    by_size: float = 2.0
+    by_size_variance: float = 0.0
+    most_log_factor: float = 0.7
+
+
+@dataclass(frozen=True)
 class StructureConfig:
     """Which sources are parts of a brighter one; see `structure`.
 
@@ -273,5 +294,6 @@ class JointConfig:
     splits: SplitConfig = SplitConfig()
     prune: PruneConfig = PruneConfig()
     photometry: PhotometryConfig = PhotometryConfig()
+    shear: ShearConfig = ShearConfig()
     structure: StructureConfig = StructureConfig()
     quality: QualityConfig = QualityConfig()

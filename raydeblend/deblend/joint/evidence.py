@@ -23,9 +23,16 @@ def least_gain(stamp: Stamp, models: FloatArray, xy: Array, config: SearchConfig
     models
         ``(k, bands, y, x)`` of the others.
     """
-    radius = config.underlying_radius * stamp.width
-    under = stamp.keep(np.hypot(*(stamp.centers.T - xy).T) < radius)
-    light = under.chi2(models.sum(0))
+    return float(least_gains(stamp, models, xy[None], config)[0])
+
+
+def least_gains(stamp: Stamp, models: FloatArray, places: Array, config: SearchConfig) -> Array:
+    """Return `least_gain` of each of some positions, ``(m, 2)``."""
+    squared = stamp.weights * stamp.means(models.sum(0)) ** 2
+    x, y = stamp.centers
+    away = np.hypot(x - places[:, :1], y - places[:, 1:])
+    under = away < config.underlying_radius * stamp.width
+    light = np.where(under, squared.sum(0, dtype=np.float64), 0.0).sum(1)
     return least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light
 
 
