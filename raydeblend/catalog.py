@@ -96,7 +96,7 @@ _PROVENANCE = (
         pa.float32(),
         "",
         "probability that another true source, of at least a tenth of the flux in the reddest band,"
-        " lies within 1 arcsec, nearest to this source, and is not in the catalog",
+        " lies within 0.8 arcsec, nearest to this source, and is not in the catalog",
     ),
     Column("flags", pa.int32(), "", "bits of raydeblend.flags.Flag"),
 )

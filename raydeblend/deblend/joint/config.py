@@ -265,7 +265,7 @@ class StructureConfig:
     """
 
     min_probability: float = 0.35
-    max_contrast: float = 10.0
+    max_contrast: float = 3.0
     attached_contrast: float = 3.0
     color_error: float = 0.05
     flux_error: float = 0.1
