@@ -36,7 +36,7 @@ PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 BACKGROUNDS = ("local", "none")
 """The sky around each place is taken off, or it was before the tiles came."""
 
-DEFAULT_SURVEY = "HSC"
+DEFAULT_SURVEY, AUTO = "HSC", "auto"
 IMAGE_PATTERN = "{tile}_{band}.fits"
 PSF_PATTERN = "{tile}_{band}_psf.fits"
 
@@ -56,7 +56,7 @@ class CatalogConfig:
     bands
         Bands to detect and measure in, in the order of the arrays and columns.
     survey
-        Gives the pixel scale, the nominal PSFs and the known bands.
+        Gives the nominal PSFs and the known bands; ``auto`` for that of the layout, or else HSC.
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
@@ -107,7 +107,7 @@ class CatalogConfig:
     image_pattern: str = IMAGE_PATTERN
     psf_pattern: str = PSF_PATTERN
     manifest: str | None = None
-    layout: str = "auto"
+    layout: str = AUTO
     zeropoint: float | None = None
     bad_planes: tuple[str, ...] | None = None
     detect_threshold: float = 5.0
@@ -119,7 +119,7 @@ class CatalogConfig:
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
-        from raydeblend.fits.layouts import AUTO, find_layout, is_file
+        from raydeblend.fits.layouts import find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
 
         _check_bands(self.bands, self.survey)
@@ -152,13 +152,12 @@ class CatalogConfig:
 
 
 def _check_bands(bands: Sequence[str], survey: str) -> None:
-    from raydeblend.survey import get_survey
+    from raydeblend.survey import check_band, get_survey
 
-    known = get_survey(survey)
     if not bands:
         raise ConfigError("no band is given; name at least one, for example g,r,i")
     for band in bands:
-        known.band(band)
+        check_band(band) if survey == AUTO else get_survey(survey).band(band)
     if len(set(bands)) < len(bands):
         raise ConfigError(f"a band is given twice in {','.join(bands)}")
 

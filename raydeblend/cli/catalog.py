@@ -19,7 +19,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import DEFAULT_SURVEY, IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -28,9 +28,8 @@ def catalog_command(
     out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
     survey: Annotated[
-        str | None,
-        typer.Option(help="Known bands and nominal PSFs; by default the layout's, or HSC."),
-    ] = None,
+        str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
+    ] = "auto",
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
     weights: Weights = None,
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
@@ -85,14 +84,9 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
-    from raydeblend.fits.headers import choose_layout
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
-    if survey is None:
-        names = split_names(bands)
-        found = choose_layout(input, names, layout, image_pattern, psf_pattern, manifest)
-        layout, survey = found.name, found.survey or DEFAULT_SURVEY
     run = CatalogConfig(
         bands=split_names(bands),
         survey=survey,
