@@ -49,6 +49,9 @@ _IDENTITY = (
     Column("is_primary", pa.bool_(), "", "false for a copy in a tile that does not own the place"),
 )
 
+RESPONSE = ("R11", "R22", "R12")
+"""Columns of the response to shear."""
+
 _SHAPE = (
     Column("snr", pa.float32(), "", "fluxes over their errors, the bands added in quadrature"),
     Column(
@@ -69,6 +72,9 @@ _SHAPE = (
     Column("g2", pa.float32(), "", "reduced shear at 45 degrees to the x axis, before the PSF"),
     Column("g1_err", pa.float32(), "", "standard error of g1"),
     Column("g2_err", pa.float32(), "", "standard error of g2"),
+    Column("R11", pa.float32(), "", "response of g1 to a shear along the x axis"),
+    Column("R22", pa.float32(), "", "response of g2 to a shear at 45 degrees to the x axis"),
+    Column("R12", pa.float32(), "", "response of g1 to the shear of g2, and of g2 to that of g1"),
     Column("chi2", pa.float32(), "", "chi squared of the model per degree of freedom"),
 )
 
@@ -155,7 +161,7 @@ def coverage_name(band: str) -> str:
 
 ADDED = (
     re.compile(r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"),
-    re.compile(r"coverage_.+"),
+    re.compile(r"coverage_.+|R11|R22|R12"),
 )
 """Columns that early versions did not write, one addition after the other; all may be null."""
 

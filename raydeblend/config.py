@@ -23,6 +23,15 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
     "sep": "raydeblend.deblend.sep:SepDeblender.load",
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
+DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "rdn": (("rdn",), ("counter",)),
+    "rdn-joint": (("rdn-joint",), ("rdn-joint-counter",)),
+    "branched": (("branched",),),
+    "vae": (("vae-deblend",),),
+    "srgan": (("srgan", "srgan-multiband"),),
+}
+"""The networks of a deblender, the one that gives the models first, each by the names that its
+weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 BACKGROUNDS = ("local", "none")
 """The sky around each place is taken off, or it was before the tiles came."""
@@ -51,6 +60,9 @@ class CatalogConfig:
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
+    weights
+        A file, a folder that a training left, or a shipped name: the deblender's networks in place
+        of those of its name.  Not part of the hash, since a run knows them by their content.
     deblend_singles
         Whether footprints with a single detected peak are offered to the deblender too, since
         it may know a blend that the peaks do not show.
@@ -103,10 +115,11 @@ class CatalogConfig:
     detect_min_area: int = 5
     background: str = "local"
     seed: int = 0
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
-        from raydeblend.fits.layouts import AUTO, is_file, shipped
+        from raydeblend.fits.layouts import AUTO, find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
 
         _check_bands(self.bands, self.survey)
@@ -118,8 +131,8 @@ class CatalogConfig:
                 f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
                 "use auto, ngmix or mixture"
             )
-        if not is_file(self.layout):
-            _check_choice("layout", self.layout, (AUTO, *shipped(), "FILE.yaml"))
+        if self.layout != AUTO and not is_file(self.layout):
+            find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
@@ -133,7 +146,8 @@ class CatalogConfig:
     @property
     def hash(self) -> str:
         """Sixteen hex digits that are equal exactly for equal configurations."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        decides = {name: value for name, value in asdict(self).items() if name != "weights"}
+        text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -88,16 +88,18 @@ def _ray_folder() -> str:
 
 
 def check_reachable(address: str) -> None:
-    """Check that somebody listens at ``host:port`` or ``ray://host:port``.
+    """Check that somebody listens at ``host:port``.
 
     Other addresses (``local``, ``auto``) are Ray's to understand.
 
     Raises
     ------
     ConfigError
-        If nobody does.
+        If nobody does, or if the address is that of a cluster's client server or dashboard.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if "://" in address:
+        raise ConfigError(_other_door(address))
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return
     try:
@@ -107,6 +109,22 @@ def check_reachable(address: str) -> None:
             f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or "
             "leave the address out to use this machine alone"
         ) from error
+
+
+def _other_door(address: str) -> str:
+    """Say what to type in place of ``ray://host:10001`` or ``http://host:8265``."""
+    scheme, _, place = address.partition("://")
+    host = place.partition("/")[0].rpartition(":")[0] or place
+    if scheme in ("http", "https"):
+        return (
+            f"{address} is a cluster's dashboard, which takes jobs: ray job submit --address "
+            f"{address} -- raydeblend …; on a machine of the cluster the address is HOST:6379"
+        )
+    return (
+        f"{address} is no address of a whole node of Ray; on a machine of the cluster give "
+        f"{host}:6379, elsewhere submit a job: ray job submit --address http://{host}:8265 -- "
+        "raydeblend …"
+    )
 
 
 def check_nodes() -> None:

@@ -15,7 +15,7 @@ FIXED = [
     *("g1", "g2", "g1_err", "g2_err", "chi2", "model", "photometry", "deblender", "quality"),
     *("blendedness", "p_unrecognized_blend", "flags"),
 ]
-LAST = ["coverage_g", "coverage_i"]
+LAST = ["coverage_g", "coverage_i", "R11", "R22", "R12"]
 ADDED = [
     *LAST,
     *("ra_err", "dec_err", "ra_dec_cov", "flux_psf_g", "flux_psf_err_g", "bulge_fraction_g"),

@@ -25,12 +25,24 @@ def unused_port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_an_address_where_nobody_answers(scheme: str, unused_port: int) -> None:
+def test_an_address_where_nobody_answers(unused_port: int) -> None:
     start = time.monotonic()
     with pytest.raises(ConfigError, match="no Ray cluster answers at"):
-        check_reachable(f"{scheme}127.0.0.1:{unused_port}")
+        check_reachable(f"127.0.0.1:{unused_port}")
     assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ray://head:10001", "give head:6379, elsewhere .* --address http://head:8265 -- "),
+        ("http://127.0.0.1:8265", "ray job submit --address http://127.0.0.1:8265 -- raydeblend"),
+        ("https://head", "ray job submit --address https://head -- raydeblend"),
+    ],
+)
+def test_other_doors_of_a_cluster_are_answered_with_what_to_type(address: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_reachable(address)
 
 
 @pytest.mark.parametrize("address", ["local", "auto"])

@@ -14,6 +14,7 @@ from raydeblend.cli.options import (
     Gpus,
     OptionsFile,
     Seed,
+    Weights,
     path_argument,
     path_option,
     split_names,
@@ -31,6 +32,7 @@ def catalog_command(
         typer.Option(help="Known bands and nominal PSFs; by default the layout's, or HSC."),
     ] = None,
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    weights: Weights = None,
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
     cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
     border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
@@ -95,6 +97,7 @@ def catalog_command(
         bands=split_names(bands),
         survey=survey,
         deblender=deblender,
+        weights=weights,
         photometry=photometry,
         cell_size=cell_size,
         border=border,
@@ -158,13 +161,14 @@ def deblend_command(
     source: Annotated[str, path_argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, path_argument(metavar="OUT.npz", help="Models, positions, quality.")],
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    weights: Weights = None,
     config: OptionsFile = None,
 ) -> None:
     """Deblend an array of stamps: models (n, k, bands, y, x) out."""
     from raydeblend.deblend import load_deblender
     from raydeblend.deblend.arrays import deblend_file
 
-    result = deblend_file(source, out, load_deblender(deblender))
+    result = deblend_file(source, out, load_deblender(deblender, weights=weights))
     print(f"{int(result.n_sources.sum())} sources in {len(result.n_sources)} stamps: {out}")
 
 

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import DEBLENDER_HELP, OptionsFile, Seed, path_argument, path_option
+from raydeblend.cli.options import (
+    DEBLENDER_HELP,
+    OptionsFile,
+    Overwrite,
+    Seed,
+    Weights,
+    path_argument,
+    path_option,
+)
 
 Deblenders = Annotated[
     list[str] | None, typer.Option("--deblender", help=f"{DEBLENDER_HELP} By default joint.")
@@ -23,6 +31,7 @@ def evaluate_command(
     ],
     out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
     deblender: Deblenders = None,
+    weights: Weights = None,
     data: Annotated[
         str | None,
         path_option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
@@ -46,6 +55,7 @@ def evaluate_command(
         str | None, path_option(help="survey, singles: folder of HST galaxies to draw too.")
     ] = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     config: OptionsFile = None,
 ) -> None:
     """Score deblenders by a paper's protocol, with sep and the paper's numbers beside.
@@ -55,7 +65,19 @@ def evaluate_command(
     from raydeblend.evaluate.protocol import run_evaluation
 
     evaluation = run_evaluation(
-        protocol, deblender or None, data, n, out, seed, catalog, bands, survey, population, stamps
+        protocol,
+        deblender or None,
+        data,
+        n,
+        out,
+        seed,
+        catalog,
+        bands,
+        survey,
+        population,
+        stamps,
+        weights,
+        overwrite,
     )
     print(evaluation.tables)
     print("\n".join(evaluation.paths))

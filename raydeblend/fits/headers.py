@@ -16,7 +16,8 @@ from raydeblend.fits.layouts import AUTO, NATIVE, Layout, find_layout, make_layo
 from raydeblend.fits.layouts.match import match_layout
 from raydeblend.fits.layouts.recognize import recognize
 from raydeblend.fits.manifest import read_manifest
-from raydeblend.fits.planes import find_planes
+from raydeblend.fits.planes import CELL_AXES, find_planes
+from raydeblend.fits.psf_cells import cell_grid
 from raydeblend.fits.zero_points import check_njy, read_zero_point
 from raydeblend.tile import BandFile, TileHeader
 
@@ -196,8 +197,10 @@ def _stamp(source: inputs.Source) -> str:
 def _read_grid(source: inputs.Source, zeropoint: float | None) -> inputs.Grid:
     path, layout = source.image, make_layout(source.layout)
     with open_hdus(path) as hdus:
-        image = find_planes(path, hdus, layout).image
-        shape, cards = image.shape, (hdus[0].header, image.header)
+        planes = find_planes(path, hdus, layout)
+        shape, cards = planes.image.shape, (hdus[0].header, planes.image.header)
+        if planes.psf is not None and len(planes.psf.shape) == CELL_AXES:
+            cell_grid(path, hdus, planes.psf, shape)
     njy = read_zero_point(path, cards, zeropoint, layout.flux)
     return inputs.Grid(shape, sky.celestial_cards(path, cards[1], shape), njy)
 

@@ -66,7 +66,7 @@ def _names_by_number(where: str, header: fits.Header, width: int) -> Iterator[tu
     for card in map(str, header):
         if card.startswith(NAMES):
             number = card[len(NAMES) :]
-            mask = header.get(MASKS + number)
+            mask = header.get(MASKS + number, 1 << int(number) if number.isdecimal() else None)
             good = isinstance(mask, int) and not isinstance(mask, bool)
             if not good or mask <= 0 or mask & (mask - 1) or mask.bit_length() > width:
                 raise TileError(f"{where} has no such bit: {MASKS}{number} = {mask!r}")

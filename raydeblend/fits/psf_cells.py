@@ -20,7 +20,7 @@ from raydeblend.errors import TileError
 from raydeblend.fits.hdus import by
 from raydeblend.fits.psfs import Stamp, finish_stamp
 from raydeblend.psf import NONE, BandPsf, by_cell
-from raydeblend.tile import Box
+from raydeblend.tile import Box, FloatArray
 
 JSON = "JSON"
 """HDU, and its column, of the tree that describes a file of lsst-images."""
@@ -76,11 +76,12 @@ def read_cells(
     TileError
         If the grid is not told, or does not cover the image, or a stamp is unusable.
     """
-    grid = _grid(path, hdus, psf)
-    _check_cover(path, grid, psf, shape)
+    grid = cell_grid(path, hdus, psf, shape)
     rows, columns = psf.shape[:2]
     (i0, i1), (j0, j1) = grid.near(0, box.y0, box.y1, rows), grid.near(1, box.x0, box.x1, columns)
-    stamps, flags, number = [], [], np.full((i1 - i0, j1 - j0), NONE)
+    number = np.full((i1 - i0, j1 - j0), NONE)
+    stamps: list[FloatArray] = []
+    flags: list[int] = []
     found = np.array(psf.section[i0:i1, j0:j1])
     for i, j in np.ndindex(number.shape):
         if _is_there(grid, found[i, j], (i0 + i, j0 + j)):
@@ -109,7 +110,7 @@ def _height(grid: CellGrid, psf: fits.ImageHDU) -> float | None:
 
 
 def _stamp(psf: fits.ImageHDU, i: int, j: int) -> NDArray[np.float64]:
-    return np.array(psf.section[i : i + 1, j : j + 1], dtype=np.float64)[0, 0]
+    return np.asarray(psf.section[i : i + 1, j : j + 1][0, 0], dtype=np.float64)
 
 
 def _spread(n: int) -> list[int]:
@@ -117,20 +118,37 @@ def _spread(n: int) -> list[int]:
     return sorted(set(np.linspace(0, n - 1, min(n, SAMPLED)).astype(int).tolist()))
 
 
+def cell_grid(path: str, hdus: fits.HDUList, psf: fits.ImageHDU, shape: Sequence[int]) -> CellGrid:
+    """Return where the cells of an image of `shape` lie.
+
+    Raises
+    ------
+    TileError
+        If nothing tells, or they do not cover the image.
+    """
+    grid = _grid(path, hdus, psf)
+    if min(grid.size) < 1:
+        raise TileError(f"{path}: a cell of the PSF has {by(grid.size)} pixels")
+    for axis, name in enumerate("yx"):
+        edges = grid.edges(axis, 0, psf.shape[axis])
+        if edges[0] > 0 or edges[-1] < shape[axis]:
+            raise TileError(
+                f"{path}: the cells of the PSF cover {name} from {edges[0]} to {edges[-1]}, the "
+                f"image from 0 to {shape[axis]}"
+            )
+    return grid
+
+
 def _grid(path: str, hdus: fits.HDUList, psf: fits.ImageHDU) -> CellGrid:
     if all(card in psf.header for card in CARDS):
         y0, x0, height, width = (int(psf.header[card]) for card in CARDS)
-        grid = CellGrid((y0, x0), (height, width))
-    elif JSON in hdus:
-        grid = _grid_of_tree(path, hdus)
-    else:
-        raise TileError(
-            f"{path}: nothing tells where the cells of the PSF ({by(psf.shape)}) lie; needed are "
-            f"the cards {', '.join(CARDS)}, or the HDU {JSON} of lsst-images"
-        )
-    if min(grid.size) < 1:
-        raise TileError(f"{path}: a cell of the PSF has {by(grid.size)} pixels")
-    return grid
+        return CellGrid((y0, x0), (height, width))
+    if JSON in hdus:
+        return _grid_of_tree(path, hdus)
+    raise TileError(
+        f"{path}: nothing tells where the cells of the PSF ({by(psf.shape)}) lie; needed are the "
+        f"cards {', '.join(CARDS)}, or the HDU {JSON} of lsst-images"
+    )
 
 
 def _grid_of_tree(path: str, hdus: fits.HDUList) -> CellGrid:
@@ -162,13 +180,3 @@ def _yx(tree: Mapping[str, Any]) -> tuple[int, int]:
 
 def _start(box: Mapping[str, Any]) -> tuple[int, int]:
     return int(box["y"]["start"]), int(box["x"]["start"])
-
-
-def _check_cover(path: str, grid: CellGrid, psf: fits.ImageHDU, shape: Sequence[int]) -> None:
-    for axis, name in enumerate("yx"):
-        edges = grid.edges(axis, 0, psf.shape[axis])
-        if edges[0] > 0 or edges[-1] < shape[axis]:
-            raise TileError(
-                f"{path}: the cells of the PSF cover {name} from {edges[0]} to {edges[-1]}, the "
-                f"image from 0 to {shape[axis]}"
-            )

@@ -21,7 +21,7 @@ from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
 
 JOINT, JOINT_MODEL = "joint", "bulge+disk"
 """Names of its photometry and of its model in the catalog."""
-OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov")
+OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov", "response")
 VALUES = tuple(name for name in ARRAYS if name not in ("flags", *OPTIONAL))
 """What a deblender that measures its sources must give in `Deblended.extra`."""
 MATCH_RADIUS = 3.0

@@ -157,6 +157,7 @@ def _source_flags(part: DeblendedParent) -> NDArray[np.int32]:
 def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) -> Rows:
     names = ("snr", "r50", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
     columns = {name: values[name] for name in names}
+    columns |= dict(zip(catalog.RESPONSE, values["response"].T, strict=True))
     for i, band in enumerate(bands):
         columns[f"flux_{band}"] = values["flux"][:, i]
         columns[f"flux_err_{band}"] = values["flux_err"][:, i]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from raydeblend import storage
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.fits import njy_per_count, write_band
+from raydeblend.outputs import files_in, refuse_earlier
 from raydeblend.simulate.galaxies import faint_limit, read_catsim
 from raydeblend.simulate.neighbors import pairs_scene, stars_scene
 from raydeblend.simulate.population.field import realistic_scene
@@ -38,6 +40,10 @@ bulges at random places.  catsim: rows of a CatSim table at random places."""
 
 LEAST_CELL = 32
 """Pixels along a side of a cell of the PSF."""
+TRUTH = "truth.parquet"
+SIMULATED = re.compile(r"r\d+c\d+_\w+\.fits")
+"""Names of the tiles' files, see `raydeblend.simulate.scene.Grid.name` and `tile_path`."""
+
 NEIGHBORS = {"pairs": pairs_scene, "stars": stars_scene}
 
 
@@ -68,6 +74,7 @@ def simulate_tiles(
     catalog: str | None = None,
     psf_variation: str = "none",
     psf_cells: int = 3,
+    overwrite: bool = False,
 ) -> SimulatedTiles:
     """Write FITS tiles ``{tile}_{band}.fits`` on one sky grid and ``truth.parquet`` below `out`.
 
@@ -92,11 +99,13 @@ def simulate_tiles(
         ``catsim``: the CatSim table.
     psf_variation, psf_cells
         One of `psf_variation.KINDS`, and the cells along a tile's side for which PSFs are written.
+    overwrite
+        Whether the tiles of an earlier simulation in `out` are replaced, all of them.
 
     Raises
     ------
     ConfigError
-        If an argument or the output cannot be used.
+        If an argument or the output cannot be used, or `out` holds tiles.
     """
     table = _checked_survey(survey, bands)
     if density is None:
@@ -106,7 +115,7 @@ def simulate_tiles(
         _check_cells(psf_cells, size)
     check_population(population, stamps, catalog)
     check_seed(seed)
-    storage.check_writable(storage.absolute(out))
+    _make_room(out, overwrite)
     grid = Grid(n_tiles, size, overlap, table.pixel_scale)
     variation = draw_variation(psf_variation, psf_cells, grid.extent, n_tiles, len(bands), seed)
     if population == "cosmos":
@@ -126,6 +135,7 @@ def simulate_singles(
     seed: int = 0,
     split: str = "train",
     stamps: str | None = None,
+    overwrite: bool = False,
 ) -> SimulatedTiles:
     """Write one tile of isolated galaxies on a grid and its ``truth.parquet`` below `out`.
 
@@ -133,15 +143,17 @@ def simulate_singles(
     ----------
     split, stamps
         See `raydeblend.simulate.population.stamps.find_stamps`.
+    overwrite
+        See `simulate_tiles`.
 
     Raises
     ------
     ConfigError
-        If an argument or the output cannot be used.
+        If an argument or the output cannot be used, or `out` holds tiles.
     """
     table = _checked_survey(survey, bands)
     check_seed(seed)
-    storage.check_writable(storage.absolute(out))
+    _make_room(out, overwrite)
     scene = singles_scene(table, bands, plan, seed, find_stamps(stamps, split))
     return write_scene(out, scene, seed)
 
@@ -155,6 +167,7 @@ def simulate_neighbors(
     seed: int = 0,
     split: str = "train",
     stamps: str | None = None,
+    overwrite: bool = False,
 ) -> SimulatedTiles:
     """Write one tile of close pairs or of stars with galaxies beside them, with its truth.
 
@@ -162,13 +175,13 @@ def simulate_neighbors(
     ----------
     kind
         ``pairs`` or ``stars``, of which there are `n`.
-    split, stamps
+    split, stamps, overwrite
         See `simulate_singles`.
 
     Raises
     ------
     ConfigError
-        If an argument or the output cannot be used.
+        If an argument or the output cannot be used, or `out` holds tiles.
     """
     table = _checked_survey(survey, bands)
     check_seed(seed)
@@ -176,9 +189,20 @@ def simulate_neighbors(
         raise ConfigError(f"unknown kind {kind!r} of neighbors; known are {', '.join(NEIGHBORS)}")
     if n < 1:
         raise ConfigError(f"the number of {kind} must be at least 1, not {n}")
-    storage.check_writable(storage.absolute(out))
+    _make_room(out, overwrite)
     scene = NEIGHBORS[kind](table, bands, n, seed, find_stamps(stamps, split))
     return write_scene(out, scene, seed)
+
+
+def _make_room(out: str, overwrite: bool) -> None:
+    """Check that tiles can be written to `out`; remove those of an earlier simulation there."""
+    storage.check_writable(storage.absolute(out))
+    tiles = [path for path in files_in(out) if path.endswith((".fits", f"/{TRUTH}"))]
+    refuse_earlier(out, tiles, overwrite)
+    # The truth would not know of tiles that are left, and a catalog would be made of them too.
+    foreign = [p for p in tiles if not SIMULATED.fullmatch(p.rpartition("/")[2])]
+    refuse_earlier(out, [p for p in foreign if not p.endswith(TRUTH)], overwrite=False)
+    storage.remove_files(tiles)
 
 
 def _checked_survey(name: str, bands: tuple[str, ...]) -> Survey:
@@ -199,7 +223,7 @@ def write_scene(
     for tile in _write_all(scene, seed, storage.absolute(out), address):
         if on_tile:
             on_tile(scene.grid.name(tile))
-    truth = storage.join(out, "truth.parquet")
+    truth = storage.join(out, TRUTH)
     n_sources = write_truth(truth, scene)
     tiles = tuple(scene.grid.name(tile) for tile in range(scene.grid.n_tiles))
     return SimulatedTiles(

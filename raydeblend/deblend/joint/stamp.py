@@ -217,7 +217,7 @@ def _join(
     joined = even & squares(faint).all((-3, -1)) & squares(used).any((-3, -1))
     inside = np.s_[: rows * side, : columns * side]
     is_joined = np.zeros(sample.shape, dtype=bool)
-    is_joined[inside] = np.kron(joined, np.ones((side, side), dtype=bool))
-    first = np.kron(squares(sample)[:, 0, :, 0], np.ones((side, side), dtype=np.intp))
+    is_joined[inside] = joined.repeat(side, 0).repeat(side, 1)
+    first = squares(sample)[:, 0, :, 0].repeat(side, 0).repeat(side, 1)
     sample[inside] = np.where(is_joined[inside], first, sample[inside])
     return is_joined

@@ -95,8 +95,10 @@ def _sort(layout: Layout, paths: Iterable[str]) -> Mapping[Meaning, Files]:
     found[Meaning.VARIANCE] = {}
     for path in paths:
         named = parse_name(layout, path)
-        for tile in named.tiles if named else ():
-            kind = Meaning.VARIANCE if named.holds in NOISE else named.holds
+        if named is None:
+            continue
+        kind = Meaning.VARIANCE if named.holds in NOISE else named.holds
+        for tile in named.tiles:
             found[kind].setdefault((tile, named.band), []).append(path)
     return found
 

@@ -90,7 +90,7 @@ def _mapping(
         raise fail(f"{what} has the unknown key {unknown[0]!r}; valid are {', '.join(keys)}")
     missing = [key for key in needed if key not in value]
     if missing:
-        raise fail(f"{what} lacks {missing[0]!r}")
+        raise fail(f"{what} lacks '{missing[0]}'")
     return value
 
 

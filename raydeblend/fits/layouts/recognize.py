@@ -98,5 +98,5 @@ def _nothing(
     ways = [f"{layout.example} ({layout.name})" for layout in known if layout.auto]
     return (
         f"{pattern!r} matches none of the {n_files} files below {root} in the bands "
-        f"{', '.join(bands)}, nor is one named as {', '.join(ways)}"
+        f"{', '.join(bands)}; nor is one named as {', '.join(ways)}"
     )
