@@ -17,6 +17,7 @@ from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
+from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -118,6 +119,7 @@ def parent_rows(
         "model": values["model"],
         "photometry": values["photometry"],
         **_measured_columns(values, points, header.bands),
+        **_coverage(blend, part, header.bands),
     }
     shared = {
         "parent_id": blend.parent_id,
@@ -132,6 +134,11 @@ def parent_rows(
 
 def _blendedness(part: DeblendedParent) -> NDArray[np.float64]:
     return blendedness(part.models) if part.blendedness is None else part.blendedness
+
+
+def _coverage(blend: Blend, part: DeblendedParent, bands: Sequence[str]) -> Rows:
+    seen = seen_part(part.models, blend.unusable) if part.coverage is None else part.coverage
+    return {catalog.coverage_name(band): seen[:, i] for i, band in enumerate(bands)}
 
 
 def _p_unrecognized(part: DeblendedParent) -> NDArray[np.floating]:
