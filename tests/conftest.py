@@ -16,6 +16,7 @@ from raydeblend.survey import get_survey, nominal_psf
 KEPT_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 4}
 """Ray ends idle workers after a second; the next test's would import everything again."""
 OWN_RAY = (
+    "pipeline/test_deaths_slow.py",
     "pipeline/test_bounded.py",
     "test_jobs.py",
     "test_cluster.py",
