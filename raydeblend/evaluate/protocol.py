@@ -60,6 +60,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ("deblender", "data", "n", "seed", "survey", "stamps"),
         ("n", "seed", "stamps"),
     ),
+    "shear": Protocol("shear.report", ("deblender", "n", "seed", "survey", "stamps")),
     "hsc-blends": Protocol("hsc_blends", ("deblender", "data", "n")),
     "hst-pair": Protocol("hst_pair", ("data",)),
     "gan": Protocol("gan", ("data", "n", "seed")),
@@ -111,7 +112,7 @@ def run_evaluation(
         only without one.
     n
         Blends drawn or read of each number of galaxies; fields; tiles; ``singles``: galaxies of
-        each class and magnitude.
+        each class and magnitude; ``shear``: single galaxies, and pairs.
     out
         A directory, local or on s3, for ``metrics.json``, ``tables.md``, ``tables.json`` and the
         figures.
@@ -121,11 +122,11 @@ def run_evaluation(
     bands
         ``hemmati2022``: 1 (for None) or 7 of the super-resolution network.
     survey
-        ``survey``, ``singles``: HSC (for None), at the depth of its Wide layer, or LSST.
+        ``survey``, ``singles``, ``shear``: HSC (for None), at the depth of its Wide layer, or LSST.
     population
         ``survey``: cosmos (for None), parametric or catsim, the last with `catalog`.
     stamps
-        ``survey``, ``singles``: a folder of HST galaxies, whose test split takes part.
+        ``survey``, ``singles``, ``shear``: a folder of HST galaxies, whose test split takes part.
 
     Raises
     ------

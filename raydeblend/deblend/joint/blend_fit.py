@@ -31,6 +31,9 @@ class BlendFit:
         priors hold back.
     pulled
         ``(k, 9)`` by how much, to first order, the priors keep theta below the truth.
+    rest
+        ``(k, 9)`` what theta lacks of the minimum: the fit ends before a step that promises
+        little.  0 where it has not converged.
     compact
         ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
     prior
@@ -51,6 +54,7 @@ class BlendFit:
     flux_cov: Array
     response: Array
     pulled: Array
+    rest: Array
     compact: BoolArray
     prior: Array
     chi2: float
@@ -95,6 +99,7 @@ class BlendFit:
             flux_cov=self.flux_cov[..., index],
             response=self.response[index],
             pulled=self.pulled[index],
+            rest=self.rest[index],
             compact=self.compact[index],
             prior=self.prior[index],
         )
@@ -115,6 +120,7 @@ class BlendFit:
             flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
             response=np.concatenate([self.response, np.zeros((m, PARAMETERS, 2))]),
             pulled=np.concatenate([self.pulled, np.zeros((m, PARAMETERS))]),
+            rest=np.concatenate([self.rest, np.zeros((m, PARAMETERS))]),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
@@ -130,6 +136,7 @@ def without_sources(stamp: Stamp) -> BlendFit:
         flux_cov=np.zeros((bands, bands, 0)),
         response=np.zeros((0, PARAMETERS, 2)),
         pulled=np.zeros((0, PARAMETERS)),
+        rest=np.zeros((0, PARAMETERS)),
         compact=np.zeros(0, dtype=bool),
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
@@ -147,6 +154,7 @@ def join(fits: Sequence[BlendFit]) -> BlendFit:
         flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
         response=np.concatenate([fit.response for fit in fits]),
         pulled=np.concatenate([fit.pulled for fit in fits]),
+        rest=np.concatenate([fit.rest for fit in fits]),
         compact=np.concatenate([fit.compact for fit in fits]),
         prior=np.concatenate([fit.prior for fit in fits]),
         converged=all(fit.converged for fit in fits),
