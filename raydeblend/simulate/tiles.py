@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from raydeblend.simulate.neighbors import pairs_scene, stars_scene
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.psf_variation import draw_variation
-from raydeblend.simulate.rendering import MASK_PLANES, render_tile
+from raydeblend.simulate.rendering import MASK_PLANES, BandPixels, render_tile
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
 from raydeblend.simulate.singles import SinglesPlan, singles_scene
 from raydeblend.survey import Survey, draw_psf, get_survey
@@ -294,9 +294,15 @@ def _write_all(scene: Scene, seed: int, out: str, address: str | None) -> Iterat
 
 def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
     """Render one tile and write it as HSC writes coadds; returns its number."""
+    write_pixels(scene, tile, render_tile(scene, tile, seed), out)
+    return tile
+
+
+def write_pixels(scene: Scene, tile: int, bands: Sequence[BandPixels], out: str) -> None:
+    """Write the pixels of all bands of a tile."""
     header = scene.grid.wcs_header(scene.grid.box(tile))
     scale = njy_per_count(ZERO_POINT)
-    for index, pixels in enumerate(render_tile(scene, tile, seed)):
+    for index, pixels in enumerate(bands):
         band = scene.bands[index]
         write_band(
             path=tile_path(out, scene.grid.name(tile), band),
@@ -308,7 +314,6 @@ def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
             flux_mag0=10 ** (0.4 * ZERO_POINT),
             mask_planes=MASK_PLANES,
         )
-    return tile
 
 
 def tile_psf(scene: Scene, tile: int, band: int) -> NDArray[np.float32]:
