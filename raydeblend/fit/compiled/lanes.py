@@ -1,9 +1,9 @@
 """Arithmetic on as many samples at once as a register of the processor holds.
 
 What numba makes of a loop over samples keeps its sums in memory, and fills half a register of
-processors that have wide ones.  So the innermost loops are told to LLVM directly.  Each lane has the
-operations of the plain loop in the same order, so that the width changes no bit.  Nothing here
-checks bounds: rows hold whole blocks of samples.
+processors that have wide ones.  So the innermost loops are told to LLVM directly.  Each lane has
+the operations of the plain loop in the same order, so that the width changes no bit of them.
+Nothing here checks bounds: rows hold whole blocks of samples.
 """
 
 from __future__ import annotations
