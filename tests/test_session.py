@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_reachable, compare
 
@@ -56,6 +58,27 @@ def test_a_version_that_differs_is_named() -> None:
     assert compare({"torch": "2.13"}, {"torch": ""}) == "torch is missing there and 2.13 here"
     # A working directory that Ray unpacked has modules, but no versions.
     assert compare({"raydeblend": "0.1"}, {"raydeblend": "unversioned"}) == ""
+
+
+def test_ray_neither_speaks_for_itself_nor_takes_the_signals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def init(**_: object) -> None:
+        seen.append(os.environ["RAY_BACKEND_LOG_LEVEL"])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    monkeypatch.setattr(session.ray, "init", init)
+    monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    session._connect("local")
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "RAY_BACKEND_LOG_LEVEL" not in os.environ
+    monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", "debug")
+    session._connect("local")
+    assert seen == ["fatal", "debug"]
+    assert os.environ["RAY_BACKEND_LOG_LEVEL"] == "debug"
 
 
 @pytest.fixture
@@ -114,6 +137,7 @@ CLUSTER = """
 import os, sys
 import ray
 from ray.cluster_utils import Cluster
+from raydeblend import session
 from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_nodes, claim_gpus

@@ -51,12 +51,13 @@ from ray.util.annotations import RayDeprecationWarning
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
-from raydeblend.errors import ConfigError
+from raydeblend.errors import ConfigError, Stopped
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.backpressure import set_limits
+from raydeblend.pipeline.command import resume_command
 from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
 from raydeblend.pipeline.inputs import examples, find_survey_tiles, with_layout
-from raydeblend.pipeline.ledger import Run, begin_output, check_output, manifest_of
+from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output, check_output, manifest_of
 from raydeblend.pipeline.lost_blocks import lost_block_errors, tolerate_lost_blocks
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
@@ -152,6 +153,12 @@ def run_catalog(
         done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
         done = with_shards(root, done)
         todo = cells_left(plan, done)
+        log.info(
+            "%d tiles in %d cells, of which %s",
+            len(plan.tiles),
+            len(plan),
+            f"{len(todo)} are to do" if len(todo) else "all are done: nothing to do",
+        )
         proof = ""
         if len(todo):
             # Before anything is written or replaced: the cluster may not be there, or not see it.
@@ -163,13 +170,23 @@ def run_catalog(
         totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
         if len(todo):
             work = process(plan, todo, root, config, run, stages, gpus=gpus or 0, proof=proof)
-            entries = track(counted(work, len(todo)), len(todo), progress)
-            totals.add_all(_compact(entries, root))
+            entries = track(counted(work, len(todo)), len(plan), progress, len(plan) - len(todo))
+            try:
+                totals.add_all(_compact(entries, root))
+            except Stopped as stop:
+                raise Stopped(stop.number, _how_far(totals, plan, out, run)) from None
     _remove_temporary(root)
     totals = fail_unseen(root, plan, run, totals)
     summary = totals.summarize(out, time.monotonic() - start)
-    write_summary(root, summary)
+    if len(todo) or unusable or not storage.exists(storage.join(root, SUMMARY_FILE)):
+        write_summary(root, summary)
     return summary
+
+
+def _how_far(totals: Totals, plan: Plan, out: str, run: Run) -> str:
+    """Say how many cells a run that was stopped has done, and how to go on with it."""
+    done = totals.counts["cells"] - len(totals.failures)
+    return f"{done} of {len(plan)} cells done; go on with: {resume_command(out, run)}"
 
 
 def _resolved(config: CatalogConfig, input: str, out: str) -> CatalogConfig:

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -206,7 +207,7 @@ def test_a_healed_tile_takes_its_places_back_from_those_that_it_overlaps(mended)
     assert both["is_primary"].to_pylist() == [t == "under" for t in both["tile"].to_pylist()]
 
 
-def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, tiles):
+def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, tiles, caplog):
     out, summary = finished
     shards = {p: Path(p).read_bytes() for p in storage.list_files(summary.catalog)}
     kept, *lost = shards
@@ -219,6 +220,12 @@ def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, ti
     assert (resumed.n_cells, resumed.n_sources) == (summary.n_cells, summary.n_sources)
     assert {p: Path(p).read_bytes() for p in storage.list_files(summary.catalog)} == shards
     assert os.stat(kept).st_mtime_ns == time
+    summarized = Path(out, "summary.json").stat().st_mtime_ns
+    with caplog.at_level(logging.INFO, logger="raydeblend"):
+        again = run_catalog(tiles, out, CONFIG, resume=True, progress=False)
+    assert again.n_sources == summary.n_sources
+    assert Path(out, "summary.json").stat().st_mtime_ns == summarized
+    assert "all are done: nothing to do" in caplog.text
 
 
 def test_what_cannot_be_used_is_refused_before_any_work(finished, tiles, tmp_path):
