@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -58,7 +60,7 @@ def neighbor_flux(models: ArrayLike, weight: ArrayLike) -> Array:
     return np.array(rows).reshape(light.shape[:2])
 
 
-def neighbor_flux_in(total: Array, own: Array, weight: Array) -> Array:
+def neighbor_flux_in(total: Array, own: Array, weight: NDArray[np.floating[Any]]) -> Array:
     """Return the flux ``(bands,)`` of others under one source; all are ``(bands, y, x)``."""
     square = np.einsum("byx,byx,byx->b", own, own, weight)
     others = np.einsum("byx,byx,byx->b", own, total - own, weight)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,7 +209,7 @@ def _join(
     side = config.joined_side
     rows, columns = (length // side for length in sample.shape)
 
-    def over_squares(combine: np.ufunc, images: NDArray[np.generic]) -> NDArray[np.generic]:
+    def over_squares(combine: np.ufunc, images: NDArray[Any]) -> NDArray[Any]:
         inner = images[..., : rows * side, : columns * side]
         return reduce(combine, [inner[..., y::side, x::side] for y, x in np.ndindex(side, side)])
 

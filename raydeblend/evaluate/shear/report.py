@@ -16,11 +16,18 @@ DEFAULT_N = 200
 
 def run(request: Request) -> Report:
     """Draw the rings, catalog them with each deblender, and report."""
-    load_compared(request.compared)  # A name that cannot be used is found before any work.
+    # A name that cannot be used is found before any work.
+    load_compared(request.compared, request.own_weights)
     storage.check_writable(request.out)
     find_stamps(request.stamps, "test")
     survey = request.survey or "HSC"
     rows = evaluate_shear(
-        request.compared, request.n or DEFAULT_N, request.seed, request.out, survey, request.stamps
+        request.compared,
+        request.n or DEFAULT_N,
+        request.seed,
+        request.out,
+        survey,
+        request.stamps,
+        weights=request.own_weights,
     )
     return Report(rows, shear_tables(rows), {"bias.png": bias_figure(rows)})

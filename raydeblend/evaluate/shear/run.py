@@ -27,6 +27,7 @@ def evaluate_shear(
     survey: str,
     stamps: str | None = None,
     plans: Mapping[str, RingPlan] = PLANS,
+    weights: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Draw the rings, catalog all views with each deblender, and score the shapes.
 
@@ -38,6 +39,8 @@ def evaluate_shear(
         Gets the tiles and the catalogs.
     stamps
         A folder of HST galaxies, of which those of the test split are drawn.
+    weights
+        By the deblender's name, in place of those shipped.
 
     Raises
     ------
@@ -53,7 +56,9 @@ def evaluate_shear(
             write_views(rings, seed, storage.absolute(folder))
             for name in deblenders:
                 place = storage.join(out, "catalogs", objects, name)
-                made = make_catalog(name, folder, place, survey, BANDS, CELL_SIZE)
+                made = make_catalog(
+                    name, folder, place, survey, BANDS, CELL_SIZE, (weights or {}).get(name)
+                )
                 table = score_shear(made.table, rings)
                 rows += make_rows(name, objects, table, plan.edges, made.seconds)
     return rows

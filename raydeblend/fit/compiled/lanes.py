@@ -8,6 +8,7 @@ Nothing here checks bounds: rows hold whole blocks of samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -83,7 +84,7 @@ class Lanes:
         """Write the numbers from an index on."""
         self.builder.store(value, self._vector(pointer, at), align=4)
 
-    def power_of_two(self, t: Any, series: tuple[float, ...]) -> Any:
+    def power_of_two(self, t: Any, series: Sequence[float]) -> Any:
         """Return 2^t, the series that of 2^f, |f| <= 1/2; see `gaussians.power_of_two`."""
         rounding = self.constant(ROUND)
         shifted = self.add(t, rounding)
