@@ -16,10 +16,11 @@ import numpy as np
 import sep
 
 from benchmarks.circumstances import circumstances
-from raydeblend.config import BAD_PLANES
 from raydeblend.detect.background import subtract_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.evaluate.common.tables import markdown
+from raydeblend.fits.layouts import NATIVE, make_layout
+from raydeblend.psf import constant
 from raydeblend.simulate.rendering import MASK_PLANES, render_tile
 from raydeblend.simulate.scene import Grid, make_scene
 from raydeblend.simulate.tiles import DENSITY
@@ -30,6 +31,7 @@ BANDS = ("g", "r", "i")
 BAR = 3.0
 THRESHOLD = 1.5
 SEED = 77
+BAD = make_layout(NATIVE).mask.bad
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def make_cell(size: int) -> Tile:
     scene = make_scene(survey, BANDS, Grid(1, size, 0, survey.pixel_scale), DENSITY, SEED)
     pixels = render_tile(scene, 0, SEED)
     header = TileHeader("cell", BANDS, (None,) * 3, (size, size), "", survey.pixel_scale)
-    bits = sum(1 << MASK_PLANES[plane] for plane in BAD_PLANES if plane in MASK_PLANES)
+    bits = sum(1 << MASK_PLANES[plane] for plane in BAD if plane in MASK_PLANES)
     unusable = np.stack([(band.mask & bits) != 0 for band in pixels])
     image = np.stack([band.image for band in pixels])
     return Tile(
@@ -78,7 +80,7 @@ def make_cell(size: int) -> Tile:
         variance=np.stack([band.variance for band in pixels]).astype(np.float32),
         unusable=unusable,
         saturated=np.any([(band.mask >> MASK_PLANES["SAT"]) & 1 for band in pixels], axis=0),
-        psf=tuple(nominal_psf(survey, band) for band in BANDS),
+        psf=constant([nominal_psf(survey, band) for band in BANDS]),
     )
 
 

@@ -27,10 +27,9 @@ PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 BACKGROUNDS = ("local", "none")
 """The sky around each place is taken off, or it was before the tiles came."""
 
+DEFAULT_SURVEY = "HSC"
 IMAGE_PATTERN = "{tile}_{band}.fits"
 PSF_PATTERN = "{tile}_{band}_psf.fits"
-BAD_PLANES = ("BAD", "SAT", "CR", "NO_DATA", "SUSPECT", "UNMASKEDNAN")
-"""Mask planes whose pixels are not used, unless others are named."""
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
 MIN_CELL_SIZE = 64
@@ -62,11 +61,12 @@ class CatalogConfig:
     manifest
         A Parquet or CSV table ``tile, band, image[, psf]`` that replaces the patterns.
     layout
-        One of `raydeblend.fits.layouts.LAYOUTS`: names by the patterns, or as an archive's.
+        A shipped layout (`raydeblend.fits.layouts`), a user's own as FILE.yaml, or ``auto``: what
+        the files show, but native with a manifest or with patterns of one's own.
     zeropoint
         AB magnitude of one count for files that do not say it themselves.
     bad_planes
-        Mask planes that make a pixel unusable.
+        Mask planes that make a pixel unusable; None for those that the layout names.
     background
         One of `BACKGROUNDS`.
     detect_threshold
@@ -86,7 +86,7 @@ class CatalogConfig:
     """
 
     bands: tuple[str, ...]
-    survey: str = "HSC"
+    survey: str = DEFAULT_SURVEY
     deblender: str = "joint"
     photometry: str = "auto"
     deblend_singles: bool = True
@@ -95,9 +95,9 @@ class CatalogConfig:
     image_pattern: str = IMAGE_PATTERN
     psf_pattern: str = PSF_PATTERN
     manifest: str | None = None
-    layout: str = "native"
+    layout: str = "auto"
     zeropoint: float | None = None
-    bad_planes: tuple[str, ...] = BAD_PLANES
+    bad_planes: tuple[str, ...] | None = None
     detect_threshold: float = 5.0
     suspect_threshold: float = 0.5
     detect_min_area: int = 5
@@ -106,7 +106,7 @@ class CatalogConfig:
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
-        from raydeblend.fits.layouts import LAYOUTS
+        from raydeblend.fits.layouts import AUTO, find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
 
         _check_bands(self.bands, self.survey)
@@ -118,7 +118,8 @@ class CatalogConfig:
                 f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
                 "use auto, ngmix or mixture"
             )
-        _check_choice("layout", self.layout, LAYOUTS)
+        if self.layout != AUTO and not is_file(self.layout):
+            find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)

@@ -26,6 +26,7 @@ class Flag(IntFlag):
     BLEND_RECOVERED = 1 << 13
     DEBLEND_LIMITED = 1 << 14
     PSF_TRUNCATED = 1 << 15
+    PSF_DISCONTINUOUS = 1 << 16
 
 
 DESCRIPTIONS: Mapping[Flag, str] = {
@@ -34,7 +35,7 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.MASKED: "unusable pixels inside the footprint",
     Flag.SATURATED: "pixels of the SAT plane inside the footprint",
     Flag.BAND_MISSING: "at least one band could not be measured; its flux is null",
-    Flag.PSF_NOMINAL: "no PSF with the tile: the survey's nominal PSF was used",
+    Flag.PSF_NOMINAL: "no PSF in a band: the nearest cell's, or the survey's nominal, was used",
     Flag.VARIANCE_ESTIMATED: "no variance plane: estimated from the image",
     Flag.DEBLEND_FAILED: "the deblender found nothing; the row is the undivided parent",
     Flag.DEBLEND_FALLBACK: "deblended classically: the footprint, or the source of a missed peak",
@@ -45,4 +46,5 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.BLEND_RECOVERED: "footprint with a source that was found as a suspected blend",
     Flag.DEBLEND_LIMITED: "footprint at a limit of work or memory, or done in pieces",
     Flag.PSF_TRUNCATED: "a PSF stamp too small for its wings: over 2 % of its light lies outside",
+    Flag.PSF_DISCONTINUOUS: "footprint over an edge of cells whose PSFs differ",
 }

@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.psf import TilePsf
+
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
@@ -62,7 +64,15 @@ class Box:
 class BandFile:
     """Where one band of a tile lies, local or on s3, and its zero point (counts to nJy).
 
-    `stamp` is what changes when a file does (`raydeblend.storage.stamp`), empty where not known.
+    Attributes
+    ----------
+    image, mask, noise, psf
+        Paths; of `mask`, `noise` and `psf` only where they are not in the image's file.  Several
+        PSFs, each of a place, stand on a line each.
+    stamp
+        What changes when a file does (`raydeblend.storage.stamp`), empty where not known.
+    layout
+        The key of how the files are read, see `raydeblend.fits.layouts`.
     """
 
     band: str
@@ -70,6 +80,9 @@ class BandFile:
     psf: str | None
     njy_per_count: float
     stamp: str = ""
+    mask: str | None = None
+    noise: str | None = None
+    layout: str = "native"
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,7 @@ class Tile:
     saturated
         ``(y, x)``; true where any band carries the SAT plane.
     psf
-        One normalized odd stamp per band; sizes may differ.
+        Of each band, by place in pixels of the tile.
     flags
         Bits of `raydeblend.flags.Flag` that hold for every source of the tile.
     """
@@ -143,7 +156,7 @@ class Tile:
     variance: FloatArray
     unusable: BoolArray
     saturated: BoolArray
-    psf: tuple[FloatArray, ...]
+    psf: TilePsf
     flags: int = 0
 
     def crop(self, box: Box) -> Tile:
@@ -157,6 +170,7 @@ class Tile:
             variance=self.variance[part],
             unusable=self.unusable[part],
             saturated=self.saturated[part],
+            psf=self.psf.within(box),
         )
 
 
@@ -192,6 +206,10 @@ class Blend:
     footprint: BoolArray
     xy: FloatArray
     flags: int = 0
+
+    def on_tile(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return positions ``(n, 2)`` of the stamp in pixels of the tile."""
+        return np.asarray(xy + np.array([self.box.x0, self.box.y0], dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -257,6 +275,10 @@ class Deblender(Protocol):
     or ``(n, bands, y, x)`` in each.  The catalog gives the latter to a deblender that has a true
     attribute ``band_masks``, as all that ship with the package; to others it gives the former, true
     where any band is unusable, since a pixel cannot then be trusted as a whole.
+
+    A blend has the PSF of its brightest peak.  Where a tile has several, a deblender with a true
+    attribute ``psf_by_place`` gets as `psf` a `raydeblend.psf.TilePsf` for each stamp instead, by
+    place in its pixels.
     """
 
     @property

@@ -67,9 +67,9 @@ def write_coadd(path: Path, band: str, x0: int, y0: int, width: int, height: int
     fits.HDUList([primary, *planes]).writeto(path)
 
 
-def write_psf(path: Path, shape: tuple[int, int] = (41, 43)) -> None:
+def write_psf(path: Path, shape: tuple[int, int] = (41, 43), sigma: float = PSF_SIGMA) -> None:
     """Write a stamp as the PSF picker does: one image, odd sides, not square."""
     y, x = (np.arange(side) - side // 2 for side in shape)
-    stamp = np.exp(-(y[:, None] ** 2 + x**2) / (2 * PSF_SIGMA**2))
+    stamp = np.exp(-(y[:, None] ** 2 + x**2) / (2 * sigma**2))
     path.parent.mkdir(parents=True, exist_ok=True)
     fits.PrimaryHDU((stamp / stamp.sum()).astype(np.float32)).writeto(path)

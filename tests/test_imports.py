@@ -13,6 +13,7 @@ FOUNDATION = (
     "errors",
     "flags",
     "survey",
+    "psf",
     "tile",
     "paths",
     "filesystems",

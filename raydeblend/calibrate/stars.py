@@ -158,7 +158,9 @@ def simulate_examples(folder: str, seed: int, size: int) -> StarExamples:
     deblend.suspects = None
     separated = deblend(detected)
     pairs = list(zip(detected.blends, separated.parts, strict=True))
-    rows = [measure_points(blend, part.models, part.xy, detected.psf) for blend, part in pairs]
+    rows = [
+        measure_points(blend, part.models, part.xy, detected.psf_of(blend)) for blend, part in pairs
+    ]
     xy = np.concatenate([part.xy + np.array([b.box.x0, b.box.y0]) for b, part in pairs])
     truth = truth_table(scene)
     place, flux = truth_places(truth, header.wcs, "i")

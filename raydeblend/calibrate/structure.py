@@ -36,7 +36,7 @@ from raydeblend.deblend.unrecognized.model import Logistic
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
-from raydeblend.pipeline.batches import deblender_image, stack_psf
+from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.simulate.galaxies import HUDF, REAL
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import Stamps, find_stamps
@@ -182,7 +182,7 @@ def _look_at_scene(
             deblender_image(blend)[None],
             blend.variance[None],
             mask_for(deblender, blend.unusable[None]),
-            stack_psf(detected.psf),
+            psf_for(deblender, detected.psf, [blend]),
             header.pixel_scale,
         )
         fit, patches = found.fit, found.patches_of(stamp, deblender.config.blocks)

@@ -180,7 +180,7 @@ def examples_of(
         if part.deblender == JointDeblender.name and len(part.models)
     ]
     views: Views = join([view_part(*pair) for pair in pairs])
-    statistics = features(views, detected.psf, header.pixel_scale)
+    statistics = features(views, detected.psf.at(0, 0), header.pixel_scale)
     xy = np.concatenate([part.xy + np.array([b.box.x0, b.box.y0]) for b, part in pairs])
     blended = truth_of(xy, truth, header.wcs, header.bands[-1], header.pixel_scale)
     # The networks are run where the cheap statistics could leave doubt.

@@ -18,7 +18,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import BAD_PLANES, IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import DEFAULT_SURVEY, IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -26,7 +26,10 @@ def catalog_command(
     input: Annotated[str, path_argument(help="Directory or s3:// prefix of the tiles.")],
     out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
-    survey: Annotated[str, typer.Option(help="Known bands and nominal PSFs.")] = "HSC",
+    survey: Annotated[
+        str | None,
+        typer.Option(help="Known bands and nominal PSFs; by default the layout's, or HSC."),
+    ] = None,
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
     cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
@@ -37,8 +40,11 @@ def catalog_command(
         str | None, path_option(help="Table tile, band, image[, psf] instead of the patterns.")
     ] = None,
     layout: Annotated[
-        str, typer.Option(help="Names of files: native (the patterns), or as hsc or lsst deliver.")
-    ] = "native",
+        str,
+        typer.Option(
+            help="How INPUT is delivered: auto, a name of `raydeblend layouts`, FILE.yaml."
+        ),
+    ] = "auto",
     zeropoint: Annotated[
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
@@ -58,8 +64,9 @@ def catalog_command(
         ),
     ] = True,
     bad_planes: Annotated[
-        str, typer.Option(help="Mask planes whose pixels are not used, separated by commas.")
-    ] = ",".join(BAD_PLANES),
+        str | None,
+        typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
+    ] = None,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -76,9 +83,14 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
+    from raydeblend.fits.headers import choose_layout
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
+    if survey is None:
+        names = split_names(bands)
+        found = choose_layout(input, names, layout, image_pattern, psf_pattern, manifest)
+        layout, survey = found.name, found.survey or DEFAULT_SURVEY
     run = CatalogConfig(
         bands=split_names(bands),
         survey=survey,
@@ -91,7 +103,7 @@ def catalog_command(
         manifest=manifest,
         layout=layout,
         zeropoint=zeropoint,
-        bad_planes=split_names(bad_planes),
+        bad_planes=None if bad_planes is None else split_names(bad_planes),
         deblend_singles=deblend_singles,
         background=background,
         detect_threshold=threshold,
@@ -119,15 +131,27 @@ def _refuse_dropped_options(
     image_pattern: str, psf_pattern: str, manifest: str | None, layout: str
 ) -> None:
     """Refuse names of files that another option replaces."""
+    names_files = layout not in ("auto", "native")
     others = {
         "--image-pattern": image_pattern != IMAGE_PATTERN,
         "--psf-pattern": psf_pattern != PSF_PATTERN,
-        "--layout": manifest is not None and layout != "native",
+        "--layout": manifest is not None and names_files,
     }
     given = [name for name, is_given in others.items() if is_given]
     winner = "--manifest" if manifest is not None else f"--layout {layout}"
-    if given and (manifest is not None or layout != "native"):
+    if given and (manifest is not None or names_files):
         raise ConfigError(f"{winner} says which files are read; leave out {', '.join(given)}")
+
+
+def layouts_command(
+    name: Annotated[
+        str | None, typer.Argument(help="Print the YAML of one, for example to change it.")
+    ] = None,
+) -> None:
+    """List the layouts in which tiles are read, or print one."""
+    from raydeblend.fits.layouts import describe, text_of
+
+    print("\n".join(describe()) if name is None else text_of(name))
 
 
 def deblend_command(
@@ -147,4 +171,5 @@ def deblend_command(
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("catalog")(catalog_command)
+    app.command("layouts")(layouts_command)
     app.command("deblend")(deblend_command)

@@ -108,6 +108,8 @@ def _flags(
     unusable: BoolArray,
 ) -> int:
     flags = tile.flags
+    if not tile.psf.is_constant and tile.psf.jumps(_pixels(tile, box, footprint)):
+        flags |= Flag.PSF_DISCONTINUOUS
     shape = tile.image.shape[1:]
     if _at_edge(tile, bounds):
         flags |= Flag.EDGE
@@ -125,6 +127,12 @@ def _flags(
     if np.any(saturated & outline):
         flags |= Flag.SATURATED
     return int(flags)
+
+
+def _pixels(tile: Tile, box: Box, footprint: BoolArray) -> NDArray[np.float64]:
+    """Return the pixels ``(n, 2)`` (x, y) of the tile in a footprint."""
+    y, x = np.nonzero(footprint)
+    return np.column_stack([x + box.x0 + tile.box.x0, y + box.y0 + tile.box.y0]).astype(np.float64)
 
 
 def _inside(box: Box, tile: Tile) -> bool:

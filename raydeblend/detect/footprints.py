@@ -175,14 +175,22 @@ def _covered(usable: NDArray[np.bool_], sigma: float) -> NDArray[np.bool_]:
 
 
 def psf_width(tile: Tile) -> float:
-    """Return the standard deviation in pixels of a Gaussian as high as the bands' mean PSF."""
-    present = [psf for psf, bad in zip(tile.psf, tile.unusable, strict=True) if not bad.all()]
-    return gaussian_width(present or tile.psf)
+    """Return the standard deviation in pixels of a Gaussian as high as the bands' mean PSF.
+
+    The mean over the whole tile, so that it does not depend on how the tile is cut: a filter too
+    wide or too narrow by a tenth costs half a per cent of the signal to noise.
+    """
+    bands = tile.psf.bands
+    present = [band.height for band, bad in zip(bands, tile.unusable, strict=True) if not bad.all()]
+    return _width(present or [band.height for band in bands])
 
 
 def gaussian_width(psf: Sequence[FloatArray]) -> float:
     """Return the standard deviation in pixels of a Gaussian as high as the stamps' mean."""
-    heights = [float(stamp.max() / stamp.sum()) for stamp in psf]
+    return _width([float(stamp.max() / stamp.sum()) for stamp in psf])
+
+
+def _width(heights: Sequence[float]) -> float:
     return float(np.clip(1 / np.sqrt(2 * np.pi * np.mean(heights)), 0.7, 10.0))
 
 

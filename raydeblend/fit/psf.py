@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,9 @@ from raydeblend.errors import TileError
 
 Array = NDArray[np.float64]
 
+KEPT = 1024
+"""PSFs whose mixtures are kept in memory, 14 kB each: those of a cell and its neighbors, of which a
+survey may have some eighty in each band."""
 # Starting widths in units of the width that the peak implies, and weights: a core and wings.
 _START_WIDTHS = (0.9, 1.6, 3.5)
 _START_WEIGHTS = (0.65, 0.28, 0.07)
@@ -60,6 +64,13 @@ def fit_psf(stamp: ArrayLike, components: int = 3) -> PsfMixture:
         If the stamp has no positive, finite sum.
     """
     image = normalized(stamp)
+    return _fitted(image.tobytes(), image.shape, components)
+
+
+@lru_cache(maxsize=KEPT)
+def _fitted(pixels: bytes, shape: tuple[int, int], components: int) -> PsfMixture:
+    """Return the mixture of a PSF of unit flux, which the cells and calls of a field share."""
+    image = np.frombuffer(pixels).reshape(shape)
     start, sigma = _start(image, components)
     y, x = np.indices(image.shape).reshape(2, -1).astype(float)
     # In units of the peak, since the solver stops at an absolute gradient.
@@ -97,6 +108,17 @@ def stack_mixtures(psf: Sequence[PsfMixture]) -> tuple[Array, Array]:
         weight[b, :k] = mixture.weights
         cov[b, :k] = np.stack([c[:, 0, 0], c[:, 0, 1], c[:, 1, 1]], 1)
     return weight, cov
+
+
+def stack_places(psf: Sequence[Sequence[PsfMixture]]) -> tuple[Array, Array]:
+    """Return weights ``(b, m, c)`` and covariances ``(b, m, c, 3)`` of the PSFs of each band.
+
+    A band with fewer than others has its first ones again.
+    """
+    most = max(map(len, psf))
+    filled = [[*each, *[each[0]] * (most - len(each))] for each in psf]
+    weight, cov = stack_mixtures([mixture for each in filled for mixture in each])
+    return weight.reshape(len(psf), most, -1), cov.reshape(len(psf), most, -1, 3)
 
 
 def normalized(stamp: ArrayLike) -> Array:

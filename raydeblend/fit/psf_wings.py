@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.fit.least_squares import minimize
-from raydeblend.fit.psf import PsfMixture, normalized
+from raydeblend.fit.psf import KEPT, PsfMixture, normalized
 from raydeblend.tile import BoolArray
 
 Array = NDArray[np.float64]
@@ -23,8 +23,6 @@ _WEIGHTS = (0.5, 0.35, 0.1, 0.05)
 # Residuals are divided by the root of the image plus this part of its peak, as if of photons.
 _SOFTENING = 0.01
 MOST_STEPS = 60
-KEPT = 256
-"""PSFs whose mixtures are kept in memory: a cell and its neighbors have a few in each band."""
 # Narrowest Gaussian, in pixels: no PSF that is sampled at all is narrower.
 _NARROWEST = 0.3
 

@@ -34,7 +34,7 @@ class Scene:
     pixels
         ``(n, 2, p)`` coordinates (x, y).
     psf_weight, psf_cov
-        ``(n, b, c)`` and ``(n, b, c, 3)`` (xx, xy, yy in pixels²).
+        ``(n, K, b, c)`` and ``(n, K, b, c, 3)`` (xx, xy, yy in pixels²) at each source.
     start
         ``(n, K, 2)`` expected positions (x, y).
     compact
@@ -123,10 +123,11 @@ def model_at(scene: Scene, theta: Tensor, scale: Tensor, frozen: Tensor | None =
     return Model(unit, weighted, flux, matrix, unbound, residual, slopes)
 
 
-def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor) -> Tensor:
-    """Return the sources' images ``(n, K, b, p)`` at other pixels ``(n, 2, p)``."""
+def render(scene: Scene, theta: Tensor, flux: Tensor, pixels: Tensor, first: int = 0) -> Tensor:
+    """Return the images ``(n, m, b, p)`` of m sources, from `first` on, at pixels ``(n, 2, p)``."""
     n, k = theta.shape[:2]
-    images = source_images(light_of(scene, theta, pixels), flux.transpose(1, 2).flatten(0, 1))
+    light = light_of(scene, theta, pixels, first)
+    images = source_images(light, flux.transpose(1, 2).flatten(0, 1))
     return torch.unflatten(images, 0, (n, k))
 
 
@@ -170,15 +171,13 @@ def expect_fluxes(gram: Tensor, right: Tensor, hold: Tensor) -> tuple[Tensor, Te
     return gram, right + hold.repeat_interleave(COMPONENTS, 2)
 
 
-def light_of(scene: Scene, theta: Tensor, pixels: Tensor) -> MixtureImages:
-    """Evaluate all sources of all blends, ``n K`` in a row."""
+def light_of(scene: Scene, theta: Tensor, pixels: Tensor, first: int = 0) -> MixtureImages:
+    """Evaluate m sources of all blends, from `first` on, ``n m`` in a row."""
     k = theta.shape[1]
-
-    def each(blends: Tensor) -> Tensor:
-        return blends.repeat_interleave(k, 0)
-
-    psf = each(scene.psf_weight), each(scene.psf_cov)
-    return unit_light(theta.flatten(0, 1), psf, each(pixels), scene.pixel_scale)
+    seen = slice(first, first + k)
+    psf = scene.psf_weight[:, seen].flatten(0, 1), scene.psf_cov[:, seen].flatten(0, 1)
+    each = pixels.repeat_interleave(k, 0)
+    return unit_light(theta.flatten(0, 1), psf, each, scene.pixel_scale)
 
 
 def unit_images(light: MixtureImages, n: int) -> Tensor:

@@ -112,12 +112,13 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     scale = flux_scale(scene, theta)
     order = scale.sum(1).argsort(dim=1, descending=True, stable=True)
     row = torch.arange(len(order), device=order.device)[:, None]
-    ordered = {name: getattr(scene, name)[row, order] for name in ("start", "compact")}
+    of_each = ("start", "compact", "psf_weight", "psf_cov")
+    ordered = {name: getattr(scene, name)[row, order] for name in of_each}
     hidden = None if scene.hidden is None else scene.hidden.transpose(1, 2)[row, order]
     scene = replace(scene, **ordered, hidden=None if hidden is None else hidden.transpose(1, 2))
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
     first = theta[row, order]
-    frozen = unit_images(light_of(scene, first[:, 1:], scene.pixels), len(first))
+    frozen = unit_images(light_of(scene, first[:, 1:], scene.pixels, 1), len(first))
     state, _, evaluations = _descend(scene, first, scale, FIRST_STEPS, frozen)
     fitted = theta.clone()
     fitted[row, order] = state.theta

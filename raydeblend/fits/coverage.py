@@ -24,7 +24,10 @@ as a whole, such as its noise, must not depend on who asks for which part of it.
 
 
 def coverage(
-    header: TileHeader, pixels: NDArray[np.int64], survey: Survey, bad_planes: tuple[str, ...]
+    header: TileHeader,
+    pixels: NDArray[np.int64],
+    survey: Survey,
+    bad_planes: tuple[str, ...] | None,
 ) -> NDArray[np.float64]:
     """Return how well a tile covers its pixels ``(n, 2)`` (x, y), from 0 to 1.
 
@@ -56,7 +59,9 @@ def _covered(usable: BoolArray, pixels: NDArray[np.int64]) -> NDArray[np.float64
     return np.asarray(steps.sum(axis=0) / (len(STEPS) * len(usable)))
 
 
-def _usable(header: TileHeader, box: Box, survey: Survey, bad_planes: tuple[str, ...]) -> BoolArray:
+def _usable(
+    header: TileHeader, box: Box, survey: Survey, bad_planes: tuple[str, ...] | None
+) -> BoolArray:
     """Return which pixels ``(bands, y, x)`` of a box can be used; none off the tile."""
     usable = np.zeros((len(header.bands), *box.shape), dtype=bool)
     try:

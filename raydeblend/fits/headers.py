@@ -12,9 +12,12 @@ from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN
 from raydeblend.errors import TileError
 from raydeblend.fits import inputs, sky
 from raydeblend.fits.hdus import by, open_hdus
-from raydeblend.fits.layouts import match_layout
+from raydeblend.fits.layouts import AUTO, NATIVE, Layout, find_layout, make_layout
+from raydeblend.fits.layouts.match import match_layout
+from raydeblend.fits.layouts.recognize import recognize
 from raydeblend.fits.manifest import read_manifest
-from raydeblend.fits.planes import find_planes
+from raydeblend.fits.planes import CELL_AXES, find_planes
+from raydeblend.fits.psf_cells import cell_grid
 from raydeblend.fits.zero_points import check_njy, read_zero_point
 from raydeblend.tile import BandFile, TileHeader
 
@@ -49,7 +52,7 @@ def find_tiles(
     psf_pattern: str = PSF_PATTERN,
     manifest: str | None = None,
     zeropoint: float | None = None,
-    layout: str = "native",
+    layout: str = AUTO,
     read: Reader | None = None,
 ) -> tuple[list[TileHeader], list[TileFailure]]:
     """Find the tiles below `root` and read their headers, never their pixels.
@@ -65,9 +68,9 @@ def find_tiles(
     manifest
         See `raydeblend.fits.manifest.read_manifest`; it replaces the patterns.
     zeropoint
-        AB magnitude of one count, for files that carry neither FLUXMAG0 nor MAGZERO.
+        AB magnitude of one count, for files that do not say it.
     layout
-        How a survey names its files, see `raydeblend.fits.layouts`; it replaces the patterns.
+        See `choose_layout`; one that names files itself replaces the patterns.
     read
         Reads the headers of many tiles: `read_headers`, or that on many machines.
 
@@ -84,15 +87,59 @@ def find_tiles(
     storage.check_readable(root)
     if manifest:
         found = read_manifest(root, manifest, bands)
-    elif layout != "native":
-        found = match_layout(root, bands, layout)
     else:
-        found = inputs.match_patterns(root, bands, image_pattern, psf_pattern)
+        files = storage.list_stamps(root)
+        chosen = _choose(root, bands, image_pattern, psf_pattern, layout, files)
+        if chosen.files:
+            found = match_layout(root, bands, chosen, files)
+        else:
+            found = inputs.match_patterns(root, bands, image_pattern, psf_pattern, files)
     inputs.check_names(found)
     tiles = [TileFiles(name, found[name]) for name in sorted(found)]
     planned = list((read or read_headers)(tiles, bands, zeropoint))
     headers = [tile for tile in planned if isinstance(tile, TileHeader)]
     return headers, [tile for tile in planned if isinstance(tile, TileFailure)]
+
+
+def choose_layout(
+    root: str,
+    bands: tuple[str, ...],
+    layout: str = AUTO,
+    image_pattern: str = IMAGE_PATTERN,
+    psf_pattern: str = PSF_PATTERN,
+    manifest: str | None = None,
+) -> Layout:
+    """Return the layout of the files below `root`; see `find_tiles` for the parameters.
+
+    ``auto`` is native with a manifest or with patterns of one's own, and else what the files show.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such layout, its file cannot be used, or the files show none or several.
+    """
+    if layout != AUTO:
+        return find_layout(layout)
+    if manifest:
+        return make_layout(NATIVE)
+    storage.check_readable(root)
+    files = storage.list_stamps(root)
+    return _choose(root, bands, image_pattern, psf_pattern, layout, files)
+
+
+def _choose(
+    root: str,
+    bands: tuple[str, ...],
+    image_pattern: str,
+    psf_pattern: str,
+    layout: str,
+    files: Mapping[str, str],
+) -> Layout:
+    if layout != AUTO:
+        return find_layout(layout)
+    if (image_pattern, psf_pattern) != (IMAGE_PATTERN, PSF_PATTERN):
+        return make_layout(NATIVE)
+    return recognize(root, bands, image_pattern, files)
 
 
 def read_headers(
@@ -119,11 +166,14 @@ def _tile_header(tile: TileFiles, bands: tuple[str, ...], zeropoint: float | Non
     for band, source in tile.files.items():
         if source.grid:
             _check_given(source.image, source.grid, first and first[1])
-        grid = source.grid or _read_grid(source.image, zeropoint)
+        grid = source.grid or _read_grid(source, zeropoint)
         first = first or (source.image, grid)
         sky.check_same_grid(first, (source.image, grid))
         stamp = source.stamp if source.stamp or source.grid else _stamp(source)
-        found[band] = BandFile(band, source.image, source.psf, grid.njy_per_count, stamp)
+        found[band] = BandFile(
+            band, source.image, source.psf, grid.njy_per_count, stamp, source.mask, source.noise,
+            source.layout,
+        )  # fmt: skip
     if first is None:
         raise TileError(f"{tile.name} has no file")
     return TileHeader(
@@ -139,16 +189,19 @@ def _tile_header(tile: TileFiles, bands: tuple[str, ...], zeropoint: float | Non
 def _stamp(source: inputs.Source) -> str:
     """Ask for what changes when the files do; empty if one cannot be reached."""
     try:
-        return " ".join(storage.stamp(path) for path in (source.image, source.psf) if path)
+        return " ".join(map(storage.stamp, source.paths))
     except storage.READ_ERRORS:
         return ""
 
 
-def _read_grid(path: str, zeropoint: float | None) -> inputs.Grid:
+def _read_grid(source: inputs.Source, zeropoint: float | None) -> inputs.Grid:
+    path, layout = source.image, make_layout(source.layout)
     with open_hdus(path) as hdus:
-        image = find_planes(path, hdus).image
-        shape, cards = image.shape, (hdus[0].header, image.header)
-    njy = read_zero_point(path, cards, zeropoint)
+        planes = find_planes(path, hdus, layout)
+        shape, cards = planes.image.shape, (hdus[0].header, planes.image.header)
+        if planes.psf is not None and len(planes.psf.shape) == CELL_AXES:
+            cell_grid(path, hdus, planes.psf, shape)
+    njy = read_zero_point(path, cards, zeropoint, layout.flux)
     return inputs.Grid(shape, sky.celestial_cards(path, cards[1], shape), njy)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -25,7 +25,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Source:
-    """The image of one tile in one band and, if it has one, its PSF file.
+    """The files of one tile in one band, as in `raydeblend.tile.BandFile`.
 
     `grid` is given where the manifest tells what the headers would; `stamp` changes when a file
     does, and is empty where only opening the files would tell it.
@@ -35,6 +35,15 @@ class Source:
     psf: str | None
     grid: Grid | None = None
     stamp: str = ""
+    mask: str | None = None
+    noise: str | None = None
+    layout: str = "native"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All of them."""
+        psfs = self.psf.split("\n") if self.psf else ()
+        return tuple(path for path in (self.image, self.mask, self.noise, *psfs) if path)
 
 
 Sources = dict[str, dict[str, Source]]
@@ -42,12 +51,17 @@ Sources = dict[str, dict[str, Source]]
 
 
 def match_patterns(
-    root: str, bands: tuple[str, ...], image_pattern: str, psf_pattern: str
+    root: str,
+    bands: tuple[str, ...],
+    image_pattern: str,
+    psf_pattern: str,
+    files: Mapping[str, str],
 ) -> Sources:
     """Sort the files below `root` by tile and band.
 
     A pattern is a path relative to `root` with ``{tile}`` (within one folder) and ``{band}``
-    (one of `bands`, so that a PSF file is not mistaken for an image).
+    (one of `bands`, so that a PSF file is not mistaken for an image).  `files` are those below
+    `root` and their stamps, as `raydeblend.storage.list_stamps` gives them.
 
     Raises
     ------
@@ -56,7 +70,6 @@ def match_patterns(
     """
     regex = compile_pattern(image_pattern, bands)
     base = storage.join(storage.absolute(root), "")
-    files = storage.list_stamps(root)
     found: Sources = {}
     for path in files:
         match = regex.fullmatch(path.removeprefix(base))

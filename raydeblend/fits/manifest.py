@@ -7,6 +7,7 @@ A survey of 37,000 tiles is planned from one in seconds.  Every run writes that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow as pa
 from raydeblend import catalog, storage, tables
 from raydeblend.errors import ConfigError
 from raydeblend.fits.inputs import Grid, Source, Sources
+from raydeblend.fits.layouts import NATIVE, find_layout, make_layout
 from raydeblend.paths import is_url
 from raydeblend.tile import TileHeader
 
@@ -30,9 +32,14 @@ SCHEMA = pa.schema(
         "columns": pa.int64(),
         "wcs": pa.string(),
         "njy_per_count": pa.float64(),
+        "mask": pa.string(),
+        "noise": pa.string(),
+        "layout": pa.string(),
         "stamp": pa.string(),
     }
 )
+LATER = {"mask": None, "noise": None, "layout": NATIVE}
+"""What columns mean that manifests of earlier versions lack."""
 
 
 def read_manifest(root: str, manifest: str, bands: tuple[str, ...]) -> Sources:
@@ -40,7 +47,8 @@ def read_manifest(root: str, manifest: str, bands: tuple[str, ...]) -> Sources:
 
     Relative paths in it start at `root`; rows of other bands are left out.  Where a row also has
     rows, columns, wcs (FITS cards) and njy_per_count (57.544 at zero point 27), its file is not
-    opened for the plan.
+    opened for the plan.  Columns mask and noise name files of their own, and layout how all of
+    them are read: a shipped one, FILE.yaml, or the text of one; without it as native.
 
     Raises
     ------
@@ -63,11 +71,20 @@ def read_manifest(root: str, manifest: str, bands: tuple[str, ...]) -> Sources:
 
 
 def _source(root: str, row: Mapping[str, Any]) -> Source:
-    psf = _below(root, row["psf"]) if row.get("psf") else None
+    mask, noise = (_below(root, row[name]) if row.get(name) else None for name in ("mask", "noise"))
+    psfs = [_below(root, path) for path in (row.get("psf") or "").split("\n") if path]
     grid = None
     if all(row.get(name) for name in HEADER):
         grid = Grid((row["rows"], row["columns"]), row["wcs"], row["njy_per_count"])
-    return Source(_below(root, row["image"]), psf, grid, row.get("stamp") or "")
+    image, psf = _below(root, row["image"]), "\n".join(psfs) or None
+    stamp, layout = row.get("stamp") or "", _layout_key(row.get("layout") or NATIVE)
+    return Source(image, psf, grid, stamp, mask, noise, layout)
+
+
+@cache
+def _layout_key(layout: str) -> str:
+    """Return the key of what a column says; a text in place of a name has several lines."""
+    return make_layout(layout).key if "\n" in layout else find_layout(layout).key
 
 
 def _read_table(manifest: str) -> pa.Table:
@@ -106,6 +123,9 @@ def to_manifest(headers: Iterable[TileHeader]) -> pa.Table:
             "columns": header.shape[1],
             "wcs": header.wcs,
             "njy_per_count": file.njy_per_count,
+            "mask": file.mask,
+            "noise": file.noise,
+            "layout": file.layout,
             "stamp": file.stamp,
         }
         for header in headers
@@ -138,7 +158,12 @@ def new_tiles(earlier: pa.Table, later: pa.Table) -> list[str]:
 
 
 def _files(manifest: pa.Table) -> dict[tuple[str, str], tuple[Any, ...]]:
-    columns = [manifest[name].to_pylist() for name in SCHEMA.names]
+    columns = [
+        manifest[name].to_pylist()
+        if name in manifest.column_names
+        else [LATER[name]] * manifest.num_rows
+        for name in SCHEMA.names
+    ]
     return {(row[0], row[1]): row[2:] for row in zip(*columns, strict=True)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,46 +11,22 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from raydeblend import storage
-from raydeblend.config import BAD_PLANES
 from raydeblend.errors import NoDataError, TileError
-from raydeblend.fits.hdus import open_hdus
-from raydeblend.fits.noise import SkyNoise, is_fill, measure_noise, quiet_noise
-from raydeblend.fits.planes import BITS, Meaning, find_planes, find_stamp
-from raydeblend.fits.psfs import Stamp, finish_stamp, read_stamp
+from raydeblend.fits.band_psf import nominal, psf_of_files
+from raydeblend.fits.layouts import make_layout
+from raydeblend.fits.layouts.record import Mask
+from raydeblend.fits.mask import BITS, check_known, named_for, pixels_of, ruled_out
+from raydeblend.fits.noise import SkyNoise, is_fill, quiet_noise
+from raydeblend.fits.raw import Raw, read_raw, scaled
 from raydeblend.flags import Flag
+from raydeblend.psf import BandPsf, TilePsf, everywhere
 from raydeblend.survey import Survey, nominal_psf
 from raydeblend.tile import BandFile, BoolArray, Box, FloatArray, Tile, TileHeader
 
-STANDARD_PLANES = (
-    *BAD_PLANES, "INTRP", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "BRIGHT_OBJECT", "CROSSTALK",
-    "NOT_DEBLENDED", "CLIPPED", "REJECTED", "SENSOR_EDGE", "INEXACT_PSF", "STREAK", "VIGNETTED",
-)  # fmt: skip
-"""What the HSC and LSST pipelines call the planes of a mask."""
-
-WHOLE_ROWS = 512
-STRIPS, STRIP_ROWS = 12, 8
-"""What tells the noise of a tile without a plane for it: all rows, or strips of a higher tile."""
-MOST_NEGATIVE = 0.05
-"""Share of negative pixels from which a variance is none."""
 NOISE_TIMES = 3.0
 """How much larger than its variance says an image's noise may be."""
 FEW_PIXELS = 1000
 """Too few to tell a noise from."""
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """The planes of one box as they are in the file; None where it lacks them.
-
-    `noise` is a plane of what `noise_is` says, or what the tile's pixels say.
-    """
-
-    image: NDArray[np.generic]
-    mask: NDArray[np.generic] | None
-    noise: NDArray[np.generic] | SkyNoise
-    noise_is: Meaning
-    psf: Stamp | None
-    bits: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -61,22 +37,23 @@ class _Band:
     variance: FloatArray
     unusable: BoolArray
     saturated: BoolArray
-    psf: FloatArray
+    psf: BandPsf
     flags: Flag
     masked: bool = False
     """Whether the mask rules out every pixel, or there is no file."""
 
 
 def read_tile(
-    header: TileHeader, box: Box, survey: Survey, bad_planes: tuple[str, ...] = BAD_PLANES
+    header: TileHeader, box: Box, survey: Survey, bad_planes: tuple[str, ...] | None = None
 ) -> Tile:
     """Read the part of `box` that lies on the tile, in every band.
 
-    A band that the tile lacks, or whose pixels are all unusable or all equal, comes back as
-    zeros, unusable, with Flag.BAND_MISSING.  Inverse variances and errors become variances; where
-    there is none the variance is estimated from the tile's pixels (Flag.VARIANCE_ESTIMATED), and
-    empty fill is unusable.  A missing PSF is the survey's nominal one, drawn at the tile's pixel
-    scale (Flag.PSF_NOMINAL); see `raydeblend.fits.psfs` for a stamp on another scale.
+    Pixels of `bad_planes` are unusable, by default those that the layout of each file names.  A
+    band that the tile lacks, or whose pixels are all unusable or all equal, comes back as zeros,
+    unusable, with Flag.BAND_MISSING.  Inverse variances and errors become variances; where there
+    is none the variance is estimated from the tile's pixels (Flag.VARIANCE_ESTIMATED), and empty
+    fill is unusable.  A missing PSF is the survey's nominal one, drawn at the tile's pixel scale
+    (Flag.PSF_NOMINAL); see `raydeblend.fits.psfs` for a stamp on another scale.
 
     Raises
     ------
@@ -108,7 +85,7 @@ def read_tile(
         variance=np.stack([band.variance for band in bands]),
         unusable=unusable,
         saturated=np.any([band.saturated for band in bands], axis=0),
-        psf=tuple(band.psf for band in bands),
+        psf=TilePsf(tuple(band.psf for band in bands)),
         flags=int(np.bitwise_or.reduce([int(band.flags) for band in bands])),
     )
 
@@ -158,7 +135,7 @@ def _missing(header: TileHeader, band: str, box: Box, survey: Survey, masked: bo
         variance=np.ones(box.shape, dtype=np.float32),
         unusable=np.ones(box.shape, dtype=bool),
         saturated=np.zeros(box.shape, dtype=bool),
-        psf=nominal_psf(survey, band, pixel_scale=header.pixel_scale),
+        psf=everywhere(nominal_psf(survey, band, pixel_scale=header.pixel_scale)),
         flags=Flag.BAND_MISSING,
         masked=masked,
     )
@@ -170,23 +147,25 @@ def _read_band(
     file: BandFile | None,
     box: Box,
     survey: Survey,
-    bad_planes: tuple[str, ...],
+    bad_planes: tuple[str, ...] | None,
 ) -> _Band:
     """Read one band of a box; it is missing too if nothing in it can be measured."""
     if file is None:
         return _missing(header, name, box, survey, masked=True)
-    raw = _read_raw(file, box, header.pixel_scale)
-    psf, flags = _psf(header, file, raw, survey)
-    image = _scaled(raw.image, file.njy_per_count)
-    masked = _masked(file.image, raw, bad_planes)
+    rule, raw = make_layout(file.layout).mask, read_raw(header, file, box)
+    psf = _psf(header, file, raw, box, survey)
+    flags = Flag(int(np.bitwise_and.reduce(psf.flags)))
+    image = scaled(raw.image, file.njy_per_count)
+    bad = named_for(rule.bad if bad_planes is None else bad_planes, name)
+    masked = _masked(file.image, raw, bad, rule, name)
     unusable = ~np.isfinite(image) | masked
     if isinstance(raw.noise, SkyNoise):
         unusable |= is_fill(np.asarray(raw.image, np.float64), raw.noise)
-        variance = _scaled(np.full(box.shape, raw.noise.variance), file.njy_per_count**2)
+        variance = scaled(np.full(box.shape, raw.noise.variance), file.njy_per_count**2)
         flags |= Flag.VARIANCE_ESTIMATED
     else:
-        _check_negative(file.image, raw, ~unusable)
-        variance = _scaled(_as_variance(raw.noise, raw.noise_is), file.njy_per_count**2)
+        raw.check_negative(file.image, ~unusable)
+        variance = scaled(raw.variance(), file.njy_per_count**2)
     unusable |= ~(np.isfinite(variance) & (variance > 0))
     usable = image[~unusable]
     if usable.size == 0 or usable.min() == usable.max():
@@ -194,65 +173,11 @@ def _read_band(
     _check_noise(file.image, raw, np.where(unusable, np.nan, image), variance[~unusable])
     image[unusable] = 0
     variance[unusable] = np.median(variance[~unusable])
-    return _Band(image, variance, unusable, _plane(raw, ("SAT",)), psf, flags)
+    saturated = _saturated(raw, named_for(rule.saturated, name))
+    return _Band(image, variance, unusable, saturated, psf, flags)
 
 
-def _read_raw(file: BandFile, box: Box, pixel_scale: float) -> _Raw:
-    with open_hdus(file.image) as hdus:
-        planes = find_planes(file.image, hdus)
-        noise = None if planes.noise is None else _section(planes.noise, box)
-        return _Raw(
-            image=_section(planes.image, box),
-            mask=None if planes.mask is None else _section(planes.mask, box),
-            noise=_noise_of_tile(planes.image) if noise is None else noise,
-            noise_is=planes.noise_is,
-            psf=planes.psf and read_stamp(file.image, planes.psf, pixel_scale),
-            bits=planes.bits or {},
-        )
-
-
-def _section(hdu: fits.ImageHDU, box: Box) -> NDArray[np.generic]:
-    """Read a box; whole rows in one request, since each row of its own would be one on s3."""
-    rows, columns = box.slices
-    return np.array(hdu.section[rows][:, columns])
-
-
-def _noise_of_tile(image: fits.ImageHDU) -> SkyNoise:
-    """Measure the noise from rows of the whole tile, so that it is the same in every box of it."""
-    rows = image.shape[0]
-    starts = np.linspace(0, rows - STRIP_ROWS, STRIPS).astype(int)
-    whole = rows <= WHOLE_ROWS
-    strips = [image.section[:]] if whole else [image.section[y : y + STRIP_ROWS] for y in starts]
-    return measure_noise(np.concatenate(strips).astype(np.float64))
-
-
-def _scaled(values: NDArray[np.generic], factor: float) -> FloatArray:
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = np.multiply(values, factor, dtype=np.float64)
-        return np.asarray(scaled, dtype=np.float32)
-
-
-def _as_variance(noise: NDArray[np.generic], meaning: Meaning) -> NDArray[np.float64]:
-    """Return the variance; weights and errors that are not positive become no data."""
-    values = np.asarray(noise, dtype=np.float64)
-    if meaning is Meaning.VARIANCE:
-        return values
-    good = values > 0
-    if meaning is Meaning.ERROR:
-        return np.where(good, values**2, 0)
-    return np.divide(1, values, out=np.zeros(values.shape), where=good)
-
-
-def _check_negative(path: str, raw: _Raw, usable: BoolArray) -> None:
-    noise = np.asarray(raw.noise)[usable]
-    negative = float(np.mean(noise < 0)) if noise.size else 0.0
-    if negative > MOST_NEGATIVE:
-        raise TileError(
-            f"{path}: its {raw.noise_is} is negative in {100 * negative:.0f} % of the pixels"
-        )
-
-
-def _check_noise(path: str, raw: _Raw, image: FloatArray, variance: FloatArray) -> None:
+def _check_noise(path: str, raw: Raw, image: FloatArray, variance: FloatArray) -> None:
     """Refuse a noise that the pixels contradict: they would be taken for sources."""
     if isinstance(raw.noise, SkyNoise) or len(variance) < FEW_PIXELS:
         return
@@ -264,36 +189,21 @@ def _check_noise(path: str, raw: _Raw, image: FloatArray, variance: FloatArray) 
         )
 
 
-def _masked(path: str, raw: _Raw, bad_planes: tuple[str, ...]) -> BoolArray:
+def _masked(path: str, raw: Raw, bad_planes: Sequence[str], mask: Mask, band: str) -> BoolArray:
     """Return the unusable pixels; a pixel whose mask is not known is one."""
     if raw.mask is None:
         return np.zeros(raw.image.shape, dtype=bool)
-    if not set(raw.bits) & {*bad_planes, *STANDARD_PLANES}:
-        raise TileError(
-            f"{path}: the mask has the planes {', '.join(sorted(raw.bits))}; none of them is one "
-            f"of {', '.join(bad_planes)}"
-        )
-    if raw.mask.dtype.kind in "iu":
-        return _plane(raw, bad_planes)
-    unknown = ~np.isfinite(raw.mask)
-    if (raw.mask[~unknown] != np.floor(raw.mask[~unknown])).any():
-        raise TileError(f"{path}: the mask holds fractions, which are no bits")
-    return np.asarray(_plane(raw, bad_planes) | unknown)
+    check_known(path, raw.bits, bad_planes, mask, band)
+    return ruled_out(path, raw.mask, raw.bits, bad_planes)
 
 
-def _plane(raw: _Raw, names: tuple[str, ...]) -> BoolArray:
+def _saturated(raw: Raw, planes: Sequence[str]) -> BoolArray:
     if raw.mask is None:
         return np.zeros(raw.image.shape, dtype=bool)
-    bits = sum(1 << raw.bits[name] for name in {*names} & {*raw.bits})
-    mask = raw.mask if raw.mask.dtype.kind in "iu" else np.nan_to_num(raw.mask, posinf=0, neginf=0)
-    return np.asarray((mask.astype(np.int64).view(np.uint64) & np.uint64(bits)) != 0)
+    return pixels_of(raw.mask, raw.bits, planes)
 
 
-def _psf(header: TileHeader, file: BandFile, raw: _Raw, survey: Survey) -> tuple[FloatArray, Flag]:
+def _psf(header: TileHeader, file: BandFile, raw: Raw, box: Box, survey: Survey) -> BandPsf:
     if file.psf is not None:
-        with open_hdus(file.psf) as hdus:
-            stamp = read_stamp(file.psf, find_stamp(file.psf, hdus), header.pixel_scale)
-        return finish_stamp(stamp, file.psf)
-    if raw.psf is not None:
-        return finish_stamp(raw.psf, file.image)
-    return nominal_psf(survey, file.band, pixel_scale=header.pixel_scale), Flag.PSF_NOMINAL
+        return psf_of_files(header, file, box)
+    return raw.psf or nominal(header, file.band, survey)

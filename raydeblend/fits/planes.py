@@ -1,15 +1,14 @@
 """Which HDU of a tile is its image, mask, noise and PSF: by what their names mean, never by guess.
 
-HDUs are named by EXTNAME or EXTTYPE in the usual spellings of the archives (`MEANINGS`).  HDUs 1,
-2 and 3 without names are image, mask and variance, and a single image without any is the image.
+HDUs are named by EXTNAME or EXTTYPE as their layout says (`Layout.hdus`), in any case.  HDUs 1, 2
+and 3 without names are image, mask and variance, and a single image without any is the image.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy import units
@@ -17,60 +16,16 @@ from astropy.io import fits
 
 from raydeblend.errors import TileError
 from raydeblend.fits.hdus import by
+from raydeblend.fits.layouts.match import parse_name
+from raydeblend.fits.layouts.record import Layout
+from raydeblend.fits.mask import is_float, mask_bits
+from raydeblend.fits.meaning import NOISE, Meaning, plain_name
 
-
-class Meaning(StrEnum):
-    """What an HDU holds, in the words of messages."""
-
-    IMAGE = "image"
-    MASK = "mask"
-    VARIANCE = "variance"
-    INVERSE_VARIANCE = "inverse variance"
-    ERROR = "error"
-    PSF = "PSF"
-    WEIGHT = "weight of unknown meaning"
-    PART = "part of the variance"
-    OTHER = "something else"
-    UNKNOWN = "unknown name"
-    UNNAMED = "no name"
-
-
-NOISE = (Meaning.VARIANCE, Meaning.INVERSE_VARIANCE, Meaning.ERROR)
 POSITIONS = (Meaning.IMAGE, Meaning.MASK, Meaning.VARIANCE)
 """Of HDUs 1, 2 and 3 that have no names."""
 
-MEANINGS: Mapping[Meaning, tuple[str, ...]] = {
-    Meaning.IMAGE: ("IMAGE", "SCI", "SCIENCE", "IMG", "DATA", "COADD", "SIGNAL", "FLUX"),
-    Meaning.MASK: (
-        "MASK", "MSK", "DQ", "DQM", "FLAG", "FLAGS", "FLG", "MASKBITS", "BPM", "BADPIX", "QUALITY",
-        "DATA_QUALITY", "DATAQUALITY", "BADPIXELS", "BAD_PIXEL_MASK",
-    ),
-    Meaning.VARIANCE: ("VARIANCE", "VAR", "VARIANCES", "VARIANCE_MAP", "VARMAP", "MAP_VARIANCE"),
-    # DES and DECam write the inverse variance of a pixel as WGT.
-    Meaning.INVERSE_VARIANCE: (
-        "IVAR", "INVVAR", "INV_VAR", "INVVARIANCE", "INV_VARIANCE", "INVERSE_VARIANCE",
-        "INVERSEVARIANCE", "IVM", "INVVARIANCE_MAP", "WGT",
-    ),
-    Meaning.ERROR: (
-        "ERR", "ERROR", "ERRORS", "RMS", "RMSMAP", "RMS_MAP", "MAP_RMS", "SIGMA", "SIG", "STD",
-        "STDEV", "STDDEV", "STDEVIATION", "NOISE", "UNC", "UNCERTAINTY",
-    ),
-    Meaning.PSF: ("PSF", "PSFIMAGE", "PSF_IMAGE", "PSF_STAMP"),
-    # Exposure time with drizzle, relative with SWarp, a variance with Pan-STARRS.
-    Meaning.WEIGHT: (
-        "WHT", "WEIGHT", "WEIGHTS", "WT", "WEIGHTMAP", "WEIGHT_MAP", "MAP_WEIGHT", "UNCERT",
-    ),
-    Meaning.PART: ("VAR_POISSON", "VAR_RNOISE", "VAR_FLAT", "VAR_SKY", "READNOISE"),
-    Meaning.OTHER: (
-        "EXP", "EXPTIME", "EXPOSURE", "EXPMAP", "NEXP", "NIMAGE", "NUM", "NREAD", "CON", "CTX",
-        "CONTEXT", "COV", "COVERAGE", "COVARIANCE", "AREA", "DEPTH", "SKY", "BKG", "BACKGROUND",
-        "MODEL", "RESIDUAL", "RESID", "CHI", "CHI2", "SEG", "SEGMENTATION", "SEGMAP",
-        "NOISE_REALIZATION",
-        "NOISE_REALIZATIONS", "D2IMARR", "WCSDVARR",
-    ),
-}  # fmt: skip
-_MEANING_OF = {name: meaning for meaning, names in MEANINGS.items() for name in names}
-
+CELL_AXES = 4
+"""Of a PSF by cell: cells y, cells x, py, px."""
 NO_NAMES = ("", "PRIMARY", "COMPRESSED_IMAGE")
 """What writers put where nobody gave a name; the last is fpack's."""
 WEIGHT_CARDS = ("WHT_TYPE", "WHTTYPE", "WGT_TYPE", "WGTTYPE", "WEIGHT_TYPE", "UTYPE")
@@ -84,15 +39,13 @@ WEIGHT_TYPES: Mapping[str, Meaning] = {
     "EXP": Meaning.OTHER,
     "EXPTIME": Meaning.OTHER,
 }
-BITS = "MP_"
-"""Begins the cards that name the planes of a mask."""
 
 
 @dataclass(frozen=True)
 class Planes:
     """The HDUs of one band; what is None is not there.
 
-    `noise` is the variance, or what `noise_is` says.
+    `noise` is the variance, or what `noise_is` says; `psf` has two axes, or four if it is by cell.
     """
 
     image: fits.ImageHDU
@@ -114,7 +67,7 @@ class _Named:
         return f"HDU {self.number} ({self.name or 'no name'})"
 
 
-def find_planes(path: str, hdus: fits.HDUList) -> Planes:
+def find_planes(path: str, hdus: fits.HDUList, layout: Layout) -> Planes:
     """Tell the image, mask, noise and PSF of a tile apart; all but the image may be absent.
 
     Raises
@@ -124,7 +77,7 @@ def find_planes(path: str, hdus: fits.HDUList) -> Planes:
         not known where one is lacking, of which the unit contradicts the name, or with a mask
         that does not say its bits.
     """
-    named = _by_position(path, list(_images(path, hdus)))
+    named = _by_position(path, list(_images(path, hdus, layout)))
     image = _only(path, named, (Meaning.IMAGE,))
     if image is None:
         raise TileError(f"{path} holds no image{_listed(named)}")
@@ -132,7 +85,7 @@ def find_planes(path: str, hdus: fits.HDUList) -> Planes:
     mask = _only(path, named, (Meaning.MASK,))
     noise = _only(path, named, NOISE)
     psf = _only(path, named, (Meaning.PSF,))
-    _check_left(path, named, mask, noise)
+    _check_left(path, named, mask, noise, layout)
     for plane in (mask, noise):
         _check_shape(path, image, plane)
     if noise is not None:
@@ -143,11 +96,66 @@ def find_planes(path: str, hdus: fits.HDUList) -> Planes:
         noise=noise and noise.hdu,
         noise_is=noise.meaning if noise else Meaning.VARIANCE,
         psf=psf and psf.hdu,
-        bits=mask_bits(f"{path}: {mask}", mask.hdu) if mask else None,
+        bits=mask_bits(f"{path}: {mask}", mask.hdu, layout) if mask else None,
     )
 
 
-def find_stamp(path: str, hdus: fits.HDUList) -> fits.ImageHDU:
+def find_mask(
+    path: str, hdus: fits.HDUList, layout: Layout, shape: tuple[int, int]
+) -> tuple[fits.ImageHDU, Mapping[str, int]]:
+    """Return the mask of a file of its own, and the bits of its planes.
+
+    Raises
+    ------
+    TileError
+        If it holds none or several, one of another shape, or one that does not say its bits.
+    """
+    mask = _part(path, hdus, layout, (Meaning.MASK,), shape)
+    return mask.hdu, mask_bits(f"{path}: {mask}", mask.hdu, layout)
+
+
+def find_noise(
+    path: str, hdus: fits.HDUList, layout: Layout, shape: tuple[int, int]
+) -> tuple[fits.ImageHDU, Meaning]:
+    """Return the noise of a file of its own, and what it is: by its HDU's name, or the file's.
+
+    Raises
+    ------
+    TileError
+        If nothing tells what it is, or it has another shape.
+    """
+    noise = _part(path, hdus, layout, NOISE, shape)
+    return noise.hdu, noise.meaning
+
+
+def _part(
+    path: str,
+    hdus: fits.HDUList,
+    layout: Layout,
+    meanings: tuple[Meaning, ...],
+    shape: tuple[int, int],
+) -> _Named:
+    """Return the one HDU of a file that has one of some meanings."""
+    named, file = list(_images(path, hdus, layout)), parse_name(layout, path)
+    part = _only(path, named, meanings)
+    if part is None and len(named) == 1 and file and file.holds in meanings:
+        part = replace(named[0], meaning=file.holds)
+    if part is None:
+        raise TileError(f"{path} holds no {' or '.join(meanings)}{_listed(named)}")
+    if part.hdu.shape != shape:
+        raise TileError(
+            f"{path}: the {part.meaning} is {by(part.hdu.shape)} pixels, the image {by(shape)}"
+        )
+    return part
+
+
+def find_realization(path: str, hdus: fits.HDUList, layout: Layout) -> fits.ImageHDU | None:
+    """Return the first image of noise alone, drawn as the coadd's; None if there is none."""
+    found = [n for n in _images(path, hdus, layout) if n.meaning is Meaning.REALIZATION]
+    return found[0].hdu if found else None
+
+
+def find_stamp(path: str, hdus: fits.HDUList, layout: Layout) -> fits.ImageHDU:
     """Return the stamp of a PSF file: the HDU named PSF, or the only image.
 
     Raises
@@ -155,7 +163,7 @@ def find_stamp(path: str, hdus: fits.HDUList) -> fits.ImageHDU:
     TileError
         If there is none, or several without that name.
     """
-    named = list(_images(path, hdus))
+    named = list(_images(path, hdus, layout))
     psf = _only(path, named, (Meaning.PSF,))
     if psf is not None:
         return psf.hdu
@@ -166,26 +174,30 @@ def find_stamp(path: str, hdus: fits.HDUList) -> fits.ImageHDU:
     return named[0].hdu
 
 
-def _images(path: str, hdus: fits.HDUList) -> Iterator[_Named]:
-    """Yield the HDUs with two axes; another number of them is refused where the name is known."""
+def _images(path: str, hdus: fits.HDUList, layout: Layout) -> Iterator[_Named]:
+    """Yield the HDUs with two axes, and a PSF by cell with four.
+
+    Another number of them is refused where the name is known.
+    """
     for number, hdu in enumerate(hdus):
         if not isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU):
             continue
-        name, meaning = _name(path, number, hdu)
+        name, meaning = _name(path, number, hdu, layout.hdus)
         one = _Named(number, hdu, name, meaning)
-        if len(hdu.shape) == 2:
+        if len(hdu.shape) == 2 or (meaning is Meaning.PSF and len(hdu.shape) == CELL_AXES):
             yield one
         elif hdu.shape and meaning in (Meaning.IMAGE, Meaning.MASK, Meaning.PSF, *NOISE):
-            raise TileError(
-                f"{path}: {one} has {len(hdu.shape)} axes ({by(hdu.shape)}), not two; cubes and "
-                "PSFs by cell, as in LSST's DP2, are not read yet"
-            )
+            raise TileError(f"{path}: {one} has {len(hdu.shape)} axes ({by(hdu.shape)}), not two")
 
 
-def _name(path: str, number: int, hdu: fits.ImageHDU) -> tuple[str, Meaning]:
+def _name(
+    path: str, number: int, hdu: fits.ImageHDU, meanings: Mapping[str, Meaning]
+) -> tuple[str, Meaning]:
     """Return the name and meaning of an HDU; the HSC pipeline names by EXTTYPE, others EXTNAME."""
     names = [str(hdu.header.get(card) or "").strip() for card in ("EXTNAME", "EXTTYPE")]
-    known = {name: _meaning(name, hdu.header) for name in names if name.upper() not in NO_NAMES}
+    known = {
+        name: _meaning(name, hdu.header, meanings) for name in names if name.upper() not in NO_NAMES
+    }
     clear = [name for name, meaning in known.items() if meaning is not Meaning.UNKNOWN]
     if len({known[name] for name in clear}) > 1:
         raise TileError(f"{path}: HDU {number} has two names, {clear[0]} and {clear[1]}")
@@ -193,12 +205,15 @@ def _name(path: str, number: int, hdu: fits.ImageHDU) -> tuple[str, Meaning]:
     return name, known.get(name, Meaning.UNNAMED)
 
 
-def _meaning(name: str, header: fits.Header) -> Meaning:
-    """Read a name in any case and with any separators; Euclid puts the chip's before a point."""
-    for part in (name, re.split(r"[./]", name)[-1], name.split("/")[0]):
-        key = re.sub(r"\W+", "_", part.strip().upper())
-        if key in _MEANING_OF:
-            meaning = _MEANING_OF[key]
+def _meaning(name: str, header: fits.Header, meanings: Mapping[str, Meaning]) -> Meaning:
+    """Read a name in any case and with any separators.
+
+    LSST puts a number or name of a part after a slash, Euclid the chip's before a point.
+    """
+    for part in (name, name.split("/")[0], re.split(r"[./]", name)[-1]):
+        key = plain_name(part)
+        if key in meanings:
+            meaning = meanings[key]
             return _weight(header) if meaning is Meaning.WEIGHT else meaning
     return Meaning.UNKNOWN
 
@@ -252,7 +267,11 @@ def _only(path: str, named: Sequence[_Named], meanings: Sequence[Meaning]) -> _N
 
 
 def _check_left(
-    path: str, named: Sequence[_Named], mask: _Named | None, noise: _Named | None
+    path: str,
+    named: Sequence[_Named],
+    mask: _Named | None,
+    noise: _Named | None,
+    layout: Layout,
 ) -> None:
     """Refuse a plane that may be what is lacking."""
     for one in named:
@@ -265,13 +284,16 @@ def _check_left(
         if lacking is None and one.meaning in (Meaning.UNKNOWN, Meaning.UNNAMED):
             raise TileError(
                 f"{path}: nothing tells what {one} is; names that are known are "
-                + ", ".join(names[0] for names in MEANINGS.values())
+                + ", ".join(_first_names(layout))
             )
 
 
-def is_float(hdu: fits.ImageHDU) -> bool:
-    """Tell whether an HDU holds other numbers than integers."""
-    return int(hdu.header["BITPIX"]) < 0 or hdu.header.get("BSCALE", 1) != 1
+def _first_names(layout: Layout) -> list[str]:
+    """Return a name for each meaning that the layout knows."""
+    first: dict[Meaning, str] = {}
+    for name, meaning in layout.hdus.items():
+        first.setdefault(meaning, name)
+    return list(first.values())
 
 
 def _check_shape(path: str, image: _Named, plane: _Named | None) -> None:
@@ -314,33 +336,6 @@ def _equal(one: units.UnitBase, other: units.UnitBase) -> bool:
         return bool(np.isclose(one.to(other), 1, rtol=1e-3))
     except units.UnitConversionError:
         return False
-
-
-def mask_bits(where: str, hdu: fits.ImageHDU) -> dict[str, int]:
-    """Return the bit of each plane of a mask by name, from its MP_ cards.
-
-    Raises
-    ------
-    TileError
-        If it names none, or one that its pixels cannot hold.
-    """
-    header = hdu.header
-    if not any(str(card).startswith(BITS) for card in header):
-        kind = "floating-point numbers" if is_float(hdu) else "integers"
-        dp2 = any(str(card).startswith("MSKN") for card in header)
-        hint = "; MSKN cards, those of LSST's DP2, are not read yet" if dp2 else ""
-        raise TileError(
-            f"{where} is a mask of {kind} whose planes have no names (MP_<PLANE> = bit){hint}"
-        )
-    width = 52 if is_float(hdu) else abs(int(header["BITPIX"]))
-    bits = {}
-    for card in header:
-        if str(card).startswith(BITS):
-            bit = header[card]
-            if isinstance(bit, bool) or not isinstance(bit, int) or not 0 <= bit < width:
-                raise TileError(f"{where} has no such bit: {card} = {bit!r}")
-            bits[str(card)[len(BITS) :]] = bit
-    return bits
 
 
 def _join(named: Sequence[_Named]) -> str:

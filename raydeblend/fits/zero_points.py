@@ -1,4 +1,4 @@
-"""The zero point of an image: FLUXMAG0, else MAGZERO, else the one that the run is given."""
+"""The flux of one count: by a card of the zero point, the image's unit, or what a run is given."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 
-from astropy import units
 from astropy.io import fits
 
 from raydeblend.errors import ConfigError, TileError
+from raydeblend.fits.layouts.record import Flux
 from raydeblend.fits.sky import is_number
+from raydeblend.fits.units import UNITS_HELP, is_count, njy_of_unit
 from raydeblend.survey import NJY_ZERO_POINT
 
 ZERO_POINTS = (-60.0, 60.0)
@@ -40,20 +41,41 @@ def check_zero_point(zeropoint: float) -> None:
         )
 
 
-def read_zero_point(path: str, headers: Sequence[fits.Header], zeropoint: float | None) -> float:
-    """Return the nJy of one count, from FLUXMAG0, else MAGZERO, else `zeropoint`.
+def read_zero_point(
+    path: str, headers: Sequence[fits.Header], zeropoint: float | None, flux: Flux
+) -> float:
+    """Return the nJy of one count: from the cards of a zero point, else BUNIT, else `zeropoint`.
+
+    Parameters
+    ----------
+    headers
+        The primary header and that of the image.
+    flux
+        Names the cards, and the unit of files that do not say theirs.
 
     Raises
     ------
     TileError
-        If there is none, one that no detector has, or one that the unit of the image contradicts.
+        If there is none, one that no detector has, or one that the unit of the image contradicts,
+        or if the unit is neither a flux density nor counts.
     """
-    njy = _from_headers(path, headers)
-    if njy is None and zeropoint is None:
-        raise TileError(f"{path} has no zero point (FLUXMAG0 or MAGZERO)")
-    found = njy if njy is not None else njy_per_count(float(zeropoint or 0))
-    _check_unit(path, str(headers[-1].get("BUNIT") or "").strip(), found)
-    return found
+    unit = str(headers[-1].get("BUNIT") or "").strip()
+    _check_unit(path, unit)
+    by_unit = njy_of_unit(unit or flux.unit or "")
+    njy = _from_headers(path, headers, flux)
+    if njy is None and zeropoint is not None:
+        njy = njy_per_count(zeropoint)
+    if njy is None and by_unit is None:
+        cards = " or ".join((*flux.counts, *flux.magnitudes)) or "a unit of flux in BUNIT"
+        raise TileError(f"{path} has no zero point ({cards})")
+    if njy is None:
+        return float(by_unit or 0)
+    if by_unit is not None and abs(by_unit / njy - 1) > SAME:
+        raise TileError(
+            f"{path} is in {unit or flux.unit}, but its zero point makes one count {njy:.5g} nJy; "
+            "without a card of its own and without --zeropoint the unit holds"
+        )
+    return njy
 
 
 def check_njy(path: str, njy: float) -> None:
@@ -72,33 +94,27 @@ def _possible(zeropoint: float) -> bool:
     return ZERO_POINTS[0] <= zeropoint <= ZERO_POINTS[1]
 
 
-def _from_headers(path: str, headers: Sequence[fits.Header]) -> float | None:
-    for card in ("FLUXMAG0", "MAGZERO"):
+def _from_headers(path: str, headers: Sequence[fits.Header], flux: Flux) -> float | None:
+    for card in (*flux.counts, *flux.magnitudes):
         for cards in headers:
             if card in cards:
-                return _from_card(path, card, cards[card])
+                return _from_card(path, card, cards[card], card in flux.magnitudes)
     return None
 
 
-def _from_card(path: str, card: str, value: object) -> float:
+def _from_card(path: str, card: str, value: object, is_magnitude: bool) -> float:
     if is_number(value):
         number = float(str(value))
-        if card == "MAGZERO" and _possible(number):
+        if is_magnitude and _possible(number):
             return njy_per_count(number)
-        if card == "FLUXMAG0" and number > 0 and _possible(2.5 * math.log10(number)):
+        if not is_magnitude and number > 0 and _possible(2.5 * math.log10(number)):
             return njy_per_count(0) / number
     raise TileError(f"{path} has an unusable zero point: {card} = {value!r}")
 
 
-def _check_unit(path: str, text: str, njy: float) -> None:
-    """Refuse magnitudes, and a flux density with another zero point than its own."""
-    unit = units.Unit(text, parse_strict="silent")
-    if re.search(r"\bmag\b", text.lower()) or isinstance(unit, units.function.FunctionUnitBase):
-        raise TileError(f"{path} is in {text}; an image must be linear in flux")
-    if isinstance(unit, units.UnrecognizedUnit) or not unit.is_equivalent(units.nJy):
-        return
-    if abs(unit.to(units.nJy) / njy - 1) > SAME:
-        raise TileError(
-            f"{path} is in {text}, but its zero point makes one count {njy:.5g} nJy; "
-            "without a card of its own --zeropoint 31.4 is that of nJy"
-        )
+def _check_unit(path: str, unit: str) -> None:
+    """Refuse magnitudes, surface brightnesses, and whatever else is no flux of a pixel."""
+    if re.search(r"\bmag\b", unit.lower()):
+        raise TileError(f"{path} is in {unit}; an image must be linear in flux")
+    if not is_count(unit) and njy_of_unit(unit) is None:
+        raise TileError(f"{path} is in {unit}, which is no flux of a pixel; {UNITS_HELP}")

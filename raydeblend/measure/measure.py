@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,13 +18,12 @@ from raydeblend.fit.stamps import Stamps, cut_stamps, join
 from raydeblend.measure.blend_photometry import add_neighbor_noise, refit_jointly
 from raydeblend.measure.config import DEFAULT_CONFIG, MeasureConfig
 from raydeblend.measure.ngmix_engine import fit_ngmix
+from raydeblend.measure.psfs import Psf, psf_of_each
 from raydeblend.measure.sizes import with_sizes
 from raydeblend.measure.template import TEMPLATE, fit_templates
 from raydeblend.tile import Blend
 
 Array = NDArray[np.float64]
-Psf = Sequence[ArrayLike]
-"""One stamp ``(py, px)`` per band."""
 
 ENGINES = ("ngmix", "mixture")
 
@@ -104,7 +102,7 @@ def measure_blends(
     """
     _check(model)
     engine = choose_engine(engine)
-    seeing = _psf_of_each(psf, len(blends))
+    seeing = psf_of_each(psf, len(blends), "blends")
     if model == TEMPLATE:
         columns = zip(blends, models, xy, seeing, strict=True)
         measured = [fit_templates(*row, pixel_scale) for row in columns]
@@ -147,22 +145,6 @@ def _check(model: str) -> None:
     if model not in (*MODELS, TEMPLATE):
         known = ", ".join((*MODELS, TEMPLATE))
         raise ConfigError(f"unknown galaxy model {model!r}; known are {known}")
-
-
-def _psf_of_each(psf: Psf | Sequence[Psf], n: int) -> Sequence[Psf]:
-    """Return the PSF stamps of each of n blends."""
-    if not (len(psf) and _is_sequence_of_stamps(psf[0])):
-        return [cast(Psf, psf)] * n
-    if len(psf) != n:
-        raise ConfigError(f"psf has stamps for {len(psf)} blends, but there are {n}")
-    return cast(Sequence[Psf], psf)
-
-
-def _is_sequence_of_stamps(entry: ArrayLike | Psf) -> bool:
-    """Tell the stamps of a blend, which may differ in size, from one stamp ``(py, px)``."""
-    if isinstance(entry, np.ndarray):
-        return entry.ndim == 3
-    return isinstance(entry, Sequence) and len(entry) > 0 and np.ndim(entry[0]) == 2
 
 
 def _of_one_psf(seeing: Sequence[Psf]) -> list[list[int]]:

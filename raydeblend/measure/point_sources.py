@@ -11,7 +11,7 @@ section 4.9.6): weights by the noise would make the flux of a galaxy depend on h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import comb, factorial
@@ -23,6 +23,7 @@ from scipy import ndimage
 from raydeblend.errors import TileError
 from raydeblend.fit.psf import normalized
 from raydeblend.fit.stamps import weight_of
+from raydeblend.measure.psfs import Psf, psf_of_each
 from raydeblend.tile import Blend
 
 Array = NDArray[np.float64]
@@ -34,6 +35,8 @@ REACH = 7.0
 """Widths of the PSF's core within which it is fitted: what is further out tells nothing."""
 WIDENING = 0.25
 """Variance, in those of the PSF's core, of the Gaussian that widens it."""
+KEPT = 512
+"""PSFs whose splines are kept in memory, some 60 kB each."""
 FAR = 1e6
 """Pixels beyond which a position is none."""
 _TRUNCATED = np.array([(-1) ** k * comb(SPLINE + 1, k) for k in range(SPLINE + 2)]) / factorial(
@@ -70,7 +73,7 @@ class PointSources:
 
 
 def measure_points(
-    blend: Blend, models: ArrayLike, xy: ArrayLike, psf: Sequence[ArrayLike]
+    blend: Blend, models: ArrayLike, xy: ArrayLike, psf: Psf | Sequence[Psf]
 ) -> PointSources:
     """Measure the sources of one blend.
 
@@ -81,19 +84,21 @@ def measure_points(
     xy
         ``(k, 2)`` positions (x, y) in pixels of the blend's stamp.
     psf
-        One odd stamp ``(py, px)`` per band; a band whose PSF cannot be used is not measured.
+        One odd stamp ``(py, px)`` per band, or such a sequence for each source; a band whose PSF
+        cannot be used is not measured.
     """
     light, places = np.nan_to_num(np.asarray(models, dtype=float)), np.asarray(xy, dtype=float)
     weight = np.where(np.isfinite(blend.image), weight_of(blend), 0.0)
     residual = np.where(weight > 0, blend.image, 0.0) - light.sum(0)
-    kernels = [_kernel_or_none(np.asarray(stamp, dtype=float)) for stamp in psf]
+    seeing = psf_of_each(psf, len(light), "sources")
     rows = [
         _measure(residual, own, weight, place, kernels)
-        for own, place in zip(light, places, strict=True)
+        for own, place, kernels in zip(light, places, _kernels_of_each(seeing), strict=True)
     ]
+    bands = len(residual)
     return PointSources(
-        flux=np.array([row.flux for row in rows]).reshape(-1, len(kernels)),
-        flux_err=np.array([row.flux_err for row in rows]).reshape(-1, len(kernels)),
+        flux=np.array([row.flux for row in rows]).reshape(-1, bands),
+        flux_err=np.array([row.flux_err for row in rows]).reshape(-1, bands),
         excess=np.array([row.excess for row in rows]),
         excess_err=np.array([row.excess_err for row in rows]),
         lost=np.array([row.lost for row in rows]),
@@ -131,6 +136,16 @@ class _Point:
     lost: float
 
 
+def _kernels_of_each(seeing: Sequence[Psf]) -> Iterator[Sequence[_Kernel | None]]:
+    """Yield the kernels of each source, made once for sources in a row of one PSF."""
+    last: Psf | None = None
+    for psf in seeing:
+        if psf is not last:
+            kernels = [_kernel_or_none(np.asarray(stamp, dtype=float)) for stamp in psf]
+        last = psf
+        yield kernels
+
+
 def _kernel_or_none(stamp: Array) -> _Kernel | None:
     try:
         point = normalized(stamp)
@@ -139,7 +154,7 @@ def _kernel_or_none(stamp: Array) -> _Kernel | None:
     return _kernel(point.tobytes(), point.shape)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=KEPT)
 def _kernel(data: bytes, shape: tuple[int, int]) -> _Kernel:
     point = np.frombuffer(data).reshape(shape)
     # Of a Gaussian as high: robust to wings, unlike moments.

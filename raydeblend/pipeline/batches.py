@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from raydeblend.tile import Blend, FloatArray
+from raydeblend.psf import TilePsf
+from raydeblend.tile import Blend, Deblender, FloatArray
 
 
 def deblender_image(blend: Blend) -> FloatArray:
@@ -23,3 +26,15 @@ def stack_psf(psf: Sequence[FloatArray]) -> FloatArray:
     return np.stack(
         [np.pad(stamp, ((py, py), (px, px))) for stamp, (py, px) in zip(psf, pads, strict=True)]
     )
+
+
+def psf_for(deblender: Deblender, psf: TilePsf, blends: Sequence[Blend]) -> ArrayLike:
+    """Return the PSF of blends as a deblender takes it; see `raydeblend.tile.Deblender`."""
+    if psf.is_constant:
+        return stack_psf(psf.at(0, 0))
+    if getattr(deblender, "psf_by_place", False):
+        # No arrays, which only those take that say so.
+        return cast(ArrayLike, [psf.seen_in(blend.box) for blend in blends])
+    each = [stamp for blend in blends for stamp in psf.at(*blend.on_tile(blend.xy)[0])]
+    stamps = stack_psf(each)
+    return stamps.reshape(len(blends), -1, *stamps.shape[1:])

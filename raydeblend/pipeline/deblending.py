@@ -14,7 +14,7 @@ from raydeblend.deblend import load_deblender
 from raydeblend.deblend.masks import mask_for
 from raydeblend.deblend.unrecognized.model import shipped_model
 from raydeblend.flags import Flag
-from raydeblend.pipeline.batches import deblender_image, stack_psf
+from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -93,7 +93,7 @@ class DeblendCell:
             deblender_image(blend),
             blend.variance,
             blend.unusable,
-            stack_psf(detected.psf),
+            psf_for(self.deblender, detected.psf, [blend]),
             detected.task.cell.tile.pixel_scale,
         )
         if not len(found.xy):
@@ -137,7 +137,7 @@ class DeblendCell:
             np.stack([deblender_image(blend) for blend in blends]),
             variance=np.stack([blend.variance for blend in blends]),
             mask=mask_for(self.deblender, np.stack([blend.unusable for blend in blends])),
-            psf=stack_psf(detected.psf),
+            psf=psf_for(self.deblender, detected.psf, blends),
             bands=header.bands,
             pixel_scale=header.pixel_scale,
         )

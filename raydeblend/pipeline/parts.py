@@ -15,6 +15,7 @@ from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
 
 JOINT, JOINT_MODEL = "joint", "bulge+disk"
@@ -28,11 +29,19 @@ MATCH_RADIUS = 3.0
 
 @dataclass(frozen=True)
 class Detected:
-    """The footprints of a cell that reach into its inner region, and the PSF of each band."""
+    """The footprints of a cell that reach into its inner region, and the PSF by place."""
 
     task: CellTask
     blends: tuple[Blend, ...]
-    psf: tuple[FloatArray, ...]
+    psf: TilePsf
+
+    def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
+        """Return the stamp of each band at a footprint's brightest peak."""
+        return self.psf.stamps(self.key_of(blend))
+
+    def key_of(self, blend: Blend) -> tuple[int, ...]:
+        """Return the same for all footprints at whose brightest peaks the stamps are."""
+        return self.psf.keys(blend.on_tile(blend.xy[:1]))[0]
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def without_models(separated: DeblendedCell) -> DeblendedCell:
     return replace(separated, parts=tuple(_slim(*pair, detected.psf) for pair in pairs))
 
 
-def _slim(blend: Blend, part: DeblendedParent, psf: tuple[FloatArray, ...]) -> DeblendedParent:
+def _slim(blend: Blend, part: DeblendedParent, psf: TilePsf) -> DeblendedParent:
     is_slim = part.points is not None
     if is_slim or part.n_measured < len(part.xy):
         return part
@@ -114,7 +123,7 @@ def _slim(blend: Blend, part: DeblendedParent, psf: tuple[FloatArray, ...]) -> D
         part,
         models=part.models[:, :, :0, :0],
         blendedness=blendedness(part.models),
-        points=measure_points(blend, part.models, part.xy, psf),
+        points=measure_points(blend, part.models, part.xy, psf.each(blend.on_tile(part.xy))),
     )
 
 

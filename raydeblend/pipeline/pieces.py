@@ -25,6 +25,7 @@ from raydeblend.pipeline.parts import (
     peak_pixels,
     undivided,
 )
+from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, Box, FloatArray, Separated
 
 SIDE = 48
@@ -51,7 +52,7 @@ def in_pieces(blend: Blend) -> list[tuple[Blend, DeblendedParent]]:
 
 
 def separated_pieces(
-    blend: Blend, found: Separated, deblender: str, psf: tuple[FloatArray, ...] | None
+    blend: Blend, found: Separated, deblender: str, psf: TilePsf | None
 ) -> Iterator[tuple[Blend, DeblendedParent]]:
     """Yield the sources of a footprint that were separated as a whole, by pieces.
 
@@ -60,8 +61,8 @@ def separated_pieces(
     Parameters
     ----------
     psf
-        Of each band, where models are to be left out of what the deblender measured itself, once
-        it is known what its sources are as points.
+        By place in the tile, where models are to be left out of what the deblender measured itself,
+        once it is known what its sources are as points.
     """
     rest = blend.image.astype(np.float64)
     for box, light in zip(found.boxes, found.lights, strict=True):
@@ -77,7 +78,7 @@ def separated_pieces(
         measured = measurements_of(piece, found.extra, kept[rows])
         share = points = None
         if measured is not None and psf is not None:
-            points = measure_points(piece, models, piece.xy, psf)
+            points = measure_points(piece, models, piece.xy, psf.each(piece.on_tile(piece.xy)))
             models, share = models[:, :, :0, :0], found.blendedness[kept[rows]]
         yield (
             piece,

@@ -21,7 +21,8 @@ from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.sky_errors import sky_covariance
-from raydeblend.tile import Blend, BoolArray, Box, FloatArray
+from raydeblend.psf import TilePsf
+from raydeblend.tile import Blend, BoolArray, Box
 
 Rows = dict[str, NDArray[Any]]
 
@@ -37,12 +38,7 @@ class Measured:
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:
     """Tell which sources ``(k,)`` have their pixel in the cell's inner region."""
     inner = task.cell.inner
-    return np.array([inner.contains(y, x) for x, y in _tile_xy(blend, part)], dtype=bool)
-
-
-def _tile_xy(blend: Blend, part: DeblendedParent) -> NDArray[np.float64]:
-    offset = np.array([blend.box.x0, blend.box.y0], dtype=np.float64)
-    return np.asarray(part.xy + offset)
+    return np.array([inner.contains(y, x) for x, y in blend.on_tile(part.xy)], dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -83,13 +79,11 @@ class MeasuredSources:
         """Return the places ``(k, 2)`` to publish, in stamp pixels: the fitted, else the given."""
         return np.asarray(part.xy + np.nan_to_num(self.values["shift"]), dtype=np.float64)
 
-    def points(
-        self, blend: Blend, part: DeblendedParent, psf: Sequence[FloatArray]
-    ) -> PointSources:
+    def points(self, blend: Blend, part: DeblendedParent, psf: TilePsf) -> PointSources:
         """Return what the sources are as points."""
         if part.points is not None:
             return part.points
-        return measure_points(blend, part.models, self.xy(part), psf)
+        return measure_points(blend, part.models, self.xy(part), psf.each(blend.on_tile(part.xy)))
 
 
 def parent_rows(
@@ -99,6 +93,7 @@ def parent_rows(
     measured: MeasuredSources,
     points: PointSources,
     p_star: NDArray[np.float64],
+    psf: TilePsf,
 ) -> Rows:
     """Return the rows of one footprint's sources that the cell owns; the sky follows later.
 
@@ -106,8 +101,9 @@ def parent_rows(
     a fit moved.
     """
     header, values = task.cell.tile, measured.values
-    peaks = peak_pixels(_tile_xy(blend, part))
-    xy = measured.xy(part) + np.array([blend.box.x0, blend.box.y0])
+    places = blend.on_tile(part.xy)
+    peaks = peak_pixels(places)
+    xy = blend.on_tile(measured.xy(part))
     per_source = {
         "source_id": [source_id(header.name, y, x) for x, y in peaks.tolist()],
         "pixel_x": peaks[:, 0],
@@ -116,7 +112,7 @@ def parent_rows(
         "y": xy[:, 1],
         "position_cov": values["position_cov"],
         "blendedness": _blendedness(part),
-        "flags": values["flags"] | part.flags | _source_flags(part),
+        "flags": values["flags"] | part.flags | _source_flags(part) | psf.flags(places),
         "p_unrecognized_blend": _p_unrecognized(part),
         "p_star": p_star,
         "model": values["model"],

@@ -21,7 +21,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.errors import NoDataError, TileError
-from raydeblend.fit.result import Measurements
+from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
@@ -52,6 +52,7 @@ from raydeblend.pipeline.rows import (
     to_measured,
 )
 from raydeblend.pipeline.stars import shipped_stars
+from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 
@@ -198,10 +199,11 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     try:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
-        return Detected(task, (), ())
+        return Detected(task, (), TilePsf(()))
     clean = without_background(tile, config.background)
-    blends = find_blends(clean.crop(cell.outer), detection(config))
-    return Detected(task, tuple(b for b in blends if _reaches(b, cell.inner)), tile.psf)
+    read = clean.crop(cell.outer)
+    blends = find_blends(read, detection(config))
+    return Detected(task, tuple(b for b in blends if _reaches(b, cell.inner)), read.psf)
 
 
 def detection(config: CatalogConfig) -> DetectConfig:
@@ -270,7 +272,7 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
         measured = MeasuredSources.join(groups, blend, part, task.cell.tile.pixel_scale)
         points = measured.points(blend, part, detected.psf)
         p_star = stars.p_star(points, task.cell.tile.bands)
-        parents.append(parent_rows(task, blend, part, measured, points, p_star))
+        parents.append(parent_rows(task, blend, part, measured, points, p_star, detected.psf))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
     return to_measured(task, parents, covered)
@@ -280,15 +282,49 @@ def _fit(
     pairs: Sequence[tuple[Blend, DeblendedParent]], detected: Detected, engine: str, seed: int
 ) -> Iterator[Measurements]:
     """Yield the measurements of footprints, of `AT_ONCE` sources or one footprint at a time."""
-    scale = detected.task.cell.tile.pixel_scale
     ends = np.cumsum([len(part.xy) for _, part in pairs]) // AT_ONCE
     for number in np.unique(ends):
         some = [pairs[i] for i in np.flatnonzero(ends == number).tolist()]
-        blends, parts = zip(*some, strict=True)
-        models, xy = [part.models for part in parts], [part.xy for part in parts]
-        yield from measure_blends(
-            blends, models, xy, detected.psf, scale, engine, seed, MODELS[engine]
-        )
+        yield from _fit_together(some, detected, engine, seed)
+
+
+def _fit_together(
+    pairs: Sequence[tuple[Blend, DeblendedParent]], detected: Detected, engine: str, seed: int
+) -> Iterator[Measurements]:
+    """Yield the measurements of footprints, each source with the PSF at its own position.
+
+    A footprint with sources of several PSFs is measured once with each, neighbors included, and
+    of each time those sources are kept whose PSF it is.
+    """
+    keys = [detected.psf.keys(blend.on_tile(part.xy)) for blend, part in pairs]
+    jobs = [(i, key) for i, own in enumerate(keys) for key in dict.fromkeys(own)]
+    blends, parts = zip(*(pairs[i] for i, _ in jobs), strict=True)
+    found = measure_blends(
+        blends,
+        [part.models for part in parts],
+        [part.xy for part in parts],
+        [detected.psf.stamps(key) for _, key in jobs],
+        detected.task.cell.tile.pixel_scale,
+        engine,
+        seed,
+        MODELS[engine],
+    )
+    times = {job: measured for job, measured in zip(jobs, found, strict=True)}
+    for i, own in enumerate(keys):
+        yield _join([times[i, key] for key in dict.fromkeys(own)], own)
+
+
+def _join(times: Sequence[Measurements], keys: Sequence[tuple[int, ...]]) -> Measurements:
+    """Return of each source the measurement with its own PSF, of those with one PSF each."""
+    first, *others = times
+    if not others:
+        return first
+    which = np.array([list(dict.fromkeys(keys)).index(key) for key in keys])
+    joined = first.take(np.arange(len(which)))
+    for number, measured in enumerate(others, start=1):
+        rows = np.flatnonzero(which == number)
+        fill(joined, rows, measured.take(rows))
+    return joined
 
 
 def write_cell(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:

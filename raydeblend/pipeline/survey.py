@@ -54,7 +54,7 @@ from raydeblend import storage
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.fits import TileFailure, find_tiles
-from raydeblend.fits.headers import Planned, TileFiles, read_headers
+from raydeblend.fits.headers import Planned, TileFiles, choose_layout, read_headers
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.backpressure import set_limits
 from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
@@ -150,7 +150,7 @@ def run_catalog(
     """
     start, share = time.monotonic(), parse_share(part)
     input, root = storage.absolute(input), storage.absolute(out)
-    config = _resolved(config, root)
+    config = _resolved(config, input, root)
     with ExitStack() as session:
         connect = partial(_connect, session, address)
         if gpus:
@@ -183,11 +183,29 @@ def run_catalog(
     return summary
 
 
-def _resolved(config: CatalogConfig, out: str) -> CatalogConfig:
-    """Return the configuration with what it leaves open: the manifest's place, the photometry."""
+def _resolved(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
+    """Return the configuration with what it leaves open: manifest, layout, masks, photometry."""
     if config.manifest is not None:
         config = replace(config, manifest=manifest_of(out, config.manifest))
+    config = with_layout(config, input)
     return replace(config, photometry=choose_photometry(config))
+
+
+def with_layout(config: CatalogConfig, input: str) -> CatalogConfig:
+    """Return the configuration with the layout of `input`, and what that says of masks.
+
+    With a manifest each row may have a layout of its own, and its own bad planes.
+
+    Raises
+    ------
+    ConfigError
+        See `raydeblend.fits.headers.choose_layout`.
+    """
+    patterns = config.image_pattern, config.psf_pattern
+    layout = choose_layout(input, config.bands, config.layout, *patterns, config.manifest)
+    by_layout = config.bad_planes is None and config.manifest is None
+    bad_planes = layout.mask.bad if by_layout else config.bad_planes
+    return replace(config, layout=layout.name, bad_planes=bad_planes)
 
 
 def _find_tiles(

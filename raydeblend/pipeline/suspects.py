@@ -7,6 +7,7 @@ evidence decides whether it has one source more.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,7 @@ from raydeblend.deblend.unrecognized.statistics import (
 )
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
-from raydeblend.pipeline.batches import deblender_image, stack_psf
+from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.pipeline.parts import DeblendedParent, Detected, part_of
 from raydeblend.tile import Blend, Deblender, FloatArray
 
@@ -79,7 +80,8 @@ class Suspects:
     ) -> tuple[DeblendedParent, ...]:
         """Return the parts with probabilities, some of them taken apart further."""
         header = detected.task.cell.tile
-        chosen = [i for i, part in enumerate(parts) if self._covers(detected, part)]
+        pairs = zip(detected.blends, parts, strict=True)
+        chosen = [i for i, pair in enumerate(pairs) if self._covers(detected, *pair)]
         result = list(parts)
         verdicts = self._classify(detected, [result[i] for i in chosen], chosen)
         again: list[int] = []
@@ -95,27 +97,33 @@ class Suspects:
             result[i] = with_verdict(result[i], verdict.p, self.threshold)
         return tuple(result)
 
-    def _covers(self, detected: Detected, part: DeblendedParent) -> bool:
+    def _covers(self, detected: Detected, blend: Blend, part: DeblendedParent) -> bool:
         """Tell whether the calibration holds for a footprint: its deblender, its seeing."""
         return (
             part.deblender == self.model.deblender
             and not part.flags & Flag.DEBLEND_FAILED
-            and self.model.holds(gaussian_width(detected.psf))
+            and self.model.holds(gaussian_width(detected.psf_of(blend)))
         )
 
     def _classify(
         self, detected: Detected, parts: Sequence[DeblendedParent], index: Sequence[int]
     ) -> list[Verdict]:
-        if not parts:
-            return []
-        views = [view_part(detected.blends[i], part) for i, part in zip(index, parts, strict=True)]
+        """Return the verdict on each part; those of one PSF are looked at together."""
         header = detected.task.cell.tile
-        verdict = classify(
-            self.model, self.networks, join(views), detected.psf, header.bands, header.pixel_scale
-        )
-        ends = np.cumsum([len(each) for each in views])[:-1]
-        pairs = zip(np.split(verdict.p, ends), np.split(verdict.second, ends), strict=True)
-        return [Verdict(*pair) for pair in pairs]
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, i in enumerate(index):
+            groups[detected.key_of(detected.blends[i])].append(row)
+        verdicts: dict[int, Verdict] = {}
+        for key, rows in groups.items():
+            views = [view_part(detected.blends[index[row]], parts[row]) for row in rows]
+            psf = detected.psf.stamps(key)
+            found = classify(
+                self.model, self.networks, join(views), psf, header.bands, header.pixel_scale
+            )
+            ends = np.cumsum([len(each) for each in views])[:-1]
+            pairs = zip(np.split(found.p, ends), np.split(found.second, ends), strict=True)
+            verdicts |= {row: Verdict(*pair) for row, pair in zip(rows, pairs, strict=True)}
+        return [verdicts[row] for row in range(len(index))]
 
     def _recover(
         self,
@@ -133,7 +141,7 @@ class Suspects:
             deblender_image(blend)[None],
             variance=blend.variance[None],
             mask=blend.unusable[None],
-            psf=stack_psf(detected.psf),
+            psf=psf_for(self.fitter, detected.psf, [blend]),
             bands=detected.task.cell.tile.bands,
             pixel_scale=pixel_scale,
             xy=[recovered(part.xy, verdict, suspects)],

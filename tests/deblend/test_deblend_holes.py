@@ -13,6 +13,7 @@ from raydeblend.measure.measure import measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import Detected
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.psf import constant
 from raydeblend.tile import Box, Cell, Tile, TileHeader
 
 BANDS, SCALE, SIZE = ("g", "r", "i"), 0.168, 96
@@ -50,7 +51,7 @@ def make_tile(unusable):
         variance=np.broadcast_to(SIGMA[:, None, None] ** 2, image.shape).astype(np.float32),
         unusable=unusable,
         saturated=np.zeros((SIZE, SIZE), dtype=bool),
-        psf=(psf / psf.sum(),) * 3,
+        psf=constant([psf / psf.sum()] * 3),
     )
 
 
@@ -80,7 +81,7 @@ def measure(cell, tile):
         own = part.measured
         if own is None:
             own = measure_blends(
-                [blend], [part.models], [part.xy], tile.psf, SCALE, "mixture", model="bdf"
+                [blend], [part.models], [part.xy], tile.psf.at(0, 0), SCALE, "mixture", model="bdf"
             )[0]
         corner = np.array([blend.box.x0, blend.box.y0])
         rows += list(zip(part.xy + corner, own.flux, own.flux_err, strict=True))

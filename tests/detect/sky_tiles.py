@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.psf import constant
 from raydeblend.tile import Box, Tile, TileHeader
 
 PSF_SIGMA = 1.8
@@ -27,7 +28,7 @@ def make_tile(image: NDArray[np.floating], name: str = "t", sigma: NDArray = SIG
         variance=np.broadcast_to(sigma[:bands, None, None] ** 2, image.shape).astype(np.float32),
         unusable=np.zeros(image.shape, dtype=bool),
         saturated=np.zeros(tuple(shape), dtype=bool),
-        psf=(gaussian_psf(),) * bands,
+        psf=constant([gaussian_psf()] * bands),
     )
 
 

@@ -87,7 +87,7 @@ def test_the_same_catalog_of_a_crowded_field():
         blends = find_blends(tile, DetectConfig())
         found = [classical_models(b.image, b.variance, b.unusable) for b in blends]
         models, xy = zip(*found, strict=True)
-        measured = measure_blends(blends, models, xy, tile.psf, SCALE, "mixture")
+        measured = measure_blends(blends, models, xy, tile.psf.at(0, 0), SCALE, "mixture")
         return np.concatenate([m.flux for m in measured])
 
     flux = catalog(field("crowded"))

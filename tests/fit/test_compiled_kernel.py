@@ -45,8 +45,8 @@ def make_scene(image: np.ndarray, start: np.ndarray, bands: int = 3) -> joint_mo
         data=data,
         weight=torch.ones_like(data),
         pixels=torch.tensor(np.stack([x, y])[None]),
-        psf_weight=torch.tensor(MIXTURE.weights).expand(1, bands, -1),
-        psf_cov=cov.expand(1, bands, -1, 3),
+        psf_weight=torch.tensor(MIXTURE.weights).expand(1, k, bands, -1),
+        psf_cov=cov.expand(1, k, bands, -1, 3),
         start=torch.tensor(start[None], dtype=torch.float64),
         compact=torch.tensor([[False] * (k - 1) + [k > 2]]),
         pixel_scale=SCALE,
@@ -64,9 +64,12 @@ def compiled(scene: joint_model.Scene) -> Blend:
     none = np.zeros((len(arrays["data"]), len(arrays["start"])), dtype=bool)
     return Blend(
         make_samples(arrays["data"], arrays["weight"], arrays["pixels"]),
-        make_mixture(arrays["psf_weight"], arrays["psf_cov"], scene.pixel_scale),
+        # Each source has a PSF of its own, be they alike.
+        make_mixture(*(arrays[f"psf_{name}"].swapaxes(0, 1) for name in ("weight", "cov")), SCALE),
         make_prior(scene.priors),
-        *(arrays[name].copy() for name in ("start", "compact")),
+        arrays["start"].copy(),
+        np.tile(np.arange(len(arrays["start"])), (len(arrays["data"]), 1)),
+        arrays["compact"].copy(),
         arrays.get("hidden", none).copy(),
     )
 
@@ -179,12 +182,13 @@ def test_images_are_those_of_torch_and_galsim() -> None:
     y, x = np.indices((SIZE, SIZE), dtype=np.float32).reshape(2, -1)
     flux = np.array([[[3000.0, 400.0]], [[100.0, 0.0]], [[0.0, 200.0]]])
     assert len(x) % BLOCK == 0
-    images = render(compiled(scene).mixture, theta, flux, x, y)
+    blend = compiled(scene)
+    images = render(blend.mixture, blend.place, theta, flux, x, y)
     other = joint_model.render(
         scene, torch.tensor(theta[None]), torch.tensor(flux[None]), scene.pixels
     )
     np.testing.assert_allclose(images, other[0].numpy(), atol=2e-6 * float(other.max()))
-    disk = render(compiled(scene).mixture, theta, flux * [1, 0], x, y).reshape(3, SIZE, SIZE)[0]
+    disk = render(blend.mixture, blend.place, theta, flux * [1, 0], x, y).reshape(3, SIZE, SIZE)[0]
     truth = draw(15.2, 17.6, 3000, 0.4, 0.2)[1]
     assert np.abs(disk - truth).max() < 0.02 * truth.max()
 

@@ -56,7 +56,7 @@ def test_what_is_complete_has_no_flags(tmp_path):
     assert tile.flags == 0
     assert not tile.unusable.any()
     assert tile.header.pixel_scale == pytest.approx(0.2)
-    assert tile.image.dtype == tile.variance.dtype == tile.psf[0].dtype == np.float32
+    assert tile.image.dtype == tile.variance.dtype == tile.psf.at(0, 0)[0].dtype == np.float32
 
 
 @pytest.mark.parametrize("names", [True, False])
@@ -106,8 +106,8 @@ def test_missing_mask_variance_and_psf(tmp_path):
     # The pixels were drawn with sigma 2; 40,000 of them give the MAD to 0.6 %.
     assert np.sqrt(tile.variance[0, 0, 0]) / NJY == pytest.approx(2, rel=0.03)
     # The nominal PSF, drawn at this tile's 0.2 arcsec a pixel: more light in each.
-    assert tile.psf[0].sum() == pytest.approx(1, abs=1e-5)
-    assert tile.psf[0].max() / nominal_psf(HSC, "g").max() == pytest.approx(
+    assert tile.psf.at(0, 0)[0].sum() == pytest.approx(1, abs=1e-5)
+    assert tile.psf.at(0, 0)[0].max() / nominal_psf(HSC, "g").max() == pytest.approx(
         (0.2 / HSC.pixel_scale) ** 2, rel=0.04
     )
 
@@ -131,7 +131,7 @@ def test_psf_is_normalized_and_need_not_be_square(tmp_path, shape):
     psf = astrofits.HDUList([astrofits.PrimaryHDU(stamp)])
     write(tmp_path, "a_g_psf.fits", psf)
     tile = read(tmp_path)  # the file goes before the HDU
-    assert tile.psf[0] == pytest.approx(stamp / stamp.sum(), rel=1e-5)
+    assert tile.psf.at(0, 0)[0] == pytest.approx(stamp / stamp.sum(), rel=1e-5)
 
 
 def test_reading_a_box_equals_cutting_the_whole(tmp_path):
@@ -163,7 +163,7 @@ def test_a_tile_that_lacks_a_band_is_read_in_the_others(tmp_path):
     assert Flag(tile.flags) == Flag.BAND_MISSING
     assert tile.unusable.all(axis=(1, 2)).tolist() == [False, True, False]
     assert (tile.image[1] == 0).all()
-    assert tile.psf[1].sum() == pytest.approx(1, abs=1e-5)
+    assert tile.psf.at(0, 0)[1].sum() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_write_band_writes_what_is_read(tmp_path):
     tile = read(tmp_path, image_pattern="sub/{tile}_{band}.fits")
     assert tile.image[0][mask == 0] == pytest.approx(image[mask == 0], rel=1e-6)
     assert tile.variance[0] == pytest.approx(variance, rel=1e-6)
-    assert tile.psf[0] == pytest.approx(stamp, rel=1e-6)
+    assert tile.psf.at(0, 0)[0] == pytest.approx(stamp, rel=1e-6)
     assert np.argwhere(tile.saturated).tolist() == [[1, 1]]
 
 
@@ -221,7 +221,7 @@ def test_psf_files_are_not_taken_for_images(tmp_path):
     write(tmp_path, "a_g_psf.fits", astrofits.HDUList([astrofits.PrimaryHDU(np.eye(5))]))
     tile = read(tmp_path)
     assert tile.header.name == "a"
-    assert tile.psf[0] == pytest.approx(np.eye(5) / 5)
+    assert tile.psf.at(0, 0)[0] == pytest.approx(np.eye(5) / 5)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -242,7 +242,7 @@ def test_manifest(tmp_path, suffix):
     tile = read(tmp_path, ("g", "r"), manifest=path)
     assert tile.header.name == "0013"
     assert tile.image[1] == pytest.approx(pixels(1) * NJY, rel=1e-4)
-    assert tile.psf[0] == pytest.approx(np.eye(5) / 5)
+    assert tile.psf.at(0, 0)[0] == pytest.approx(np.eye(5) / 5)
 
 
 def test_tiles_on_s3_are_the_same_as_local_ones(s3_server, tmp_path):  # noqa: F811
@@ -269,7 +269,7 @@ def test_the_real_hsc_coadd():
     assert tile.header.name == "149.2558,2.5652"
     assert tile.image.shape == (3, 301, 301)
     assert tile.header.pixel_scale == pytest.approx(0.168, abs=1e-4)
-    assert [psf.shape for psf in tile.psf] == [(43, 41), (43, 41), (43, 43)]
+    assert [psf.shape for psf in tile.psf.at(0, 0)] == [(43, 41), (43, 41), (43, 43)]
     assert tile.flags == 0
     for band, name in enumerate("gri"):
         with astrofits.open(REAL / f"{tile.header.name}_300x300_{name}.fits") as hdus:
@@ -280,6 +280,6 @@ def test_the_real_hsc_coadd():
             sky = WCS(hdus[1].header).wcs_pix2world(150, 150, 0)
         with astrofits.open(REAL / f"{tile.header.name}_{name}_psf.fits") as hdus:
             stamp = hdus[0].data
-            assert_allclose(tile.psf[band], stamp / stamp.sum(), rtol=1e-4, atol=1e-7)
+            assert_allclose(tile.psf.at(0, 0)[band], stamp / stamp.sum(), rtol=1e-4, atol=1e-7)
     wcs = WCS(astrofits.Header.fromstring(tile.header.wcs))
     assert_allclose(wcs.wcs_pix2world(150, 150, 0), sky, atol=1e-9)

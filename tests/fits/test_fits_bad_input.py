@@ -42,7 +42,7 @@ def header_of(root, hdus):
     [
         ("nothing", {}, r"nothing does not exist$"),
         ("", {"image_pattern": "{tile}-{band}.fit"}, r"'\{tile\}-\{band\}.fit' matches none of"),
-        ("", {"bands": ("z", "y")}, r"below .* in the bands z, y$"),
+        ("", {"bands": ("z", "y")}, r"below .* in the bands z, y; nor is one named as calexp-"),
         ("", {"image_pattern": "{tile}.fits"}, r"must hold \{tile\} and \{band\}"),
         ("", {"manifest": "nothing.csv"}, "there is no manifest nothing.csv"),
     ],

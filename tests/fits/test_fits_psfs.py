@@ -40,7 +40,7 @@ def read(folder: Path, stamp: np.ndarray, own_file: bool = True, **cards: object
 
 def check(tile: Tile, rel: float) -> None:
     """Compare the middle of a tile's PSF with GalSim's, both of sum 1."""
-    stamp = tile.psf[0]
+    stamp = tile.psf.at(0, 0)[0]
     side = min(stamp.shape[0], 41)
     cut = (stamp.shape[0] - side) // 2
     middle = stamp[cut : cut + side, cut : cut + side]
@@ -93,7 +93,7 @@ def test_psfex_samples_are_interpolated(tmp_path: Path) -> None:
 def test_a_stamp_on_the_tiles_pixels_is_taken_as_it_is(tmp_path: Path, cards) -> None:
     stamp = draw(SCALE, 41)
     tile = read(tmp_path, stamp, **cards)
-    np.testing.assert_allclose(tile.psf[0], stamp / stamp.sum(), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(tile.psf.at(0, 0)[0], stamp / stamp.sum(), rtol=1e-5, atol=1e-9)
     assert tile.flags == 0
 
 

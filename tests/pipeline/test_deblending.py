@@ -11,6 +11,7 @@ from raydeblend.pipeline.batches import deblender_image, stack_psf
 from raydeblend.pipeline.deblending import CROWDED, DeblendCell
 from raydeblend.pipeline.parts import VALUES, DeblendedCell, Detected, unmeasured, without_models
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.psf import constant
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
 
 HEADER = TileHeader("t", ("g", "i"), (None, None), (300, 300), "", 0.168)
@@ -62,7 +63,9 @@ class Halves:
 
 
 def separate(blends, deblender, config=CONFIG):
-    return DeblendCell(config, deblender)(Detected(CellTask(CELL), tuple(blends), PSF)).parts
+    return DeblendCell(config, deblender)(
+        Detected(CellTask(CELL), tuple(blends), constant(PSF))
+    ).parts
 
 
 def test_stamps_of_equal_size_are_deblended_together_and_stay_in_order():
@@ -133,7 +136,7 @@ def test_a_footprint_too_large_for_a_network_is_deblended_classically():
     image = np.repeat(100 * sum(blobs)[None], 2, axis=0).astype(np.float32)
     blend = Blend(**{**vars(blend), "image": image})
     deblender = Halves([[9, 9]])
-    found = DeblendCell(CONFIG, deblender)(Detected(CellTask(CELL), (blend,), PSF))
+    found = DeblendCell(CONFIG, deblender)(Detected(CellTask(CELL), (blend,), constant(PSF)))
     assert deblender.shapes == []
     pairs = list(zip(found.detected.blends, found.parts, strict=True))
     assert {(part.deblender, part.n_blended) for _, part in pairs} == {("sep", 2)}
@@ -247,7 +250,7 @@ def test_measurements_follow_their_sources():
 def test_measured_sources_travel_without_models_but_with_their_blendedness():
     blend, deblender = make_blend([[10, 10], [20, 20]]), Measuring([(10, 10), (20, 20)])
     (kept,) = separate([blend], deblender)
-    detected = Detected(CellTask(CELL), (blend,), PSF)
+    detected = Detected(CellTask(CELL), (blend,), constant(PSF))
     (part,) = without_models(DeblendedCell(detected, (kept,))).parts
     assert part.measured is not None
     assert (len(part.models), part.models.nbytes) == (2, 0)
@@ -286,7 +289,7 @@ def test_a_source_that_had_to_be_added_goes_to_the_fitter_alone():
 
 def test_models_of_a_footprint_with_an_added_source_stay_for_the_fitter():
     blend, part = missing_one()
-    detected = Detected(CellTask(CELL), (blend,), PSF)
+    detected = Detected(CellTask(CELL), (blend,), constant(PSF))
     (kept,) = without_models(DeblendedCell(detected, (part,))).parts
     assert kept is part
 

@@ -14,6 +14,7 @@ from raydeblend.pipeline.parts import (
     without_models,
 )
 from raydeblend.pipeline.pieces import MARGIN, SIDE, in_pieces, separated_pieces
+from raydeblend.psf import constant
 from raydeblend.tile import Blend, Box, Separated
 
 SIZE = 300
@@ -160,6 +161,6 @@ def test_what_has_left_its_models_out_already_stays_as_it_is():
         ),
     )
     cell = DeblendedCell(
-        Detected(None, (blend,), (np.full((5, 5), 0.04, np.float32),) * bands), (part,)
+        Detected(None, (blend,), constant([np.full((5, 5), 0.04, np.float32)] * bands)), (part,)
     )
     assert without_models(cell).parts == (part,)

@@ -27,6 +27,7 @@ from raydeblend.pipeline.parts import DeblendedParent, Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import MeasuredSources, parent_rows
 from raydeblend.pipeline.suspects import Suspects, with_verdict
+from raydeblend.psf import constant
 from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
 
@@ -89,7 +90,7 @@ def single(footprint):
 
 
 def detected(*blends):
-    return Detected(TASK, blends, PSF)
+    return Detected(TASK, blends, constant(PSF))
 
 
 def test_a_pair_fitted_as_one_is_suspected_and_taken_apart():
@@ -136,7 +137,7 @@ def test_the_flag_and_the_probability_reach_the_rows():
     known = replace(nothing, flags=np.zeros(1, np.int32))
     scale = TASK.cell.tile.pixel_scale
     measured = MeasuredSources.join([known], one, part, scale)
-    psf = tuple(detected(one).psf)
+    psf = detected(one).psf.at(0, 0)
     bright = measured, measured.points(one, part, psf), np.zeros(1)
     for p, flag in ((0.7, Flag.BLEND_SUSPECTED), (0.3, Flag(0))):
         rows = parent_rows(TASK, one, with_verdict(part, np.array([p]), 0.5), *bright)

@@ -14,7 +14,7 @@ from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit import scene as scenes
 from raydeblend.fit.priors import BulgeDiskPriors
-from raydeblend.fit.psf import stack_mixtures
+from raydeblend.fit.psf import stack_places
 from raydeblend.fit.scene import Scene
 from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
 from raydeblend.tile import FloatArray
@@ -84,7 +84,7 @@ def make_scene(
         data[row, :, used] = stamp.means(stamp.image)
         weight[row, :, used] = stamp.weights
         pixels[row, :, used] = stamp.centers
-    psfs = [stack_mixtures(request.stamp.psf) for request in requests]
+    psfs = [_psf_of_each(request) for request in requests]
     psf_weight, psf_cov = (np.stack(each) for each in zip(*psfs, strict=True))
 
     def tensor(array: NDArray[np.generic]) -> torch.Tensor:
@@ -102,6 +102,13 @@ def make_scene(
         priors=priors,
         hidden=tensor(np.stack([request.hidden for request in requests])),
     )
+
+
+def _psf_of_each(request: FitRequest) -> tuple[Array, Array]:
+    """Return the PSF's weights ``(k, b, c)`` and covariances ``(k, b, c, 3)`` at each source."""
+    weight, cov = stack_places(request.stamp.psf)
+    band = np.arange(len(weight))
+    return weight[band, request.place.T], cov[band, request.place.T]
 
 
 def _stack(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:
@@ -124,6 +131,7 @@ def _fits(
             flux=flux[row],
             flux_cov=flux_cov[row],
             compact=request.compact,
+            place=request.place,
             prior=prior[row],
             chi2=float(state.chi2[row]) + request.stamp.scatter,
             converged=bool(converged[row]),
@@ -141,5 +149,5 @@ def render(stamp: Stamp, fit: BlendFit, device: torch.device) -> FloatArray:
     for first in range(0, len(fit.theta), RENDERED_TOGETHER):
         own = slice(first, first + RENDERED_TOGETHER)
         theta, flux = (_stack([each], device) for each in (fit.theta[own], fit.flux[:, own]))
-        parts.append(scenes.render(scene, theta, flux, pixels)[0].cpu().numpy())
+        parts.append(scenes.render(scene, theta, flux, pixels, first)[0].cpu().numpy())
     return np.concatenate(parts).reshape(-1, *shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ class BlendFit:
         ``(bands, bands, k)``.
     compact
         ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
+    place
+        ``(bands, k)`` with which of its stamp's PSFs each source was fitted.
     prior
         ``(k,)`` −ln prior of each source.
     chi2
@@ -45,6 +48,7 @@ class BlendFit:
     flux: Array
     flux_cov: Array
     compact: BoolArray
+    place: NDArray[np.int64]
     prior: Array
     chi2: float
     converged: bool
@@ -87,6 +91,7 @@ class BlendFit:
             flux=self.flux[:, index],
             flux_cov=self.flux_cov[..., index],
             compact=self.compact[index],
+            place=self.place[:, index],
             prior=self.prior[index],
         )
 
@@ -105,6 +110,7 @@ class BlendFit:
             flux=np.concatenate([self.flux, np.zeros((bands, m, COMPONENTS))], 1),
             flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
+            place=np.concatenate([self.place, np.zeros((bands, m), dtype=np.int64)], 1),
             prior=np.concatenate([self.prior, np.zeros(m)]),
         )
 
@@ -118,6 +124,7 @@ def without_sources(stamp: Stamp) -> BlendFit:
         flux=np.zeros((bands, 0, COMPONENTS)),
         flux_cov=np.zeros((bands, bands, 0)),
         compact=np.zeros(0, dtype=bool),
+        place=np.zeros((bands, 0), dtype=np.int64),
         prior=np.zeros(0),
         chi2=stamp.chi2(stamp.image) + stamp.scatter,
         converged=True,
@@ -133,6 +140,7 @@ def join(fits: Sequence[BlendFit]) -> BlendFit:
         flux=np.concatenate([fit.flux for fit in fits], 1),
         flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
         compact=np.concatenate([fit.compact for fit in fits]),
+        place=np.concatenate([fit.place for fit in fits], 1),
         prior=np.concatenate([fit.prior for fit in fits]),
         converged=all(fit.converged for fit in fits),
         work=0.0,
@@ -169,6 +177,11 @@ class FitRequest:
     base: BlendFit | None = None
     changed: NDArray[np.intp] | None = None
     goal: float = -np.inf
+
+    @cached_property
+    def place(self) -> NDArray[np.int64]:
+        """With which of the stamp's PSFs ``(bands, k)`` the sources are fitted."""
+        return self.stamp.place(self.start)
 
     @property
     def hidden(self) -> BoolArray:

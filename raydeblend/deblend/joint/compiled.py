@@ -31,6 +31,7 @@ def fit(request: FitRequest, priors: BulgeDiskPriors) -> BlendFit:
         flux=fitted.flux.reshape(bands, k, COMPONENTS),
         flux_cov=fitted.flux_cov,
         compact=request.compact,
+        place=request.place,
         prior=fitted.prior,
         chi2=fitted.chi2 + request.stamp.scatter,
         converged=fitted.converged,
@@ -45,7 +46,8 @@ def render(stamp: Stamp, fit: BlendFit) -> FloatArray:
     size = -(-shape[1] * shape[2] // BLOCK) * BLOCK
     y, x = np.zeros((2, size), dtype=np.float32)
     y[: shape[1] * shape[2]], x[: shape[1] * shape[2]] = np.indices(shape[1:]).reshape(2, -1)
-    images = kernel.render(stamp.mixture, _copy(fit.theta), _copy(fit.flux), x, y)
+    place, theta, flux = _numbers(fit.place), _copy(fit.theta), _copy(fit.flux)
+    images = kernel.render(stamp.mixture, place, theta, flux, x, y)
     return images[..., : shape[1] * shape[2]].reshape(-1, *shape)
 
 
@@ -69,9 +71,15 @@ def _blend(request: FitRequest, priors: BulgeDiskPriors) -> Blend:
         mixture=request.stamp.mixture,
         prior=make_prior(priors),
         start=_copy(request.start),
+        place=_numbers(request.place),
         compact=np.array(request.compact, dtype=bool, order="C"),
         hidden=np.ascontiguousarray(request.hidden),
     )
+
+
+def _numbers(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what the code was compiled for, as `_copy` does."""
+    return np.array(array, dtype=np.int64, order="C")
 
 
 def _copy(array: Array) -> Array:

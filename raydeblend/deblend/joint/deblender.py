@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.blend_fit import BlendFit
@@ -28,17 +28,15 @@ from raydeblend.deblend.joint.fitting import render
 from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.photometry import measure_galaxies
 from raydeblend.deblend.joint.prune import drop_sources
+from raydeblend.deblend.joint.seen_psf import Psf, SeenPsf, psf_of_each
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
 from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, shipped_structure
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.detect.footprints import gaussian_width, matched_filter
-from raydeblend.errors import ConfigError, TileError
+from raydeblend.detect.footprints import matched_filter
 from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import BulgeDiskPriors
-from raydeblend.fit.psf import POINT, PsfMixture
-from raydeblend.fit.psf_wings import fit_wings
 from raydeblend.measure.blendedness import neighbor_flux as flux_of_neighbors
 from raydeblend.networks.forward import choose_device
 from raydeblend.survey import get_survey, nominal_psf
@@ -78,6 +76,7 @@ class JointDeblender:
     structure: StructureModel | None = None
     name: str = "joint"
     band_masks: ClassVar[bool] = True
+    psf_by_place: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:
@@ -95,7 +94,7 @@ class JointDeblender:
         images: ArrayLike,
         variance: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
+        psf: Psf | None = None,
         bands: tuple[str, ...] | None = None,
         pixel_scale: float | None = None,
         xy: Sequence[ArrayLike] | None = None,
@@ -104,6 +103,8 @@ class JointDeblender:
 
         Parameters
         ----------
+        psf
+            By place, it is for each source that of its expected position.
         xy
             Per stamp the positions ``(k, 2)`` of its sources; then none is added, and none
             dropped but with `drop_given`.
@@ -126,7 +127,7 @@ class JointDeblender:
         images: ArrayLike,
         variance: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
+        psf: Psf | None = None,
         pixel_scale: float | None = None,
         xy: Sequence[ArrayLike] | None = None,
     ) -> list[Sources]:
@@ -146,7 +147,7 @@ class JointDeblender:
         images: ArrayLike,
         variance: ArrayLike | None,
         mask: ArrayLike | None,
-        psf: ArrayLike | None,
+        psf: Psf | None,
         pixel_scale: float,
     ) -> list[tuple[Stamp, Found, FloatArray]]:
         """Return each stamp, what was fitted before structure is put together, and the unit.
@@ -163,7 +164,7 @@ class JointDeblender:
         image: ArrayLike,
         variance: ArrayLike,
         mask: ArrayLike,
-        psf: ArrayLike,
+        psf: Psf,
         pixel_scale: float,
     ) -> Separated:
         """Separate one footprint of any size; see `raydeblend.tile.Separated`.
@@ -229,7 +230,7 @@ class JointDeblender:
         images: ArrayLike,
         variance: ArrayLike | None,
         mask: ArrayLike | None,
-        psf: ArrayLike | None,
+        psf: Psf | None,
         pixel_scale: float | None,
     ) -> tuple[list[Stamp], FloatArray]:
         """Return what is fitted of each stamp, and their noise ``(n, bands, 1, 1)``."""
@@ -242,10 +243,10 @@ class JointDeblender:
         light = np.clip(made.image, 0, None)
         error = self.config.pixels.model_error * light
         weight = made.weight / (1 + made.weight * error**2)
-        mixtures = _psf_of_each(np.asarray(psf, dtype=np.float64), made.image.shape)
+        seen = psf_of_each(psf, made.image.shape)
         stamps = [
-            _stamp(image, weighted, *mixture, pixel_scale, self.config.pixels)
-            for image, weighted, mixture in zip(made.image, weight, mixtures, strict=True)
+            _stamp(image, weighted, own, pixel_scale, self.config.pixels)
+            for image, weighted, own in zip(made.image, weight, seen, strict=True)
         ]
         return stamps, made.sigma
 
@@ -291,20 +292,23 @@ class JointDeblender:
 def _stamp(
     image: FloatArray,
     weight: FloatArray,
-    psf: tuple[PsfMixture | None, ...],
-    width: float,
+    psf: SeenPsf,
     pixel_scale: float,
     config: PixelConfig,
 ) -> Stamp:
     """Make a stamp; a band whose PSF cannot be used is treated as missing."""
-    known = np.array([mixture is not None for mixture in psf])
-    weight = np.where(known[:, None, None], weight, np.float32(0))
-    significance = matched_filter(image, weight, width)
-    mixtures = tuple(mixture or POINT for mixture in psf)
-    samples = lit_samples(significance, width, weight, config)
-    shown = config.min_shown_fraction
+    weight = np.where(psf.known[:, None, None], weight, np.float32(0))
+    significance = matched_filter(image, weight, psf.width)
     return Stamp(
-        image, weight, mixtures, width, pixel_scale, *samples, shown, significance=significance
+        image,
+        weight,
+        psf.mixtures,
+        psf.width,
+        pixel_scale,
+        *lit_samples(significance, psf.width, weight, config),
+        config.min_shown_fraction,
+        significance=significance,
+        places=psf.places,
     )
 
 
@@ -327,35 +331,3 @@ def quality_of(stamp: Stamp, fit: BlendFit, config: QualityConfig) -> str:
     if fit.converged and reduced < config.high_chi2:
         return "high"
     return "medium" if reduced < config.medium_chi2 else "low"
-
-
-_Psf = tuple[tuple[PsfMixture | None, ...], float]
-
-
-def _psf_of_each(psf: NDArray[np.float64], shape: tuple[int, ...]) -> list[_Psf]:
-    """Return mixtures and width for each stamp; the same arrays are fitted once."""
-    if psf.ndim == 3:
-        return [_psf(psf, shape)] * shape[0]
-    if psf.ndim != 4 or len(psf) != shape[0]:
-        raise ConfigError(f"psf must be (bands, y, x) or (n, bands, y, x), not {psf.shape}")
-    known: dict[bytes, _Psf] = {}
-    keys = [each.tobytes() for each in psf]
-    for key, each in zip(keys, psf, strict=True):
-        if key not in known:
-            known[key] = _psf(each, shape)
-    return [known[key] for key in keys]
-
-
-def _psf(psf: NDArray[np.float64], shape: tuple[int, ...]) -> _Psf:
-    if len(psf) != shape[1]:
-        raise ConfigError(f"psf has {len(psf)} bands, the images have {shape[1]}")
-    mixtures = tuple(_wings_or_none(stamp) for stamp in psf)
-    usable = [stamp for stamp, found in zip(psf, mixtures, strict=True) if found is not None]
-    return mixtures, gaussian_width(usable) if usable else 1.0
-
-
-def _wings_or_none(stamp: NDArray[np.float64]) -> PsfMixture | None:
-    try:
-        return fit_wings(stamp)
-    except TileError:
-        return None

@@ -17,7 +17,8 @@ from raydeblend.deblend.joint.config import PixelConfig
 from raydeblend.fit.compiled.blend import Mixture, Samples, make_mixture, make_samples
 from raydeblend.fit.parameters import LOG_RADIUS, POSITION
 from raydeblend.fit.profiles import EXPONENTIAL_VARIANCE
-from raydeblend.fit.psf import PsfMixture, stack_mixtures
+from raydeblend.fit.psf import PsfMixture, stack_places
+from raydeblend.psf import TilePsf
 from raydeblend.tile import BoolArray, FloatArray
 
 
@@ -30,7 +31,7 @@ class Stamp:
     image, weight
         ``(bands, y, x)`` and its inverse variance, 0 where unusable.
     psf
-        One mixture per band.
+        Of each band the mixtures of its stamps.
     width
         Standard deviation in pixels of a Gaussian that stands for the PSF.
     pixel_scale
@@ -45,11 +46,13 @@ class Stamp:
         Coordinates (y, x) of the first pixel, where this is a part of a stamp.
     significance
         ``(y, x)`` of the image, where it is known.
+    places
+        Where each of the mixtures holds, if there are several in a band.
     """
 
     image: FloatArray
     weight: FloatArray
-    psf: tuple[PsfMixture, ...]
+    psf: tuple[tuple[PsfMixture, ...], ...]
     width: float
     pixel_scale: float
     pixels: NDArray[np.intp]
@@ -57,6 +60,7 @@ class Stamp:
     min_shown: float = PixelConfig.min_shown_fraction
     origin: tuple[int, int] = (0, 0)
     significance: FloatArray | None = None
+    places: TilePsf | None = None
 
     @property
     def n_values(self) -> int:
@@ -97,7 +101,13 @@ class Stamp:
     @cached_property
     def mixture(self) -> Mixture:
         """The Gaussians of galaxies and PSF, as the compiled fit takes them."""
-        return make_mixture(*stack_mixtures(self.psf), self.pixel_scale)
+        return make_mixture(*stack_places(self.psf), self.pixel_scale)
+
+    def place(self, xy: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return ``(bands, k)`` which of a band's mixtures holds at positions ``(k, 2)``."""
+        if self.places is None:
+            return np.zeros((len(self.image), len(xy)), dtype=np.int64)
+        return self.places.numbers(xy)
 
     @cached_property
     def drawn(self) -> dict[str, NDArray[np.generic]]:

@@ -34,7 +34,7 @@ class Mixture(NamedTuple):
     disk
         How many of them, the first ones, are the disk's.
     psf_weight, psf_cov
-        ``(b, c)`` and ``(b, c, 3)`` (xx, xy, yy in pixels²), narrowest first.
+        ``(b, m, c)`` and ``(b, m, c, 3)`` (xx, xy, yy in pixels²) at m places, narrowest first.
     """
 
     psf: NDArray[np.int64]
@@ -70,6 +70,8 @@ class Blend(NamedTuple):
     ----------
     start
         ``(K, 2)`` expected positions (x, y).
+    place
+        ``(b, K)`` which of the mixture's places a source is seen at.
     compact
         ``(K,)`` sources that were found as points, see `BulgeDiskPriors`.
     hidden
@@ -80,6 +82,7 @@ class Blend(NamedTuple):
     mixture: Mixture
     prior: Prior
     start: Array
+    place: NDArray[np.int64]
     compact: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
 
@@ -101,8 +104,8 @@ def _filled(rows: FloatArray, size: int) -> FloatArray:
 
 
 def make_mixture(psf_weight: Array, psf_cov: Array, pixel_scale: float) -> Mixture:
-    """Return the Gaussians for a PSF ``(b, c)``, ``(b, c, 3)`` on pixels of so many arcsec."""
-    pairs = gaussian_pairs(psf_weight.shape[1])
+    """Return the Gaussians for PSFs ``(b, m, c)``, ``(b, m, c, 3)`` on pixels of so many arcsec."""
+    pairs = gaussian_pairs(psf_weight.shape[2])
     return Mixture(
         psf=pairs.psf,
         weight=pairs.weights,

@@ -153,7 +153,7 @@ def draw_source(blend: Blend, theta: Array, k: int, work: Work) -> None:
     weigh(blend.mixture, theta[8], work.weights)
     disk, all_of_them = blend.mixture.disk, len(blend.mixture.variance)
     for band in range(len(blend.samples.data)):
-        convolve(blend.mixture, cov, work.weights, band, work.table)
+        convolve(blend.mixture, cov, work.weights, band, blend.place[band, k], work.table)
         for block in range(len(work.nearest)):
             at = slice(block * BLOCK, (block + 1) * BLOCK)
             dx, dy = work.dx[at], work.dy[at]

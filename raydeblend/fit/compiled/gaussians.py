@@ -134,16 +134,18 @@ def weigh(mixture: Any, log_index: float, weight: Array) -> None:
 
 
 @part()
-def convolve(mixture: Any, cov: Array, weights: Array, band: int, table: FloatArray) -> None:
-    """Write the `COLUMNS` ``(7, g)`` of each Gaussian.
+def convolve(
+    mixture: Any, cov: Array, weights: Array, band: int, place: int, table: FloatArray
+) -> None:
+    """Write the `COLUMNS` ``(7, g)`` of each Gaussian behind the PSF of a band at a place.
 
     Beyond its reach along the longest axis a Gaussian is below `FAINTEST`, or exp(−MOST_EXPONENT).
     """
     for g in range(len(mixture.variance)):
         own = mixture.variance[g]
         shape = cov[0 if g < mixture.disk else 1]
-        seeing = mixture.psf_cov[band, mixture.psf[g]]
-        seen = mixture.psf_weight[band, mixture.psf[g]]
+        seeing = mixture.psf_cov[band, place, mixture.psf[g]]
+        seen = mixture.psf_weight[band, place, mixture.psf[g]]
         xx, xy, yy = (
             own * shape[0] + seeing[0],
             own * shape[1] + seeing[1],

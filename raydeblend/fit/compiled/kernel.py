@@ -276,13 +276,20 @@ def _covariances(state: State) -> tuple[Array, Array]:
 
 
 @entry
-def render(mixture: Mixture, theta: Array, flux: Array, x: FloatArray, y: FloatArray) -> FloatArray:
+def render(
+    mixture: Mixture,
+    place: NDArray[np.int64],
+    theta: Array,
+    flux: Array,
+    x: FloatArray,
+    y: FloatArray,
+) -> FloatArray:
     """Return the images ``(K, b, p)`` of sources at other samples.
 
     Parameters
     ----------
-    theta, flux
-        ``(K, 9)`` and ``(b, K, 2)``.
+    place, theta, flux
+        ``(b, K)``, ``(K, 9)`` and ``(b, K, 2)``.
     x, y
         ``(p,)`` coordinates of whole blocks of samples.
     """
@@ -298,7 +305,7 @@ def render(mixture: Mixture, theta: Array, flux: Array, x: FloatArray, y: FloatA
         offsets(x, y, theta[source], dx, dy, nearest)
         weigh(mixture, theta[source, 8], weights)
         for band in range(bands):
-            convolve(mixture, cov, weights, band, table)
+            convolve(mixture, cov, weights, band, place[band, source], table)
             for g in range(count):
                 table[3, g] *= flux[band, source, 0 if g < mixture.disk else 1]
             for block in range(len(nearest)):

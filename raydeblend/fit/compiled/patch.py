@@ -27,7 +27,13 @@ _GROWTH = 1.25  # From one radius that is looked at to the next.
 
 @entry
 def draw_patch(
-    mixture: Mixture, theta: Array, flux: Array, height: int, width: int, faintest: float
+    mixture: Mixture,
+    place: NDArray[np.int64],
+    theta: Array,
+    flux: Array,
+    height: int,
+    width: int,
+    faintest: float,
 ) -> tuple[int, int, FloatArray]:
     """Return the image ``(b, h, w)`` of a source and the pixel (y, x) of its first corner.
 
@@ -35,8 +41,8 @@ def draw_patch(
 
     Parameters
     ----------
-    theta, flux
-        ``(9,)`` and ``(b, 2)`` of disk and bulge.
+    place, theta, flux
+        ``(b,)``, ``(9,)`` and ``(b, 2)`` of disk and bulge.
     """
     bands, count = len(flux), len(mixture.variance)
     cov, by_shape = np.empty((2, 3)), np.empty((2, 3, 3))
@@ -44,7 +50,7 @@ def draw_patch(
     tables, weights = np.empty((bands, COLUMNS, count), dtype=np.float32), np.empty((2, count))
     weigh(mixture, theta[8], weights)
     for band in range(bands):
-        convolve(mixture, cov, weights, band, tables[band])
+        convolve(mixture, cov, weights, band, place[band], tables[band])
         for g in range(count):
             tables[band, 3, g] *= flux[band, 0 if g < mixture.disk else 1]
     x0, x1 = _span(theta[0], _half_width(tables, 0, faintest, width), width)

@@ -18,7 +18,7 @@ def make_stamp(weight=None, seed=0):
     image = rng.normal(size=(2, *SHAPE)).astype(np.float32) + significance.astype(np.float32) / 5
     weight = np.ones_like(image) if weight is None else weight
     samples = lit_samples(significance.astype(np.float32), WIDTH, weight, CONFIG)
-    return Stamp(image, weight, (POINT, POINT), WIDTH, 0.2, *samples), significance
+    return Stamp(image, weight, ((POINT,), (POINT,)), WIDTH, 0.2, *samples), significance
 
 
 def test_bright_pixels_are_alone_and_faint_ones_in_squares():

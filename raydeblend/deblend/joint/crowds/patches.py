@@ -54,7 +54,10 @@ def draw(stamp: Stamp, fit: BlendFit, source: int, config: BlockConfig) -> Patch
     """Return the patch of a source of a fit."""
     theta = np.array(fit.theta[source], dtype=np.float64)
     flux = np.array(fit.flux[:, source], dtype=np.float64, order="C")
+    place = np.array(fit.place[:, source], dtype=np.int64)
     height, width = stamp.image.shape[1:]
-    y0, x0, light = draw_patch(stamp.mixture, theta, flux, height, width, config.faintest_drawn)
+    y0, x0, light = draw_patch(
+        stamp.mixture, place, theta, flux, height, width, config.faintest_drawn
+    )
     box = Box(y0, x0, y0 + light.shape[1], x0 + light.shape[2])
     return Patch(box, light, light.max(0) > config.min_light)
