@@ -24,8 +24,10 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
-BACKGROUNDS = ("local", "none")
-"""The sky around each place is taken off, or it was before the tiles came."""
+BACKGROUNDS = ("auto", "local", "none")
+"""As the layout says; the sky around each place is taken off, or it was before the tiles came."""
+NOISES = ("correlated", "independent")
+"""Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
 DEFAULT_SURVEY = "HSC"
 IMAGE_PATTERN = "{tile}_{band}.fits"
@@ -69,6 +71,8 @@ class CatalogConfig:
         Mask planes that make a pixel unusable; None for those that the layout names.
     background
         One of `BACKGROUNDS`.
+    noise
+        One of `NOISES`.
     detect_threshold
         Detection threshold in sigma of the combined and smoothed image.
     suspect_threshold
@@ -101,7 +105,8 @@ class CatalogConfig:
     detect_threshold: float = 5.0
     suspect_threshold: float = 0.5
     detect_min_area: int = 5
-    background: str = "local"
+    background: str = "auto"
+    noise: str = "correlated"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -121,6 +126,7 @@ class CatalogConfig:
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
+        _check_choice("noise", self.noise, NOISES)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from raydeblend.detect import sky_squares
 from raydeblend.detect.sky_planes import Float64Array, Planes, low_planes
 from raydeblend.detect.sky_squares import CELL, SIDE, Squares, joined, make_squares
-from raydeblend.tile import Tile
+from raydeblend.fits.layouts import make_layout
+from raydeblend.tile import Tile, TileHeader
 
 STEP = 16
 """Distance of the nodes in pixels."""
@@ -49,7 +50,14 @@ REACH = STEP + WINDOW // 2 + max(sky_squares.REACH, STEP // 2 + CELL // 2 + PLAN
 
 def without_background(tile: Tile, background: str) -> Tile:
     """Return the tile as it is detected on; `background` is one of `config.BACKGROUNDS`."""
-    return tile if background == "none" else subtract_background(tile)
+    chosen = default_background(tile.header) if background == "auto" else background
+    return tile if chosen == "none" else subtract_background(tile)
+
+
+def default_background(header: TileHeader) -> str:
+    """Return ``none`` where the survey delivers tiles with their sky taken off, else ``local``."""
+    layouts = [make_layout(file.layout) for file in header.files if file is not None]
+    return "none" if layouts and all(one.background == "none" for one in layouts) else "local"
 
 
 def subtract_background(tile: Tile) -> Tile:

@@ -14,6 +14,7 @@ from raydeblend.fits.pixels import (
     read_tile,
     write_band,
 )
+from raydeblend.fits.raw import read_realization
 from raydeblend.fits.zero_points import check_zero_point, njy_per_count
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_zero_point",
     "find_tiles",
     "njy_per_count",
+    "read_realization",
     "read_tile",
     "write_band",
 ]
