@@ -23,13 +23,22 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
     "sep": "raydeblend.deblend.sep:SepDeblender.load",
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
+DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "rdn": (("rdn",), ("counter",)),
+    "rdn-joint": (("rdn-joint",), ("rdn-joint-counter",)),
+    "branched": (("branched",),),
+    "vae": (("vae-deblend",),),
+    "srgan": (("srgan", "srgan-multiband"),),
+}
+"""The networks of a deblender, the one that gives the models first, each by the names that its
+weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 BACKGROUNDS = ("auto", "local", "none")
 """As the layout says; the sky around each place is taken off, or it was before the tiles came."""
 NOISES = ("correlated", "independent")
 """Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
-DEFAULT_SURVEY = "HSC"
+DEFAULT_SURVEY, AUTO = "HSC", "auto"
 IMAGE_PATTERN = "{tile}_{band}.fits"
 PSF_PATTERN = "{tile}_{band}_psf.fits"
 
@@ -49,10 +58,13 @@ class CatalogConfig:
     bands
         Bands to detect and measure in, in the order of the arrays and columns.
     survey
-        Gives the pixel scale, the nominal PSFs and the known bands.
+        Gives the nominal PSFs and the known bands; ``auto`` for that of the layout, or else HSC.
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
+    weights
+        A file, a folder that a training left, or a shipped name: the deblender's networks in place
+        of those of its name.  Not part of the hash, since a run knows them by their content.
     deblend_singles
         Whether footprints with a single detected peak are offered to the deblender too, since
         it may know a blend that the peaks do not show.
@@ -99,7 +111,7 @@ class CatalogConfig:
     image_pattern: str = IMAGE_PATTERN
     psf_pattern: str = PSF_PATTERN
     manifest: str | None = None
-    layout: str = "auto"
+    layout: str = AUTO
     zeropoint: float | None = None
     bad_planes: tuple[str, ...] | None = None
     detect_threshold: float = 5.0
@@ -108,10 +120,11 @@ class CatalogConfig:
     background: str = "auto"
     noise: str = "correlated"
     seed: int = 0
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
-        from raydeblend.fits.layouts import AUTO, find_layout, is_file
+        from raydeblend.fits.layouts import find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
 
         _check_bands(self.bands, self.survey)
@@ -139,18 +152,18 @@ class CatalogConfig:
     @property
     def hash(self) -> str:
         """Sixteen hex digits that are equal exactly for equal configurations."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        decides = {name: value for name, value in asdict(self).items() if name != "weights"}
+        text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_bands(bands: Sequence[str], survey: str) -> None:
-    from raydeblend.survey import get_survey
+    from raydeblend.survey import check_band, get_survey
 
-    known = get_survey(survey)
     if not bands:
         raise ConfigError("no band is given; name at least one, for example g,r,i")
     for band in bands:
-        known.band(band)
+        check_band(band) if survey == AUTO else get_survey(survey).band(band)
     if len(set(bands)) < len(bands):
         raise ConfigError(f"a band is given twice in {','.join(bands)}")
 

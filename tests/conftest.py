@@ -15,20 +15,16 @@ from raydeblend.survey import get_survey, nominal_psf
 
 KEPT_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 4}
 """Ray ends idle workers after a second; the next test's would import everything again."""
-LONGEST = (
+OWN_RAY = (
     "pipeline/test_deaths_slow.py",
-    "train/test_train_loop.py",
-    "test_docs.py",
-    "pipeline/test_deaths.py",
-    "pipeline/test_pipeline_survey.py",
     "pipeline/test_bounded.py",
-    "test_cluster.py",
     "test_jobs.py",
+    "test_cluster.py",
     "pipeline/test_shared_folder.py",
     "test_session.py",
-    "pipeline/test_share.py",
+    "pipeline/test_metrics.py",
 )
-"""Files that take a minute or more, in the order in which they begin."""
+"""Files that start Rays of their own, which wait for each other where more than one does so."""
 
 
 def pytest_configure():
@@ -40,11 +36,23 @@ def pytest_configure():
     os.environ.setdefault("RAY_worker_niceness", "0")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that no worker of pytest-xdist is alone with one at the
-    end."""
-    rank = {str(Path(__file__).parent / name): i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
+    """Tell pytest-xdist what one process does: all that share a Ray, all that start their own, and
+    of the other files each by itself.  The first two, which take the longest, begin."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: _GROUPS.get(_group(item), len(_GROUPS)))
+
+
+_GROUPS = {"shared Ray": 0, "own Ray": 1}
+
+
+def _group(item: pytest.Item) -> str:
+    if "ray_local" in getattr(item, "fixturenames", ()):
+        return "shared Ray"
+    name = item.path.relative_to(Path(__file__).parent).as_posix()
+    return "own Ray" if name in OWN_RAY else name
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ FOUNDATION = (
     "catalog",
     "session",
     "instruments",
+    "outputs",
     "shipped",
 )
 LAYERS: dict[str, int] = {
@@ -38,6 +39,7 @@ LAYERS: dict[str, int] = {
 RAY_HOMES = (
     "train/loop.py",
     "pipeline/survey.py",
+    "pipeline/inputs.py",
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",

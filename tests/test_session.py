@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_reachable, compare
 
@@ -25,12 +27,24 @@ def unused_port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_an_address_where_nobody_answers(scheme: str, unused_port: int) -> None:
+def test_an_address_where_nobody_answers(unused_port: int) -> None:
     start = time.monotonic()
     with pytest.raises(ConfigError, match="no Ray cluster answers at"):
-        check_reachable(f"{scheme}127.0.0.1:{unused_port}")
+        check_reachable(f"127.0.0.1:{unused_port}")
     assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ray://head:10001", "give head:6379, elsewhere .* --address http://head:8265 -- "),
+        ("http://127.0.0.1:8265", "ray job submit --address http://127.0.0.1:8265 -- raydeblend"),
+        ("https://head", "ray job submit --address https://head -- raydeblend"),
+    ],
+)
+def test_other_doors_of_a_cluster_are_answered_with_what_to_type(address: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_reachable(address)
 
 
 @pytest.mark.parametrize("address", ["local", "auto"])
@@ -44,6 +58,27 @@ def test_a_version_that_differs_is_named() -> None:
     assert compare({"torch": "2.13"}, {"torch": ""}) == "torch is missing there and 2.13 here"
     # A working directory that Ray unpacked has modules, but no versions.
     assert compare({"raydeblend": "0.1"}, {"raydeblend": "unversioned"}) == ""
+
+
+def test_ray_neither_speaks_for_itself_nor_takes_the_signals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def init(**_: object) -> None:
+        seen.append(os.environ["RAY_BACKEND_LOG_LEVEL"])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    monkeypatch.setattr(session.ray, "init", init)
+    monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    session._connect("local")
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "RAY_BACKEND_LOG_LEVEL" not in os.environ
+    monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", "debug")
+    session._connect("local")
+    assert seen == ["fatal", "debug"]
+    assert os.environ["RAY_BACKEND_LOG_LEVEL"] == "debug"
 
 
 @pytest.fixture
@@ -102,6 +137,7 @@ CLUSTER = """
 import os, sys
 import ray
 from ray.cluster_utils import Cluster
+from raydeblend import session
 from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_nodes, claim_gpus

@@ -14,11 +14,12 @@ from raydeblend.cli.options import (
     Gpus,
     OptionsFile,
     Seed,
+    Weights,
     path_argument,
     path_option,
     split_names,
 )
-from raydeblend.config import DEFAULT_SURVEY, IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -27,10 +28,10 @@ def catalog_command(
     out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
     survey: Annotated[
-        str | None,
-        typer.Option(help="Known bands and nominal PSFs; by default the layout's, or HSC."),
-    ] = None,
+        str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
+    ] = "auto",
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    weights: Weights = None,
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
     cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
     border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
@@ -90,18 +91,14 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
-    from raydeblend.fits.headers import choose_layout
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
-    if survey is None:
-        names = split_names(bands)
-        found = choose_layout(input, names, layout, image_pattern, psf_pattern, manifest)
-        layout, survey = found.name, found.survey or DEFAULT_SURVEY
     run = CatalogConfig(
         bands=split_names(bands),
         survey=survey,
         deblender=deblender,
+        weights=weights,
         photometry=photometry,
         cell_size=cell_size,
         border=border,
@@ -166,13 +163,14 @@ def deblend_command(
     source: Annotated[str, path_argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, path_argument(metavar="OUT.npz", help="Models, positions, quality.")],
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    weights: Weights = None,
     config: OptionsFile = None,
 ) -> None:
     """Deblend an array of stamps: models (n, k, bands, y, x) out."""
     from raydeblend.deblend import load_deblender
     from raydeblend.deblend.arrays import deblend_file
 
-    result = deblend_file(source, out, load_deblender(deblender))
+    result = deblend_file(source, out, load_deblender(deblender, weights=weights))
     print(f"{int(result.n_sources.sum())} sources in {len(result.n_sources)} stamps: {out}")
 
 

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import EXIT_FAILED_CELLS, path_argument, path_option
+from raydeblend.cli.options import EXIT_FAILED_CELLS, Overwrite, path_argument, path_option
 
 log = logging.getLogger(__name__)
 
 Out = Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an export that stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
+ReplaceHats = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
 
 export = typer.Typer(no_args_is_help=True, help="Write a catalog in the formats of other tools.")
 
@@ -56,7 +56,7 @@ def export_hats_command(
         str | None, path_option(help="Local directory for intermediate files, as large as OUT.")
     ] = None,
     resume: Resume = False,
-    overwrite: Overwrite = False,
+    overwrite: ReplaceHats = False,
 ) -> None:
     """Write OUT as a HATS catalog with margin cache, which LSDB opens and cross-matches.
 
@@ -107,11 +107,12 @@ def map_command(
     folder: Annotated[
         str | None, path_option("--out", help="Directory for the maps; by default OUT/maps.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw sky maps by cell: depth, source density, failures, blended fraction."""
     from raydeblend.draw.maps import map_catalog
 
-    print("\n".join(map_catalog(out, folder)))
+    print("\n".join(map_catalog(out, folder, overwrite)))
 
 
 def register(app: typer.Typer) -> None:

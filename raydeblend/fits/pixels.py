@@ -17,6 +17,8 @@ from raydeblend.fits.layouts import make_layout
 from raydeblend.fits.layouts.record import Mask
 from raydeblend.fits.mask import BITS, check_known, named_for, pixels_of, ruled_out
 from raydeblend.fits.noise import SkyNoise, is_fill, quiet_noise
+from raydeblend.fits.planes import CELL_AXES
+from raydeblend.fits.psf_cells import CARDS
 from raydeblend.fits.raw import Raw, read_raw, scaled
 from raydeblend.flags import Flag
 from raydeblend.psf import BandPsf, TilePsf, everywhere
@@ -109,7 +111,7 @@ def write_band(
     mask
         ``(y, x)`` bits; `mask_planes` names them.
     psf
-        Odd-sized stamp.
+        Odd-sized stamp; ``(cells y, cells x, py, px)`` for equal cells from the first pixel on.
     flux_mag0
         Counts of a source of AB magnitude 0.
     """
@@ -123,10 +125,18 @@ def write_band(
         variance = np.asarray(variance, np.float32)
         hdus.append(fits.ImageHDU(variance, wcs_header, name="VARIANCE"))
     if psf is not None:
-        hdus.append(fits.ImageHDU(np.asarray(psf, np.float32), name="PSF"))
+        hdus.append(_psf_hdu(np.asarray(psf, np.float32), image.shape))
     buffer = io.BytesIO()
     fits.HDUList(hdus).writeto(buffer)
     storage.write_bytes(path, buffer.getvalue())
+
+
+def _psf_hdu(psf: NDArray[np.float32], shape: tuple[int, ...]) -> fits.ImageHDU:
+    hdu = fits.ImageHDU(psf, name="PSF")
+    if psf.ndim == CELL_AXES:
+        sides = [-(-pixels // cells) for pixels, cells in zip(shape, psf.shape[:2], strict=True)]
+        hdu.header.update(dict(zip(CARDS, (0, 0, *sides), strict=True)))
+    return hdu
 
 
 def _missing(header: TileHeader, band: str, box: Box, survey: Survey, masked: bool) -> _Band:

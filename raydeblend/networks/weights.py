@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,6 +207,64 @@ def weights_path(given: str) -> str:
         If it is a name, and none of that name is shipped.
     """
     return given if "/" in given or given.endswith(".safetensors") else shipped_path(given)
+
+
+def find_weights(given: str, networks: Sequence[Sequence[str]]) -> list[str | None]:
+    """Return the paths of a deblender's networks in what a user gives for them.
+
+    Parameters
+    ----------
+    given
+        A file or a shipped name, of the first network, or a folder that a training left.
+    networks
+        Names that the weights of each may have.
+
+    Returns
+    -------
+    One path for each network, None for those that are not there and may be the shipped ones.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing of that name, or a folder holds none of the networks.
+    """
+    others = [None] * (len(networks) - 1)
+    if given.endswith(".safetensors"):
+        return [given, *others]
+    if not storage.exists(given):
+        if "/" in given:
+            raise ConfigError(f"there is no file or folder {given}")
+        return [shipped_path(given), *others]
+    found = [_weights_in(given, names) for names in networks]
+    if not any(found):
+        known = ", ".join(f"{name}.safetensors" for names in networks for name in names)
+        raise ConfigError(f"{given} holds no weights for this deblender, which would be {known}")
+    return found
+
+
+def one_network(given: str | None, *names: str) -> str:
+    """Return the path of one network's weights in what a user gives, else of those shipped.
+
+    `names` are those that its weights may have, the shipped one first; see `find_weights`.
+    """
+    if given is None:
+        return shipped_path(names[0])
+    return find_weights(given, [names])[0] or ""
+
+
+def _weights_in(folder: str, names: Sequence[str]) -> str | None:
+    paths = [storage.join(folder, f"{name}.safetensors") for name in names]
+    return next((path for path in paths if storage.exists(path)), None)
+
+
+def weights_below(given: str) -> list[str]:
+    """Return the files of weights in a folder, or the file itself; none for a shipped name."""
+    if given.endswith(".safetensors"):
+        return [given]
+    root = storage.absolute(given)
+    found = storage.list_files(root, ".safetensors")
+    # A training keeps its checkpoints below.
+    return [path for path in found if storage.parent(path) == root]
 
 
 def _card_path(path: str) -> str:

@@ -17,6 +17,7 @@ from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
+from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -122,6 +123,7 @@ def parent_rows(
         "model": values["model"],
         "photometry": values["photometry"],
         **_measured_columns(values, points, header.bands),
+        **_coverage(blend, part, header.bands),
     }
     shared = {
         "parent_id": blend.parent_id,
@@ -136,6 +138,11 @@ def parent_rows(
 
 def _blendedness(part: DeblendedParent) -> NDArray[np.float64]:
     return blendedness(part.models) if part.blendedness is None else part.blendedness
+
+
+def _coverage(blend: Blend, part: DeblendedParent, bands: Sequence[str]) -> Rows:
+    seen = seen_part(part.models, blend.unusable) if part.coverage is None else part.coverage
+    return {catalog.coverage_name(band): seen[:, i] for i, band in enumerate(bands)}
 
 
 def _p_unrecognized(part: DeblendedParent) -> NDArray[np.floating]:
@@ -154,6 +161,7 @@ def _source_flags(part: DeblendedParent) -> NDArray[np.int32]:
 def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) -> Rows:
     names = ("snr", "r50", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
     columns = {name: values[name] for name in names}
+    columns |= dict(zip(catalog.RESPONSE, values["response"].T, strict=True))
     for i, band in enumerate(bands):
         columns[f"flux_{band}"] = values["flux"][:, i]
         columns[f"flux_err_{band}"] = values["flux_err"][:, i]

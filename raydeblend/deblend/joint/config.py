@@ -118,8 +118,10 @@ class SearchConfig:
         The same of the sum over a PSF: what the mixtures for profiles and PSF miss.
     min_gain
         What a source is worth in ln posterior: one that is there stays for it, and one more must
-        gain it, or in many bands as much as it has parameters, of which noise alone gains half
-        (Akaike 1974).
+        gain at least as much.
+    gain_per_parameter
+        What one more must gain for each of its parameters, if that is more: noise alone gains a
+        half, and Akaike (1974) asks for one.
     added_error
         Part of the light under a new source that may be wrong.  Half the squared significance of
         so much of it must be gained beside `min_gain`.
@@ -136,7 +138,8 @@ class SearchConfig:
     candidate_radius: float = 5.0
     model_error: float = 0.03
     smooth_error: float = 0.005
-    min_gain: float = 14.0
+    min_gain: float = 9.0
+    gain_per_parameter: float = 2 / 3
     added_error: float = 0.02
     underlying_radius: float = 1.5
     rescue_fraction: float = 0.3
@@ -223,6 +226,24 @@ class PhotometryConfig:
 
 
 @dataclass(frozen=True)
+class ShearConfig:
+    """What the response of a shape to shear has beside the curvature; see `shear`.
+
+    Attributes
+    ----------
+    by_size
+        Power of the true over the fitted half-light radius, as the pull of the priors tells it.  A
+        shear moves second moments, which go with the radius squared; noise takes back a part,
+        since it makes sizes scatter.  Calibrated on simulated galaxies.
+    most_log_factor
+        Most by which that may change ln of the response.
+    """
+
+    by_size: float = 1.0
+    most_log_factor: float = 0.7
+
+
+@dataclass(frozen=True)
 class StructureConfig:
     """Which sources are parts of a brighter one; see `structure`.
 
@@ -240,8 +261,8 @@ class StructureConfig:
         Part of the light of the parts that may be a neighbor's, or be counted twice.
     """
 
-    min_probability: float = 0.8
-    max_contrast: float = 10.0
+    min_probability: float = 0.35
+    max_contrast: float = 3.0
     attached_contrast: float = 3.0
     color_error: float = 0.05
     flux_error: float = 0.1
@@ -270,5 +291,6 @@ class JointConfig:
     splits: SplitConfig = SplitConfig()
     prune: PruneConfig = PruneConfig()
     photometry: PhotometryConfig = PhotometryConfig()
+    shear: ShearConfig = ShearConfig()
     structure: StructureConfig = StructureConfig()
     quality: QualityConfig = QualityConfig()
