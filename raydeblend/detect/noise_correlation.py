@@ -79,7 +79,7 @@ def blank_sky(tile: Tile, realizations: Sequence[FloatArray | None]) -> BlankSky
     each = np.stack(
         [matched_filter(i[None], w[None], width) for i, w in zip(images, inverse, strict=True)]
     )
-    present = ~tile.unusable.all(axis=(1, 2))
+    present = np.asarray(~tile.unusable.all(axis=(1, 2)))
     blank = _blank(together) & ~tile.unusable[present].any(axis=0)
     faint = (together > FAINT[0]) & (together < FAINT[1])
     return BlankSky(each[:, blank], each[:, faint], 4 * np.pi * width**2, present)

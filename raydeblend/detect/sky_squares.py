@@ -123,7 +123,7 @@ def _wings(light: Float64Array) -> Float64Array:
             pairs, width / (2 * SIDE), mode="constant", truncate=WING_TRUNCATE
         )
         total += smooth * (WINGS / 0.29 / width / (2 * SIDE) ** 2)
-    return total.repeat(2, axis=0).repeat(2, axis=1)
+    return np.asarray(total.repeat(2, axis=0).repeat(2, axis=1))
 
 
 def joined(function: Callable[..., NDArray[Any]], values: NDArray[Any], side: int) -> NDArray[Any]:

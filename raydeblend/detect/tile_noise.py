@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from raydeblend.detect.noise_correlation import BlankSky, blank_sky, noise_ratios
+from raydeblend.detect.noise_correlation import blank_sky, noise_ratios
 from raydeblend.errors import TileError
 from raydeblend.fits import read_realization, read_tile
 from raydeblend.storage import READ_ERRORS
