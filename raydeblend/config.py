@@ -33,8 +33,10 @@ DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """The networks of a deblender, the one that gives the models first, each by the names that its
 weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
-BACKGROUNDS = ("local", "none")
-"""The sky around each place is taken off, or it was before the tiles came."""
+BACKGROUNDS = ("auto", "local", "none")
+"""As the layout says; the sky around each place is taken off, or it was before the tiles came."""
+NOISES = ("correlated", "independent")
+"""Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
 DEFAULT_SURVEY, AUTO = "HSC", "auto"
 IMAGE_PATTERN = "{tile}_{band}.fits"
@@ -81,6 +83,8 @@ class CatalogConfig:
         Mask planes that make a pixel unusable; None for those that the layout names.
     background
         One of `BACKGROUNDS`.
+    noise
+        One of `NOISES`.
     detect_threshold
         Detection threshold in sigma of the combined and smoothed image.
     suspect_threshold
@@ -113,7 +117,8 @@ class CatalogConfig:
     detect_threshold: float = 5.0
     suspect_threshold: float = 0.5
     detect_min_area: int = 5
-    background: str = "local"
+    background: str = "auto"
+    noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
 
@@ -134,6 +139,7 @@ class CatalogConfig:
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
+        _check_choice("noise", self.noise, NOISES)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)

@@ -50,8 +50,15 @@ def catalog_command(
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
     background: Annotated[
-        str, typer.Option(help="local: take the sky off; none: the tiles have none left.")
-    ] = "local",
+        str,
+        typer.Option(
+            help="local: take the sky off; none: the tiles have none left; auto: by layout."
+        ),
+    ] = "auto",
+    noise: Annotated[
+        str,
+        typer.Option(help="correlated: measured where sources are sums of pixels; or independent."),
+    ] = "correlated",
     threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
     min_area: Annotated[int, typer.Option(help="Fewest pixels of a footprint.")] = 5,
     suspect_threshold: Annotated[
@@ -103,6 +110,7 @@ def catalog_command(
         bad_planes=None if bad_planes is None else split_names(bad_planes),
         deblend_singles=deblend_singles,
         background=background,
+        noise=noise,
         detect_threshold=threshold,
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,

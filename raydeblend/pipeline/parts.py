@@ -30,11 +30,19 @@ MATCH_RADIUS = 3.0
 
 @dataclass(frozen=True)
 class Detected:
-    """The footprints of a cell that reach into its inner region, and the PSF by place."""
+    """The footprints of a cell that reach into its inner region, and the PSF by place.
+
+    Attributes
+    ----------
+    noise
+        Of each band, on the scale of sources over that of independent pixels; its square is in the
+        variance of `blends`.  NaN where not known, empty if not measured.
+    """
 
     task: CellTask
     blends: tuple[Blend, ...]
     psf: TilePsf
+    noise: tuple[float, ...] = ()
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""

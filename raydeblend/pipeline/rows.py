@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,14 @@ Rows = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of a cell, ready to be written."""
+    """The rows of a cell, ready to be written.
+
+    `noise` is that of `pipeline.parts.Detected` by band, where it is known.
+    """
 
     task: CellTask
     table: pa.Table
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:
@@ -169,18 +173,34 @@ def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) 
     return columns
 
 
-def to_measured(task: CellTask, parents: Sequence[Rows], covered: Coverage) -> Measured:
+def to_measured(
+    task: CellTask, parents: Sequence[Rows], covered: Coverage, noise: Sequence[float] = ()
+) -> Measured:
     """Return the shard of a cell from the rows of its footprints, ordered by source.
 
     Where tiles overlap, `covered` tells how well they cover a place (`pipeline.ownership`).
     """
     bands = task.cell.tile.bands
+    known = {band: float(r) for band, r in zip(bands, noise, strict=False) if np.isfinite(r)}
     if not parents:
-        return Measured(task, catalog.schema(bands).empty_table())
+        return Measured(task, catalog.schema(bands).empty_table(), known)
     rows = {name: np.concatenate([rows[name] for rows in parents]) for name in parents[0]}
     order = np.argsort(rows["source_id"])
     rows = {name: values[order] for name, values in rows.items()}
-    return Measured(task, catalog.to_table(rows | _place(task, rows, covered), bands))
+    rows["chi2"] = rows["chi2"] / _expected_chi2(rows, bands, known)
+    return Measured(task, catalog.to_table(rows | _place(task, rows, covered), bands), known)
+
+
+def _expected_chi2(
+    rows: Rows, bands: Sequence[str], noise: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Return the reduced χ² ``(n,)`` of a right model, whose residual is the noise of pixels.
+
+    The variance fitted with is that of sums over sources, larger by the square of `noise`.
+    """
+    seen = np.array([np.isfinite(rows[f"flux_{band}"]) for band in bands])
+    inverse = np.array([noise.get(band, 1.0) ** -2 for band in bands])
+    return np.where(seen.any(axis=0), inverse @ seen / np.maximum(seen.sum(axis=0), 1), 1.0)
 
 
 def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:

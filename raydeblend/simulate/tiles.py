@@ -75,6 +75,7 @@ def simulate_tiles(
     psf_variation: str = "none",
     psf_cells: int = 3,
     overwrite: bool = False,
+    correlated_noise: bool = False,
 ) -> SimulatedTiles:
     """Write FITS tiles ``{tile}_{band}.fits`` on one sky grid and ``truth.parquet`` below `out`.
 
@@ -101,6 +102,8 @@ def simulate_tiles(
         One of `psf_variation.KINDS`, and the cells along a tile's side for which PSFs are written.
     overwrite
         Whether the tiles of an earlier simulation in `out` are replaced, all of them.
+    correlated_noise
+        Whether the noise is that of resampled exposures (`raydeblend.simulate.resampling`).
 
     Raises
     ------
@@ -124,7 +127,8 @@ def simulate_tiles(
     else:
         pool = read_catsim(str(catalog), bands, faint_limit(density)) if catalog else None
         scene = make_scene(table, bands, grid, density, seed, pool)
-    return write_scene(out, replace(scene, variation=variation), seed, address, on_tile)
+    scene = replace(scene, variation=variation, correlated_noise=correlated_noise)
+    return write_scene(out, scene, seed, address, on_tile)
 
 
 def simulate_singles(
