@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from raydeblend import __version__
-from raydeblend.cli import catalog, evaluate, finished, simulate, train
+from raydeblend.cli import catalog, evaluate, finished, psf, simulate, train
 from raydeblend.cli.options import EXIT_FAILED_CELLS
 from raydeblend.errors import ConfigError, Stopped, TrainingError
 
@@ -34,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (catalog, finished, simulate, train, evaluate):
+for commands in (catalog, finished, psf, simulate, train, evaluate):
     commands.register(app)
 
 
