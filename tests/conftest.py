@@ -36,12 +36,14 @@ def pytest_configure():
     os.environ.setdefault("RAY_worker_niceness", "0")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Tell pytest-xdist what one process does: all that share a Ray, all that start their own, and
-    of the other files each by itself.  The first two, which take the longest, begin."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    of the other files each by itself.  It looks before the hook below."""
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the first two, which take the longest."""
     items.sort(key=lambda item: _GROUPS.get(_group(item), len(_GROUPS)))
 
 
