@@ -33,7 +33,8 @@ RING = 2.0
 GROW = 2
 # A source has wings of `WINGS` r^-3 times its light at r pixels: a third of those of a de
 # Vaucouleurs galaxy as large as its light lets expect.  Radii grow with the power `WING_POWER` of
-# it, those of `WING_LIGHT`, in sigma of a pixel, have just that.  Gaussians of these widths make them.
+# it, those of `WING_LIGHT`, in sigma of a pixel, have just that.  Gaussians of these widths make
+# them.
 WINGS = 0.3
 WING_LIGHT, WING_POWER = 1e4, 0.25
 WING_WIDTHS = (6.0, 12.0, 24.0)
