@@ -20,6 +20,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 
 QUIET = ("ray.data", "ray.train")
+TIMED_OUT = "timed out during startup"
 CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 CONNECT_S = 10.0
 """Ray itself tries for two minutes where nobody answers, and then ends the process."""
@@ -84,6 +85,14 @@ def _connect(address: str) -> None:
         raise ConfigError(
             f"Ray cannot start with its files in {_ray_folder()} ({_one_line(error)}); set "
             "RAY_TMPDIR to a folder that this user may write and whose path is as short as /tmp"
+        ) from error
+    except Exception as error:
+        # Ray has no kind of its own for this.
+        if TIMED_OUT not in str(error):
+            raise
+        raise ConfigError(
+            "Ray did not start in the time that it gives itself: this machine is too busy, or out "
+            "of memory; try again"
         ) from error
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -112,7 +112,7 @@ def _solve(basis: Array, unit: Array, known: Array, core: NDArray[np.bool_]) -> 
 
 
 def _evaluate(terms: Polynomial, coefficients: Array, xy: Array) -> Array:
-    return np.einsum("it,tyx->iyx", terms.basis(xy), coefficients)
+    return np.asarray(np.einsum("it,tyx->iyx", terms.basis(xy), coefficients))
 
 
 def _fluxes(image: Array, weight: Array, light: Array) -> Array:

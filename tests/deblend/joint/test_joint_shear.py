@@ -54,13 +54,13 @@ def measure(galaxies, snr, priors=PRIORS, config=CURVATURE):
 
 @pytest.mark.parametrize("shape", [(0.0, 0.0), (0.3, 0.0), (0.2, 0.2)])
 def test_a_faint_galaxy_answers_as_its_response_says(shape):
-    change, response = measure([(*shape, 0.2, -0.3, 1.0)], 18)
+    change, response = measure([(*shape, 0.2, -0.3, 1.0)], 12)
     r11, r22, r12 = response[0]
-    # Without it the shear would be measured a sixth too small or more.
-    assert change[0, 0, 0] < 0.85
+    # Without it the shear would be measured a sixth too small.
+    assert change[0, [0, 1], [0, 1]].mean() < 0.84
     assert change[0, 0, 0] == pytest.approx(r11, abs=0.02)
-    assert change[0, 1, 1] == pytest.approx(r22, abs=0.02)
-    assert change[0, 0, 1] == pytest.approx(r12, abs=0.02)
+    assert change[0, 1, 1] == pytest.approx(r22, abs=0.025)
+    assert change[0, 0, 1] == pytest.approx(r12, abs=0.025)
 
 
 def test_a_bright_galaxy_answers_in_full():
@@ -69,12 +69,12 @@ def test_a_bright_galaxy_answers_in_full():
 
 
 def test_in_a_pair_the_response_along_its_axis_is_another():
-    pair = [(0.0, 0.0, -2.3, 0.0, 1.0), (0.0, 0.0, 2.3, 0.0, 1.0)]
-    change, response = measure(pair, 30)
+    pair = [(0.0, 0.0, -3.2, 0.0, 1.0), (0.0, 0.0, 3.2, 0.0, 1.0)]
+    change, response = measure(pair, 20)
     along, across = response[0, :2]
-    assert along < across - 0.02
-    assert change[0, 0, 0] == pytest.approx(along, abs=0.025)
-    assert change[0, 1, 1] == pytest.approx(across, abs=0.025)
+    assert along > across + 0.04
+    assert change[0, 0, 0] == pytest.approx(along, abs=0.02)
+    assert change[0, 1, 1] == pytest.approx(across, abs=0.02)
 
 
 def test_a_galaxy_that_its_prior_makes_larger_answers_less():
