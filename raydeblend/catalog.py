@@ -102,7 +102,7 @@ _PROVENANCE = (
         pa.float32(),
         "",
         "probability that another true source, of at least a tenth of the flux in the reddest band,"
-        " lies within 1 arcsec, nearest to this source, and is not in the catalog",
+        " lies within 0.8 arcsec, nearest to this source, and is not in the catalog",
     ),
     Column("flags", pa.int32(), "", "bits of raydeblend.flags.Flag"),
 )
@@ -137,6 +137,12 @@ def _flux_columns(band: str) -> tuple[Column, ...]:
             "",
             f"part of flux_{band} in a de Vaucouleurs bulge; null for models without one",
         ),
+        Column(
+            coverage_name(band),
+            pa.float32(),
+            "",
+            f"part of the model's light, all bands together, on pixels that are usable in {band}",
+        ),
     )
 
 
@@ -154,23 +160,28 @@ def covariance_name(first: str, second: str) -> str:
     return f"flux_cov_{first}_{second}"
 
 
-ADDED = re.compile(
-    r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star|R11|R22|R12"
+def coverage_name(band: str) -> str:
+    """Return the name of the column that tells how much of a source a band has seen."""
+    return f"coverage_{band}"
+
+
+ADDED = (
+    re.compile(r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"),
+    re.compile(r"coverage_.+|R11|R22|R12"),
 )
-"""Columns that early versions did not write; all may be null."""
+"""Columns that early versions did not write, one addition after the other; all may be null."""
 
 
 def with_added_columns(table: pa.Table) -> pa.Table:
     """Return an early version's shard with the columns that were added since, all null.
 
-    A table that already has one of them, or lacks another, is returned as it is.
+    A table that has only some of an addition, or lacks another column, is returned as it is.
     """
     names = table.column_names
     prefix = "flux_err_"
     bands = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     wanted = schema(bands)
-    early = [name for name in wanted.names if not ADDED.fullmatch(name)]
-    if names != early:
+    if names not in _early_names(wanted.names):
         return table
     nothing = [
         table[field.name].cast(field.type)
@@ -179,6 +190,14 @@ def with_added_columns(table: pa.Table) -> pa.Table:
         for field in wanted
     ]
     return pa.Table.from_arrays(nothing, schema=wanted)
+
+
+def _early_names(names: Sequence[str]) -> list[list[str]]:
+    """Return the columns of each version that did not write all."""
+    return [
+        [name for name in names if not any(added.fullmatch(name) for added in ADDED[first:])]
+        for first in range(len(ADDED))
+    ]
 
 
 def schema(bands: Sequence[str]) -> pa.Schema:

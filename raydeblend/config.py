@@ -33,10 +33,12 @@ DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 """The networks of a deblender, the one that gives the models first, each by the names that its
 weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
-BACKGROUNDS = ("local", "none")
-"""The sky around each place is taken off, or it was before the tiles came."""
+BACKGROUNDS = ("auto", "local", "none")
+"""As the layout says; the sky around each place is taken off, or it was before the tiles came."""
+NOISES = ("correlated", "independent")
+"""Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
-DEFAULT_SURVEY = "HSC"
+DEFAULT_SURVEY, AUTO = "HSC", "auto"
 IMAGE_PATTERN = "{tile}_{band}.fits"
 PSF_PATTERN = "{tile}_{band}_psf.fits"
 
@@ -56,7 +58,7 @@ class CatalogConfig:
     bands
         Bands to detect and measure in, in the order of the arrays and columns.
     survey
-        Gives the pixel scale, the nominal PSFs and the known bands.
+        Gives the nominal PSFs and the known bands; ``auto`` for that of the layout, or else HSC.
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
@@ -81,6 +83,8 @@ class CatalogConfig:
         Mask planes that make a pixel unusable; None for those that the layout names.
     background
         One of `BACKGROUNDS`.
+    noise
+        One of `NOISES`.
     detect_threshold
         Detection threshold in sigma of the combined and smoothed image.
     suspect_threshold
@@ -107,19 +111,20 @@ class CatalogConfig:
     image_pattern: str = IMAGE_PATTERN
     psf_pattern: str = PSF_PATTERN
     manifest: str | None = None
-    layout: str = "auto"
+    layout: str = AUTO
     zeropoint: float | None = None
     bad_planes: tuple[str, ...] | None = None
     detect_threshold: float = 5.0
     suspect_threshold: float = 0.5
     detect_min_area: int = 5
-    background: str = "local"
+    background: str = "auto"
+    noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
-        from raydeblend.fits.layouts import AUTO, find_layout, is_file
+        from raydeblend.fits.layouts import find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
 
         _check_bands(self.bands, self.survey)
@@ -134,6 +139,7 @@ class CatalogConfig:
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
+        _check_choice("noise", self.noise, NOISES)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
@@ -152,13 +158,12 @@ class CatalogConfig:
 
 
 def _check_bands(bands: Sequence[str], survey: str) -> None:
-    from raydeblend.survey import get_survey
+    from raydeblend.survey import check_band, get_survey
 
-    known = get_survey(survey)
     if not bands:
         raise ConfigError("no band is given; name at least one, for example g,r,i")
     for band in bands:
-        known.band(band)
+        check_band(band) if survey == AUTO else get_survey(survey).band(band)
     if len(set(bands)) < len(bands):
         raise ConfigError(f"a band is given twice in {','.join(bands)}")
 

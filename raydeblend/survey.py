@@ -105,6 +105,20 @@ def get_survey(name: str) -> Survey:
     )
 
 
+def check_band(name: str) -> None:
+    """Check that any survey has a band.
+
+    Raises
+    ------
+    ConfigError
+        If none has.
+    """
+    bands = {survey: surveycodex.get_survey(survey).available_filters for survey in SURVEYS}
+    if not any(name in names for names in bands.values()):
+        known = "; ".join(f"{survey} {', '.join(names)}" for survey, names in bands.items())
+        raise ConfigError(f"there is no band {name!r} in any survey; known are {known}")
+
+
 def _band(source: surveycodex.survey.Survey, name: str) -> Band:
     table = source.get_filter(name)
     # A bright magnitude, since mag2counts rounds to whole electrons.

@@ -19,7 +19,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import DEFAULT_SURVEY, IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -28,9 +28,8 @@ def catalog_command(
     out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
     survey: Annotated[
-        str | None,
-        typer.Option(help="Known bands and nominal PSFs; by default the layout's, or HSC."),
-    ] = None,
+        str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
+    ] = "auto",
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
     weights: Weights = None,
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
@@ -51,8 +50,15 @@ def catalog_command(
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
     background: Annotated[
-        str, typer.Option(help="local: take the sky off; none: the tiles have none left.")
-    ] = "local",
+        str,
+        typer.Option(
+            help="local: take the sky off; none: the tiles have none left; auto: by layout."
+        ),
+    ] = "auto",
+    noise: Annotated[
+        str,
+        typer.Option(help="correlated: measured where sources are sums of pixels; or independent."),
+    ] = "correlated",
     threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
     min_area: Annotated[int, typer.Option(help="Fewest pixels of a footprint.")] = 5,
     suspect_threshold: Annotated[
@@ -85,14 +91,9 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
-    from raydeblend.fits.headers import choose_layout
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
-    if survey is None:
-        names = split_names(bands)
-        found = choose_layout(input, names, layout, image_pattern, psf_pattern, manifest)
-        layout, survey = found.name, found.survey or DEFAULT_SURVEY
     run = CatalogConfig(
         bands=split_names(bands),
         survey=survey,
@@ -109,6 +110,7 @@ def catalog_command(
         bad_planes=None if bad_planes is None else split_names(bad_planes),
         deblend_singles=deblend_singles,
         background=background,
+        noise=noise,
         detect_threshold=threshold,
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,

@@ -26,7 +26,7 @@ def evaluate_command(
         str,
         typer.Argument(
             help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, singles, "
-            "hsc-blends, hst-pair or gan."
+            "shear, hsc-blends, hst-pair or gan."
         ),
     ],
     out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
@@ -45,14 +45,14 @@ def evaluate_command(
         int | None, typer.Option(help="hemmati2022: 1 (the default) or 7 of the network.")
     ] = None,
     survey: Annotated[
-        str | None, typer.Option(help="survey, singles: HSC (the default) or LSST.")
+        str | None, typer.Option(help="survey, singles, shear: HSC (the default) or LSST.")
     ] = None,
     population: Annotated[
         str | None,
         typer.Option(help="survey: cosmos (the default), parametric or catsim (with --catalog)."),
     ] = None,
     stamps: Annotated[
-        str | None, path_option(help="survey, singles: folder of HST galaxies to draw too.")
+        str | None, path_option(help="survey, singles, shear: HST galaxies to draw too.")
     ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,

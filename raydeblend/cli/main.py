@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from raydeblend import __version__
-from raydeblend.cli import catalog, evaluate, finished, reference, simulate, train
+from raydeblend.cli import catalog, evaluate, finished, psf, reference, simulate, train
 from raydeblend.cli.options import EXIT_FAILED_CELLS
 from raydeblend.errors import ConfigError, Stopped, TrainingError
 
@@ -50,7 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for commands in (catalog, finished, reference, simulate, train, evaluate):
+for commands in (catalog, finished, psf, reference, simulate, train, evaluate):
     commands.register(app)
 
 

@@ -59,6 +59,9 @@ def simulate_tiles_command(
     psf_cells: Annotated[
         int, typer.Option(min=1, help="Cells along a tile's side, each with its PSF.")
     ] = 3,
+    correlated_noise: Annotated[
+        bool, typer.Option("--correlated-noise", help="That of resampled exposures.")
+    ] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     address: Address = None,
@@ -85,6 +88,7 @@ def simulate_tiles_command(
         psf_variation=psf_variation,
         psf_cells=psf_cells,
         overwrite=overwrite,
+        correlated_noise=correlated_noise,
     )
     print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
 

@@ -72,6 +72,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ("deblender", "weights", "data", "n", "seed", "survey", "stamps"),
         ("n", "seed", "stamps"),
     ),
+    "shear": Protocol("shear.report", ("deblender", "weights", "n", "seed", "survey", "stamps")),
     "hsc-blends": Protocol("hsc_blends", ("deblender", "weights", "data", "n")),
     "hst-pair": Protocol("hst_pair", ("data", "weights"), own_network=True),
     "gan": Protocol("gan", ("data", "n", "seed", "weights"), own_network=True),
@@ -125,7 +126,7 @@ def run_evaluation(
         only without one.
     n
         Blends drawn or read of each number of galaxies; fields; tiles; ``singles``: galaxies of
-        each class and magnitude.
+        each class and magnitude; ``shear``: single galaxies, and pairs.
     out
         A directory, local or on s3, for ``metrics.json``, ``tables.md``, ``tables.json`` and the
         figures.
@@ -135,11 +136,11 @@ def run_evaluation(
     bands
         ``hemmati2022``: 1 (for None) or 7 of the super-resolution network.
     survey
-        ``survey``, ``singles``: HSC (for None), at the depth of its Wide layer, or LSST.
+        ``survey``, ``singles``, ``shear``: HSC (for None), at the depth of its Wide layer, or LSST.
     population
         ``survey``: cosmos (for None), parametric or catsim, the last with `catalog`.
     stamps
-        ``survey``, ``singles``: a folder of HST galaxies, whose test split takes part.
+        ``survey``, ``singles``, ``shear``: a folder of HST galaxies, whose test split takes part.
     weights
         Of the one deblender, or of the network that the protocol is about, in place of those
         shipped: a file, or a folder that a training left.

@@ -30,3 +30,9 @@ def prior_parts(scene: Scene, state: SceneState) -> tuple[Tensor, Tensor]:
     response = truth - torch.unflatten(covariance @ held, 1, (-1, PARAMETERS))
     pulled = covariance @ pull.flatten(1)[..., None]
     return response, torch.unflatten(pulled[..., 0], 1, (-1, PARAMETERS))
+
+
+def rest_of(state: SceneState) -> Tensor:
+    """Return the undamped step from theta ``(n, K, 9)``, to first order."""
+    step = torch.linalg.solve_ex(state.curvature, -state.gradient).result
+    return torch.unflatten(step, 1, (-1, PARAMETERS))

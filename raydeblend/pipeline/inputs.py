@@ -8,7 +8,7 @@ from functools import partial
 
 import ray
 
-from raydeblend.config import CatalogConfig
+from raydeblend.config import AUTO, DEFAULT_SURVEY, CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.fits import TileFailure, find_tiles
 from raydeblend.fits.headers import Planned, TileFiles, choose_layout, read_headers
@@ -19,7 +19,7 @@ FEW_TILES, TILES_PER_TASK = 2000, 200
 
 
 def with_layout(config: CatalogConfig, input: str) -> CatalogConfig:
-    """Return the configuration with the layout of `input`, and what that says of masks.
+    """Return the configuration with the layout of `input`, its survey and its bad planes.
 
     With a manifest each row may have a layout of its own, and its own bad planes.
 
@@ -32,7 +32,8 @@ def with_layout(config: CatalogConfig, input: str) -> CatalogConfig:
     layout = choose_layout(input, config.bands, config.layout, *patterns, config.manifest)
     by_layout = config.bad_planes is None and config.manifest is None
     bad_planes = layout.mask.bad if by_layout else config.bad_planes
-    return replace(config, layout=layout.name, bad_planes=bad_planes)
+    survey = layout.survey or DEFAULT_SURVEY if config.survey == AUTO else config.survey
+    return replace(config, layout=layout.name, bad_planes=bad_planes, survey=survey)
 
 
 def find_survey_tiles(

@@ -72,7 +72,7 @@ class PsfVariation:
         rows, columns = self.field.shape
         u = 2 * (x - self.field.x0 + 0.5) / columns - 1
         v = 2 * (y - self.field.y0 + 0.5) / rows - 1
-        return np.array([u**i * v**j for i, j in TERMS]) @ self.slopes[band]
+        return np.asarray(np.array([u**i * v**j for i, j in TERMS]) @ self.slopes[band])
 
 
 def draw_variation(

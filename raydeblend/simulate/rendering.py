@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from raydeblend.fits import njy_per_count
 from raydeblend.simulate.bleeding import bleed
+from raydeblend.simulate.resampling import resample
 from raydeblend.simulate.scene import Scene
 from raydeblend.survey import Band, nominal_psf
 from raydeblend.tile import Box
@@ -62,6 +63,7 @@ def render_tile(scene: Scene, tile: int, seed: int) -> list[BandPixels]:
             _saturation(scene, name),
             np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, tile, band))),
             scene.bleeds,
+            scene.correlated_noise,
         )
         for band, name in enumerate(scene.bands)
     ]
@@ -141,22 +143,26 @@ def observe(
     saturation: float,
     rng: np.random.Generator,
     bleeds: bool = False,
+    correlated: bool = False,
 ) -> BandPixels:
     """Add sky and photon noise, saturation (whose charge bleeds or is lost) and bad columns.
 
     The variance is that of the electrons counted, source and sky, as the HSC pipeline writes
-    it (Bosch et al. 2018, PASJ 70, S5).
+    it (Bosch et al. 2018, PASJ 70, S5).  `correlated` noise is that of resampled exposures.
     """
     if bleeds:
         image = bleed(image, saturation)
     expected = band.sky_electrons + np.maximum(image, 0) * band.electrons_per_njy
     electrons = rng.poisson(expected)
     observed = np.asarray(electrons - band.sky_electrons) / band.electrons_per_njy
+    variance = np.maximum(electrons, 1) / band.electrons_per_njy**2
+    if correlated:
+        noise, variance = resample(observed - image, variance)
+        observed = image + noise
     saturated = (observed >= saturation) | (image >= saturation)
     bad = bad_columns(image.shape, rng)
     observed = np.where(bad, 0, np.minimum(observed, saturation))
     mask = bad * (1 << MASK_PLANES["BAD"]) + saturated * (1 << MASK_PLANES["SAT"])
-    variance = np.maximum(electrons, 1) / band.electrons_per_njy**2
     return BandPixels(np.asarray(observed), mask.astype(np.int32), np.asarray(variance))
 
 

@@ -98,6 +98,8 @@ class Scene:
         Of each band; the survey's nominal ones where empty.
     bleeds
         Whether charge beyond saturation runs along the columns.
+    correlated_noise
+        Whether the noise is that of resampled exposures (`raydeblend.simulate.resampling`).
     variation
         How PSFs differ from place to place from those of the bands.
     """
@@ -109,6 +111,7 @@ class Scene:
     galaxies: GalaxyTable
     psfs: tuple[galsim.GSObject, ...] = ()
     bleeds: bool = False
+    correlated_noise: bool = False
     variation: PsfVariation | None = None
 
     @property

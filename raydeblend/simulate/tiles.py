@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from raydeblend.simulate.neighbors import pairs_scene, stars_scene
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.psf_variation import draw_variation
-from raydeblend.simulate.rendering import MASK_PLANES, render_tile
+from raydeblend.simulate.rendering import MASK_PLANES, BandPixels, render_tile
 from raydeblend.simulate.scene import Grid, Scene, make_scene, write_truth
 from raydeblend.simulate.singles import SinglesPlan, singles_scene
 from raydeblend.survey import Survey, draw_psf, get_survey
@@ -75,6 +75,7 @@ def simulate_tiles(
     psf_variation: str = "none",
     psf_cells: int = 3,
     overwrite: bool = False,
+    correlated_noise: bool = False,
 ) -> SimulatedTiles:
     """Write FITS tiles ``{tile}_{band}.fits`` on one sky grid and ``truth.parquet`` below `out`.
 
@@ -101,6 +102,8 @@ def simulate_tiles(
         One of `psf_variation.KINDS`, and the cells along a tile's side for which PSFs are written.
     overwrite
         Whether the tiles of an earlier simulation in `out` are replaced, all of them.
+    correlated_noise
+        Whether the noise is that of resampled exposures (`raydeblend.simulate.resampling`).
 
     Raises
     ------
@@ -124,7 +127,8 @@ def simulate_tiles(
     else:
         pool = read_catsim(str(catalog), bands, faint_limit(density)) if catalog else None
         scene = make_scene(table, bands, grid, density, seed, pool)
-    return write_scene(out, replace(scene, variation=variation), seed, address, on_tile)
+    scene = replace(scene, variation=variation, correlated_noise=correlated_noise)
+    return write_scene(out, scene, seed, address, on_tile)
 
 
 def simulate_singles(
@@ -294,9 +298,15 @@ def _write_all(scene: Scene, seed: int, out: str, address: str | None) -> Iterat
 
 def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
     """Render one tile and write it as HSC writes coadds; returns its number."""
+    write_pixels(scene, tile, render_tile(scene, tile, seed), out)
+    return tile
+
+
+def write_pixels(scene: Scene, tile: int, bands: Sequence[BandPixels], out: str) -> None:
+    """Write the pixels of all bands of a tile."""
     header = scene.grid.wcs_header(scene.grid.box(tile))
     scale = njy_per_count(ZERO_POINT)
-    for index, pixels in enumerate(render_tile(scene, tile, seed)):
+    for index, pixels in enumerate(bands):
         band = scene.bands[index]
         write_band(
             path=tile_path(out, scene.grid.name(tile), band),
@@ -307,8 +317,8 @@ def write_tile(scene: Scene, tile: int, seed: int, out: str) -> int:
             psf=tile_psf(scene, tile, index),
             flux_mag0=10 ** (0.4 * ZERO_POINT),
             mask_planes=MASK_PLANES,
+            psf_jumps=scene.variation is None or not scene.variation.is_smooth,
         )
-    return tile
 
 
 def tile_psf(scene: Scene, tile: int, band: int) -> NDArray[np.float32]:

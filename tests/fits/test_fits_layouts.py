@@ -121,7 +121,9 @@ def test_what_a_layout_cannot_sort_is_refused(tmp_path: Path) -> None:
         match(tmp_path, ("g",), "lsst")
     with pytest.raises(ConfigError, match=r"in the bands y, .*; there are images in g$"):
         match(tmp_path / "x", ("y",), "hsc")
-    with pytest.raises(ConfigError, match=r"valid are auto, euclid-mer, hsc, .*, or FILE.yaml"):
+    with pytest.raises(
+        ConfigError, match=r"valid are auto, euclid-mer, hsc, .*, or a file as FILE.yaml"
+    ):
         CatalogConfig(bands=("g",), layout="des")
 
 

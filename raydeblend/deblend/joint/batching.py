@@ -17,7 +17,7 @@ from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import stack_places
 from raydeblend.fit.scene import Scene
 from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
-from raydeblend.fit.shear import prior_parts
+from raydeblend.fit.shear import prior_parts, rest_of
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -125,6 +125,7 @@ def _fits(
 ) -> Iterator[BlendFit]:
     shape_cov, flux_cov = (each.cpu().numpy() for each in covariances(state))
     response, pulled = (each.cpu().numpy() for each in prior_parts(scene, state))
+    rest = torch.where(converged[:, None, None], rest_of(state), 0.0).cpu().numpy()
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
     for row, request in enumerate(requests):
@@ -135,6 +136,7 @@ def _fits(
             flux_cov=flux_cov[row],
             response=response[row],
             pulled=pulled[row],
+            rest=rest[row],
             compact=request.compact,
             place=request.place,
             prior=prior[row],

@@ -32,6 +32,9 @@ class BlendFit:
         priors hold back.
     pulled
         ``(k, 9)`` by how much, to first order, the priors keep theta below the truth.
+    rest
+        ``(k, 9)`` what theta lacks of the minimum: the fit ends before a step that promises
+        little.  0 where it has not converged.
     compact
         ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
     place
@@ -54,6 +57,7 @@ class BlendFit:
     flux_cov: Array
     response: Array
     pulled: Array
+    rest: Array
     compact: BoolArray
     place: NDArray[np.int64]
     prior: Array
@@ -99,6 +103,7 @@ class BlendFit:
             flux_cov=self.flux_cov[..., index],
             response=self.response[index],
             pulled=self.pulled[index],
+            rest=self.rest[index],
             compact=self.compact[index],
             place=self.place[:, index],
             prior=self.prior[index],
@@ -120,6 +125,7 @@ class BlendFit:
             flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
             response=np.concatenate([self.response, np.zeros((m, PARAMETERS, 2))]),
             pulled=np.concatenate([self.pulled, np.zeros((m, PARAMETERS))]),
+            rest=np.concatenate([self.rest, np.zeros((m, PARAMETERS))]),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
             place=np.concatenate([self.place, np.zeros((bands, m), dtype=np.int64)], 1),
             prior=np.concatenate([self.prior, np.zeros(m)]),
@@ -136,6 +142,7 @@ def without_sources(stamp: Stamp) -> BlendFit:
         flux_cov=np.zeros((bands, bands, 0)),
         response=np.zeros((0, PARAMETERS, 2)),
         pulled=np.zeros((0, PARAMETERS)),
+        rest=np.zeros((0, PARAMETERS)),
         compact=np.zeros(0, dtype=bool),
         place=np.zeros((bands, 0), dtype=np.int64),
         prior=np.zeros(0),
@@ -154,6 +161,7 @@ def join(fits: Sequence[BlendFit]) -> BlendFit:
         flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
         response=np.concatenate([fit.response for fit in fits]),
         pulled=np.concatenate([fit.pulled for fit in fits]),
+        rest=np.concatenate([fit.rest for fit in fits]),
         compact=np.concatenate([fit.compact for fit in fits]),
         place=np.concatenate([fit.place for fit in fits], 1),
         prior=np.concatenate([fit.prior for fit in fits]),

@@ -232,17 +232,14 @@ class ShearConfig:
     Attributes
     ----------
     by_size
-        Power of the true over the fitted half-light radius, as the priors' pull tells it: a shear
-        moves second moments, which go with the radius squared.
-    by_size_variance
-        What a variance of ln r50 of 1 adds to ln of the response; of second order in the noise,
-        calibrated on simulated galaxies.
+        Power of the true over the fitted half-light radius, as the pull of the priors tells it.  A
+        shear moves second moments, which go with the radius squared; noise takes back a part,
+        since it makes sizes scatter.  Calibrated on simulated galaxies.
     most_log_factor
-        Most by which both may change ln of the response.
+        Most by which that may change ln of the response.
     """
 
-    by_size: float = 2.0
-    by_size_variance: float = 0.0
+    by_size: float = 1.0
     most_log_factor: float = 0.7
 
 
@@ -265,7 +262,7 @@ class StructureConfig:
     """
 
     min_probability: float = 0.35
-    max_contrast: float = 10.0
+    max_contrast: float = 3.0
     attached_contrast: float = 3.0
     color_error: float = 0.05
     flux_error: float = 0.1

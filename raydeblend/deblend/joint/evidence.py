@@ -33,7 +33,7 @@ def least_gains(stamp: Stamp, models: FloatArray, places: Array, config: SearchC
     away = np.hypot(x - places[:, :1], y - places[:, 1:])
     under = away < config.underlying_radius * stamp.width
     light = np.where(under, squared.sum(0, dtype=np.float64), 0.0).sum(1)
-    return least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light
+    return np.asarray(least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light)
 
 
 def least_gain_in_the_dark(stamp: Stamp, config: SearchConfig) -> float:

@@ -126,7 +126,8 @@ def _measure(
     r50, slopes = half_light_radius(parts)
     # Of shears by what the pixels tell of them, in units of the noise.
     shares = components(fit, np.ones(known.shape)).shares
-    shape = _shapes(fit.theta, shares, r50)
+    # A shape that stays where the descent left it would be too round, since that begins so.
+    shape = _shapes(fit.theta + fit.rest, shares, r50)
     by_theta = np.zeros_like(fit.theta)
     by_theta[:, [shape[-1] for shape in SHAPES]] = slopes
     error = _shape_errors(fit, shares, r50, by_theta)

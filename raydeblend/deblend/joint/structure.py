@@ -9,8 +9,6 @@ probably is structure becomes a part of its host: one galaxy, one row, with all 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend.deblend.calibration import read_calibration, write_calibration
 from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import StructureConfig
 from raydeblend.deblend.joint.crowds.light import total_light
@@ -32,7 +30,6 @@ from raydeblend.deblend.unrecognized.model import (
     read_logistic,
     write_logistic,
 )
-from raydeblend.errors import ConfigError
 from raydeblend.fit.parameters import LOG_INDEX, LOG_RADIUS, SHEAR
 from raydeblend.shipped import SHIPPED
 from raydeblend.tile import Box
@@ -87,17 +84,13 @@ def read_structure(path: str | Path) -> StructureModel:
     ConfigError
         If there is none or it is damaged.
     """
-    try:
-        data = storage.read_bytes(str(path))
-        content = json.loads(data)
+
+    def make(content: Mapping[str, Any], sha256: str) -> StructureModel:
         if content["features"] != list(FEATURES):
             raise ValueError("it is of other features")
-        logistic = read_logistic(content["logistic"])
-        return StructureModel(logistic, content["card"], hashlib.sha256(data).hexdigest())
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {path}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a calibration of structure: {error}") from error
+        return StructureModel(read_logistic(content["logistic"]), content["card"], sha256)
+
+    return read_calibration(path, "structure", make)
 
 
 def write_structure(path: str, model: StructureModel) -> None:
@@ -107,7 +100,7 @@ def write_structure(path: str, model: StructureModel) -> None:
         "logistic": write_logistic(model.logistic),
         "card": dict(model.card),
     }
-    storage.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_calibration(path, content)
 
 
 @dataclass(frozen=True)

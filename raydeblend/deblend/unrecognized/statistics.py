@@ -147,7 +147,12 @@ def _window(array: FloatArray, x0: int, y0: int, side: int) -> FloatArray:
 
 
 def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> Array:
-    """Return the statistics ``(n, 9)`` that `FEATURES` names.
+    """Return the statistics ``(n, 9)`` that `FEATURES` names; else as `look_at`."""
+    return look_at(views, psf, pixel_scale)[0]
+
+
+def look_at(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> tuple[Array, Array]:
+    """Return `features`, and where one more source would be best, ``(n, 2)`` (x, y).
 
     Parameters
     ----------
@@ -163,7 +168,7 @@ def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> A
     gain, where = best_gain(views, width, REACH / pixel_scale)
     size, ellipticity = _shape(views, width)
     signal = np.sqrt((views.weight * views.model**2).sum((1, 2, 3)))
-    return np.stack(
+    columns = np.stack(
         [
             np.log(np.clip(signal, 1, None)),
             np.log(size),
@@ -177,6 +182,7 @@ def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> A
         ],
         axis=1,
     ).astype(np.float64)
+    return columns, where
 
 
 def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:

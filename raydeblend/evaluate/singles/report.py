@@ -18,9 +18,8 @@ DEFAULT_N = 8
 
 def run(request: Request) -> Report:
     """Catalog the grids with each deblender, and report."""
-    load_compared(
-        request.compared, request.own_weights
-    )  # A name that cannot be used is found before any work.
+    # A name that cannot be used is found before any work.
+    load_compared(request.compared, request.own_weights)
     storage.check_writable(request.out)
     find_stamps(request.stamps, "test")
     survey = request.survey or "HSC"

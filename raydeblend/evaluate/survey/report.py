@@ -16,9 +16,8 @@ DEFAULT_N = 4
 
 def run(request: Request) -> Report:
     """Catalog the tiles with each deblender, and report."""
-    load_compared(
-        request.compared, request.own_weights
-    )  # A name that cannot be used is found before any work.
+    # A name that cannot be used is found before any work.
+    load_compared(request.compared, request.own_weights)
     storage.check_writable(request.out)
     sky = Sky(
         survey=request.survey or "HSC",

@@ -140,7 +140,8 @@ def weigh(mixture: Any, log_index: float, weight: Array) -> None:
 @part()
 def _log_above(value: np.float32) -> float:
     """Return the logarithm of the next power of two above a positive number."""
-    return _LOG_2 * ((_bits(value) >> 23) - 126)
+    exponent: int = (_bits(value) >> 23) - 126
+    return _LOG_2 * exponent
 
 
 @part()
@@ -250,7 +251,7 @@ def _columns(lanes: Lanes, table: Any, near: Any, number: Any, count: int) -> li
 
 def _offset(lanes: Lanes, dx: Any, dy: Any, at: Any) -> tuple[Any, ...]:
     """Return x, y and those times −½ log2 e."""
-    x, y, half = lanes.load(dx.data, at), lanes.load(dy.data, at), lanes.constant(_HALF)
+    x, y, half = lanes.load(dx.data, at), lanes.load(dy.data, at), lanes.constant(float(_HALF))
     return x, y, lanes.times(half, x), lanes.times(half, y)
 
 
@@ -262,8 +263,8 @@ def _exponential(
     ux = lanes.add(lanes.times(pxx, x), lanes.times(pxy, y))
     uy = lanes.add(lanes.times(pxy, x), lanes.times(pyy, y))
     power = lanes.add(lanes.times(half_x, ux), lanes.times(half_y, uy))
-    power = lanes.larger(power, lanes.constant(_LEAST_POWER))
-    return ux, uy, lanes.power_of_two(power, _SERIES)
+    power = lanes.larger(power, lanes.constant(float(_LEAST_POWER)))
+    return ux, uy, lanes.power_of_two(power, [float(c) for c in _SERIES])
 
 
 @part()

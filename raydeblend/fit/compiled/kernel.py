@@ -65,6 +65,8 @@ class Fitted(NamedTuple):
         ``(b, 2 K)`` of disks and bulges, and of their sums between bands ``(b, b, K)``.
     response, pulled
         ``(K, 9, 2)`` and ``(K, 9)``, see `shear.prior_parts`.
+    rest
+        ``(K, 9)`` the step that was not taken any more, to the minimum.
     prior
         ``(K,)`` −ln prior of each source.
     evaluations
@@ -77,6 +79,7 @@ class Fitted(NamedTuple):
     flux_cov: Array
     response: Array
     pulled: Array
+    rest: Array
     prior: Array
     objective: float
     chi2: float
@@ -130,6 +133,7 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
         flux_cov,
         response,
         pulled,
+        _rest(state, covariance),
         state.prior,
         state.value[0],
         state.value[1],
@@ -239,6 +243,16 @@ def _next_damping(damping: float, ratio: float) -> float:
     """Return the next damping from true over promised fall; see `scene_fit`."""
     factor = 0.1 if ratio > 0.75 else (10.0 if ratio < 0.25 else 1.0)
     return min(max(damping * factor, _LEAST_DAMPING), _MOST_DAMPING)
+
+
+@part()
+def _rest(state: State, covariance: Array) -> Array:
+    """Return the undamped step from theta ``(K, 9)``, to first order."""
+    out = np.zeros_like(state.theta)
+    for i in range(len(state.gradient)):
+        for j in range(len(state.gradient)):
+            out[i // PARAMETERS, i % PARAMETERS] -= covariance[i, j] * state.gradient[j]
+    return out
 
 
 @part()

@@ -1,13 +1,14 @@
 """Arithmetic on as many samples at once as a register of the processor holds.
 
 What numba makes of a loop over samples keeps its sums in memory, and fills half a register of
-processors that have wide ones.  So the innermost loops are told to LLVM directly.  Each lane has the
-operations of the plain loop in the same order, so that the width changes no bit.  Nothing here
-checks bounds: rows hold whole blocks of samples.
+processors that have wide ones.  So the innermost loops are told to LLVM directly.  Each lane has
+the operations of the plain loop in the same order, so that the width changes no bit of them.
+Nothing here checks bounds: rows hold whole blocks of samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import binding, ir
@@ -83,7 +84,7 @@ class Lanes:
         """Write the numbers from an index on."""
         self.builder.store(value, self._vector(pointer, at), align=4)
 
-    def power_of_two(self, t: Any, series: tuple[float, ...]) -> Any:
+    def power_of_two(self, t: Any, series: Sequence[float]) -> Any:
         """Return 2^t, the series that of 2^f, |f| <= 1/2; see `gaussians.power_of_two`."""
         rounding = self.constant(ROUND)
         shifted = self.add(t, rounding)

@@ -29,7 +29,7 @@ def true_response(theta: Array, out: Array) -> None:
 
 @part()
 def prior_parts(blend: Blend, theta: Array, covariance: Array) -> tuple[Array, Array]:
-    """Return the responses of theta to a shear, ``(K, 9, 2)``, and its pulls ``(K, 9)``.
+    """Return the responses of theta to a shear ``(K, 9, 2)``, and its pulls ``(K, 9)``.
 
     The fit is where the likelihood, of curvature F, and the priors, of gradient p and curvature P,
     balance.  If the truth moves by t, it moves by (F + P)⁻¹ F t = t − C P t, with C the
