@@ -7,9 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# How many processes run the tests beside this one; each starts a Ray of two CPUs, and on two cores more
-# than one wait for each other.
-TEST_WORKERS ?= 0
+# How many processes run the tests: two those with Ray, which wait for most of their time, and one the
+# others.
+TEST_WORKERS ?= 3
 
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled
@@ -36,10 +36,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
-# Files of tests, shared by TEST_WORKERS processes; the longest begin (tests/conftest.py).
+# Groups of files, shared by TEST_WORKERS processes (tests/conftest.py).
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile \
-		--no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff format --check .

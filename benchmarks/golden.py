@@ -80,7 +80,7 @@ def _options() -> argparse.Namespace:
 
 
 def _report(digest: Digest) -> Digest:
-    print(f"{digest[1][:12]}  {digest[0]}", flush=True)
+    print(f"{time.process_time():6.1f}  {digest[1][:12]}  {digest[0]}", flush=True)
     return digest
 
 

@@ -213,7 +213,7 @@ def make_run(run: Run) -> dict[str, Any]:
     program, *words = shlex.split(run.command)
     out = WORK / run.name
     out.mkdir(parents=True, exist_ok=True)
-    more = ["--out", str(out)] if run.evaluates else ["--json", str(out / TABLES)]
+    more = ["--out", str(out), "--overwrite"] if run.evaluates else ["--json", str(out / TABLES)]
     start = time.monotonic()
     done = subprocess.run(
         [str(Path(sys.executable).parent / program), *words, *more],

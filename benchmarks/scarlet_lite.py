@@ -9,11 +9,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import SCARLET_LITE
+from raydeblend.evaluate.common.given import GivenBlend, given_blends
 from raydeblend.tile import Deblended, FloatArray
 
 # The settings of Rubin's pipeline (meas_extensions_scarlet).
@@ -58,28 +58,12 @@ class ScarletLite:
         ConfigError
             If positions, variance or PSF are missing.
         """
-        if xy is None or variance is None or psf is None:
-            raise ConfigError("scarlet_lite must be given positions, variance and PSF")
-        batch, noise = np.asarray(images, np.float32), np.asarray(variance, np.float32)
-        weight = 1 / noise
-        if mask is not None:
-            weight = np.where(np.asarray(mask)[:, None], np.float32(0), weight)
-        stamps = np.asarray(psf, np.float32)
-        found = [
-            self._deblend(image, own, inverse, stamps, np.asarray(places, float))
-            for image, own, inverse, places in zip(batch, noise, weight, xy, strict=True)
-        ]
-        return stack_sources(found, batch.shape)
+        blends = given_blends(self.name, images, variance, mask, psf, xy)
+        return stack_sources([self._deblend(blend) for blend in blends], np.shape(images))
 
-    def _deblend(
-        self,
-        image: FloatArray,
-        variance: FloatArray,
-        weight: FloatArray,
-        psf: FloatArray,
-        xy: NDArray[np.float64],
-    ) -> Sources:
+    def _deblend(self, given: GivenBlend) -> Sources:
         """Return the sources of one blend."""
+        image, variance, weight, psf, xy = given
         lite, bands = self.lite, tuple(range(len(image)))
         model_psf = lite.utils.integrated_circular_gaussian(sigma=MODEL_SIGMA)
         observation = lite.Observation(

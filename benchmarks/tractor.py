@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import TRACTOR
+from raydeblend.evaluate.common.given import GivenBlend, given_blends
 from raydeblend.tile import Deblended, FloatArray
 
 FIRST_RADIUS, FIRST_INDEX = 0.3, 1.0
@@ -60,41 +61,27 @@ class TractorSersic:
         ConfigError
             If anything but a mask is missing.
         """
-        if xy is None or variance is None or psf is None or bands is None or pixel_scale is None:
-            raise ConfigError("Tractor must be given positions, variance, PSF, bands and scale")
-        batch = np.asarray(images, np.float32)
-        weight = 1 / np.asarray(variance, np.float32)
-        if mask is not None:
-            weight = np.where(np.asarray(mask)[:, None], np.float32(0), weight)
-        seeing = [self.tractor.PixelizedPSF(stamp) for stamp in np.asarray(psf, np.float32)]
-        found = [
-            self._deblend(
-                self._views(image, own, seeing, bands, pixel_scale), np.asarray(at, float)
-            )
-            for image, own, at in zip(batch, weight, xy, strict=True)
-        ]
-        return stack_sources(found, batch.shape)
+        if bands is None or pixel_scale is None:
+            raise ConfigError(f"{self.name} must be given bands and pixel scale")
+        blends = given_blends(self.name, images, variance, mask, psf, xy)
+        found = [self._deblend(self._views(each, bands, pixel_scale), each.xy) for each in blends]
+        return stack_sources(found, np.shape(images))
 
-    def _views(
-        self,
-        image: FloatArray,
-        weight: FloatArray,
-        seeing: Sequence[Any],
-        bands: Sequence[str],
-        pixel_scale: float,
-    ) -> list[Any]:
+    def _views(self, blend: GivenBlend, bands: Sequence[str], pixel_scale: float) -> list[Any]:
         """Return an image of Tractor's for each band."""
         module = self.tractor
         return [
             module.Image(
                 data=data,
                 invvar=own,
-                psf=psf,
+                psf=module.PixelizedPSF(stamp),
                 wcs=module.NullWCS(pixscale=pixel_scale),
                 photocal=module.FluxesPhotoCal(band),
                 sky=module.ConstantSky(0.0),
             )
-            for data, own, psf, band in zip(image, weight, seeing, bands, strict=True)
+            for data, own, stamp, band in zip(
+                blend.image, blend.weight, blend.psf, bands, strict=True
+            )
         ]
 
     def _deblend(self, views: list[Any], xy: NDArray[np.float64]) -> Sources:

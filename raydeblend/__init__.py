@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(name: str, device: str | None = None) -> Deblender:
+def load(name: str, device: str | None = None, weights: str | None = None) -> Deblender:
     """Return the deblender called `name`, with its shipped weights if it is a network.
 
     It takes images in any linear unit, of any type and memory order; pixels that are masked
@@ -24,11 +24,14 @@ def load(name: str, device: str | None = None) -> Deblender:
     device
         A torch device; by default the GPU where there is one, else the CPU.  ``sep`` needs none,
         and a user's own chooses for itself.
+    weights
+        Of a network, in place of those shipped: a file, a folder that a training left (also
+        ``s3://``), or the name of other shipped ones.
 
     Raises
     ------
     raydeblend.errors.ConfigError
-        If there is no deblender of that name, or it cannot be loaded.
+        If there is no deblender of that name, or it or its weights cannot be loaded.
 
     Examples
     --------
@@ -38,4 +41,4 @@ def load(name: str, device: str | None = None) -> Deblender:
     from raydeblend.deblend import load_deblender
     from raydeblend.deblend.arrays import AnyUnit
 
-    return AnyUnit(load_deblender(name, device))
+    return AnyUnit(load_deblender(name, device, weights))

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from raydeblend import storage, tables
 from raydeblend.errors import ConfigError
+from raydeblend.ucds import ucd_of
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,14 @@ class Column:
     description: str
 
     @property
+    def ucd(self) -> str:
+        """What it is in the words of the virtual observatory."""
+        return ucd_of(self.name)
+
+    @property
     def field(self) -> pa.Field:
         """The column as a Parquet field; a float may be null, where it could not be measured."""
-        metadata = {"unit": self.unit, "description": self.description}
+        metadata = {"unit": self.unit, "description": self.description, "ucd": self.ucd}
         nullable = pa.types.is_floating(self.type)
         return pa.field(self.name, self.type, nullable=nullable, metadata=metadata)
 
@@ -48,6 +54,9 @@ _IDENTITY = (
     Column("ra_dec_cov", pa.float32(), "arcsec2", "covariance of ra, times cos(dec), and dec"),
     Column("is_primary", pa.bool_(), "", "false for a copy in a tile that does not own the place"),
 )
+
+RESPONSE = ("R11", "R22", "R12")
+"""Columns of the response to shear."""
 
 _SHAPE = (
     Column("snr", pa.float32(), "", "fluxes over their errors, the bands added in quadrature"),
@@ -69,6 +78,9 @@ _SHAPE = (
     Column("g2", pa.float32(), "", "reduced shear at 45 degrees to the x axis, before the PSF"),
     Column("g1_err", pa.float32(), "", "standard error of g1"),
     Column("g2_err", pa.float32(), "", "standard error of g2"),
+    Column("R11", pa.float32(), "", "response of g1 to a shear along the x axis"),
+    Column("R22", pa.float32(), "", "response of g2 to a shear at 45 degrees to the x axis"),
+    Column("R12", pa.float32(), "", "response of g1 to the shear of g2, and of g2 to that of g1"),
     Column("chi2", pa.float32(), "", "chi squared of the model per degree of freedom"),
 )
 
@@ -90,7 +102,7 @@ _PROVENANCE = (
         pa.float32(),
         "",
         "probability that another true source, of at least a tenth of the flux in the reddest band,"
-        " lies within 1 arcsec, nearest to this source, and is not in the catalog",
+        " lies within 0.8 arcsec, nearest to this source, and is not in the catalog",
     ),
     Column("flags", pa.int32(), "", "bits of raydeblend.flags.Flag"),
 )
@@ -125,6 +137,12 @@ def _flux_columns(band: str) -> tuple[Column, ...]:
             "",
             f"part of flux_{band} in a de Vaucouleurs bulge; null for models without one",
         ),
+        Column(
+            coverage_name(band),
+            pa.float32(),
+            "",
+            f"part of the model's light, all bands together, on pixels that are usable in {band}",
+        ),
     )
 
 
@@ -142,23 +160,28 @@ def covariance_name(first: str, second: str) -> str:
     return f"flux_cov_{first}_{second}"
 
 
-ADDED = re.compile(
-    r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"
+def coverage_name(band: str) -> str:
+    """Return the name of the column that tells how much of a source a band has seen."""
+    return f"coverage_{band}"
+
+
+ADDED = (
+    re.compile(r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"),
+    re.compile(r"coverage_.+|R11|R22|R12"),
 )
-"""Columns that early versions did not write; all may be null."""
+"""Columns that early versions did not write, one addition after the other; all may be null."""
 
 
 def with_added_columns(table: pa.Table) -> pa.Table:
     """Return an early version's shard with the columns that were added since, all null.
 
-    A table that already has one of them, or lacks another, is returned as it is.
+    A table that has only some of an addition, or lacks another column, is returned as it is.
     """
     names = table.column_names
     prefix = "flux_err_"
     bands = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     wanted = schema(bands)
-    early = [name for name in wanted.names if not ADDED.fullmatch(name)]
-    if names != early:
+    if names not in _early_names(wanted.names):
         return table
     nothing = [
         table[field.name].cast(field.type)
@@ -167,6 +190,14 @@ def with_added_columns(table: pa.Table) -> pa.Table:
         for field in wanted
     ]
     return pa.Table.from_arrays(nothing, schema=wanted)
+
+
+def _early_names(names: Sequence[str]) -> list[list[str]]:
+    """Return the columns of each version that did not write all."""
+    return [
+        [name for name in names if not any(added.fullmatch(name) for added in ADDED[first:])]
+        for first in range(len(ADDED))
+    ]
 
 
 def schema(bands: Sequence[str]) -> pa.Schema:

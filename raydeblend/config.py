@@ -23,9 +23,20 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
     "sep": "raydeblend.deblend.sep:SepDeblender.load",
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
+DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "rdn": (("rdn",), ("counter",)),
+    "rdn-joint": (("rdn-joint",), ("rdn-joint-counter",)),
+    "branched": (("branched",),),
+    "vae": (("vae-deblend",),),
+    "srgan": (("srgan", "srgan-multiband"),),
+}
+"""The networks of a deblender, the one that gives the models first, each by the names that its
+weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
-BACKGROUNDS = ("local", "none")
-"""The sky around each place is taken off, or it was before the tiles came."""
+BACKGROUNDS = ("auto", "local", "none")
+"""As the layout says; the sky around each place is taken off, or it was before the tiles came."""
+NOISES = ("correlated", "independent")
+"""Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
 DEFAULT_SURVEY, AUTO = "HSC", "auto"
 IMAGE_PATTERN = "{tile}_{band}.fits"
@@ -51,6 +62,9 @@ class CatalogConfig:
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
+    weights
+        A file, a folder that a training left, or a shipped name: the deblender's networks in place
+        of those of its name.  Not part of the hash, since a run knows them by their content.
     deblend_singles
         Whether footprints with a single detected peak are offered to the deblender too, since
         it may know a blend that the peaks do not show.
@@ -69,6 +83,8 @@ class CatalogConfig:
         Mask planes that make a pixel unusable; None for those that the layout names.
     background
         One of `BACKGROUNDS`.
+    noise
+        One of `NOISES`.
     detect_threshold
         Detection threshold in sigma of the combined and smoothed image.
     suspect_threshold
@@ -101,8 +117,10 @@ class CatalogConfig:
     detect_threshold: float = 5.0
     suspect_threshold: float = 0.5
     detect_min_area: int = 5
-    background: str = "local"
+    background: str = "auto"
+    noise: str = "correlated"
     seed: int = 0
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
@@ -121,6 +139,7 @@ class CatalogConfig:
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
+        _check_choice("noise", self.noise, NOISES)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
@@ -133,7 +152,8 @@ class CatalogConfig:
     @property
     def hash(self) -> str:
         """Sixteen hex digits that are equal exactly for equal configurations."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        decides = {name: value for name, value in asdict(self).items() if name != "weights"}
+        text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

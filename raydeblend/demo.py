@@ -66,7 +66,7 @@ def _tiles(tiles: str) -> pa.Table:
         print(f"reusing the simulated tiles in {tiles}")
     else:
         print(f"simulating {N_TILES} HSC tiles of {SIZE} x {SIZE} pixels in {', '.join(BANDS)}")
-        simulate_tiles(tiles, "HSC", BANDS, N_TILES, SIZE, OVERLAP, SEED)
+        simulate_tiles(tiles, "HSC", BANDS, N_TILES, SIZE, OVERLAP, SEED, overwrite=True)
     return tables.from_parquet(storage.read_bytes(truth))
 
 

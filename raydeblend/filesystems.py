@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,6 +70,18 @@ def _other_filesystem(process: int, scheme: str) -> fsspec.AbstractFileSystem:
     return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
 
 
+def _checksums(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return what to say of checksums to a server that is not Amazon's.
+
+    Few of them know those that newer AWS clients send by default.  What the user's variables say
+    stands.
+    """
+    if not any(name.startswith("AWS_ENDPOINT_URL") for name in variables):
+        return {}
+    options = ("request_checksum_calculation", "response_checksum_validation")
+    return {name: "when_required" for name in options if f"AWS_{name.upper()}" not in variables}
+
+
 @lru_cache(maxsize=8)
 def _s3_filesystem(
     process: int, settings: tuple[tuple[str, str], ...], patience: RetryPolicy
@@ -79,6 +92,7 @@ def _s3_filesystem(
         "retries": {"mode": "standard", "total_max_attempts": patience.attempts},
         "connect_timeout": patience.connect_s,
         "read_timeout": patience.read_s,
+        **_checksums(dict(settings)),
     }
     filesystem = LiteralS3(skip_instance_cache=True, use_listings_cache=False, config_kwargs=config)
     filesystem.retries = patience.repeats

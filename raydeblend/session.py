@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +19,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.stderr import without_lines
 
 QUIET = ("ray.data", "ray.train")
+CHATTER = re.compile(rb"core_worker\.cc.* max_restarts ")
+"""Ray's core warns of each actor of Ray Data that its arguments lie in the object store, which is
+so by Ray Data's own design; it asks no logger."""
+TIMED_OUT = "timed out during startup"
 CONNECT_S = 10.0
 """Ray itself tries for two minutes where nobody answers, and then ends the process."""
 ANSWER_S = 60.0
@@ -29,6 +37,8 @@ PINNED_PACKAGES = ("raydeblend", "numpy", "pyarrow", "torch")
 UNVERSIONED = "unversioned"
 
 Versions = Mapping[str, str]
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -52,7 +62,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     try:
         if address != "local":
             check_nodes()
-        yield
+        with without_lines(CHATTER):
+            yield
     finally:
         ray.shutdown()
 
@@ -65,8 +76,10 @@ def cluster_address(address: str | None) -> str | None:
 def _connect(address: str) -> None:
     local = {"include_dashboard": False} if address == "local" else {}
     check_reachable(address)
+    log.info("connecting to Ray: %s", "this machine alone" if local else address)
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
+        with _signals_kept():
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
     # RuntimeError: a cluster of another version of Ray or Python; its text says which.
     except (ConnectionError, RuntimeError) as error:
         raise ConfigError(
@@ -78,8 +91,30 @@ def _connect(address: str) -> None:
             f"Ray cannot start with its files in {_ray_folder()} ({_one_line(error)}); set "
             "RAY_TMPDIR to a folder that this user may write and whose path is as short as /tmp"
         ) from error
+    except Exception as error:
+        # Ray has no kind of its own for this.
+        if TIMED_OUT not in str(error):
+            raise
+        raise ConfigError(
+            "Ray did not start in the time that it gives itself: this machine is too busy, or out "
+            "of memory; try again"
+        ) from error
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep what this process does on Ctrl-C and SIGTERM; Ray's core would print a stack trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ray_folder() -> str:
@@ -88,16 +123,18 @@ def _ray_folder() -> str:
 
 
 def check_reachable(address: str) -> None:
-    """Check that somebody listens at ``host:port`` or ``ray://host:port``.
+    """Check that somebody listens at ``host:port``.
 
     Other addresses (``local``, ``auto``) are Ray's to understand.
 
     Raises
     ------
     ConfigError
-        If nobody does.
+        If nobody does, or if the address is that of a cluster's client server or dashboard.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if "://" in address:
+        raise ConfigError(_other_door(address))
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return
     try:
@@ -107,6 +144,22 @@ def check_reachable(address: str) -> None:
             f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or "
             "leave the address out to use this machine alone"
         ) from error
+
+
+def _other_door(address: str) -> str:
+    """Say what to type in place of ``ray://host:10001`` or ``http://host:8265``."""
+    scheme, _, place = address.partition("://")
+    host = place.partition("/")[0].rpartition(":")[0] or place
+    if scheme in ("http", "https"):
+        return (
+            f"{address} is a cluster's dashboard, which takes jobs: ray job submit --address "
+            f"{address} -- raydeblend …; on a machine of the cluster the address is HOST:6379"
+        )
+    return (
+        f"{address} is no address of a whole node of Ray; on a machine of the cluster give "
+        f"{host}:6379, elsewhere submit a job: ray job submit --address http://{host}:8265 -- "
+        "raydeblend …"
+    )
 
 
 def check_nodes() -> None:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import galsim
 import numpy as np
@@ -15,20 +15,29 @@ from raydeblend.survey import get_survey, nominal_psf
 
 KEPT_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 4}
 """Ray ends idle workers after a second; the next test's would import everything again."""
-LONGEST = (
-    "pipeline/test_deaths_slow.py",
-    "train/test_train_loop.py",
-    "test_docs.py",
-    "pipeline/test_deaths.py",
-    "pipeline/test_pipeline_survey.py",
-    "pipeline/test_bounded.py",
-    "test_cluster.py",
-    "test_jobs.py",
-    "pipeline/test_shared_folder.py",
-    "test_session.py",
-    "pipeline/test_share.py",
+RAY_GROUPS = (
+    (
+        "train/test_train_loop.py",
+        "test_docs.py",
+        "cli/test_cli.py",
+        "evaluate/shear/test_shear.py",
+        "simulate/test_simulate_shards.py",
+        "simulate/test_simulate_tiles.py",
+    ),
+    (
+        "pipeline/test_deaths_slow.py",
+        "pipeline/test_deaths.py",
+        "pipeline/test_pipeline_survey.py",
+        "pipeline/test_bounded.py",
+        "test_jobs.py",
+        "test_cluster.py",
+        "pipeline/test_shared_folder.py",
+        "test_session.py",
+        "pipeline/test_metrics.py",
+    ),
 )
-"""Files that take a minute or more, in the order in which they begin."""
+"""Files with Ray: of each group one process does all, with one `ray_local`.  More Rays at a time
+would wait for each other, and each file with one of its own would start it again."""
 
 
 def pytest_configure():
@@ -41,10 +50,29 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that no worker of pytest-xdist is alone with one at the
-    end."""
-    rank = {str(Path(__file__).parent / name): i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
+    """Begin with the files with Ray, which take the longest, in their order."""
+    order = [name for group in RAY_GROUPS for name in group]
+    with_ray = {_file(i.nodeid) for i in items if "ray_local" in getattr(i, "fixturenames", ())}
+    if strays := with_ray.difference(order):
+        raise pytest.UsageError(f"with ray_local, but not in RAY_GROUPS: {', '.join(strays)}")
+    items.sort(key=lambda item: order.index(name) if (name := _file(item.nodeid)) in order else 99)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a process of pytest-xdist a group of files with Ray, or one file of the others."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = _file(nodeid)
+            return next((group[0] for group in RAY_GROUPS if file in group), file)
+
+    return Scheduling(config, log)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.split("::")[0].removeprefix("tests/")
 
 
 @pytest.fixture(scope="session")

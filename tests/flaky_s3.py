@@ -15,7 +15,10 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "conten
 
 
 class FlakyProxy(ThreadingHTTPServer):
-    """Passes requests on to `target`, except for a `share` of them, drawn with `seed`."""
+    """Passes requests on to `target`, except for a `share` of them, drawn with `seed`.
+
+    `headers` are the names of those that came with what was put.
+    """
 
     daemon_threads = True
 
@@ -24,6 +27,7 @@ class FlakyProxy(ThreadingHTTPServer):
         self.target, self.share = target, share
         self.random = random.Random(seed)
         self.answers: Counter[int] = Counter()
+        self.headers: set[str] = set()
 
     @property
     def endpoint(self) -> str:
@@ -35,6 +39,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: FlakyProxy
 
     def handle_any(self) -> None:
+        self.server.headers |= {name.lower() for name in self.headers if self.command == "PUT"}
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.server.random.random() < self.server.share:
             status = self.server.random.choice(list(TROUBLES))

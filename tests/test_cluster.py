@@ -63,6 +63,18 @@ def test_the_autoscaler_takes_the_cloud_configuration() -> None:
         validate_config(prepare_config(config))
 
 
+def test_who_starts_a_head_by_the_how_to_makes_a_token_first(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "howto" / "cluster.md").read_text()
+    recipe = page[page.index("## Machines by hand") : page.index("## Slurm")]
+    assert recipe.index("get-auth-token") < recipe.index("ray start --head")
+    command = re.search(r"\$ ray (get-auth-token \S+)", recipe)
+    assert command
+    environment = os.environ | {"HOME": str(tmp_path)}
+    words = [str(BIN / "ray"), *command[1].split()]
+    subprocess.run(words, env=environment, check=True, capture_output=True)
+    assert len((tmp_path / ".ray" / "auth_token").read_text().strip()) >= 32
+
+
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_kubernetes_takes_the_manifests(name: str) -> None:
     """KubeRay's own kinds have no schema here; the pods in them are Kubernetes's."""

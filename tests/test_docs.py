@@ -31,9 +31,6 @@ PAGES = (
     "howto/deblender.md",
 )
 
-OWN_RAY = ("tutorial.md",)
-"""Starts a Ray with each command, as they do on a machine where none runs."""
-
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:
     for found in BLOCK.finditer((ROOT / "docs" / page).read_text()):
@@ -68,9 +65,8 @@ def test_the_commands_of_a_page_work(page: str, address: str, tmp_path: Path) ->
         **os.environ,
         "PATH": f"{scripts}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "disabled",
+        "RAY_ADDRESS": address,
     }
-    if page not in OWN_RAY:
-        environment["RAY_ADDRESS"] = address
     ran = 0
     for command in _commands(page, tmp_path):
         done = subprocess.run(

@@ -24,6 +24,9 @@ FOUNDATION = (
     "catalog",
     "session",
     "instruments",
+    "outputs",
+    "stderr",
+    "ucds",
     "shipped",
 )
 LAYERS: dict[str, int] = {
@@ -31,13 +34,14 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("detect", "fit", "simulate", "networks"), 1),
     "measure": 2,
     "deblend": 3,
-    **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate"), 4),
+    **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
     **dict.fromkeys(("export", "draw"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (
     "train/loop.py",
     "pipeline/survey.py",
+    "pipeline/inputs.py",
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_reachable, compare
 
@@ -25,12 +27,24 @@ def unused_port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_an_address_where_nobody_answers(scheme: str, unused_port: int) -> None:
+def test_an_address_where_nobody_answers(unused_port: int) -> None:
     start = time.monotonic()
     with pytest.raises(ConfigError, match="no Ray cluster answers at"):
-        check_reachable(f"{scheme}127.0.0.1:{unused_port}")
+        check_reachable(f"127.0.0.1:{unused_port}")
     assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ray://head:10001", "give head:6379, elsewhere .* --address http://head:8265 -- "),
+        ("http://127.0.0.1:8265", "ray job submit --address http://127.0.0.1:8265 -- raydeblend"),
+        ("https://head", "ray job submit --address https://head -- raydeblend"),
+    ],
+)
+def test_other_doors_of_a_cluster_are_answered_with_what_to_type(address: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_reachable(address)
 
 
 @pytest.mark.parametrize("address", ["local", "auto"])
@@ -44,6 +58,46 @@ def test_a_version_that_differs_is_named() -> None:
     assert compare({"torch": "2.13"}, {"torch": ""}) == "torch is missing there and 2.13 here"
     # A working directory that Ray unpacked has modules, but no versions.
     assert compare({"raydeblend": "0.1"}, {"raydeblend": "unversioned"}) == ""
+
+
+def test_ray_does_not_take_the_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    monkeypatch.setattr(session.ray, "init", init)
+    before = signal.getsignal(signal.SIGTERM)
+    session._connect("local")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_ray_that_is_too_slow_to_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(session.ray, "init", init)
+    with pytest.raises(ConfigError, match="too busy"):
+        session._connect("local")
+
+
+CHATTY = """
+import os, sys
+from raydeblend.session import CHATTER
+from raydeblend.stderr import without_lines
+
+with without_lines(CHATTER):
+    os.write(2, b"[x E 1 1] core_worker.cc:1: Actor has arguments and max_restarts > 0. See\\n")
+    os.write(2, b"[x E 1 1] core_worker.cc:1: another line\\n")
+    print("python's own", file=sys.stderr)
+print("after", file=sys.stderr)
+"""
+
+
+def test_the_warning_of_restarts_is_left_out_and_nothing_else() -> None:
+    done = subprocess.run([sys.executable, "-c", CHATTY], capture_output=True, text=True)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert sorted(lines[:2]) == ["[x E 1 1] core_worker.cc:1: another line", "python's own"]
+    assert lines[2:] == ["after"]
 
 
 @pytest.fixture
@@ -102,6 +156,7 @@ CLUSTER = """
 import os, sys
 import ray
 from ray.cluster_utils import Cluster
+from raydeblend import session
 from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_nodes, claim_gpus

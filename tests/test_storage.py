@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from flaky_s3 import flaky_proxy
 from s3 import s3_server  # noqa: F401
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.filesystems import _checksums
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -159,3 +161,23 @@ def test_a_relative_folder_above_this_one_lists_plain_absolute_paths(
     (tmp_path / "there" / "a.fits").write_bytes(b"a")
     monkeypatch.chdir(tmp_path / "here")
     assert storage.list_files("../there") == [str(tmp_path / "there" / "a.fits")]
+
+
+def test_a_server_of_ones_own_needs_no_variables_for_checksums(s3_server, monkeypatch):  # noqa: F811
+    monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION")
+    monkeypatch.delenv("AWS_RESPONSE_CHECKSUM_VALIDATION")
+    root = "s3://tiles/checksums"
+    with flaky_proxy(s3_server.process.address, share=0.0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        storage.write_bytes(f"{root}/a", b"some bytes")
+        assert storage.read_bytes(f"{root}/a") == b"some bytes"
+        storage.remove_files([f"{root}/a"])
+        assert storage.list_files(root) == []
+    assert "x-amz-date" in proxy.headers
+    assert not [name for name in proxy.headers if "checksum" in name]
+
+
+def test_what_the_users_variables_say_of_checksums_stands():
+    own = {"AWS_ENDPOINT_URL": "http://x", "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported"}
+    assert _checksums(own) == {"response_checksum_validation": "when_required"}
+    assert _checksums({"AWS_REGION": "us-west-2"}) == {}

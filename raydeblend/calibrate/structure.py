@@ -56,7 +56,7 @@ RADIUS = 2.5
 FACTOR = 3.0
 """Its flux is at most so many times more or less than the true one."""
 FLUX_BAND = "i"
-SIZES = {"tiny": (1, 2, 256, 5), "small": (3, 9, 900, 150), "paper": (6, 18, 1200, 400)}
+SIZES = {"tiny": (1, 2, 256, 5), "small": (3, 9, 1400, 150), "paper": (6, 18, 2000, 400)}
 """By preset: grids, galaxies of each class and magnitude on one, side of a field in pixels, and
 blends of two and of three galaxies."""
 VALIDATION_SEEDS = 500

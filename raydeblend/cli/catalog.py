@@ -14,6 +14,7 @@ from raydeblend.cli.options import (
     Gpus,
     OptionsFile,
     Seed,
+    Weights,
     path_argument,
     path_option,
     split_names,
@@ -30,6 +31,7 @@ def catalog_command(
         str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
     ] = "auto",
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    weights: Weights = None,
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
     cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
     border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
@@ -48,8 +50,15 @@ def catalog_command(
         float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
     ] = None,
     background: Annotated[
-        str, typer.Option(help="local: take the sky off; none: the tiles have none left.")
-    ] = "local",
+        str,
+        typer.Option(
+            help="local: take the sky off; none: the tiles have none left; auto: by layout."
+        ),
+    ] = "auto",
+    noise: Annotated[
+        str,
+        typer.Option(help="correlated: measured where sources are sums of pixels; or independent."),
+    ] = "correlated",
     threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
     min_area: Annotated[int, typer.Option(help="Fewest pixels of a footprint.")] = 5,
     suspect_threshold: Annotated[
@@ -74,6 +83,13 @@ def catalog_command(
         bool,
         typer.Option("--accept-other-versions", help="Resume what other versions began."),
     ] = False,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds without any progress after which cells that are left have failed: a "
+            "hanging read, no worker; by default it waits without end.",
+        ),
+    ] = None,
     gpus: Gpus = None,
     address: Address = None,
     config: OptionsFile = None,
@@ -82,6 +98,8 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
+    if patience is not None and not patience > 0:
+        raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
@@ -89,6 +107,7 @@ def catalog_command(
         bands=split_names(bands),
         survey=survey,
         deblender=deblender,
+        weights=weights,
         photometry=photometry,
         cell_size=cell_size,
         border=border,
@@ -100,6 +119,7 @@ def catalog_command(
         bad_planes=None if bad_planes is None else split_names(bad_planes),
         deblend_singles=deblend_singles,
         background=background,
+        noise=noise,
         detect_threshold=threshold,
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
@@ -115,6 +135,7 @@ def catalog_command(
         part=part,
         gpus=gpus,
         accept_other_versions=accept_other_versions,
+        patience=patience,
     )
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:
@@ -152,13 +173,14 @@ def deblend_command(
     source: Annotated[str, path_argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, path_argument(metavar="OUT.npz", help="Models, positions, quality.")],
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    weights: Weights = None,
     config: OptionsFile = None,
 ) -> None:
     """Deblend an array of stamps: models (n, k, bands, y, x) out."""
     from raydeblend.deblend import load_deblender
     from raydeblend.deblend.arrays import deblend_file
 
-    result = deblend_file(source, out, load_deblender(deblender))
+    result = deblend_file(source, out, load_deblender(deblender, weights=weights))
     print(f"{int(result.n_sources.sum())} sources in {len(result.n_sources)} stamps: {out}")
 
 

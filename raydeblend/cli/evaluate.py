@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import DEBLENDER_HELP, OptionsFile, Seed, path_argument, path_option
+from raydeblend.cli.options import (
+    DEBLENDER_HELP,
+    OptionsFile,
+    Overwrite,
+    Seed,
+    Weights,
+    path_argument,
+    path_option,
+)
 
 Deblenders = Annotated[
     list[str] | None, typer.Option("--deblender", help=f"{DEBLENDER_HELP} By default joint.")
@@ -18,11 +26,12 @@ def evaluate_command(
         str,
         typer.Argument(
             help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, singles, "
-            "hsc-blends, hst-pair or gan."
+            "shear, hsc-blends, hst-pair or gan."
         ),
     ],
     out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
     deblender: Deblenders = None,
+    weights: Weights = None,
     data: Annotated[
         str | None,
         path_option(help="Test set (.npz) instead of a drawn one; a folder for the others."),
@@ -36,16 +45,17 @@ def evaluate_command(
         int | None, typer.Option(help="hemmati2022: 1 (the default) or 7 of the network.")
     ] = None,
     survey: Annotated[
-        str | None, typer.Option(help="survey, singles: HSC (the default) or LSST.")
+        str | None, typer.Option(help="survey, singles, shear: HSC (the default) or LSST.")
     ] = None,
     population: Annotated[
         str | None,
         typer.Option(help="survey: cosmos (the default), parametric or catsim (with --catalog)."),
     ] = None,
     stamps: Annotated[
-        str | None, path_option(help="survey, singles: folder of HST galaxies to draw too.")
+        str | None, path_option(help="survey, singles, shear: HST galaxies to draw too.")
     ] = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     config: OptionsFile = None,
 ) -> None:
     """Score deblenders by a paper's protocol, with sep and the paper's numbers beside.
@@ -55,7 +65,19 @@ def evaluate_command(
     from raydeblend.evaluate.protocol import run_evaluation
 
     evaluation = run_evaluation(
-        protocol, deblender or None, data, n, out, seed, catalog, bands, survey, population, stamps
+        protocol,
+        deblender or None,
+        data,
+        n,
+        out,
+        seed,
+        catalog,
+        bands,
+        survey,
+        population,
+        stamps,
+        weights,
+        overwrite,
     )
     print(evaluation.tables)
     print("\n".join(evaluation.paths))

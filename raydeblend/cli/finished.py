@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import EXIT_FAILED_CELLS, path_argument, path_option
+from raydeblend.cli.options import EXIT_FAILED_CELLS, Overwrite, path_argument, path_option
 
 log = logging.getLogger(__name__)
 
 Out = Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an export that stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
+ReplaceHats = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
 
 export = typer.Typer(no_args_is_help=True, help="Write a catalog in the formats of other tools.")
 
@@ -56,7 +56,7 @@ def export_hats_command(
         str | None, path_option(help="Local directory for intermediate files, as large as OUT.")
     ] = None,
     resume: Resume = False,
-    overwrite: Overwrite = False,
+    overwrite: ReplaceHats = False,
 ) -> None:
     """Write OUT as a HATS catalog with margin cache, which LSDB opens and cross-matches.
 
@@ -83,6 +83,43 @@ def export_hats_command(
     )
 
 
+Target = Annotated[str, path_argument(metavar="FILE", help="The file to write, local or s3://.")]
+AllRows = Annotated[
+    bool, typer.Option("--all-rows", help="Keep the copies of sources in overlapping tiles too.")
+]
+
+
+@export.command("fits")
+def export_fits_command(
+    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+) -> None:
+    """Write OUT as one FITS table with units, descriptions and UCDs, for TOPCAT and astropy."""
+    _export_table(out, target, "fits", all_rows, overwrite)
+
+
+@export.command("votable")
+def export_votable_command(
+    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+) -> None:
+    """Write OUT as one VOTable with units, descriptions and UCDs."""
+    _export_table(out, target, "votable", all_rows, overwrite)
+
+
+@export.command("csv")
+def export_csv_command(
+    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+) -> None:
+    """Write OUT as CSV; as ECSV, which keeps units and descriptions, if FILE ends in .ecsv."""
+    _export_table(out, target, "csv", all_rows, overwrite)
+
+
+def _export_table(out: str, target: str, kind: str, all_rows: bool, overwrite: bool) -> None:
+    from raydeblend.export.single_table import export_table
+
+    n_rows = export_table(out, target, kind, all_rows=all_rows, overwrite=overwrite)
+    print(f"{n_rows} rows: {target}")
+
+
 def inspect_command(
     out: Out,
     target: Annotated[
@@ -107,11 +144,12 @@ def map_command(
     folder: Annotated[
         str | None, path_option("--out", help="Directory for the maps; by default OUT/maps.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw sky maps by cell: depth, source density, failures, blended fraction."""
     from raydeblend.draw.maps import map_catalog
 
-    print("\n".join(map_catalog(out, folder)))
+    print("\n".join(map_catalog(out, folder, overwrite)))
 
 
 def register(app: typer.Typer) -> None:

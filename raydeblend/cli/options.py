@@ -98,6 +98,14 @@ path_argument = partial(typer.Argument, callback=check_paths)
 path_option = partial(typer.Option, callback=check_paths)
 """An argument and an option whose value is a path, or several."""
 
+Weights = Annotated[
+    str | None,
+    path_option(
+        metavar="FILE|DIR",
+        help="The deblender's own networks: a .safetensors file, or what `train` left in DIR.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
 ]

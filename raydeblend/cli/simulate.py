@@ -11,6 +11,7 @@ from raydeblend.cli.options import (
     Address,
     Bands,
     OptionsFile,
+    Overwrite,
     Seed,
     path_argument,
     path_option,
@@ -52,7 +53,17 @@ def simulate_tiles_command(
     split: Split = "train",
     stamps: StampFolder = None,
     catalog: Annotated[str | None, path_option(help="catsim: the table.")] = None,
+    psf_variation: Annotated[
+        str, typer.Option(help="Of the PSF over a tile: none, smooth, or cells with jumps.")
+    ] = "none",
+    psf_cells: Annotated[
+        int, typer.Option(min=1, help="Cells along a tile's side, each with its PSF.")
+    ] = 3,
+    correlated_noise: Annotated[
+        bool, typer.Option("--correlated-noise", help="That of resampled exposures.")
+    ] = False,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     address: Address = None,
     config: OptionsFile = None,
 ) -> None:
@@ -74,6 +85,10 @@ def simulate_tiles_command(
         split=split,
         stamps=stamps,
         catalog=catalog,
+        psf_variation=psf_variation,
+        psf_cells=psf_cells,
+        overwrite=overwrite,
+        correlated_noise=correlated_noise,
     )
     print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
 
@@ -93,6 +108,7 @@ def simulate_singles_command(
     split: Split = "train",
     stamps: StampFolder = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     config: OptionsFile = None,
 ) -> None:
     """Write one tile of isolated galaxies of known class, i = 19 to 23, and truth.parquet."""
@@ -104,7 +120,9 @@ def simulate_singles_command(
     plan = replace(LARGE if large else SinglesPlan(), repeats=n)
     if classes is not None:
         plan = replace(plan, classes=split_names(classes))
-    written = simulate_singles(out, survey, split_names(bands), plan, seed, split, stamps)
+    written = simulate_singles(
+        out, survey, split_names(bands), plan, seed, split, stamps, overwrite
+    )
     print(f"{written.n_sources} galaxies; truth: {written.truth}")
 
 
@@ -118,12 +136,15 @@ def simulate_neighbors_command(
     split: Split = "train",
     stamps: StampFolder = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     config: OptionsFile = None,
 ) -> None:
     """Write one tile of close pairs, or of stars of i = 15.5 to 20.5, and truth.parquet."""
     from raydeblend.simulate.tiles import simulate_neighbors
 
-    written = simulate_neighbors(out, survey, split_names(bands), kind, n, seed, split, stamps)
+    written = simulate_neighbors(
+        out, survey, split_names(bands), kind, n, seed, split, stamps, overwrite
+    )
     print(f"{written.n_sources} sources; truth: {written.truth}")
 
 
@@ -140,6 +161,7 @@ def simulate_blends_command(
         str | None, path_option(help="CatSim table of galaxies instead of the parametric ones.")
     ] = None,
     seed: Seed = 0,
+    overwrite: Overwrite = False,
     address: Address = None,
     config: OptionsFile = None,
 ) -> None:
@@ -148,11 +170,13 @@ def simulate_blends_command(
 
     check_protocol(protocol)
     if training:
+        if overwrite:
+            raise ConfigError("--training renders what is missing; leave out --overwrite")
         from raydeblend.train.loop import render_training
 
         print("\n".join(render_training(out, n, seed, catalog, address)))
         return
     if address is not None:
         raise ConfigError("--address goes with --training; blends are drawn in this process")
-    path = write_blends(out, protocol, n, seed, catalog)
+    path = write_blends(out, protocol, n, seed, catalog, overwrite)
     print(f"{n} blends of two and {n} of three galaxies in {path}")

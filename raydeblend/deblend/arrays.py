@@ -28,6 +28,8 @@ MOST_NEGATIVE = 0.05
 """Share of negative pixels from which a variance or weight is none."""
 FAR = 1e30
 """Units beyond which, and beyond one over which, float32 has no room for models."""
+NAMES = ("images", "variance", "weights", "mask", "psf", "pixel_scale", "bands")
+"""Of the arrays in a file."""
 IN_UNIT = ("flux", "flux_err", "flux_err_model", "model_std")
 """What of `Deblended.extra` is in the unit of the images."""
 
@@ -192,9 +194,10 @@ def parse_stamps(arrays: Arrays) -> Stamps:
     Raises
     ------
     ConfigError
-        If an array is missing or has another shape than the layout's.
+        If an array is missing, of a name that the layout does not know, or of another shape.
     """
     images = _images(arrays)
+    _check_names(arrays)
     variance = _variance(arrays, images.shape)
     bad = ~np.isfinite(images)
     if variance is not None:
@@ -229,6 +232,16 @@ def _images(arrays: Arrays) -> NDArray[np.float64]:
             f"{images.shape[2]} x {images.shape[3]}"
         )
     return images
+
+
+def _check_names(arrays: Arrays) -> None:
+    """Refuse names that are not the layout's: a misspelled variance would go unused."""
+    unknown = sorted(arrays.keys() - set(NAMES))
+    if unknown:
+        raise ConfigError(
+            f"the file has arrays of unknown names: {', '.join(unknown)}; known are "
+            f"{', '.join(NAMES)}"
+        )
 
 
 def _names(arrays: Arrays) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,7 +186,7 @@ def psf_width(tile: Tile) -> float:
     return _width(present or [band.height for band in bands])
 
 
-def gaussian_width(psf: Sequence[FloatArray]) -> float:
+def gaussian_width(psf: Sequence[NDArray[np.floating[Any]]]) -> float:
     """Return the standard deviation in pixels of a Gaussian as high as the stamps' mean."""
     return _width([float(stamp.max() / stamp.sum()) for stamp in psf])
 

@@ -48,10 +48,10 @@ def find_peaks(
         Least prominence as a fraction of the peak.
     """
     width = image.shape[1]
+    if not detected.any():
+        return np.zeros((0, 2), dtype=np.intp)
     wide = np.pad(detected, 1)
     pixels = np.flatnonzero(wide)
-    if not len(pixels):
-        return np.zeros((0, 2), dtype=np.intp)
     around = pixels + np.array([[dy * (width + 2) + dx] for dy, dx in _NEIGHBORS])
     values = np.pad(image, 1, mode="edge").ravel()
     maxima, stands_out = _prominences(values, wide.ravel(), pixels, around)
@@ -66,6 +66,8 @@ def refine_peaks(image: FloatImage, peaks: NDArray[np.intp]) -> NDArray[np.float
     The top of the paraboloid through the logarithm of the 3×3 pixels, which is exact for a
     Gaussian; off the peak by half a pixel at most, and not at all at the image's edge.
     """
+    if not len(peaks):
+        return np.zeros((0, 2))
     # NaN beyond the edge, so that no top is found there.
     padded = np.pad(image.astype(float), 1, constant_values=np.nan)
     around = np.arange(3)

@@ -40,9 +40,20 @@ class Planes:
     slope_y: Float64Array
     slope_x: Float64Array
 
-    def at(self, y: float, x: float) -> Float64Array:
-        """Return the planes' values at a place relative to their nodes."""
+    def at(self, y: float | Float64Array, x: float | Float64Array) -> Float64Array:
+        """Return the planes' values at places relative to their nodes."""
         return np.asarray(self.level + y * self.slope_y + x * self.slope_x)
+
+    def spread(self, n: int) -> Float64Array:
+        """Return the value at each of `n` by `n` places about each node, of its own plane."""
+        part = (np.arange(n) + 0.5) / n - 0.5
+        values = self.at(part[:, None, None, None], part[:, None, None])
+        rows, columns = self.level.shape
+        return values.transpose(2, 0, 3, 1).reshape(rows * n, columns * n)
+
+    def level_only(self) -> Planes:
+        """Return the planes without their slopes."""
+        return Planes(self.level, np.zeros_like(self.level), np.zeros_like(self.level))
 
     def halved(self) -> Planes:
         """Return the same on a grid of half the distance, in which places are measured."""

@@ -27,9 +27,21 @@ PER_SQUARE = SIDE // BIN
 FINE, COARSE = 2.0, 12.0
 TRUNCATE = 2.0
 SOURCE_SIGMA = 3.0
+# Bins count no more than this, in sigma of a pixel above the plane, for the smooth sky.
+RING = 2.0
 # So many squares about a source are taken for its wings.
 GROW = 2
-REACH = int(TRUNCATE * (FINE + COARSE)) + (GROW + 2) * SIDE + 2 * CELL
+# A source has wings of `WINGS` r^-3 times its light at r pixels: a third of those of a de
+# Vaucouleurs galaxy as large as its light lets expect.  Radii grow with the power `WING_POWER` of
+# it, those of `WING_LIGHT`, in sigma of a pixel, have just that.  Gaussians of these widths make
+# them.
+WINGS = 0.3
+WING_LIGHT, WING_POWER = 1e4, 0.25
+WING_WIDTHS = (6.0, 12.0, 24.0)
+WING_TRUNCATE = 3.0
+REACH = (
+    int(TRUNCATE * (FINE + COARSE) + WING_TRUNCATE * WING_WIDTHS[-1]) + (GROW + 4) * SIDE + 2 * CELL
+)
 """Pixels beyond a square that have a part in what is told of it."""
 
 _add = partial(np.add, dtype=np.float64)
@@ -49,6 +61,8 @@ class Squares:
         Highest smoothed value near.
     source
         Whether a source is near, by its shape.
+    wings
+        Light of a pixel, in sigma, that the wings of sources near are expected to have.
     lows, cell_sigma
         The low value of each cell and the noise of a pixel there.
     """
@@ -58,6 +72,7 @@ class Squares:
     sigma: Float64Array
     brightest: Float64Array
     source: BoolArray
+    wings: Float64Array
     lows: Lows
     cell_sigma: Float64Array
 
@@ -71,28 +86,48 @@ def make_squares(image: FloatArray, variance: FloatArray, unusable: BoolArray) -
         ``(y, x)`` in whole cells, of which those at the border are unusable.
     """
     # In double precision, of which a sky of many thousand sigmas leaves enough.
-    total = _joined(_add, np.where(unusable, np.float32(0), image), BIN)
-    count = _joined(np.add, (~unusable).view(np.uint8), BIN)
+    total = joined(_add, np.where(unusable, np.float32(0), image), BIN)
+    count = joined(np.add, (~unusable).view(np.uint8), BIN)
     square_total, square_count = (
-        _joined(function, a, PER_SQUARE) for function, a in ((_add, total), (np.add, count))
+        joined(function, a, PER_SQUARE) for function, a in ((_add, total), (np.add, count))
     )
-    spread = _joined(_add, variance, SIDE)
+    spread = joined(_add, variance, SIDE)
     lows = low_means(quotient(square_total, square_count), PER_CELL)
-    cell_sigma = np.sqrt(_joined(_add, spread, PER_CELL)) / CELL
-    mean = _filled(quotient(total, count), low_planes(lows, cell_sigma, reach=1))
+    cell_sigma = np.sqrt(joined(_add, spread, PER_CELL)) / CELL
+    planes = low_planes(lows, cell_sigma, reach=1)
+    mean = _filled(quotient(total, count), planes)
     sigma = np.sqrt(spread) / SIDE
+    cap = planes.spread(CELL // BIN) + RING * _spread(sigma)
+    source = _highest_near(_departure(mean, np.fmin(mean, cap), sigma)) > SOURCE_SIGMA
+    level = np.nan_to_num(planes.spread(PER_CELL))
+    light = np.where(source, (square_total - square_count * level) / sigma, 0)
     return Squares(
         total=square_total,
         count=square_count.astype(np.float64),
         sigma=sigma,
         brightest=_highest_near(_gaussian(mean, FINE / BIN)),
-        source=_highest_near(_departure(mean, sigma)) > SOURCE_SIGMA,
+        source=source,
+        wings=_wings(light),
         lows=lows,
         cell_sigma=cell_sigma,
     )
 
 
-def _joined(function: Callable[..., NDArray[Any]], values: NDArray[Any], side: int) -> NDArray[Any]:
+def _wings(light: Float64Array) -> Float64Array:
+    """Return the wings to expect at each square, per pixel, of the light of squares."""
+    pairs = np.maximum(joined(np.add, light, 2), 0)
+    pairs *= (pairs / WING_LIGHT) ** WING_POWER
+    # Gaussians a factor of 2 apart, each of a flux of 1 / width, add up to 0.29 r^-3.
+    total = np.zeros_like(pairs)
+    for width in WING_WIDTHS:
+        smooth = ndimage.gaussian_filter(
+            pairs, width / (2 * SIDE), mode="constant", truncate=WING_TRUNCATE
+        )
+        total += smooth * (WINGS / 0.29 / width / (2 * SIDE) ** 2)
+    return np.asarray(total.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def joined(function: Callable[..., NDArray[Any]], values: NDArray[Any], side: int) -> NDArray[Any]:
     """Return what becomes of each `side` by `side` values."""
     rows = reduce(function, (values[start::side] for start in range(side)))
     return reduce(function, (rows[:, start::side] for start in range(side)))
@@ -119,12 +154,13 @@ def _filled(mean: Float64Array, planes: Planes) -> Float64Array:
     return filled
 
 
-def _departure(mean: Float64Array, sigma: Float64Array) -> Float64Array:
+def _departure(mean: Float64Array, capped: Float64Array, sigma: Float64Array) -> Float64Array:
     """Return how many standard deviations the fine structure of the bins is off zero.
 
-    The noise is divided out when the smooth sky is gone, which else would step where it does.
+    The smooth sky is that of the bins without their bright peaks, which would dig rings around
+    them.  The noise is divided out when it is gone, which else would step where the noise does.
     """
-    smooth = _gaussian(_joined(_add, mean, PER_SQUARE) / PER_SQUARE**2, COARSE / SIDE)
+    smooth = _gaussian(joined(_add, capped, PER_SQUARE) / PER_SQUARE**2, COARSE / SIDE)
     rest = (mean - _spread(smooth)) / _spread(sigma)
     # White noise of unit variance comes out of a Gaussian filter with 1 / (2 π^½ σ).
     return np.asarray(np.abs(_gaussian(rest, FINE / BIN)) * (2 * np.sqrt(np.pi) * FINE))
@@ -141,5 +177,5 @@ def _gaussian(values: Float64Array, sigma: float) -> Float64Array:
 
 def _highest_near(bins: Float64Array) -> Float64Array:
     """Return the highest bin within `GROW` squares of each square."""
-    highest = _joined(np.maximum, bins, PER_SQUARE)
+    highest = joined(np.maximum, bins, PER_SQUARE)
     return np.asarray(ndimage.maximum_filter(highest, size=2 * GROW + 1, mode="nearest"))

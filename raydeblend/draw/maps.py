@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raydeblend import storage, tables
 from raydeblend.draw.finished import Finished, open_finished, tile_wcs, write_picture
 from raydeblend.flags import Flag
+from raydeblend.outputs import files_in, refuse_earlier
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.survey import NJY_ZERO_POINT
 from raydeblend.tile import Box
@@ -22,6 +23,9 @@ FAINT_SNR = 20.0
 DETECTION = 5.0
 FAILED = Flag.NOT_ATTEMPTED | Flag.FIT_FAILED | Flag.DEBLEND_FAILED
 THREADS = 16
+CELLS = "cells.parquet"
+FILES = ("depth.png", "density.png", "failures.png", "blended.png", CELLS)
+"""What is written."""
 
 Float64Array = NDArray[np.float64]
 
@@ -57,7 +61,7 @@ class CellStatistics:
     blended: float
 
 
-def map_catalog(out: str, folder: str | None = None) -> list[str]:
+def map_catalog(out: str, folder: str | None = None, overwrite: bool = False) -> list[str]:
     """Draw the sky maps of a catalog and return the paths of what was written.
 
     Parameters
@@ -67,23 +71,27 @@ def map_catalog(out: str, folder: str | None = None) -> list[str]:
     folder
         Where ``depth.png``, ``density.png``, ``failures.png``, ``blended.png`` and their numbers,
         ``cells.parquet``, go; by default ``OUT/maps``.
+    overwrite
+        Whether maps that are there are replaced.
 
     Raises
     ------
     ConfigError
-        If `out` holds no catalog, or `folder` cannot be written.
+        If `out` holds no catalog, or `folder` cannot be written or holds maps.
     """
     from raydeblend.draw.map_figures import map_figures
 
     finished = open_finished(out)
     folder = storage.join(out, "maps") if folder is None else folder
     storage.check_writable(folder)
+    drawn = [path for path in files_in(folder) if path.rpartition("/")[2] in FILES]
+    refuse_earlier(folder, drawn, overwrite)
     cells, bands = cell_statistics(finished), finished.config.bands
     paths = []
     for name, png in map_figures(cells, bands).items():
         paths.append(storage.join(folder, f"{name}.png"))
         write_picture(paths[-1], png)
-    paths.append(storage.join(folder, "cells.parquet"))
+    paths.append(storage.join(folder, CELLS))
     write_picture(paths[-1], _to_parquet(cells, bands))
     return paths
 

@@ -24,7 +24,7 @@ from raydeblend.evaluate.common.tables import Table
 from raydeblend.measure.distributions import QUANTITIES, Distributions, measure_distributions
 from raydeblend.networks.forward import choose_device
 from raydeblend.networks.gan import sample
-from raydeblend.networks.weights import load_weights, weights_path
+from raydeblend.networks.weights import load_weights, one_network, weights_path
 from raydeblend.simulate.sharp import REAL
 from raydeblend.simulate.sky_stamps import (
     DRAWN_PER_REAL,
@@ -227,7 +227,7 @@ def sample_figure(generated: Drawn, real: Drawn) -> bytes:
 def run(request: Request) -> Report:
     """Draw generated and real galaxies, compare, and report."""
     n = request.n or DEFAULT_N
-    generated, trained = draw_generated(n, request.seed)
+    generated, trained = draw_generated(n, request.seed, one_network(request.weights, "gan"))
     storage.check_writable(request.out)
     real = draw_real(n, request.seed, trained, request.data)
     rows = compare(generated, real)

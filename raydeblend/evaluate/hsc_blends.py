@@ -122,8 +122,8 @@ class BlendScore:
     xy: FloatArray
 
 
-def load_deblenders(names: Sequence[str]) -> dict[str, Deblender]:
-    """Load deblenders by name, and scarlet wherever it imports.
+def load_deblenders(names: Sequence[str], weights: Mapping[str, str]) -> dict[str, Deblender]:
+    """Load deblenders by name, some with weights of their own, and scarlet wherever it imports.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def load_deblenders(names: Sequence[str]) -> dict[str, Deblender]:
         If there is no deblender of a name, or it cannot be loaded.
     """
     others = [SCARLET] if find_scarlet() else []
-    return {name: load_named(name) for name in dict.fromkeys([*names, *others])}
+    return {name: load_named(name, weights.get(name)) for name in dict.fromkeys([*names, *others])}
 
 
 def evaluate_hsc_blends(
@@ -280,7 +280,7 @@ def _residual_row(row: list[Axes], word: str, score: BlendScore) -> None:
 
 def run(request: Request) -> Report:
     """Read the blends, deblend, and report."""
-    loaded = load_deblenders(request.compared)
+    loaded = load_deblenders(request.compared, request.own_weights)
     blends = read_hsc_blends(request.needed_data("a folder of blends"), request.n)
     storage.check_writable(request.out)
     scores = evaluate_hsc_blends(loaded, blends)

@@ -29,6 +29,7 @@ from raydeblend.evaluate.common.figures import DPI, to_png
 from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.common.tables import Table, number
+from raydeblend.networks.weights import one_network
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -300,7 +301,7 @@ def pair_figure(scores: PairScores) -> bytes:
 
 
 def run(request: Request) -> Report:
-    """Score the shipped network on the pair in a folder.
+    """Score the network on the pair in a folder.
 
     Raises
     ------
@@ -310,6 +311,6 @@ def run(request: Request) -> Report:
     data = request.needed_data("the folder of the HSC and HST pair")
     storage.check_writable(request.out)
     pair = read_pair(data)
-    scores = find_all(pair, SrganDeblender.load())
+    scores = find_all(pair, SrganDeblender.load(weights=one_network(request.weights, "srgan")))
     rows = score_pair(scores)
     return Report(rows, [pair_table(rows, pair)], {"hst_pair.png": pair_figure(scores)})

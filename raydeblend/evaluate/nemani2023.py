@@ -40,7 +40,7 @@ from raydeblend.evaluate.common.rows import (
 )
 from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.evaluate.wang2022.scores import BATCH, deblend
-from raydeblend.networks.weights import shipped_weights
+from raydeblend.networks.weights import one_network, shipped_weights
 from raydeblend.simulate.euclid import FAINT, SURVEY, read_cosmos_sersic
 from raydeblend.simulate.euclid_blends import nemani2023_blends
 from raydeblend.simulate.euclid_real import load_real
@@ -140,7 +140,9 @@ def to_set(arrays: Mapping[str, NDArray[Any]]) -> BlendSet:
     return BlendSet(blends, arrays["psf"], bands, float(arrays["pixel_scale"]))
 
 
-def load_deblenders(names: Sequence[str]) -> dict[str, Deblender]:
+def load_deblenders(
+    names: Sequence[str], weights: Mapping[str, str] | None = None
+) -> dict[str, Deblender]:
     """Load deblenders for VIS stamps: ``vae`` has weights of its own, and comes in three uses.
 
     As a deblender that finds its galaxies; as the paper's, with the galaxy known to be in the
@@ -153,11 +155,16 @@ def load_deblenders(names: Sequence[str]) -> dict[str, Deblender]:
     """
     loaded: dict[str, Deblender] = {}
     for name in dict.fromkeys(names):
-        loaded |= _load_vae() if name == "vae" else {name: load_deblender(name)}
+        own = (weights or {}).get(name)
+        vae = name == "vae"
+        loaded |= _load_vae(own) if vae else {name: load_deblender(name, weights=own)}
     return loaded
 
 
-def _load_vae() -> dict[str, Deblender]:
+def _load_vae(weights: str | None) -> dict[str, Deblender]:
+    if weights is not None:
+        own = VaeDeblender.load(weights=one_network(weights, "vae-deblend"))
+        return {"vae": own, "vae-centered": CenteredVae(own)}
     if STAGE_TWO not in shipped_weights():
         raise ConfigError(
             f"the weights {STAGE_TWO} of the deblender vae for Euclid VIS are not shipped; "
@@ -385,7 +392,7 @@ def running(
 
 def run(request: Request) -> Report:
     """Draw the sets, deblend, and report."""
-    loaded = load_deblenders(request.compared)
+    loaded = load_deblenders(request.compared, request.own_weights)
     storage.check_writable(request.out)
     sets = draw_sets(request.n or DEFAULT_N, request.seed, request.catalog, request.data)
     rows, results = evaluate_nemani2023(loaded, sets)

@@ -14,6 +14,9 @@ from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common import provenance, tables
 from raydeblend.evaluate.common.request import Report, Request
+from raydeblend.outputs import files_in, refuse_earlier
+
+METRICS = "metrics.json"
 
 Row = Mapping[str, str | int | float]
 
@@ -31,11 +34,14 @@ class Protocol:
         Those of `Request.given` that it uses.
     draws
         Those of them that say what to draw, and nothing where ``--data`` names what is drawn.
+    own_network
+        Whether ``--weights`` are of a network that the protocol is about, not of a deblender.
     """
 
     module: str
     takes: tuple[str, ...]
     draws: tuple[str, ...] = ()
+    own_network: bool = False
 
     def run(self, request: Request) -> Report:
         """Evaluate."""
@@ -45,24 +51,31 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = {
     # Of a file, --n takes the first blends.
-    "wang2022": Protocol("wang2022.report", ("deblender", "data", "n", "seed"), ("seed",)),
-    "reiman2019": Protocol("reiman2019", ("deblender", "data", "n", "seed")),
-    "nemani2023": Protocol("nemani2023", ("deblender", "data", "n", "catalog", "seed")),
-    "hemmati2022": Protocol("hemmati2022.report", ("deblender", "data", "n", "bands", "seed")),
-    "madness": Protocol("madness.report", ("deblender", "data", "n", "catalog", "seed")),
+    "wang2022": Protocol(
+        "wang2022.report", ("deblender", "weights", "data", "n", "seed"), ("seed",)
+    ),
+    "reiman2019": Protocol("reiman2019", ("deblender", "weights", "data", "n", "seed")),
+    "nemani2023": Protocol("nemani2023", ("deblender", "weights", "data", "n", "catalog", "seed")),
+    "hemmati2022": Protocol(
+        "hemmati2022.report",
+        ("deblender", "weights", "data", "n", "bands", "seed"),
+        own_network=True,
+    ),
+    "madness": Protocol("madness.report", ("deblender", "weights", "data", "n", "catalog", "seed")),
     "survey": Protocol(
         "survey.report",
-        ("deblender", "data", "n", "seed", "survey", "population", "stamps", "catalog"),
+        ("deblender", "weights", "data", "n", "seed", "survey", "population", "stamps", "catalog"),
         ("n", "seed", "population", "stamps", "catalog"),
     ),
     "singles": Protocol(
         "singles.report",
-        ("deblender", "data", "n", "seed", "survey", "stamps"),
+        ("deblender", "weights", "data", "n", "seed", "survey", "stamps"),
         ("n", "seed", "stamps"),
     ),
-    "hsc-blends": Protocol("hsc_blends", ("deblender", "data", "n")),
-    "hst-pair": Protocol("hst_pair", ("data",)),
-    "gan": Protocol("gan", ("data", "n", "seed")),
+    "shear": Protocol("shear.report", ("deblender", "weights", "n", "seed", "survey", "stamps")),
+    "hsc-blends": Protocol("hsc_blends", ("deblender", "weights", "data", "n")),
+    "hst-pair": Protocol("hst_pair", ("data", "weights"), own_network=True),
+    "gan": Protocol("gan", ("data", "n", "seed", "weights"), own_network=True),
 }
 
 
@@ -87,6 +100,8 @@ def run_evaluation(
     survey: str | None = None,
     population: str | None = None,
     stamps: str | None = None,
+    weights: str | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
 
@@ -111,7 +126,7 @@ def run_evaluation(
         only without one.
     n
         Blends drawn or read of each number of galaxies; fields; tiles; ``singles``: galaxies of
-        each class and magnitude.
+        each class and magnitude; ``shear``: single galaxies, and pairs.
     out
         A directory, local or on s3, for ``metrics.json``, ``tables.md``, ``tables.json`` and the
         figures.
@@ -121,36 +136,54 @@ def run_evaluation(
     bands
         ``hemmati2022``: 1 (for None) or 7 of the super-resolution network.
     survey
-        ``survey``, ``singles``: HSC (for None), at the depth of its Wide layer, or LSST.
+        ``survey``, ``singles``, ``shear``: HSC (for None), at the depth of its Wide layer, or LSST.
     population
         ``survey``: cosmos (for None), parametric or catsim, the last with `catalog`.
     stamps
-        ``survey``, ``singles``: a folder of HST galaxies, whose test split takes part.
+        ``survey``, ``singles``, ``shear``: a folder of HST galaxies, whose test split takes part.
+    weights
+        Of the one deblender, or of the network that the protocol is about, in place of those
+        shipped: a file, or a folder that a training left.
+    overwrite
+        Whether earlier results in `out` are replaced.
 
     Raises
     ------
     ConfigError
         For an unknown protocol or deblender, an argument that the protocol does not use, a
-        missing file, or a directory that cannot be written; before any work.
+        missing file, or a directory that cannot be written or holds results; before any work.
     """
     names = None if deblenders is None else tuple(deblenders)
     request = Request(
-        protocol, names, data, n, out, seed, catalog, bands, survey, population, stamps
+        protocol, names, data, n, out, seed, catalog, bands, survey, population, stamps, weights
     )
     check_seed(seed)
     check_request(request)
+    earlier = _earlier(out)
+    refuse_earlier(out, earlier, overwrite)
     start = time.monotonic()
     report = PROTOCOLS[protocol].run(request)
     text = tables.to_markdown(report.tables)
-    origin = provenance.describe_run(request.command(), time.monotonic() - start)
+    origin = provenance.describe_run(request.command(), time.monotonic() - start, weights)
     files = {
-        "metrics.json": (to_json(report.rows) + "\n").encode(),
+        METRICS: (to_json(report.rows) + "\n").encode(),
         "tables.md": text.encode(),
         tables.NAME: tables.to_file(report.tables),
-        provenance.NAME: provenance.to_file(origin),
         **report.files,
     }
-    return Evaluation(list(report.rows), text, _write(out, files))
+    files[provenance.NAME] = provenance.to_file(origin | {"files": [*files, provenance.NAME]})
+    paths = _write(out, files)
+    storage.remove_files([path for path in earlier if path not in map(storage.absolute, paths)])
+    return Evaluation(list(report.rows), text, paths)
+
+
+def _earlier(out: str) -> list[str]:
+    """Return the files of an earlier evaluation in `out`, as its provenance names them."""
+    there = files_in(out)
+    if storage.join(storage.absolute(out), METRICS) not in there:
+        return []
+    named = {METRICS, *provenance.read_provenance(out).get("files", ())}
+    return [path for path in there if path.rpartition("/")[2] in named]
 
 
 def check_request(request: Request) -> None:
@@ -174,6 +207,8 @@ def check_request(request: Request) -> None:
                 f"{name} draws nothing where --data names a test set, so that --{option} would "
                 "change nothing; leave one of them out"
             )
+    if request.weights and not protocol.own_network and len(request.deblenders or ()) != 1:
+        raise ConfigError("--weights are those of one deblender; name it with --deblender")
     if request.n is not None and request.n < 1:
         raise ConfigError(f"the number of blends must be at least 1, not {request.n}")
 

@@ -29,6 +29,7 @@ from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.rows import Row, cell, fixed_first, flux_columns, image_columns
 from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.evaluate.wang2022.scores import Scores, match_models
+from raydeblend.networks.weights import one_network
 from raydeblend.simulate.galaxy_zoo import BANDS, ZooImages, draw_zoo_blends, read_galaxy_zoo
 from raydeblend.tile import Deblender, FloatArray
 
@@ -296,13 +297,13 @@ def draw_figures(
 def run(request: Request) -> Report:
     """Read the test set, separate, and report."""
     test = read_test(request.needed_data("a folder of pictures"), request.n, request.seed)
-    separators = {name: _load(name) for name in request.compared}
+    separators = {name: _load(name, request.own_weights.get(name)) for name in request.compared}
     storage.check_writable(request.out)
     rows, scores = evaluate_reiman2019(separators, test)
     return Report(rows, [score_table(rows)], draw_figures(separators, scores, test))
 
 
-def _load(name: str) -> Separate:
+def _load(name: str, weights: str | None) -> Separate:
     if name == ZOO:
-        return by_branch(ZooSeparator.load())
-    return by_position(load_deblender(name))
+        return by_branch(ZooSeparator.load(weights=one_network(weights, ZOO, "branched")))
+    return by_position(load_deblender(name, weights=weights))

@@ -19,6 +19,7 @@ from raydeblend.fit.compiled.blend import make_samples
 from raydeblend.fit.compiled.refit import Refitted, refit
 from raydeblend.fit.compiled.sources import Pixels
 from raydeblend.fit.compiled.start_photometry import prepare_photometry
+from raydeblend.fit.config import PROFILE_FIT
 from raydeblend.fit.parameters import LOG_T, POSITION
 from raydeblend.fit.profile_model import make_family, size_class
 from raydeblend.fit.profiles import profile
@@ -28,16 +29,7 @@ from raydeblend.fit.single_priors import DEFAULT_PRIORS, Priors
 
 Array = NDArray[np.float64]
 
-ROUNDS = 2
-"""Gauss–Newton steps."""
-DAMPING = 1e-2
-"""Of a step, as part of the curvature's diagonal."""
-RIDGE = 1e-6
-"""Part of a template's own norm: two equal templates share the light, and their errors say so."""
-REACH, REACH_WIDTHS = 11.0, 4.0
-"""A blend's window holds so many pixels, and so many widths of the galaxy, about each source."""
-SIDE_STEP = 8
-"""Sides of windows are multiples of so many pixels."""
+CONFIG = PROFILE_FIT.blend
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,8 @@ def fit_blends(
         if int(number) not in families:
             families[int(number)] = make_family(shape, psf, pixel_scale, priors, float(half_t))
         window = _window(blend, _side(blend, pixel_scale))
-        fitted = refit(families[int(number)], window.pixels, blend.theta, ROUNDS, DAMPING, RIDGE)
+        steps = CONFIG.rounds, CONFIG.damping, CONFIG.ridge
+        fitted = refit(families[int(number)], window.pixels, blend.theta, *steps)
         out.append(_fitted_sources(fitted, window, blend))
     return out
 
@@ -137,10 +130,10 @@ class _Window:
 def _side(blend: Sources, pixel_scale: float) -> int:
     """Return the side of a window that holds the light of all sources."""
     width = np.sqrt(0.5 * np.exp(blend.theta[:, LOG_T])) / pixel_scale
-    reach = (REACH + REACH_WIDTHS * width)[:, None]
+    reach = (CONFIG.reach + CONFIG.reach_widths * width)[:, None]
     span = (blend.xy + reach).max(0) - (blend.xy - reach).min(0)
     most = max(blend.image.shape[1:])
-    return SIDE_STEP * int(np.ceil(min(float(span.max()), most) / SIDE_STEP))
+    return CONFIG.side_step * int(np.ceil(min(float(span.max()), most) / CONFIG.side_step))
 
 
 def _window(blend: Sources, side: int) -> _Window:

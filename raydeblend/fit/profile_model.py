@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.galaxy import Family
+from raydeblend.fit.config import PROFILE_FIT
 from raydeblend.fit.profiles import Profile
 from raydeblend.fit.psf import PsfMixture
 from raydeblend.fit.single_priors import Priors
 
-# What merging Gaussians may change, of the brightness at the center.
-MERGING_ERROR = 1e-4
-# Step in ln T between classes of size, for which Gaussians are merged alike.
-CLASS_WIDTH = 0.7
+CONFIG = PROFILE_FIT.family
 
 Array = NDArray[np.float64]
 
@@ -70,8 +68,8 @@ def size_class(log_t: Array, pixel_scale: float) -> tuple[NDArray[np.int_], Arra
 
     Fixed classes, so that which Gaussians are merged for a source does not depend on the others.
     """
-    number = np.ceil(np.nan_to_num(log_t) / CLASS_WIDTH).astype(int)
-    return number, 0.5 * np.exp(number * CLASS_WIDTH) / pixel_scale**2
+    number = np.ceil(np.nan_to_num(log_t) / CONFIG.class_width).astype(int)
+    return number, 0.5 * np.exp(number * CONFIG.class_width) / pixel_scale**2
 
 
 def _light(shape: Profile) -> Array:
@@ -103,7 +101,7 @@ def _groups(shape: Profile, light: float, relative: float) -> list[NDArray[np.in
             mass, size = _light(shape)[part], relative * shape.fractions[part]
             mean = mass @ size / mass.sum()
             error = light * mass @ (size - mean) ** 2 / (1 + mean) ** 2
-            merged = end if error < MERGING_ERROR else merged
+            merged = end if error < CONFIG.merging_error else merged
         groups += [family[:merged], *(family[i : i + 1] for i in range(merged, len(family)))]
     return groups
 

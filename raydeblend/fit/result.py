@@ -39,6 +39,9 @@ class Measurements:
         arcsec²; from the engines, of their own profile, see `raydeblend.measure.sizes`.
     g1, g2, g1_err, g2_err
         Reduced shear.
+    response
+        ``(k, 3)`` derivatives of g1 by a shear γ1 of the sky (R11), of g2 by γ2 (R22), and of each
+        by the other (R12, their mean); NaN where the method does not know them.
     chi2
         Per degree of freedom.
     shift, position_cov
@@ -62,6 +65,7 @@ class Measurements:
     g2: Array
     g1_err: Array
     g2_err: Array
+    response: Array
     chi2: Array
     shift: Array
     position_cov: Array
@@ -78,6 +82,7 @@ ARRAYS = tuple(f.name for f in fields(Measurements) if f.name not in ("model", "
 
 
 PER_BAND = ("flux", "flux_err", "bulge_fraction")
+ROW_SHAPES = {"shift": (2,), "position_cov": (2, 2), "response": (3,)}
 
 
 def not_attempted(n: int, bands: int, model: str, photometry: str) -> Measurements:
@@ -91,7 +96,9 @@ def _row_shape(name: str, bands: int) -> tuple[int, ...]:
     """Return the shape of one source's values."""
     if name in PER_BAND:
         return (bands,)
-    return {"flux_cov": (bands, bands), "shift": (2,), "position_cov": (2, 2)}.get(name, ())
+    if name == "flux_cov":
+        return (bands, bands)
+    return ROW_SHAPES.get(name, ())
 
 
 def fill(target: Measurements, index: NDArray[np.intp], source: Measurements) -> None:

@@ -22,6 +22,7 @@ from raydeblend.fit.compiled.stamp_fit import (
     fit_windows,
 )
 from raydeblend.fit.compiled.start_photometry import prepare_photometry
+from raydeblend.fit.config import PROFILE_FIT
 from raydeblend.fit.half_light import bulge_fraction
 from raydeblend.fit.parameters import G1, G2, LOG_T, POSITION
 from raydeblend.fit.profile_model import make_family, size_class
@@ -34,29 +35,7 @@ from raydeblend.flags import Flag
 
 Array = NDArray[np.float64]
 
-TOLERANCE = 3e-3
-"""Fall of χ²/2 that a step must promise, or the fit has converged: a move by 8 % of σ.  That last
-step is still taken, to first order, which leaves a small part of it."""
-ROUNDING = 3e-8
-"""Part of χ²/2 that is its rounding error, and so no fall."""
-MAX_STEPS = 40
-FIRST_SIZES = (-2.5, 0.0, 2.0, 4.0, 5.5)
-"""Starts in ln T, from the prior's mean; the one that fits best is taken."""
-FIRST_SIZE_PART = 0.25
-"""Part of the stamp's side, which follows the footprint's, that a start's half-light radius may be:
-from a small start a fit of a large galaxy may end at what is left of its core."""
-BIN = 3
-"""Side of the squares of pixels that are summed for the first fit."""
-COARSE_TOLERANCE = 0.05
-"""Promised fall of χ²/2 at which the first fit stops: parameters are within 0.3 σ then."""
-COARSE_STEPS = 25
-WINDOWS = (17, 21, 25, 29, 33, 37, 41, 49, 57, 65, 81)
-"""Sides of the windows for the second fit, if smaller than the stamp."""
-OUTSIDE = 1e-3
-"""Part of the information on flux and size that may lie outside of the window: errors grow by half
-of it."""
-GROWTH = 0.4
-"""By how much ln T may grow in the second fit before the window is too small for it."""
+CONFIG = PROFILE_FIT.single
 
 
 def fit_shapes(
@@ -98,17 +77,17 @@ def solve(
     usual = 0.5 * float(np.exp(priors.log_t(shape) + priors.log_size)) / pixel_scale**2
     # The model is taken at the middle of a square, with the square's own second moment: exact to
     # second order where weights are equal.
-    moment = (BIN**2 - 1) / 12
+    moment = (CONFIG.bin_side**2 - 1) / 12
     start, sides = np.empty((n, q)), np.empty(n, dtype=np.int64)
     out = _no_solutions(n, stamps.image.shape[1], q)
     fit_summed(
         cutouts,
         make_family(shape, psf, pixel_scale, priors, usual, moment),
         first_sizes(stamps.size * pixel_scale, priors.radius),
-        BIN,
-        Stop(COARSE_TOLERANCE, ROUNDING, COARSE_STEPS),
-        np.array(WINDOWS, dtype=np.int64),
-        OUTSIDE,
+        CONFIG.bin_side,
+        Stop(CONFIG.coarse_tolerance, CONFIG.rounding, CONFIG.coarse_steps),
+        np.array(CONFIG.windows, dtype=np.int64),
+        CONFIG.outside,
         start,
         sides,
         out.evaluations,
@@ -117,15 +96,15 @@ def solve(
     for size in np.unique(number):
         rows = np.flatnonzero(number == size)
         family = make_family(shape, psf, pixel_scale, priors, float(half_t[rows[0]]))
-        stop = Stop(TOLERANCE, ROUNDING, MAX_STEPS)
-        fit_windows(cutouts, rows, family, start, sides, GROWTH, stop, out)
+        stop = Stop(CONFIG.tolerance, CONFIG.rounding, CONFIG.max_steps)
+        fit_windows(cutouts, rows, family, start, sides, CONFIG.growth, stop, out)
     return out
 
 
 def first_sizes(side: float, radius: float) -> Array:
     """Return the starts in ln T for stamps of a side and a usual radius, both in arcsec."""
-    sizes = np.array(FIRST_SIZES)
-    return sizes[radius * np.exp(sizes / 2) <= max(FIRST_SIZE_PART * side, radius)]
+    sizes = np.array(CONFIG.first_sizes)
+    return sizes[radius * np.exp(sizes / 2) <= max(CONFIG.first_size_fraction * side, radius)]
 
 
 def _no_solutions(n: int, bands: int, q: int) -> Solutions:
@@ -167,6 +146,7 @@ def _measurements(
         "g2": found.theta[:, G2],
         "g1_err": error[:, G1],
         "g2_err": error[:, G2],
+        "response": np.full((len(size), 3), np.nan),
         "chi2": found.chi2 / np.maximum(freedom, 1),
         "shift": found.theta[:, POSITION],
         "position_cov": found.theta_cov[:, POSITION, POSITION],

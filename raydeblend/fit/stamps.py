@@ -7,16 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.fit.config import PROFILE_FIT
 from raydeblend.tile import Blend
 
 Array = NDArray[np.float64]
 
-# Odd sides in pixels; the smallest that holds the blend's stamp, or the largest.
-SIZES = (33, 49, 65, 81, 97)
-CORE = 3
-"""Half-side of the square of 7×7 pixels about a source."""
-MIN_CORE_PIXELS = 10
-"""Of these, how many must be usable for a band to be measured."""
+CONFIG = PROFILE_FIT.stamps
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Stamps:
 def stamp_size(blend: Blend) -> int:
     """Return the side of the fit's stamps for a blend."""
     side = max(blend.image.shape[1:])
-    return next((size for size in SIZES if size >= side), SIZES[-1])
+    return next((size for size in CONFIG.sizes if size >= side), CONFIG.sizes[-1])
 
 
 def weight_of(blend: Blend) -> Array:
@@ -131,9 +127,9 @@ def _window(array: Array, middle: NDArray[np.int_], size: int) -> Array:
 def _measurable(image: Array, weight: Array) -> NDArray[np.bool_]:
     """Tell which bands have enough usable pixels about the source; ``(bands,)``."""
     middle = image.shape[-1] // 2
-    core = np.s_[:, middle - CORE : middle + CORE + 1, middle - CORE : middle + CORE + 1]
-    good = (weight[core] > 0) & np.isfinite(image[core])
-    return np.asarray(good.sum((1, 2)) >= MIN_CORE_PIXELS)
+    near = slice(middle - CONFIG.core, middle + CONFIG.core + 1)
+    good = (weight[:, near, near] > 0) & np.isfinite(image[:, near, near])
+    return np.asarray(good.sum((1, 2)) >= CONFIG.min_core_pixels)
 
 
 def _noise(weight: Array) -> Array:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from raydeblend.errors import TileError
 from raydeblend.fits.hdus import by
 from raydeblend.fits.psfs import Stamp, finish_stamp
-from raydeblend.psf import NONE, BandPsf, by_cell
+from raydeblend.psf import NONE, BandPsf, by_cell, by_position
 from raydeblend.tile import Box, FloatArray
 
 JSON = "JSON"
@@ -27,6 +27,8 @@ JSON = "JSON"
 READ_VERSION = 1
 """Of the schemas that this reads."""
 CARDS = ("CELLY0", "CELLX0", "CELLNY", "CELLNX")
+JUMPS = "CELLJUMP"
+"""Card; false where stamps are samples, at the centers of cells, of a PSF that does not jump."""
 SAMPLED = 3
 """Cells a side, spread over the grid, that tell the mean height of its stamps."""
 
@@ -93,7 +95,19 @@ def read_cells(
         return None
     edges = grid.edges(0, i0, i1), grid.edges(1, j0, j1)
     near = {(i0 + i, j0 + j): found[i, j] for i, j in np.ndindex(number.shape)}
-    return by_cell(stamps, number, *edges, flags, _height(grid, psf, near))
+    height = _height(grid, psf, near)
+    if not psf.header.get(JUMPS, True):
+        return by_position(stamps, _centers(number, *edges), flags, height)
+    return by_cell(stamps, number, *edges, flags, height)
+
+
+def _centers(
+    number: NDArray[np.int64], y_edges: NDArray[np.int64], x_edges: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the centers ``(n, 2)`` (x, y) of the cells with stamps, in the stamps' order."""
+    y, x = ((edges[1:] + edges[:-1] - 1) / 2 for edges in (y_edges, x_edges))
+    rows, columns = np.nonzero(number >= 0)
+    return np.column_stack([x[columns], y[rows]])
 
 
 def _is_there(grid: CellGrid, stamp: NDArray[np.generic], cell: tuple[int, int]) -> bool:

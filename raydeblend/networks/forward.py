@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from raydeblend.errors import ConfigError
+
 
 def forward(network: nn.Module, channels: Tensor) -> Tensor:
     """Run `network` on ``(n, channels, y, x)`` in bfloat16, channels last; float32 out.
@@ -17,8 +19,23 @@ def forward(network: nn.Module, channels: Tensor) -> Tensor:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the torch device called `name`; by default the GPU where there is one."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """Return the torch device called `name`; by default the GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        If this machine, or this build of torch, has no such device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        # Torch says AssertionError where it was built without CUDA.
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        known = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
+        raise ConfigError(f"there is no device {name!r} here; there are: {known}") from error
+    return device
 
 
 def gpu_name() -> str | None:

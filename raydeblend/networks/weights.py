@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -39,8 +37,6 @@ NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "vae-deblend": (Vae, VaeConfig),
 }
 """What a card calls a network: the module, and the configuration that it is built from."""
-MOST_BANDS, DATA_WIDTH = 3, 60
-"""Of the list that `raydeblend weights` prints: more bands are counted, longer texts cut."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +205,64 @@ def weights_path(given: str) -> str:
     return given if "/" in given or given.endswith(".safetensors") else shipped_path(given)
 
 
+def find_weights(given: str, networks: Sequence[Sequence[str]]) -> list[str | None]:
+    """Return the paths of a deblender's networks in what a user gives for them.
+
+    Parameters
+    ----------
+    given
+        A file or a shipped name, of the first network, or a folder that a training left.
+    networks
+        Names that the weights of each may have.
+
+    Returns
+    -------
+    One path for each network, None for those that are not there and may be the shipped ones.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing of that name, or a folder holds none of the networks.
+    """
+    others = [None] * (len(networks) - 1)
+    if given.endswith(".safetensors"):
+        return [given, *others]
+    if not storage.exists(given):
+        if "/" in given:
+            raise ConfigError(f"there is no file or folder {given}")
+        return [shipped_path(given), *others]
+    found = [_weights_in(given, names) for names in networks]
+    if not any(found):
+        known = ", ".join(f"{name}.safetensors" for names in networks for name in names)
+        raise ConfigError(f"{given} holds no weights for this deblender, which would be {known}")
+    return found
+
+
+def one_network(given: str | None, *names: str) -> str:
+    """Return the path of one network's weights in what a user gives, else of those shipped.
+
+    `names` are those that its weights may have, the shipped one first; see `find_weights`.
+    """
+    if given is None:
+        return shipped_path(names[0])
+    return find_weights(given, [names])[0] or ""
+
+
+def _weights_in(folder: str, names: Sequence[str]) -> str | None:
+    paths = [storage.join(folder, f"{name}.safetensors") for name in names]
+    return next((path for path in paths if storage.exists(path)), None)
+
+
+def weights_below(given: str) -> list[str]:
+    """Return the files of weights in a folder, or the file itself; none for a shipped name."""
+    if given.endswith(".safetensors"):
+        return [given]
+    root = storage.absolute(given)
+    found = storage.list_files(root, ".safetensors")
+    # A training keeps its checkpoints below.
+    return [path for path in found if storage.parent(path) == root]
+
+
 def _card_path(path: str) -> str:
     return path.removesuffix(".safetensors") + ".json"
 
@@ -218,63 +272,3 @@ def _read(path: str) -> bytes:
         return storage.read_bytes(path)
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {path}") from error
-
-
-def list_shipped() -> str:
-    """Return a plain-text table of the shipped weights, a line each."""
-    rows = [_line(name, path) for name, path in shipped_weights().items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _line(name: str, path: str) -> tuple[str, ...]:
-    card = load_card(path)
-    data = str(card.training.get("data", "unknown")).split(";")[0]
-    size = f"{Path(path).stat().st_size / 1e6:.1f} MB"
-    bands = ",".join(card.bands) if len(card.bands) <= MOST_BANDS else f"{len(card.bands)} bands"
-    return name, bands, _scale(card), size, textwrap.shorten(data, DATA_WIDTH, placeholder=" …")
-
-
-def _scale(card: Card) -> str:
-    low, high = card.pixel_scale
-    if not high:
-        return "pictures"
-    return f'{low:g}"' if low == high else f'{low:g}-{high:g}"'
-
-
-def describe_weights(name: str) -> str:
-    """Return the card of shipped weights as plain text.
-
-    Raises
-    ------
-    ConfigError
-        If none of that name is shipped.
-    """
-    path = shipped_path(name)
-    card = load_card(path)
-    lines = [
-        "  ".join(_line(name, path)[:4]) + f", commit {card.commit[:7]}, sha256 {card.sha256[:12]}",
-        *_wrapped("", f"trained on: {card.training.get('data', 'unknown')}"),
-    ]
-    for measured, scores in card.scores.items():
-        lines += [measured, *(line for row in _rows(scores) for line in _wrapped("  ", row))]
-    return "\n".join(lines)
-
-
-def _rows(scores: Any) -> Iterator[str]:
-    """Yield the numbers of one evaluation as text: tables, or names with values."""
-    if isinstance(scores, list):
-        for table in scores:
-            for row in table["rows"]:
-                yield ", ".join(f"{c} {v}" for c, v in zip(table["columns"], row, strict=True))
-    elif isinstance(scores, Mapping):
-        yield ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-    else:
-        yield f"{scores:.4g}"
-
-
-def _wrapped(indent: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent + "  ")

@@ -12,6 +12,7 @@ import numpy as np
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.masks import mask_for
+from raydeblend.deblend.plugins import OwnDeblender
 from raydeblend.deblend.unrecognized.model import shipped_model
 from raydeblend.flags import Flag
 from raydeblend.pipeline.batches import deblender_image, psf_for
@@ -55,20 +56,21 @@ class DeblendCell:
 
     def __init__(self, config: CatalogConfig, deblender: Deblender | None = None) -> None:
         self.config = config
-        self.deblender = deblender or load_deblender(config.deblender)
+        self.deblender = deblender or load_deblender(config.deblender, weights=config.weights)
         self.suspects = load_suspects(self.deblender, config.suspect_threshold)
 
     @property
     def weights_hash(self) -> str:
         """Hash of what the catalog is made with beside the configuration.
 
-        Weights of networks, what was tuned in the joint fit, and the calibrations of suspects and
-        of stars.
+        Weights of networks, what was tuned in the joint fit, the source of a user's own deblender,
+        and the calibrations of suspects and of stars.
         """
         own = str(getattr(self.deblender, "weights_hash", ""))
+        source = self.deblender.source_hash if isinstance(self.deblender, OwnDeblender) else ""
         suspects = self.suspects.weights_hash if self.suspects else ""
         stars = shipped_stars().sha256[:16]
-        return "-".join(part for part in (own, suspects, stars) if part)
+        return "-".join(part for part in (own, source, suspects, stars) if part)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""
@@ -85,7 +87,7 @@ class DeblendCell:
 
     def _pieces(self, blend: Blend, detected: Detected) -> Iterator[tuple[Blend, DeblendedParent]]:
         """Yield the pieces of a footprint: by its deblender if that takes any size, else by sep."""
-        separate = getattr(self.deblender, "separate", None)
+        separate = getattr(self.deblender, "separate_footprint", None)
         if separate is None:
             yield from in_pieces(blend)
             return

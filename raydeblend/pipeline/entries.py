@@ -70,6 +70,10 @@ class LedgerEntry:
         Wall time per stage.
     peak_memory_mb
         Largest resident memory, in MiB, of the processes that worked on the cell.
+    noise_correlation
+        Of each band, the noise on the scale of the PSF over what independent pixels of the variance
+        plane would have; errors and thresholds are larger by as much.  Without bands for which it
+        is not known.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
     """
@@ -86,6 +90,7 @@ class LedgerEntry:
     weights_hash: str = ""
     config_hash: str = ""
     flags: Mapping[str, int] = field(default_factory=dict)
+    noise_correlation: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:

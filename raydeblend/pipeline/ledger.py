@@ -365,7 +365,8 @@ def differences(earlier: Run, later: Run) -> list[str]:
     said = [
         _change(name, earlier.config.get(name), value)
         for name, value in plain(later.config).items()
-        if earlier.config.get(name) != value
+        # Weights are compared by their content, below.
+        if name != "weights" and earlier.config.get(name) != value
     ]
     if earlier.part != later.part:
         said.append(_change("part", earlier.part, later.part))

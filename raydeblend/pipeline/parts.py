@@ -14,13 +14,14 @@ from raydeblend.fit.result import ARRAYS, Measurements, not_attempted
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.point_sources import PointSources, measure_points
+from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
 
 JOINT, JOINT_MODEL = "joint", "bulge+disk"
 """Names of its photometry and of its model in the catalog."""
-OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov")
+OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov", "response")
 VALUES = tuple(name for name in ARRAYS if name not in ("flags", *OPTIONAL))
 """What a deblender that measures its sources must give in `Deblended.extra`."""
 MATCH_RADIUS = 3.0
@@ -29,11 +30,19 @@ MATCH_RADIUS = 3.0
 
 @dataclass(frozen=True)
 class Detected:
-    """The footprints of a cell that reach into its inner region, and the PSF by place."""
+    """The footprints of a cell that reach into its inner region, and the PSF by place.
+
+    Attributes
+    ----------
+    noise
+        Of each band, on the scale of sources over that of independent pixels; its square is in the
+        variance of `blends`.  NaN where not known, empty if not measured.
+    """
 
     task: CellTask
     blends: tuple[Blend, ...]
     psf: TilePsf
+    noise: tuple[float, ...] = ()
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""
@@ -68,9 +77,9 @@ class DeblendedParent:
     p_unrecognized, source_flags
         ``(k,)`` probability that a source is two or more and bits of its own, where there is a
         calibration (`raydeblend.pipeline.suspects`).
-    blendedness, points
-        ``(k,)`` and what the sources are as points, where `models` is left out, since `measured`
-        says all.
+    blendedness, coverage, points
+        ``(k,)``, ``(k, bands)`` and what the sources are as points, where `models` is left out,
+        since `measured` says all.
     of_footprint
         How many sources the footprint has, where these are only some of them
         (`raydeblend.pipeline.pieces`); else 0.
@@ -86,6 +95,7 @@ class DeblendedParent:
     p_unrecognized: FloatArray | None = None
     source_flags: NDArray[np.int32] | None = None
     blendedness: NDArray[np.float64] | None = None
+    coverage: NDArray[np.float64] | None = None
     points: PointSources | None = None
     of_footprint: int = 0
 
@@ -123,6 +133,7 @@ def _slim(blend: Blend, part: DeblendedParent, psf: TilePsf) -> DeblendedParent:
         part,
         models=part.models[:, :, :0, :0],
         blendedness=blendedness(part.models),
+        coverage=seen_part(part.models, blend.unusable),
         points=measure_points(blend, part.models, part.xy, psf.each(blend.on_tile(part.xy))),
     )
 

@@ -18,6 +18,7 @@ from scipy import ndimage
 from raydeblend.deblend.sep import Segments, classical_segments
 from raydeblend.flags import Flag
 from raydeblend.measure.point_sources import measure_points
+from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.parts import (
     DeblendedParent,
     distinct_sources,
@@ -76,9 +77,10 @@ def separated_pieces(
         own = [members[row] for row in rows]
         piece, models = _piece(whole, rest, found, own)
         measured = measurements_of(piece, found.extra, kept[rows])
-        share = points = None
+        share = points = covered = None
         if measured is not None and psf is not None:
             points = measure_points(piece, models, piece.xy, psf.each(piece.on_tile(piece.xy)))
+            covered = seen_part(models, piece.unusable)
             models, share = models[:, :, :0, :0], found.blendedness[kept[rows]]
         yield (
             piece,
@@ -90,6 +92,7 @@ def separated_pieces(
                 flags=flags,
                 measured=measured,
                 blendedness=share,
+                coverage=covered,
                 points=points,
                 of_footprint=len(kept),
             ),

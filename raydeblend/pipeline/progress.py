@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from raydeblend.pipeline.entries import LedgerEntry
 
@@ -17,42 +17,63 @@ LOG_EVERY_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def track(entries: Iterable[LedgerEntry], total: int, show: bool) -> Iterator[LedgerEntry]:
-    """Pass on `entries`, of which there will be `total`, and show how many came."""
-    if not show:
+def track(
+    entries: Iterable[LedgerEntry], total: int, show: bool, before: int = 0
+) -> Iterator[LedgerEntry]:
+    """Pass on the `entries` of a run and show how many cells are done.
+
+    Parameters
+    ----------
+    total, before
+        Cells of the whole run, and how many of them were done before.
+    show
+        Whether to show it; never where the log tells no more than warnings.
+    """
+    if not show or not log.isEnabledFor(logging.INFO):
         return iter(entries)
-    console = Console(stderr=True)
-    return _bar(entries, total, console) if console.is_terminal else _lines(entries, total)
+    console, tally = Console(stderr=True), Tally(total, before)
+    return _bar(entries, tally, console) if console.is_terminal else _lines(entries, tally)
 
 
-def _bar(entries: Iterable[LedgerEntry], total: int, console: Console) -> Iterator[LedgerEntry]:
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _bar(entries: Iterable[LedgerEntry], tally: Tally, console: Console) -> Iterator[LedgerEntry]:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     text = TextColumn("cells {task.fields[rates]}")
-    with Progress(text, *columns, console=console) as progress:
-        tally = Tally(total)
-        bar = progress.add_task("", total=total, rates="")
+    left = TextColumn("{task.fields[left]}")
+    with Progress(text, *columns, left, console=console) as progress:
+        bar = progress.add_task(
+            "", total=tally.total, completed=tally.before, rates="the first is on its way", left=""
+        )
         for entry in entries:
             tally.add(entry)
-            progress.update(bar, advance=1, rates=tally.rates())
+            _tell(entry)
+            progress.update(bar, advance=1, rates=tally.rates(), left=tally.left())
             yield entry
 
 
-def _lines(entries: Iterable[LedgerEntry], total: int) -> Iterator[LedgerEntry]:
-    tally, last = Tally(total), time.monotonic()
+def _lines(entries: Iterable[LedgerEntry], tally: Tally) -> Iterator[LedgerEntry]:
+    total, last = tally.total, time.monotonic()
     for entry in entries:
         tally.add(entry)
+        _tell(entry)
         if time.monotonic() - last > LOG_EVERY_S or tally.cells == total:
             log.info("%d of %d cells; %s; %s", tally.cells, total, tally.rates(), tally.left())
             last = time.monotonic()
         yield entry
 
 
-class Tally:
-    """Counts what came in since it was made."""
+def _tell(entry: LedgerEntry) -> None:
+    """Say what became of a cell, where the log tells everything."""
+    came = f"{entry.sources} sources" if entry.done else entry.reason
+    log.debug("%s %s: %s, %.1f s", entry.tile, entry.cell, came, sum(entry.seconds.values()))
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.cells = self.sources = self.failed = 0
+
+class Tally:
+    """Counts what came in since it was made, of `total` cells of which some came `before`."""
+
+    def __init__(self, total: int, before: int = 0) -> None:
+        self.total, self.before = total, before
+        self.cells = before
+        self.sources = self.failed = 0
         self.start = time.monotonic()
 
     def add(self, entry: LedgerEntry) -> None:
@@ -69,5 +90,5 @@ class Tally:
     def left(self) -> str:
         """Say how much time is left if the cells to come take as long as those that came."""
         elapsed = time.monotonic() - self.start
-        seconds = elapsed / max(self.cells, 1) * (self.total - self.cells)
+        seconds = elapsed / max(self.cells - self.before, 1) * (self.total - self.cells)
         return f"{timedelta(seconds=round(seconds))} left"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
+from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -29,10 +30,14 @@ Rows = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of a cell, ready to be written."""
+    """The rows of a cell, ready to be written.
+
+    `noise` is that of `pipeline.parts.Detected` by band, where it is known.
+    """
 
     task: CellTask
     table: pa.Table
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:
@@ -118,6 +123,7 @@ def parent_rows(
         "model": values["model"],
         "photometry": values["photometry"],
         **_measured_columns(values, points, header.bands),
+        **_coverage(blend, part, header.bands),
     }
     shared = {
         "parent_id": blend.parent_id,
@@ -132,6 +138,11 @@ def parent_rows(
 
 def _blendedness(part: DeblendedParent) -> NDArray[np.float64]:
     return blendedness(part.models) if part.blendedness is None else part.blendedness
+
+
+def _coverage(blend: Blend, part: DeblendedParent, bands: Sequence[str]) -> Rows:
+    seen = seen_part(part.models, blend.unusable) if part.coverage is None else part.coverage
+    return {catalog.coverage_name(band): seen[:, i] for i, band in enumerate(bands)}
 
 
 def _p_unrecognized(part: DeblendedParent) -> NDArray[np.floating]:
@@ -150,6 +161,7 @@ def _source_flags(part: DeblendedParent) -> NDArray[np.int32]:
 def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) -> Rows:
     names = ("snr", "r50", "T", "T_err", "g1", "g2", "g1_err", "g2_err", "chi2")
     columns = {name: values[name] for name in names}
+    columns |= dict(zip(catalog.RESPONSE, values["response"].T, strict=True))
     for i, band in enumerate(bands):
         columns[f"flux_{band}"] = values["flux"][:, i]
         columns[f"flux_err_{band}"] = values["flux_err"][:, i]
@@ -161,18 +173,34 @@ def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) 
     return columns
 
 
-def to_measured(task: CellTask, parents: Sequence[Rows], covered: Coverage) -> Measured:
+def to_measured(
+    task: CellTask, parents: Sequence[Rows], covered: Coverage, noise: Sequence[float] = ()
+) -> Measured:
     """Return the shard of a cell from the rows of its footprints, ordered by source.
 
     Where tiles overlap, `covered` tells how well they cover a place (`pipeline.ownership`).
     """
     bands = task.cell.tile.bands
+    known = {band: float(r) for band, r in zip(bands, noise, strict=False) if np.isfinite(r)}
     if not parents:
-        return Measured(task, catalog.schema(bands).empty_table())
+        return Measured(task, catalog.schema(bands).empty_table(), known)
     rows = {name: np.concatenate([rows[name] for rows in parents]) for name in parents[0]}
     order = np.argsort(rows["source_id"])
     rows = {name: values[order] for name, values in rows.items()}
-    return Measured(task, catalog.to_table(rows | _place(task, rows, covered), bands))
+    rows["chi2"] = rows["chi2"] / _expected_chi2(rows, bands, known)
+    return Measured(task, catalog.to_table(rows | _place(task, rows, covered), bands), known)
+
+
+def _expected_chi2(
+    rows: Rows, bands: Sequence[str], noise: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Return the reduced χ² ``(n,)`` of a right model, whose residual is the noise of pixels.
+
+    The variance fitted with is that of sums over sources, larger by the square of `noise`.
+    """
+    seen = np.array([np.isfinite(rows[f"flux_{band}"]) for band in bands])
+    inverse = np.array([noise.get(band, 1.0) ** -2 for band in bands])
+    return np.where(seen.any(axis=0), inverse @ seen / np.maximum(seen.sum(axis=0), 1), 1.0)
 
 
 def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.pipeline.entries import from_table, read_ledger, shard_path
@@ -56,3 +58,9 @@ def fail_unseen(out: str, plan: Plan, run: Run, totals: Totals) -> Totals:
     totals = Totals(ledger.filter(is_done))
     totals.add_all(from_table(ledger.filter(pc.invert(is_done))))
     return totals
+
+
+def cells_left(plan: Plan, done: pa.Table) -> NDArray[np.int64]:
+    """Return the numbers of the cells that are not in a ledger of those done."""
+    finished = set(keys(done))
+    return np.array([i for i, key in enumerate(plan.keys()) if key not in finished], np.int64)

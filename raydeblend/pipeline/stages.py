@@ -20,6 +20,8 @@ from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
+from raydeblend.detect.noise_correlation import with_noise
+from raydeblend.detect.tile_noise import tile_noise
 from raydeblend.errors import NoDataError, TileError
 from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
@@ -54,7 +56,7 @@ from raydeblend.pipeline.rows import (
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
-from raydeblend.tile import Blend, Box
+from raydeblend.tile import Blend, Box, TileHeader
 
 __all__ = [
     "CellState",
@@ -200,10 +202,19 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
         return Detected(task, (), TilePsf(()))
-    clean = without_background(tile, config.background)
+    noise = _noise(cell.tile, config)
+    clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
     blends = find_blends(read, detection(config))
-    return Detected(task, tuple(b for b in blends if _reaches(b, cell.inner)), read.psf)
+    mine = tuple(b for b in blends if _reaches(b, cell.inner))
+    return Detected(task, mine, read.psf, noise)
+
+
+def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:
+    """Return the noise of each band on the scale of sources over that of independent pixels."""
+    if config.noise == "independent":
+        return (1.0,) * len(header.bands)
+    return tile_noise(header, get_survey(config.survey), config.bad_planes)
 
 
 def detection(config: CatalogConfig) -> DetectConfig:
@@ -275,7 +286,7 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
         parents.append(parent_rows(task, blend, part, measured, points, p_star, detected.psf))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
-    return to_measured(task, parents, covered)
+    return to_measured(task, parents, covered, detected.noise)
 
 
 def _fit(
@@ -385,4 +396,5 @@ def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     cell = measured.task.cell
     path = shard_path(out, cell.tile.name, cell.name)
     storage.write_bytes(path, catalog.to_bytes(measured.table))
-    return counts(measured.table, cell.inner)
+    noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
+    return counts(measured.table, cell.inner) | {"noise_correlation": noise}

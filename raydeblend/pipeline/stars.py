@@ -7,8 +7,6 @@ falls with magnitude; and, where g, r and i are there, its colors.  The numbers 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend.deblend.calibration import read_calibration, write_calibration
 from raydeblend.deblend.unrecognized.model import (
     Logistic,
     probability,
     read_logistic,
     write_logistic,
 )
-from raydeblend.errors import ConfigError
 from raydeblend.measure.point_sources import PointSources
 from raydeblend.shipped import SHIPPED
 from raydeblend.survey import NJY_ZERO_POINT
@@ -123,20 +120,15 @@ def read_stars(path: str | Path) -> StarModel:
     ConfigError
         If there is none or it is damaged.
     """
-    try:
-        data = storage.read_bytes(str(path))
-        content = json.loads(data)
-        digest = hashlib.sha256(data).hexdigest()
+
+    def make(content: Mapping[str, Any], sha256: str) -> StarModel:
         sizes, colors = (read_logistic(content[name]) for name in ("sizes", "colors"))
-        return StarModel(sizes, colors, content["card"], digest)
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {path}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a calibration of stars: {error}") from error
+        return StarModel(sizes, colors, content["card"], sha256)
+
+    return read_calibration(path, "stars", make)
 
 
 def write_stars(path: str, model: StarModel) -> None:
     """Write a calibration as JSON."""
     parts = {"sizes": write_logistic(model.sizes), "colors": write_logistic(model.colors)}
-    content = {**parts, "card": dict(model.card)}
-    storage.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_calibration(path, {**parts, "card": dict(model.card)})

@@ -44,33 +44,27 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.util.annotations import RayDeprecationWarning
 
 from raydeblend import storage
-from raydeblend.config import AUTO, DEFAULT_SURVEY, CatalogConfig
-from raydeblend.errors import ConfigError
-from raydeblend.fits import TileFailure, find_tiles
-from raydeblend.fits.headers import Planned, TileFiles, choose_layout, read_headers
+from raydeblend.config import CatalogConfig
+from raydeblend.errors import ConfigError, Stopped
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.backpressure import set_limits
+from raydeblend.pipeline.command import resume_command
 from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
-from raydeblend.pipeline.ledger import (
-    Run,
-    begin_output,
-    check_output,
-    keys,
-    manifest_of,
-)
+from raydeblend.pipeline.inputs import examples, find_survey_tiles, with_layout
+from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output, check_output, manifest_of
 from raydeblend.pipeline.lost_blocks import lost_block_errors, tolerate_lost_blocks
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.run import describe, fail_tile
-from raydeblend.pipeline.seen import fail_unseen, with_shards
+from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import (
     CellState,
@@ -84,10 +78,12 @@ from raydeblend.pipeline.stages import (
 )
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
 from raydeblend.session import claim_gpus, ray_session, shared_folder, unseen_by_this_node
-from raydeblend.tile import TileHeader
 
 TRIES = 4
 """How often a cell is begun before the deaths of its workers are taken for its own fault."""
+WITHOUT_END = -1.0
+"""Ray Data's word for it; by default it ends a run after half an hour without progress, of which
+waiting for the first worker is a part."""
 
 # A task and ten actors fit on one CPU together, so that no machine is too small to go on, nor one
 # that the actors of lost machines have come to; and they ask for different shares, since Ray would
@@ -100,8 +96,6 @@ CELLS_PER_WAVE = 20_000
 # The driver needs 13 ms for a block, a cell of 1024 x 1024 pixels 24 s of a CPU: above some 1,800
 # CPUs a block must hold more (`benchmarks/survey`).
 CPUS_PER_CELL_IN_BLOCK = 1000
-# Headers of fewer tiles are read in the driver; a task reads so many.
-FEW_TILES, TILES_PER_TASK = 2000, 200
 
 Row = dict[str, Any]
 Indices = NDArray[np.int64]
@@ -121,6 +115,7 @@ def run_catalog(
     part: str | None = None,
     gpus: int | None = None,
     accept_other_versions: bool = False,
+    patience: float | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -142,6 +137,9 @@ def run_catalog(
         How many to deblend on, by default all there are.
     accept_other_versions
         Resume a run that other versions of raydeblend or of its packages began.
+    patience
+        Seconds without any progress, on any machine, after which the cells that are left have
+        failed: something hangs, or no worker comes.  None waits without end.
 
     Raises
     ------
@@ -156,73 +154,58 @@ def run_catalog(
         if gpus:
             connect()
             claim_gpus(gpus, address)
-        headers, unusable = _find_tiles(input, config, connect)
+        headers, unusable = find_survey_tiles(input, config, connect)
         plan = plan_survey(headers, config.cell_size, config.border).only(share)
         storage.check_writable(root)
         run, tiles = describe(input, config, plan, share), to_manifest(headers)
         done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
         done = with_shards(root, done)
-        todo = _left(plan, done)
+        todo = cells_left(plan, done)
+        log.info(
+            "%d tiles in %d cells, of which %s",
+            len(plan.tiles),
+            len(plan),
+            f"{len(todo)} are to do" if len(todo) else "all are done: nothing to do",
+        )
         proof = ""
         if len(todo):
             # Before anything is written or replaced: the cluster may not be there, or not see it.
             connect()
             gpus = claim_gpus() if gpus is None else gpus
-            proof = session.enter_context(shared_folder(root, _examples(headers)))
+            proof = session.enter_context(shared_folder(root, examples(headers, config)))
         begin_output(root, run, plan, tiles, overwrite)
         totals = Totals(done)
         totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
         if len(todo):
-            work = process(plan, todo, root, config, run, stages, gpus=gpus or 0, proof=proof)
-            entries = track(counted(work, len(todo)), len(todo), progress)
-            totals.add_all(_compact(entries, root))
+            how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
+            work = process(plan, todo, root, config, run, stages, **how)
+            entries = track(counted(work, len(todo)), len(plan), progress, len(plan) - len(todo))
+            try:
+                totals.add_all(_compact(entries, root))
+            except Stopped as stop:
+                raise Stopped(stop.number, _how_far(totals, plan, out, run)) from None
     _remove_temporary(root)
     totals = fail_unseen(root, plan, run, totals)
     summary = totals.summarize(out, time.monotonic() - start)
-    write_summary(root, summary)
+    if len(todo) or unusable or not storage.exists(storage.join(root, SUMMARY_FILE)):
+        write_summary(root, summary)
     return summary
 
 
+def _how_far(totals: Totals, plan: Plan, out: str, run: Run) -> str:
+    """Say how many cells a run that was stopped has done, and how to go on with it."""
+    done = totals.counts["cells"] - len(totals.failures)
+    return f"{done} of {len(plan)} cells done; go on with: {resume_command(out, run)}"
+
+
 def _resolved(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
-    """Return the configuration with what it leaves open: manifest, layout, masks, photometry."""
+    """Return the configuration with what it leaves open: places of files, layout, photometry."""
     if config.manifest is not None:
         config = replace(config, manifest=manifest_of(out, config.manifest))
+    if config.weights is not None and storage.exists(config.weights):
+        config = replace(config, weights=storage.absolute(config.weights))
     config = with_layout(config, input)
     return replace(config, photometry=choose_photometry(config))
-
-
-def with_layout(config: CatalogConfig, input: str) -> CatalogConfig:
-    """Return the configuration with the layout of `input`, its survey and its bad planes.
-
-    With a manifest each row may have a layout of its own, and its own bad planes.
-
-    Raises
-    ------
-    ConfigError
-        See `raydeblend.fits.headers.choose_layout`.
-    """
-    patterns = config.image_pattern, config.psf_pattern
-    layout = choose_layout(input, config.bands, config.layout, *patterns, config.manifest)
-    by_layout = config.bad_planes is None and config.manifest is None
-    bad_planes = layout.mask.bad if by_layout else config.bad_planes
-    survey = layout.survey or DEFAULT_SURVEY if config.survey == AUTO else config.survey
-    return replace(config, layout=layout.name, bad_planes=bad_planes, survey=survey)
-
-
-def _find_tiles(
-    input: str, config: CatalogConfig, connect: Callable[[], None]
-) -> tuple[list[TileHeader], list[TileFailure]]:
-    """Return the headers of the input's tiles, and the tiles that cannot be used."""
-    return find_tiles(
-        input,
-        config.bands,
-        config.image_pattern,
-        config.psf_pattern,
-        manifest=config.manifest,
-        zeropoint=config.zeropoint,
-        layout=config.layout,
-        read=partial(_read_headers, connect=connect),
-    )
 
 
 def _remove_temporary(out: str) -> None:
@@ -233,36 +216,9 @@ def _remove_temporary(out: str) -> None:
         storage.remove_temporary(storage.join(out, folder))
 
 
-def _examples(headers: Sequence[TileHeader]) -> list[str]:
-    """Return an image of the first tile, which every machine must see as this one does."""
-    return [file.image for header in headers[:1] for file in header.files if file][:1]
-
-
 def _connect(session: ExitStack, address: str | None) -> None:
     """Connect to Ray until the end of the run, if that is not done yet."""
     session.enter_context(ray_session(address))
-
-
-def _left(plan: Plan, done: pa.Table) -> Indices:
-    """Return the numbers of the cells that are not in a ledger of those done."""
-    finished = set(keys(done))
-    return np.array([i for i, key in enumerate(plan.keys()) if key not in finished], np.int64)
-
-
-def _read_headers(
-    tiles: Sequence[TileFiles],
-    bands: tuple[str, ...],
-    zeropoint: float | None,
-    connect: Callable[[], None],
-) -> list[Planned]:
-    """Read the headers of many tiles on all machines, those of few in this process."""
-    if len(tiles) < FEW_TILES:
-        return read_headers(tiles, bands, zeropoint)
-    connect()
-    task = ray.remote(read_headers)
-    starts = range(0, len(tiles), TILES_PER_TASK)
-    waiting = [task.remote(tiles[i : i + TILES_PER_TASK], bands, zeropoint) for i in starts]
-    return [tile for part in ray.get(waiting) for tile in part]
 
 
 def _compact(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:
@@ -286,6 +242,7 @@ def process(
     cells_per_block: int | None = None,
     gpus: int = 0,
     proof: str = "",
+    patience: float | None = None,
 ) -> Iterator[LedgerEntry]:
     """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written.
 
@@ -303,9 +260,14 @@ def process(
     shared = ray.put(plan)
     for start in range(0, len(todo), CELLS_PER_WAVE):
         left = set(todo[start : start + CELLS_PER_WAVE].tolist())
-        yield from _rounds(left, cells_per_block, partial(_round, shared, stages, conclude, gpus))
+        send = partial(_round, shared, stages, conclude, gpus, patience)
+        reason = f"its worker died {TRIES} times"
+        try:
+            yield from _rounds(left, cells_per_block, send)
+        except ExecutionTimeoutError:
+            reason = f"nothing moved for {patience:g} seconds"
         for i in sorted(left):
-            yield give_up(plan.task(i), out, f"its worker died {TRIES} times", **hashes)
+            yield give_up(plan.task(i), out, reason, **hashes)
 
 
 def _rounds(
@@ -331,6 +293,7 @@ def _round(
     stages: Stages,
     conclude: Callable[[Row], Row],
     gpus: int,
+    patience: float | None,
     left: Sequence[int],
     cells_per_block: int,
 ) -> Iterator[tuple[int, LedgerEntry]]:
@@ -345,6 +308,7 @@ def _round(
     graph.context.enable_progress_bars = False
     tolerate_lost_blocks(graph)
     set_limits(graph)
+    graph.context.execution_no_progress_timeout_s = patience or WITHOUT_END
     with lost_block_errors() as errors:
         for row in graph.iter_rows():
             if row["stop"]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
+from raydeblend.outputs import refuse_earlier
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
 from raydeblend.simulate.isolated import render_galaxy
 from raydeblend.survey import Survey, draw_psf, get_survey, psf_profile
@@ -96,7 +97,14 @@ def check_protocol(protocol: str) -> None:
         raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
 
 
-def write_blends(out: str, protocol: str, n: int, seed: int, catalog: str | None = None) -> str:
+def write_blends(
+    out: str,
+    protocol: str,
+    n: int,
+    seed: int,
+    catalog: str | None = None,
+    overwrite: bool = False,
+) -> str:
     """Draw a protocol's test set, write it as ``.npz``, local or on s3, and return its path.
 
     `out` is the file, or a directory for ``<protocol>.npz``.
@@ -104,10 +112,12 @@ def write_blends(out: str, protocol: str, n: int, seed: int, catalog: str | None
     Raises
     ------
     ConfigError
-        If the protocol is unknown, or as `wang2022_blends` does.
+        If the protocol is unknown, the file exists and is not to be replaced, or as
+        `wang2022_blends` does.
     """
     check_protocol(protocol)
     path = out if out.endswith(".npz") else storage.join(out, f"{protocol}.npz")
+    refuse_earlier(storage.parent(path), [path] if storage.exists(path) else [], overwrite)
     buffer = io.BytesIO()
     arrays: dict[str, Any] = wang2022_blends(n, seed, catalog)
     np.savez_compressed(buffer, **arrays)

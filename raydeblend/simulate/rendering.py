@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from raydeblend.fits import njy_per_count
 from raydeblend.simulate.bleeding import bleed
+from raydeblend.simulate.resampling import resample
 from raydeblend.simulate.scene import Scene
 from raydeblend.survey import Band, nominal_psf
 from raydeblend.tile import Box
@@ -55,34 +56,56 @@ class BandPixels:
 
 def render_tile(scene: Scene, tile: int, seed: int) -> list[BandPixels]:
     """Draw one tile in every band; `seed` and the tile's number set the noise."""
-    box = scene.grid.box(tile)
     return [
         observe(
-            draw_sources(scene, box, band),
+            draw_tile(scene, tile, band),
             scene.survey.band(name),
             _saturation(scene, name),
             np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, tile, band))),
             scene.bleeds,
+            scene.correlated_noise,
         )
         for band, name in enumerate(scene.bands)
     ]
 
 
-def draw_sources(scene: Scene, box: Box, band: int) -> FloatArray:
+def draw_tile(scene: Scene, tile: int, band: int) -> FloatArray:
+    """Draw a tile without noise: ``(y, x)`` in nJy.
+
+    Where the PSF jumps, the pixels of each cell are seen with the cell's.
+    """
+    box, variation = scene.grid.box(tile), scene.variation
+    if variation is None or variation.is_smooth:
+        return draw_sources(scene, box, band)
+    image = np.zeros(box.shape)
+    for cell, psf in variation.in_cells(scene.psf(band), tile, box, band):
+        if min(cell.shape) > 0:
+            image[cell.shift(-box.y0, -box.x0).slices] = draw_sources(scene, cell, band, psf)
+    return image
+
+
+def draw_sources(
+    scene: Scene, box: Box, band: int, psf: galsim.GSObject | None = None
+) -> FloatArray:
     """Draw all sources that reach into `box` without noise: ``(y, x)`` in nJy.
 
     A source's pixels do not depend on the box, so that neighboring tiles agree.
+
+    Parameters
+    ----------
+    psf
+        By default each source's is that at its position.
     """
     canvas = galsim.ImageD(galsim.BoundsI(box.x0, box.x1 - 1, box.y0, box.y1 - 1))
-    psf = scene.psf(band)
     sky = scene.survey.band(scene.bands[band]).sky_sigma
     reach = box.grow(STAMP_MAX // 2)
     for row in [row for row, (x, y) in enumerate(scene.xy) if reach.contains(y, x)]:
         profile = scene.profile(row, band).withFlux(scene.flux[row, band])
-        source = _seen(profile, psf, _folding(scene.flux[row, band], sky))
+        seeing = psf or scene.psf_at(band, *scene.xy[row])
+        source = _seen(profile, seeing, _folding(scene.flux[row, band], sky))
         if source.getGoodImageSize(scene.grid.pixel_scale) > TRANSFORM_MAX:
             # Its wings end with the stamp anyway.
-            source = _seen(profile, psf, FOLDING[0])
+            source = _seen(profile, seeing, FOLDING[0])
         _add(canvas, source, scene.xy[row], scene.grid.pixel_scale)
     return np.asarray(canvas.array)
 
@@ -120,22 +143,26 @@ def observe(
     saturation: float,
     rng: np.random.Generator,
     bleeds: bool = False,
+    correlated: bool = False,
 ) -> BandPixels:
     """Add sky and photon noise, saturation (whose charge bleeds or is lost) and bad columns.
 
     The variance is that of the electrons counted, source and sky, as the HSC pipeline writes
-    it (Bosch et al. 2018, PASJ 70, S5).
+    it (Bosch et al. 2018, PASJ 70, S5).  `correlated` noise is that of resampled exposures.
     """
     if bleeds:
         image = bleed(image, saturation)
     expected = band.sky_electrons + np.maximum(image, 0) * band.electrons_per_njy
     electrons = rng.poisson(expected)
     observed = np.asarray(electrons - band.sky_electrons) / band.electrons_per_njy
+    variance = np.maximum(electrons, 1) / band.electrons_per_njy**2
+    if correlated:
+        noise, variance = resample(observed - image, variance)
+        observed = image + noise
     saturated = (observed >= saturation) | (image >= saturation)
     bad = bad_columns(image.shape, rng)
     observed = np.where(bad, 0, np.minimum(observed, saturation))
     mask = bad * (1 << MASK_PLANES["BAD"]) + saturated * (1 << MASK_PLANES["SAT"])
-    variance = np.maximum(electrons, 1) / band.electrons_per_njy**2
     return BandPixels(np.asarray(observed), mask.astype(np.int32), np.asarray(variance))
 
 

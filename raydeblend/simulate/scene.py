@@ -21,6 +21,7 @@ from raydeblend.simulate.galaxies import (
     draw_galaxies,
     faint_limit,
 )
+from raydeblend.simulate.psf_variation import PsfVariation
 from raydeblend.simulate.stars import draw_stars
 from raydeblend.survey import NJY_ZERO_POINT, Survey, psf_profile
 from raydeblend.tile import Box
@@ -97,6 +98,10 @@ class Scene:
         Of each band; the survey's nominal ones where empty.
     bleeds
         Whether charge beyond saturation runs along the columns.
+    correlated_noise
+        Whether the noise is that of resampled exposures (`raydeblend.simulate.resampling`).
+    variation
+        How PSFs differ from place to place from those of the bands.
     """
 
     survey: Survey
@@ -106,6 +111,8 @@ class Scene:
     galaxies: GalaxyTable
     psfs: tuple[galsim.GSObject, ...] = ()
     bleeds: bool = False
+    correlated_noise: bool = False
+    variation: PsfVariation | None = None
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -124,8 +131,13 @@ class Scene:
         return self.galaxies.profile(row, band)
 
     def psf(self, band: int) -> galsim.GSObject:
-        """Return the PSF of a band."""
+        """Return the usual PSF of a band."""
         return self.psfs[band] if self.psfs else psf_profile(self.survey, self.bands[band])
+
+    def psf_at(self, band: int, x: float, y: float) -> galsim.GSObject:
+        """Return the PSF of a band at a place, where it changes smoothly if at all."""
+        psf = self.psf(band)
+        return psf if self.variation is None else self.variation.smooth(psf, band, x, y)
 
     def on_tiles(self) -> NDArray[np.bool_]:
         """``(n,)``: true for a source whose center lies on at least one tile."""

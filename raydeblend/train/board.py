@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Sequence
 
-import matplotlib.image
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -58,7 +57,10 @@ def encode_png(picture: Tensor) -> bytes:
     """Return ``(3, y, x)`` in 0..1 as the bytes of a PNG file."""
     buffer = io.BytesIO()
     pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8)
-    matplotlib.image.imsave(buffer, pixels.permute(1, 2, 0).cpu().numpy(), format="png")
+    # Here, since of all workers only the first one draws.
+    from matplotlib.image import imsave
+
+    imsave(buffer, pixels.permute(1, 2, 0).cpu().numpy(), format="png")
     return buffer.getvalue()
 
 

@@ -40,7 +40,7 @@ def run(tmp_path, **changes):
 
 
 def test_writes_the_fixed_layout(tmp_path):
-    out = run(tmp_path, unknown=np.arange(3))
+    out = run(tmp_path)
     k = out["models"].shape[1]
     assert set(out) == {"models", "n_sources", "xy", "quality"}
     assert out["models"].shape == (2, k, 3, 48, 48)
@@ -201,6 +201,8 @@ def test_masked_pixels_are_not_used():
         ({"variance": -np.ones((2, 3, 48, 48))}, "variance are negative in 100 %"),
         ({"pixel_scale": 5e-5}, "pixel_scale must be one number from 0.001 to 60"),
         ({"pixel_scale": np.nan}, "pixel_scale"),
+        ({"pixel_scale": -0.2}, "pixel_scale must be one number"),
+        ({"bands": ("g", "r")}, "bands names 2 bands, images have 3"),
         ({"images": stamps().astype(complex)}, "real numbers"),
     ],
 )
@@ -230,3 +232,10 @@ def test_what_is_in_the_images_unit_is_scaled_and_the_rest_not():
     assert unit < 1e-17
     np.testing.assert_allclose(result.extra["flux"], unit)
     np.testing.assert_allclose(result.extra["p_blend"], 1)
+
+
+def test_a_misspelled_array_is_refused(tmp_path):
+    np.savez(tmp_path / "in.npz", **valid(), var=np.ones((2, 3, 48, 48)), ids=[1, 2])
+    with pytest.raises(ConfigError, match="unknown names: ids, var; known are images, variance"):
+        deblend_file(str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), SepDeblender())
+    assert not (tmp_path / "out.npz").exists()

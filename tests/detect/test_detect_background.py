@@ -1,9 +1,10 @@
 from dataclasses import replace
 
+import galsim
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from sky_tiles import SIGMA, add_stars, cut, make_tile, noise
+from sky_tiles import PSF_SIGMA, SIGMA, add_stars, cut, make_tile, noise
 
 from raydeblend.detect.background import REACH, subtract_background, without_background
 from raydeblend.tile import Box
@@ -44,18 +45,18 @@ def test_large_bright_galaxy_keeps_its_light():
 def test_the_same_pixels_in_any_cut():
     rng = np.random.default_rng(1)
     image = add_stars(
-        noise((500, 500)), rng.uniform(0, 500, (60, 2)), 10 ** rng.uniform(2, 4.5, 60)
+        noise((700, 700)), rng.uniform(0, 700, (120, 2)), 10 ** rng.uniform(2, 4.5, 120)
     )
-    tile = make_tile(image + gaussian_filter(rng.normal(0, 60, (500, 500)), 40))
+    tile = make_tile(image + gaussian_filter(rng.normal(0, 60, (700, 700)), 40))
     whole = subtract_background(tile).image
-    for box in (Box(0, 0, 500, 270), Box(37, 101, 500, 500), Box(3, 7, 460, 490)):
+    for box in (Box(0, 0, 700, 370), Box(37, 101, 700, 700), Box(3, 7, 660, 690)):
         part = subtract_background(cut(tile, box)).image
         safe = box.grow(-REACH)
         safe = Box(
             0 if box.y0 == 0 else safe.y0,
             0 if box.x0 == 0 else safe.x0,
-            500 if box.y1 == 500 else safe.y1,
-            500 if box.x1 == 500 else safe.x1,
+            700 if box.y1 == 700 else safe.y1,
+            700 if box.x1 == 700 else safe.x1,
         )
         inside = safe.shift(-box.y0, -box.x0)
         np.testing.assert_array_equal(part[:, *inside.slices], whole[:, *safe.slices])
@@ -90,3 +91,34 @@ def test_a_sky_that_was_taken_off_already_stays():
     np.testing.assert_array_equal(
         without_background(tile, "local").image, subtract_background(tile).image
     )
+
+
+def sersic(index, radius, flux, shape, places):
+    """Galaxies behind a Gaussian PSF, drawn by GalSim, ``(n, y, x)``."""
+    profile = galsim.Sersic(n=index, half_light_radius=radius).withFlux(flux)
+    seen = galsim.Convolve(profile, galsim.Gaussian(sigma=PSF_SIGMA))
+    size = (shape[1], shape[0])
+    middle = np.array([shape[1] - 1, shape[0] - 1]) / 2
+    return np.stack(
+        [seen.drawImage(nx=size[0], ny=size[1], scale=1, offset=xy - middle).array for xy in places]
+    )
+
+
+def largest_loss(galaxies):
+    """Part of each galaxy's flux in each band, as its true profile would fit it, that sky takes."""
+    image = noise(galaxies.shape[1:]) + galaxies.sum(axis=0)
+    taken = sky_of(make_tile(image)) - sky_of(make_tile(noise(galaxies.shape[1:])))
+    loss = np.einsum("byx,nyx->nb", taken, galaxies) / (galaxies**2).sum((1, 2))[:, None]
+    return np.median(loss, axis=0).max()
+
+
+def test_a_disk_of_30_pixels_keeps_its_light():
+    """As bright as i = 17 with a half-light radius of 5 arcsec is at HSC's depth."""
+    flux = 130_000 * SIGMA.mean()
+    assert abs(largest_loss(sersic(1, 30, flux, (500, 500), [(250, 250)]))) < 0.02
+
+
+@pytest.mark.parametrize(("radius", "snr_flux"), [(3, 2_000), (6, 20_000)])
+def test_de_vaucouleurs_galaxies_keep_their_skirts(radius, snr_flux):
+    places = np.stack(np.meshgrid(*[np.arange(60, 360, 80)] * 2), -1).reshape(-1, 2)
+    assert abs(largest_loss(sersic(4, radius, snr_flux * SIGMA.mean(), (360, 360), places))) < 0.01

@@ -181,13 +181,13 @@ def test_crowded_region_does_not_lose_the_rest():
 
 def test_two_cuts_of_a_tile_give_the_same_blends():
     rng = np.random.default_rng(2)
-    xy, flux = rng.uniform(0, 600, (130, 2)), 10 ** rng.uniform(2.2, 4, 130)
-    tile = make_tile(add_stars(noise((600, 600)), xy, flux))
-    boxes = (Box(0, 0, 600, 510), Box(0, 90, 600, 600))
+    xy, flux = rng.uniform(0, 820, (240, 2)), 10 ** rng.uniform(2.2, 4, 240)
+    tile = make_tile(add_stars(noise((820, 820)), xy, flux))
+    boxes = (Box(0, 0, 820, 730), Box(0, 90, 820, 820))
     parts = [find_blends(subtract_background(cut(tile, box)), CONFIG) for box in boxes]
     # What lies wholly in the middle is the same to the last bit, but for the pixels of the stamp
     # that one of the cuts did not see so well.
-    low, high = 90 + REACH, 510 - REACH
+    low, high = 90 + REACH, 730 - REACH
     common = [
         {b.parent_id: b for b in part if b.box.x0 >= low and b.box.x1 <= high} for part in parts
     ]

@@ -11,6 +11,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from coadds import BANDS, NJY_PER_COUNT, SCALE, SKY, galaxies, pixels, sky_wcs, write_coadd
+from in_process import catalogs_in_process
 
 from raydeblend import catalog
 from raydeblend.cli.main import main
@@ -26,14 +27,15 @@ from raydeblend.pipeline.survey import run_catalog
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> str:
+def out(tmp_path_factory: pytest.TempPathFactory) -> str:
     tiles, out = (tmp_path_factory.mktemp(name) for name in ("tiles", "run"))
     for band in BANDS:
         write_coadd(tiles / f"field_{band}.fits", band, 0, 0, *SKY)
     config = CatalogConfig(
         bands=BANDS, deblender="sep", photometry="mixture", cell_size=150, border=40
     )
-    run_catalog(str(tiles), str(out / "out"), config, progress=False)
+    with catalogs_in_process():
+        run_catalog(str(tiles), str(out / "out"), config, progress=False)
     return str(out / "out")
 
 
@@ -99,6 +101,10 @@ def test_inspect_and_map_write_pictures(
     names = ["depth.png", "density.png", "failures.png", "blended.png", "cells.parquet"]
     assert [Path(line).name for line in said.split()] == names
     assert all((tmp_path / "maps" / name).stat().st_size > 1000 for name in names)
+    code, _, said = run(capsys, "map", out, "--out", str(tmp_path / "maps"))
+    assert code == 2
+    assert "--overwrite" in said
+    assert run(capsys, "map", out, "--out", str(tmp_path / "maps"), "--overwrite")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -112,12 +112,12 @@ def test_joint_true_stays_where_it_is_told():
 
 def test_scarlet_is_said_to_be_left_out_or_runs(caplog):
     with caplog.at_level("INFO"):
-        loaded = load_compared(("joint-true",))
+        loaded = load_compared(("joint-true",), {})
     if find_scarlet() is None:
         assert list(loaded) == ["joint-true", "sep"]
         assert "scarlet does not import here" in caplog.text
         with pytest.raises(ConfigError, match="scarlet is not installed"):
-            load_compared(("scarlet",))
+            load_compared(("scarlet",), {})
     else:
         assert list(loaded) == ["joint-true", "sep", "scarlet"]
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
@@ -114,6 +115,19 @@ def test_one_compiles_and_the_others_wait(
     ]
 
 
+def test_two_parts_are_compiled_at_the_same_time(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fresh.setenv("XDG_CACHE_HOME", str(tmp_path))
+    both = threading.Barrier(2, timeout=30)
+    parts = ("the joint fit", "the photometry")
+    workers = [threading.Thread(target=compiled.ready, args=[both.wait, what]) for what in parts]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not both.broken
+    assert all((compiled.code_folder() / f"{what} is compiled").exists() for what in parts)
+
+
 SECOND = """
 import time
 from {module} import {prepare}, {entries}
@@ -135,8 +149,8 @@ for entry in ({entries}):
 def test_a_second_process_does_not_compile(module: str, prepare: str, entries: str) -> None:
     package = "raydeblend.fit.compiled"
     code = SECOND.format(module=f"{package}.{module}", prepare=prepare, entries=entries)
-    for _ in range(2):
-        out = _python(code).split()
+    getattr(import_module(f"{package}.{module}"), prepare)()
+    out = _python(code).split()
     assert [out[0::3], out[1::3]] == [["1"] * 3, ["0"] * 3]
     assert float(out[2]) < 5
 

@@ -120,9 +120,8 @@ def test_a_missing_band_stays_missing(light, psf):
 
 
 def test_many_rounds_end_at_the_minimum_of_plain_sums(light, psf, monkeypatch):
-    monkeypatch.setattr(mixture_blend, "ROUNDS", 15)
-    monkeypatch.setattr(mixture_blend, "RIDGE", 0.0)
-    monkeypatch.setattr(mixture_blend, "REACH", 100.0)
+    patient = replace(mixture_blend.CONFIG, rounds=15, ridge=0.0, reach=100.0)
+    monkeypatch.setattr(mixture_blend, "CONFIG", patient)
     start = np.array([[0.1, 0.0, 0.1, 0.0, -1.2, 0.3], [-0.1, 0.1, 0.0, 0.1, -1.5, 0.6]])
     image = blends_of(light, 1)[0].image.astype(float)
     weight = np.full(image.shape, SIGMA**-2)

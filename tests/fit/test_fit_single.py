@@ -1,5 +1,7 @@
 """The mixture fitter against GalSim's truth, plain sums and analytic errors."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
@@ -221,7 +223,7 @@ def test_summed_pixels_give_the_shape_of_the_pixels(psf):
     cutouts = Cutouts(image, np.ones_like(image), np.zeros((1, 2)))
     broad = make_family(shape, mixtures, SCALE, DEFAULT_PRIORS, square=8 / 12)
     found, sides, count = np.empty((1, 5)), np.zeros(1, np.int64), np.zeros(1, np.int64)
-    stop, windows = Stop(1e-6, 3e-8, 40), np.array(mixture.WINDOWS)
+    stop, windows = Stop(1e-6, 3e-8, 40), np.array(mixture.CONFIG.windows)
     fit_summed(cutouts, broad, np.zeros(1), 3, stop, windows, 1e-3, found, sides, count)
     # Fourth moments of the squares are left out; the first fit need not be exact.
     np.testing.assert_allclose(found[0], theta, atol=0.01)
@@ -257,9 +259,9 @@ def test_no_size_of_profile_or_batch_is_compiled_anew(galaxies):
 def test_windows_and_summed_pixels_leave_the_solution_of_the_whole_stamp(galaxies, monkeypatch):
     truth = galaxies(galaxy(), n=25, snr=40, seed=4)
     fast = measure(truth)
-    monkeypatch.setattr(mixture, "WINDOWS", ())
-    monkeypatch.setattr(profile_model, "MERGING_ERROR", 0.0)
-    monkeypatch.setattr(mixture, "TOLERANCE", 1e-8)
+    monkeypatch.setattr(mixture, "CONFIG", replace(mixture.CONFIG, windows=(), tolerance=1e-8))
+    unmerged = replace(profile_model.CONFIG, merging_error=0.0)
+    monkeypatch.setattr(profile_model, "CONFIG", unmerged)
     slow = measure(truth)
     difference = (fast["flux"] - slow["flux"]) / slow["flux_err"]
     assert np.abs(difference).max() < 0.3

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from coadds import BANDS, SKY, galaxies, sky_wcs, write_coadd, write_psf
 from dp2_files import Patch, noise
+from in_process import catalogs_in_process
 
 from raydeblend import fits, storage
 from raydeblend.catalog import read_catalog
@@ -233,13 +234,12 @@ def write_lsst(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("layout", "write"), [("hsc", write_hsc), ("lsst", write_lsst)])
-def test_overlapping_patches_own_each_galaxy_once(
-    layout: str, write, tmp_path: Path, ray_local: None
-) -> None:
+def test_overlapping_patches_own_each_galaxy_once(layout: str, write, tmp_path: Path) -> None:
     tiles, out = tmp_path / "tiles", str(tmp_path / "out")
     write(tiles)
     config = CatalogConfig(bands=BANDS, layout=layout, deblender="sep", photometry="mixture")
-    summary = run_catalog(str(tiles), out, config, progress=False)
+    with catalogs_in_process():
+        summary = run_catalog(str(tiles), out, config, progress=False)
     assert (summary.n_cells, summary.n_failed) == (2, 0)
     assert verify_catalog(out) == []
     table = read_catalog(out).to_pandas()

@@ -36,7 +36,8 @@ SETTINGS = settings(
 MODELS = st.sampled_from(["exp", "bdf", "template"])
 # Every step is one evaluation, and a stamp is fitted at most three times: the sums of its pixels,
 # its window, and the whole of it.
-MOST_EVALUATIONS = len(mixture.FIRST_SIZES) + mixture.COARSE_STEPS + 2 * (mixture.MAX_STEPS + 1)
+CONFIG = mixture.CONFIG
+MOST_EVALUATIONS = len(CONFIG.first_sizes) + CONFIG.coarse_steps + 2 * (CONFIG.max_steps + 1)
 
 
 def good_blend():

@@ -2,21 +2,45 @@
 
 from dataclasses import fields, replace
 
+import pytest
+
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
+from raydeblend.fit.config import (
+    BlendFitConfig,
+    FamilyConfig,
+    ProfileFitConfig,
+    SingleFitConfig,
+    StampConfig,
+)
 from raydeblend.fit.single_priors import Priors
 from raydeblend.measure.config import MeasureConfig
+from raydeblend.measure.plausible import PlausibleConfig
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.run import describe
 
+FITS = {
+    "stamps": StampConfig,
+    "family": FamilyConfig,
+    "single": SingleFitConfig,
+    "blend": BlendFitConfig,
+}
 
-def test_every_number_has_a_hash_of_its_own() -> None:
-    for own in (MeasureConfig(), Priors()):
-        others = [replace(own, **{f.name: 2 * getattr(own, f.name)}) for f in fields(own)]
-        assert len({hash_of(each) for each in (own, *others)}) == len(others) + 1
+
+@pytest.mark.parametrize("kind", [MeasureConfig, Priors, PlausibleConfig, *FITS.values()])
+def test_every_number_has_a_hash_of_its_own(kind: type) -> None:
+    own = kind()
+    others = [replace(own, **{f.name: 2 * getattr(own, f.name)}) for f in fields(own)]
+    assert len({hash_of(each) for each in (own, *others)}) == len(others) + 1
+
+
+def test_the_fits_of_profiles_hold_all_of_their_parts() -> None:
+    assert ProfileFitConfig() == ProfileFitConfig(**{name: kind() for name, kind in FITS.items()})
+    assert {f.name for f in fields(ProfileFitConfig)} == set(FITS)
 
 
 def test_a_run_carries_the_hash() -> None:
     config = CatalogConfig(("g",), deblender="sep", photometry="mixture")
     run = describe("tiles", config, plan_survey([], 100, 20))
-    assert run.config_hash == f"{config.hash}-{hash_of(MeasureConfig(), Priors())}"
+    tuned = hash_of(MeasureConfig(), Priors(), ProfileFitConfig(), PlausibleConfig())
+    assert run.config_hash == f"{config.hash}-{tuned}"

@@ -255,5 +255,5 @@ def test_every_source_starts_as_not_attempted():
 
 def test_iteration_limit_is_flagged(galaxies, monkeypatch):
     truth = galaxies(PROFILE, n=1, snr=100)
-    monkeypatch.setattr(mixture, "MAX_STEPS", 1)
+    monkeypatch.setattr(mixture, "CONFIG", replace(mixture.CONFIG, max_steps=1))
     assert measure_one(truth, "mixture").flags[0] == Flag.FIT_NOT_CONVERGED

@@ -2,6 +2,7 @@
 
 import deaths
 import pytest
+from in_process import catalogs_in_process
 
 from raydeblend.pipeline.survey import run_catalog
 
@@ -13,9 +14,10 @@ def tiles(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tiles, tmp_path_factory, ray_local):
-    """The output of a run in which nothing dies."""
+def undisturbed(tiles, tmp_path_factory):
+    """The output of a run in which nothing dies: it has no workers."""
     out = str(tmp_path_factory.mktemp("run") / "out")
-    summary = run_catalog(tiles, out, deaths.CONFIG, progress=False)
+    with catalogs_in_process():
+        summary = run_catalog(tiles, out, deaths.CONFIG, progress=False)
     assert (summary.n_cells, summary.n_failed) == (deaths.N_CELLS, 0)
     return out

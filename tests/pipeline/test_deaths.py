@@ -10,11 +10,13 @@ import deaths
 import numpy as np
 import pytest
 import survey_sky as sky
+from in_process import catalogs_in_process
 from ray import cloudpickle
 
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import TRIES, run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
@@ -39,7 +41,7 @@ def kill_at(moments, marks, rng, killed):
         killed.append(kind)
 
 
-def test_workers_and_actors_may_die_at_any_moment(undisturbed, tiles, tmp_path, caplog):
+def test_workers_and_actors_may_die_at_any_moment(undisturbed, tiles, tmp_path, caplog, ray_local):
     out, rng = str(tmp_path / "out"), np.random.default_rng(11)
     at = rng.integers(1, 8, 2)
     moments = [("deblend", int(at[0]), "actor"), ("measure", int(at[1]), "worker")]
@@ -59,7 +61,7 @@ def test_workers_and_actors_may_die_at_any_moment(undisturbed, tiles, tmp_path, 
 
 
 def test_a_cell_that_always_kills_its_worker_is_failed_and_healed_by_resume(
-    undisturbed, tiles, tmp_path
+    undisturbed, tiles, tmp_path, ray_local
 ):
     out, marks = str(tmp_path / "out"), tmp_path
     poison = {
@@ -84,14 +86,31 @@ def test_a_cell_that_always_kills_its_worker_is_failed_and_healed_by_resume(
     assert deaths.shards(out) == deaths.shards(undisturbed)
 
 
-def test_a_tile_whose_name_is_a_path_stays_inside_the_output(tiles, tmp_path, ray_local):
+def test_a_cell_that_hangs_is_failed_with_its_reason_and_healed_by_resume(
+    undisturbed, tiles, tmp_path, ray_local
+):
+    out, until = str(tmp_path / "out"), tmp_path / "go on"
+    stages = stages_of(deaths.CONFIG)
+    hanging = replace(stages, detect=deaths.Hanging(stages.detect, CELL, str(until)))
+    summary = run_catalog(tiles, out, deaths.CONFIG, progress=False, stages=hanging, patience=15.0)
+    until.touch()
+    failed = {entry.cell: entry.reason for entry in read_entries(out) if not entry.done}
+    assert failed[CELL] == "nothing moved for 15 seconds"
+    assert (summary.n_cells, summary.n_failed) == (deaths.N_CELLS, len(failed))
+    healed = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
+    assert (healed.n_cells, healed.n_failed) == (deaths.N_CELLS, 0)
+    assert deaths.shards(out) == deaths.shards(undisturbed)
+
+
+def test_a_tile_whose_name_is_a_path_stays_inside_the_output(tiles, tmp_path):
     manifest = tmp_path / "manifest.csv"
     name = "../../x"
     rows = [f"{name},{band},whole_{band}.fits\n" for band in sky.BANDS]
     manifest.write_text("tile,band,image\n" + "".join(rows))
     out = tmp_path / "deep" / "out"
     config = replace(deaths.CONFIG, manifest=str(manifest), cell_size=420)
-    summary = run_catalog(tiles, str(out), config, progress=False)
+    with catalogs_in_process():
+        summary = run_catalog(tiles, str(out), config, progress=False)
     assert (summary.n_cells, summary.n_failed) == (1, 0)
     inside = {path for path in tmp_path.rglob("*") if path.is_file()} - {manifest}
     assert len(inside) >= 3

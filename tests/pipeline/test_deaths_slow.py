@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import survey_sky as sky
 from flaky_s3 import flaky_proxy
+from in_process import catalogs_in_process
 from s3 import ACCESS_KEY, SECRET_KEY, s3_server  # noqa: F401
 from typer.testing import CliRunner
 
@@ -86,7 +87,7 @@ def test_a_node_may_die(undisturbed, tiles, tmp_path):
     assert same(out, undisturbed)
 
 
-def test_the_driver_may_die(undisturbed, tiles, tmp_path):
+def test_the_driver_may_die(undisturbed, tiles, tmp_path, ray_local):
     """The run that goes on has two CPUs instead of one."""
     out, log = str(tmp_path / "out"), tmp_path / "log"
     run = deaths.start_run(RUN, tiles, out, log=log)
@@ -173,6 +174,7 @@ def test_forty_tiles_and_three_random_kills(tmp_path, ray_local):
     assert verified.output.splitlines()[-1] == f"{out} is complete"
 
     config = replace(deaths.CONFIG, cell_size=70, border=96)
-    assert run_catalog(tiles, whole, config, progress=False).n_cells == 40
+    with catalogs_in_process():
+        assert run_catalog(tiles, whole, config, progress=False).n_cells == 40
     assert deaths.shards(out) == deaths.shards(whole)
     assert len({path.split("/")[1] for path in deaths.shards(out)}) == 40

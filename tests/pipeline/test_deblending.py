@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raydeblend.config import CatalogConfig
+from raydeblend.config import DEBLENDERS, CatalogConfig
 from raydeblend.deblend.masks import merge_bands
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
@@ -142,6 +142,14 @@ def test_a_footprint_too_large_for_a_network_is_deblended_classically():
     assert {(part.deblender, part.n_blended) for _, part in pairs} == {("sep", 2)}
     x = np.concatenate([part.xy[:, 0] + piece.box.x0 - blend.box.x0 for piece, part in pairs])
     np.testing.assert_allclose(sorted(x), [130, 160], atol=0.5)
+
+
+@pytest.mark.parametrize("name", [name for name in DEBLENDERS if name != "joint"])
+def test_every_shipped_network_leaves_what_is_too_large_to_sep(name):
+    blend = make_blend([[9, 9], [20, 20]], flags=int(Flag.DEBLEND_FALLBACK))
+    cell = DeblendCell(replace(CONFIG, deblender=name, suspect_threshold=2.0))
+    parts = cell(Detected(CellTask(CELL), (blend,), PSF)).parts
+    assert {part.deblender for part in parts} == {"sep"}
 
 
 def test_a_crowded_footprint_is_deblended_apart_and_by_sep_in_pieces():

@@ -20,7 +20,7 @@ from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import DeblendCell, choose_photometry, detect_cell, measure_cell
 
 BANDS = ("g", "r", "i")
-SIZE = 480
+SIZE = 640
 SEP = CatalogConfig(BANDS, deblender="sep", photometry="mixture", cell_size=SIZE, border=96)
 JOINT = replace(SEP, deblender="joint", photometry="auto")
 TOLERANCE = 1e-3
@@ -116,7 +116,7 @@ def compare(one, other, tolerance, apart=1e-2):
     return 1 - inner.mean()
 
 
-@pytest.mark.parametrize("cell_size", [240, 160])
+@pytest.mark.parametrize("cell_size", [320, 160])
 def test_cells_of_any_size_give_the_same_sources(in_one_piece, whole, cell_size):
     cut = catalog(whole, replace(SEP, cell_size=cell_size))
     assert len(set(cut["cell"].to_pylist())) == (SIZE // cell_size) ** 2
@@ -125,7 +125,7 @@ def test_cells_of_any_size_give_the_same_sources(in_one_piece, whole, cell_size)
 
 
 def test_cells_of_any_size_give_the_same_sources_by_the_joint_fit(whole):
-    one, cut = (catalog(whole, replace(JOINT, cell_size=size)) for size in (SIZE, 240))
+    one, cut = (catalog(whole, replace(JOINT, cell_size=size)) for size in (SIZE, 320))
     assert compare(one, cut, JOINT_TOLERANCE, JOINT_APART) < 0.2
 
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import survey_sky as sky
+from in_process import catalogs_in_process
 from s3 import s3_server  # noqa: F401
 
 from raydeblend import storage
@@ -17,7 +19,7 @@ from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.fits import TileFailure, inputs
 from raydeblend.fits.headers import TileFiles, read_headers
-from raydeblend.pipeline import survey
+from raydeblend.pipeline import inputs as pipeline_inputs
 from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
@@ -48,13 +50,13 @@ def test_headers_of_many_tiles_are_read_by_tasks_of_the_same_session(tiles, monk
     files = inputs.match_patterns(tiles, sky.BANDS, IMAGE_PATTERN, PSF_PATTERN)
     many = [TileFiles(f"t{i}", files["whole"]) for i in range(3)] + [TileFiles("none", {})]
     connected = []
-    monkeypatch.setattr(survey, "FEW_TILES", 4)
-    monkeypatch.setattr(survey, "TILES_PER_TASK", 3)
-    found = survey._read_headers(many, sky.BANDS, None, lambda: connected.append(1))
+    monkeypatch.setattr(pipeline_inputs, "FEW_TILES", 4)
+    monkeypatch.setattr(pipeline_inputs, "TILES_PER_TASK", 3)
+    found = pipeline_inputs._read_headers(many, sky.BANDS, None, lambda: connected.append(1))
     assert connected == [1]
     assert found == read_headers(many, sky.BANDS, None)
     assert [type(each) for each in found] == [TileHeader] * 3 + [TileFailure]
-    survey._read_headers(many[:3], sky.BANDS, None, lambda: connected.append(2))
+    pipeline_inputs._read_headers(many[:3], sky.BANDS, None, lambda: connected.append(2))
     assert connected == [1]
 
 
@@ -94,11 +96,12 @@ def test_ledger_and_run_say_what_was_done(finished):
     assert {"numpy", "ray", "sep"} <= set(run["versions"])
 
 
-def test_overlapping_tiles_own_each_source_once(finished, tmp_path, ray_local):
+def test_overlapping_tiles_own_each_source_once(finished, tmp_path):
     tiles, out = tmp_path / "tiles", str(tmp_path / "out")
     for name, x0, y0 in (("a", 0, 0), ("b", 160, 0), ("c", 0, 160), ("d", 160, 160)):
         sky.write_tile(tiles, name, x0, y0, size=260)
-    run_catalog(str(tiles), out, replace(CONFIG, cell_size=300), progress=False)
+    with catalogs_in_process():
+        run_catalog(str(tiles), out, replace(CONFIG, cell_size=300), progress=False)
     assert verify_catalog(out) == []
     table, single = read_catalog(out), read_catalog(finished[0])
     primary = table.filter(table["is_primary"])
@@ -204,7 +207,7 @@ def test_a_healed_tile_takes_its_places_back_from_those_that_it_overlaps(mended)
     assert both["is_primary"].to_pylist() == [t == "under" for t in both["tile"].to_pylist()]
 
 
-def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, tiles):
+def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, tiles, caplog):
     out, summary = finished
     shards = {p: Path(p).read_bytes() for p in storage.list_files(summary.catalog)}
     kept, *lost = shards
@@ -217,6 +220,12 @@ def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, ti
     assert (resumed.n_cells, resumed.n_sources) == (summary.n_cells, summary.n_sources)
     assert {p: Path(p).read_bytes() for p in storage.list_files(summary.catalog)} == shards
     assert os.stat(kept).st_mtime_ns == time
+    summarized = Path(out, "summary.json").stat().st_mtime_ns
+    with caplog.at_level(logging.INFO, logger="raydeblend"):
+        again = run_catalog(tiles, out, CONFIG, resume=True, progress=False)
+    assert again.n_sources == summary.n_sources
+    assert Path(out, "summary.json").stat().st_mtime_ns == summarized
+    assert "all are done: nothing to do" in caplog.text
 
 
 def test_what_cannot_be_used_is_refused_before_any_work(finished, tiles, tmp_path):
@@ -256,7 +265,7 @@ def test_from_s3_to_s3(finished, s3_server):  # noqa: F811
 
 
 @pytest.mark.skipif(not HSC.exists(), reason="needs ../shared/data/hsc")
-def test_a_real_hsc_field(tmp_path, ray_local):
+def test_a_real_hsc_field(tmp_path):
     config = CatalogConfig(
         bands=sky.BANDS,
         deblender="sep",
@@ -264,7 +273,8 @@ def test_a_real_hsc_field(tmp_path, ray_local):
         psf_pattern="{tile}_{band}_psf.fits",
     )
     out = str(tmp_path / "out")
-    summary = run_catalog(str(HSC), out, config, progress=False)
+    with catalogs_in_process():
+        summary = run_catalog(str(HSC), out, config, progress=False)
     assert (summary.n_cells, summary.n_failed) == (1, 0)
     table = read_catalog(out)
     # 50" x 50" of HSC's Ultra-Deep field hold about 100 to 300 sources at 5 sigma.

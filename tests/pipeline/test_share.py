@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import survey_sky as sky
 from headers import make_header
+from in_process import catalogs_in_process
 
 from raydeblend.catalog import read_catalog
 from raydeblend.cli import main as cli
@@ -55,7 +56,7 @@ def test_a_part_of_a_plan_knows_the_neighbors_of_all():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, ray_local):
+def runs(tmp_path_factory):
     """Overlapping tiles, two of them in each of two parts, and the outputs of these."""
     folder = tmp_path_factory.mktemp("parts")
     names = {share: [n for n in (f"t{i}" for i in range(20)) if share.has(n)][:2]
@@ -63,8 +64,9 @@ def runs(tmp_path_factory, ray_local):
     for name, corner in zip(sum(zip(*names.values(), strict=True), ()), CORNERS, strict=True):
         sky.write_tile(folder / "tiles", name, *corner, size=120)
     (folder / "tiles" / f"{names[Share(2, 2)][0]}_i.fits").write_bytes(b"no FITS")
-    for part, out in (("1/2", "one"), ("2/2", "two")):
-        run_catalog(str(folder / "tiles"), str(folder / out), CONFIG, progress=False, part=part)
+    with catalogs_in_process():
+        for part, out in (("1/2", "one"), ("2/2", "two")):
+            run_catalog(str(folder / "tiles"), str(folder / out), CONFIG, progress=False, part=part)
     return folder
 
 

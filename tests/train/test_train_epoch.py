@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from two_workers import on_two_workers
 
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, save_weights
@@ -158,7 +159,7 @@ def test_two_workers_equal_one_at_the_same_global_batch(
     config = get_config("rdn", "tiny", batch=8)
     batches = [PeelStream(isolated, config.recipe, seed).draw(8) for seed in range(4)]
     torch.save([vars(batch) for batch in batches], tmp_path / "batches.pt")
-    torch.multiprocessing.spawn(follow_batches, (2, str(tmp_path)), nprocs=2)
+    on_two_workers(follow_batches, 2, str(tmp_path))
     follow_batches(0, 1, str(tmp_path))
     alone = torch.load(tmp_path / "losses-1-0.pt")
     shared = sum(torch.load(tmp_path / f"losses-2-{rank}.pt") for rank in range(2)) / 2

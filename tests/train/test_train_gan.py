@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from two_workers import on_two_workers
 
 from raydeblend.errors import ConfigError
 from raydeblend.networks.gan import GanConfig, sample
@@ -168,7 +169,7 @@ def test_two_workers_with_other_images_keep_the_same_networks(
     galaxies: GalaxyImages, tmp_path: Path
 ) -> None:
     torch.save(middle(galaxies).images, tmp_path / "images.pt")
-    torch.multiprocessing.spawn(train_as_worker, (str(tmp_path),), nprocs=2)
+    on_two_workers(train_as_worker, str(tmp_path))
     first, second = (torch.load(tmp_path / f"worker-{rank}.pt") for rank in range(2))
     start = GanTraining(worker_config()).start(CPU)
     for name, network in start.networks.items():

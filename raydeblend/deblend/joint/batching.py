@@ -17,6 +17,7 @@ from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import stack_places
 from raydeblend.fit.scene import Scene
 from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
+from raydeblend.fit.shear import rest_of, shear_response
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -46,7 +47,7 @@ def _fit_batch(requests: Sequence[FitRequest], settings: FitSettings) -> Iterato
     goal = torch.tensor(goals, dtype=torch.float64, device=device)
     trial = goal if goal.isfinite().all() else None
     fitted = fit_scene(scene, _stack(warm, device) if warm else None, trial)
-    return _fits(requests, *fitted)
+    return _fits(requests, scene, *fitted)
 
 
 def _batches(requests: Sequence[FitRequest], chosen: Sequence[int]) -> Iterator[list[int]]:
@@ -117,11 +118,14 @@ def _stack(arrays: Sequence[Array], device: torch.device) -> torch.Tensor:
 
 def _fits(
     requests: Sequence[FitRequest],
+    scene: Scene,
     state: SceneState,
     converged: torch.Tensor,
     evaluations: torch.Tensor,
 ) -> Iterator[BlendFit]:
     shape_cov, flux_cov = (each.cpu().numpy() for each in covariances(state))
+    response = shear_response(scene, state).cpu().numpy()
+    rest = torch.where(converged[:, None, None], rest_of(state), 0.0).cpu().numpy()
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
     for row, request in enumerate(requests):
@@ -130,6 +134,8 @@ def _fits(
             theta_cov=shape_cov[row],
             flux=flux[row],
             flux_cov=flux_cov[row],
+            response=response[row],
+            rest=rest[row],
             compact=request.compact,
             place=request.place,
             prior=prior[row],

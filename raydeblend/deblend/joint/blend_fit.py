@@ -27,6 +27,12 @@ class BlendFit:
     flux, flux_cov
         ``(bands, k, 2)`` of disk and bulge, and the covariances of their totals between bands,
         ``(bands, bands, k)``.
+    response
+        ``(k, 9, 2)`` derivatives of theta by a shear (γ1, γ2) of the whole sky, with what the
+        priors hold back.
+    rest
+        ``(k, 9)`` what theta lacks of the minimum: the fit ends before a step that promises
+        little.  0 where it has not converged.
     compact
         ``(k,)`` sources that were found as points, see `BulgeDiskPriors`.
     place
@@ -47,6 +53,8 @@ class BlendFit:
     theta_cov: Array
     flux: Array
     flux_cov: Array
+    response: Array
+    rest: Array
     compact: BoolArray
     place: NDArray[np.int64]
     prior: Array
@@ -90,6 +98,8 @@ class BlendFit:
             theta_cov=self.theta_cov[index],
             flux=self.flux[:, index],
             flux_cov=self.flux_cov[..., index],
+            response=self.response[index],
+            rest=self.rest[index],
             compact=self.compact[index],
             place=self.place[:, index],
             prior=self.prior[index],
@@ -109,6 +119,8 @@ class BlendFit:
             theta_cov=np.concatenate([self.theta_cov, unknown]),
             flux=np.concatenate([self.flux, np.zeros((bands, m, COMPONENTS))], 1),
             flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
+            response=np.concatenate([self.response, np.zeros((m, PARAMETERS, 2))]),
+            rest=np.concatenate([self.rest, np.zeros((m, PARAMETERS))]),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
             place=np.concatenate([self.place, np.zeros((bands, m), dtype=np.int64)], 1),
             prior=np.concatenate([self.prior, np.zeros(m)]),
@@ -123,6 +135,8 @@ def without_sources(stamp: Stamp) -> BlendFit:
         theta_cov=np.zeros((0, PARAMETERS, PARAMETERS)),
         flux=np.zeros((bands, 0, COMPONENTS)),
         flux_cov=np.zeros((bands, bands, 0)),
+        response=np.zeros((0, PARAMETERS, 2)),
+        rest=np.zeros((0, PARAMETERS)),
         compact=np.zeros(0, dtype=bool),
         place=np.zeros((bands, 0), dtype=np.int64),
         prior=np.zeros(0),
@@ -139,6 +153,8 @@ def join(fits: Sequence[BlendFit]) -> BlendFit:
         theta_cov=np.concatenate([fit.theta_cov for fit in fits]),
         flux=np.concatenate([fit.flux for fit in fits], 1),
         flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
+        response=np.concatenate([fit.response for fit in fits]),
+        rest=np.concatenate([fit.rest for fit in fits]),
         compact=np.concatenate([fit.compact for fit in fits]),
         place=np.concatenate([fit.place for fit in fits], 1),
         prior=np.concatenate([fit.prior for fit in fits]),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import FitRequest
 from raydeblend.deblend.joint.config import SearchConfig
-from raydeblend.deblend.joint.evidence import least_gain
+from raydeblend.deblend.joint.evidence import least_gains
 from raydeblend.deblend.joint.fitting import fit_requests
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
@@ -40,13 +40,11 @@ def find_candidates(
     empty = [0.5 * (r.stamp.chi2(r.stamp.image) + r.stamp.scatter) for r in requests]
     gain = np.array(empty) - [fit.objective for fit in fits]
     theta = np.array([fit.theta[0] for fit in fits]).reshape(-1, PARAMETERS)
-    belongs = np.array(owner)
-    least = np.array(
-        [
-            least_gain(stamps[i], models[i], each[POSITION], config)
-            for i, each in zip(owner, theta, strict=True)
-        ]
-    )
+    belongs = np.array(owner, dtype=np.intp)
+    least = np.zeros(len(owner))
+    for i in set(owner):
+        own = theta[belongs == i][:, POSITION]
+        least[belongs == i] = least_gains(stamps[i], models[i], own, config)
     parts = gain / np.maximum(least, config.min_gain)
     return [
         theta[belongs == i][_promising(parts[belongs == i], config.rescue_fraction)]
@@ -56,10 +54,11 @@ def find_candidates(
 
 def _alone(stamp: Stamp, models: FloatArray, config: SearchConfig) -> list[FitRequest]:
     """Return fits of single sources to the residual at its peaks."""
-    rest = replace(stamp, image=stamp.image - models.sum(0))
+    total = models.sum(0)
+    rest = replace(stamp, image=stamp.image - total)
     radius = config.candidate_radius * stamp.width
     requests = []
-    for xy in residual_peaks(stamp, models.sum(0), config):
+    for xy in residual_peaks(stamp, total, config):
         near = rest.keep(np.hypot(*(rest.centers.T - xy).T) < radius)
         if len(near.starts):
             requests.append(FitRequest(near, xy[None], np.ones(1, dtype=bool)))

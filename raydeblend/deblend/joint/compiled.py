@@ -30,6 +30,8 @@ def fit(request: FitRequest, priors: BulgeDiskPriors) -> BlendFit:
         theta_cov=fitted.theta_cov,
         flux=fitted.flux.reshape(bands, k, COMPONENTS),
         flux_cov=fitted.flux_cov,
+        response=fitted.response,
+        rest=fitted.rest if fitted.converged else np.zeros_like(fitted.rest),
         compact=request.compact,
         place=request.place,
         prior=fitted.prior,

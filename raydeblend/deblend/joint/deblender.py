@@ -159,7 +159,7 @@ class JointDeblender:
             found = find_all(stamps, self.settings, self.config.limits.most_values)
         return list(zip(stamps, found, sigma[:, :, 0, 0], strict=True))
 
-    def separate(
+    def separate_footprint(
         self,
         image: ArrayLike,
         variance: ArrayLike,

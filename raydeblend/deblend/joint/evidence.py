@@ -23,16 +23,24 @@ def least_gain(stamp: Stamp, models: FloatArray, xy: Array, config: SearchConfig
     models
         ``(k, bands, y, x)`` of the others.
     """
-    radius = config.underlying_radius * stamp.width
-    under = stamp.keep(np.hypot(*(stamp.centers.T - xy).T) < radius)
-    light = under.chi2(models.sum(0))
-    return least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light
+    return float(least_gains(stamp, models, xy[None], config)[0])
+
+
+def least_gains(stamp: Stamp, models: FloatArray, places: Array, config: SearchConfig) -> Array:
+    """Return `least_gain` of each of some positions, ``(m, 2)``."""
+    squared = stamp.weights * stamp.means(models.sum(0)) ** 2
+    x, y = stamp.centers
+    away = np.hypot(x - places[:, :1], y - places[:, 1:])
+    under = away < config.underlying_radius * stamp.width
+    light = np.where(under, squared.sum(0, dtype=np.float64), 0.0).sum(1)
+    return np.asarray(least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light)
 
 
 def least_gain_in_the_dark(stamp: Stamp, config: SearchConfig) -> float:
     """Return the least gain of a source where there is no other light."""
     bands = int((stamp.weights > 0).any(1).sum())
-    return max(config.min_gain, PARAMETERS + COMPONENTS * bands)
+    parameters = PARAMETERS + COMPONENTS * bands
+    return max(config.min_gain, config.gain_per_parameter * parameters)
 
 
 def are_one(stamp: Stamp, fit: BlendFit, config: PruneConfig) -> bool:

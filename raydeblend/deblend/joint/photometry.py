@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit
-from raydeblend.deblend.joint.config import JointConfig, PhotometryConfig
+from raydeblend.deblend.joint.config import JointConfig, PhotometryConfig, ShearConfig
 from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.galaxies import Galaxies
+from raydeblend.deblend.joint.shear import shear_response
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.half_light import SERSIC, Components, exponential_t, half_light_radius
 from raydeblend.fit.parameters import BULGE, LOG_INDEX, POSITION, SHAPES
@@ -56,10 +57,11 @@ def measure_galaxies(
     -------
     ``flux``, ``flux_err`` and ``bulge_fraction`` ``(m, bands)``; ``flux_cov``
     ``(m, bands, bands)``; ``position_cov`` ``(m, 2, 2)`` in pixels² and ``shift`` ``(m, 2)``, 0 as
-    the positions are the fit's own; signal to noise, ``r50`` (arcsec), ``T`` (arcsec²), ``g1``,
-    ``g2``, their errors and the blend's reduced χ², ``(m,)``.
+    the positions are the fit's own; ``response`` ``(m, 3)`` of the shape to shear (R11, R22, R12);
+    signal to noise, ``r50`` (arcsec), ``T`` (arcsec²), ``g1``, ``g2``, their errors and the blend's
+    reduced χ², ``(m,)``.
     """
-    parts = _measure(stamp, fit, unit)
+    parts = _measure(stamp, fit, unit, config.shear)
     values = {name: own[galaxies.brightest] for name, own in parts.items()}
     attached = galaxies.sums(parts["flux"]) - values["flux"]
     values["flux"] = values["flux"] + attached
@@ -114,7 +116,9 @@ def whole_covariance(
     return out
 
 
-def _measure(stamp: Stamp, fit: BlendFit, unit: NDArray[np.floating]) -> dict[str, Array]:
+def _measure(
+    stamp: Stamp, fit: BlendFit, unit: NDArray[np.floating], config: ShearConfig
+) -> dict[str, Array]:
     used = (stamp.at_pixels(stamp.weight) > 0).any(1)
     known: Array = np.where(used & ~stamp.hidden(fit.theta).T, unit, np.nan)
     freedom = max(stamp.n_values - fit.theta.size - fit.flux.size, 1)
@@ -122,13 +126,17 @@ def _measure(stamp: Stamp, fit: BlendFit, unit: NDArray[np.floating]) -> dict[st
     r50, slopes = half_light_radius(parts)
     # Of shears by what the pixels tell of them, in units of the noise.
     shares = components(fit, np.ones(known.shape)).shares
-    shape = _shapes(fit.theta, shares, r50)
-    error = _shape_errors(fit, shares, r50, slopes)
+    # A shape that stays where the descent left it would be too round, since that begins so.
+    shape = _shapes(fit.theta + fit.rest, shares, r50)
+    by_theta = np.zeros_like(fit.theta)
+    by_theta[:, [shape[-1] for shape in SHAPES]] = slopes
+    error = _shape_errors(fit, shares, r50, by_theta)
     return {
         "flux": fit.total.T * known,
         "flux_cov": fit.flux_cov.transpose(2, 0, 1) * known[:, :, None] * known[:, None],
         "bulge_fraction": parts.fraction(BULGE),
         "r50": r50,
+        "response": shear_response(fit, shares, by_theta, config),
         "chi2": np.full(len(fit.theta), fit.chi2 / freedom),
         "shift": np.zeros((len(fit.theta), 2)),
         "position_cov": fit.theta_cov[:, POSITION, POSITION],
@@ -156,13 +164,11 @@ def _shapes(theta: Array, shares: Array, r50: Array) -> Array:
     return np.stack([exponential_t(r50, *shear), *shear])
 
 
-def _shape_errors(fit: BlendFit, shares: Array, r50: Array, slopes: Array) -> Array:
+def _shape_errors(fit: BlendFit, shares: Array, r50: Array, by_theta: Array) -> Array:
     """Propagate the covariance of theta, for fixed fluxes, to T, g1 and g2; ``(3, k)``.
 
-    `slopes` ``(k, 2)`` are those of ln r50 by ln of the components' radii.
+    `by_theta` ``(k, 9)`` are the derivatives of ln r50.
     """
-    by_theta = np.zeros_like(fit.theta)
-    by_theta[:, [shape[-1] for shape in SHAPES]] = slopes
     steps = _STEP * np.eye(fit.theta.shape[1])[:, None]
     ahead, behind = (
         _shapes(fit.theta + sign * steps, shares, r50 * np.exp(sign * (steps * by_theta).sum(-1)))

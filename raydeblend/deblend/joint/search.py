@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, better_of, refit
 from raydeblend.deblend.joint.candidates import find_candidates
-from raydeblend.deblend.joint.evidence import are_one, least_gain, least_gain_in_the_dark
+from raydeblend.deblend.joint.evidence import (
+    are_one,
+    least_gain,
+    least_gain_in_the_dark,
+    least_gains,
+)
 from raydeblend.deblend.joint.fitting import fit_requests, render
 from raydeblend.deblend.joint.prune import within_limit
 from raydeblend.deblend.joint.settings import FitSettings
@@ -105,8 +110,8 @@ def _trials(
     if len(added):
         base = fit.add(added, compact=True)
         changed = np.arange(len(fit.theta), len(base.theta))
-        least = sum(least_gain(stamp, models, theta[POSITION], config) for theta in added)
-        yield refit(stamp, base, changed, fit.objective - least)
+        least = least_gains(stamp, models, added[:, POSITION], config).sum()
+        yield refit(stamp, base, changed, fit.objective - float(least))
     goal = fit.objective - least_gain_in_the_dark(stamp, config)
     for base in _splits(stamp, fit, models, settings):
         yield refit(stamp, base, np.arange(len(base.theta) - 2, len(base.theta)), goal)
@@ -121,7 +126,7 @@ def _splits(
     scores = split_scores(stamp, fit, offsets, settings)
     order = np.argsort(-scores, kind="stable")[: config.max_splits]
     for source in order[scores[order] > 0]:
-        ends = fit.xy[source] + offsets[source], fit.xy[source] - offsets[source]
-        least = min(least_gain(stamp, models, end, search) for end in ends)
+        ends = np.stack([fit.xy[source] + offsets[source], fit.xy[source] - offsets[source]])
+        least = least_gains(stamp, models, ends, search).min()
         if scores[source] > config.min_score_fraction * least:
             yield split_source(fit, source, offsets[source], config)

@@ -13,8 +13,9 @@ from raydeblend.errors import ConfigError, TileError
 from raydeblend.fit.psf import POINT, PsfMixture
 from raydeblend.fit.psf_wings import fit_wings
 from raydeblend.psf import TilePsf
-from raydeblend.tile import BoolArray, FloatArray
+from raydeblend.tile import BoolArray
 
+Array = NDArray[np.float64]
 Psf = ArrayLike | Sequence[TilePsf]
 """``(bands, py, px)``, ``(n, bands, py, px)``, or n by place in the pixels of each stamp."""
 
@@ -41,7 +42,7 @@ class SeenPsf:
     places: TilePsf | None = None
 
     @classmethod
-    def of(cls, stamps: Sequence[Sequence[FloatArray]], places: TilePsf | None = None) -> SeenPsf:
+    def of(cls, stamps: Sequence[Sequence[Array]], places: TilePsf | None = None) -> SeenPsf:
         """Fit the PSF stamps of each band; those that were fitted before cost nothing."""
         found = [[_wings_or_none(stamp) for stamp in band] for band in stamps]
         known = np.array([None not in band for band in found])
@@ -78,10 +79,11 @@ def psf_of_each(psf: Psf, shape: tuple[int, ...]) -> list[SeenPsf]:
 
 
 def _by_place(psf: TilePsf) -> SeenPsf:
-    return SeenPsf.of([band.stamps for band in psf.bands], None if psf.is_constant else psf)
+    stamps = [[np.asarray(stamp, dtype=np.float64) for stamp in band.stamps] for band in psf.bands]
+    return SeenPsf.of(stamps, None if psf.is_constant else psf)
 
 
-def _constant(psf: NDArray[np.float64], shape: tuple[int, ...]) -> SeenPsf:
+def _constant(psf: Array, shape: tuple[int, ...]) -> SeenPsf:
     if len(psf) != shape[1]:
         raise ConfigError(f"psf has {len(psf)} bands, the images have {shape[1]}")
     return SeenPsf.of([[stamp] for stamp in psf])

@@ -7,7 +7,8 @@ mean: a model hardly bends over a few pixels there, and the outskirts are most o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,16 +209,16 @@ def _join(
     side = config.joined_side
     rows, columns = (length // side for length in sample.shape)
 
-    def squares(images: NDArray[np.generic]) -> NDArray[np.generic]:
+    def over_squares(combine: np.ufunc, images: NDArray[Any]) -> NDArray[Any]:
         inner = images[..., : rows * side, : columns * side]
-        return inner.reshape(*images.shape[:-2], rows, side, columns, side)
+        return reduce(combine, [inner[..., y::side, x::side] for y, x in np.ndindex(side, side)])
 
-    weights = squares(weight)
-    even = (weights.max((-3, -1)) <= config.max_weight_ratio * weights.min((-3, -1))).all(0)
-    joined = even & squares(faint).all((-3, -1)) & squares(used).any((-3, -1))
+    least, most = over_squares(np.minimum, weight), over_squares(np.maximum, weight)
+    even = (most <= config.max_weight_ratio * least).all(0)
+    joined = even & over_squares(np.logical_and, faint) & over_squares(np.logical_or, used)
     inside = np.s_[: rows * side, : columns * side]
     is_joined = np.zeros(sample.shape, dtype=bool)
-    is_joined[inside] = np.kron(joined, np.ones((side, side), dtype=bool))
-    first = np.kron(squares(sample)[:, 0, :, 0], np.ones((side, side), dtype=np.intp))
+    is_joined[inside] = joined.repeat(side, 0).repeat(side, 1)
+    first = sample[inside][::side, ::side].repeat(side, 0).repeat(side, 1)
     sample[inside] = np.where(is_joined[inside], first, sample[inside])
     return is_joined

@@ -9,8 +9,6 @@ probably is structure becomes a part of its host: one galaxy, one row, with all 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend.deblend.calibration import read_calibration, write_calibration
 from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import StructureConfig
 from raydeblend.deblend.joint.crowds.light import total_light
@@ -32,8 +30,7 @@ from raydeblend.deblend.unrecognized.model import (
     read_logistic,
     write_logistic,
 )
-from raydeblend.errors import ConfigError
-from raydeblend.fit.parameters import LOG_RADIUS
+from raydeblend.fit.parameters import LOG_INDEX, LOG_RADIUS, SHEAR
 from raydeblend.shipped import SHIPPED
 from raydeblend.tile import Box
 
@@ -46,10 +43,13 @@ FEATURES = (
     "ln contrast",
     "ln of 1 + chi2 of the color",
     "ln of the part of the host's flux",
-    "ln distance, in radii of the host",
+    "ln distance within the host, in its radii",
+    "ln distance, in PSF widths",
     "ln signal to noise",
+    "ln signal to noise, were it alone",
     "ln radius",
     "ln signal to noise of the host",
+    "ln Sérsic index of the host's disk",
     "ln misfit of the host",
     "ln misfit",
     "sources attached to the host",
@@ -57,7 +57,8 @@ FEATURES = (
 _LEAST_CONTRAST, _MOST_CONTRAST = 0.05, 1e3
 BODY_SIGMA, ABOUT_WIDTHS = 3.0, 2.5
 """A host's body is where it is above so many sigma; about a source are so many PSF widths."""
-_LEAST_PART, _LEAST_RADIUS, _LEAST_MISFIT = 1e-3, 0.05, 2e-3
+_LEAST_PART, _LEAST_RADIUS, _LEAST_MISFIT, _LEAST_DISTANCE = 1e-3, 0.05, 2e-3, 0.02
+_MOST_SHEAR = 0.95
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,13 @@ def read_structure(path: str | Path) -> StructureModel:
     ConfigError
         If there is none or it is damaged.
     """
-    try:
-        data = storage.read_bytes(str(path))
-        content = json.loads(data)
+
+    def make(content: Mapping[str, Any], sha256: str) -> StructureModel:
         if content["features"] != list(FEATURES):
             raise ValueError("it is of other features")
-        logistic = read_logistic(content["logistic"])
-        return StructureModel(logistic, content["card"], hashlib.sha256(data).hexdigest())
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {path}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a calibration of structure: {error}") from error
+        return StructureModel(read_logistic(content["logistic"]), content["card"], sha256)
+
+    return read_calibration(path, "structure", make)
 
 
 def write_structure(path: str, model: StructureModel) -> None:
@@ -103,7 +100,7 @@ def write_structure(path: str, model: StructureModel) -> None:
         "logistic": write_logistic(model.logistic),
         "card": dict(model.card),
     }
-    storage.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_calibration(path, content)
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class Attachments:
     source, host
         ``(m,)`` which source of the fit, and the brighter one whose light it lies in most.
     features
-        ``(m, 10)``, see `FEATURES`.
+        ``(m, f)``, see `FEATURES`.
     """
 
     source: Indices
@@ -145,7 +142,7 @@ def galaxies_of(
 
 
 def is_structure(features: Array, model: Logistic, config: StructureConfig) -> NDArray[np.bool_]:
-    """Tell which sources ``(m,)`` are taken for structure, by their features ``(m, 10)``."""
+    """Tell which sources ``(m,)`` are taken for structure, by their features ``(m, f)``."""
     likely = probability(model.logit(features)) > config.min_probability
     return np.asarray(likely & (features[:, 0] < np.log(config.max_contrast)))
 
@@ -161,16 +158,21 @@ def attachments(
     attached = np.bincount(host[contrast < config.attached_contrast], minlength=len(light))
     total = total_light(patches, stamp.image.shape)
     radius = np.exp(fit.theta[:, LOG_RADIUS])
-    distance = np.hypot(*(fit.xy[source] - fit.xy[host]).T) * stamp.pixel_scale
+    offset = fit.xy[source] - fit.xy[host]
+    inside = _isophote(offset, fit.theta[host, SHEAR]) * stamp.pixel_scale
+    alone = np.sqrt([_overlap(stamp, patches[i], patches[i]) for i in source.tolist()])
     about = {i: _misfit(stamp, total, _body(stamp, patches[i])) for i in set(host.tolist())}
     columns = [
         np.log(contrast),
         np.log1p(_color_chi2(fit, source, host, config.color_error)),
         np.log(np.maximum(light[source] / light[host], _LEAST_PART)),
-        np.log(distance / np.maximum(radius[host], _LEAST_RADIUS)),
+        np.log(np.maximum(inside / np.maximum(radius[host], _LEAST_RADIUS), _LEAST_DISTANCE)),
+        np.log(np.maximum(np.hypot(*offset.T) / stamp.width, _LEAST_DISTANCE)),
         np.log(fit.snr[source]),
+        np.log(alone),
         np.log(radius[source]),
         np.log(fit.snr[host]),
+        fit.theta[host, LOG_INDEX],
         np.array([about[i] for i in host.tolist()]),
         np.array([_misfit(stamp, total, _about(stamp, xy)) for xy in fit.xy[source]]),
         attached[host],
@@ -210,6 +212,19 @@ def _overlap(stamp: Stamp, one: Patch, other: Patch) -> float:
     )
     weight = stamp.weight[:, *common.slices]
     return float(np.einsum("byx,byx,byx->", a, b, weight, dtype=np.float64))
+
+
+def _isophote(offset: Array, shear: Array) -> Array:
+    """Return the mean radius ``(m,)`` of the ellipse of a shear ``(m, 2)`` through an offset.
+
+    In the unit of `offset` ``(m, 2)`` (x, y), from the center.
+    """
+    size = np.minimum(np.hypot(*shear.T), _MOST_SHEAR)
+    angle, axis_ratio = 0.5 * np.arctan2(shear[:, 1], shear[:, 0]), (1 - size) / (1 + size)
+    x, y = offset.T
+    along = x * np.cos(angle) + y * np.sin(angle)
+    across = y * np.cos(angle) - x * np.sin(angle)
+    return np.asarray(np.hypot(along * np.sqrt(axis_ratio), across / np.sqrt(axis_ratio)))
 
 
 def _color_chi2(fit: BlendFit, source: Indices, host: Indices, floor: float) -> Array:

@@ -80,9 +80,12 @@ class RdnDeblender(NetworkDeblender):
         return replace(loaded, weights_hash=f"{loaded.weights_hash}-{count.weights_hash}")
 
     @classmethod
-    def load_joint(cls, device: str | None = None) -> Self:
+    def load_joint(
+        cls, device: str | None = None, weights: str | None = None, counter: str | None = None
+    ) -> Self:
         """Load ``rdn-joint``: deblender and counter after phase two (section II.E)."""
-        return replace(cls.load(device, "rdn-joint", "rdn-joint-counter"), name="rdn-joint")
+        loaded = cls.load(device, weights or "rdn-joint", counter or "rdn-joint-counter")
+        return replace(loaded, name="rdn-joint")
 
     @classmethod
     def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:

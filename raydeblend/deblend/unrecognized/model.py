@@ -6,8 +6,6 @@ what the networks say.  The numbers are in ``weights/suspect.json``, with how th
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend import storage
-from raydeblend.errors import ConfigError
+from raydeblend.deblend.calibration import read_calibration, write_calibration
 from raydeblend.shipped import SHIPPED
 
 Array = NDArray[np.float64]
@@ -117,9 +114,8 @@ def read_model(path: str | Path) -> SuspectModel:
     ConfigError
         If there is none or it is damaged.
     """
-    try:
-        data = storage.read_bytes(str(path))
-        content = json.loads(data)
+
+    def make(content: Mapping[str, Any], sha256: str) -> SuspectModel:
         return SuspectModel(
             deblender=content["deblender"],
             cheap=read_logistic(content["cheap"]),
@@ -127,12 +123,10 @@ def read_model(path: str | Path) -> SuspectModel:
             doubt=float(content["doubt"]),
             seeing=tuple(content["seeing"]),
             card=content["card"],
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=sha256,
         )
-    except FileNotFoundError as error:
-        raise ConfigError(f"there is no file {path}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a calibration of suspects: {error}") from error
+
+    return read_calibration(path, "suspects", make)
 
 
 def write_model(path: str, model: SuspectModel) -> None:
@@ -145,7 +139,7 @@ def write_model(path: str, model: SuspectModel) -> None:
         "seeing": list(model.seeing),
         "card": dict(model.card),
     }
-    storage.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_calibration(path, content)
 
 
 def read_logistic(content: Mapping[str, Any]) -> Logistic:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.request import BASELINE
 from raydeblend.evaluate.common.scarlet import NAME as SCARLET
 from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
@@ -34,14 +35,16 @@ EXACT_POSITION_SIGMA = 0.02
 """Pixels to which `JOINT_TRUE` holds positions: the simulation's own, not a catalog's."""
 
 
-def load_named(name: str) -> Deblender:
-    """Load a deblender, `JOINT_TRUE` or scarlet.
+def load_named(name: str, weights: str | None = None) -> Deblender:
+    """Load a deblender, with other weights than the shipped ones if given; `JOINT_TRUE`; scarlet.
 
     Raises
     ------
     ConfigError
         If there is none of the name, or it cannot be loaded or, scarlet, is not installed.
     """
+    if name in (SCARLET, JOINT_TRUE) and weights is not None:
+        raise ConfigError(f"{name} has no network that weights could be of")
     if name == SCARLET:
         return ScarletDeblender.load()
     if name == JOINT_TRUE:
@@ -51,11 +54,13 @@ def load_named(name: str) -> Deblender:
             name=JOINT_TRUE,
             priors=replace(joint.priors, given_position_sigma=EXACT_POSITION_SIGMA),
         )
-    return load_deblender(name)
+    return load_deblender(name, weights=weights)
 
 
-def load_compared(names: Sequence[str]) -> dict[str, Deblender]:
+def load_compared(names: Sequence[str], weights: Mapping[str, str]) -> dict[str, Deblender]:
     """Load the deblenders, sep, and scarlet wherever it imports (it is given the true positions).
+
+    `weights` are of deblenders by name, where they are not the shipped ones.
 
     Raises
     ------
@@ -65,4 +70,4 @@ def load_compared(names: Sequence[str]) -> dict[str, Deblender]:
     others = [BASELINE, *([SCARLET] if find_scarlet() else [])]
     if SCARLET not in (*names, *others):
         LOGGER.info("scarlet does not import here and is not run")
-    return {name: load_named(name) for name in dict.fromkeys([*names, *others])}
+    return {name: load_named(name, weights.get(name)) for name in dict.fromkeys([*names, *others])}

@@ -28,7 +28,13 @@ class MadeCatalog:
 
 
 def make_catalog(
-    deblender: str, tiles: str, out: str, survey: str, bands: tuple[str, ...], cell_size: int
+    deblender: str,
+    tiles: str,
+    out: str,
+    survey: str,
+    bands: tuple[str, ...],
+    cell_size: int,
+    weights: str | None = None,
 ) -> MadeCatalog:
     """Catalog all tiles of a folder into `out`, anew.
 
@@ -37,7 +43,9 @@ def make_catalog(
     ConfigError
         If a cell fails: nothing can be said of a catalog with holes.
     """
-    config = CatalogConfig(bands=bands, survey=survey, deblender=deblender, cell_size=cell_size)
+    config = CatalogConfig(
+        bands=bands, survey=survey, deblender=deblender, cell_size=cell_size, weights=weights
+    )
     began = time.monotonic()
     summary = run_catalog(tiles, out, config, overwrite=True)
     seconds = time.monotonic() - began

@@ -23,7 +23,9 @@ CODE = ("py", "toml", "safetensors")
 _PACKAGE = Path(__file__).parent.parent
 
 
-def describe_run(command: Sequence[str], seconds: float) -> dict[str, Any]:
+def describe_run(
+    command: Sequence[str], seconds: float, weights: str | None = None
+) -> dict[str, Any]:
     """Return what a reader needs to repeat a run and to judge its times.
 
     Parameters
@@ -32,6 +34,8 @@ def describe_run(command: Sequence[str], seconds: float) -> dict[str, Any]:
         Words of the command line.
     seconds
         Wall time of the run.
+    weights
+        A file or folder of weights that it used.
     """
     return {
         "command": shlex.join(command),
@@ -39,7 +43,7 @@ def describe_run(command: Sequence[str], seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "commit": commit(),
         "hardware": hardware(),
-        "weights": weight_hashes(),
+        "weights": weight_hashes(weights),
         "versions": versions(),
     }
 
@@ -79,11 +83,13 @@ def _gpu() -> str:
     return gpu_name() or "no GPU"
 
 
-def weight_hashes() -> dict[str, str]:
-    """Return the SHA-256 of the shipped weights by name, from their cards."""
-    from raydeblend.networks.weights import load_card, shipped_weights
+def weight_hashes(given: str | None = None) -> dict[str, str]:
+    """Return the SHA-256 of the shipped weights by name, and of `given` ones by path."""
+    from raydeblend.networks.weights import load_card, shipped_weights, weights_below
 
-    return {name: load_card(path).sha256 for name, path in shipped_weights().items()}
+    shipped = {name: load_card(path).sha256 for name, path in shipped_weights().items()}
+    own = weights_below(given) if given is not None else []
+    return shipped | {path: load_card(path).sha256 for path in own}
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ class Request:
         Its name.
     deblenders
         By name; None where none is given.
-    data, n, catalog, bands, survey, population, stamps
+    data, n, catalog, bands, survey, population, stamps, weights
         See `raydeblend.evaluate.protocol.run_evaluation`; None where not given.
     out
         Directory of the results, local or on s3.
@@ -39,6 +39,7 @@ class Request:
     survey: str | None = None
     population: str | None = None
     stamps: str | None = None
+    weights: str | None = None
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -49,6 +50,11 @@ class Request:
     def compared(self) -> tuple[str, ...]:
         """The deblenders, with sep among them."""
         return tuple(dict.fromkeys([*self.chosen, BASELINE]))
+
+    @property
+    def own_weights(self) -> dict[str, str]:
+        """The weights to load by deblender, where they are not the shipped ones."""
+        return {} if self.weights is None else {self.chosen[0]: self.weights}
 
     @property
     def given(self) -> dict[str, str | int | tuple[str, ...]]:
@@ -63,6 +69,7 @@ class Request:
             "survey": self.survey,
             "population": self.population,
             "stamps": self.stamps,
+            "weights": self.weights,
         }
         return {name: value for name, value in values.items() if value is not None}
 

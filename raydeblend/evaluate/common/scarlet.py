@@ -12,11 +12,12 @@ from importlib import import_module
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.errors import ConfigError
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.evaluate.common.given import GivenBlend, given_blends
+from raydeblend.tile import Deblended
 
 NAME = "scarlet"
 MODEL_SIGMA = 0.8
@@ -74,24 +75,12 @@ class ScarletDeblender:
         ConfigError
             If positions, variance or PSF are missing.
         """
-        if xy is None or variance is None or psf is None:
-            raise ConfigError("scarlet must be given positions, variance and PSF")
-        batch = np.asarray(images, dtype=np.float32)
-        weight = 1 / np.asarray(variance, dtype=np.float32)
-        if mask is not None:
-            weight = np.where(np.asarray(mask)[:, None], np.float32(0), weight)
-        stamps = np.asarray(psf, dtype=np.float32)
-        stamps = np.broadcast_to(stamps, (len(batch), *stamps.shape[-3:]))
-        found = [
-            self._deblend(image, weights, stamp, np.asarray(places, np.float64).reshape(-1, 2))
-            for image, weights, stamp, places in zip(batch, weight, stamps, xy, strict=True)
-        ]
-        return stack_sources(found, batch.shape)
+        blends = given_blends(self.name, images, variance, mask, psf, xy)
+        return stack_sources([self._deblend(blend) for blend in blends], np.shape(images))
 
-    def _deblend(
-        self, image: FloatArray, weight: FloatArray, psf: FloatArray, xy: NDArray[np.float64]
-    ) -> Sources:
+    def _deblend(self, blend: GivenBlend) -> Sources:
         """Return the sources of one blend."""
+        image, _, weight, psf, xy = blend
         scarlet, channels = self.scarlet, list(range(len(image)))
         model_psf = scarlet.GaussianPSF(sigma=(MODEL_SIGMA,) * len(image))
         frame = scarlet.Frame(image.shape, psf=model_psf, channels=channels)

@@ -17,7 +17,7 @@ from raydeblend.evaluate.hemmati2022.scores import (
     score_table,
 )
 from raydeblend.instruments import HST_BANDS
-from raydeblend.networks.weights import shipped_path
+from raydeblend.networks.weights import one_network
 from raydeblend.simulate.sharp_blends import SharpTest, read_real
 from raydeblend.tile import Deblender
 
@@ -37,7 +37,7 @@ def run(request: Request) -> Report:
         If there is no network of so many bands, or a deblender or folder is unknown.
     """
     bands = 1 if request.bands is None else request.bands
-    networks = load_networks(bands)
+    networks = load_networks(bands, request.weights)
     # The network's candidates told apart by the pixels come from the deblender of its name.
     beside: dict[str, Deblender] = dict(networks)
     beside |= {name: load_deblender(name) for name in request.chosen if name not in networks}
@@ -50,8 +50,8 @@ def run(request: Request) -> Report:
     return Report(rows, tables, draw_figures(results, request.seed))
 
 
-def load_networks(bands: int) -> dict[str, SrganDeblender]:
-    """Return the network of so many bands by name; of seven, with that of one beside.
+def load_networks(bands: int, weights: str | None = None) -> dict[str, SrganDeblender]:
+    """Return the network of so many bands by name; of seven, with the shipped one of one beside.
 
     Raises
     ------
@@ -62,5 +62,6 @@ def load_networks(bands: int) -> dict[str, SrganDeblender]:
         known = " or ".join(map(str, BANDS))
         raise ConfigError(f"{PROTOCOL} knows networks of {known} bands, not of {bands}")
     if bands == 1:
-        return {SINGLE: SrganDeblender.load()}
-    return {MULTI: SrganDeblender.load(weights=shipped_path(MULTI)), SINGLE: SrganDeblender.load()}
+        return {SINGLE: SrganDeblender.load(weights=one_network(weights, SINGLE))}
+    multi = SrganDeblender.load(weights=one_network(weights, MULTI))
+    return {MULTI: multi, SINGLE: SrganDeblender.load()}

@@ -169,7 +169,7 @@ def _pair(
 
 def run(request: Request) -> Report:
     """Draw the fields, deblend, and report."""
-    given, own = load_deblenders(request.compared)
+    given, own = load_deblenders(request.compared, request.own_weights)
     storage.check_writable(request.out)
     n = request.n or DEFAULT_N
     fields = draw_fields(n, request.seed, request.catalog, request.data)

@@ -90,11 +90,12 @@ class FieldScores:
 
 
 def load_deblenders(
-    names: Sequence[str],
+    names: Sequence[str], weights: Mapping[str, str]
 ) -> tuple[dict[str, Deblender], dict[str, Deblender]]:
     """Load deblenders: those that are given the true centroids, and those that detect.
 
-    The joint fit is among both; scarlet only among the first, wherever it imports.
+    The joint fit is among both; scarlet only among the first, wherever it imports.  `weights` are
+    of deblenders by name, where they are not the shipped ones.
 
     Raises
     ------
@@ -105,7 +106,9 @@ def load_deblenders(
     if SCARLET in names or find_scarlet() is not None:
         given.append(SCARLET)
     own = [name for name in names if name not in (JOINT_TRUE, SCARLET)]
-    return {name: load_named(name) for name in given}, {name: load_named(name) for name in own}
+    return {name: load_named(name) for name in given}, {
+        name: load_named(name, weights.get(name)) for name in own
+    }
 
 
 def evaluate_madness(

@@ -18,7 +18,8 @@ DEFAULT_N = 8
 
 def run(request: Request) -> Report:
     """Catalog the grids with each deblender, and report."""
-    load_compared(request.compared)  # A name that cannot be used is found before any work.
+    # A name that cannot be used is found before any work.
+    load_compared(request.compared, request.own_weights)
     storage.check_writable(request.out)
     find_stamps(request.stamps, "test")
     survey = request.survey or "HSC"
@@ -30,6 +31,7 @@ def run(request: Request) -> Report:
         survey,
         request.stamps,
         request.data,
+        request.own_weights,
     )
     figures = {"classes.png": classes_figure(rows)}
     for score in scores:

@@ -40,6 +40,7 @@ def evaluate_singles(
     survey: str,
     stamps: str | None = None,
     tiles: str | None = None,
+    weights: Mapping[str, str] | None = None,
 ) -> tuple[list[Row], list[SingleScores]]:
     """Catalog the grids with each deblender and score the catalogs.
 
@@ -54,6 +55,8 @@ def evaluate_singles(
         for them without one.
     tiles
         A folder of `raydeblend simulate singles` instead.
+    weights
+        Of deblenders, by name, where they are not the shipped ones.
 
     Raises
     ------
@@ -70,7 +73,8 @@ def evaluate_singles(
             truth = read_truth(folder)
             for name in deblenders:
                 place = storage.join(out, "catalogs", grid, name)
-                made = make_catalog(name, folder, place, survey, BANDS, CELL_SIZE)
+                own = (weights or {}).get(name)
+                made = make_catalog(name, folder, place, survey, BANDS, CELL_SIZE, own)
                 table = score_singles(made.table, truth, BANDS)
                 scores.append(SingleScores(name, grid, table, folder))
                 rows += make_rows(name, grid, table, made.seconds)
@@ -84,5 +88,5 @@ def _simulate(out: str, survey: str, repeats: int, seed: int, stamps: str | None
         each = max(1, repeats // LARGE_REPEATS) if name == "large" else repeats
         folders[name] = storage.join(out, "tiles", name)
         own = replace(plan, repeats=each)
-        simulate_singles(folders[name], survey, BANDS, own, seed, "test", stamps)
+        simulate_singles(folders[name], survey, BANDS, own, seed, "test", stamps, overwrite=True)
     return folders

@@ -16,7 +16,8 @@ DEFAULT_N = 4
 
 def run(request: Request) -> Report:
     """Catalog the tiles with each deblender, and report."""
-    load_compared(request.compared)  # A name that cannot be used is found before any work.
+    # A name that cannot be used is found before any work.
+    load_compared(request.compared, request.own_weights)
     storage.check_writable(request.out)
     sky = Sky(
         survey=request.survey or "HSC",
@@ -27,7 +28,7 @@ def run(request: Request) -> Report:
         catalog=request.catalog,
         stamps=request.stamps,
     )
-    rows, scores = evaluate_survey(request.compared, sky, request.out)
+    rows, scores = evaluate_survey(request.compared, sky, request.out, request.own_weights)
     band = BANDS[-1]
     figures = {
         "trends.png": trends_figure(rows, band),

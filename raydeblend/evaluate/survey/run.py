@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -86,7 +86,7 @@ class SurveyScores:
 
 
 def evaluate_survey(
-    deblenders: Sequence[str], sky: Sky, out: str
+    deblenders: Sequence[str], sky: Sky, out: str, weights: Mapping[str, str] | None = None
 ) -> tuple[list[Row], list[SurveyScores]]:
     """Catalog tiles with each deblender, from detection to photometry, and score the catalogs.
 
@@ -94,6 +94,8 @@ def evaluate_survey(
     ----------
     out
         Gets ``tiles`` and the catalogs of each deblender.
+    weights
+        Of deblenders, by name, where they are not the shipped ones.
 
     Raises
     ------
@@ -108,7 +110,8 @@ def evaluate_survey(
         for name in deblenders:
             for kind, folder in folders.items():
                 place = storage.join(out, "catalogs", kind, name)
-                made = make_catalog(name, folder, place, sky.survey, BANDS, max(64, sky.size))
+                own, cell = (weights or {}).get(name), max(64, sky.size)
+                made = make_catalog(name, folder, place, sky.survey, BANDS, cell, own)
                 truth = read_truth(folder)
                 if kind == FIELDS:
                     scores.append(_score_fields(name, made, truth, folder, sky.survey))
@@ -138,13 +141,22 @@ def _simulate(sky: Sky, out: str) -> dict[str, str]:
         split="test",
         stamps=sky.stamps,
         catalog=sky.catalog,
+        overwrite=True,
     )
     if sky.population != "cosmos":
         return folders
     for kind, n in ((PAIRS, N_PAIRS), (STARS, N_STARS)):
         folders[kind] = storage.join(out, "tiles", kind)
         simulate_neighbors(
-            folders[kind], sky.survey, BANDS, kind, n * sky.n_tiles, sky.seed, "test", sky.stamps
+            folders[kind],
+            sky.survey,
+            BANDS,
+            kind,
+            n * sky.n_tiles,
+            sky.seed,
+            "test",
+            sky.stamps,
+            overwrite=True,
         )
     return folders
 

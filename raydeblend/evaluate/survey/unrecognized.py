@@ -10,7 +10,7 @@ from raydeblend.evaluate.common.sky import match_sky
 
 Floats = NDArray[np.float64]
 
-RADIUS = 1.0
+RADIUS = 0.8
 """Arcsec within which another true source makes a catalog source a blend."""
 FLUX_RATIO = 0.1
 """Least flux of the other over that of the one, in the reference band."""

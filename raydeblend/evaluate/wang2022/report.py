@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from raydeblend import storage
 from raydeblend.deblend.counter import GalaxyCounter
+from raydeblend.deblend.peeling.rdn import RdnDeblender
 from raydeblend.evaluate.common.baselines import load_compared
 from raydeblend.evaluate.common.blends import BlendSet, read_blends, to_blend_set
 from raydeblend.evaluate.common.request import BASELINE, Report, Request
@@ -28,21 +29,28 @@ DEFAULT_N = 1000
 
 def run(request: Request) -> Report:
     """Read or draw the test set, and report on it."""
-    loaded = load_compared(request.chosen)
+    loaded = load_compared(request.chosen, request.own_weights)
     test_set = read_blends(request.data) if request.data is not None else None
     storage.check_writable(request.out)
     if test_set is None:
         test_set = to_blend_set(wang2022_blends(request.n or DEFAULT_N, request.seed))
-    return report_wang2022(loaded, test_set, request.n, BASELINE)
+    # The counter of a training of one's own is scored with it.
+    own = [loaded[name] for name in request.own_weights]
+    counter = own[0].counter if own and isinstance(own[0], RdnDeblender) else GalaxyCounter.load()
+    return report_wang2022(loaded, test_set, request.n, BASELINE, counter)
 
 
 def report_wang2022(
-    deblenders: Mapping[str, Deblender], data: BlendSet, n: int | None, baseline: str
+    deblenders: Mapping[str, Deblender],
+    data: BlendSet,
+    n: int | None,
+    baseline: str,
+    counter: GalaxyCounter,
 ) -> Report:
-    """Score deblenders on a test set; the galleries of failures compare with `baseline`."""
+    """Score deblenders and a counter; the galleries of failures compare with `baseline`."""
     part = data if n is None else data.first(n)
     rows, scores = evaluate_wang2022(deblenders, part)
-    counts = count_galaxies(part)
+    counts = count_galaxies(part, counter)
     tables = [
         score_table(rows),
         quality_table(rows),
@@ -57,9 +65,8 @@ def report_wang2022(
     return Report(rows, tables, files)
 
 
-def count_galaxies(data: BlendSet) -> list[Row]:
-    """Return the accuracies of the shipped counter; nothing for bands that it does not know."""
-    counter = GalaxyCounter.load()
+def count_galaxies(data: BlendSet, counter: GalaxyCounter) -> list[Row]:
+    """Return the accuracies of a counter; nothing for bands that it does not know."""
     return counter_rows(count_test_set(counter, data)) if counter.bands == data.bands else []
 
 

@@ -121,14 +121,14 @@ def ready(call: Callable[[], object], what: str) -> None:
 def compile_once(call: Callable[[], object], what: str) -> bool:
     """Call each compiled function of `what` if that is the first time here, which is said.
 
-    Processes that find the folder without its code wait for the one that is compiling.  Returns
-    whether this was the one.
+    Processes that find the folder without this code wait for the one that is compiling it; what
+    else there is to compile another one may do meanwhile.  Returns whether this was the one.
     """
     folder = code_folder()
     done = folder / f"{what} is compiled"
     if done.exists():
         return False
-    with (folder / "lock").open("w") as lock:
+    with (folder / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if done.exists():
             return False

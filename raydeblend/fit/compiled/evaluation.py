@@ -28,14 +28,9 @@ from raydeblend.fit.compiled.gaussians import (
     within_reach,
     write_block,
 )
-from raydeblend.fit.compiled.linear import (
-    CHUNK,
-    gram,
-    solve,
-    solve_fluxes,
-    weighted_square,
-)
+from raydeblend.fit.compiled.linear import solve, solve_fluxes, weighted_square
 from raydeblend.fit.compiled.prior import PARAMETERS, log_prior
+from raydeblend.fit.compiled.products import CHUNK, TALL, gram
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -68,7 +63,7 @@ class Work(NamedTuple):
     nearest: Array
     weights: Array
     table: FloatArray
-    near: FloatArray
+    near: Indices
     sums: FloatArray
     left: FloatArray
 
@@ -120,9 +115,9 @@ def make_work(blend: Blend) -> Work:
         np.empty(p // BLOCK),
         np.empty((2, g)),
         np.empty((COLUMNS, g), dtype=np.float32),
-        np.empty((COLUMNS - 1, g), dtype=np.float32),
+        np.empty(g, dtype=np.int64),
         np.empty((SUMS, BLOCK), dtype=np.float32),
-        np.empty((2, CHUNK), dtype=np.float32),
+        np.empty((TALL, CHUNK), dtype=np.float32),
     )
 
 
@@ -160,7 +155,7 @@ def draw_source(blend: Blend, theta: Array, k: int, work: Work) -> None:
             for c in range(2):
                 first, last = (0, disk) if c == 0 else (disk, all_of_them)
                 count = within_reach(work.table, first, last, work.nearest[block], work.near)
-                all_sums(dx, dy, work.near, count, work.sums)
+                all_sums(dx, dy, work.table, work.near, count, work.sums)
                 image, slopes = work.rows[band, 1 + 2 * k + c], work.slopes[band, k, c]
                 write_block(work.sums, by_shape[c], block * BLOCK, image, slopes)
 
@@ -291,16 +286,27 @@ def write_slopes(work: Work, band: int, k: int, m: int, flux: Array) -> None:
     of_disk, of_bulge = work.slopes[band, k, 0], work.slopes[band, k, 1]
     first = 1 + len(flux) + PARAMETERS * m
     out = work.rows[band, first : first + PARAMETERS]
-    for n in range(len(work.dx)):
-        out[0, n] = disk * of_disk[0, n] + bulge * of_bulge[0, n]
-        out[1, n] = disk * of_disk[1, n] + bulge * of_bulge[1, n]
-        out[2, n] = disk * of_disk[2, n]
-        out[3, n] = disk * of_disk[3, n]
-        out[4, n] = disk * of_disk[4, n]
-        out[5, n] = bulge * of_bulge[4, n]
-        out[6, n] = bulge * of_bulge[2, n]
-        out[7, n] = bulge * of_bulge[3, n]
-        out[8, n] = disk * of_disk[5, n]
+    for j in range(2):
+        _mix(disk, of_disk[j], bulge, of_bulge[j], out[j])
+        _scale(disk, of_disk[2 + j], out[2 + j])
+        _scale(bulge, of_bulge[2 + j], out[6 + j])
+    _scale(disk, of_disk[4], out[4])
+    _scale(bulge, of_bulge[4], out[5])
+    _scale(disk, of_disk[5], out[8])
+
+
+@part()
+def _scale(factor: np.float32, row: FloatArray, out: FloatArray) -> None:
+    for n in range(len(out)):
+        out[n] = factor * row[n]
+
+
+@part()
+def _mix(
+    factor: np.float32, row: FloatArray, other: np.float32, second: FloatArray, out: FloatArray
+) -> None:
+    for n in range(len(out)):
+        out[n] = factor * row[n] + other * second[n]
 
 
 @part()

@@ -25,6 +25,7 @@ from raydeblend.fit.compiled.gaussians import (
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
+Indices = NDArray[np.int64]
 
 _BULGE = 5
 
@@ -64,7 +65,7 @@ class Brush(NamedTuple):
     dy: FloatArray
     nearest: Array
     table: FloatArray
-    near: FloatArray
+    near: Indices
     sums: FloatArray
     cov: Array
     by_shape: Array
@@ -79,7 +80,7 @@ def make_brush(family: Family, samples: int) -> Brush:
         np.empty(samples, dtype=np.float32),
         np.empty(samples // BLOCK),
         np.empty((COLUMNS, g), dtype=np.float32),
-        np.empty((COLUMNS - 1, g), dtype=np.float32),
+        np.empty(g, dtype=np.int64),
         np.empty((SUMS, BLOCK), dtype=np.float32),
         np.empty(3),
         np.empty((3, 3)),
@@ -139,7 +140,7 @@ def draw_galaxy(
     for block in range(len(brush.nearest)):
         at = slice(block * BLOCK, (block + 1) * BLOCK)
         near = within_reach(brush.table, 0, count, brush.nearest[block], brush.near)
-        all_sums(brush.dx[at], brush.dy[at], brush.near, near, brush.sums)
+        all_sums(brush.dx[at], brush.dy[at], brush.table, brush.near, near, brush.sums)
         _write_block(brush.sums, brush.by_shape, block * BLOCK, image, slopes)
 
 
@@ -148,16 +149,22 @@ def _write_block(
     sums: FloatArray, by_shape: Array, first: int, image: FloatArray, slopes: FloatArray
 ) -> None:
     """Write image and derivatives at one block, from the sums as `gaussians` has them."""
-    for i in range(BLOCK):
-        image[first + i] = sums[0, i]
-        slopes[0, first + i] = sums[1, i]
-        slopes[1, first + i] = sums[2, i]
+    at = slice(first, first + BLOCK)
+    _copy(sums[0], image[at])
+    _copy(sums[1], slopes[0, at])
+    _copy(sums[2], slopes[1, at])
     for q in range(SHAPES):
         a = np.float32(0.5 * by_shape[q, 0])
         b = np.float32(by_shape[q, 1])
         c = np.float32(0.5 * by_shape[q, 2])
+        out = slopes[2 + q, at]
         for i in range(BLOCK):
-            slopes[2 + q, first + i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]
+            out[i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]
     if len(slopes) > _BULGE:
-        for i in range(BLOCK):
-            slopes[_BULGE, first + i] = sums[6, i]
+        _copy(sums[6], slopes[_BULGE, at])
+
+
+@part()
+def _copy(values: FloatArray, to: FloatArray) -> None:
+    for i in range(BLOCK):
+        to[i] = values[i]

@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.cache import part
+from raydeblend.fit.compiled.lanes import LANES, ROUND, Lanes, array_of, index
 from raydeblend.fit.sersic import LOG_INDICES
 
 _LEAST_LOG_INDEX, _MOST_LOG_INDEX = LOG_INDICES
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
+Indices = NDArray[np.int64]
 
 BLOCK = 64
 """Samples that are summed together: what a block needs fits the first cache of a core."""
@@ -44,19 +47,20 @@ MOST_EXPONENT = 30.0
 FAINTEST = 1e-9
 """Part of a source's light in a pixel below which a Gaussian does not matter there: of one of a
 million sigma, a thousandth of sigma."""
+_LOG_FAINTEST, _LOG_2 = float(np.log(FAINTEST)), float(np.log(2))
 
 _LOG2_E = float(np.log2(np.e))
 _HALF = np.float32(-0.5 * _LOG2_E)
 _LEAST_POWER = np.float32(-MOST_EXPONENT * _LOG2_E)
-# 1.5 · 2^23: the sum with a float32 has the float's nearest integer in its last bits.
-_ROUND = np.float32(12582912.0)
+_ROUND = np.float32(ROUND)
 # 2^f for |f| <= 1/2, interpolated at Chebyshev's points: relative error 1e-7.
-_C0, _C1, _C2, _C3, _C4, _C5 = (
+_SERIES = tuple(
     np.float32(c)
     for c in np.polynomial.chebyshev.Chebyshev.interpolate(np.exp2, 5, [-0.5, 0.5])
     .convert(kind=np.polynomial.Polynomial)
     .coef
 )
+_C0, _C1, _C2, _C3, _C4, _C5 = _SERIES
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -134,6 +138,13 @@ def weigh(mixture: Any, log_index: float, weight: Array) -> None:
 
 
 @part()
+def _log_above(value: np.float32) -> float:
+    """Return the logarithm of the next power of two above a positive number."""
+    exponent: int = (_bits(value) >> 23) - 126
+    return _LOG_2 * exponent
+
+
+@part()
 def convolve(
     mixture: Any, cov: Array, weights: Array, band: int, place: int, table: FloatArray
 ) -> None:
@@ -161,56 +172,99 @@ def convolve(
         table[4, g] = own
         table[5, g] = weights[1, g] * peak
         brightest = max(abs(table[3, g]), abs(table[5, g]))
-        depth = np.log(brightest / FAINTEST) if brightest != 0 else -1.0
+        depth = _log_above(brightest) - _LOG_FAINTEST if brightest != 0 else -1.0
         table[6, g] = 2 * min(depth, MOST_EXPONENT) * largest
 
 
 @part()
-def within_reach(table: FloatArray, first: int, last: int, nearest: float, near: FloatArray) -> int:
-    """Copy the Gaussians that reach a block's nearest sample side by side; return how many."""
+def within_reach(table: FloatArray, first: int, last: int, nearest: float, near: Indices) -> int:
+    """Write which Gaussians reach a block's nearest sample; return how many."""
     count = 0
     for g in range(first, last):
         # A reach that is no number, of a shape that is none, must not hide the Gaussian.
-        if not table[6, g] < nearest:
-            for i in range(6):
-                near[i, count] = table[i, g]
-            count += 1
+        near[count] = g
+        count += not table[6, g] < nearest
     return count
 
 
-@part()
-def all_sums(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: FloatArray) -> None:
-    """Sum U, X, Y, A, B, C, N ``(7, BLOCK)`` over Gaussians at the offsets of a block."""
-    for j in range(SUMS):
-        for i in range(BLOCK):
-            out[j, i] = 0
-    for g in range(count):
-        pxx, pxy, pyy, norm, own = near[0, g], near[1, g], near[2, g], near[3, g], near[4, g]
-        by_index = near[5, g]
-        for i in range(BLOCK):
-            x, y = dx[i], dy[i]
-            ux, uy = pxx * x + pxy * y, pxy * x + pyy * y
-            value = power_of_two(max(_HALF * (x * ux + y * uy), _LEAST_POWER))
-            v = norm * value
-            out[6, i] += by_index * value
-            out[0, i] += v
-            out[1, i] += v * ux
-            out[2, i] += v * uy
-            vs = v * own
-            out[3, i] += vs * (ux * ux - pxx)
-            out[4, i] += vs * (ux * uy - pxy)
-            out[5, i] += vs * (uy * uy - pyy)
+@intrinsic  # type: ignore[untyped-decorator]
+def all_sums(_: Any, dx: Any, dy: Any, table: Any, near: Any, count: Any, out: Any) -> Any:
+    """Sum U, X, Y, A, B, C, N ``(7, BLOCK)`` over the first `count` Gaussians of `near`.
+
+    At the offsets ``(BLOCK,)`` of a block, with the `COLUMNS` of the table.
+    """
+    return types.void(dx, dy, table, near, count, out), _all_sums
 
 
-@part()
-def one_sum(dx: FloatArray, dy: FloatArray, near: FloatArray, count: int, out: FloatArray) -> None:
-    """Sum U ``(BLOCK,)`` alone, added to what is there."""
-    for g in range(count):
-        pxx, pxy, pyy, norm = near[0, g], near[1, g], near[2, g], near[3, g]
-        for i in range(BLOCK):
-            x, y = dx[i], dy[i]
-            square = x * (pxx * x + pxy * y) + y * (pxy * x + pyy * y)
-            out[i] += norm * power_of_two(max(_HALF * square, _LEAST_POWER))
+@intrinsic  # type: ignore[untyped-decorator]
+def one_sum(_: Any, dx: Any, dy: Any, table: Any, near: Any, count: Any, out: Any) -> Any:
+    """Sum U ``(BLOCK,)`` alone, added to what is there; else as `all_sums`."""
+    return types.void(dx, dy, table, near, count, out), _one_sum
+
+
+def _all_sums(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arrays = [array_of(context, builder, signature, arguments, i) for i in (0, 1, 2, 3, 5)]
+    dx, dy, table, near, out = arrays
+    lanes = Lanes(builder)
+    with cgutils.for_range_slice(builder, index(0), index(BLOCK), index(LANES)) as (at, _):
+        offset = _offset(lanes, dx, dy, at)
+        sums = [lanes.sum() for _ in range(SUMS)]
+        with cgutils.for_range(builder, arguments[4]) as loop:
+            pxx, pxy, pyy, norm, own, by_index = _columns(lanes, table, near, loop.index, 6)
+            ux, uy, value = _exponential(lanes, offset, pxx, pxy, pyy)
+            v = lanes.times(norm, value)
+            vs = lanes.times(v, own)
+            bends = (ux, ux, pxx), (ux, uy, pxy), (uy, uy, pyy)
+            terms = [v, lanes.times(v, ux), lanes.times(v, uy)]
+            terms += [lanes.times(vs, lanes.subtract(lanes.times(a, b), p)) for a, b, p in bends]
+            terms += [lanes.times(by_index, value)]
+            for place, term in zip(sums, terms, strict=True):
+                lanes.add_to(place, term)
+        for row, place in enumerate(sums):
+            lanes.store(builder.load(place), out.data, builder.add(at, index(row * BLOCK)))
+    return context.get_dummy_value()
+
+
+def _one_sum(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arrays = [array_of(context, builder, signature, arguments, i) for i in (0, 1, 2, 3, 5)]
+    dx, dy, table, near, out = arrays
+    lanes = Lanes(builder)
+    with cgutils.for_range_slice(builder, index(0), index(BLOCK), index(LANES)) as (at, _):
+        offset, total = _offset(lanes, dx, dy, at), lanes.sum()
+        lanes.add_to(total, lanes.load(out.data, at))
+        with cgutils.for_range(builder, arguments[4]) as loop:
+            pxx, pxy, pyy, norm = _columns(lanes, table, near, loop.index, 4)
+            _, _, value = _exponential(lanes, offset, pxx, pxy, pyy)
+            lanes.add_to(total, lanes.times(norm, value))
+        lanes.store(builder.load(total), out.data, at)
+    return context.get_dummy_value()
+
+
+def _columns(lanes: Lanes, table: Any, near: Any, number: Any, count: int) -> list[Any]:
+    """Return the first columns of one of the near Gaussians."""
+    builder = lanes.builder
+    gaussian = builder.load(builder.gep(near.data, [number]))
+    width = builder.extract_value(table.shape, 1)
+    places = [builder.add(builder.mul(width, index(i)), gaussian) for i in range(count)]
+    return [lanes.spread(builder.load(builder.gep(table.data, [at]))) for at in places]
+
+
+def _offset(lanes: Lanes, dx: Any, dy: Any, at: Any) -> tuple[Any, ...]:
+    """Return x, y and those times −½ log2 e."""
+    x, y, half = lanes.load(dx.data, at), lanes.load(dy.data, at), lanes.constant(float(_HALF))
+    return x, y, lanes.times(half, x), lanes.times(half, y)
+
+
+def _exponential(
+    lanes: Lanes, offset: tuple[Any, ...], pxx: Any, pxy: Any, pyy: Any
+) -> tuple[Any, ...]:
+    """Return u = P d (x, y) and exp(−dᵀ P d / 2)."""
+    x, y, half_x, half_y = offset
+    ux = lanes.add(lanes.times(pxx, x), lanes.times(pxy, y))
+    uy = lanes.add(lanes.times(pxy, x), lanes.times(pyy, y))
+    power = lanes.add(lanes.times(half_x, ux), lanes.times(half_y, uy))
+    power = lanes.larger(power, lanes.constant(float(_LEAST_POWER)))
+    return ux, uy, lanes.power_of_two(power, [float(c) for c in _SERIES])
 
 
 @part()
@@ -228,22 +282,41 @@ def offsets(
         nearest[block] = least
 
 
-@part()
-def write_block(
-    sums: FloatArray, by_shape: Array, first: int, image: FloatArray, slopes: FloatArray
-) -> None:
+@intrinsic  # type: ignore[untyped-decorator]
+def write_block(_: Any, sums: Any, by_shape: Any, first: Any, image: Any, slopes: Any) -> Any:
     """Write the image ``(p,)`` of a component and its derivatives ``(6, p)`` at one block.
 
-    Those are by center, shape and ln n; `by_shape` ``(3, 3)`` is of `unit_covariances`.
+    Those are by center, shape and ln n; `by_shape` ``(3, 3)`` is of `unit_covariances`, and `first`
+    the block's first sample.
     """
-    for i in range(BLOCK):
-        image[first + i] = sums[0, i]
-        slopes[0, first + i] = sums[1, i]
-        slopes[1, first + i] = sums[2, i]
-        slopes[5, first + i] = sums[6, i]
-    for q in range(SHAPES):
-        a = np.float32(0.5 * by_shape[q, 0])
-        b = np.float32(by_shape[q, 1])
-        c = np.float32(0.5 * by_shape[q, 2])
-        for i in range(BLOCK):
-            slopes[2 + q, first + i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]
+    return types.void(sums, by_shape, first, image, slopes), _write_block
+
+
+def _write_block(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arrays = [array_of(context, builder, signature, arguments, i) for i in (0, 1, 3, 4)]
+    sums, by_shape, image, slopes = arrays
+    lanes, width = Lanes(builder), builder.extract_value(slopes.shape, 1)
+    bends = [_shape_factors(lanes, by_shape, q) for q in range(SHAPES)]
+    with cgutils.for_range_slice(builder, index(0), index(BLOCK), index(LANES)) as (at, _):
+        to = builder.add(arguments[2], at)
+        rows = [lanes.load(sums.data, builder.add(at, index(row * BLOCK))) for row in range(SUMS)]
+        lanes.store(rows[0], image.data, to)
+        shapes = [
+            lanes.add(
+                lanes.add(lanes.times(a, rows[3]), lanes.times(b, rows[4])), lanes.times(c, rows[5])
+            )
+            for a, b, c in bends
+        ]
+        for row, value in enumerate([rows[1], rows[2], *shapes, rows[6]]):
+            lanes.store(value, slopes.data, builder.add(builder.mul(width, index(row)), to))
+    return context.get_dummy_value()
+
+
+def _shape_factors(lanes: Lanes, by_shape: Any, q: int) -> list[Any]:
+    """Return what a shape's derivative has of A, B and C: ½ D_xx, D_xy and ½ D_yy."""
+    builder, factors = lanes.builder, []
+    for i, part_of in enumerate((0.5, 1.0, 0.5)):
+        number = builder.load(builder.gep(by_shape.data, [index(3 * q + i)]))
+        number = builder.fmul(number, ir.Constant(ir.DoubleType(), part_of))
+        factors.append(lanes.spread(builder.fptrunc(number, ir.FloatType())))
+    return factors

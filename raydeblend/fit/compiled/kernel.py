@@ -33,6 +33,7 @@ from raydeblend.fit.compiled.gaussians import (
 )
 from raydeblend.fit.compiled.linear import invert, solve
 from raydeblend.fit.compiled.prior import PARAMETERS, inside
+from raydeblend.fit.compiled.shear import shear_response
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -62,6 +63,10 @@ class Fitted(NamedTuple):
         ``(K, 9)`` and ``(K, 9, 9)``.
     flux, flux_cov
         ``(b, 2 K)`` of disks and bulges, and of their sums between bands ``(b, b, K)``.
+    response
+        ``(K, 9, 2)``, see `shear.shear_response`.
+    rest
+        ``(K, 9)`` the step that was not taken any more, to the minimum.
     prior
         ``(K,)`` −ln prior of each source.
     evaluations
@@ -72,6 +77,8 @@ class Fitted(NamedTuple):
     theta_cov: Array
     flux: Array
     flux_cov: Array
+    response: Array
+    rest: Array
     prior: Array
     objective: float
     chi2: float
@@ -113,12 +120,17 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
             _copy(state.theta, theta)
             draw_source(blend, theta[moving[0]], moving[0], work)
             weigh_images(blend, work)
-    theta_cov, flux_cov = _covariances(state)
+    # Of the last fit: the curvature is not needed any more.
+    covariance = np.empty_like(state.curvature)
+    invert(state.curvature, covariance)
+    theta_cov, flux_cov = _covariances(state, covariance)
     return Fitted(
         state.theta,
         theta_cov,
         state.flux,
         flux_cov,
+        shear_response(blend, state.theta, covariance),
+        _rest(state, covariance),
         state.prior,
         state.value[0],
         state.value[1],
@@ -231,19 +243,27 @@ def _next_damping(damping: float, ratio: float) -> float:
 
 
 @part()
-def _covariances(state: State) -> tuple[Array, Array]:
+def _rest(state: State, covariance: Array) -> Array:
+    """Return the undamped step from theta ``(K, 9)``, to first order."""
+    out = np.zeros_like(state.theta)
+    for i in range(len(state.gradient)):
+        for j in range(len(state.gradient)):
+            out[i // PARAMETERS, i % PARAMETERS] -= covariance[i, j] * state.gradient[j]
+    return out
+
+
+@part()
+def _covariances(state: State, covariance: Array) -> tuple[Array, Array]:
     """Return covariances ``(K, 9, 9)`` of each theta and ``(b, b, K)`` of fluxes between bands.
 
     From the inverse curvature of the whole, so with the neighbors' part: Cov(flux) =
     Cov(flux at fixed theta) + cross Cov(theta) crossᵀ.  A flux is disk plus bulge; at fixed theta
-    bands do not know of each other.
+    bands do not know of each other.  `covariance` ``(9 K, 9 K)`` is that of all theta.
     """
     bands, k, free = len(state.flux), len(state.theta), len(state.gradient)
     own, between = np.empty((k, PARAMETERS, PARAMETERS)), np.empty((bands, bands, k))
-    # Of the last fit: curvature and matrices are not needed any more.
-    covariance, fixed = np.empty((free, free)), np.empty((2 * k, 2 * k))
-    slopes, spread = np.empty((bands, free)), np.empty(free)
-    invert(state.curvature, covariance)
+    fixed, slopes = np.empty((2 * k, 2 * k)), np.empty((bands, free))
+    spread = np.empty(free)
     for source in range(k):
         for i in range(PARAMETERS):
             for j in range(PARAMETERS):
@@ -299,7 +319,7 @@ def render(
     dx, dy, nearest = np.empty_like(x), np.empty_like(y), np.empty(p // BLOCK)
     count = len(mixture.variance)
     table = np.empty((COLUMNS, count), dtype=np.float32)
-    near, weights = np.empty((COLUMNS - 1, count), dtype=np.float32), np.empty((2, count))
+    near, weights = np.empty(count, dtype=np.int64), np.empty((2, count))
     for source in range(k):
         unit_covariances(theta[source], cov, by_shape)
         offsets(x, y, theta[source], dx, dy, nearest)
@@ -311,5 +331,5 @@ def render(
             for block in range(len(nearest)):
                 at = slice(block * BLOCK, (block + 1) * BLOCK)
                 reaching = within_reach(table, 0, count, nearest[block], near)
-                one_sum(dx[at], dy[at], near, reaching, out[source, band, at])
+                one_sum(dx[at], dy[at], table, near, reaching, out[source, band, at])
     return out

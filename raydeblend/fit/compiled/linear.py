@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.cache import SUMMED, part
+from raydeblend.fit.compiled.products import CHUNK
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
-CHUNK = 512
-"""Samples that are summed in float32, a multiple of a block; sums of chunks are float64."""
 FLOOR = 0.01
 """A disk keeps this part of its source's first flux, so that no source loses its gradient."""
 _HOLD = 1e7  # Relative to the curvature of a flux: holds it where it is.
 _ROUNDS = 3
-
-
-@part(SUMMED)
-def _four(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray) -> Any:
-    """Return the products a·c, a·d, b·c, b·d: two rows at a time halve what is loaded."""
-    ac = ad = bc = bd = np.float32(0)
-    for i in range(len(a)):
-        ac += a[i] * c[i]
-        ad += a[i] * d[i]
-        bc += b[i] * c[i]
-        bd += b[i] * d[i]
-    return ac, ad, bc, bd
 
 
 @part(SUMMED)
@@ -42,41 +27,6 @@ def weighted_square(values: FloatArray, weight: FloatArray) -> float:
             inner += weight[i] * values[i] * values[i]
         total += float(inner)
     return total
-
-
-@part()
-def gram(
-    rows: FloatArray, weight: FloatArray, first: int, last: int, left: FloatArray, out: Array
-) -> None:
-    """Write Σ w r_i r_j of rows ``(r, p)``, first <= i < last, j <= i, to both triangles of out.
-
-    `left` ``(2, CHUNK)`` is working memory.
-    """
-    for i in range(first, last):
-        for j in range(last):
-            out[i, j] = 0
-    for start in range(0, rows.shape[1], CHUNK):
-        at = slice(start, min(start + CHUNK, rows.shape[1]))
-        size = at.stop - at.start
-        own = weight[at]
-        for i in range(first, last, 2):
-            beside = min(i + 1, last - 1)
-            for n in range(size):
-                left[0, n] = own[n] * rows[i, start + n]
-                left[1, n] = own[n] * rows[beside, start + n]
-            for j in range(0, beside + 1, 2):
-                other = min(j + 1, last - 1)
-                ac, ad, bc, bd = _four(left[0, :size], left[1, :size], rows[j, at], rows[other, at])
-                out[i, j] += ac
-                if other > j:
-                    out[i, other] += ad
-                if beside > i:
-                    out[beside, j] += bc
-                    if other > j:
-                        out[beside, other] += bd
-    for i in range(first, last):
-        for j in range(i):
-            out[j, i] = out[i, j]
 
 
 @part()

@@ -58,14 +58,14 @@ def draw_patch(
     image = np.zeros((bands, y1 - y0, x1 - x0), dtype=np.float32)
     dx, dy = np.empty(BLOCK, dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     sums = np.empty(BLOCK, dtype=np.float32)
-    near = np.empty((COLUMNS - 1, count), dtype=np.float32)
+    near = np.empty(count, dtype=np.int64)
     for top in range(0, y1 - y0, SIDE):
         for left in range(0, x1 - x0, SIDE):
             nearest = _square(theta, y0 + top, x0 + left, dx, dy)
             for band in range(bands):
                 reaching = within_reach(tables[band], 0, count, nearest, near)
                 sums[:] = 0
-                one_sum(dx, dy, near, reaching, sums)
+                one_sum(dx, dy, tables[band], near, reaching, sums)
                 for i in range(min(SIDE, y1 - y0 - top)):
                     for j in range(min(SIDE, x1 - x0 - left)):
                         image[band, top + i, left + j] = sums[SIDE * i + j]

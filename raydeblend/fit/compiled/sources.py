@@ -20,7 +20,8 @@ from raydeblend.fit.compiled.galaxy import (
     shape_covariance,
 )
 from raydeblend.fit.compiled.gaussians import offsets
-from raydeblend.fit.compiled.linear import CHUNK, gram, invert, solve, weighted_square
+from raydeblend.fit.compiled.linear import invert, solve, weighted_square
+from raydeblend.fit.compiled.products import CHUNK, TALL, gram
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -100,7 +101,7 @@ def make_work(family: Family, pixels: Pixels) -> Work:
         make_brush(family, p),
         np.empty((rows, p), dtype=np.float32),
         np.empty((rows, rows)),
-        np.empty((2, CHUNK), dtype=np.float32),
+        np.empty((TALL, CHUNK), dtype=np.float32),
         np.empty((k, k)),
     )
 

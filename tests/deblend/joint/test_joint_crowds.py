@@ -119,7 +119,7 @@ def test_light_of_patches_is_that_of_whole_images(crowd: Crowd) -> None:
 def test_a_footprint_alone_has_the_sources_of_a_batch() -> None:
     image = sky(PLACES, FLUXES)
     variance, mask = np.ones_like(image), np.zeros(image.shape, dtype=bool)
-    found = JOINT.separate(image, variance, mask, PSF, SCALE)
+    found = JOINT.separate_footprint(image, variance, mask, PSF, SCALE)
     batch = JOINT(image[None], variance[None], mask[None], PSF, pixel_scale=SCALE)
     np.testing.assert_array_equal(found.xy, batch.xy[0])
     for box, light, model in zip(found.boxes, found.lights, batch.models[0], strict=True):

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+from in_process import catalogs_in_process
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
@@ -132,10 +133,12 @@ def test_tables_and_figures_show_all(planted):
     assert all(imread(io.BytesIO(png)).std() > 0.05 for png in drawn.values())
 
 
-def test_a_grid_through_the_pipeline(ray_local, tmp_path):
+def test_a_grid_through_the_pipeline(tmp_path):
     plan = SinglesPlan(classes=("1",), magnitudes=(20.0,), repeats=4)
     simulate_singles(str(tmp_path / "tiles"), "HSC", ("g", "r", "i"), plan, seed=1)
-    evaluation = run_evaluation("singles", (), str(tmp_path / "tiles"), None, str(tmp_path / "out"))
+    tiles, out = str(tmp_path / "tiles"), str(tmp_path / "out")
+    with catalogs_in_process():
+        evaluation = run_evaluation("singles", (), tiles, None, out)
     (total,) = (r for r in evaluation.rows if (r["n_galaxies"], r["galaxy"]) == (CLASS, "all"))
     assert (total["deblender"], total["n"], total["found"], total["split"]) == ("sep", 4, 1, 0)
     assert abs(total["flux_bias"]) < 0.2

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from in_process import catalogs_in_process
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
@@ -242,10 +243,11 @@ def test_tables_and_figures_show_all(planted):
     assert reliability_figure(scores[:1]) is None
 
 
-def test_real_tiles_through_the_pipeline(tmp_path, ray_local):
+def test_real_tiles_through_the_pipeline(tmp_path):
     tiles, out = str(tmp_path / "tiles"), tmp_path / "scores"
     simulate_tiles(tiles, "HSC", ("g", "r", "i"), n_tiles=1, size=160, seed=3)
-    evaluation = run_evaluation("survey", (), tiles, None, str(out))
+    with catalogs_in_process():
+        evaluation = run_evaluation("survey", (), tiles, None, str(out))
     rows = json.loads((out / "metrics.json").read_text())
     total = next(row for row in rows if row["n_galaxies"] == ALL)
     assert (total["protocol"], total["deblender"]) == ("survey", "sep")

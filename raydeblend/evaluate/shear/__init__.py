@@ -1,0 +1,1 @@
+"""The protocol `shear`: how the ensemble of shapes answers to a known shear."""

@@ -1,0 +1,57 @@
+"""Catalogs without Ray: the stages that its workers would call, cell by cell in this process.
+
+For tests of what a catalog holds; how Ray brings the cells through is for `tests/pipeline`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+from numpy.typing import NDArray
+
+from raydeblend.config import CatalogConfig
+from raydeblend.evaluate.singles import run as singles_protocol
+from raydeblend.evaluate.survey import run as survey_protocol
+from raydeblend.pipeline import survey
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.ledger import Run
+from raydeblend.pipeline.plan import Plan
+from raydeblend.pipeline.stages import (
+    CellState,
+    Stages,
+    run_stage_safely,
+    stages_of,
+    write_cell,
+)
+
+
+@contextmanager
+def catalogs_in_process() -> Iterator[None]:
+    """Let `run_catalog` do its cells in this process meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (survey, survey_protocol, singles_protocol):
+            patch.setattr(module, "ray_session", lambda *_: nullcontext())
+        patch.setattr(survey, "claim_gpus", lambda *_: 0)
+        patch.setattr(survey, "shared_folder", lambda *_: nullcontext(""))
+        patch.setattr(survey, "process", process)
+        yield
+
+
+def process(
+    plan: Plan,
+    todo: NDArray[Any],
+    out: str,
+    config: CatalogConfig,
+    run: Run,
+    stages: Stages | None = None,
+    **_: object,
+) -> Iterator[LedgerEntry]:
+    """Do cells as `survey.process` does, one after the other."""
+    stages = stages or stages_of(config)
+    chain = {"detect": stages.detect, "deblend": stages.deblend(), "measure": stages.measure}
+    for i in todo:
+        work = CellState(plan.task(int(i)))
+        for name, stage in chain.items():
+            work = run_stage_safely(work, name, stage)
+        yield write_cell(work, out, run.weights[config.deblender], run.config_hash)

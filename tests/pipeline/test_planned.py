@@ -1,0 +1,72 @@
+"""What is found of the input before a run begins."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from raydeblend.cli.main import main
+from raydeblend.config import CatalogConfig
+from raydeblend.errors import ConfigError, Stopped
+from raydeblend.pipeline import survey
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.survey import run_catalog
+from raydeblend.simulate.tiles import simulate_tiles
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sky")
+    simulate_tiles(str(folder), "HSC", ("g", "i"), 1, 64, seed=1)
+    return folder
+
+
+def test_a_band_of_which_no_tile_has_a_file_is_refused(sky: Path, tmp_path: Path) -> None:
+    config = CatalogConfig(bands=("g", "r", "i", "z"), deblender="sep", photometry="mixture")
+    with pytest.raises(ConfigError, match=r"no tile of .* has an image in r, z; leave"):
+        run_catalog(str(sky), str(tmp_path / "out"), config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_stopped_says_how_far_it_is_and_how_to_go_on(
+    sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "out")
+    config = CatalogConfig(("g", "i"), deblender="sep", photometry="mixture", cell_size=64)
+
+    def process(*_: object, **__: object) -> Iterator[LedgerEntry]:
+        yield LedgerEntry("r00c00", "y00000-00064_x00000-00064", "done", sources=3)
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(survey, "_connect", lambda *_: None)
+    monkeypatch.setattr(survey, "claim_gpus", lambda: 0)
+    monkeypatch.setattr(survey, "shared_folder", lambda *_: nullcontext(""))
+    monkeypatch.setattr(survey, "counted", lambda work, n: work)
+    monkeypatch.setattr(survey, "process", process)
+    with pytest.raises(Stopped) as stopped:
+        run_catalog(str(sky), out, config, progress=False)
+    assert stopped.value.number == signal.SIGTERM
+    done, _, command = stopped.value.said.partition("; go on with: ")
+    assert done == "1 of 1 cells done"
+    assert command.startswith(f"raydeblend catalog {sky} {out} --bands g,i --deblender sep ")
+    assert command.endswith(" --resume")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_have_the_exit_codes_of_a_shell(
+    number: signal.Signals,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr(
+        "raydeblend.networks.listing.list_shipped", lambda: signal.raise_signal(number)
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["weights"])
+    assert ended.value.code == code
+    assert capsys.readouterr().err == "raydeblend: stopped\n"
+    assert signal.getsignal(number) == before
