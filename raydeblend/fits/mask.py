@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from raydeblend.errors import TileError
 from raydeblend.fits.layouts.record import Layout, Mask
+from raydeblend.fits.tiled import bits_of_pixel
 from raydeblend.tile import BoolArray
 
 BITS = "MP_"
@@ -44,11 +45,11 @@ def mask_bits(where: str, hdu: fits.ImageHDU, layout: Layout) -> dict[str, int]:
 
 def is_float(hdu: fits.ImageHDU) -> bool:
     """Tell whether an HDU holds other numbers than integers."""
-    return int(hdu.header["BITPIX"]) < 0 or hdu.header.get("BSCALE", 1) != 1
+    return bits_of_pixel(hdu) < 0 or hdu.header.get("BSCALE", 1) != 1
 
 
 def _width(hdu: fits.ImageHDU) -> int:
-    return FLOAT_BITS if is_float(hdu) else abs(int(hdu.header["BITPIX"]))
+    return FLOAT_BITS if is_float(hdu) else abs(bits_of_pixel(hdu))
 
 
 def _bits_by_name(where: str, header: fits.Header, width: int) -> Iterator[tuple[str, int]]:

@@ -15,11 +15,12 @@ from astropy import units
 from astropy.io import fits
 
 from raydeblend.errors import TileError
-from raydeblend.fits.hdus import as_image, by, image_shape, is_image
+from raydeblend.fits.hdus import by
 from raydeblend.fits.layouts.match import parse_name
 from raydeblend.fits.layouts.record import Layout
 from raydeblend.fits.mask import is_float, mask_bits
 from raydeblend.fits.meaning import NOISE, Meaning, plain_name
+from raydeblend.fits.tiled import as_image, image_shape, is_image
 
 POSITIONS = (Meaning.IMAGE, Meaning.MASK, Meaning.VARIANCE)
 """Of HDUs 1, 2 and 3 that have no names."""

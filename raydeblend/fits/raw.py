@@ -17,6 +17,7 @@ from raydeblend.fits.layouts import make_layout
 from raydeblend.fits.meaning import Meaning
 from raydeblend.fits.noise import SkyNoise, measure_noise
 from raydeblend.fits.planes import Planes, find_mask, find_noise, find_planes, find_realization
+from raydeblend.fits.tiled import GzippedImage
 from raydeblend.psf import BandPsf
 from raydeblend.tile import BandFile, BoolArray, Box, TileHeader
 
@@ -143,7 +144,7 @@ def _section(hdu: fits.ImageHDU, box: Box) -> Array:
     These take one request, while each row of its own would be one on s3.
     """
     rows, columns = box.slices
-    if isinstance(hdu, fits.CompImageHDU):
+    if isinstance(hdu, fits.CompImageHDU | GzippedImage):
         return np.array(hdu.section[rows, columns])
     return np.array(hdu.section[rows][:, columns])
 
