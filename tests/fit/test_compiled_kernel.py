@@ -123,6 +123,23 @@ def test_it_finds_what_the_torch_path_finds(k: int) -> None:
         np.testing.assert_allclose(sigma, other, rtol=0.2)
 
 
+def test_each_source_has_the_psf_of_its_place() -> None:
+    """One of two sources behind a wider PSF than the data: smaller, and the other as it was."""
+    scene = make_scene(noisy(2, 2), PLACES[:2])
+    wider = scene.psf_cov.clone()
+    wider[:, 1] *= 1.15
+    other = dataclasses.replace(scene, psf_cov=wider)
+    with torch.inference_mode():
+        state, _, _ = joint.fit_scene(other)
+    usual, fitted = (cold(compiled(each)) for each in (scene, other))
+    assert fitted.objective == pytest.approx(float(state.objective[0]), abs=0.02)
+    flux, same = fitted.flux.reshape(3, 2, 2).sum(2), state.flux[0].sum(2).numpy()
+    assert np.abs((flux - same) / errors(fitted.flux_cov)).max() < 0.2
+    log_radius = fitted.theta[:, 4] - usual.theta[:, 4]
+    assert log_radius[1] < -0.1
+    assert abs(log_radius[0]) < 0.03
+
+
 def test_responses_and_last_steps_are_those_of_the_torch_path() -> None:
     scene = make_scene(noisy(3, 1), PLACES)
     fitted = cold(compiled(scene))
