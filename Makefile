@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# How many processes run the tests: one those that share a Ray, one those that start their own, all of
-# which wait for most of their time, and one the others.
+# How many processes run the tests: two those with Ray, which wait for most of their time, and one the
+# others.
 TEST_WORKERS ?= 3
 
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
@@ -36,10 +36,9 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
-# Groups of tests, shared by TEST_WORKERS processes (tests/conftest.py).
+# Groups of files, shared by TEST_WORKERS processes (tests/conftest.py).
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup \
-		--no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff format --check .

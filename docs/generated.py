@@ -15,7 +15,7 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 from raydeblend.catalog import columns
 from raydeblend.cli.main import app
 from raydeblend.flags import DESCRIPTIONS, Flag
-from raydeblend.networks.weights import list_shipped
+from raydeblend.networks.listing import list_shipped
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 

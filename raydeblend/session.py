@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -18,9 +19,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.stderr import without_lines
 
 QUIET = ("ray.data", "ray.train")
-CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+CHATTER = re.compile(rb"core_worker\.cc.* max_restarts ")
+"""Ray's core warns of each actor of Ray Data that its arguments lie in the object store, which is
+so by Ray Data's own design; it asks no logger."""
+TIMED_OUT = "timed out during startup"
 CONNECT_S = 10.0
 """Ray itself tries for two minutes where nobody answers, and then ends the process."""
 ANSWER_S = 60.0
@@ -57,7 +62,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     try:
         if address != "local":
             check_nodes()
-        yield
+        with without_lines(CHATTER):
+            yield
     finally:
         ray.shutdown()
 
@@ -72,7 +78,7 @@ def _connect(address: str) -> None:
     check_reachable(address)
     log.info("connecting to Ray: %s", "this machine alone" if local else address)
     try:
-        with _core_quiet(), _signals_kept():
+        with _signals_kept():
             ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
     # RuntimeError: a cluster of another version of Ray or Python; its text says which.
     except (ConnectionError, RuntimeError) as error:
@@ -85,25 +91,16 @@ def _connect(address: str) -> None:
             f"Ray cannot start with its files in {_ray_folder()} ({_one_line(error)}); set "
             "RAY_TMPDIR to a folder that this user may write and whose path is as short as /tmp"
         ) from error
+    except Exception as error:
+        # Ray has no kind of its own for this.
+        if TIMED_OUT not in str(error):
+            raise
+        raise ConfigError(
+            "Ray did not start in the time that it gives itself: this machine is too busy, or out "
+            "of memory; try again"
+        ) from error
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-@contextmanager
-def _core_quiet() -> Iterator[None]:
-    """Keep the messages of Ray's core off the terminal, unless their level is set already.
-
-    It warns of each actor of Ray Data that its arguments lie in the object store, which is so by
-    Ray Data's own design.  Of a cluster only this process is meant; a Ray that is started here
-    takes the level over.
-    """
-    given = os.environ.get(CORE_LOG_LEVEL)
-    os.environ.setdefault(CORE_LOG_LEVEL, "fatal")
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[CORE_LOG_LEVEL]
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import galsim
 import numpy as np
@@ -15,16 +15,29 @@ from raydeblend.survey import get_survey, nominal_psf
 
 KEPT_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 4}
 """Ray ends idle workers after a second; the next test's would import everything again."""
-OWN_RAY = (
-    "pipeline/test_deaths_slow.py",
-    "pipeline/test_bounded.py",
-    "test_jobs.py",
-    "test_cluster.py",
-    "pipeline/test_shared_folder.py",
-    "test_session.py",
-    "pipeline/test_metrics.py",
+RAY_GROUPS = (
+    (
+        "train/test_train_loop.py",
+        "test_docs.py",
+        "cli/test_cli.py",
+        "evaluate/shear/test_shear.py",
+        "simulate/test_simulate_shards.py",
+        "simulate/test_simulate_tiles.py",
+    ),
+    (
+        "pipeline/test_deaths_slow.py",
+        "pipeline/test_deaths.py",
+        "pipeline/test_pipeline_survey.py",
+        "pipeline/test_bounded.py",
+        "test_jobs.py",
+        "test_cluster.py",
+        "pipeline/test_shared_folder.py",
+        "test_session.py",
+        "pipeline/test_metrics.py",
+    ),
 )
-"""Files that start Rays of their own, which wait for each other where more than one does so."""
+"""Files with Ray: of each group one process does all, with one `ray_local`.  More Rays at a time
+would wait for each other, and each file with one of its own would start it again."""
 
 
 def pytest_configure():
@@ -36,23 +49,30 @@ def pytest_configure():
     os.environ.setdefault("RAY_worker_niceness", "0")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist what one process does: all that share a Ray, all that start their own, and
-    of the other files each by itself.  The first two, which take the longest, begin."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: _GROUPS.get(_group(item), len(_GROUPS)))
+    """Begin with the files with Ray, which take the longest, in their order."""
+    order = [name for group in RAY_GROUPS for name in group]
+    with_ray = {_file(i.nodeid) for i in items if "ray_local" in getattr(i, "fixturenames", ())}
+    if strays := with_ray.difference(order):
+        raise pytest.UsageError(f"with ray_local, but not in RAY_GROUPS: {', '.join(strays)}")
+    items.sort(key=lambda item: order.index(name) if (name := _file(item.nodeid)) in order else 99)
 
 
-_GROUPS = {"shared Ray": 0, "own Ray": 1}
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a process of pytest-xdist a group of files with Ray, or one file of the others."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = _file(nodeid)
+            return next((group[0] for group in RAY_GROUPS if file in group), file)
+
+    return Scheduling(config, log)
 
 
-def _group(item: pytest.Item) -> str:
-    if "ray_local" in getattr(item, "fixturenames", ()):
-        return "shared Ray"
-    name = item.path.relative_to(Path(__file__).parent).as_posix()
-    return "own Ray" if name in OWN_RAY else name
+def _file(nodeid: str) -> str:
+    return nodeid.split("::")[0].removeprefix("tests/")
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ FOUNDATION = (
     "session",
     "instruments",
     "outputs",
+    "stderr",
+    "ucds",
     "shipped",
 )
 LAYERS: dict[str, int] = {
@@ -32,7 +34,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("detect", "fit", "simulate", "networks"), 1),
     "measure": 2,
     "deblend": 3,
-    **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate"), 4),
+    **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
     **dict.fromkeys(("export", "draw"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }

@@ -240,7 +240,7 @@ def test_a_missing_input_is_said_with_its_path(command, tmp_path, monkeypatch, c
 
 
 def test_a_file_that_is_gone_in_the_middle_is_said_with_its_path(monkeypatch, capsys):
-    monkeypatch.setattr("raydeblend.networks.weights.list_shipped",
+    monkeypatch.setattr("raydeblend.networks.listing.list_shipped",
                         lambda: storage.read_bytes("/no/such/file"))  # fmt: skip
     with pytest.raises(SystemExit) as stopped:
         main(["weights"])

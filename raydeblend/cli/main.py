@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from raydeblend import __version__
-from raydeblend.cli import catalog, evaluate, finished, simulate, train
+from raydeblend.cli import catalog, evaluate, finished, psf, reference, simulate, train
 from raydeblend.cli.options import EXIT_FAILED_CELLS
 from raydeblend.errors import ConfigError, Stopped, TrainingError
 
@@ -27,14 +28,29 @@ EXIT_UNUSABLE = 2
 EXIT_SIGNAL = 128
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+ORDER = ("catalog", "verify", "inspect", "map", "export", "columns", "flags", "deblend", "weights")
+"""Commands in the order in which people need them; the others follow."""
+
+
+class OrderedCommands(TyperGroup):
+    """Lists the commands in `ORDER`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        names = super().list_commands(ctx)
+        first = [name for name in ORDER if name in names]
+        return first + [name for name in names if name not in first]
+
+
 app = typer.Typer(
     name="raydeblend",
+    cls=OrderedCommands,
     help="Deblended galaxy catalogs from survey images, with neural deblenders on Ray.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for commands in (catalog, finished, simulate, train, evaluate):
+for commands in (catalog, finished, psf, reference, simulate, train, evaluate):
     commands.register(app)
 
 
@@ -45,15 +61,52 @@ def _print_version(asked: bool) -> None:
 
 
 @app.callback()
-def _no_command(
+def before_command(
     version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell of every cell.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Tell of nothing but warnings and the result.")
+    ] = False,
+    log_file: Annotated[
+        str | None, typer.Option(help="Everything that --verbose tells goes to this file too.")
+    ] = None,
 ) -> None:
     """Take what goes before the name of a command."""
+    if verbose and quiet:
+        raise ConfigError("--verbose and --quiet exclude each other")
+    least = logging.WARNING if quiet else logging.INFO
+    set_up_logging(logging.DEBUG if verbose else least, log_file)
+
+
+def set_up_logging(level: int, file: str | None = None) -> None:
+    """Let the package tell of what it does on stderr, and of everything in a file.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be written.
+    """
+    own = logging.getLogger("raydeblend")
+    # What of other packages is shown is for the root's level to say.
+    own.setLevel(logging.DEBUG if file else level)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level)
+    if file is not None:
+        own.addHandler(_file_handler(file))
+
+
+def _file_handler(path: str) -> logging.Handler:
+    try:
+        handler = logging.FileHandler(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write the log to {path}: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    return handler
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         with _stopped_by_signals():
-            app(args=None if arguments is None else list(arguments))
+            app(args=None if arguments is None else list(arguments), prog_name="raydeblend")
     except SystemExit:
         # The usual end; to match it with the last errors below would load the storage's clients.
         raise

@@ -46,7 +46,7 @@ def train_command(
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
-    preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.paper,
+    preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.small,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
@@ -191,10 +191,10 @@ def _refuse_other_options(
 def weights_command(
     name: Annotated[str | None, typer.Argument(help="Weights whose card is printed.")] = None,
 ) -> None:
-    """List the shipped weights: bands, pixel scale, training data; or print one card."""
-    from raydeblend.networks.weights import describe_weights, list_shipped
+    """List the shipped weights and calibrations: bands, scale, data; or print one card."""
+    from raydeblend.networks.listing import describe_shipped, list_shipped
 
-    print(list_shipped() if name is None else describe_weights(name))
+    print(list_shipped() if name is None else describe_shipped(name))
 
 
 def register(app: typer.Typer) -> None:

@@ -37,8 +37,8 @@ SMALL = 80
 BRIGHT = 0.7
 # A square whose expected wings are so many sigma of a pixel counts a quarter.
 WING_SIGMA = 0.14
-# The wings are as expected, more or less so large a part of them.
-WING_ERROR = 0.4
+# The wings are as expected, more or less so many times that: an exponential disk has none.
+WING_ERROR = 3.5
 # The planes are fitted to so many cells to either side, where a galaxy has to leave some sky.
 PLANE_REACH = 4
 # As many imaginary pixels on the plane hold the value where sources leave no real ones.

@@ -31,10 +31,11 @@ SOURCE_SIGMA = 3.0
 RING = 2.0
 # So many squares about a source are taken for its wings.
 GROW = 2
-# A source has wings of `WINGS` r^-3 times its light at r pixels, as a de Vaucouleurs galaxy does
-# that is as large as its light lets expect: radii grow with the power `WING_POWER` of it, those of
-# `WING_LIGHT`, in sigma of a pixel, have just that.  Gaussians of these widths make them.
-WINGS = 1.05
+# A source has wings of `WINGS` r^-3 times its light at r pixels: a third of those of a de
+# Vaucouleurs galaxy as large as its light lets expect.  Radii grow with the power `WING_POWER` of
+# it, those of `WING_LIGHT`, in sigma of a pixel, have just that.  Gaussians of these widths make
+# them.
+WINGS = 0.3
 WING_LIGHT, WING_POWER = 1e4, 0.25
 WING_WIDTHS = (6.0, 12.0, 24.0)
 WING_TRUNCATE = 3.0

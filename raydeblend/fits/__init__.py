@@ -1,9 +1,8 @@
-"""Tiles to and from FITS: one file per tile and band, as HSC and LSST write their coadds.
+"""Tiles to and from FITS, in the layouts of surveys (`raydeblend.fits.layouts`).
 
-`find_tiles` plans from headers alone, `read_tile` reads one box of pixels, `write_band` writes
-the same format.  Image, mask and variance are the HDUs named IMAGE, MASK and VARIANCE (EXTNAME
-or EXTTYPE, or another name that `raydeblend.fits.planes` knows), or else HDUs 1, 2 and 3, or a
-single image in the primary HDU.
+`find_tiles` plans from headers alone, `read_tile` reads one box of pixels, `write_band` writes one
+band in the native layout: image, mask and variance are HDUs named IMAGE, MASK and VARIANCE, or
+another name that the layout knows, or else HDUs 1, 2 and 3, or a single image in the primary HDU.
 """
 
 from raydeblend.fits.headers import (

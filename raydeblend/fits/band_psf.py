@@ -38,14 +38,20 @@ def psf_in_image(
     TileError
         If it cannot be used.
     """
+    return _psf_in(header, file.image, hdus, psf, box)
+
+
+def _psf_in(
+    header: TileHeader, path: str, hdus: fits.HDUList, psf: fits.ImageHDU, box: Box
+) -> BandPsf | None:
     if len(psf.shape) == CELL_AXES:
-        return read_cells(file.image, hdus, psf, header.shape, box)
-    stamp, flags = finish_stamp(read_stamp(file.image, psf, header.pixel_scale), file.image)
+        return read_cells(path, hdus, psf, header.shape, box)
+    stamp, flags = finish_stamp(read_stamp(path, psf, header.pixel_scale), path)
     return everywhere(stamp, int(flags))
 
 
-def psf_of_files(header: TileHeader, file: BandFile, box: Box) -> BandPsf:
-    """Return the PSF of stamps in files of their own: of the whole tile, or each of a position.
+def psf_of_files(header: TileHeader, file: BandFile, box: Box) -> BandPsf | None:
+    """Return the PSF in files of its own: of the whole tile, by cell, or each of a position.
 
     Only the stamps that the box needs are read, and those that tell the mean height.
 
@@ -56,8 +62,9 @@ def psf_of_files(header: TileHeader, file: BandFile, box: Box) -> BandPsf:
     """
     paths, layout = (file.psf or "").split("\n"), make_layout(file.layout)
     if len(paths) == 1:
-        stamp, flag = _stamp(header, paths[0], layout)
-        return everywhere(stamp, flag)
+        with open_hdus(paths[0]) as hdus:
+            psf = find_stamp(paths[0], hdus, layout)
+            return _psf_in(header, paths[0], hdus, psf, box)
     xy = _positions(header, paths, layout)
     _, kept = Nearest(xy).within(box)
     read = [_stamp(header, paths[i], layout) for i in kept]
@@ -69,7 +76,7 @@ def _stamp(header: TileHeader, path: str, layout: Layout) -> tuple[FloatArray, i
     with open_hdus(path) as hdus:
         hdu = find_stamp(path, hdus, layout)
         if len(hdu.shape) == CELL_AXES:
-            raise TileError(f"{path}: a PSF by cell belongs into the file of the image")
+            raise TileError(f"{path}: one of several PSFs by position cannot be one by cell")
         stamp, flag = finish_stamp(read_stamp(path, hdu, header.pixel_scale), path)
     return stamp, int(flag)
 

@@ -18,7 +18,7 @@ from raydeblend.fits.layouts.record import Mask
 from raydeblend.fits.mask import BITS, check_known, named_for, pixels_of, ruled_out
 from raydeblend.fits.noise import SkyNoise, is_fill, quiet_noise
 from raydeblend.fits.planes import CELL_AXES
-from raydeblend.fits.psf_cells import CARDS
+from raydeblend.fits.psf_cells import CARDS, JUMPS
 from raydeblend.fits.raw import Raw, read_raw, scaled
 from raydeblend.flags import Flag
 from raydeblend.psf import BandPsf, TilePsf, everywhere
@@ -101,6 +101,7 @@ def write_band(
     psf: NDArray[np.floating] | None,
     flux_mag0: float,
     mask_planes: Mapping[str, int],
+    psf_jumps: bool = True,
 ) -> None:
     """Write one band of a tile in the format that `find_tiles` and `read_tile` read.
 
@@ -114,6 +115,8 @@ def write_band(
         Odd-sized stamp; ``(cells y, cells x, py, px)`` for equal cells from the first pixel on.
     flux_mag0
         Counts of a source of AB magnitude 0.
+    psf_jumps
+        Whether the PSF jumps at the edges of its cells, or stamps are samples at their centers.
     """
     primary = fits.PrimaryHDU()
     primary.header["FLUXMAG0"] = (flux_mag0, "counts of AB magnitude 0")
@@ -125,17 +128,17 @@ def write_band(
         variance = np.asarray(variance, np.float32)
         hdus.append(fits.ImageHDU(variance, wcs_header, name="VARIANCE"))
     if psf is not None:
-        hdus.append(_psf_hdu(np.asarray(psf, np.float32), image.shape))
+        hdus.append(_psf_hdu(np.asarray(psf, np.float32), image.shape, psf_jumps))
     buffer = io.BytesIO()
     fits.HDUList(hdus).writeto(buffer)
     storage.write_bytes(path, buffer.getvalue())
 
 
-def _psf_hdu(psf: NDArray[np.float32], shape: tuple[int, ...]) -> fits.ImageHDU:
+def _psf_hdu(psf: NDArray[np.float32], shape: tuple[int, ...], jumps: bool) -> fits.ImageHDU:
     hdu = fits.ImageHDU(psf, name="PSF")
     if psf.ndim == CELL_AXES:
         sides = [-(-pixels // cells) for pixels, cells in zip(shape, psf.shape[:2], strict=True)]
-        hdu.header.update(dict(zip(CARDS, (0, 0, *sides), strict=True)))
+        hdu.header.update(dict(zip((*CARDS, JUMPS), (0, 0, *sides, jumps), strict=True)))
     return hdu
 
 
@@ -215,5 +218,5 @@ def _saturated(raw: Raw, planes: Sequence[str]) -> BoolArray:
 
 def _psf(header: TileHeader, file: BandFile, raw: Raw, box: Box, survey: Survey) -> BandPsf:
     if file.psf is not None:
-        return psf_of_files(header, file, box)
+        return psf_of_files(header, file, box) or nominal(header, file.band, survey)
     return raw.psf or nominal(header, file.band, survey)

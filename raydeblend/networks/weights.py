@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -39,8 +37,6 @@ NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "vae-deblend": (Vae, VaeConfig),
 }
 """What a card calls a network: the module, and the configuration that it is built from."""
-MOST_BANDS, DATA_WIDTH = 3, 60
-"""Of the list that `raydeblend weights` prints: more bands are counted, longer texts cut."""
 
 
 @dataclass(frozen=True)
@@ -276,63 +272,3 @@ def _read(path: str) -> bytes:
         return storage.read_bytes(path)
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {path}") from error
-
-
-def list_shipped() -> str:
-    """Return a plain-text table of the shipped weights, a line each."""
-    rows = [_line(name, path) for name, path in shipped_weights().items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _line(name: str, path: str) -> tuple[str, ...]:
-    card = load_card(path)
-    data = str(card.training.get("data", "unknown")).split(";")[0]
-    size = f"{Path(path).stat().st_size / 1e6:.1f} MB"
-    bands = ",".join(card.bands) if len(card.bands) <= MOST_BANDS else f"{len(card.bands)} bands"
-    return name, bands, _scale(card), size, textwrap.shorten(data, DATA_WIDTH, placeholder=" …")
-
-
-def _scale(card: Card) -> str:
-    low, high = card.pixel_scale
-    if not high:
-        return "pictures"
-    return f'{low:g}"' if low == high else f'{low:g}-{high:g}"'
-
-
-def describe_weights(name: str) -> str:
-    """Return the card of shipped weights as plain text.
-
-    Raises
-    ------
-    ConfigError
-        If none of that name is shipped.
-    """
-    path = shipped_path(name)
-    card = load_card(path)
-    lines = [
-        "  ".join(_line(name, path)[:4]) + f", commit {card.commit[:7]}, sha256 {card.sha256[:12]}",
-        *_wrapped("", f"trained on: {card.training.get('data', 'unknown')}"),
-    ]
-    for measured, scores in card.scores.items():
-        lines += [measured, *(line for row in _rows(scores) for line in _wrapped("  ", row))]
-    return "\n".join(lines)
-
-
-def _rows(scores: Any) -> Iterator[str]:
-    """Yield the numbers of one evaluation as text: tables, or names with values."""
-    if isinstance(scores, list):
-        for table in scores:
-            for row in table["rows"]:
-                yield ", ".join(f"{c} {v}" for c, v in zip(table["columns"], row, strict=True))
-    elif isinstance(scores, Mapping):
-        yield ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-    else:
-        yield f"{scores:.4g}"
-
-
-def _wrapped(indent: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent + "  ")

@@ -18,11 +18,9 @@ from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.unrecognized.model import SuspectModel, probability
 from raydeblend.deblend.unrecognized.networks import FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import (
-    REACH,
     Views,
-    best_gain,
-    features,
     join,
+    look_at,
     view_sources,
 )
 from raydeblend.detect.footprints import gaussian_width
@@ -179,9 +177,8 @@ def classify(
     pixel_scale: float,
 ) -> Verdict:
     """Return the verdict on all sources; the networks see those in doubt."""
-    seen = features(views, psf, pixel_scale)
+    seen, where = look_at(views, psf, pixel_scale)
     logit = model.cheap.logit(seen)
-    _, where = best_gain(views, gaussian_width(psf), REACH / pixel_scale)
     second = where - views.center
     doubt = np.flatnonzero(probability(logit) >= model.doubt)
     if len(doubt) and networks is not None and model.full is not None:

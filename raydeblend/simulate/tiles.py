@@ -317,6 +317,7 @@ def write_pixels(scene: Scene, tile: int, bands: Sequence[BandPixels], out: str)
             psf=tile_psf(scene, tile, index),
             flux_mag0=10 ** (0.4 * ZERO_POINT),
             mask_planes=MASK_PLANES,
+            psf_jumps=scene.variation is None or not scene.variation.is_smooth,
         )
 
 

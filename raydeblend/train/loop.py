@@ -85,7 +85,7 @@ class Run:
 def train(
     network: str,
     out: str,
-    preset: str = "paper",
+    preset: str = "small",
     workers: int = 1,
     resume: bool = False,
     shards: str | None = None,

@@ -203,3 +203,9 @@ def test_euclid_mosaics(tmp_path: Path) -> None:
     np.testing.assert_allclose(tile.image[0, 10], pixels(shape=SHAPE)[10] * njy, rtol=1e-5)
     np.testing.assert_allclose(tile.variance[0], 4 * njy**2, rtol=1e-5)
     assert np.argwhere(tile.unusable[0]).tolist() == [[5, 5]]
+
+
+def test_the_documented_layout_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/inputs.md").read_text()
+    layout = find_layout(own(tmp_path, page.partition("```yaml\n")[2].partition("```")[0]))
+    assert [file.holds for file in layout.files] == ["image", "error", "mask"]

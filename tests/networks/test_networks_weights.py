@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from raydeblend.errors import ConfigError
+from raydeblend.networks.listing import describe_shipped, list_shipped
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import (
     Card,
-    describe_weights,
-    list_shipped,
     load_card,
     load_weights,
     save_weights,
@@ -111,10 +110,14 @@ def test_shipped_weights_load_and_are_small() -> None:
 
 def test_the_list_has_a_line_for_each_and_a_card_its_scores() -> None:
     names = [line.split()[0] for line in list_shipped().splitlines()]
-    assert names == list(shipped_weights())
-    assert "PSNR" in describe_weights("rdn")
+    assert names == [*shipped_weights(), "star", "structure", "suspect"]
+    assert "PSNR" in describe_shipped("rdn")
+    for name, score in (("star", "faint 18"), ("structure", "still split"), ("suspect", "auc")):
+        card = describe_shipped(name)
+        assert card.splitlines()[1].startswith("trained on: ")
+        assert score in card
     with pytest.raises(ConfigError, match="nonsense"):
-        describe_weights("nonsense")
+        describe_shipped("nonsense")
 
 
 def test_cards_name_files_without_the_folders_of_a_machine(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_signals_have_the_exit_codes_of_a_shell(
 ) -> None:
     before = signal.getsignal(number)
     monkeypatch.setattr(
-        "raydeblend.networks.weights.list_shipped", lambda: signal.raise_signal(number)
+        "raydeblend.networks.listing.list_shipped", lambda: signal.raise_signal(number)
     )
     with pytest.raises(SystemExit) as ended:
         main(["weights"])

@@ -1,8 +1,26 @@
-"""A function on two workers that talk to each other, as Ray Train would start them."""
+"""A function on two workers that talk to each other, with and without the loop of a training."""
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from multiprocessing.pool import Pool
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+import ray.train
+import ray.train.torch
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raydeblend.train import loop
+
+TIMEOUT_S = 300
 
 
 def on_two_workers(work: Callable[..., None], *arguments: object) -> None:
@@ -12,3 +30,62 @@ def on_two_workers(work: Callable[..., None], *arguments: object) -> None:
     work(0, *arguments)
     other.join()
     assert other.exitcode == 0
+
+
+@contextmanager
+def without_ray_train() -> Iterator[None]:
+    """Let `train` do its epochs on two workers, this process and another one, meanwhile.
+
+    The other one serves all trainings; Ray Train would start three processes for each.
+    """
+    with (
+        torch.multiprocessing.get_context("spawn").Pool(1) as pool,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(loop, "_fit", partial(_fit, pool))
+        yield
+
+
+def _fit(pool: Pool, run: loop.Run, workers: int, use_gpu: bool) -> None:
+    assert (workers, use_gpu) == (2, False)
+    with tempfile.TemporaryDirectory() as folder:
+        other = pool.apply_async(_train, (1, run, folder))
+        _train(0, run, folder)
+        other.get(TIMEOUT_S)
+
+
+def _train(rank: int, run: loop.Run, folder: str) -> None:
+    """Be one of the two workers: what Ray Train tells and does for one is replaced."""
+    torch.distributed.init_process_group(
+        "gloo",
+        f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=TIMEOUT_S),
+    )
+    context = SimpleNamespace(get_world_rank=lambda: rank, get_world_size=lambda: 2)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ray.train, "get_context", lambda: context)
+            patch.setattr(ray.train, "report", partial(_report, Path(run.checkpoints)))
+            patch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+            patch.setattr(ray.train.torch, "prepare_model", _parallel)
+            loop.train_worker({"run": run})
+    finally:
+        torch.set_flush_denormal(False)
+        torch.distributed.destroy_process_group()
+
+
+def _parallel(network: nn.Module, parallel_strategy_kwargs: dict[str, Any]) -> nn.Module:
+    return DistributedDataParallel(network, **parallel_strategy_kwargs)
+
+
+def _report(
+    folder: Path, metrics: dict[str, float], checkpoint: ray.train.Checkpoint | None = None
+) -> None:
+    """Keep the checkpoint, if there is one; all workers wait for it."""
+    assert metrics
+    if checkpoint is not None:
+        number = len(list(folder.glob("checkpoint_*")))
+        shutil.copytree(checkpoint.path, folder / f"checkpoint_{number:04d}")
+    torch.distributed.barrier()

@@ -9,6 +9,7 @@ projected out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +148,12 @@ def _window(array: FloatArray, x0: int, y0: int, side: int) -> FloatArray:
 
 
 def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> Array:
-    """Return the statistics ``(n, 9)`` that `FEATURES` names.
+    """Return the statistics ``(n, 9)`` that `FEATURES` names; else as `look_at`."""
+    return look_at(views, psf, pixel_scale)[0]
+
+
+def look_at(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> tuple[Array, Array]:
+    """Return `features`, and where one more source would be best, ``(n, 2)`` (x, y).
 
     Parameters
     ----------
@@ -163,7 +169,7 @@ def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> A
     gain, where = best_gain(views, width, REACH / pixel_scale)
     size, ellipticity = _shape(views, width)
     signal = np.sqrt((views.weight * views.model**2).sum((1, 2, 3)))
-    return np.stack(
+    columns = np.stack(
         [
             np.log(np.clip(signal, 1, None)),
             np.log(size),
@@ -177,6 +183,7 @@ def features(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> A
         ],
         axis=1,
     ).astype(np.float64)
+    return columns, where
 
 
 def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:
@@ -264,8 +271,15 @@ def _gram(tangents: FloatArray, weight: FloatArray) -> Array:
 
 def _filter(images: FloatArray, width: float) -> Array:
     """Return images ``(..., y, x)`` convolved with a Gaussian of unit sum."""
-    sigma = [0.0] * (images.ndim - 2) + [width, width]
-    return np.asarray(ndimage.gaussian_filter(images, sigma, mode="constant", truncate=3.5))
+    rows, columns = (_kernel(size, width) for size in images.shape[-2:])
+    return np.asarray(rows @ images @ columns.T)
+
+
+@lru_cache
+def _kernel(size: int, width: float) -> FloatArray:
+    """Return the matrix ``(size, size)`` of that along one axis: views are too small for loops."""
+    each = np.eye(size, dtype=np.float32)
+    return np.asarray(ndimage.gaussian_filter1d(each, width, axis=0, mode="constant", truncate=3.5))
 
 
 def _distance(views: Views) -> Array:

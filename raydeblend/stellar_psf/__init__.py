@@ -1,0 +1,1 @@
+"""PSFs from the stars of coadds, where none were delivered."""
