@@ -90,6 +90,10 @@ def catalog_command(
             "hanging read, no worker; by default it waits without end.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what there is to do and how long it takes."),
+    ] = False,
     gpus: Gpus = None,
     address: Address = None,
     config: OptionsFile = None,
@@ -125,6 +129,14 @@ def catalog_command(
         suspect_threshold=suspect_threshold,
         seed=seed,
     )
+    if dry_run:
+        from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
+
+        plan = forecast_catalog(
+            input, out, run, resume, overwrite, address, part, accept_other_versions
+        )
+        print("\n".join(forecast_lines(plan)))
+        return
     summary = run_catalog(
         input,
         out,

@@ -148,9 +148,9 @@ def run_catalog(
     """
     start, share = time.monotonic(), parse_share(part)
     input, root = storage.absolute(input), storage.absolute(out)
-    config = _resolved(config, input, root)
+    config = resolve(config, input, root)
     with ExitStack() as session:
-        connect = partial(_connect, session, address)
+        connect = connect_once(session, address)
         if gpus:
             connect()
             claim_gpus(gpus, address)
@@ -198,7 +198,7 @@ def _how_far(totals: Totals, plan: Plan, out: str, run: Run) -> str:
     return f"{done} of {len(plan)} cells done; go on with: {resume_command(out, run)}"
 
 
-def _resolved(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
+def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
     """Return the configuration with what it leaves open: places of files, layout, photometry."""
     if config.manifest is not None:
         config = replace(config, manifest=manifest_of(out, config.manifest))
@@ -216,9 +216,13 @@ def _remove_temporary(out: str) -> None:
         storage.remove_temporary(storage.join(out, folder))
 
 
-def _connect(session: ExitStack, address: str | None) -> None:
-    """Connect to Ray until the end of the run, if that is not done yet."""
-    session.enter_context(ray_session(address))
+def connect_once(session: ExitStack, address: str | None) -> Callable[[], None]:
+    """Return what connects to Ray until the end of `session`, if that is not done yet."""
+
+    def connect() -> None:
+        session.enter_context(ray_session(address))
+
+    return connect
 
 
 def _compact(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:

@@ -11,7 +11,8 @@ from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError, Stopped
 from raydeblend.pipeline import survey
-from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.entries import LedgerEntry, to_table
+from raydeblend.pipeline.forecast import CPU_SECONDS, _cpu_seconds, forecast_catalog
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.simulate.tiles import simulate_tiles
 
@@ -40,7 +41,7 @@ def test_a_run_that_is_stopped_says_how_far_it_is_and_how_to_go_on(
         yield LedgerEntry("r00c00", "y00000-00064_x00000-00064", "done", sources=3)
         raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr(survey, "_connect", lambda *_: None)
+    monkeypatch.setattr(survey, "ray_session", lambda _: nullcontext())
     monkeypatch.setattr(survey, "claim_gpus", lambda: 0)
     monkeypatch.setattr(survey, "shared_folder", lambda *_: nullcontext(""))
     monkeypatch.setattr(survey, "counted", lambda work, n: work)
@@ -70,3 +71,33 @@ def test_signals_have_the_exit_codes_of_a_shell(
     assert ended.value.code == code
     assert capsys.readouterr().err == "raydeblend: stopped\n"
     assert signal.getsignal(number) == before
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
+    sky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    config = CatalogConfig(("g", "i"), photometry="mixture", cell_size=64, border=8)
+    found = forecast_catalog(str(sky), str(out), config)
+    assert (found.n_tiles, found.n_unusable, found.n_cells, found.n_left) == (1, 0, 1, 1)
+    # 64 pixels of 0.168", two bands of 12 bytes a pixel; the border ends with the tile.
+    assert found.arcmin2 == pytest.approx((64 * 0.168 / 60) ** 2, rel=1e-6)
+    assert found.read_bytes == 64**2 * 2 * 12
+    assert found.cpu_seconds == pytest.approx(2 * CPU_SECONDS["joint"] * found.arcmin2)
+    words = ["catalog", str(sky), str(out), "--bands", "g,i", "--deblender", "sep", "--dry-run"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert said.startswith("1 tiles; 1 cells, 1 to do\n")
+    assert "not known for sep" in said
+    assert not out.exists()
+
+
+def test_of_a_run_that_was_begun_the_done_cells_tell_the_time() -> None:
+    cells = [{"detect": 1.0, "deblend": 2.0}, {"detect": 3.0, "deblend": 6.0}]
+    entries = [LedgerEntry("t", f"c{i}", "done", seconds=cell) for i, cell in enumerate(cells)]
+    config = CatalogConfig(("g",), deblender="sep")
+    seconds, basis = _cpu_seconds(config, to_table(entries), 5, 1.0)
+    assert seconds == 5 * 12 / 2
+    assert basis == "as the 2 cells that are done"

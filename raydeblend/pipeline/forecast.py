@@ -1,0 +1,141 @@
+"""What a run would do: `raydeblend catalog --dry-run` finds the tiles, plans, and stops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from raydeblend import storage
+from raydeblend.config import CatalogConfig
+from raydeblend.fits.manifest import to_manifest
+from raydeblend.pipeline.inputs import find_survey_tiles
+from raydeblend.pipeline.ledger import check_output
+from raydeblend.pipeline.plan import Plan, plan_survey
+from raydeblend.pipeline.run import describe
+from raydeblend.pipeline.seen import cells_left
+from raydeblend.pipeline.share import parse_share
+from raydeblend.pipeline.survey import connect_once, resolve
+from raydeblend.session import cluster_address
+
+CPU_SECONDS: Mapping[str, float] = {"joint": 1.39}
+"""Of one square arcminute in one band at HSC's full depth, by `benchmarks.sizing`; see
+docs/howto/cluster.md."""
+PIXEL_BYTES = 12
+"""Of image, mask and variance, not compressed."""
+AT_WORK = 0.8
+"""Part of their time that CPUs are at work."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do.
+
+    Attributes
+    ----------
+    n_tiles, n_unusable
+        Tiles that can be planned, and that cannot.
+    n_cells, n_left
+        Cells of the run, and those that are not done yet.
+    arcmin2, read_bytes
+        Of those left: their area, and the pixels that are read for them with their borders.
+    cpu_seconds, basis
+        What those left take, and how that is known; None where it is not.
+    cpus
+        Of this machine; 0 for a cluster, which is not asked.
+    """
+
+    n_tiles: int
+    n_unusable: int
+    n_cells: int
+    n_left: int
+    arcmin2: float
+    read_bytes: float
+    cpu_seconds: float | None
+    basis: str
+    cpus: int
+
+
+def forecast_catalog(
+    input: str,
+    out: str,
+    config: CatalogConfig,
+    resume: bool = False,
+    overwrite: bool = False,
+    address: str | None = None,
+    part: str | None = None,
+    accept_other_versions: bool = False,
+) -> Forecast:
+    """Return what `raydeblend.pipeline.survey.run_catalog` would do; nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        As that does before any work, but that `out` is not tried.
+    """
+    share = parse_share(part)
+    input, root = storage.absolute(input), storage.absolute(out)
+    config = resolve(config, input, root)
+    with ExitStack() as session:
+        headers, unusable = find_survey_tiles(input, config, connect_once(session, address))
+    plan = plan_survey(headers, config.cell_size, config.border).only(share)
+    run, tiles = describe(input, config, plan, share), to_manifest(headers)
+    done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
+    todo = cells_left(plan, done)
+    arcmin2, pixels = _extent(plan, todo)
+    seconds, basis = _cpu_seconds(config, done, len(todo), arcmin2)
+    return Forecast(
+        n_tiles=len(headers),
+        n_unusable=len(unusable),
+        n_cells=len(plan),
+        n_left=len(todo),
+        arcmin2=arcmin2,
+        read_bytes=float(pixels * PIXEL_BYTES * len(config.bands)),
+        cpu_seconds=seconds,
+        basis=basis,
+        cpus=0 if cluster_address(address) else os.cpu_count() or 1,
+    )
+
+
+def _extent(plan: Plan, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[float, int]:
+    """Return the area of cells in square arcminutes, and how many pixels are read for them."""
+    area, pixels = 0.0, 0
+    headers = {int(tile): plan.header(int(tile)) for tile in np.unique(plan.tile[cells])}
+    for i in cells.tolist():
+        header, inner = headers[int(plan.tile[i])], plan.box(i)
+        area += np.prod(inner.shape) * (header.pixel_scale / 60) ** 2
+        pixels += int(np.prod(inner.grow(plan.border).clip(header.box).shape))
+    return float(area), pixels
+
+
+def _cpu_seconds(
+    config: CatalogConfig, done: pa.Table, n_left: int, arcmin2: float
+) -> tuple[float | None, str]:
+    """Return what cells take: as those did that are done, else as measured elsewhere."""
+    if len(done):
+        spent = sum(second for cell in done["seconds"].to_pylist() for _, second in cell)
+        return spent / len(done) * n_left, f"as the {len(done)} cells that are done"
+    if config.deblender not in CPU_SECONDS:
+        return None, f"not known for {config.deblender}: do some cells, and ask with --resume"
+    rate = CPU_SECONDS[config.deblender] * len(config.bands)
+    return rate * arcmin2, f"{rate:.1f} CPU s per arcmin², as measured on fields of HSC's depth"
+
+
+def forecast_lines(forecast: Forecast) -> Iterator[str]:
+    """Yield the lines that a user reads."""
+    unusable = f", {forecast.n_unusable} that cannot be used" if forecast.n_unusable else ""
+    yield f"{forecast.n_tiles} tiles{unusable}; {forecast.n_cells} cells, {forecast.n_left} to do"
+    yield f"{forecast.arcmin2:.2f} arcmin², {forecast.read_bytes / 1e9:.2f} GB of pixels to read"
+    if forecast.cpu_seconds is None:
+        yield f"time: {forecast.basis}"
+    else:
+        yield f"{forecast.cpu_seconds / 3600:.2f} CPU hours ({forecast.basis})"
+        if forecast.cpus:
+            wall = timedelta(seconds=round(forecast.cpu_seconds / forecast.cpus / AT_WORK))
+            yield f"about {wall} on the {forecast.cpus} CPUs of this machine"
+    yield "nothing was written"
