@@ -1,7 +1,8 @@
 """Reading and detection of a patch of LSST's DP2 beside the same pixels in the native layout.
 
-CPU time of planning, of reading, and of the survey's first stage, which reads and detects, with one
-configuration for both.  The native files have one PSF, uncompressed planes and MP_ cards.
+CPU time of planning, of reading, and of the survey's first stage, which reads and detects: with the
+sky as each layout has it, which of LSST's is taken off, and with a local sky in both.  The native
+files have one PSF, uncompressed planes and MP_ cards.  The noise of the tile is known by then.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +28,12 @@ from raydeblend.tile import Tile, TileHeader
 
 PATCH = "../shared/data/lsst/dp2_deep_coadd"
 BANDS = ("g", "r", "i")
-STEPS = ("plan", "read", "read and detect")
-STAGE = STEPS[-1]
+BY_DEFAULT, SAME_SKY = "read and detect by default", "read and detect, a local sky in both"
+STEPS = ("plan", "read", BY_DEFAULT, SAME_SKY)
 BAR = 1.3
-CONFIG = CatalogConfig(BANDS, survey="LSST", deblender="sep", photometry="mixture")
+CONFIG = CatalogConfig(
+    BANDS, survey="LSST", deblender="sep", photometry="mixture", background="auto"
+)
 
 
 def main() -> None:
@@ -49,15 +53,18 @@ def main() -> None:
         for (step, name), s in seconds.items()
     ]
     print(markdown(["step", "CPU ms", "over native"], lines))
-    ratio = seconds[STAGE, "lsst-dp2"] / seconds[STAGE, "native"]
-    print(f"ratio {ratio:.2f}, bar {BAR:g}: {'met' if ratio <= BAR else 'MISSED'}")
+    for step in (BY_DEFAULT, SAME_SKY):
+        ratio = seconds[step, "lsst-dp2"] / seconds[step, "native"]
+        print(f"{step}: ratio {ratio:.2f}, bar {BAR:g}: {'met' if ratio <= BAR else 'MISSED'}")
 
 
 def _time(folder: str) -> list[float]:
     """Return the CPU seconds of each step."""
     header = plan(folder)
     task = plan_survey([header], max(header.shape), 0).task(0)
-    steps = (partial(plan, folder), partial(read, header), partial(detect_cell, task, CONFIG))
+    local = replace(CONFIG, background="local")
+    stages = (partial(detect_cell, task, config) for config in (CONFIG, local))
+    steps = (partial(plan, folder), partial(read, header), *stages)
     return [_cpu_seconds(step) for step in steps]
 
 
