@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from raydeblend import storage, tables
 from raydeblend.errors import ConfigError
+from raydeblend.ucds import ucd_of
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,14 @@ class Column:
     description: str
 
     @property
+    def ucd(self) -> str:
+        """What it is in the words of the virtual observatory."""
+        return ucd_of(self.name)
+
+    @property
     def field(self) -> pa.Field:
         """The column as a Parquet field; a float may be null, where it could not be measured."""
-        metadata = {"unit": self.unit, "description": self.description}
+        metadata = {"unit": self.unit, "description": self.description, "ucd": self.ucd}
         nullable = pa.types.is_floating(self.type)
         return pa.field(self.name, self.type, nullable=nullable, metadata=metadata)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -18,10 +19,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.stderr import without_lines
 
 QUIET = ("ray.data", "ray.train")
+CHATTER = re.compile(rb"core_worker\.cc.* max_restarts ")
+"""Ray's core warns of each actor of Ray Data that its arguments lie in the object store, which is
+so by Ray Data's own design; it asks no logger."""
 TIMED_OUT = "timed out during startup"
-CORE_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 CONNECT_S = 10.0
 """Ray itself tries for two minutes where nobody answers, and then ends the process."""
 ANSWER_S = 60.0
@@ -58,7 +62,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     try:
         if address != "local":
             check_nodes()
-        yield
+        with without_lines(CHATTER):
+            yield
     finally:
         ray.shutdown()
 
@@ -73,7 +78,7 @@ def _connect(address: str) -> None:
     check_reachable(address)
     log.info("connecting to Ray: %s", "this machine alone" if local else address)
     try:
-        with _core_quiet(), _signals_kept():
+        with _signals_kept():
             ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
     # RuntimeError: a cluster of another version of Ray or Python; its text says which.
     except (ConnectionError, RuntimeError) as error:
@@ -96,23 +101,6 @@ def _connect(address: str) -> None:
         ) from error
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-@contextmanager
-def _core_quiet() -> Iterator[None]:
-    """Keep the messages of Ray's core off the terminal, unless their level is set already.
-
-    It warns of each actor of Ray Data that its arguments lie in the object store, which is so by
-    Ray Data's own design.  Of a cluster only this process is meant; a Ray that is started here
-    takes the level over.
-    """
-    given = os.environ.get(CORE_LOG_LEVEL)
-    os.environ.setdefault(CORE_LOG_LEVEL, "fatal")
-    try:
-        yield
-    finally:
-        if given is None:
-            del os.environ[CORE_LOG_LEVEL]
 
 
 @contextmanager

@@ -6,13 +6,17 @@ Pixel centers are at whole numbers, 0-based.  Arrays are ``(bands, y, x)``, batc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.psf import TilePsf
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -212,7 +216,7 @@ class Blend:
         return np.asarray(xy + np.array([self.box.x0, self.box.y0], dtype=np.float64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Deblended:
     """What a deblender returns for a batch of stamps.
 
@@ -234,6 +238,48 @@ class Deblended:
     xy: FloatArray
     quality: NDArray[np.str_]
     extra: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        n, _, *stamp = self.models.shape
+        names, counts = np.unique(self.quality, return_counts=True)
+        rated = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
+        shape = " x ".join(map(str, stamp))
+        return f"<Deblended: {self.n_sources.sum()} sources in {n} stamps of {shape}; {rated}>"
+
+    def table(self, bands: Sequence[str] | None = None) -> Table:
+        """Return one row for each source.
+
+        Parameters
+        ----------
+        bands
+            Names for the columns of flux; by default 0, 1, 2.
+
+        Returns
+        -------
+        An astropy table: ``stamp``, ``source`` (0 is the brightest), ``x``, ``y``, ``flux_<band>``
+        (the sum of the model's pixels, in the unit of the input), ``quality``, and what of `extra`
+        has one number for each source.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many names as bands.
+        """
+        from astropy.table import Table
+
+        n_bands = self.models.shape[2]
+        names = [str(i) for i in range(n_bands)] if bands is None else bands
+        if len(names) != n_bands:
+            raise ValueError(f"{len(names)} names were given for {n_bands} bands")
+        rank = np.arange(self.models.shape[1])
+        stamp, source = np.nonzero(rank < self.n_sources[:, None])
+        flux = self.models.sum(axis=(3, 4))[stamp, source]
+        columns: dict[str, NDArray[np.generic]] = {"stamp": stamp, "source": source}
+        columns |= {"x": self.xy[stamp, source, 0], "y": self.xy[stamp, source, 1]}
+        columns |= {f"flux_{name}": flux[:, i] for i, name in enumerate(names)}
+        columns["quality"] = self.quality[stamp]
+        of_source = {k: v for k, v in self.extra.items() if v.shape == self.models.shape[:2]}
+        return Table(columns | {k: v[stamp, source] for k, v in of_source.items()})
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ FOUNDATION = (
     "session",
     "instruments",
     "outputs",
+    "stderr",
+    "ucds",
     "shipped",
 )
 LAYERS: dict[str, int] = {

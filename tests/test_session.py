@@ -60,25 +60,44 @@ def test_a_version_that_differs_is_named() -> None:
     assert compare({"raydeblend": "0.1"}, {"raydeblend": "unversioned"}) == ""
 
 
-def test_ray_neither_speaks_for_itself_nor_takes_the_signals(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen = []
-
+def test_ray_does_not_take_the_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
-        seen.append(os.environ["RAY_BACKEND_LOG_LEVEL"])
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     monkeypatch.setattr(session.ray, "init", init)
-    monkeypatch.delenv("RAY_BACKEND_LOG_LEVEL", raising=False)
     before = signal.getsignal(signal.SIGTERM)
     session._connect("local")
     assert signal.getsignal(signal.SIGTERM) == before
-    assert "RAY_BACKEND_LOG_LEVEL" not in os.environ
-    monkeypatch.setenv("RAY_BACKEND_LOG_LEVEL", "debug")
-    session._connect("local")
-    assert seen == ["fatal", "debug"]
-    assert os.environ["RAY_BACKEND_LOG_LEVEL"] == "debug"
+
+
+def test_a_ray_that_is_too_slow_to_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(session.ray, "init", init)
+    with pytest.raises(ConfigError, match="too busy"):
+        session._connect("local")
+
+
+CHATTY = """
+import os, sys
+from raydeblend.session import CHATTER
+from raydeblend.stderr import without_lines
+
+with without_lines(CHATTER):
+    os.write(2, b"[x E 1 1] core_worker.cc:1: Actor has arguments and max_restarts > 0. See\\n")
+    os.write(2, b"[x E 1 1] core_worker.cc:1: another line\\n")
+    print("python's own", file=sys.stderr)
+print("after", file=sys.stderr)
+"""
+
+
+def test_the_warning_of_restarts_is_left_out_and_nothing_else() -> None:
+    done = subprocess.run([sys.executable, "-c", CHATTY], capture_output=True, text=True)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert sorted(lines[:2]) == ["[x E 1 1] core_worker.cc:1: another line", "python's own"]
+    assert lines[2:] == ["after"]
 
 
 @pytest.fixture

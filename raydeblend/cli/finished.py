@@ -83,6 +83,43 @@ def export_hats_command(
     )
 
 
+Target = Annotated[str, path_argument(metavar="FILE", help="The file to write, local or s3://.")]
+AllRows = Annotated[
+    bool, typer.Option("--all-rows", help="Keep the copies of sources in overlapping tiles too.")
+]
+
+
+@export.command("fits")
+def export_fits_command(
+    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+) -> None:
+    """Write OUT as one FITS table with units, descriptions and UCDs, for TOPCAT and astropy."""
+    _export_table(out, target, "fits", all_rows, overwrite)
+
+
+@export.command("votable")
+def export_votable_command(
+    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+) -> None:
+    """Write OUT as one VOTable with units, descriptions and UCDs."""
+    _export_table(out, target, "votable", all_rows, overwrite)
+
+
+@export.command("csv")
+def export_csv_command(
+    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+) -> None:
+    """Write OUT as CSV; as ECSV, which keeps units and descriptions, if FILE ends in .ecsv."""
+    _export_table(out, target, "csv", all_rows, overwrite)
+
+
+def _export_table(out: str, target: str, kind: str, all_rows: bool, overwrite: bool) -> None:
+    from raydeblend.export.single_table import export_table
+
+    n_rows = export_table(out, target, kind, all_rows=all_rows, overwrite=overwrite)
+    print(f"{n_rows} rows: {target}")
+
+
 def inspect_command(
     out: Out,
     target: Annotated[

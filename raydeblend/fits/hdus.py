@@ -31,11 +31,20 @@ CHUNK = 1 << 22
 
 
 @contextmanager
-def open_hdus(path: str) -> Iterator[fits.HDUList]:
-    """Open a FITS file, check that it is whole; what fails while it is open is a TileError."""
+def open_hdus(path: str, whole: bool = True) -> Iterator[fits.HDUList]:
+    """Open a FITS file, check that it is whole; what fails while it is open is a TileError.
+
+    Compressed images are tables until `as_image` makes images of those that are wanted, since
+    astropy takes its time to translate the header of each.  Without `whole` no HDU is read but
+    those asked for.
+    """
     try:
-        with storage.open_file(path) as file, fits.open(file) as hdus:
-            _check_whole(path, hdus, file)
+        with (
+            storage.open_file(path) as file,
+            fits.open(file, disable_image_compression=True) as hdus,
+        ):
+            if whole:
+                _check_whole(path, hdus, file)
             yield hdus
     except TileError:
         raise
@@ -45,6 +54,28 @@ def open_hdus(path: str) -> Iterator[fits.HDUList]:
         raise TileError(f"{path} cannot be read as FITS: {error}") from error
     except (CfitsioException, zlib.error, lzma.LZMAError, EOFError) as error:
         raise TileError(f"{path} is damaged: {error}") from error
+
+
+def is_image(hdu: Any) -> bool:
+    """Tell whether an HDU is an image, compressed or not."""
+    return isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) or _is_compressed(hdu)
+
+
+def image_shape(hdu: Any) -> tuple[int, ...]:
+    """Return the shape of an image; empty if it has no pixels."""
+    if not _is_compressed(hdu):
+        return tuple(hdu.shape)
+    axes = int(hdu.header["ZNAXIS"])
+    return tuple(int(hdu.header[f"ZNAXIS{n}"]) for n in range(axes, 0, -1))
+
+
+def as_image(hdu: Any) -> fits.ImageHDU:
+    """Return an image that can be read."""
+    return fits.CompImageHDU(bintable=hdu) if _is_compressed(hdu) else hdu
+
+
+def _is_compressed(hdu: Any) -> bool:
+    return isinstance(hdu, fits.BinTableHDU) and hdu.header.get("ZIMAGE") is True
 
 
 def _check_whole(path: str, hdus: fits.HDUList, file: IO[bytes]) -> None:

@@ -134,6 +134,8 @@ def pixels_of(
     mask: NDArray[np.generic], bits: Mapping[str, int], planes: Sequence[str]
 ) -> BoolArray:
     """Return the pixels ``(y, x)`` in which a bit of some planes is set."""
-    wanted = sum(1 << bits[name] for name in {*planes} & {*bits})
-    whole = mask if mask.dtype.kind in "iu" else np.nan_to_num(mask, posinf=0, neginf=0)
-    return np.asarray((whole.astype(np.int64).view(np.uint64) & np.uint64(wanted)) != 0)
+    wanted = np.uint64(sum(1 << bits[name] for name in {*planes} & {*bits}))
+    if mask.dtype.kind not in "iu":
+        mask = np.nan_to_num(mask, posinf=0, neginf=0).astype(np.int64)
+    # As a number of the mask's own kind, of which the highest bit may be the sign.
+    return np.asarray((mask & wanted.astype(mask.dtype)) != 0)

@@ -16,7 +16,7 @@ from raydeblend.fit.compiled.kernel import Fitted, fit_blend, render
 from raydeblend.fit.compiled.score import score_gains
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf_wings import fit_wings
-from raydeblend.fit.shear import prior_parts, rest_of
+from raydeblend.fit.shear import rest_of, shear_response
 
 SCALE, SIZE = 0.2, 40
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
@@ -140,16 +140,14 @@ def test_each_source_has_the_psf_of_its_place() -> None:
     assert abs(log_radius[0]) < 0.03
 
 
-def test_responses_and_pulls_are_those_of_the_torch_path() -> None:
+def test_responses_and_last_steps_are_those_of_the_torch_path() -> None:
     scene = make_scene(noisy(3, 1), PLACES)
     fitted = cold(compiled(scene))
     theta = torch.tensor(fitted.theta[None])
     with torch.inference_mode():
         state = joint.evaluate(scene, theta, joint_model.flux_scale(scene, theta))
-        response, pulled = prior_parts(scene, state)
-        rest = rest_of(state)
+        response, rest = shear_response(scene, state), rest_of(state)
     np.testing.assert_allclose(fitted.response, response[0].numpy(), atol=0.01)
-    np.testing.assert_allclose(fitted.pulled, pulled[0].numpy(), atol=0.02)
     np.testing.assert_allclose(fitted.rest, rest[0].numpy(), atol=0.02)
 
 

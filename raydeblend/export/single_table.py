@@ -1,0 +1,120 @@
+"""A catalog as one table for TOPCAT, STILTS, astropy and spreadsheets: FITS, VOTable, CSV, ECSV."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from astropy.io import fits
+from astropy.io.votable import from_table, writeto
+from astropy.table import Column, Table
+
+from raydeblend import catalog, storage
+from raydeblend.errors import ConfigError
+from raydeblend.outputs import refuse_earlier
+from raydeblend.pipeline.ledger import read_run
+
+MOST_ROWS = 50_000_000
+"""Of one file; at some 200 bytes a row it would take 10 GB of memory."""
+
+
+def export_table(
+    out: str, target: str, kind: str, *, all_rows: bool = False, overwrite: bool = False
+) -> int:
+    """Write the shards of a catalog as one file, local or on s3; return the number of rows.
+
+    Parameters
+    ----------
+    kind
+        ``fits`` (a binary table), ``votable``, or ``csv``, which is ECSV where the target's name
+        ends so: that keeps units and descriptions.
+    all_rows
+        Whether the copies of sources in overlapping tiles are exported too.
+
+    Raises
+    ------
+    ConfigError
+        If `out` holds no catalog, one that is too large for a file, or `target` is there and not
+        to be replaced.
+    """
+    read_run(out)
+    storage.check_file_writable(target)
+    refuse_earlier(storage.parent(target), [target] if storage.exists(target) else [], overwrite)
+    rows = catalog.read_catalog(out)
+    if not all_rows:
+        rows = rows.filter(pc.field("is_primary"))
+    if rows.num_rows > MOST_ROWS:
+        raise ConfigError(
+            f"{out} has {rows.num_rows} rows, too many for one file; use `raydeblend export hats`"
+        )
+    storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
+    return int(rows.num_rows)
+
+
+def _format(kind: str, target: str) -> str:
+    return "ecsv" if kind == "csv" and target.endswith(".ecsv") else kind
+
+
+def to_astropy(rows: pa.Table) -> Table:
+    """Return rows of a catalog as an astropy table with units, descriptions and UCDs.
+
+    What could not be measured is NaN.
+    """
+    return Table([_column(rows[field.name], field) for field in rows.schema])
+
+
+def _column(values: pa.ChunkedArray, field: pa.Field) -> Column:
+    data = values.to_numpy()
+    if data.dtype == object:
+        data = data.astype(np.str_)
+    said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    return Column(
+        data,
+        name=field.name,
+        unit=said.get("unit") or None,
+        description=said.get("description"),
+        meta={"ucd": said["ucd"]} if said.get("ucd") else {},
+    )
+
+
+def _to_fits(table: Table) -> bytes:
+    written, finished = io.BytesIO(), io.BytesIO()
+    table.write(written, format="fits")
+    written.seek(0)
+    with fits.open(written) as hdus:
+        header = hdus[1].header
+        # astropy has a record of its own in the comments; TOPCAT and STILTS look in these cards.
+        for number, column in enumerate(table.itercols(), start=1):
+            header[f"TCOMM{number}"] = column.description
+            header[f"TUCD{number}"] = column.meta.get("ucd", "")
+        hdus.writeto(finished)
+    return finished.getvalue()
+
+
+def _to_votable(table: Table) -> bytes:
+    buffer = io.BytesIO()
+    writeto(from_table(table, table_id="catalog"), buffer, tabledata_format="binary2")
+    return buffer.getvalue()
+
+
+def _to_csv(table: Table) -> bytes:
+    text = io.StringIO()
+    table.to_pandas().to_csv(text, index=False)
+    return text.getvalue().encode()
+
+
+def _to_ecsv(table: Table) -> bytes:
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv", delimiter=",")
+    return text.getvalue().encode()
+
+
+WRITERS: Mapping[str, Callable[[Table], bytes]] = {
+    "fits": _to_fits,
+    "votable": _to_votable,
+    "csv": _to_csv,
+    "ecsv": _to_ecsv,
+}
