@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,14 +284,25 @@ def _write_all(scene: Scene, seed: int, out: str, address: str | None) -> Iterat
     if scene.grid.n_tiles == 1:
         yield write_tile(scene, 0, seed, out)
         return
+    yield from write_in_parallel(write_tile, scene, scene.grid.n_tiles, seed, out, address)
+
+
+def write_in_parallel(
+    write: Callable[[Any, int, int, str], int],
+    sky: object,
+    n_tiles: int,
+    seed: int,
+    out: str,
+    address: str | None = None,
+) -> Iterator[int]:
+    """Call `write` with a sky, the number of each tile, the seed and `out` on all processors."""
     import ray
 
     from raydeblend.session import ray_session, shared_folder
 
     with ray_session(address), shared_folder(out):
-        task = ray.remote(write_tile)
-        shared = ray.put(scene)
-        waiting = [task.remote(shared, tile, seed, out) for tile in range(scene.grid.n_tiles)]
+        task, shared = ray.remote(write), ray.put(sky)
+        waiting = [task.remote(shared, tile, seed, out) for tile in range(n_tiles)]
         while waiting:
             done, waiting = ray.wait(waiting)
             yield from ray.get(done)

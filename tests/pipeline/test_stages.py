@@ -157,6 +157,8 @@ def test_every_method_fills_the_columns_that_it_can(measured):
         assert np.isnan(table[name].to_numpy()).tolist() == (~known).tolist(), name
     for name in ("flux_psf_g", "flux_psf_err_g", "p_star"):
         assert table[name].null_count == 0, name
+    # Only the joint fit knows how its shapes respond to shear.
+    assert table["R11"].null_count == table["R12"].null_count == table.num_rows
 
 
 def test_the_columns_agree_with_each_other(measured):
@@ -210,7 +212,8 @@ def test_the_joint_deblender_measures_its_own_sources(header):
     joint = table.filter(np.array(table["photometry"].to_pylist()) == "joint")
     assert joint.num_rows > table.num_rows / 2
     assert set(joint["model"].to_pylist()) == {"bulge+disk"}
-    for column in ("flux_i", "flux_err_i", "snr", "T", "T_err", "g1_err", "chi2"):
+    columns = ("flux_i", "flux_err_i", "snr", "T", "T_err", "g1_err", "chi2", *catalog.RESPONSE)
+    for column in columns:
         assert joint[column].null_count == 0, column
     # Sums over the models, which are other numbers than the fitted fluxes, say the same.
     models = [part.models.sum((2, 3)) for part in separated.parts if part.measured is not None]

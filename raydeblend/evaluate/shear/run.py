@@ -9,9 +9,10 @@ from raydeblend.evaluate.common.catalogs import make_catalog
 from raydeblend.evaluate.common.rows import Row
 from raydeblend.evaluate.shear.rows import PAIR, SINGLE, make_rows
 from raydeblend.evaluate.shear.scores import score_shear
-from raydeblend.session import ray_session, shared_folder
+from raydeblend.session import ray_session
 from raydeblend.simulate.population.stamps import find_stamps
-from raydeblend.simulate.rings import PAIRS, VIEWS, RingPlan, Rings, draw_rings, write_view
+from raydeblend.simulate.rings import PAIRS, VIEWS, RingPlan, draw_rings, write_view
+from raydeblend.simulate.tiles import write_in_parallel
 from raydeblend.survey import get_survey
 
 BANDS = ("g", "r", "i")
@@ -53,7 +54,7 @@ def evaluate_shear(
         for objects, plan in plans.items():
             rings = draw_rings(get_survey(survey), BANDS, plan, n, seed, found)
             folder = storage.join(out, "tiles", objects)
-            write_views(rings, seed, storage.absolute(folder))
+            list(write_in_parallel(write_view, rings, VIEWS, seed, storage.absolute(folder)))
             for name in deblenders:
                 place = storage.join(out, "catalogs", objects, name)
                 made = make_catalog(
@@ -62,12 +63,3 @@ def evaluate_shear(
                 table = score_shear(made.table, rings)
                 rows += make_rows(name, objects, table, plan.edges, made.seconds)
     return rows
-
-
-def write_views(rings: Rings, seed: int, out: str) -> None:
-    """Write the tiles of all views, in parallel."""
-    import ray
-
-    with shared_folder(out):
-        task, shared = ray.remote(write_view), ray.put(rings)
-        ray.get([task.remote(shared, view, seed, out) for view in range(VIEWS)])
