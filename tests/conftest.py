@@ -20,6 +20,7 @@ RAY_GROUPS = (
         "train/test_train_loop.py",
         "test_docs.py",
         "cli/test_cli.py",
+        "evaluate/shear/test_shear.py",
         "simulate/test_simulate_shards.py",
         "simulate/test_simulate_tiles.py",
     ),

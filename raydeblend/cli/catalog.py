@@ -83,6 +83,13 @@ def catalog_command(
         bool,
         typer.Option("--accept-other-versions", help="Resume what other versions began."),
     ] = False,
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds without any progress after which cells that are left have failed: a "
+            "hanging read, no worker; by default it waits without end.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what there is to do and how long it takes."),
@@ -95,6 +102,8 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
+    if patience is not None and not patience > 0:
+        raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
@@ -138,6 +147,7 @@ def catalog_command(
         part=part,
         gpus=gpus,
         accept_other_versions=accept_other_versions,
+        patience=patience,
     )
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:

@@ -40,6 +40,7 @@ def psf_command(
     """
     from raydeblend import storage
     from raydeblend.draw.psf_figure import psf_figure
+    from raydeblend.pipeline.inputs import with_layout
     from raydeblend.stellar_psf.make import make_psfs
 
     config = CatalogConfig(
@@ -49,7 +50,7 @@ def psf_command(
         layout=layout,
         background=background,
     )
-    made = make_psfs(input, out, config)
+    made = make_psfs(input, out, with_layout(config, input))
     for (tile, band), psf in made.psfs.items():
         print(f"{tile} {band}: {len(psf.stars)} stars, order {psf.terms.order}")
     storage.write_bytes(picture or storage.join(out, "psf.png"), psf_figure(made.psfs))

@@ -76,7 +76,7 @@ def _draw_sticks(axes: Axes, places: Array, shear: Array) -> None:
     drawn = axes.quiver(
         *places.T, *stick, pivot="middle", headwidth=0, headlength=0, headaxislength=0
     )
-    axes.quiverkey(drawn, 0.85, 1.03, 0.05, "g = 0.05", labelpos="W", fontproperties={"size": 7})
+    axes.quiverkey(drawn, 0.5, -0.17, 0.05, "g = 0.05", labelpos="E", fontproperties={"size": 7})
     axes.set_aspect("equal")
 
 
@@ -86,6 +86,7 @@ def _draw_scatter(axes: Axes, psf: StellarPsf) -> None:
     axes.plot(*off.T, "k.", markersize=3)
     scatter = PERCENT * float(np.nanstd(psf.stars.size / size - 1))
     axes.set_title(f"stars less PSF: g1, g2; size ± {scatter:.1f} %", fontsize=8)
+    axes.locator_params(nbins=4)
     axes.axhline(0, color="0.7", linewidth=0.5)
     axes.axvline(0, color="0.7", linewidth=0.5)
 

@@ -51,7 +51,7 @@ def export_table(
             f"{out} has {rows.num_rows} rows, too many for one file; use `raydeblend export hats`"
         )
     storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
-    return rows.num_rows
+    return int(rows.num_rows)
 
 
 def _format(kind: str, target: str) -> str:

@@ -1,4 +1,4 @@
-"""What a shear of the sky and the priors do to theta, to first order: see `compiled.shear`."""
+"""How fitted shapes follow a shear of the sky, in torch: see `compiled.shear`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ def true_response(theta: Tensor) -> Tensor:
     return out
 
 
-def prior_parts(scene: Scene, state: SceneState) -> tuple[Tensor, Tensor]:
-    """Return the responses of theta to a shear, ``(n, K, 9, 2)``, and its pulls ``(n, K, 9)``."""
+def shear_response(scene: Scene, state: SceneState) -> Tensor:
+    """Return the derivatives of theta by a shear of the whole sky, ``(n, K, 9, 2)``."""
     covariance, _ = torch.linalg.inv_ex(state.curvature)
-    _, pull, stiffness = log_prior(scene.priors, state.theta, scene.start, scene.compact)
+    _, _, stiffness = log_prior(scene.priors, state.theta, scene.start, scene.compact)
     truth = true_response(state.theta)
     held = (stiffness @ truth).flatten(1, 2)
-    response = truth - torch.unflatten(covariance @ held, 1, (-1, PARAMETERS))
-    pulled = covariance @ pull.flatten(1)[..., None]
-    return response, torch.unflatten(pulled[..., 0], 1, (-1, PARAMETERS))
+    return truth - torch.unflatten(covariance @ held, 1, (-1, PARAMETERS))
 
 
 def rest_of(state: SceneState) -> Tensor:

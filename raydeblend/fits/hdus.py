@@ -31,11 +31,20 @@ CHUNK = 1 << 22
 
 
 @contextmanager
-def open_hdus(path: str) -> Iterator[fits.HDUList]:
-    """Open a FITS file, check that it is whole; what fails while it is open is a TileError."""
+def open_hdus(path: str, whole: bool = True) -> Iterator[fits.HDUList]:
+    """Open a FITS file, check that it is whole; what fails while it is open is a TileError.
+
+    Compressed images are tables until `raydeblend.fits.tiled.as_image` makes images of those that
+    are wanted, since astropy takes its time to translate the header of each.  Without `whole` no
+    HDU is read but those asked for.
+    """
     try:
-        with storage.open_file(path) as file, fits.open(file) as hdus:
-            _check_whole(path, hdus, file)
+        with (
+            storage.open_file(path) as file,
+            fits.open(file, disable_image_compression=True) as hdus,
+        ):
+            if whole:
+                _check_whole(path, hdus, file)
             yield hdus
     except TileError:
         raise

@@ -18,6 +18,7 @@ from raydeblend.fits.layouts.recognize import recognize
 from raydeblend.fits.manifest import read_manifest
 from raydeblend.fits.planes import CELL_AXES, find_planes
 from raydeblend.fits.psf_cells import cell_grid
+from raydeblend.fits.tiled import image_header
 from raydeblend.fits.zero_points import check_njy, read_zero_point
 from raydeblend.tile import BandFile, TileHeader
 
@@ -198,7 +199,7 @@ def _read_grid(source: inputs.Source, zeropoint: float | None) -> inputs.Grid:
     path, layout = source.image, make_layout(source.layout)
     with open_hdus(path) as hdus:
         planes = find_planes(path, hdus, layout)
-        shape, cards = planes.image.shape, (hdus[0].header, planes.image.header)
+        shape, cards = planes.image.shape, (hdus[0].header, image_header(planes.image))
         if planes.psf is not None and len(planes.psf.shape) == CELL_AXES:
             cell_grid(path, hdus, planes.psf, shape)
     njy = read_zero_point(path, cards, zeropoint, layout.flux)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from raydeblend.errors import TileError
 from raydeblend.fits.layouts.record import Layout, Mask
+from raydeblend.fits.tiled import bits_of_pixel
 from raydeblend.tile import BoolArray
 
 BITS = "MP_"
@@ -44,11 +45,11 @@ def mask_bits(where: str, hdu: fits.ImageHDU, layout: Layout) -> dict[str, int]:
 
 def is_float(hdu: fits.ImageHDU) -> bool:
     """Tell whether an HDU holds other numbers than integers."""
-    return int(hdu.header["BITPIX"]) < 0 or hdu.header.get("BSCALE", 1) != 1
+    return bits_of_pixel(hdu) < 0 or hdu.header.get("BSCALE", 1) != 1
 
 
 def _width(hdu: fits.ImageHDU) -> int:
-    return FLOAT_BITS if is_float(hdu) else abs(int(hdu.header["BITPIX"]))
+    return FLOAT_BITS if is_float(hdu) else abs(bits_of_pixel(hdu))
 
 
 def _bits_by_name(where: str, header: fits.Header, width: int) -> Iterator[tuple[str, int]]:
@@ -134,6 +135,8 @@ def pixels_of(
     mask: NDArray[np.generic], bits: Mapping[str, int], planes: Sequence[str]
 ) -> BoolArray:
     """Return the pixels ``(y, x)`` in which a bit of some planes is set."""
-    wanted = sum(1 << bits[name] for name in {*planes} & {*bits})
-    whole = mask if mask.dtype.kind in "iu" else np.nan_to_num(mask, posinf=0, neginf=0)
-    return np.asarray((whole.astype(np.int64).view(np.uint64) & np.uint64(wanted)) != 0)
+    wanted = np.uint64(sum(1 << bits[name] for name in {*planes} & {*bits}))
+    if mask.dtype.kind not in "iu":
+        mask = np.nan_to_num(mask, posinf=0, neginf=0).astype(np.int64)
+    # As a number of the mask's own kind, of which the highest bit may be the sign.
+    return np.asarray((mask & wanted.astype(mask.dtype)) != 0)

@@ -20,10 +20,13 @@ from raydeblend.fits.layouts.match import parse_name
 from raydeblend.fits.layouts.record import Layout
 from raydeblend.fits.mask import is_float, mask_bits
 from raydeblend.fits.meaning import NOISE, Meaning, plain_name
+from raydeblend.fits.tiled import as_image, image_shape, is_image
 
 POSITIONS = (Meaning.IMAGE, Meaning.MASK, Meaning.VARIANCE)
 """Of HDUs 1, 2 and 3 that have no names."""
 
+UNUSED = (Meaning.OTHER, Meaning.REALIZATION)
+"""What no tile is read from."""
 CELL_AXES = 4
 """Of a PSF by cell: cells y, cells x, py, px."""
 NO_NAMES = ("", "PRIMARY", "COMPRESSED_IMAGE")
@@ -152,7 +155,7 @@ def _part(
 def find_realization(path: str, hdus: fits.HDUList, layout: Layout) -> fits.ImageHDU | None:
     """Return the first image of noise alone, drawn as the coadd's; None if there is none."""
     found = [n for n in _images(path, hdus, layout) if n.meaning is Meaning.REALIZATION]
-    return found[0].hdu if found else None
+    return as_image(found[0].hdu) if found else None
 
 
 def find_stamp(path: str, hdus: fits.HDUList, layout: Layout) -> fits.ImageHDU:
@@ -180,14 +183,15 @@ def _images(path: str, hdus: fits.HDUList, layout: Layout) -> Iterator[_Named]:
     Another number of them is refused where the name is known.
     """
     for number, hdu in enumerate(hdus):
-        if not isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU):
+        if not is_image(hdu):
             continue
         name, meaning = _name(path, number, hdu, layout.hdus)
+        shape = image_shape(hdu)
         one = _Named(number, hdu, name, meaning)
-        if len(hdu.shape) == 2 or (meaning is Meaning.PSF and len(hdu.shape) == CELL_AXES):
-            yield one
-        elif hdu.shape and meaning in (Meaning.IMAGE, Meaning.MASK, Meaning.PSF, *NOISE):
-            raise TileError(f"{path}: {one} has {len(hdu.shape)} axes ({by(hdu.shape)}), not two")
+        if len(shape) == 2 or (meaning is Meaning.PSF and len(shape) == CELL_AXES):
+            yield one if meaning in UNUSED else replace(one, hdu=as_image(hdu))
+        elif shape and meaning in (Meaning.IMAGE, Meaning.MASK, Meaning.PSF, *NOISE):
+            raise TileError(f"{path}: {one} has {len(shape)} axes ({by(shape)}), not two")
 
 
 def _name(

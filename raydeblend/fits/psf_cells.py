@@ -84,7 +84,7 @@ def read_cells(
     number = np.full((i1 - i0, j1 - j0), NONE)
     stamps: list[FloatArray] = []
     flags: list[int] = []
-    found = np.array(psf.section[i0:i1, j0:j1])
+    found = np.asarray(psf.section[i0:i1, j0:j1])
     for i, j in np.ndindex(number.shape):
         if _is_there(grid, found[i, j], (i0 + i, j0 + j)):
             stamp, flag = finish_stamp(Stamp(found[i, j]), f"{path}: cell {i0 + i}, {j0 + j}")
@@ -94,7 +94,8 @@ def read_cells(
     if not stamps:
         return None
     edges = grid.edges(0, i0, i1), grid.edges(1, j0, j1)
-    height = _height(grid, psf)
+    near = {(i0 + i, j0 + j): found[i, j] for i, j in np.ndindex(number.shape)}
+    height = _height(grid, psf, near)
     if not psf.header.get(JUMPS, True):
         return by_position(stamps, _centers(number, *edges), flags, height)
     return by_cell(stamps, number, *edges, flags, height)
@@ -113,18 +114,23 @@ def _is_there(grid: CellGrid, stamp: NDArray[np.generic], cell: tuple[int, int])
     return cell not in grid.missing and not np.isnan(stamp).all()
 
 
-def _height(grid: CellGrid, psf: fits.ImageHDU) -> float | None:
-    """Return the mean of the highest pixels of stamps spread over the grid, whatever the box."""
+def _height(
+    grid: CellGrid, psf: fits.ImageHDU, near: Mapping[tuple[int, int], NDArray[np.generic]]
+) -> float | None:
+    """Return the mean of the highest pixels of stamps spread over the grid, whatever the box.
+
+    `near` are the stamps that have been read already, by cell.
+    """
     rows, columns = (_spread(n) for n in psf.shape[:2])
-    stamps = {(i, j): _stamp(psf, i, j) for i in rows for j in columns}
+    cells = [(i, j) for i in rows for j in columns]
+    stamps = {
+        (i, j): near[i, j] if (i, j) in near else psf.section[i : i + 1, j : j + 1][0, 0]
+        for i, j in cells
+    }
     heights = [
         stamp.max() / stamp.sum() for cell, stamp in stamps.items() if _is_there(grid, stamp, cell)
     ]
     return float(np.mean(heights)) if heights else None
-
-
-def _stamp(psf: fits.ImageHDU, i: int, j: int) -> NDArray[np.float64]:
-    return np.asarray(psf.section[i : i + 1, j : j + 1][0, 0], dtype=np.float64)
 
 
 def _spread(n: int) -> list[int]:

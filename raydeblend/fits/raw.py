@@ -17,6 +17,7 @@ from raydeblend.fits.layouts import make_layout
 from raydeblend.fits.meaning import Meaning
 from raydeblend.fits.noise import SkyNoise, measure_noise
 from raydeblend.fits.planes import Planes, find_mask, find_noise, find_planes, find_realization
+from raydeblend.fits.tiled import GzippedImage
 from raydeblend.psf import BandPsf
 from raydeblend.tile import BandFile, BoolArray, Box, TileHeader
 
@@ -67,11 +68,11 @@ class Raw:
                 f"{path}: its {self.noise_is} is negative in {100 * negative:.0f} % of the pixels"
             )
 
-    def variance(self) -> NDArray[np.float64]:
+    def variance(self) -> Array:
         """Return the variance; weights and errors that are not positive become no data."""
-        values = np.asarray(self.noise, dtype=np.float64)
         if self.noise_is is Meaning.VARIANCE:
-            return values
+            return np.asarray(self.noise)
+        values = np.asarray(self.noise, dtype=np.float64)
         good = values > 0
         if self.noise_is is Meaning.ERROR:
             return np.where(good, values**2, 0)
@@ -130,6 +131,8 @@ def read_realization(file: BandFile, box: Box) -> NDArray[np.float32] | None:
 
 def scaled(values: Array, factor: float) -> NDArray[np.float32]:
     """Return values times a factor; what is too large becomes infinite."""
+    if factor == 1 and values.dtype.kind == "f" and values.dtype.itemsize <= np.float32().itemsize:
+        return values.astype(np.float32, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         product = np.multiply(values, factor, dtype=np.float64)
         return np.asarray(product, dtype=np.float32)
@@ -141,7 +144,7 @@ def _section(hdu: fits.ImageHDU, box: Box) -> Array:
     These take one request, while each row of its own would be one on s3.
     """
     rows, columns = box.slices
-    if isinstance(hdu, fits.CompImageHDU):
+    if isinstance(hdu, fits.CompImageHDU | GzippedImage):
         return np.array(hdu.section[rows, columns])
     return np.array(hdu.section[rows][:, columns])
 

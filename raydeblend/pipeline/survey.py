@@ -47,6 +47,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.util.annotations import RayDeprecationWarning
 
 from raydeblend import storage
@@ -80,6 +81,9 @@ from raydeblend.session import claim_gpus, ray_session, shared_folder, unseen_by
 
 TRIES = 4
 """How often a cell is begun before the deaths of its workers are taken for its own fault."""
+WITHOUT_END = -1.0
+"""Ray Data's word for it; by default it ends a run after half an hour without progress, of which
+waiting for the first worker is a part."""
 
 # A task and ten actors fit on one CPU together, so that no machine is too small to go on, nor one
 # that the actors of lost machines have come to; and they ask for different shares, since Ray would
@@ -111,6 +115,7 @@ def run_catalog(
     part: str | None = None,
     gpus: int | None = None,
     accept_other_versions: bool = False,
+    patience: float | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -132,6 +137,9 @@ def run_catalog(
         How many to deblend on, by default all there are.
     accept_other_versions
         Resume a run that other versions of raydeblend or of its packages began.
+    patience
+        Seconds without any progress, on any machine, after which the cells that are left have
+        failed: something hangs, or no worker comes.  None waits without end.
 
     Raises
     ------
@@ -169,7 +177,8 @@ def run_catalog(
         totals = Totals(done)
         totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
         if len(todo):
-            work = process(plan, todo, root, config, run, stages, gpus=gpus or 0, proof=proof)
+            how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
+            work = process(plan, todo, root, config, run, stages, **how)
             entries = track(counted(work, len(todo)), len(plan), progress, len(plan) - len(todo))
             try:
                 totals.add_all(_compact(entries, root))
@@ -237,6 +246,7 @@ def process(
     cells_per_block: int | None = None,
     gpus: int = 0,
     proof: str = "",
+    patience: float | None = None,
 ) -> Iterator[LedgerEntry]:
     """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written.
 
@@ -254,9 +264,14 @@ def process(
     shared = ray.put(plan)
     for start in range(0, len(todo), CELLS_PER_WAVE):
         left = set(todo[start : start + CELLS_PER_WAVE].tolist())
-        yield from _rounds(left, cells_per_block, partial(_round, shared, stages, conclude, gpus))
+        send = partial(_round, shared, stages, conclude, gpus, patience)
+        reason = f"its worker died {TRIES} times"
+        try:
+            yield from _rounds(left, cells_per_block, send)
+        except ExecutionTimeoutError:
+            reason = f"nothing moved for {patience:g} seconds"
         for i in sorted(left):
-            yield give_up(plan.task(i), out, f"its worker died {TRIES} times", **hashes)
+            yield give_up(plan.task(i), out, reason, **hashes)
 
 
 def _rounds(
@@ -282,6 +297,7 @@ def _round(
     stages: Stages,
     conclude: Callable[[Row], Row],
     gpus: int,
+    patience: float | None,
     left: Sequence[int],
     cells_per_block: int,
 ) -> Iterator[tuple[int, LedgerEntry]]:
@@ -296,6 +312,7 @@ def _round(
     graph.context.enable_progress_bars = False
     tolerate_lost_blocks(graph)
     set_limits(graph)
+    graph.context.execution_no_progress_timeout_s = patience or WITHOUT_END
     with lost_block_errors() as errors:
         for row in graph.iter_rows():
             if row["stop"]:

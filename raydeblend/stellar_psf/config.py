@@ -21,9 +21,9 @@ class StellarPsfConfig:
         Height of the stars' ridge, the one of the smallest size, as part of the highest.
     first_width
         Half width in ln size of the ridge, before it follows the PSF over the tile.
-    clip, least_scatter
+    clip, least_scatter, most_scatter
         Distance from the ridge at which a star is left out, in robust standard deviations, which
-        are at least the latter.
+        are at least so much; stars that scatter by more are none.
     rounds
         Of fit and rejection.
     stars_for_order
@@ -48,6 +48,7 @@ class StellarPsfConfig:
     first_width: float = 0.12
     clip: float = 3.0
     least_scatter: float = 0.01
+    most_scatter: float = 0.03
     rounds: int = 4
     stars_for_order: tuple[int, int] = (12, 30)
     side: int = 41

@@ -17,7 +17,6 @@ from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.fits.manifest import to_manifest, write_manifest
 from raydeblend.fits.psf_cells import CARDS, JUMPS
-from raydeblend.pipeline.inputs import with_layout
 from raydeblend.stellar_psf.config import StellarPsfConfig
 from raydeblend.stellar_psf.model import StellarPsf, fit_psf_to_stars
 from raydeblend.stellar_psf.stars import choose_stars, find_candidates
@@ -50,14 +49,14 @@ def make_psfs(
         Directory or ``s3://`` prefix for ``{tile}_{band}_psf.fits`` and the manifest, with which
         a catalog is then made.
     catalog
-        How tiles are found and read: bands, survey, patterns, layout, manifest and background.
+        How tiles are found and read: bands, survey, patterns, layout, manifest and background, with
+        the survey's name (`pipeline.inputs.with_layout`).
 
     Raises
     ------
     ConfigError
         If the input or the output cannot be used, or no tile has enough stars.
     """
-    catalog = with_layout(catalog, source)
     storage.check_writable(storage.absolute(out))
     headers, _ = find_tiles(
         source, catalog.bands, catalog.image_pattern, catalog.psf_pattern, catalog.manifest,

@@ -113,7 +113,7 @@ def choose_stars(found: Candidates, shape: Sequence[int], config: StellarPsfConf
     """
     if len(found) < config.least_stars:
         return found.take(np.zeros(0, dtype=np.intp))
-    log_size = np.log(found.size)
+    log_size, scatter = np.log(found.size), np.inf
     chosen = np.abs(log_size - _ridge(log_size, config)) < config.first_width
     for _ in range(config.rounds):
         n = int(chosen.sum())
@@ -125,7 +125,8 @@ def choose_stars(found: Candidates, shape: Sequence[int], config: StellarPsfConf
         off = log_size - basis @ slopes
         scatter = max(1.4826 * float(np.median(np.abs(off[chosen]))), config.least_scatter)
         chosen = np.abs(off) < config.clip * scatter
-    return found.take(chosen)
+    # Galaxies scatter, and alone they have no ridge.
+    return found.take(chosen & (scatter < config.most_scatter))
 
 
 def _ridge(log_size: Array, config: StellarPsfConfig) -> float:

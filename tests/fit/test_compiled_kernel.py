@@ -16,7 +16,7 @@ from raydeblend.fit.compiled.kernel import Fitted, fit_blend, render
 from raydeblend.fit.compiled.score import score_gains
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf_wings import fit_wings
-from raydeblend.fit.shear import prior_parts, rest_of
+from raydeblend.fit.shear import rest_of, shear_response
 
 SCALE, SIZE = 0.2, 40
 SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
@@ -123,16 +123,31 @@ def test_it_finds_what_the_torch_path_finds(k: int) -> None:
         np.testing.assert_allclose(sigma, other, rtol=0.2)
 
 
-def test_responses_and_pulls_are_those_of_the_torch_path() -> None:
+def test_each_source_has_the_psf_of_its_place() -> None:
+    """One of two sources behind a wider PSF than the data: smaller, and the other as it was."""
+    scene = make_scene(noisy(2, 2), PLACES[:2])
+    wider = scene.psf_cov.clone()
+    wider[:, 1] *= 1.15
+    other = dataclasses.replace(scene, psf_cov=wider)
+    with torch.inference_mode():
+        state, _, _ = joint.fit_scene(other)
+    usual, fitted = (cold(compiled(each)) for each in (scene, other))
+    assert fitted.objective == pytest.approx(float(state.objective[0]), abs=0.02)
+    flux, same = fitted.flux.reshape(3, 2, 2).sum(2), state.flux[0].sum(2).numpy()
+    assert np.abs((flux - same) / errors(fitted.flux_cov)).max() < 0.2
+    log_radius = fitted.theta[:, 4] - usual.theta[:, 4]
+    assert log_radius[1] < -0.1
+    assert abs(log_radius[0]) < 0.03
+
+
+def test_responses_and_last_steps_are_those_of_the_torch_path() -> None:
     scene = make_scene(noisy(3, 1), PLACES)
     fitted = cold(compiled(scene))
     theta = torch.tensor(fitted.theta[None])
     with torch.inference_mode():
         state = joint.evaluate(scene, theta, joint_model.flux_scale(scene, theta))
-        response, pulled = prior_parts(scene, state)
-        rest = rest_of(state)
+        response, rest = shear_response(scene, state), rest_of(state)
     np.testing.assert_allclose(fitted.response, response[0].numpy(), atol=0.01)
-    np.testing.assert_allclose(fitted.pulled, pulled[0].numpy(), atol=0.02)
     np.testing.assert_allclose(fitted.rest, rest[0].numpy(), atol=0.02)
 
 

@@ -92,3 +92,12 @@ def test_a_disk_of_any_index_with_a_bulge(index):
         for p in (disk, bulge)
     )
     assert light == pytest.approx(500, rel=0.02)
+
+
+def test_a_galaxy_among_others_has_the_same_size_to_the_last_bit():
+    rng = np.random.default_rng(5)
+    radius, flux = rng.uniform(0.05, 2, (40, 2)), rng.uniform(0, 1, (3, 40, 2))
+    together, _ = half_light_radius(Components(("exp", "dev"), radius, flux))
+    for k in range(40):
+        own = Components(("exp", "dev"), radius[k : k + 1], flux[:, k : k + 1])
+        assert half_light_radius(own)[0][0] == together[k]

@@ -133,6 +133,20 @@ def cell_of(content):
     return getattr(content, "task", content).cell.name
 
 
+@dataclass(frozen=True)
+class Hanging:
+    """A stage that does not come back from one cell until there is a file."""
+
+    stage: object
+    cell: str
+    until: str
+
+    def __call__(self, content):
+        while cell_of(content) == self.cell and not Path(self.until).exists():
+            time.sleep(0.1)
+        return self.stage(content)
+
+
 def watched(config, marks, seconds=0.0, deadly=None):
     """Return the stages of `config`, watched; `deadly` is the poisonous cell by stage."""
     deadly = deadly or {}

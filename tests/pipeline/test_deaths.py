@@ -16,6 +16,7 @@ from ray import cloudpickle
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import TRIES, run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
@@ -82,6 +83,22 @@ def test_a_cell_that_always_kills_its_worker_is_failed_and_healed_by_resume(
     healed = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
     assert (healed.n_cells, healed.n_failed) == (deaths.N_CELLS, 0)
     assert {path: os.stat(path).st_mtime_ns for path in before} == before
+    assert deaths.shards(out) == deaths.shards(undisturbed)
+
+
+def test_a_cell_that_hangs_is_failed_with_its_reason_and_healed_by_resume(
+    undisturbed, tiles, tmp_path, ray_local
+):
+    out, until = str(tmp_path / "out"), tmp_path / "go on"
+    stages = stages_of(deaths.CONFIG)
+    hanging = replace(stages, detect=deaths.Hanging(stages.detect, CELL, str(until)))
+    summary = run_catalog(tiles, out, deaths.CONFIG, progress=False, stages=hanging, patience=15.0)
+    until.touch()
+    failed = {entry.cell: entry.reason for entry in read_entries(out) if not entry.done}
+    assert failed[CELL] == "nothing moved for 15 seconds"
+    assert (summary.n_cells, summary.n_failed) == (deaths.N_CELLS, len(failed))
+    healed = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
+    assert (healed.n_cells, healed.n_failed) == (deaths.N_CELLS, 0)
     assert deaths.shards(out) == deaths.shards(undisturbed)
 
 

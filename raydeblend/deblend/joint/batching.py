@@ -17,7 +17,7 @@ from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import stack_places
 from raydeblend.fit.scene import Scene
 from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
-from raydeblend.fit.shear import prior_parts, rest_of
+from raydeblend.fit.shear import rest_of, shear_response
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -124,7 +124,7 @@ def _fits(
     evaluations: torch.Tensor,
 ) -> Iterator[BlendFit]:
     shape_cov, flux_cov = (each.cpu().numpy() for each in covariances(state))
-    response, pulled = (each.cpu().numpy() for each in prior_parts(scene, state))
+    response = shear_response(scene, state).cpu().numpy()
     rest = torch.where(converged[:, None, None], rest_of(state), 0.0).cpu().numpy()
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
@@ -135,7 +135,6 @@ def _fits(
             flux=flux[row],
             flux_cov=flux_cov[row],
             response=response[row],
-            pulled=pulled[row],
             rest=rest[row],
             compact=request.compact,
             place=request.place,

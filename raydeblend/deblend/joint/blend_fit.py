@@ -30,8 +30,6 @@ class BlendFit:
     response
         ``(k, 9, 2)`` derivatives of theta by a shear (γ1, γ2) of the whole sky, with what the
         priors hold back.
-    pulled
-        ``(k, 9)`` by how much, to first order, the priors keep theta below the truth.
     rest
         ``(k, 9)`` what theta lacks of the minimum: the fit ends before a step that promises
         little.  0 where it has not converged.
@@ -56,7 +54,6 @@ class BlendFit:
     flux: Array
     flux_cov: Array
     response: Array
-    pulled: Array
     rest: Array
     compact: BoolArray
     place: NDArray[np.int64]
@@ -102,7 +99,6 @@ class BlendFit:
             flux=self.flux[:, index],
             flux_cov=self.flux_cov[..., index],
             response=self.response[index],
-            pulled=self.pulled[index],
             rest=self.rest[index],
             compact=self.compact[index],
             place=self.place[:, index],
@@ -124,7 +120,6 @@ class BlendFit:
             flux=np.concatenate([self.flux, np.zeros((bands, m, COMPONENTS))], 1),
             flux_cov=np.concatenate([self.flux_cov, np.zeros((bands, bands, m))], 2),
             response=np.concatenate([self.response, np.zeros((m, PARAMETERS, 2))]),
-            pulled=np.concatenate([self.pulled, np.zeros((m, PARAMETERS))]),
             rest=np.concatenate([self.rest, np.zeros((m, PARAMETERS))]),
             compact=np.concatenate([self.compact, np.full(m, compact)]),
             place=np.concatenate([self.place, np.zeros((bands, m), dtype=np.int64)], 1),
@@ -141,7 +136,6 @@ def without_sources(stamp: Stamp) -> BlendFit:
         flux=np.zeros((bands, 0, COMPONENTS)),
         flux_cov=np.zeros((bands, bands, 0)),
         response=np.zeros((0, PARAMETERS, 2)),
-        pulled=np.zeros((0, PARAMETERS)),
         rest=np.zeros((0, PARAMETERS)),
         compact=np.zeros(0, dtype=bool),
         place=np.zeros((bands, 0), dtype=np.int64),
@@ -160,7 +154,6 @@ def join(fits: Sequence[BlendFit]) -> BlendFit:
         flux=np.concatenate([fit.flux for fit in fits], 1),
         flux_cov=np.concatenate([fit.flux_cov for fit in fits], 2),
         response=np.concatenate([fit.response for fit in fits]),
-        pulled=np.concatenate([fit.pulled for fit in fits]),
         rest=np.concatenate([fit.rest for fit in fits]),
         compact=np.concatenate([fit.compact for fit in fits]),
         place=np.concatenate([fit.place for fit in fits], 1),

@@ -31,7 +31,6 @@ def fit(request: FitRequest, priors: BulgeDiskPriors) -> BlendFit:
         flux=fitted.flux.reshape(bands, k, COMPONENTS),
         flux_cov=fitted.flux_cov,
         response=fitted.response,
-        pulled=fitted.pulled,
         rest=fitted.rest if fitted.converged else np.zeros_like(fitted.rest),
         compact=request.compact,
         place=request.place,

@@ -231,16 +231,12 @@ class ShearConfig:
 
     Attributes
     ----------
-    by_size
-        Power of the true over the fitted half-light radius, as the pull of the priors tells it.  A
-        shear moves second moments, which go with the radius squared; noise takes back a part,
-        since it makes sizes scatter.  Calibrated on simulated galaxies.
-    most_log_factor
-        Most by which that may change ln of the response.
+    by_size_variance
+        What the variance of ln r50 takes off ln of the response: calibrated on 700 isolated
+        galaxies of i = 22.5 to 24.6 of the realistic population, see `docs/shear.md`.
     """
 
-    by_size: float = 1.0
-    most_log_factor: float = 0.7
+    by_size_variance: float = 1.8
 
 
 @dataclass(frozen=True)

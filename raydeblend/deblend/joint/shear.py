@@ -16,8 +16,8 @@ def shear_response(fit: BlendFit, shares: Array, by_theta: Array, config: ShearC
     """Return R11, R22 and R12 of each source, ``(k, 3)``: ∂g1/∂γ1, ∂g2/∂γ2, and of g1, g2 crossed.
 
     What the priors hold back of a shear is known from the curvature (`BlendFit.response`).  Beyond
-    that a shear moves the data by the true size squared and the model by the fitted one: a galaxy
-    that its priors make larger answers less.
+    that, to second order in the noise, a galaxy of uncertain size answers less: a shear moves its
+    second moments by the true radius squared, and the model takes them for those of the fitted.
 
     Parameters
     ----------
@@ -30,13 +30,7 @@ def shear_response(fit: BlendFit, shares: Array, by_theta: Array, config: ShearC
         share[:, None, None] * fit.response[:, columns[:2]]
         for columns, share in zip(SHAPES, shares.T, strict=True)
     )
-    larger = (by_theta * fit.pulled).sum(1)
-    response = response * size_factor(larger, config)[:, None, None]
+    variance = np.einsum("ki,kij,kj->k", by_theta, fit.theta_cov, by_theta)
+    response = response * np.exp(-config.by_size_variance * variance)[:, None, None]
     crossed = 0.5 * (response[:, 0, 1] + response[:, 1, 0])
     return np.stack([response[:, 0, 0], response[:, 1, 1], crossed], axis=1)
-
-
-def size_factor(larger: Array, config: ShearConfig) -> Array:
-    """Return by what responses change where the priors keep ln r50 `larger` below its truth."""
-    limit = config.most_log_factor
-    return np.asarray(np.exp(np.clip(config.by_size * larger, -limit, limit)))

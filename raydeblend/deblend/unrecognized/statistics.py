@@ -9,6 +9,7 @@ projected out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -270,8 +271,15 @@ def _gram(tangents: FloatArray, weight: FloatArray) -> Array:
 
 def _filter(images: FloatArray, width: float) -> Array:
     """Return images ``(..., y, x)`` convolved with a Gaussian of unit sum."""
-    sigma = [0.0] * (images.ndim - 2) + [width, width]
-    return np.asarray(ndimage.gaussian_filter(images, sigma, mode="constant", truncate=3.5))
+    rows, columns = (_kernel(size, width) for size in images.shape[-2:])
+    return np.asarray(rows @ images @ columns.T)
+
+
+@lru_cache
+def _kernel(size: int, width: float) -> FloatArray:
+    """Return the matrix ``(size, size)`` of that along one axis: views are too small for loops."""
+    each = np.eye(size, dtype=np.float32)
+    return np.asarray(ndimage.gaussian_filter1d(each, width, axis=0, mode="constant", truncate=3.5))
 
 
 def _distance(views: Views) -> Array:

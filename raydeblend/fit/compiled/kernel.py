@@ -33,7 +33,7 @@ from raydeblend.fit.compiled.gaussians import (
 )
 from raydeblend.fit.compiled.linear import invert, solve
 from raydeblend.fit.compiled.prior import PARAMETERS, inside
-from raydeblend.fit.compiled.shear import prior_parts
+from raydeblend.fit.compiled.shear import shear_response
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
@@ -63,8 +63,8 @@ class Fitted(NamedTuple):
         ``(K, 9)`` and ``(K, 9, 9)``.
     flux, flux_cov
         ``(b, 2 K)`` of disks and bulges, and of their sums between bands ``(b, b, K)``.
-    response, pulled
-        ``(K, 9, 2)`` and ``(K, 9)``, see `shear.prior_parts`.
+    response
+        ``(K, 9, 2)``, see `shear.shear_response`.
     rest
         ``(K, 9)`` the step that was not taken any more, to the minimum.
     prior
@@ -78,7 +78,6 @@ class Fitted(NamedTuple):
     flux: Array
     flux_cov: Array
     response: Array
-    pulled: Array
     rest: Array
     prior: Array
     objective: float
@@ -125,14 +124,12 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
     covariance = np.empty_like(state.curvature)
     invert(state.curvature, covariance)
     theta_cov, flux_cov = _covariances(state, covariance)
-    response, pulled = prior_parts(blend, state.theta, covariance)
     return Fitted(
         state.theta,
         theta_cov,
         state.flux,
         flux_cov,
-        response,
-        pulled,
+        shear_response(blend, state.theta, covariance),
         _rest(state, covariance),
         state.prior,
         state.value[0],

@@ -1,4 +1,4 @@
-"""What a shear of the sky and the priors do to theta, to first order, from the curvature."""
+"""How fitted shapes follow a shear of the sky, to first order, from curvature and priors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ def true_response(theta: Array, out: Array) -> None:
 
 
 @part()
-def prior_parts(blend: Blend, theta: Array, covariance: Array) -> tuple[Array, Array]:
-    """Return the responses of theta to a shear ``(K, 9, 2)``, and its pulls ``(K, 9)``.
+def shear_response(blend: Blend, theta: Array, covariance: Array) -> Array:
+    """Return the derivatives of theta by a shear of the whole sky, ``(K, 9, 2)``.
 
-    The fit is where the likelihood, of curvature F, and the priors, of gradient p and curvature P,
-    balance.  If the truth moves by t, it moves by (F + P)⁻¹ F t = t − C P t, with C the
-    `covariance`; and it lies off the truth by −C p.
+    The fit is where the likelihood, of curvature F, and the priors, of curvature P, balance.  If
+    the truth moves by t, it moves by (F + P)⁻¹ F t = t − C P t, with C the `covariance`.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ def prior_parts(blend: Blend, theta: Array, covariance: Array) -> tuple[Array, A
         ``(9 K, 9 K)``.
     """
     k = len(theta)
-    response, pulled = np.zeros((k, PARAMETERS, 2)), np.zeros((k, PARAMETERS))
+    response = np.zeros((k, PARAMETERS, 2))
     pull, stiffness = np.empty(PARAMETERS), np.empty((PARAMETERS, PARAMETERS))
     truth, held = np.empty((PARAMETERS, 2)), np.empty((PARAMETERS, 2))
     for source in range(k):
@@ -62,7 +61,6 @@ def prior_parts(blend: Blend, theta: Array, covariance: Array) -> tuple[Array, A
             for i in range(PARAMETERS):
                 for j in range(PARAMETERS):
                     shared = covariance[PARAMETERS * other + i, first + j]
-                    pulled[other, i] += shared * pull[j]
                     for c in range(2):
                         response[other, i, c] -= shared * held[j, c]
-    return response, pulled
+    return response

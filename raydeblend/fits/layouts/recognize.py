@@ -57,7 +57,7 @@ def _example(layout: Layout, paths: Iterable[str]) -> str | None:
 def _is_signed(layout: Layout, path: str) -> bool:
     signature = layout.signature
     try:
-        with open_hdus(path) as hdus:
+        with open_hdus(path, whole=False) as hdus:
             card = str(hdus[0].header.get(signature.card, "")) if signature else ""
     except TileError:  # that it is damaged is told when it is read
         return False

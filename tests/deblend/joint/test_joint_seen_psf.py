@@ -1,9 +1,13 @@
 """Sources of one blend behind PSFs of their own: an edge of cells runs between them."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
 
+from raydeblend.deblend.joint import batching, compiled
+from raydeblend.deblend.joint.blend_fit import FitRequest
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.psf import TilePsf, by_cell, everywhere
 from raydeblend.survey import draw_psf
@@ -62,3 +66,20 @@ def test_one_psf_by_place_is_that_psf(blend):
     by_place = TilePsf((everywhere(STAMPS[0]),) * 3)
     one, other = fitted(blend, [by_place]), fitted(blend, np.stack([STAMPS[0]] * 3))
     np.testing.assert_allclose(one["flux"], other["flux"], rtol=1e-6)
+
+
+def test_many_blends_together_see_the_same_psfs(blend, psf):
+    """The path of GPUs, run here, against the compiled one: fits and images."""
+    deblender = JointDeblender()
+    seen = psf.seen_in(Box(OFFSET, OFFSET, OFFSET + SIZE, OFFSET + SIZE))
+    (stamp,), _ = deblender.make_stamps(blend[None], np.ones_like(blend)[None], None, [seen], SCALE)
+    request = FitRequest(stamp, XY, np.zeros(2, dtype=bool))
+    np.testing.assert_array_equal(request.place, [[0, 1], [0, 1], [0, 0]])
+    ((_, together),) = batching.fit_batches([request], [0], deblender.settings)
+    alone = compiled.fit(request, deblender.priors)
+    np.testing.assert_array_equal(together.place, request.place)
+    np.testing.assert_allclose(together.total, alone.total, rtol=0.003)
+    images = batching.render(stamp, alone, deblender.device)
+    np.testing.assert_allclose(images, compiled.render(stamp, alone), atol=2e-4 * images.max())
+    shared = replace(alone, place=np.zeros_like(alone.place))
+    assert np.abs(images - compiled.render(stamp, shared))[1, 0].max() > 0.05 * images[1, 0].max()

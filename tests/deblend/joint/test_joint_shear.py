@@ -9,7 +9,6 @@ import torch
 
 from raydeblend.deblend.joint.config import JointConfig, ShearConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.shear import size_factor
 from raydeblend.fit.priors import BulgeDiskPriors
 
 SCALE, SIZE, SHEAR = 0.168, 48, 0.02
@@ -18,7 +17,7 @@ PSF = np.stack([SEEING.drawImage(nx=41, ny=41, scale=SCALE).array] * 3)
 RADIUS = 0.4
 # Of the right size and without a bulge, so that only shapes are held back.
 PRIORS = replace(BulgeDiskPriors(), log_radius=float(np.log(RADIUS)), bulge=0.0, bulge_scatter=0.01)
-CURVATURE = JointConfig(shear=ShearConfig(by_size=0.0))
+CURVATURE = JointConfig(shear=ShearConfig(by_size_variance=0.0))
 CPU = torch.device("cpu")
 
 
@@ -41,7 +40,7 @@ def observed(galaxies, shear, snr):
 
 
 def measure(galaxies, snr, priors=PRIORS, config=CURVATURE):
-    """Return the change of the shapes ``(k, 2, 2)`` by a shear, and their mean responses."""
+    """Return the change of the shapes ``(k, 2, 2)`` by a shear, their responses, and T_err / T."""
     joint = JointDeblender(CPU, priors=priors, config=config)
     shears = [(SHEAR, 0), (-SHEAR, 0), (0, SHEAR), (0, -SHEAR)]
     images, xy = zip(*(observed(galaxies, shear, snr) for shear in shears), strict=True)
@@ -49,12 +48,13 @@ def measure(galaxies, snr, priors=PRIORS, config=CURVATURE):
     found = joint(images, variance=np.ones_like(images), psf=PSF, pixel_scale=SCALE, xy=xy)
     g = np.stack([found.extra["g1"], found.extra["g2"]], axis=-1)
     change = np.stack([g[0] - g[1], g[2] - g[3]], axis=-1) / (2 * SHEAR)
-    return change, found.extra["response"].mean(0)
+    relative = found.extra["T_err"] / found.extra["T"]
+    return change, found.extra["response"].mean(0), relative.mean(0)
 
 
 @pytest.mark.parametrize("shape", [(0.0, 0.0), (0.3, 0.0), (0.2, 0.2)])
 def test_a_faint_galaxy_answers_as_its_response_says(shape):
-    change, response = measure([(*shape, 0.2, -0.3, 1.0)], 12)
+    change, response, _ = measure([(*shape, 0.2, -0.3, 1.0)], 12)
     r11, r22, r12 = response[0]
     # Without it the shear would be measured a sixth too small.
     assert change[0, [0, 1], [0, 1]].mean() < 0.84
@@ -64,29 +64,24 @@ def test_a_faint_galaxy_answers_as_its_response_says(shape):
 
 
 def test_a_bright_galaxy_answers_in_full():
-    _, response = measure([(0.0, 0.0, 0.0, 0.0, 1.0)], 1000)
+    _, response, _ = measure([(0.0, 0.0, 0.0, 0.0, 1.0)], 1000)
     assert response[0] == pytest.approx([1, 1, 0], abs=0.002)
 
 
 def test_in_a_pair_the_response_along_its_axis_is_another():
     pair = [(0.0, 0.0, -3.2, 0.0, 1.0), (0.0, 0.0, 3.2, 0.0, 1.0)]
-    change, response = measure(pair, 20)
+    change, response, _ = measure(pair, 20)
     along, across = response[0, :2]
     assert along > across + 0.04
     assert change[0, 0, 0] == pytest.approx(along, abs=0.02)
     assert change[0, 1, 1] == pytest.approx(across, abs=0.02)
 
 
-def test_a_galaxy_that_its_prior_makes_larger_answers_less():
-    wide = replace(PRIORS, log_radius=PRIORS.log_radius + 1.0, log_radius_scatter=0.3)
-    change, curvature = measure([(0.2, 0.0, 0.0, 0.0, 1.0)], 25, wide)
-    _, told = measure([(0.2, 0.0, 0.0, 0.0, 1.0)], 25, wide, JointConfig())
-    true = change[0, 0, 0]
-    assert curvature[0, 0] > 1.05 * true
-    assert abs(told[0, 0] - true) < abs(curvature[0, 0] - true)
-
-
-def test_the_size_s_factor_ends():
-    config = ShearConfig(by_size=2.0, most_log_factor=0.5)
-    larger = np.array([0.1, -0.1, -3.0])
-    assert size_factor(larger, config) == pytest.approx(np.exp([0.2, -0.2, -0.5]))
+def test_a_galaxy_of_uncertain_size_answers_less():
+    faint = [(0.0, 0.0, 0.0, 0.0, 1.0)]
+    _, curvature, relative = measure(faint, 12)
+    _, told, _ = measure(faint, 12, config=JointConfig(shear=ShearConfig(by_size_variance=2.0)))
+    # T of a round galaxy goes with the square of r50.
+    variance = (0.5 * relative[0]) ** 2
+    assert variance > 0.02
+    assert told[0, :2] / curvature[0, :2] == pytest.approx(np.exp(-2 * variance), rel=1e-3)
