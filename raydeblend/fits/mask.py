@@ -8,7 +8,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from raydeblend.errors import TileError
+from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits.layouts.record import Layout, Mask
 from raydeblend.fits.tiled import bits_of_pixel
 from raydeblend.tile import BoolArray
@@ -88,6 +88,25 @@ def _hint(where: str, hdu: fits.ImageHDU, cards: str) -> str:
                 f"{', '.join(sorted(found))}"
             )
     return ""
+
+
+def check_planes(planes: Sequence[str], layout: Layout) -> None:
+    """Check the names of planes that a run is given, where the layout knows all there can be.
+
+    Masks with ``MP_`` cards may name any.
+
+    Raises
+    ------
+    ConfigError
+        With the planes that there are.
+    """
+    rule = layout.mask
+    known = dict.fromkeys((*rule.bad, *rule.saturated, *rule.harmless, *rule.bits))
+    unknown = [plane for plane in planes if plane not in known]
+    if unknown and rule.cards != BITS:
+        raise ConfigError(
+            f"the layout {layout.name} has no mask plane {unknown[0]!r}; it has {', '.join(known)}"
+        )
 
 
 def named_for(planes: Sequence[str], band: str) -> tuple[str, ...]:

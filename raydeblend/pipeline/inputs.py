@@ -12,6 +12,7 @@ from raydeblend.config import AUTO, DEFAULT_SURVEY, CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.fits import TileFailure, find_tiles
 from raydeblend.fits.headers import Planned, TileFiles, choose_layout, read_headers
+from raydeblend.fits.mask import check_planes
 from raydeblend.tile import TileHeader
 
 # Headers of fewer tiles are read in the driver; a task reads so many.
@@ -26,10 +27,11 @@ def with_layout(config: CatalogConfig, input: str) -> CatalogConfig:
     Raises
     ------
     ConfigError
-        See `raydeblend.fits.headers.choose_layout`.
+        See `raydeblend.fits.headers.choose_layout`; or if the layout has no such mask planes.
     """
     patterns = config.image_pattern, config.psf_pattern
     layout = choose_layout(input, config.bands, config.layout, *patterns, config.manifest)
+    check_planes(config.bad_planes or (), layout)
     by_layout = config.bad_planes is None and config.manifest is None
     bad_planes = layout.mask.bad if by_layout else config.bad_planes
     survey = layout.survey or DEFAULT_SURVEY if config.survey == AUTO else config.survey

@@ -115,3 +115,16 @@ def test_training_shards_are_rendered_once(
         assert arrays["images"].shape[1:] == (3, 96, 96)
     assert run(capsys, *arguments)[0] == 0
     assert shard.stat().st_mtime_ns == written
+
+
+def test_layouts_are_listed_and_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, listed, _ = run(capsys, "layouts")
+    assert code == 0
+    for name in ("lsst-dp2", "hsc", "native", "legacy (not recognized by auto)"):
+        assert f"\n{name}: " in f"\n{listed}"
+    code, text, _ = run(capsys, "layouts", "hsc")
+    (tmp_path / "mine.yaml").write_text(text)
+    assert (code, run(capsys, "layouts", str(tmp_path / "mine.yaml"))[:2]) == (0, (0, f"{text}\n"))
+    code, _, message = run(capsys, "layouts", "des")
+    assert code == 2
+    assert "valid are auto, euclid-mer, hsc" in message
