@@ -137,8 +137,8 @@ def test_the_flag_and_the_probability_reach_the_rows():
     known = replace(nothing, flags=np.zeros(1, np.int32))
     scale = TASK.cell.tile.pixel_scale
     measured = MeasuredSources.join([known], one, part, scale)
-    psf = detected(one).psf.at(0, 0)
-    bright = measured, measured.points(one, part, psf), np.zeros(1)
+    psf = detected(one).psf
+    bright = measured, measured.points(one, part, psf), np.zeros(1), psf
     for p, flag in ((0.7, Flag.BLEND_SUSPECTED), (0.3, Flag(0))):
         rows = parent_rows(TASK, one, with_verdict(part, np.array([p]), 0.5), *bright)
         assert rows["p_unrecognized_blend"] == pytest.approx([p])
