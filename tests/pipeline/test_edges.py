@@ -21,7 +21,15 @@ from raydeblend.pipeline.stages import DeblendCell, choose_photometry, detect_ce
 
 BANDS = ("g", "r", "i")
 SIZE = 640
-SEP = CatalogConfig(BANDS, deblender="sep", photometry="mixture", cell_size=SIZE, border=96)
+# The noise is measured once a tile, so that tiles cut otherwise differ in its last digits.
+SEP = CatalogConfig(
+    BANDS,
+    deblender="sep",
+    photometry="mixture",
+    cell_size=SIZE,
+    border=96,
+    noise="independent",
+)
 JOINT = replace(SEP, deblender="joint", photometry="auto")
 TOLERANCE = 1e-3
 """Standard errors."""
@@ -32,16 +40,18 @@ last bits with the number of blends in a batch, and a fit may then end a step ea
 # and none twice, but fluxes move; HSC's and LSST's patches overlap by 200 pixels.
 OVERLAPS = {2 * REACH + 16: TOLERANCE, 200: 0.1, 100: 0.2}
 STAR = (300.0, 110.0)
+BESIDE = (185.0, 30.0)
+"""A galaxy in the same cell of 160 pixels."""
 
 
 @cache
 def pixels(star):
     """Galaxies, singles and pairs, on an uneven sky; with a star of 150 pixels across or not."""
     rng = np.random.default_rng(3)
-    xy = rng.uniform(8, SIZE - 8, (40, 2))
-    xy = np.concatenate([xy, xy[:15] + rng.normal(0, 6, (15, 2)), [STAR]])
-    flux = np.append(10 ** (2.5 + rng.exponential(0.4, 55)), 4e6 * star)
-    sigma = np.append(rng.uniform(1.9, 3.2, 55), 18.0)
+    xy = rng.uniform(8, SIZE - 8, (70, 2))
+    xy = np.concatenate([xy, xy[:25] + rng.normal(0, 6, (25, 2)), [BESIDE, STAR]])
+    flux = np.append(10 ** (2.5 + rng.exponential(0.4, 96)), 4e6 * star)
+    sigma = np.append(rng.uniform(1.9, 3.2, 96), 18.0)
     y, x = np.mgrid[:SIZE, :SIZE]
     light = 0.1 * np.sin(x / 150)
     for (gx, gy), f, s in zip(xy, flux, sigma, strict=True):
