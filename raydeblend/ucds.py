@@ -25,6 +25,7 @@ UCDS = (
     (r"flux_cov_.+", "stat.covariance;phot.flux.density"),
     (r"flux(?:_psf)?_(?P<band>.+)", "phot.flux.density;{band}"),
     (r"bulge_fraction_(?P<band>.+)", "phot.flux;{band};arith.ratio"),
+    (r"coverage_(?P<band>.+)", "meta.code.qual;{band}"),
     (r"snr", "stat.snr"),
     (r"r50", "phys.angSize"),
     (r"T", "phys.angArea"),

@@ -16,6 +16,7 @@ from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.protocol import check_request
 from raydeblend.networks.weights import load_card, load_weights, save_weights, shipped_path
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.entries import plain
 from raydeblend.pipeline.ledger import Run, differences
 from raydeblend.simulate.protocols import wang2022_blends
 
@@ -81,8 +82,7 @@ def test_a_run_knows_weights_by_their_content(trained: Path, tmp_path: Path) -> 
 
 
 def _run(config: CatalogConfig, weights_hash: str) -> Run:
-    fields = {**vars(config), "bands": list(config.bands), "bad_planes": list(config.bad_planes)}
-    return Run("/tiles", fields, config.hash, {config.deblender: weights_hash}, {}, {})
+    return Run("/tiles", plain(vars(config)), config.hash, {config.deblender: weights_hash}, {}, {})
 
 
 def test_an_evaluation_says_which_weights_it_used(trained: Path) -> None:
