@@ -134,13 +134,24 @@ def _too_large(
 
 
 def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:
-    """Tell which places lie in a pixel of the footprint, or so many pixels from one."""
+    """Tell which places lie in a pixel of the footprint, or so many pixels from one.
+
+    In a pixel beside it only if any band sees that: of what lies where there are no data, a rim is
+    all that is seen.
+    """
     good = np.asarray((np.abs(np.where(np.isfinite(place), place, 2 * FAR)) < FAR).all(1))
     columns, rows = np.floor(np.where(good[:, None], place, 0.0) + 0.5).astype(int).T
+    allowed = blend.footprint | ~blend.unusable.all(0)
+    inside = [
+        0 <= y < len(allowed) and 0 <= x < allowed.shape[1] and bool(allowed[y, x])
+        for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
+    ]
     near = [
         blend.footprint[max(y - margin, 0) : y + margin + 1, max(x - margin, 0) : x + margin + 1]
         for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
     ]
     return np.asarray(
-        good & np.array([part.size > 0 and bool(part.any()) for part in near], dtype=bool)
+        good
+        & np.array(inside, dtype=bool)
+        & np.array([part.size > 0 and bool(part.any()) for part in near], dtype=bool)
     )

@@ -99,6 +99,19 @@ def test_what_noise_can_do_is_not_absurd(name):
     assert np.isfinite(out.flux).all()
 
 
+def test_beside_the_footprint_is_nowhere_if_no_band_sees_it():
+    blend = footprint_blend()
+    at_edge = measured(**ODD["at the edge of the footprint"])
+    dark = np.array(blend.unusable)
+    dark[:2, :, 32:] = True
+    seen = only_plausible(at_edge, replace(blend, unusable=dark), XY, SCALE)
+    dark[2, :, 32:] = True
+    unseen = only_plausible(at_edge, replace(blend, unusable=dark), XY, SCALE)
+    assert np.isfinite(seen.flux).all()
+    assert np.isfinite(unseen.flux).all(1).tolist() == [True, False]
+    assert unseen.flags[1] & Flag.FIT_FAILED
+
+
 def test_what_was_not_measured_is_not_absurd():
     nothing = not_attempted(2, 3, "bdf", "mixture")
     out = only_plausible(nothing, footprint_blend(), XY, SCALE)
