@@ -7,9 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# How many processes run the tests: two those with Ray, which wait for most of their time, and one the
-# others.
-TEST_WORKERS ?= 3
+# How many processes run the tests beside this one: with 3, two those with Ray and one the others.  On
+# two cores they wait for each other until time limits of training are met.
+TEST_WORKERS ?= 0
 
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled

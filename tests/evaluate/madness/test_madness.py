@@ -166,7 +166,7 @@ def test_tables_and_figures(data):
 
 
 def test_who_is_told_the_centroids():
-    told, own = load_deblenders(("joint", "sep"))
+    told, own = load_deblenders(("joint", "sep"), {})
     assert "joint-true" in told
     assert sorted(own) == ["joint", "sep"]
     assert "held out of training, in v.npz" in origin("c.fits", "d/v.npz")

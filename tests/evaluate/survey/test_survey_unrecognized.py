@@ -17,9 +17,9 @@ def test_both_in_the_catalog_are_no_blend():
 
 
 def test_too_faint_or_too_far_does_not_count():
-    true = np.array([[0.0, 0.0], [0.0, 0.5], [10.0, 0.0], [10.0, 1.1]])
+    true = np.array([[0.0, 0.0], [0.0, 0.5], [10.0, 0.0], [10.0, 0.9]])
     assert not unrecognized_blends(FOUND, true, np.array([100.0, 9.0, 100.0, 90.0])).any()
-    true[3, 1] = 0.9
+    true[3, 1] = 0.7
     assert unrecognized_blends(FOUND, true, np.array([100.0, 9.0, 100.0, 90.0])).tolist() == [
         False,
         True,
