@@ -13,7 +13,7 @@ from scipy import ndimage
 from raydeblend.detect.cutouts import cut_blend
 from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
 from raydeblend.errors import ConfigError
-from raydeblend.tile import Blend, FloatArray, Tile
+from raydeblend.tile import Blend, BoolArray, FloatArray, Tile
 
 __all__ = ["DetectConfig", "detection_image", "find_blends"]
 
@@ -130,10 +130,22 @@ def detection_image(tile: Tile) -> FloatArray:
     Σ_b k∗(image_b / var_b) / (Σ_b k²∗(1 / var_b))^½: of unit variance in empty sky, with bad
     pixels and missing bands simply without weight, so that narrow gaps are bridged.  How large the
     variance is says nothing about coverage: in the core of a bright star most of it is the star's
-    own photon noise.
+    own photon noise.  Where no band has data over more than a PSF there is nothing to detect.
     """
     inverse = np.where(tile.unusable, 0.0, 1.0 / tile.variance)
-    return matched_filter(np.where(tile.unusable, 0.0, tile.image), inverse, psf_width(tile))
+    width = psf_width(tile)
+    found = matched_filter(np.where(tile.unusable, 0.0, tile.image), inverse, width)
+    found[_is_hole(tile, width)] = 0
+    return found
+
+
+def _is_hole(tile: Tile, width: float) -> BoolArray:
+    """Tell which pixels ``(y, x)`` lie in squares without data in any band, wider than the PSF."""
+    blind = tile.unusable.all(axis=0) & ~tile.saturated
+    side = 2 * int(np.ceil(width)) + 1
+    # What lies beyond the pixels is not known to be data.
+    square = ndimage.minimum_filter(blind, size=side, mode="nearest")
+    return np.asarray(ndimage.maximum_filter(square, size=side, mode="nearest"), dtype=bool)
 
 
 def matched_filter(

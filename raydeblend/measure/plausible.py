@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from raydeblend.fit.result import ARRAYS, Measurements
 from raydeblend.flags import Flag
@@ -136,12 +137,12 @@ def _too_large(
 def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:
     """Tell which places lie in a pixel of the footprint, or so many pixels from one.
 
-    In a pixel beside it only if any band sees that: of what lies where there are no data, a rim is
-    all that is seen.
+    In a pixel beside it only if any band sees that: of what lies where there are no data, a flank
+    is all that is seen.  The footprint of a saturated star has its core, which no band sees.
     """
     good = np.asarray((np.abs(np.where(np.isfinite(place), place, 2 * FAR)) < FAR).all(1))
     columns, rows = np.floor(np.where(good[:, None], place, 0.0) + 0.5).astype(int).T
-    allowed = blend.footprint | ~blend.unusable.all(0)
+    allowed = ndimage.binary_fill_holes(blend.footprint) | ~blend.unusable.all(0)
     inside = [
         0 <= y < len(allowed) and 0 <= x < allowed.shape[1] and bool(allowed[y, x])
         for y, x in zip(rows.tolist(), columns.tolist(), strict=True)

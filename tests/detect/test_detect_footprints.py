@@ -292,3 +292,17 @@ def test_nothing_is_detected_where_no_band_is_usable():
     # One band is enough.
     tile.unusable[1] = False
     assert (detection_image(tile)[:, 70:] != 0).all()
+
+
+def test_where_no_band_has_data_nothing_is_detected_though_a_flank_shows_beside_it():
+    image = add_stars(noise((90, 90)), np.array([[42.0, 45.0]]), np.array([5000.0]))
+    tile = make_tile(image)
+    unusable = tile.unusable.copy()
+    unusable[:, :, :45] = True
+    tile = replace(tile, unusable=unusable, image=np.where(unusable, 0, tile.image))
+    assert not detection_image(tile)[:, :45].any()
+    (blend,) = find_blends(tile, CONFIG)
+    assert positions([blend])[:, 0].min() >= 44.5
+    # Of a saturated star it is the core that is not seen.
+    star = replace(tile, saturated=unusable.all(0))
+    assert detection_image(star)[:, 40:45].any()

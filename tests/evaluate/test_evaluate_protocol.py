@@ -124,7 +124,9 @@ def test_scarlet_is_said_to_be_left_out_or_runs(caplog):
 
 def test_no_option_of_the_command_is_dropped_and_none_is_for_nobody():
     taken = {option for protocol in PROTOCOLS.values() for option in protocol.takes}
-    assert taken | {"protocol", "out", "config", "overwrite"} == set(signature(evaluate_command).parameters)
+    assert taken | {"protocol", "out", "config", "overwrite"} == set(
+        signature(evaluate_command).parameters
+    )
     assert all(set(protocol.draws) <= set(protocol.takes) for protocol in PROTOCOLS.values())
 
 
