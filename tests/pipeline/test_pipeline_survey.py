@@ -47,7 +47,8 @@ def finished(tiles, tmp_path_factory, ray_local):
 
 
 def test_headers_of_many_tiles_are_read_by_tasks_of_the_same_session(tiles, monkeypatch, ray_local):
-    files = inputs.match_patterns(tiles, sky.BANDS, IMAGE_PATTERN, PSF_PATTERN)
+    stamps = storage.list_stamps(tiles)
+    files = inputs.match_patterns(tiles, sky.BANDS, IMAGE_PATTERN, PSF_PATTERN, stamps)
     many = [TileFiles(f"t{i}", files["whole"]) for i in range(3)] + [TileFiles("none", {})]
     connected = []
     monkeypatch.setattr(pipeline_inputs, "FEW_TILES", 4)
