@@ -12,6 +12,7 @@ from raydeblend.cli.options import (
     Address,
     Bands,
     Gpus,
+    LayoutsSurvey,
     OptionsFile,
     Seed,
     Weights,
@@ -27,9 +28,7 @@ def catalog_command(
     input: Annotated[str, path_argument(help="Directory or s3:// prefix of the tiles.")],
     out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
     bands: Bands,
-    survey: Annotated[
-        str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
-    ] = "auto",
+    survey: LayoutsSurvey = "auto",
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
     weights: Weights = None,
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",

@@ -109,6 +109,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier re
 Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
 ]
+LayoutsSurvey = Annotated[
+    str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
+]
 Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Address = Annotated[

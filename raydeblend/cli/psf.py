@@ -9,6 +9,7 @@ import typer
 from raydeblend.cli.options import (
     EXIT_FAILED_CELLS,
     Bands,
+    LayoutsSurvey,
     path_argument,
     path_option,
     split_names,
@@ -20,9 +21,7 @@ def psf_command(
     input: Annotated[str, path_argument(help="Directory or s3:// prefix of the tiles.")],
     out: Annotated[str, path_argument(help="Directory or s3:// prefix of the PSFs.")],
     bands: Bands,
-    survey: Annotated[
-        str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
-    ] = "auto",
+    survey: LayoutsSurvey = "auto",
     image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
     layout: Annotated[str, typer.Option(help="How INPUT is delivered, as for catalog.")] = "auto",
     background: Annotated[

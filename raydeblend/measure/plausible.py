@@ -142,17 +142,12 @@ def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:
     """
     good = np.asarray((np.abs(np.where(np.isfinite(place), place, 2 * FAR)) < FAR).all(1))
     columns, rows = np.floor(np.where(good[:, None], place, 0.0) + 0.5).astype(int).T
-    allowed = ndimage.binary_fill_holes(blend.footprint) | ~blend.unusable.all(0)
-    inside = [
-        0 <= y < len(allowed) and 0 <= x < allowed.shape[1] and bool(allowed[y, x])
-        for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
-    ]
-    near = [
-        blend.footprint[max(y - margin, 0) : y + margin + 1, max(x - margin, 0) : x + margin + 1]
-        for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
-    ]
-    return np.asarray(
-        good
-        & np.array(inside, dtype=bool)
-        & np.array([part.size > 0 and bool(part.any()) for part in near], dtype=bool)
-    )
+    height, width = blend.footprint.shape
+    inside = good & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    seen = ~np.asarray(blend.unusable.all(0))
+    # Most stamps have no pixel that no band sees, and nothing to fill.
+    if not seen.all():
+        seen |= ndimage.binary_fill_holes(blend.footprint)
+    near = ndimage.maximum_filter(blend.footprint, 2 * margin + 1, mode="constant")
+    at = np.where(inside, rows, 0), np.where(inside, columns, 0)
+    return np.asarray(inside & near[at] & seen[at])
