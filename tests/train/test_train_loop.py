@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ import pytest
 import ray
 import torch
 from s3 import S3Server, s3_server  # noqa: F401
-from two_workers import without_ray_train
+from two_workers import other_process, without_ray_train
 
 from raydeblend import storage
 from raydeblend.cli.main import main
@@ -131,18 +132,19 @@ def test_tiny_presets_run_on_two_workers_of_ray(tiny: Tiny, shards: str, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def two_workers() -> Iterator[None]:
-    with without_ray_train():
-        yield
+def other_worker() -> Iterator[Pool]:
+    with other_process() as pool:
+        yield pool
 
 
 @pytest.mark.parametrize(
     "tiny", [t for t in TINY if t.network not in ON_RAY], ids=lambda t: t.network
 )
 def test_every_other_tiny_preset_runs_on_two_workers(
-    tiny: Tiny, shards: str, two_workers: None, tmp_path: Path
+    tiny: Tiny, shards: str, other_worker: Pool, tmp_path: Path
 ) -> None:
-    check_tiny(tiny, shards, tmp_path)
+    with without_ray_train(other_worker):
+        check_tiny(tiny, shards, tmp_path)
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(

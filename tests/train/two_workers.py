@@ -33,16 +33,20 @@ def on_two_workers(work: Callable[..., None], *arguments: object) -> None:
 
 
 @contextmanager
-def without_ray_train() -> Iterator[None]:
-    """Let `train` do its epochs on two workers, this process and another one, meanwhile.
+def other_process() -> Iterator[Pool]:
+    """A process that serves as the second worker of all trainings of `without_ray_train`."""
+    with torch.multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield pool
 
-    The other one serves all trainings; Ray Train would start three processes for each.
+
+@contextmanager
+def without_ray_train(other: Pool) -> Iterator[None]:
+    """Let `train` do its epochs on two workers, this process and the `other` one, meanwhile.
+
+    Ray Train would start three processes for each training.
     """
-    with (
-        torch.multiprocessing.get_context("spawn").Pool(1) as pool,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(loop, "_fit", partial(_fit, pool))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_fit", partial(_fit, other))
         yield
 
 
