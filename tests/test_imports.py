@@ -13,6 +13,7 @@ FOUNDATION = (
     "errors",
     "flags",
     "survey",
+    "survey_file",
     "psf",
     "tile",
     "paths",
