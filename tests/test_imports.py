@@ -27,6 +27,7 @@ FOUNDATION = (
     "outputs",
     "stderr",
     "ucds",
+    "parents",
     "shipped",
 )
 LAYERS: dict[str, int] = {

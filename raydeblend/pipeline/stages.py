@@ -36,6 +36,7 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
+from raydeblend.pipeline.parents import count_parents, parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -53,6 +54,7 @@ from raydeblend.pipeline.rows import (
     parent_rows,
     to_measured,
 )
+from raydeblend.pipeline.shards import cell_files, parents_path
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
@@ -286,7 +288,10 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
         parents.append(parent_rows(task, blend, part, measured, points, p_star, detected.psf))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
-    return to_measured(task, parents, covered, detected.noise)
+    return replace(
+        to_measured(task, parents, covered, detected.noise),
+        parents=parents_table(task, separated.accounts, covered, detected.noise),
+    )
 
 
 def _fit(
@@ -385,7 +390,7 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
     try:
         if not entry.done:
             # An earlier attempt may have come as far as the shard.
-            storage.remove_files([shard_path(out, *entry.key)])
+            storage.remove_files(cell_files(out, *entry.key))
         write_entry(out, entry)
     except storage.READ_ERRORS as error:
         return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
@@ -394,7 +399,9 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
 
 def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     cell = measured.task.cell
-    path = shard_path(out, cell.tile.name, cell.name)
-    storage.write_bytes(path, catalog.to_bytes(measured.table))
+    key = cell.tile.name, cell.name
+    storage.write_bytes(shard_path(out, *key), catalog.to_bytes(measured.table))
+    storage.write_bytes(parents_path(out, *key), catalog.to_bytes(measured.parents))
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
-    return counts(measured.table, cell.inner) | {"noise_correlation": noise}
+    counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
+    return counted | {"noise_correlation": noise}
