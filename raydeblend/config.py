@@ -35,6 +35,7 @@ weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 BACKGROUNDS = ("auto", "local", "none")
 """As the layout says; the sky around each place is taken off, or it was before the tiles came."""
+PRODUCTS = ("models", "residual", "segmentation")
 NOISES = ("correlated", "independent")
 """Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
@@ -95,6 +96,8 @@ class CatalogConfig:
         Fewest connected pixels above the threshold.
     seed
         Of whatever is random in the measurement.
+    save
+        Products beside the catalog, of `PRODUCTS`; what the catalog holds does not depend on them.
 
     Raises
     ------
@@ -122,6 +125,7 @@ class CatalogConfig:
     noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
+    save: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
@@ -144,6 +148,8 @@ class CatalogConfig:
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
         _check_choice("noise", self.noise, NOISES)
+        for product in self.save:
+            _check_choice("product", product, PRODUCTS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
@@ -156,7 +162,7 @@ class CatalogConfig:
     @property
     def hash(self) -> str:
         """Sixteen hex digits that are equal exactly for equal configurations."""
-        decides = {name: value for name, value in asdict(self).items() if name != "weights"}
+        decides = {n: value for n, value in asdict(self).items() if n not in ("weights", "save")}
         text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -28,6 +28,7 @@ FOUNDATION = (
     "outputs",
     "stderr",
     "ucds",
+    "parents",
     "shipped",
 )
 LAYERS: dict[str, int] = {

@@ -15,8 +15,10 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
+from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import Measured, counts
+from raydeblend.pipeline.shards import cell_files, parents_path
 
 
 def write_cell(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
@@ -66,7 +68,7 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
     try:
         if not entry.done:
             # An earlier attempt may have come as far as the shard.
-            storage.remove_files([shard_path(out, *entry.key)])
+            storage.remove_files(cell_files(out, *entry.key))
         write_entry(out, entry)
     except storage.READ_ERRORS as error:
         return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
@@ -75,7 +77,9 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
 
 def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     cell = measured.task.cell
-    path = shard_path(out, cell.tile.name, cell.name)
-    storage.write_bytes(path, catalog.to_bytes(measured.table))
+    key = cell.tile.name, cell.name
+    storage.write_bytes(shard_path(out, *key), catalog.to_bytes(measured.table))
+    storage.write_bytes(parents_path(out, *key), catalog.to_bytes(measured.parents))
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
-    return counts(measured.table, cell.inner) | {"noise_correlation": noise}
+    counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
+    return counted | {"noise_correlation": noise}

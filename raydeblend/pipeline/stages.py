@@ -22,6 +22,7 @@ from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -197,7 +198,10 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
         parents.append(parent_rows(task, blend, part, measured, points, p_star, detected.psf))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
-    return to_measured(task, parents, covered, detected.noise)
+    return replace(
+        to_measured(task, parents, covered, detected.noise),
+        parents=parents_table(task, separated.accounts, covered, detected.noise),
+    )
 
 
 def _fit(

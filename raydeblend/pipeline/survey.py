@@ -48,6 +48,7 @@ from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.rounds import process
 from raydeblend.pipeline.run import describe, fail_tile
 from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards
+from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import Stages, choose_photometry
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
@@ -167,7 +168,7 @@ def _remove_temporary(out: str) -> None:
     """Remove what killed workers left half written."""
     # Below the output there may be other runs, which are being written.
     storage.remove_temporary(out, deep=False)
-    for folder in ("catalog", "ledger"):
+    for folder in ("ledger", *FOLDERS):
         storage.remove_temporary(storage.join(out, folder))
 
 
