@@ -60,6 +60,7 @@ class CatalogConfig:
         Bands to detect and measure in, in the order of the arrays and columns.
     survey
         Gives the nominal PSFs and the known bands; ``auto`` for that of the layout, or else HSC.
+        A YAML file of one's own is read at once: its text takes its place, here and in the hash.
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
@@ -130,7 +131,10 @@ class CatalogConfig:
         # Imported here, since this module gives the command line's help its defaults.
         from raydeblend.fits.layouts import find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
+        from raydeblend.survey import survey_key
 
+        if self.survey != AUTO:
+            object.__setattr__(self, "survey", survey_key(self.survey))
         _check_bands(self.bands, self.survey)
         if ":" not in self.deblender:
             _check_choice("deblender", self.deblender, DEBLENDERS)
