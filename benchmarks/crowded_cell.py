@@ -24,9 +24,11 @@ from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import find_tiles
 from raydeblend.parents import read_parents, unaccounted
+from raydeblend.pipeline.cell_state import CellState, run_stage
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import plan_survey
-from raydeblend.pipeline.stages import CellState, compile_ahead, run_stage, stages_of, write_cell
+from raydeblend.pipeline.stages import compile_ahead, stages_of
 from raydeblend.pipeline.survey import resolve
 
 

@@ -24,10 +24,10 @@ from raydeblend.pipeline.verify import verify_catalog
 
 SIZE, N = 96, 44
 CONFIG = CatalogConfig(BANDS, survey="HSC", cell_size=SIZE)
-TENTH = 2000.0
+FACTOR = 2000.0
 USUAL = LimitConfig()
 LESS = replace(
-    USUAL, most_work=USUAL.most_work / TENTH, work_per_source=USUAL.work_per_source / TENTH
+    USUAL, most_work=USUAL.most_work / FACTOR, work_per_source=USUAL.work_per_source / FACTOR
 )
 
 
@@ -83,7 +83,7 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
     assert all(row["flags"] & Flag.DEBLEND_LIMITED for row in rows(limited, short, True))
     others = rows(limited, short, among=False)
     assert others
-    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=TENTH, progress=False)
+    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=FACTOR, progress=False)
     assert rows(limited, short, among=False) == others
     assert rows(limited, short, True) == rows(usual, short, True)
     assert verify_catalog(limited) == []
@@ -92,7 +92,7 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
     assert "limited" not in entry.shortfalls
     again = parents.read_parents(limited)
     factors = {r["parent_id"]: r["work_factor"] for r in again.to_pylist()}
-    assert {p for p, factor in factors.items() if factor == TENTH} == short
+    assert {p for p, factor in factors.items() if factor == FACTOR} == short
     assert again.drop_columns("work_factor") == parents.read_parents(usual).drop_columns(
         "work_factor"
     )
@@ -116,7 +116,7 @@ def test_a_second_pass_that_fails_leaves_the_first(
         raise TileError("gone")
 
     monkeypatch.setattr(stages, "read_tile", fail)
-    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=TENTH, progress=False)
+    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=FACTOR, progress=False)
     (entry,) = read_entries(limited)
     assert (entry.done, entry.reason) == (True, "detect: gone")
     assert read_catalog(limited) == before
