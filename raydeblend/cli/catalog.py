@@ -82,6 +82,16 @@ def catalog_command(
         bool,
         typer.Option("--accept-other-versions", help="Resume what other versions began."),
     ] = False,
+    retry_limited: Annotated[
+        bool,
+        typer.Option(
+            "--retry-limited",
+            help="With --resume: deblend footprints whose work reached a limit again, with more.",
+        ),
+    ] = False,
+    more_work: Annotated[
+        float, typer.Option(help="How many times the usual limits --retry-limited allows.")
+    ] = 4.0,
     patience: Annotated[
         float | None,
         typer.Option(
@@ -101,6 +111,10 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
+    if retry_limited and not resume:
+        raise ConfigError("--retry-limited goes with --resume")
+    if not more_work > 1:
+        raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     if patience is not None and not patience > 0:
         raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
     from raydeblend.pipeline.summary import summary_lines
@@ -147,6 +161,7 @@ def catalog_command(
         gpus=gpus,
         accept_other_versions=accept_other_versions,
         patience=patience,
+        retry_limited=more_work if retry_limited else None,
     )
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:

@@ -62,7 +62,7 @@ class LedgerEntry:
     status
         ``done`` or ``failed``.
     reason
-        Why it failed; empty if done.
+        Why it failed; if done empty, or why a second pass over its limited footprints failed.
     sources, blends, parents
         Rows of the shard, and the footprints, blended ones and all, whose brightest peak lies in
         the cell's inner region: each footprint counts in one cell.
@@ -81,6 +81,8 @@ class LedgerEntry:
         by `raydeblend.parents.Unpublished`.
     shortfalls
         Footprints of the cell that were not deblended in full, by `raydeblend.parents.Shortfall`.
+    retried
+        Footprints that were deblended in a second pass, with more work.
     """
 
     tile: str
@@ -99,6 +101,7 @@ class LedgerEntry:
     peaks: int = 0
     unpublished: Mapping[str, int] = field(default_factory=dict)
     shortfalls: Mapping[str, int] = field(default_factory=dict)
+    retried: int = 0
 
     @property
     def done(self) -> bool:

@@ -18,6 +18,7 @@ from raydeblend.pipeline.entries import (
 from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import Measured, counts
+from raydeblend.pipeline.second_pass import standing, with_others
 from raydeblend.pipeline.shards import cell_files, parents_path
 
 
@@ -54,16 +55,17 @@ def fail_cell(
 
 def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
     cell = work.task.cell
+    content = work.content or standing(work.task)
     entry = LedgerEntry(
         tile=cell.tile.name,
         cell=cell.name,
-        status="failed" if work.error else "done",
+        status="failed" if work.error and not content else "done",
         reason=work.error,
         seconds={name: round(seconds, 4) for name, seconds in work.seconds.items()},
         peak_memory_mb=round(work.peak_memory_mb, 1),
         weights_hash=weights_hash,
         config_hash=config_hash,
-        **(work.content or {}),
+        **content,
     )
     try:
         if not entry.done:
@@ -76,7 +78,7 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
 
 
 def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
-    cell = measured.task.cell
+    measured, cell = with_others(measured), measured.task.cell
     key = cell.tile.name, cell.name
     storage.write_bytes(shard_path(out, *key), catalog.to_bytes(measured.table))
     storage.write_bytes(parents_path(out, *key), catalog.to_bytes(measured.parents))

@@ -36,12 +36,15 @@ class Detected:
     noise
         Of each band, on the scale of sources over that of independent pixels; its square is in the
         variance of `blends`.  NaN where not known, empty if not measured.
+    work_factor
+        By how much the deblender's limits of work are larger than usual.
     """
 
     task: CellTask
     blends: tuple[Blend, ...]
     psf: TilePsf
     noise: tuple[float, ...] = ()
+    work_factor: float = 1.0
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""

@@ -34,13 +34,14 @@ class Measured:
     """The rows of a cell, ready to be written.
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
-    footprints.
+    footprints; with a `work_factor` above 1 these are only those of a second pass.
     """
 
     task: CellTask
     table: pa.Table
     noise: Mapping[str, float] = field(default_factory=dict)
     parents: pa.Table = field(default_factory=SCHEMA.empty_table)
+    work_factor: float = 1.0
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

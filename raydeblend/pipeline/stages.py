@@ -39,6 +39,7 @@ from raydeblend.pipeline.rows import (
     parent_rows,
     to_measured,
 )
+from raydeblend.pipeline.second_pass import due_again
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
@@ -119,7 +120,7 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     read = clean.crop(cell.outer)
     blends = find_blends(read, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
-    return Detected(task, mine, read.psf, noise)
+    return due_again(Detected(task, mine, read.psf, noise))
 
 
 def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:
@@ -200,7 +201,10 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
     return replace(
         to_measured(task, parents, covered, detected.noise),
-        parents=parents_table(task, separated.accounts, covered, detected.noise),
+        parents=parents_table(
+            task, separated.accounts, covered, detected.noise, detected.work_factor
+        ),
+        work_factor=detected.work_factor,
     )
 
 

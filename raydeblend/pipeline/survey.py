@@ -43,11 +43,11 @@ from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledge
 from raydeblend.pipeline.inputs import examples, find_survey_tiles, with_layout
 from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output, check_output, manifest_of
 from raydeblend.pipeline.metrics import counted
-from raydeblend.pipeline.plan import Plan, plan_survey
+from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.rounds import process
 from raydeblend.pipeline.run import describe, fail_tile
-from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards
+from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards, without_limited
 from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import Stages, choose_photometry
@@ -72,6 +72,7 @@ def run_catalog(
     gpus: int | None = None,
     accept_other_versions: bool = False,
     patience: float | None = None,
+    retry_limited: float | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -96,6 +97,9 @@ def run_catalog(
     patience
         Seconds without any progress, on any machine, after which the cells that are left have
         failed: something hangs, or no worker comes.  None waits without end.
+    retry_limited
+        With `resume`, deblend footprints whose work reached a limit once more, with limits so many
+        times the usual ones.
 
     Raises
     ------
@@ -116,6 +120,9 @@ def run_catalog(
         run, tiles = describe(input, config, plan, share), to_manifest(headers)
         done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
         done = with_shards(root, done)
+        if retry_limited:
+            plan = replace(plan, second_pass=SecondPass(root, retry_limited))
+            done = without_limited(done, SecondPass(root, retry_limited))
         todo = cells_left(plan, done)
         log.info(
             "%d tiles in %d cells, of which %s",
