@@ -179,12 +179,13 @@ def _compass(axes: Axes, seen: Inspected) -> None:
     middle = tile_wcs(seen.header).pixel_to_world(
         seen.view.x0 + columns / 2, seen.view.y0 + rows / 2
     )
-    start = np.array([0.13 * columns, 0.85 * rows])
+    side = min(rows, columns)
+    start = np.array([0.16 * side, rows - 0.18 * side])
     for name, angle in (("N", 0.0), ("E", 90.0)):
         there = middle.directional_offset_by(angle * units.deg, COMPASS * units.arcsec)
         x, y = tile_wcs(seen.header).world_to_pixel(there)
         away = np.array([x - seen.view.x0 - columns / 2, y - seen.view.y0 - rows / 2])
-        tip = start + 0.08 * columns * away / np.linalg.norm(away)
+        tip = start + 0.08 * side * away / np.linalg.norm(away)
         axes.plot(*np.transpose([start, tip]), color="white", lw=1.2, path_effects=OUTLINE)
         x, y = (start + 1.5 * (tip - start)).tolist()
         style: dict[str, Any] = {"color": "white", "fontsize": 7, "path_effects": OUTLINE}

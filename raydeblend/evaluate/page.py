@@ -27,8 +27,8 @@ th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 tbody tr:nth-child(even) { background: var(--stripe); }
 figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; background: #ffffff; }
-div.row { display: flex; flex-wrap: wrap; gap: 0 2rem; }
-div.row figure { flex: 0 1 auto; min-width: 0; max-width: 24rem; }
+div.row { display: flex; flex-wrap: wrap; gap: 0 1rem; }
+div.row figure { flex: 0 1 auto; min-width: 0; max-width: 23.5rem; }
 figcaption { color: var(--faint); font-size: .9rem; max-width: 60rem; }
 dl.provenance { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem;
   font-size: .9rem; } dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }

@@ -230,8 +230,8 @@ def _sizes(finished: Finished, tally: Tally) -> str:
 def _worst(finished: Finished, tally: Tally) -> Iterator[str]:
     yield (
         "<p>Footprints of several sources in which a source has the largest χ² per degree of "
-        f"freedom; without saturated ones, those at an edge and those of more than {MOST_SOURCES} "
-        "sources. They are deblended again from the input.</p>"
+        f"freedom; without saturated ones and those of more than {MOST_SOURCES} sources. "
+        "They are deblended again from the input.</p>"
     )
     pictures = list(draw_blends(finished, tally.worst.blends))
     if not pictures:
