@@ -46,7 +46,8 @@ def evaluate_command(
         int | None, typer.Option(help="hemmati2022: 1 (the default) or 7 of the network.")
     ] = None,
     survey: Annotated[
-        str | None, typer.Option(help="survey, singles, shear: HSC (the default) or LSST.")
+        str | None,
+        typer.Option(help="survey, singles, shear: HSC (the default), LSST, or FILE.yaml."),
     ] = None,
     population: Annotated[
         str | None,

@@ -76,6 +76,11 @@ class LedgerEntry:
         is not known.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
+    peaks
+        Detected peaks in the cell's inner region, and ``unpublished`` how many of these are no row,
+        by `raydeblend.parents.Unpublished`.
+    shortfalls
+        Footprints of the cell that were not deblended in full, by `raydeblend.parents.Shortfall`.
     """
 
     tile: str
@@ -91,6 +96,9 @@ class LedgerEntry:
     config_hash: str = ""
     flags: Mapping[str, int] = field(default_factory=dict)
     noise_correlation: Mapping[str, float] = field(default_factory=dict)
+    peaks: int = 0
+    unpublished: Mapping[str, int] = field(default_factory=dict)
+    shortfalls: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
