@@ -30,6 +30,7 @@ FOUNDATION = (
     "stderr",
     "ucds",
     "parents",
+    "models",
     "shipped",
 )
 LAYERS: dict[str, int] = {
@@ -38,7 +39,7 @@ LAYERS: dict[str, int] = {
     "measure": 2,
     "deblend": 3,
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
-    **dict.fromkeys(("export", "draw"), 5),
+    **dict.fromkeys(("export", "draw", "products"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (

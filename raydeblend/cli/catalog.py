@@ -82,6 +82,9 @@ def catalog_command(
         bool,
         typer.Option("--accept-other-versions", help="Resume what other versions began."),
     ] = False,
+    save: Annotated[
+        str, typer.Option(help="Products to keep: models, residual, segmentation; none by default.")
+    ] = "",
     retry_limited: Annotated[
         bool,
         typer.Option(
@@ -113,6 +116,8 @@ def catalog_command(
         raise ConfigError("--accept-other-versions goes with --resume")
     if retry_limited and not resume:
         raise ConfigError("--retry-limited goes with --resume")
+    if retry_limited and save:
+        raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
     if not more_work > 1:
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     if patience is not None and not patience > 0:
@@ -141,6 +146,7 @@ def catalog_command(
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
         seed=seed,
+        save=split_names(save) if save else (),
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines

@@ -131,7 +131,8 @@ class DeblendCell:
         if not len(found.xy):
             return classical_pieces(blend, found.limited, found.work)
         psf = detected.psf if self.config.photometry == JOINT else None
-        pieces = list(separated_pieces(blend, found, self.deblender.name, psf))
+        keep = bool(self.config.save)
+        pieces = list(separated_pieces(blend, found, self.deblender.name, psf, keep))
         return account_of_separated(blend, found, pieces), pieces
 
     def _too_large(self, blend: Blend) -> bool:

@@ -17,6 +17,7 @@ from raydeblend.pipeline.entries import (
 )
 from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.products import write_products
 from raydeblend.pipeline.rows import Measured, counts
 from raydeblend.pipeline.second_pass import standing, with_others
 from raydeblend.pipeline.shards import cell_files, parents_path
@@ -80,6 +81,7 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
 def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     measured, cell = with_others(measured), measured.task.cell
     key = cell.tile.name, cell.name
+    write_products(out, cell, measured.products)
     storage.write_bytes(shard_path(out, *key), catalog.to_bytes(measured.table))
     storage.write_bytes(parents_path(out, *key), catalog.to_bytes(measured.parents))
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}

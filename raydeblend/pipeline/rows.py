@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ from raydeblend.pipeline.sky_errors import sky_covariance
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Box
 
+if TYPE_CHECKING:
+    from raydeblend.pipeline.products import Products
+
 Rows = dict[str, NDArray[Any]]
 
 
@@ -34,7 +37,8 @@ class Measured:
     """The rows of a cell, ready to be written.
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
-    footprints; with a `work_factor` above 1 these are only those of a second pass.
+    footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
+    what is saved beside them.
     """
 
     task: CellTask
@@ -42,6 +46,7 @@ class Measured:
     noise: Mapping[str, float] = field(default_factory=dict)
     parents: pa.Table = field(default_factory=SCHEMA.empty_table)
     work_factor: float = 1.0
+    products: Products | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

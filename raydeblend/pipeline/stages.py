@@ -32,6 +32,7 @@ from raydeblend.pipeline.parts import (
     without_models,
 )
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.products import cell_pixels, no_pixels, with_products
 from raydeblend.pipeline.rows import (
     Measured,
     MeasuredSources,
@@ -90,9 +91,12 @@ def stages_of(config: CatalogConfig) -> Stages:
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblender; of what its own photometry has measured no models go on."""
     deblend = DeblendCell(config)
-    if config.photometry != JOINT:
-        return deblend
-    return lambda detected: without_models(deblend(detected))
+
+    def stage(detected: Detected) -> DeblendedCell:
+        deblended = with_products(deblend(detected), config.save)
+        return without_models(deblended) if config.photometry == JOINT else deblended
+
+    return stage
 
 
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
@@ -108,19 +112,20 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     OSError
         If they cannot be read.
     """
-    cell = task.cell
+    cell, images = task.cell, {"residual", "segmentation"} & set(config.save)
     # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
     box = cell.outer.grow(REACH)
     try:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
-        return Detected(task, (), TilePsf(()))
+        return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
     blends = find_blends(read, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
-    return due_again(Detected(task, mine, read.psf, noise))
+    pixels = cell_pixels(cell, read, mine) if images else None
+    return due_again(Detected(task, mine, read.psf, noise, pixels=pixels))
 
 
 def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:
@@ -205,6 +210,7 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
             task, separated.accounts, covered, detected.noise, detected.work_factor
         ),
         work_factor=detected.work_factor,
+        products=separated.products,
     )
 
 
