@@ -59,6 +59,7 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
         reason=work.error,
         seconds={name: round(seconds, 4) for name, seconds in work.seconds.items()},
         peak_memory_mb=round(work.peak_memory_mb, 1),
+        bytes_read=work.bytes_read,
         weights_hash=weights_hash,
         config_hash=config_hash,
         **(work.content or {}),
@@ -76,6 +77,8 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
 def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     cell = measured.task.cell
     path = shard_path(out, cell.tile.name, cell.name)
-    storage.write_bytes(path, catalog.to_bytes(measured.table))
+    shard = catalog.to_bytes(measured.table)
+    storage.write_bytes(path, shard)
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
-    return counts(measured.table, cell.inner) | {"noise_correlation": noise}
+    more = {"noise_correlation": noise, "bytes_written": len(shard)}
+    return counts(measured.table, cell.inner) | more
