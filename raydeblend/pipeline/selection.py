@@ -101,8 +101,11 @@ def _names(text: str, cells: dict[str, list[str]]) -> Iterator[str]:
 
 
 def _tile_of(name: str, cells: dict[str, list[str]]) -> str | None:
-    tile = name.rpartition("/")[0]
-    return next((known for known in (name, tile) if known in cells), None)
+    """Return the tile of a name, of itself or of a cell, whose own name holds no comma."""
+    if name in cells:
+        return name
+    tile, _, cell = name.rpartition("/")
+    return tile if tile in cells and "," not in cell else None
 
 
 def _cells(name: str, cells: dict[str, list[str]]) -> Iterator[Cell]:
