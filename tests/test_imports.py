@@ -32,6 +32,7 @@ FOUNDATION = (
     "parents",
     "models",
     "shipped",
+    "traffic",
 )
 LAYERS: dict[str, int] = {
     **dict.fromkeys(FOUNDATION, 0),
@@ -50,6 +51,7 @@ RAY_HOMES = (
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",
+    "pipeline/cell_memory.py",
     # Ray's own metrics; the driver counts.
     "pipeline/metrics.py",
     "simulate/shards.py",

@@ -74,6 +74,8 @@ class LedgerEntry:
         Of each band, the noise on the scale of the PSF over what independent pixels of the variance
         plane would have; errors and thresholds are larger by as much.  Without bands for which it
         is not known.
+    bytes_read, bytes_written
+        Of pixels, as they are once unpacked, and of the shard.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
     peaks
@@ -102,6 +104,8 @@ class LedgerEntry:
     unpublished: Mapping[str, int] = field(default_factory=dict)
     shortfalls: Mapping[str, int] = field(default_factory=dict)
     retried: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
 
     @property
     def done(self) -> bool:
