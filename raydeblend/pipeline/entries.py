@@ -76,6 +76,12 @@ class LedgerEntry:
         is not known.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
+    injected
+        Sources that were injected into the copy of the cell.
+    completeness_50
+        Of each band the AB magnitude at which half of them are found, where they tell.
+    injection_failure
+        Why the copy told nothing, if something went wrong with it.
     """
 
     tile: str
@@ -91,6 +97,9 @@ class LedgerEntry:
     config_hash: str = ""
     flags: Mapping[str, int] = field(default_factory=dict)
     noise_correlation: Mapping[str, float] = field(default_factory=dict)
+    injected: int = 0
+    completeness_50: Mapping[str, float] = field(default_factory=dict)
+    injection_failure: str = ""
 
     @property
     def done(self) -> bool:

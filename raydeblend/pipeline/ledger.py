@@ -35,7 +35,7 @@ from raydeblend.pipeline.entries import (
     write_entry,
 )
 from raydeblend.pipeline.plan import BOX, Plan, plan_hash
-from raydeblend.pipeline.shards import earlier_path, move_shards
+from raydeblend.pipeline.shards import INJECTED, earlier_path, move_shards
 from raydeblend.pipeline.share import parse_share
 
 RUN_FILE, PLAN_FILE, TILES_FILE = "run.json", "plan.parquet", "tiles.parquet"
@@ -319,8 +319,8 @@ def _own_files(out: str, found: Iterable[str]) -> set[str]:
     cells = keys(read_plan(root)) if planned else []
     named = {storage.join(root, name) for name in RECORDS}
     for key in cells:
-        shard = shard_path(root, *key)
-        named |= {entry_path(root, *key), shard, earlier_path(shard)}
+        shard, injected = shard_path(root, *key), shard_path(root, *key, INJECTED)
+        named |= {entry_path(root, *key), shard, earlier_path(shard), injected}
     base = storage.join(root, "")
     return {path for path in found if path in named or UNNAMED.fullmatch(path.removeprefix(base))}
 
@@ -328,7 +328,7 @@ def _own_files(out: str, found: Iterable[str]) -> set[str]:
 def _remove(out: str) -> None:
     """Remove what a run wrote, except for its mark: entries before the shards they stand for."""
     own = _own_files(out, storage.list_files(out))
-    for part in ("ledger", "catalog"):
+    for part in ("ledger", "catalog", INJECTED):
         folder = storage.join(storage.absolute(out), part)
         storage.remove_files(sorted(path for path in own if path.startswith(f"{folder}/")))
         storage.remove_empty_folders(folder)

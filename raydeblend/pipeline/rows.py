@@ -19,7 +19,7 @@ from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
-from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
+from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.sky_errors import sky_covariance
 from raydeblend.psf import TilePsf
@@ -32,12 +32,14 @@ Rows = dict[str, NDArray[Any]]
 class Measured:
     """The rows of a cell, ready to be written.
 
-    `noise` is that of `pipeline.parts.Detected` by band, where it is known.
+    `noise` is that of `pipeline.parts.Detected` by band, where it is known; `injection` the same
+    of the copy of the cell.
     """
 
     task: CellTask
     table: pa.Table
     noise: Mapping[str, float] = field(default_factory=dict)
+    injection: Injection | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

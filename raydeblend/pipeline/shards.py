@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from raydeblend import catalog, storage
 
+INJECTED = "injected"
 KEY, EARLIER_KEY = "of_tile=", "tile="
 TAKEN_AMISS = re.compile(r"__HIVE_DEFAULT_PARTITION__|[+-]?\d{19,}")
 """Values of folders that readers take for none at all, or fail at: integers too long for them."""
@@ -27,10 +28,13 @@ THREADS = 16
 log = logging.getLogger(__name__)
 
 
-def shard_path(out: str, tile: str, cell: str) -> str:
-    """Return where a cell's rows lie; no tile name leads outside `out`."""
+def shard_path(out: str, tile: str, cell: str, kind: str = "catalog") -> str:
+    """Return where a cell's rows lie; no tile name leads outside `out`.
+
+    `kind` is ``injected`` for the table of what was injected into its copy.
+    """
     folder = KEY + _mark(quote_name(tile))
-    return storage.join(out, "catalog", folder, f"cell={quote(cell, safe='')}.parquet")
+    return storage.join(out, kind, folder, f"cell={quote(cell, safe='')}.parquet")
 
 
 def _mark(value: str) -> str:

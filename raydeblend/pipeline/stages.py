@@ -6,11 +6,8 @@ what can be wrong with a cell into a failed one, which the later stages only pas
 
 from __future__ import annotations
 
-import resource
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,11 +19,12 @@ from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.detect.noise_correlation import with_noise
 from raydeblend.detect.tile_noise import tile_noise
-from raydeblend.errors import NoDataError, TileError
+from raydeblend.errors import NoDataError
 from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.cell_state import CellState, run_stage, run_stage_safely
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import (
     DamagedEntryError,
@@ -36,6 +34,7 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
+from raydeblend.pipeline.injection import begin_injection, carry_on, conclude, write_injected
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -53,10 +52,11 @@ from raydeblend.pipeline.rows import (
     parent_rows,
     to_measured,
 )
+from raydeblend.pipeline.shards import INJECTED
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
-from raydeblend.tile import Blend, Box, TileHeader
+from raydeblend.tile import Blend, Box, Tile, TileHeader
 
 __all__ = [
     "CellState",
@@ -65,20 +65,9 @@ __all__ = [
     "detect_cell",
     "measure_cell",
     "run_stage",
+    "run_stage_safely",
     "write_cell",
 ]
-
-# What bad pixels, files, disks and memory can raise.  Anything else is a mistake in the code
-# and should end the run.
-CELL_ERRORS = (
-    TileError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-    RuntimeError,
-    *storage.READ_ERRORS,
-)
-
 
 MODELS = {"ngmix": "exp", "mixture": "bdf"}
 """The profile that each engine fits: ngmix's bulge + disk is five times slower than its disk, ours
@@ -87,31 +76,6 @@ is not and gives the better fluxes (docs/photometry.md)."""
 
 AT_ONCE = 500
 """Sources measured together: their stamps are 0.2 GB, those of a crowded cell would be 2 GB."""
-
-
-@dataclass(frozen=True)
-class CellState:
-    """A cell on its way through the stages.
-
-    Attributes
-    ----------
-    task
-        The cell.
-    content
-        What the last stage returned; None before the first and after a failure.
-    error
-        Why the cell failed, or empty.
-    seconds
-        Wall time by stage.
-    peak_memory_mb
-        Largest resident memory of the processes so far, in MiB.
-    """
-
-    task: CellTask
-    content: Any = None
-    error: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,43 +107,17 @@ def stages_of(config: CatalogConfig) -> Stages:
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblender; of what its own photometry has measured no models go on."""
     deblend = DeblendCell(config)
-    if config.photometry != JOINT:
-        return deblend
-    return lambda detected: without_models(deblend(detected))
 
+    def separate(detected: Detected) -> DeblendedCell:
+        separated = deblend(detected)
+        return without_models(separated) if config.photometry == JOINT else separated
 
-def run_stage_safely(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
-    """Run one stage as `run_stage` does; a mistake in the code too fails only the cell.
+    def with_copy(detected: Detected) -> DeblendedCell:
+        separated = separate(replace(detected, injection=None))
+        copy = carry_on(detected.injection, "deblend", separate)
+        return replace(separated, detected=replace(separated.detected, injection=copy))
 
-    In a run of days one cell in which an index is out of range must not end it, nor be taken for
-    one whose worker died.
-    """
-    try:
-        return run_stage(work, name, stage)
-    except Exception as mistake:  # noqa: BLE001  whatever it is, it is told with its place
-        place = traceback.extract_tb(mistake.__traceback__)[-1]
-        where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-        said = f"{type(mistake).__name__} at {where}: {storage.explain(mistake)}"
-        return replace(work, content=None, error=f"{name}: mistake in the code, {said}")
-
-
-def run_stage(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
-    """Run one stage on the content of `work` (the first on its task) and note what it cost."""
-    if work.error:
-        return work
-    content: object = None
-    start, error = time.perf_counter(), ""
-    try:
-        content = stage(work.task if work.content is None else work.content)
-    except CELL_ERRORS as problem:
-        error = f"{name}: {storage.explain(problem)}"
-    seconds = {**work.seconds, name: time.perf_counter() - start}
-    peak = max(work.peak_memory_mb, _peak_memory_mb())
-    return replace(work, content=content, error=error, seconds=seconds, peak_memory_mb=peak)
-
-
-def _peak_memory_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return with_copy
 
 
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
@@ -202,6 +140,14 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
         return Detected(task, (), TilePsf(()))
+    detected = _detect(tile, task, config)
+    copy = begin_injection(tile, detected, config, partial(_detect, config=config))
+    return replace(detected, injection=copy)
+
+
+def _detect(tile: Tile, task: CellTask, config: CatalogConfig) -> Detected:
+    """Find the footprints in pixels that were read."""
+    cell = task.cell
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
@@ -260,6 +206,14 @@ def compile_ahead(config: CatalogConfig, gpus: int) -> None:
 
 
 def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
+    """Measure a cell, and then the copy with injected sources, and return its own rows."""
+    measured = _measure(separated, config)
+    copy = separated.detected.injection
+    copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
+    return replace(measured, injection=conclude(copy, measured.table))
+
+
+def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     """Measure the footprints of which the cell owns a source, and return its own rows.
 
     With photometry ``joint`` only those sources are fitted that the deblender has not measured
@@ -385,7 +339,8 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
     try:
         if not entry.done:
             # An earlier attempt may have come as far as the shard.
-            storage.remove_files([shard_path(out, *entry.key)])
+            shards = [shard_path(out, *entry.key, kind) for kind in ("catalog", INJECTED)]
+            storage.remove_files(shards)
         write_entry(out, entry)
     except storage.READ_ERRORS as error:
         return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
@@ -397,4 +352,5 @@ def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     path = shard_path(out, cell.tile.name, cell.name)
     storage.write_bytes(path, catalog.to_bytes(measured.table))
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
-    return counts(measured.table, cell.inner) | {"noise_correlation": noise}
+    said = counts(measured.table, cell.inner) | {"noise_correlation": noise}
+    return said | write_injected(measured.injection, out)

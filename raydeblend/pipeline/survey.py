@@ -65,6 +65,7 @@ from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.progress import track
 from raydeblend.pipeline.run import describe, fail_tile
 from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards
+from raydeblend.pipeline.shards import INJECTED
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import (
     CellState,
@@ -212,7 +213,7 @@ def _remove_temporary(out: str) -> None:
     """Remove what killed workers left half written."""
     # Below the output there may be other runs, which are being written.
     storage.remove_temporary(out, deep=False)
-    for folder in ("catalog", "ledger"):
+    for folder in ("catalog", "ledger", INJECTED):
         storage.remove_temporary(storage.join(out, folder))
 
 

@@ -1,0 +1,130 @@
+"""Injection beside a cell: a copy with sources in it goes through the same stages.
+
+It comes after the clean footprints, sources and rows in each stage, and is a `CellState` of its
+own, so that what goes wrong with it fails nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raydeblend import catalog, storage
+from raydeblend.config import CatalogConfig
+from raydeblend.inject.config import INJECTION
+from raydeblend.inject.drawing import inject
+from raydeblend.inject.matching import recover
+from raydeblend.inject.places import Ground, usable_pixels
+from raydeblend.inject.sources import (
+    InjectedSources,
+    cell_rng,
+    draw_sources,
+    expected_number,
+    point_depth,
+    reference_band,
+)
+from raydeblend.inject.statistics import half_complete
+from raydeblend.inject.table import injected_table
+from raydeblend.pipeline.cell_state import CellState, run_stage_safely
+from raydeblend.pipeline.ownership import to_sky
+from raydeblend.pipeline.parts import Detected, Injection
+from raydeblend.pipeline.shards import INJECTED, shard_path
+from raydeblend.tile import Blend, Tile
+
+Detect = Callable[[Tile, Any], Detected]
+
+
+def begin_injection(
+    tile: Tile, detected: Detected, config: CatalogConfig, detect: Detect
+) -> Injection | None:
+    """Detect in a copy of a cell's pixels with sources in it; None where there are to be none.
+
+    Parameters
+    ----------
+    tile
+        As it was read, the sky not subtracted.
+    detect
+        From pixels and task to footprints.
+    """
+    cell = detected.task.cell
+    rng = cell_rng(config.seed, cell.tile.name, cell.name)
+    n = int(expected_number(config.inject, cell.tile, cell.inner) + rng.random())
+    if not n:
+        return None
+    sources = partial(_sources, tile=tile, detected=detected, n=n, rng=rng)
+    state = run_stage_safely(CellState(detected.task), "inject", lambda _: sources())
+    drawn = state.content
+    if state.error or not len(drawn):
+        return Injection(state, drawn)
+
+    def see(_: object) -> Detected:
+        seen = detect(inject(tile, drawn, rng), detected.task)
+        return replace(seen, blends=tuple(b for b in seen.blends if _holds_any(b, drawn)))
+
+    return Injection(run_stage_safely(state, "detect", see), drawn)
+
+
+def _sources(tile: Tile, detected: Detected, n: int, rng: np.random.Generator) -> InjectedSources:
+    cell, bands = detected.task.cell, detected.task.cell.tile.bands
+    peaks = [blend.on_tile(blend.xy) for blend in detected.blends]
+    ground = Ground(
+        usable_pixels(tile),
+        (tile.box.y0, tile.box.x0),
+        np.concatenate(peaks) if peaks else np.empty((0, 2)),
+        cell.tile.pixel_scale,
+    )
+    depth = point_depth(tile, reference_band(bands))
+    return draw_sources(n, cell.inner, depth, ground, tile.psf, bands, INJECTION, rng)
+
+
+def _holds_any(blend: Blend, sources: InjectedSources) -> bool:
+    """Tell whether an injected source lies in a footprint."""
+    x, y = np.floor(sources.xy.T + 0.5).astype(int) - [[blend.box.x0], [blend.box.y0]]
+    rows, columns = blend.footprint.shape
+    there = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
+    return bool(blend.footprint[y[there], x[there]].any())
+
+
+def carry_on(injection: Injection | None, name: str, stage: Callable[[Any], object]) -> Any:
+    """Run the next stage on the copy of a cell."""
+    if injection is None or not injection.has_sources:
+        return injection
+    return replace(injection, state=run_stage_safely(injection.state, name, stage))
+
+
+def conclude(injection: Injection | None, clean: pa.Table) -> Injection | None:
+    """Match what was measured in the copy, of which the table of injected sources comes."""
+    return carry_on(injection, "match", lambda rows: _match(injection, rows, clean))
+
+
+def _match(injection: Injection, found: pa.Table, clean: pa.Table) -> pa.Table:
+    cell, sources = injection.state.task.cell, injection.sources
+    bands, scale = cell.tile.bands, cell.tile.pixel_scale
+    band = reference_band(bands)
+    radius = INJECTION.match_radius / scale
+    recovery = recover(sources, found, clean, band, bands[band], radius)
+    sky = to_sky(cell.tile, sources.xy)
+    places = np.column_stack([sky.ra.deg, sky.dec.deg])
+    key = (cell.tile.name, cell.name)
+    return injected_table(sources, places, found, recovery, key, bands, scale)
+
+
+def write_injected(injection: Injection | None, out: str) -> dict[str, Any]:
+    """Write the table of injected sources, and return what the ledger says of them."""
+    if injection is None:
+        return {}
+    state, cell = injection.state, injection.state.task.cell
+    if state.error:
+        return {"injection_failure": state.error}
+    if not injection.has_sources:
+        return {}
+    rows: pa.Table = state.content
+    storage.write_bytes(
+        shard_path(out, cell.tile.name, cell.name, INJECTED), catalog.to_bytes(rows)
+    )
+    return {"injected": len(rows), "completeness_50": half_complete(rows, cell.tile.bands)}
