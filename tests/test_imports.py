@@ -13,6 +13,7 @@ FOUNDATION = (
     "errors",
     "flags",
     "survey",
+    "survey_file",
     "psf",
     "tile",
     "paths",
@@ -27,6 +28,7 @@ FOUNDATION = (
     "outputs",
     "stderr",
     "ucds",
+    "parents",
     "shipped",
 )
 LAYERS: dict[str, int] = {
@@ -40,7 +42,8 @@ LAYERS: dict[str, int] = {
 }
 RAY_HOMES = (
     "train/loop.py",
-    "pipeline/survey.py",
+    "pipeline/graph.py",
+    "pipeline/rounds.py",
     "pipeline/inputs.py",
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",

@@ -58,7 +58,8 @@ def train_command(
         str | None, typer.Option(help="Instead of the preset's, separated by commas.")
     ] = None,
     surveys: Annotated[
-        str | None, typer.Option(help="Whose PSF, noise and pixel scale, separated by commas.")
+        str | None,
+        typer.Option(help="Whose PSF, noise and pixel scale: names or FILE.yaml, with commas."),
     ] = None,
     data: Annotated[
         str | None,

@@ -59,7 +59,7 @@ def _light(tile: Tile, sources: InjectedSources, band: int) -> FloatArray:
         shared = stamp.bounds & canvas.bounds
         if shared.isDefined():
             canvas[shared] += stamp[shared]
-    return np.maximum(canvas.array, 0.0)
+    return np.asarray(np.maximum(canvas.array, 0.0))
 
 
 def _photon_noise(light: FloatArray, slopes: FloatArray, rng: np.random.Generator) -> FloatArray:

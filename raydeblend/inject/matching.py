@@ -73,8 +73,9 @@ def _extra(
 
 def positions(rows: pa.Table) -> FloatArray:
     """Return ``(n, 2)`` (x, y) of rows of a catalog."""
-    return np.column_stack([rows[name].to_numpy() for name in ("x", "y")]).astype(np.float64)
+    columns = [rows[name].to_numpy() for name in ("x", "y")]
+    return np.asarray(np.column_stack(columns), dtype=np.float64)
 
 
 def _flux(rows: pa.Table, band: str) -> FloatArray:
-    return np.nan_to_num(rows[f"flux_{band}"].to_numpy().astype(np.float64))
+    return np.asarray(np.nan_to_num(rows[f"flux_{band}"].to_numpy().astype(np.float64)))

@@ -25,14 +25,23 @@ NEAR = 2
 """Pixels around a source that must be usable."""
 
 
-def choose_squares(inner: Box, n: int, spacing: int, rng: np.random.Generator) -> list[Box]:
+def choose_region(inner: Box, n: int, spacing: int, rng: np.random.Generator) -> Box:
+    """Return a part of a cell, somewhere in it, with room for `n` squares if there is that much."""
+    side = spacing * int(np.ceil(np.sqrt(n)))
+    height, width = (min(side, whole) for whole in inner.shape)
+    y = int(rng.integers(inner.y0, inner.y1 - height + 1))
+    x = int(rng.integers(inner.x0, inner.x1 - width + 1))
+    return Box(y, x, y + height, x + width)
+
+
+def choose_squares(region: Box, n: int, spacing: int, rng: np.random.Generator) -> list[Box]:
     """Return up to `n` squares of the regular grid of a region, in random order."""
-    rows, columns = (max(1, side // spacing) for side in inner.shape)
+    rows, columns = (max(1, side // spacing) for side in region.shape)
     chosen = rng.permutation(rows * columns)[:n]
-    height, width = inner.shape[0] // rows, inner.shape[1] // columns
+    height, width = region.shape[0] // rows, region.shape[1] // columns
     corners = [divmod(int(i), columns) for i in chosen]
     return [
-        Box(0, 0, height, width).shift(inner.y0 + row * height, inner.x0 + column * width)
+        Box(0, 0, height, width).shift(region.y0 + row * height, region.x0 + column * width)
         for row, column in corners
     ]
 
@@ -53,6 +62,8 @@ class Ground:
         ``(y, x)`` of the pixels from `origin`, (y, x) on the tile, on.
     peaks
         ``(k, 2)`` (x, y) of detected sources.
+    density
+        Of these, per square arcminute.
     pixel_scale
         Arcsec.
     """
@@ -60,13 +71,13 @@ class Ground:
     usable: BoolArray
     origin: tuple[int, int]
     peaks: FloatArray
+    density: float
     pixel_scale: float
 
     @property
     def companions(self) -> float:
         """Probability of lying by a detected source, as galaxies do, beyond chance."""
-        arcmin2 = self.usable.size * (self.pixel_scale / 60) ** 2
-        return min(COMPANIONS * len(self.peaks) / arcmin2 / REALISTIC_DENSITY, 0.5)
+        return min(COMPANIONS * self.density / REALISTIC_DENSITY, 0.5)
 
     def is_usable(self, xy: FloatArray) -> bool:
         """Tell whether a source may be at a place."""

@@ -89,12 +89,17 @@ def cell_rng(seed: int, tile: str, cell: str) -> np.random.Generator:
 
 def expected_number(density: float, header: TileHeader, inner: Box) -> float:
     """Return how many sources a cell gets on average at a density per square arcminute."""
-    return density * float(np.prod(inner.shape)) * (header.pixel_scale / 60) ** 2
+    return density * square_arcmin(header, inner)
+
+
+def square_arcmin(header: TileHeader, box: Box) -> float:
+    """Return the area of a box of a tile."""
+    return float(np.prod(box.shape)) * (header.pixel_scale / 60) ** 2
 
 
 def draw_sources(
     n: int,
-    inner: Box,
+    region: Box,
     depth: float,
     ground: Ground,
     psf: TilePsf,
@@ -109,7 +114,7 @@ def draw_sources(
     depth
         AB magnitude of a point source of five sigma in the reference band.
     """
-    squares = choose_squares(inner, n, config.spacing, rng)
+    squares = choose_squares(region, n, config.spacing, rng)
     drawn = _draw(len(squares), depth, bands, config, rng)
     controls = np.isin(drawn.kind, CONTROLS)
     clear = np.where(controls, config.control_clear, 0.0)

@@ -1,4 +1,8 @@
-"""A cell on its way through the stages, and how one stage is run on it."""
+"""A cell on its way, and how one stage is run on it.
+
+A `CellState` goes from stage to stage.  `run_stage` runs one stage on it, keeps the time and turns
+what can be wrong with a cell into a failed one, which the later stages only pass on.
+"""
 
 from __future__ import annotations
 

@@ -82,6 +82,11 @@ class LedgerEntry:
         Of each band the AB magnitude at which half of them are found, where they tell.
     injection_failure
         Why the copy told nothing, if something went wrong with it.
+    peaks
+        Detected peaks in the cell's inner region, and ``unpublished`` how many of these are no row,
+        by `raydeblend.parents.Unpublished`.
+    shortfalls
+        Footprints of the cell that were not deblended in full, by `raydeblend.parents.Shortfall`.
     """
 
     tile: str
@@ -100,6 +105,9 @@ class LedgerEntry:
     injected: int = 0
     completeness_50: Mapping[str, float] = field(default_factory=dict)
     injection_failure: str = ""
+    peaks: int = 0
+    unpublished: Mapping[str, int] = field(default_factory=dict)
+    shortfalls: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
+from raydeblend.detect.background import REACH
 from raydeblend.inject.config import INJECTION
 from raydeblend.inject.drawing import inject
 from raydeblend.inject.matching import recover
-from raydeblend.inject.places import Ground, usable_pixels
+from raydeblend.inject.places import Ground, choose_region, usable_pixels
 from raydeblend.inject.sources import (
     InjectedSources,
     cell_rng,
@@ -27,14 +28,15 @@ from raydeblend.inject.sources import (
     expected_number,
     point_depth,
     reference_band,
+    square_arcmin,
 )
 from raydeblend.inject.statistics import half_complete
 from raydeblend.inject.table import injected_table
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.ownership import to_sky
 from raydeblend.pipeline.parts import Detected, Injection
-from raydeblend.pipeline.shards import INJECTED, shard_path
-from raydeblend.tile import Blend, Tile
+from raydeblend.pipeline.shards import injected_path
+from raydeblend.tile import Blend, Box, Cell, Tile
 
 Detect = Callable[[Tile, Any], Detected]
 
@@ -56,30 +58,39 @@ def begin_injection(
     n = int(expected_number(config.inject, cell.tile, cell.inner) + rng.random())
     if not n:
         return None
-    sources = partial(_sources, tile=tile, detected=detected, n=n, rng=rng)
-    state = run_stage_safely(CellState(detected.task), "inject", lambda _: sources())
-    drawn = state.content
-    if state.error or not len(drawn):
+    region = choose_region(cell.inner, n, INJECTION.spacing, rng)
+    outer = region.grow(config.border).clip(cell.outer)
+    task = replace(detected.task, cell=replace(cell, outer=outer))
+    around = tile.crop(outer.grow(REACH))
+    state = run_stage_safely(
+        CellState(task), "inject", lambda _: _sources(around, detected, n, region, rng)
+    )
+    drawn: InjectedSources | None = state.content
+    if drawn is None or not len(drawn):
         return Injection(state, drawn)
 
-    def see(_: object) -> Detected:
-        seen = detect(inject(tile, drawn, rng), detected.task)
+    def see(drawn: InjectedSources) -> Detected:
+        seen = detect(inject(around, drawn, rng), task)
         return replace(seen, blends=tuple(b for b in seen.blends if _holds_any(b, drawn)))
 
     return Injection(run_stage_safely(state, "detect", see), drawn)
 
 
-def _sources(tile: Tile, detected: Detected, n: int, rng: np.random.Generator) -> InjectedSources:
+def _sources(
+    tile: Tile, detected: Detected, n: int, region: Box, rng: np.random.Generator
+) -> InjectedSources:
     cell, bands = detected.task.cell, detected.task.cell.tile.bands
-    peaks = [blend.on_tile(blend.xy) for blend in detected.blends]
+    xy = [blend.on_tile(blend.xy) for blend in detected.blends]
+    peaks = np.concatenate(xy) if xy else np.empty((0, 2))
     ground = Ground(
         usable_pixels(tile),
         (tile.box.y0, tile.box.x0),
-        np.concatenate(peaks) if peaks else np.empty((0, 2)),
+        peaks,
+        sum(cell.inner.contains(y, x) for x, y in peaks) / square_arcmin(cell.tile, cell.inner),
         cell.tile.pixel_scale,
     )
     depth = point_depth(tile, reference_band(bands))
-    return draw_sources(n, cell.inner, depth, ground, tile.psf, bands, INJECTION, rng)
+    return draw_sources(n, region, depth, ground, tile.psf, bands, INJECTION, rng)
 
 
 def _holds_any(blend: Blend, sources: InjectedSources) -> bool:
@@ -90,7 +101,9 @@ def _holds_any(blend: Blend, sources: InjectedSources) -> bool:
     return bool(blend.footprint[y[there], x[there]].any())
 
 
-def carry_on(injection: Injection | None, name: str, stage: Callable[[Any], object]) -> Any:
+def carry_on(
+    injection: Injection | None, name: str, stage: Callable[[Any], object]
+) -> Injection | None:
     """Run the next stage on the copy of a cell."""
     if injection is None or not injection.has_sources:
         return injection
@@ -99,11 +112,13 @@ def carry_on(injection: Injection | None, name: str, stage: Callable[[Any], obje
 
 def conclude(injection: Injection | None, clean: pa.Table) -> Injection | None:
     """Match what was measured in the copy, of which the table of injected sources comes."""
-    return carry_on(injection, "match", lambda rows: _match(injection, rows, clean))
+    if injection is None or injection.sources is None:
+        return injection
+    match = partial(_match, sources=injection.sources, cell=injection.state.task.cell, clean=clean)
+    return carry_on(injection, "match", match)
 
 
-def _match(injection: Injection, found: pa.Table, clean: pa.Table) -> pa.Table:
-    cell, sources = injection.state.task.cell, injection.sources
+def _match(found: pa.Table, sources: InjectedSources, cell: Cell, clean: pa.Table) -> pa.Table:
     bands, scale = cell.tile.bands, cell.tile.pixel_scale
     band = reference_band(bands)
     radius = INJECTION.match_radius / scale
@@ -124,7 +139,5 @@ def write_injected(injection: Injection | None, out: str) -> dict[str, Any]:
     if not injection.has_sources:
         return {}
     rows: pa.Table = state.content
-    storage.write_bytes(
-        shard_path(out, cell.tile.name, cell.name, INJECTED), catalog.to_bytes(rows)
-    )
+    storage.write_bytes(injected_path(out, cell.tile.name, cell.name), catalog.to_bytes(rows))
     return {"injected": len(rows), "completeness_50": half_complete(rows, cell.tile.bands)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from raydeblend.inject.sources import InjectedSources
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
+from raydeblend.pipeline.accounts import MATCH_RADIUS, Account
 from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import TilePsf
@@ -26,8 +27,6 @@ JOINT, JOINT_MODEL = "joint", "bulge+disk"
 OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov", "response")
 VALUES = tuple(name for name in ARRAYS if name not in ("flags", *OPTIONAL))
 """What a deblender that measures its sources must give in `Deblended.extra`."""
-MATCH_RADIUS = 3.0
-"""Pixels within which a model explains a detected peak; about a PSF's half width."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,10 @@ class DeblendedParent:
     of_footprint
         How many sources the footprint has, where these are only some of them
         (`raydeblend.pipeline.pieces`); else 0.
+    work
+        What it cost, see `raydeblend.tile.Separated`; NaN where not known.
+    parts_xy
+        ``(m, 2)`` stamp positions of what was put together with brighter sources.
     """
 
     models: FloatArray
@@ -124,6 +127,8 @@ class DeblendedParent:
     coverage: NDArray[np.float64] | None = None
     points: PointSources | None = None
     of_footprint: int = 0
+    work: float = np.nan
+    parts_xy: FloatArray = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
     @property
     def n_blended(self) -> int:
@@ -138,10 +143,11 @@ class DeblendedParent:
 
 @dataclass(frozen=True)
 class DeblendedCell:
-    """The footprints of a cell and the sources of each."""
+    """The footprints of a cell, or pieces of them, the sources of each, and accounts of all."""
 
     detected: Detected
     parts: tuple[DeblendedParent, ...]
+    accounts: tuple[Account, ...] = ()
 
 
 def without_models(separated: DeblendedCell) -> DeblendedCell:
@@ -187,12 +193,12 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Deblen
     n = int(result.n_sources[row])
     limited = Flag.DEBLEND_LIMITED if _limited(result, row) else Flag(0)
     if limited and not n:
-        part = classical(blend)
+        part = _costing(classical(blend), result, row)
         return replace(part, flags=part.flags | int(Flag.DEBLEND_FALLBACK | limited))
     models, xy, first = _distinct(blend, result.models[row, :n], result.xy[row, :n])
     more, more_xy = _missed(blend, models, xy)
     if not len(models) + len(more):
-        failed = undivided(blend, "none", deblender)
+        failed = _costing(undivided(blend, "none", deblender), result, row)
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
     measured = _measured(blend, result, row, first)
     models, xy, _ = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
@@ -203,7 +209,18 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Deblen
     part = DeblendedParent(
         models, xy, quality, deblender, float(p_blend), int(flags | limited), measured
     )
+    part = _costing(part, result, row)
     return _flag_added(part, len(first)) if len(more) else part
+
+
+def _costing(part: DeblendedParent, result: Deblended, row: int) -> DeblendedParent:
+    """Return the part with what the deblender tells of its work and of parts of galaxies."""
+    if "work" in result.extra:
+        part = replace(part, work=float(result.extra["work"][row]))
+    if "parts_xy" not in result.extra:
+        return part
+    places = np.asarray(result.extra["parts_xy"][row], np.float32)
+    return replace(part, parts_xy=places[np.isfinite(places).all(axis=1)])
 
 
 def _flag_added(part: DeblendedParent, first: int) -> DeblendedParent:

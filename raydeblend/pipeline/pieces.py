@@ -65,9 +65,7 @@ def separated_pieces(
         By place in the tile, where models are to be left out of what the deblender measured itself,
         once it is known what its sources are as points.
     """
-    rest = blend.image.astype(np.float64)
-    for box, light in zip(found.boxes, found.lights, strict=True):
-        rest[:, *box.slices] -= light
+    rest = residual(blend, found)
     kept, number = distinct_sources(blend, found.xy)
     members = [np.flatnonzero(number == i) for i in range(len(kept))]
     limited = int(Flag.DEBLEND_LIMITED) if found.limited else 0
@@ -97,6 +95,14 @@ def separated_pieces(
                 of_footprint=len(kept),
             ),
         )
+
+
+def residual(blend: Blend, found: Separated) -> NDArray[np.float64]:
+    """Return the image ``(bands, y, x)`` of a footprint less the light of all sources."""
+    rest = blend.image.astype(np.float64)
+    for box, light in zip(found.boxes, found.lights, strict=True):
+        rest[:, *box.slices] -= light
+    return rest
 
 
 def _piece(

@@ -18,6 +18,7 @@ from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
+from raydeblend.parents import SCHEMA
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -32,13 +33,14 @@ Rows = dict[str, NDArray[Any]]
 class Measured:
     """The rows of a cell, ready to be written.
 
-    `noise` is that of `pipeline.parts.Detected` by band, where it is known; `injection` the same
-    of the copy of the cell.
+    `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
+    footprints; `injection` what became of the copy of the cell.
     """
 
     task: CellTask
     table: pa.Table
     noise: Mapping[str, float] = field(default_factory=dict)
+    parents: pa.Table = field(default_factory=SCHEMA.empty_table)
     injection: Injection | None = None
 
 

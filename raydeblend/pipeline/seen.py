@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.pipeline.entries import from_table, read_ledger, shard_path
 from raydeblend.pipeline.ledger import Run, keys
+from raydeblend.pipeline.outcome import fail_cell
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.shards import is_whole, without_shard
-from raydeblend.pipeline.stages import fail_cell
 from raydeblend.pipeline.summary import Totals
 
 LOST = "its shard is not in the output as the driver sees it; do all machines share that folder?"

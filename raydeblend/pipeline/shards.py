@@ -18,9 +18,12 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from raydeblend import catalog, storage
+from raydeblend.parents import FOLDER as PARENTS
 
-INJECTED = "injected"
 KEY, EARLIER_KEY = "of_tile=", "tile="
+INJECTED = "injected"
+FOLDERS = ("catalog", PARENTS, INJECTED)
+"""Where the files of cells lie, beside the ledger."""
 TAKEN_AMISS = re.compile(r"__HIVE_DEFAULT_PARTITION__|[+-]?\d{19,}")
 """Values of folders that readers take for none at all, or fail at: integers too long for them."""
 THREADS = 16
@@ -28,13 +31,25 @@ THREADS = 16
 log = logging.getLogger(__name__)
 
 
-def shard_path(out: str, tile: str, cell: str, kind: str = "catalog") -> str:
-    """Return where a cell's rows lie; no tile name leads outside `out`.
+def shard_path(out: str, tile: str, cell: str) -> str:
+    """Return where a cell's rows lie; no tile name leads outside `out`."""
+    return cell_path(out, "catalog", tile, cell)
 
-    `kind` is ``injected`` for the table of what was injected into its copy.
-    """
+
+def cell_path(out: str, product: str, tile: str, cell: str, ending: str = ".parquet") -> str:
+    """Return where one of a cell's files lies, in the folder of its kind."""
     folder = KEY + _mark(quote_name(tile))
-    return storage.join(out, kind, folder, f"cell={quote(cell, safe='')}.parquet")
+    return storage.join(out, product, folder, f"cell={quote(cell, safe='')}{ending}")
+
+
+def injected_path(out: str, tile: str, cell: str) -> str:
+    """Return where the table of what was injected into the copy of a cell lies."""
+    return cell_path(out, INJECTED, tile, cell)
+
+
+def parents_path(out: str, tile: str, cell: str) -> str:
+    """Return where a cell's table of footprints lies."""
+    return cell_path(out, PARENTS, tile, cell)
 
 
 def _mark(value: str) -> str:
@@ -60,6 +75,11 @@ def _present_path(path: str) -> str:
     if not folder.startswith(EARLIER_KEY):
         return path
     return "/".join([*parts, KEY + _mark(folder.removeprefix(EARLIER_KEY)), name])
+
+
+def cell_files(out: str, tile: str, cell: str) -> list[str]:
+    """Return the paths of all that a cell writes beside its entry, the shard first."""
+    return [shard_path(out, tile, cell), parents_path(out, tile, cell)]
 
 
 def read_shard(path: str) -> pa.Table:

@@ -1,7 +1,6 @@
-"""What happens to one cell: detect, deblend, measure, write.  Plain callables, without Ray.
+"""What is done to one cell: detect, deblend, measure.  Plain callables, without Ray.
 
-A `CellState` goes from stage to stage.  `run_stage` runs one stage on it, keeps the time and turns
-what can be wrong with a cell into a failed one, which the later stages only pass on.
+`cell_state` runs them on a cell, `outcome` writes what comes of it.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
@@ -24,17 +21,9 @@ from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
-from raydeblend.pipeline.cell_state import CellState, run_stage, run_stage_safely
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.entries import (
-    DamagedEntryError,
-    LedgerEntry,
-    entry_path,
-    read_entry,
-    shard_path,
-    write_entry,
-)
-from raydeblend.pipeline.injection import begin_injection, carry_on, conclude, write_injected
+from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
+from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -47,26 +36,20 @@ from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import (
     Measured,
     MeasuredSources,
-    counts,
     owned,
     parent_rows,
     to_measured,
 )
-from raydeblend.pipeline.shards import INJECTED
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, Tile, TileHeader
 
 __all__ = [
-    "CellState",
     "DeblendCell",
     "Stages",
     "detect_cell",
     "measure_cell",
-    "run_stage",
-    "run_stage_safely",
-    "write_cell",
 ]
 
 MODELS = {"ngmix": "exp", "mixture": "bdf"}
@@ -240,7 +223,10 @@ def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
         parents.append(parent_rows(task, blend, part, measured, points, p_star, detected.psf))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
-    return to_measured(task, parents, covered, detected.noise)
+    return replace(
+        to_measured(task, parents, covered, detected.noise),
+        parents=parents_table(task, separated.accounts, covered, detected.noise),
+    )
 
 
 def _fit(
@@ -290,67 +276,3 @@ def _join(times: Sequence[Measurements], keys: Sequence[tuple[int, ...]]) -> Mea
         rows = np.flatnonzero(which == number)
         fill(joined, rows, measured.take(rows))
     return joined
-
-
-def write_cell(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
-    """Write a cell's shard and then its ledger entry, which it returns.
-
-    A cell that could not be written is failed; without a ledger entry, if need be.
-    """
-    work = run_stage_safely(work, "write", lambda measured: _write_shard(measured, out))
-    return _record(work, out, weights_hash, config_hash)
-
-
-def give_up(
-    task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
-) -> LedgerEntry:
-    """Record a cell as failed, unless a worker got as far as its ledger entry before it died."""
-    path = entry_path(out, task.cell.tile.name, task.cell.name)
-    if storage.exists(path):
-        try:
-            entry = read_entry(path)
-        except DamagedEntryError:
-            entry = LedgerEntry("", "", "failed")
-        if entry.done and (entry.weights_hash, entry.config_hash) == (weights_hash, config_hash):
-            return entry
-    return fail_cell(task, out, reason, weights_hash, config_hash)
-
-
-def fail_cell(
-    task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
-) -> LedgerEntry:
-    """Record a cell as failed, whatever the ledger says of it."""
-    return _record(CellState(task, error=reason), out, weights_hash, config_hash)
-
-
-def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
-    cell = work.task.cell
-    entry = LedgerEntry(
-        tile=cell.tile.name,
-        cell=cell.name,
-        status="failed" if work.error else "done",
-        reason=work.error,
-        seconds={name: round(seconds, 4) for name, seconds in work.seconds.items()},
-        peak_memory_mb=round(work.peak_memory_mb, 1),
-        weights_hash=weights_hash,
-        config_hash=config_hash,
-        **(work.content or {}),
-    )
-    try:
-        if not entry.done:
-            # An earlier attempt may have come as far as the shard.
-            shards = [shard_path(out, *entry.key, kind) for kind in ("catalog", INJECTED)]
-            storage.remove_files(shards)
-        write_entry(out, entry)
-    except storage.READ_ERRORS as error:
-        return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
-    return entry
-
-
-def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
-    cell = measured.task.cell
-    path = shard_path(out, cell.tile.name, cell.name)
-    storage.write_bytes(path, catalog.to_bytes(measured.table))
-    noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
-    said = counts(measured.table, cell.inner) | {"noise_correlation": noise}
-    return said | write_injected(measured.injection, out)

@@ -25,6 +25,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError, TrainingError
 from raydeblend.networks.weights import Card, build_network, save_weights
 from raydeblend.session import claim_gpus, ray_session
+from raydeblend.survey import survey_key
 from raydeblend.train.board import Board
 from raydeblend.train.checkpoints import STATE, load_newest, mend_snapshot, storage_of
 from raydeblend.train.config import RunConfig, check_workers, config_hash, learning_rate_at
@@ -119,7 +120,7 @@ def train(
     TrainingError
         If a loss is not finite or a generator has collapsed; the checkpoints are kept.
     """
-    config = get_config(network, preset, **_with_absolute_paths(overrides))
+    config = get_config(network, preset, **_for_all_machines(overrides))
     check_workers(config, workers)
     _check_gpus(gpus, workers)
     out = storage.absolute(out)
@@ -166,7 +167,7 @@ def render_training(
     ConfigError
         If `catalog` is unusable or `out` holds images of other settings.
     """
-    overrides = _with_absolute_paths({"n_galaxies": n, "seed": seed, "catalog": catalog})
+    overrides = _for_all_machines({"n_galaxies": n, "seed": seed, "catalog": catalog})
     config = get_config("rdn", "paper", **overrides)
     out = storage.absolute(out)
     training = get_training(config)
@@ -175,14 +176,19 @@ def render_training(
         return list(training.prepare(out))
 
 
-def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
+def _for_all_machines(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with absolute paths, and a survey of one's own as the text of its file."""
+
     def is_path(name: str, value: Any) -> bool:
         named = name in PATH_OPTIONS or str(value).endswith(".safetensors")
         return named and value is not None
 
-    return {
+    options = {
         k: storage.absolute(value) if is_path(k, value) else value for k, value in overrides.items()
     }
+    if options.get("surveys") is not None:
+        options["surveys"] = tuple(map(survey_key, options["surveys"]))
+    return options
 
 
 def _check_out(out: str, config: RunConfig, resume: bool) -> None:

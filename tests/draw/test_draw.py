@@ -218,7 +218,7 @@ def test_a_field_across_zero_is_drawn_as_one() -> None:
     def cell(ra: float) -> CellStatistics:
         corners = np.array([[ra, 0], [ra + 0.1, 0], [ra + 0.1, 0.1], [ra, 0.1]])
         corners[:, 0] %= 360
-        return CellStatistics("t", str(ra), corners, 9, 9.0, (26.0,), 0.0, 0.5)
+        return CellStatistics("t", str(ra), corners, 36.0, 9, 9.0, (26.0,), 0.0, 0.5)
 
     pictures = map_figures([cell(ra) for ra in (-0.15, -0.05, 0.05)], ("i",))
     same = map_figures([cell(ra) for ra in (99.85, 99.95, 100.05)], ("i",))
@@ -241,7 +241,7 @@ def test_cells_around_a_pole_are_drawn_about_it(pole: int) -> None:
     np.testing.assert_allclose(corners.max(axis=0), 1, atol=1e-6)
     np.testing.assert_allclose(drawn.corners[0, 1], [0, 1], atol=1e-9)  # RA 0 is up
     cells = [
-        CellStatistics("t", str(i), quarter, 9, 9.0, (26.0,), 0.0, 0.5)
+        CellStatistics("t", str(i), quarter, 1.0, 9, 9.0, (26.0,), 0.0, 0.5)
         for i, quarter in enumerate(quarters)
     ]
     picture = matplotlib.image.imread(io.BytesIO(map_figures(cells, ("i",))["density"]))

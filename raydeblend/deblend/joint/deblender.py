@@ -111,8 +111,9 @@ class JointDeblender:
 
         Returns
         -------
-        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`, and
-        ``limited`` ``(n,)``.
+        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`,
+        ``limited`` and ``work`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources that were put
+        together with brighter ones.
 
         Raises
         ------
@@ -191,6 +192,8 @@ class JointDeblender:
             limited=fit.limited,
             blendedness=blendedness(patches, stamp.image.shape),
             extra=measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config),
+            work=fit.work,
+            parts_xy=fit.xy[galaxies.merged].astype(np.float32),
         )
 
     @property
@@ -272,7 +275,8 @@ class JointDeblender:
             measure_galaxies(
                 stamp, fit, galaxies, galaxies.patches(parts), neighbors, unit, self.config
             ),
-            of_stamp={"limited": np.bool_(fit.limited)},
+            of_stamp={"limited": np.bool_(fit.limited), "work": np.float64(fit.work)},
+            beside={"parts_xy": fit.xy[galaxies.merged].astype(np.float32)},
         )
 
     def _galaxies(
