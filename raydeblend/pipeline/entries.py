@@ -80,6 +80,8 @@ class LedgerEntry:
         Sources that were injected into the copy of the cell.
     completeness_50
         Of each band the AB magnitude at which half of them are found, where they tell.
+    injection_seconds
+        Wall time, of `seconds`, that went to them.
     injection_failure
         Why the copy told nothing, if something went wrong with it.
     peaks
@@ -104,6 +106,7 @@ class LedgerEntry:
     noise_correlation: Mapping[str, float] = field(default_factory=dict)
     injected: int = 0
     completeness_50: Mapping[str, float] = field(default_factory=dict)
+    injection_seconds: float = 0.0
     injection_failure: str = ""
     peaks: int = 0
     unpublished: Mapping[str, int] = field(default_factory=dict)

@@ -134,10 +134,12 @@ def write_injected(injection: Injection | None, out: str) -> dict[str, Any]:
     if injection is None:
         return {}
     state, cell = injection.state, injection.state.task.cell
+    spent = {"injection_seconds": round(sum(state.seconds.values()), 4)}
     if state.error:
-        return {"injection_failure": state.error}
+        return spent | {"injection_failure": state.error}
     if not injection.has_sources:
-        return {}
+        return spent
     rows: pa.Table = state.content
     storage.write_bytes(injected_path(out, cell.tile.name, cell.name), catalog.to_bytes(rows))
-    return {"injected": len(rows), "completeness_50": half_complete(rows, cell.tile.bands)}
+    limits = half_complete(rows, cell.tile.bands)
+    return spent | {"injected": len(rows), "completeness_50": limits}

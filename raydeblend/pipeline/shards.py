@@ -18,10 +18,10 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from raydeblend import catalog, storage
+from raydeblend.inject.read import FOLDER as INJECTED
 from raydeblend.parents import FOLDER as PARENTS
 
 KEY, EARLIER_KEY = "of_tile=", "tile="
-INJECTED = "injected"
 FOLDERS = ("catalog", PARENTS, INJECTED)
 """Where the files of cells lie, beside the ledger."""
 TAKEN_AMISS = re.compile(r"__HIVE_DEFAULT_PARTITION__|[+-]?\d{19,}")
