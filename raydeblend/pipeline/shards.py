@@ -79,7 +79,8 @@ def _present_path(path: str) -> str:
 
 def cell_files(out: str, tile: str, cell: str) -> list[str]:
     """Return the paths of all that a cell writes beside its entry, the shard first."""
-    return [shard_path(out, tile, cell), parents_path(out, tile, cell)]
+    places = (shard_path, parents_path, injected_path)
+    return [place(out, tile, cell) for place in places]
 
 
 def read_shard(path: str) -> pa.Table:

@@ -129,7 +129,8 @@ def test_squares_of_a_region_share_no_pixel():
     hit = np.zeros((1300, 1300), int)
     for square in squares:
         hit[square.slices] += 1
-    assert hit.max() == 1 and hit[region.slices].all()
+    assert hit.max() == 1
+    assert hit[region.slices].all()
 
 
 def test_a_small_cell_has_fewer_squares():
