@@ -20,7 +20,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -74,6 +74,10 @@ def catalog_command(
         str | None,
         typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
     ] = None,
+    inject: Annotated[
+        float,
+        typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
+    ] = INJECT,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -175,6 +179,7 @@ def catalog_command(
         suspect_threshold=suspect_threshold,
         seed=seed,
         save=split_names(save) if save else (),
+        inject=inject,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines

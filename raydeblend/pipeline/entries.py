@@ -78,6 +78,14 @@ class LedgerEntry:
         Of pixels, as they are once unpacked, and of the shard.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
+    injected
+        Sources that were injected into the copy of the cell.
+    completeness_50
+        Of each band the AB magnitude at which half of them are found, where they tell.
+    injection_seconds
+        Wall time, of `seconds`, that went to them.
+    injection_failure
+        Why the copy told nothing, if something went wrong with it.
     peaks
         Detected peaks in the cell's inner region, and ``unpublished`` how many of these are no row,
         by `raydeblend.parents.Unpublished`.
@@ -100,6 +108,10 @@ class LedgerEntry:
     config_hash: str = ""
     flags: Mapping[str, int] = field(default_factory=dict)
     noise_correlation: Mapping[str, float] = field(default_factory=dict)
+    injected: int = 0
+    completeness_50: Mapping[str, float] = field(default_factory=dict)
+    injection_seconds: float = 0.0
+    injection_failure: str = ""
     peaks: int = 0
     unpublished: Mapping[str, int] = field(default_factory=dict)
     shortfalls: Mapping[str, int] = field(default_factory=dict)

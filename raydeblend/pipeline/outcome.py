@@ -15,6 +15,7 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
+from raydeblend.pipeline.injection import kept_injected, write_injected
 from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.products import write_products
@@ -88,4 +89,6 @@ def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     storage.write_bytes(parents_path(out, *key), parents)
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
     counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
-    return counted | {"noise_correlation": noise, "bytes_written": len(shard) + len(parents)}
+    counted |= kept_injected(out, cell) if measured.work_factor > 1 else {}
+    written = {"noise_correlation": noise, "bytes_written": len(shard) + len(parents)}
+    return counted | written | write_injected(measured.injection, out)
