@@ -78,6 +78,14 @@ def catalog_command(
         float,
         typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
     ] = INJECT,
+    positions: Annotated[
+        str | None,
+        path_option(help="Table of ra, dec[, id]: measure there, detect nothing."),
+    ] = None,
+    free_positions: Annotated[
+        bool,
+        typer.Option("--free-positions", help="Let the fit move --positions, by parts of a pixel."),
+    ] = False,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -180,6 +188,8 @@ def catalog_command(
         seed=seed,
         save=split_names(save) if save else (),
         inject=inject,
+        positions=positions,
+        free_positions=free_positions,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
