@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,14 +92,21 @@ def _format(path: str) -> str | None:
 def _read(path: str) -> Sequence[NDArray[np.generic]]:
     """Return ra, dec and, if there is one, id."""
     try:
-        data = BytesIO(storage.read_bytes(path))
+        packed = storage.read_bytes(path)
+        data = BytesIO(gzip.decompress(packed) if path.endswith(".gz") else packed)
         if _format(path) == "parquet":
             read = pq.read_table(data)
             columns = {name.lower(): read[name].to_numpy() for name in read.column_names}
         else:
             table = Table.read(data, format=_format(path))
             columns = {name.lower(): _values(table[name]) for name in table.colnames}
-    except (*storage.READ_ERRORS, pa.ArrowException, IORegistryError, ValueError) as error:
+    except (
+        *storage.READ_ERRORS,
+        pa.ArrowException,
+        IORegistryError,
+        EOFError,
+        ValueError,
+    ) as error:
         raise ConfigError(f"the positions {path} cannot be read: {storage.explain(error)}") from (
             error
         )
