@@ -78,6 +78,12 @@ def catalog_command(
         float,
         typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
     ] = INJECT,
+    max_suspect: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Part of the cells that may be suspect before exit code 1."
+        ),
+    ] = 0.1,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -154,7 +160,7 @@ def catalog_command(
         patience=patience,
     )
     print("\n".join(summary_lines(summary)))
-    if summary.n_failed:
+    if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from raydeblend import catalog, storage
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
+from raydeblend.pipeline.checking import judge
 from raydeblend.pipeline.entries import (
     DamagedEntryError,
     LedgerEntry,
@@ -83,4 +84,5 @@ def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     storage.write_bytes(parents_path(out, *key), catalog.to_bytes(measured.parents))
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
     counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
-    return counted | {"noise_correlation": noise} | write_injected(measured.injection, out)
+    counted |= write_injected(measured.injection, out)
+    return counted | judge(measured.seen, measured.injection) | {"noise_correlation": noise}

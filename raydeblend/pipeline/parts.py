@@ -61,6 +61,8 @@ class Detected:
         variance of `blends`.  NaN where not known, empty if not measured.
     injection
         The copy of the cell with injected sources, if there is one.
+    seen
+        What is seen in the pixels, see `raydeblend.checks`.
     """
 
     task: CellTask
@@ -68,6 +70,7 @@ class Detected:
     psf: TilePsf
     noise: tuple[float, ...] = ()
     injection: Injection | None = None
+    seen: CellState | None = None
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""

@@ -19,6 +19,7 @@ from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.parents import SCHEMA
+from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -34,7 +35,7 @@ class Measured:
     """The rows of a cell, ready to be written.
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
-    footprints; `injection` what became of the copy of the cell.
+    footprints; `injection` what became of the copy of the cell, `seen` what is seen in its pixels.
     """
 
     task: CellTask
@@ -42,6 +43,7 @@ class Measured:
     noise: Mapping[str, float] = field(default_factory=dict)
     parents: pa.Table = field(default_factory=SCHEMA.empty_table)
     injection: Injection | None = None
+    seen: CellState | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

@@ -21,6 +21,7 @@ from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
 from raydeblend.pipeline.parents import parents_table
@@ -125,7 +126,7 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         return Detected(task, (), TilePsf(()))
     detected = _detect(tile, task, config)
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
-    return replace(detected, injection=copy)
+    return replace(detected, injection=copy, seen=look_at(tile, detected))
 
 
 def _detect(tile: Tile, task: CellTask, config: CatalogConfig) -> Detected:
@@ -193,7 +194,8 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     measured = _measure(separated, config)
     copy = separated.detected.injection
     copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
-    return replace(measured, injection=conclude(copy, measured.table))
+    copy = conclude(copy, measured.table)
+    return replace(measured, injection=copy, seen=separated.detected.seen)
 
 
 def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:

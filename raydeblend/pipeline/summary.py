@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydeblend import storage
 from raydeblend.pipeline.entries import LedgerEntry, to_json
+from raydeblend.pipeline.findings import Finding, Findings, finding_lines
 from raydeblend.pipeline.ledger import SUMMARY_FILE
 
 SHOWN = 8
@@ -36,6 +37,8 @@ class RunSummary:
         Of all cells together, by stage.
     flags
         How many sources carry each flag, by name.
+    n_suspect, findings
+        Cells in which the run's checks of itself found something, and what by kind.
     """
 
     n_cells: int
@@ -49,6 +52,8 @@ class RunSummary:
     n_parents: int = 0
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     flags: Mapping[str, int] = field(default_factory=dict)
+    n_suspect: int = 0
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Totals:
         self.seconds = _sums(done["seconds"])
         self.flags = _sums(done["flags"])
         self.failures: list[LedgerEntry] = []
+        self.findings = Findings()
+        self.findings.add_ledger(done)
 
     def add(self, entry: LedgerEntry) -> None:
         """Add one cell, or a tile that could not be planned."""
@@ -85,6 +92,7 @@ class Totals:
         )
         self.seconds.update(entry.seconds)
         self.flags.update(entry.flags)
+        self.findings.add_entry(entry)
         if not entry.done:
             self.failures.append(entry)
 
@@ -107,6 +115,8 @@ class Totals:
             n_parents=self.counts["parents"],
             stage_seconds={name: round(value, 3) for name, value in self.seconds.items()},
             flags=dict(sorted(self.flags.items())),
+            n_suspect=self.findings.n_cells,
+            findings=self.findings.ranked(),
         )
 
 
@@ -155,6 +165,8 @@ def write_summary(out: str, summary: RunSummary) -> str:
         "seconds_by_stage": dict(summary.stage_seconds),
         "flags": dict(summary.flags),
         "failures": failures,
+        "suspect": summary.n_suspect,
+        "findings": [asdict(found) for found in summary.findings],
     }
     storage.write_bytes(path, to_json(values))
     return path
@@ -178,6 +190,7 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     if summary.failures:
         yield f"{summary.n_failed} cells failed:"
         yield from _failure_lines(summary)
+    yield from finding_lines(summary.findings, summary.n_suspect, summary.n_cells)
 
 
 def _failure_lines(summary: RunSummary) -> Iterator[str]:
