@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
+
 from raydeblend.checks.config import CHECKS
 from raydeblend.checks.verdict import CellFacts, cell_facts, control_faults, find_faults
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.findings import BETWEEN
-from raydeblend.pipeline.parts import Detected, Injection
+from raydeblend.pipeline.parts import Detected
 from raydeblend.tile import Tile
 
 
@@ -22,14 +24,14 @@ def look_at(tile: Tile, detected: Detected) -> CellState:
     return run_stage_safely(CellState(detected.task), "check", see)
 
 
-def judge(seen: CellState | None, injection: Injection | None) -> dict[str, Any]:
-    """Return what the ledger says of the checks of a cell."""
+def judge(seen: CellState | None, injected: pa.Table | None) -> dict[str, Any]:
+    """Return what the ledger says of the checks of a cell, and of what was injected into it."""
     if seen is None:
         return {}
     facts: CellFacts | None = seen.content
     if facts is None:
         return {"check_failure": seen.error}
     faults = list(find_faults(facts, CHECKS))
-    if injection is not None and injection.has_sources and not injection.state.error:
-        faults += control_faults(injection.state.content, facts.bands, CHECKS)
+    if injected is not None:
+        faults += control_faults(injected, facts.bands, CHECKS)
     return {"suspect": BETWEEN.join(faults)}

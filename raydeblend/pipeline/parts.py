@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,33 @@ from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
 
+if TYPE_CHECKING:
+    from raydeblend.pipeline.products import Products
+
 JOINT, JOINT_MODEL = "joint", "bulge+disk"
 """Names of its photometry and of its model in the catalog."""
 OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov", "response")
 VALUES = tuple(name for name in ARRAYS if name not in ("flags", *OPTIONAL))
 """What a deblender that measures its sources must give in `Deblended.extra`."""
+
+
+@dataclass(frozen=True)
+class CellPixels:
+    """The inner region of a cell, where images of it are saved.
+
+    Attributes
+    ----------
+    image
+        ``(bands, y, x)`` in nJy, NaN where unusable.
+    labels
+        ``(y, x)`` which of `parents` a pixel belongs to, 1 for the first and 0 for none.
+    parents
+        Identifiers of footprints.
+    """
+
+    image: FloatArray
+    labels: NDArray[np.int32]
+    parents: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +81,10 @@ class Detected:
     noise
         Of each band, on the scale of sources over that of independent pixels; its square is in the
         variance of `blends`.  NaN where not known, empty if not measured.
+    work_factor
+        By how much the deblender's limits of work are larger than usual.
+    pixels
+        Where images are saved.
     injection
         The copy of the cell with injected sources, if there is one.
     seen
@@ -69,6 +95,8 @@ class Detected:
     blends: tuple[Blend, ...]
     psf: TilePsf
     noise: tuple[float, ...] = ()
+    work_factor: float = 1.0
+    pixels: CellPixels | None = None
     injection: Injection | None = None
     seen: CellState | None = None
 
@@ -146,11 +174,15 @@ class DeblendedParent:
 
 @dataclass(frozen=True)
 class DeblendedCell:
-    """The footprints of a cell, or pieces of them, the sources of each, and accounts of all."""
+    """The footprints of a cell, or pieces of them, the sources of each, and accounts of all.
+
+    `products` are what is saved beside the catalog.
+    """
 
     detected: Detected
     parts: tuple[DeblendedParent, ...]
     accounts: tuple[Account, ...] = ()
+    products: Products | None = None
 
 
 def without_models(separated: DeblendedCell) -> DeblendedCell:
@@ -161,12 +193,14 @@ def without_models(separated: DeblendedCell) -> DeblendedCell:
 
 
 def _slim(blend: Blend, part: DeblendedParent, psf: TilePsf) -> DeblendedParent:
-    is_slim = part.points is not None
-    if is_slim or part.n_measured < len(part.xy):
+    if not part.models.size or part.n_measured < len(part.xy):
         return part
+    nothing = part.models[:, :, :0, :0]
+    if part.points is not None:
+        return replace(part, models=nothing)
     return replace(
         part,
-        models=part.models[:, :, :0, :0],
+        models=nothing,
         blendedness=blendedness(part.models),
         coverage=seen_part(part.models, blend.unusable),
         points=measure_points(blend, part.models, part.xy, psf.each(blend.on_tile(part.xy))),

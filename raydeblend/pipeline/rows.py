@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,9 @@ from raydeblend.pipeline.sky_errors import sky_covariance
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Box
 
+if TYPE_CHECKING:
+    from raydeblend.pipeline.products import Products
+
 Rows = dict[str, NDArray[Any]]
 
 
@@ -35,13 +38,17 @@ class Measured:
     """The rows of a cell, ready to be written.
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
-    footprints; `injection` what became of the copy of the cell, `seen` what is seen in its pixels.
+    footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
+    what is saved beside them, `injection` what became of the copy of the cell, `seen` what is seen
+    in its pixels.
     """
 
     task: CellTask
     table: pa.Table
     noise: Mapping[str, float] = field(default_factory=dict)
     parents: pa.Table = field(default_factory=SCHEMA.empty_table)
+    work_factor: float = 1.0
+    products: Products | None = None
     injection: Injection | None = None
     seen: CellState | None = None
 

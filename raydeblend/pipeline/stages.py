@@ -34,6 +34,7 @@ from raydeblend.pipeline.parts import (
     without_models,
 )
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.products import cell_pixels, no_pixels, with_products
 from raydeblend.pipeline.rows import (
     Measured,
     MeasuredSources,
@@ -41,6 +42,7 @@ from raydeblend.pipeline.rows import (
     parent_rows,
     to_measured,
 )
+from raydeblend.pipeline.second_pass import due_again
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
@@ -93,8 +95,8 @@ def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]
     deblend = DeblendCell(config)
 
     def separate(detected: Detected) -> DeblendedCell:
-        separated = deblend(detected)
-        return without_models(separated) if config.photometry == JOINT else separated
+        deblended = with_products(deblend(detected), config.save)
+        return without_models(deblended) if config.photometry == JOINT else deblended
 
     def with_copy(detected: Detected) -> DeblendedCell:
         separated = separate(replace(detected, injection=None))
@@ -117,27 +119,31 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     OSError
         If they cannot be read.
     """
-    cell = task.cell
+    cell, images = task.cell, bool({"residual", "segmentation"} & set(config.save))
     # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
     box = cell.outer.grow(REACH)
     try:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
-        return Detected(task, (), TilePsf(()))
-    detected = _detect(tile, task, config)
+        return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
+    found = _detect(tile, task, config, images)
+    detected = replace(due_again(found), seen=look_at(tile, found))
+    if detected.work_factor > 1:
+        return detected
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
-    return replace(detected, injection=copy, seen=look_at(tile, detected))
+    return replace(detected, injection=copy)
 
 
-def _detect(tile: Tile, task: CellTask, config: CatalogConfig) -> Detected:
-    """Find the footprints in pixels that were read."""
+def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = False) -> Detected:
+    """Find the footprints in pixels that were read; with their `images`, if any are to be saved."""
     cell = task.cell
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
     blends = find_blends(read, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
-    return Detected(task, mine, read.psf, noise)
+    pixels = cell_pixels(cell, read, mine) if images else None
+    return Detected(task, mine, read.psf, noise, pixels=pixels)
 
 
 def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:
@@ -227,7 +233,11 @@ def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
     return replace(
         to_measured(task, parents, covered, detected.noise),
-        parents=parents_table(task, separated.accounts, covered, detected.noise),
+        parents=parents_table(
+            task, separated.accounts, covered, detected.noise, detected.work_factor
+        ),
+        work_factor=detected.work_factor,
+        products=separated.products,
     )
 
 
