@@ -39,7 +39,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(FOUNDATION, 0),
     **dict.fromkeys(("detect", "fit", "simulate", "networks"), 1),
     "measure": 2,
-    **dict.fromkeys(("deblend", "inject"), 3),
+    **dict.fromkeys(("deblend", "inject", "checks"), 3),
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
     **dict.fromkeys(("export", "draw", "products"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),

@@ -19,6 +19,7 @@ from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.parents import SCHEMA
+from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -38,7 +39,8 @@ class Measured:
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
     footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
-    what is saved beside them, `injection` what became of the copy of the cell.
+    what is saved beside them, `injection` what became of the copy of the cell, `seen` what is seen
+    in its pixels.
     """
 
     task: CellTask
@@ -48,6 +50,7 @@ class Measured:
     work_factor: float = 1.0
     products: Products | None = None
     injection: Injection | None = None
+    seen: CellState | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

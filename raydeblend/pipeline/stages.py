@@ -22,6 +22,7 @@ from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.forced import ForcedCell
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
@@ -127,7 +128,8 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
         return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
-    detected = due_again(_detect(tile, task, config, images))
+    found = _detect(tile, task, config, images)
+    detected = replace(due_again(found), seen=look_at(tile, found))
     if detected.work_factor > 1 or task.positions is not None:
         return detected
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
@@ -204,7 +206,8 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     measured = _measure(separated, config)
     copy = separated.detected.injection
     copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
-    return replace(measured, injection=conclude(copy, measured.table))
+    copy = conclude(copy, measured.table)
+    return replace(measured, injection=copy, seen=separated.detected.seen)
 
 
 def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
