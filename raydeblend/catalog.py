@@ -104,6 +104,20 @@ _PROVENANCE = (
         "probability that another true source, of at least a tenth of the flux in the reddest band,"
         " lies within 0.8 arcsec, nearest to this source, and is not in the catalog",
     ),
+    Column(
+        "disagreement",
+        pa.float32(),
+        "",
+        "root mean square over the bands of the difference, in errors, between the flux and that"
+        " of the run's second opinion; null where there was none",
+    ),
+    Column(
+        "p_bad",
+        pa.float32(),
+        "",
+        "probability that the flux in i, or else the last band, is off by more than 5 errors and"
+        " by more than 20 %",
+    ),
     Column("flags", pa.int32(), "", "bits of raydeblend.flags.Flag"),
 )
 
@@ -168,6 +182,7 @@ def coverage_name(band: str) -> str:
 ADDED = (
     re.compile(r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"),
     re.compile(r"coverage_.+|R11|R22|R12"),
+    re.compile(r"disagreement|p_bad"),
 )
 """Columns that early versions did not write, one addition after the other; all may be null."""
 

@@ -94,6 +94,9 @@ class CatalogConfig:
         at the recovered positions; above 1 for never.
     detect_min_area
         Fewest connected pixels above the threshold.
+    second_opinion, second_opinion_fraction
+        Another deblender, and the part of the footprints of several sources that it deblends too,
+        to see where the two differ; None for none.
     seed
         Of whatever is random in the measurement.
     save
@@ -125,6 +128,8 @@ class CatalogConfig:
     noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
+    second_opinion: str | None = None
+    second_opinion_fraction: float = 1.0
     save: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -144,6 +149,7 @@ class CatalogConfig:
                 f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
                 "use auto, ngmix or mixture"
             )
+        _check_second(self.second_opinion, self.second_opinion_fraction, self.deblender)
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
@@ -176,6 +182,19 @@ def _check_bands(bands: Sequence[str], survey: str) -> None:
         check_band(band) if survey == AUTO else get_survey(survey).band(band)
     if len(set(bands)) < len(bands):
         raise ConfigError(f"a band is given twice in {','.join(bands)}")
+
+
+def _check_second(name: str | None, fraction: float, first: str) -> None:
+    if name is None:
+        return
+    if ":" not in name:
+        _check_choice("second opinion", name, DEBLENDERS)
+    if name == first:
+        raise ConfigError(f"a second opinion must be of another deblender than {first!r}")
+    if not 0 < fraction <= 1:
+        raise ConfigError(
+            f"the fraction of a second opinion must be above 0 and at most 1, not {fraction:g}"
+        )
 
 
 def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:

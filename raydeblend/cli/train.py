@@ -23,7 +23,7 @@ NETWORKS = (
     "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.networks` loads torch."""
-CALIBRATIONS = ("suspect", "star", "structure")
+CALIBRATIONS = ("bad", "suspect", "star", "structure")
 CALIBRATION_OPTIONS = ("out", "preset", "seed")
 """What the calibrations take, of the options of `train`."""
 
@@ -41,8 +41,8 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"One of {', '.join(NETWORKS)}; suspect, star, structure: the calibrations of "
-            "p_unrecognized_blend, of p_star and of what is part of a galaxy."
+            help=f"One of {', '.join(NETWORKS)}; bad, suspect, star, structure: the calibrations "
+            "of p_bad, of p_unrecognized_blend, of p_star and of what is part of a galaxy."
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -165,6 +165,12 @@ def _calibrate(name: str, out: str, preset: str, seed: int, data: str | None) ->
 
         stars = train_stars(out, preset, seed)
         print(f"{stars.report}\nweights: {stars.weights}")
+        return
+    if name == "bad":
+        from raydeblend.calibrate.bad import train_bad
+
+        bad = train_bad(out, preset, seed)
+        print(f"{bad.report}\nweights: {bad.weights}")
         return
     from raydeblend.calibrate.training import train_suspects
 

@@ -23,6 +23,7 @@ from raydeblend.pipeline.accounting import (
     classical_pieces,
 )
 from raydeblend.pipeline.accounts import Account
+from raydeblend.pipeline.bad import shipped_bad
 from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.pipeline.parts import (
     JOINT,
@@ -72,13 +73,13 @@ class DeblendCell:
         """Hash of what the catalog is made with beside the configuration.
 
         Weights of networks, what was tuned in the joint fit, the source of a user's own deblender,
-        and the calibrations of suspects and of stars.
+        and the calibrations of suspects, of stars and of bad fluxes.
         """
         own = str(getattr(self.deblender, "weights_hash", ""))
         source = self.deblender.source_hash if isinstance(self.deblender, OwnDeblender) else ""
         suspects = self.suspects.weights_hash if self.suspects else ""
-        stars = shipped_stars().sha256[:16]
-        return "-".join(part for part in (own, source, suspects, stars) if part)
+        shipped = [model.sha256[:16] for model in (shipped_stars(), shipped_bad())]
+        return "-".join(part for part in (own, source, suspects, *shipped) if part)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""

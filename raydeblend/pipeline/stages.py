@@ -22,6 +22,7 @@ from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
@@ -87,11 +88,15 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
-    """Load the deblender; of what its own photometry has measured no models go on."""
-    deblend = DeblendCell(config)
-    if config.photometry != JOINT:
-        return deblend
-    return lambda detected: without_models(deblend(detected))
+    """Load the deblenders; of what its own photometry has measured no models go on."""
+    deblend, opinion = DeblendCell(config), second_opinion(config)
+
+    def separate(detected: Detected) -> DeblendedCell:
+        separated = deblend(detected)
+        separated = separated if opinion is None else opinion(separated)
+        return without_models(separated) if config.photometry == JOINT else separated
+
+    return separate
 
 
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
@@ -199,7 +204,7 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
     return replace(
-        to_measured(task, parents, covered, detected.noise),
+        to_measured(task, parents, covered, detected.noise, config.second_opinion),
         parents=parents_table(task, separated.accounts, covered, detected.noise),
     )
 
