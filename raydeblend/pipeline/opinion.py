@@ -108,7 +108,7 @@ def difference(blend: Blend, part: DeblendedParent, other: DeblendedParent) -> A
     the other's belongs to one source, the nearest first.  NaN in bands without data.
     """
     own, theirs = _light(blend, part.models), _light(blend, other.models)
-    pair = nearest_pairs(part.xy, other.xy)
+    pair = nearest_pairs(part.xy.astype(np.float64), other.xy.astype(np.float64))
     matched = np.where(pair[:, None] >= 0, theirs[pair], 0.0)
     missing = blend.unusable.all(axis=(1, 2))
     return np.where(missing, np.nan, matched - own)
