@@ -23,7 +23,7 @@ NETWORKS = (
     "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.networks` loads torch."""
-CALIBRATIONS = ("bad", "suspect", "star", "structure")
+CALIBRATIONS = ("bad", "inputs", "suspect", "star", "structure")
 CALIBRATION_OPTIONS = ("out", "preset", "seed")
 """What the calibrations take, of the options of `train`."""
 
@@ -41,8 +41,9 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"One of {', '.join(NETWORKS)}; bad, suspect, star, structure: the calibrations "
-            "of p_bad, of p_unrecognized_blend, of p_star and of what is part of a galaxy."
+            help=f"One of {', '.join(NETWORKS)}; bad, inputs, suspect, star, structure: the "
+            "calibrations of p_bad, of what networks have learnt from, of p_unrecognized_blend, of "
+            "p_star and of what is part of a galaxy."
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -171,6 +172,12 @@ def _calibrate(name: str, out: str, preset: str, seed: int, data: str | None) ->
 
         bad = train_bad(out, preset, seed)
         print(f"{bad.report}\nweights: {bad.weights}")
+        return
+    if name == "inputs":
+        from raydeblend.calibrate.inputs import train_inputs
+
+        inputs = train_inputs(out, preset, seed)
+        print(f"{inputs.report}\nweights: {inputs.weights}")
         return
     from raydeblend.calibrate.training import train_suspects
 
