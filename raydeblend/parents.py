@@ -9,7 +9,7 @@ the reasons of `Unpublished`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -60,6 +60,8 @@ SHORTFALLS: Mapping[Shortfall, str] = {
     " or in part",
 }
 
+FOLDER = "parents"
+
 COLUMNS = (
     Column("parent_id", pa.int64(), "", "identifies the footprint; from its tile and first peak"),
     Column("tile", pa.string(), "", "name of the tile"),
@@ -102,7 +104,11 @@ COLUMNS = (
 )
 
 SCHEMA = schema_of(COLUMNS)
-FOLDER = "parents"
+
+
+def columns(_bands: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Return the columns, which are the same in all bands, in order."""
+    return COLUMNS
 
 
 def to_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,18 @@ class DeblendCell:
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""
+        return self._with_work(detected.work_factor)._separate(detected)
+
+    def _with_work(self, factor: float) -> DeblendCell:
+        """Return the stage with other limits of work, where its deblender has any."""
+        with_work = getattr(self.deblender, "with_work", None)
+        if factor == 1 or with_work is None:
+            return self
+        other = copy(self)
+        other.deblender = with_work(factor)
+        return other
+
+    def _separate(self, detected: Detected) -> DeblendedCell:
         usual: list[Blend] = []
         large: list[Blend] = []
         for blend in detected.blends:
@@ -123,7 +136,8 @@ class DeblendCell:
         if not len(found.xy):
             return classical_pieces(blend, found.limited, found.work)
         psf = detected.psf if self.config.photometry == JOINT else None
-        pieces = list(separated_pieces(blend, found, self.deblender.name, psf))
+        keep = bool(self.config.save)
+        pieces = list(separated_pieces(blend, found, self.deblender.name, psf, keep))
         return account_of_separated(blend, found, pieces), pieces
 
     def _too_large(self, blend: Blend) -> bool:

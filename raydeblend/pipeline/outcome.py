@@ -15,9 +15,12 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
+from raydeblend.pipeline.injection import kept_injected, write_injected
 from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.products import write_products
 from raydeblend.pipeline.rows import Measured, counts
+from raydeblend.pipeline.second_pass import standing, with_others
 from raydeblend.pipeline.shards import cell_files, parents_path
 
 
@@ -54,16 +57,18 @@ def fail_cell(
 
 def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
     cell = work.task.cell
+    content = work.content or standing(work.task)
     entry = LedgerEntry(
         tile=cell.tile.name,
         cell=cell.name,
-        status="failed" if work.error else "done",
+        status="failed" if work.error and not content else "done",
         reason=work.error,
         seconds={name: round(seconds, 4) for name, seconds in work.seconds.items()},
         peak_memory_mb=round(work.peak_memory_mb, 1),
+        bytes_read=work.bytes_read,
         weights_hash=weights_hash,
         config_hash=config_hash,
-        **(work.content or {}),
+        **content,
     )
     try:
         if not entry.done:
@@ -76,10 +81,14 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
 
 
 def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
-    cell = measured.task.cell
+    measured, cell = with_others(measured), measured.task.cell
     key = cell.tile.name, cell.name
-    storage.write_bytes(shard_path(out, *key), catalog.to_bytes(measured.table))
-    storage.write_bytes(parents_path(out, *key), catalog.to_bytes(measured.parents))
+    write_products(out, cell, measured.products)
+    shard, parents = catalog.to_bytes(measured.table), catalog.to_bytes(measured.parents)
+    storage.write_bytes(shard_path(out, *key), shard)
+    storage.write_bytes(parents_path(out, *key), parents)
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
     counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
-    return counted | {"noise_correlation": noise}
+    counted |= kept_injected(out, cell) if measured.work_factor > 1 else {}
+    written = {"noise_correlation": noise, "bytes_written": len(shard) + len(parents)}
+    return counted | written | write_injected(measured.injection, out)

@@ -21,7 +21,11 @@ Row = dict[str, Any]
 
 
 def parents_table(
-    task: CellTask, accounts: Sequence[Account], covered: Coverage, noise: Sequence[float] = ()
+    task: CellTask,
+    accounts: Sequence[Account],
+    covered: Coverage,
+    noise: Sequence[float] = (),
+    work_factor: float = 1.0,
 ) -> pa.Table:
     """Return the footprints of which a cell owns a peak or a source.
 
@@ -29,12 +33,12 @@ def parents_table(
     ----------
     covered
         How well a tile covers a place, see `pipeline.ownership`.
-    noise
+    noise, work_factor
         See `pipeline.parts.Detected`.
     """
     inner = task.cell.inner
     rows = [
-        _shared(account, task, noise) | counted
+        _shared(account, task, noise) | counted | {"work_factor": work_factor}
         for account in accounts
         if (counted := count_peaks(account, inner))
     ]
@@ -98,7 +102,6 @@ def _shared(account: Account, task: CellTask, noise: Sequence[float]) -> Row:
         "quality": outcome.quality,
         "chi2": np.nan if outcome.residual is None else outcome.residual.reduced(noise),
         "work": outcome.work,
-        "work_factor": 1.0,
         "flags": account.flags,
     }
 
@@ -111,4 +114,5 @@ def count_parents(table: pa.Table) -> Row:
         "peaks": int(np.sum(table["n_peaks"].to_numpy())),
         "unpublished": {str(reason): n for reason, n in totals.items() if n},
         "shortfalls": {str(reason): short[reason] for reason in Shortfall if short[reason]},
+        "retried": int(np.sum(table["work_factor"].to_numpy() > 1)),
     }

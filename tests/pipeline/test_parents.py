@@ -29,7 +29,7 @@ from raydeblend.pipeline.verify import verify_catalog
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box
 
-SIZE, N = 120, 100
+SIZE, N = 128, 110
 DEBLENDERS = ("sep", "rdn", "joint")
 
 
@@ -114,7 +114,7 @@ def test_the_same_bytes_however_the_tile_is_cut_into_runs(
 def test_cells_count_each_peak_once(tiles: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     out = str(tmp_path_factory.mktemp("cut") / "out")
     with catalogs_in_process():
-        run_catalog(tiles, out, config("sep", cell_size=60, border=60), progress=False)
+        run_catalog(tiles, out, config("sep", cell_size=64, border=64), progress=False)
     assert verify_catalog(out) == []
     table, blends = parents.read_parents(out), detected(tiles)
     assert table.num_rows > len(blends)

@@ -196,6 +196,17 @@ class JointDeblender:
             parts_xy=fit.xy[galaxies.merged].astype(np.float32),
         )
 
+    def with_work(self, factor: float) -> JointDeblender:
+        """Return the deblender with limits of work and time that are larger by a factor."""
+        limits = self.config.limits
+        more = replace(
+            limits,
+            most_work=factor * limits.most_work,
+            work_per_source=factor * limits.work_per_source,
+            seconds=factor * limits.seconds,
+        )
+        return replace(self, config=replace(self.config, limits=more))
+
     @property
     def weights_hash(self) -> str:
         """Hash of configuration and priors: to this fit they are what weights are to a network."""
