@@ -42,10 +42,10 @@ UCDS = (
     (r"R(11|22|12)", "arith.factor;src.ellipticity"),
     (r"chi2", "stat.fit.chi2"),
     (r"p_star", "stat.probability;src.class.starGalaxy"),
-    (r"p_unrecognized_blend", "stat.probability"),
+    (r"p_unrecognized_blend|p_bad", "stat.probability"),
     (r"quality", "meta.code.qual"),
     (r"is_primary|model|photometry|deblender|flags", "meta.code"),
-    (r"blendedness", "stat.value"),
+    (r"blendedness|disagreement", "stat.value"),
 )
 """Names as regular expressions; the first that matches counts."""
 

@@ -70,6 +70,13 @@ def catalog_command(
             help="Whether footprints with one peak are deblended too.",
         ),
     ] = True,
+    second_opinion: Annotated[
+        str | None,
+        typer.Option(help="Another deblender for blends: how far it differs is `disagreement`."),
+    ] = None,
+    second_opinion_fraction: Annotated[
+        str, typer.Option(help="Part of the blends that it sees: 0 to 1, or all.")
+    ] = "all",
     bad_planes: Annotated[
         str | None,
         typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
@@ -191,6 +198,8 @@ def catalog_command(
         detect_threshold=threshold,
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
+        second_opinion=second_opinion,
+        second_opinion_fraction=_fraction(second_opinion_fraction),
         seed=seed,
         save=split_names(save) if save else (),
         inject=inject,
@@ -241,6 +250,16 @@ def _refuse_dropped_options(
     winner = "--manifest" if manifest is not None else f"--layout {layout}"
     if given and (manifest is not None or names_files):
         raise ConfigError(f"{winner} says which files are read; leave out {', '.join(given)}")
+
+
+def _fraction(text: str) -> float:
+    """Return the part of the blends for a second opinion."""
+    try:
+        return 1.0 if text == "all" else float(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--second-opinion-fraction must be all or a number from 0 to 1, not {text!r}"
+        ) from error
 
 
 def layouts_command(
