@@ -247,6 +247,9 @@ def table_of(rows: Mapping[str, ArrayLike], fields: pa.Schema) -> pa.Table:
 
 def _to_array(values: ArrayLike, kind: pa.DataType) -> pa.Array:
     array = np.asarray(values)
+    if not array.size:
+        # Nothing is of no type: NumPy calls it float64.
+        return pa.array([], kind)
     mask = np.isnan(array) if pa.types.is_floating(kind) else None
     return pa.array(array, kind, mask=mask)
 

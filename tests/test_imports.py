@@ -14,6 +14,7 @@ FOUNDATION = (
     "flags",
     "survey",
     "survey_file",
+    "own_code",
     "psf",
     "tile",
     "paths",

@@ -27,6 +27,8 @@ th, td { padding: .25rem .6rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 tbody tr:nth-child(even) { background: var(--stripe); }
 figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; background: #ffffff; }
+div.row { display: flex; flex-wrap: wrap; gap: 0 1rem; }
+div.row figure { flex: 0 1 auto; min-width: 0; max-width: 23.5rem; }
 figcaption { color: var(--faint); font-size: .9rem; max-width: 60rem; }
 dl.provenance { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem;
   font-size: .9rem; } dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -76,11 +78,16 @@ def document(title: str, contents: str, sections: str) -> str:
 """
 
 
+PIXELS_PER_POINT = 1.5
+"""Pixels of figures for one of the page, so that letters have one size in all."""
+
+
 def figure_html(png: bytes, name: str, caption: str) -> str:
     """Return a figure that holds its picture; name and caption are plain text."""
     data = base64.b64encode(png).decode()
+    width = round(int.from_bytes(png[16:20], "big") / PIXELS_PER_POINT)
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(name)}">'
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(name)}" width="{width}">'
         f"<figcaption><b>{escape(name)}</b> {escape(caption)}</figcaption></figure>"
     )
 

@@ -146,11 +146,15 @@ def train(
 
 def count_parameters(config: RunConfig) -> dict[str, int]:
     """Return the number of parameters of each network that a run exports, by its file's name."""
-    names = get_training(config).exported_as()
-    with torch.device("meta"):
-        networks = {
-            file: build_network(file, config.architecture(name)) for name, file in names.items()
-        }
+    training = get_training(config)
+    if ":" in config.network:
+        networks = {file: training.build()[name] for name, file in training.exported_as().items()}
+    else:
+        with torch.device("meta"):
+            networks = {
+                file: build_network(file, config.architecture(name))
+                for name, file in training.exported_as().items()
+            }
     return {
         file: sum(parameter.numel() for parameter in network.parameters())
         for file, network in networks.items()

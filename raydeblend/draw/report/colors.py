@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raydeblend.draw.report.magnitudes import magnitudes, stars_among
 from raydeblend.draw.report.sample import Sample
-from raydeblend.draw.report.style import GALAXY, MARK, STAR, legend_above
+from raydeblend.draw.report.style import GALAXY, MARK, STAR, legend_above, page_style
 from raydeblend.evaluate.common.figures import to_png
 from raydeblend.simulate.population.stars import LOCUS
 
@@ -111,6 +111,7 @@ def locus_distance(gr: Array, ri: Array) -> Array:
     return np.where(ends, np.nan, across / np.linalg.norm(along, axis=1))
 
 
+@page_style()
 def colors_figure(colors: Colors) -> bytes:
     """Draw stars and galaxies by two colors."""
     first, second, third = colors.bands

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from raydeblend.draw.report.style import FAINT, GALAXY, STAR, WIDTH, legend_above
+from raydeblend.draw.report.style import FAINT, GALAXY, STAR, WIDTH, legend_above, page_style
 from raydeblend.evaluate.common.figures import to_png
 from raydeblend.survey import NJY_ZERO_POINT
 
@@ -60,6 +60,7 @@ def stars_among(rows: pa.Table) -> NDArray[np.bool_]:
     return np.asarray(np.nan_to_num(rows["p_star"].to_numpy()) > STAR_LIKELY)
 
 
+@page_style()
 def counts_figure(counts: NumberCounts, area: float, depth: Sequence[float]) -> bytes:
     """Draw the counts, a panel for each band.
 

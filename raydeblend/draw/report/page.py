@@ -25,7 +25,6 @@ from raydeblend.draw.report.star_sizes import (
     measure_stars,
     sizes_figure,
 )
-from raydeblend.draw.report.style import page_style
 from raydeblend.draw.report.tally import Tally, tally_catalog
 from raydeblend.draw.report.worst_blends import MOST_SOURCES, Picture, draw_blends
 from raydeblend.evaluate.common.tables import Table, number
@@ -47,6 +46,7 @@ MAPS = {
     "blended": "Rows that share their footprint with another.",
 }
 """Captions of the maps of `draw.maps`."""
+TITLES = {"depth": "Depth", "density": "Density", "failures": "Failures", "blended": "Blending"}
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def write_survey_report(out: str, page: str, n_blends: int) -> int:
     tally = tally_catalog(finished, n_blends)
     # Tiles that could not be planned are entries too.
     entries = read_entries(out)
-    with page_style():
-        sections = list(_sections(finished, tally, entries))
+    sections = list(_sections(finished, tally, entries))
     title = f"raydeblend: the run in {out.rstrip('/').rsplit('/', 1)[-1]}"
     text = document(title, "\n".join(s.link for s in sections), "\n".join(s.html for s in sections))
     storage.write_bytes(page, text.encode())
@@ -116,7 +115,7 @@ def _sections(
     summary = _summary(finished.out)
     depth = [tally.depth(i) for i in range(len(finished.run.bands))]
     yield Section("Overview", _overview(finished, tally, summary, depth))
-    yield Section("Maps", "\n".join(_maps(finished, tally)))
+    yield Section("Maps", _maps(finished, tally))
     yield Section("Number counts", _counts(tally, depth))
     yield _tables("Completeness", completeness_tables(finished.out))
     yield Section("Colors", _colors(tally.colors))
@@ -169,9 +168,12 @@ def _overview(finished: Finished, tally: Tally, summary: RunSummary, depth: Sequ
     return f'<ul class="numbers">{items}</ul>'
 
 
-def _maps(finished: Finished, tally: Tally) -> Iterator[str]:
-    for name, png in map_figures(tally.cells, finished.run.bands).items():
-        yield figure_html(png, f"Map of {name}", f"{MAPS[name]} A polygon is a cell; north is up.")
+def _maps(finished: Finished, tally: Tally) -> str:
+    figures = map_figures(tally.cells, finished.run.bands)
+    depth, *others = (figure_html(figures[name], TITLES[name], MAPS[name]) for name in MAPS)
+    return (
+        f'<p>A polygon is a cell; north is up.</p>{depth}<div class="row">{"".join(others)}</div>'
+    )
 
 
 def _counts(tally: Tally, depth: Sequence[float]) -> str:
@@ -196,7 +198,8 @@ def _colors(colors: Colors) -> str:
     locus = locus_of(colors)
     if locus is not None:
         caption += (
-            f" The line is the locus of dwarf stars (after Covey et al. 2007, AJ 134, 2398); "
+            f" The line is the locus of dwarf stars (after Covey et al. 2007, AJ 134, 2398, "
+            "in SDSS's bands, from which others differ by hundredths of a magnitude); "
             f"{locus.n} stars lie {locus.offset:+.3f} mag from it across (median), with a scatter "
             f"of {locus.width:.3f} mag."
         )
@@ -217,14 +220,18 @@ def _sizes(finished: Finished, tally: Tally) -> str:
     )
     if sizes.unreadable:
         caption += f" Some could not be read: {sizes.unreadable}."
-    return figure_html(sizes_figure(sizes), "Sizes of stars", caption)
+    return figure_html(
+        sizes_figure(sizes, np.concatenate([cell.corners for cell in tally.cells])),
+        "Sizes of stars",
+        caption,
+    )
 
 
 def _worst(finished: Finished, tally: Tally) -> Iterator[str]:
     yield (
         "<p>Footprints of several sources in which a source has the largest χ² per degree of "
-        f"freedom; without saturated ones, those at an edge and those of more than {MOST_SOURCES} "
-        "sources. They are deblended again from the input.</p>"
+        f"freedom; without saturated ones and those of more than {MOST_SOURCES} sources. "
+        "They are deblended again from the input.</p>"
     )
     pictures = list(draw_blends(finished, tally.worst.blends))
     if not pictures:

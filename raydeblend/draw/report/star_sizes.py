@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from raydeblend.draw.finished import Finished
 from raydeblend.draw.maps import east_scale, whole_turn
 from raydeblend.draw.report.sample import Sample
-from raydeblend.draw.report.style import WIDTH
+from raydeblend.draw.report.style import WIDTH, page_style
 from raydeblend.errors import TileError
 from raydeblend.evaluate.common.figures import to_png
 from raydeblend.fits import read_tile
@@ -130,8 +129,12 @@ def size_ratio(image: FloatArray, psf: FloatArray) -> float:
     return star[1] / point[1]
 
 
-def sizes_figure(sizes: StarSizes) -> bytes:
-    """Draw the stars where they are, colored by their size; north is up, east to the left."""
+@page_style()
+def sizes_figure(sizes: StarSizes, field: Array) -> bytes:
+    """Draw the stars where they are, colored by their size; north is up, east to the left.
+
+    `field` is ``(n, 2)``: ra and dec of the corners of what is drawn.
+    """
     n = len(sizes.bands)
     columns = min(n, COLUMNS)
     lines = -(-n // columns)
@@ -139,26 +142,24 @@ def sizes_figure(sizes: StarSizes) -> bytes:
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     shown = PERCENT * sizes.excess
     limit = max(1.0, float(np.nanpercentile(np.abs(shown), 95)))
-    ra, dec = whole_turn(sizes.sky[:, 0]), sizes.sky[:, 1]
-    for axes, (band, values) in zip(grid.flat, _panels(sizes, shown), strict=False):
+    # All together, so that stars and field are shifted by the same turns.
+    ra = whole_turn(np.concatenate([field[:, 0], sizes.sky[:, 0]]))
+    edge, ra, dec = ra[: len(field)], ra[len(field) :], sizes.sky[:, 1]
+    for axes, band, values in zip(grid.flat, sizes.bands, shown.T, strict=False):
         points = axes.scatter(ra, dec, c=values, cmap="RdBu_r", vmin=-limit, vmax=limit, s=26,
                               edgecolors="0.3", linewidths=0.4, plotnonfinite=False)  # fmt: skip
         there = values[np.isfinite(values)]
         middle = f"median {np.median(there):+.1f} %" if len(there) else "no star measured"
         axes.set_title(f"{band}: {len(there)} stars, {middle}")
-        axes.set_aspect(1 / east_scale(dec))
+        axes.set(xlim=(edge.max(), edge.min()), ylim=(field[:, 1].min(), field[:, 1].max()))
+        axes.set_aspect(1 / east_scale(field[:, 1]))
         axes.locator_params(nbins=4)
         axes.ticklabel_format(useOffset=False)
     for axes in list(grid.flat)[n:]:
         axes.set_visible(False)
-    grid[0, 0].invert_xaxis()
     for axes in grid[-1]:
         axes.set_xlabel("ra / deg")
     for axes in grid[:, 0]:
         axes.set_ylabel("dec / deg")
     figure.colorbar(points, ax=grid, label="size over that of the PSF − 1 / %", fraction=0.03)
     return to_png(figure)
-
-
-def _panels(sizes: StarSizes, shown: Array) -> Iterator[tuple[str, Array]]:
-    yield from zip(sizes.bands, shown.T, strict=True)

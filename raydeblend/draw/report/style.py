@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ WIDTH = 9.0
 """Of a figure in inches; the page is as wide."""
 GALAXY, STAR, MARK, FAINT = "#0072b2", "#d55e00", "#222222", "#8a8f94"
 """Blue and vermilion of Okabe and Ito, whom the color-blind can tell apart; ink and gray."""
-_LETTERS = {
+_LETTERS: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,

@@ -15,7 +15,7 @@ from raydeblend.draw.inspect import take_apart
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.flags import Flag
 
-LEFT_OUT = Flag.SATURATED | Flag.EDGE
+LEFT_OUT = Flag.SATURATED
 """Of these it is known why no model fits."""
 MOST_SOURCES = 40
 """In a footprint that is drawn: it is deblended again for it."""
