@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -15,6 +16,9 @@ from raydeblend.catalog import read_catalog
 from raydeblend.cli.main import main
 from raydeblend.config import PRODUCTS, CatalogConfig
 from raydeblend.detect.background import without_background
+from raydeblend.draw import inspect
+from raydeblend.draw.finished import open_finished
+from raydeblend.draw.inspect import take_apart
 from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.models import SourceModel
@@ -208,3 +212,23 @@ def test_unknown_products_and_sources_are_refused(
     )
     with pytest.raises(ConfigError, match="has no cell with source 12"):
         open_products(out).model(12)
+
+
+def test_inspect_draws_the_models_that_were_saved(
+    out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = open_finished(out)
+    rows = read_catalog(out)
+    blended = rows.filter(pc.greater(rows["n_blended"], 1)).slice(0, 1)
+
+    def deblend(*_: object) -> None:
+        raise AssertionError("deblended again")
+
+    monkeypatch.setattr(inspect, "DeblendCell", deblend)
+    seen = take_apart(finished, blended)
+    assert len(seen.part.models) == len(seen.rows) == blended["n_blended"][0].as_py()
+    rest = (seen.blend.image - seen.part.models.sum(axis=0))[:, seen.blend.footprint]
+    np.testing.assert_allclose(np.std(rest), NJY_PER_COUNT, rtol=0.2)
+    models_of = read_models(out, *key(out))
+    for row, model in zip(seen.rows.to_pylist(), seen.part.models, strict=True):
+        assert model.sum() == pytest.approx(models_of[row["source_id"]].light.sum(), rel=0.02)
