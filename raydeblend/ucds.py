@@ -25,6 +25,8 @@ UCDS = (
     (r"ra_dec_cov", "stat.covariance;pos.eq"),
     (r"(x|y)[01]?", r"pos.cartesian.{0};instr.det"),
     (r"area", "phys.area;instr.det"),
+    (r"n[xy]", "meta.number;instr.pixel"),
+    (r"model_(?P<band>.+)", "phot.flux.density;{band};meta.modelled"),
     (r"work", "meta.number"),
     (r"work_factor", "arith.factor"),
     (r"shortfall|is_owner", "meta.code"),
