@@ -150,11 +150,7 @@ class Host:
 
     def processes(self, word):
         """Return processes on the host with a word in their command line, as this machine counts."""
-        return [
-            pid
-            for pid, command in commands_below(self.pid).items()
-            if word in command
-        ]
+        return [pid for pid, command in commands_below(self.pid).items() if word in command]
 
     def halt(self):
         """End all processes on the host but its first."""

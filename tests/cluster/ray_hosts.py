@@ -3,12 +3,14 @@
 import os
 import secrets
 import shlex
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import hosts
+from clock import Clock
 from s3 import ACCESS_KEY, SECRET_KEY, aws_variables
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +35,7 @@ class Cluster:
 
     def __init__(self, network, folder):
         self.network, self.folder = network, Path(folder)
-        self.clock = self.folder / "clock"
+        self.clock = Clock(folder)
         self.head = network.add("head")
         self.s3 = network.add("s3")
         self.workers = {
@@ -68,9 +70,9 @@ class Cluster:
         )  # fmt: skip
         hosts.wait_for(lambda: self.alive() == {self.head.address}, START_S)
 
-    def start_worker(self, name, **environment):
-        host = self.workers[name]
-        self._ray(host, f"--address={self.address}", "--num-cpus=1", **environment)
+    def start_worker(self, name):
+        clock = self.clock.environment if name == "odd" else {}
+        self._ray(self.workers[name], f"--address={self.address}", "--num-cpus=1", **clock)
 
     def wait_for_nodes(self, names):
         """Wait until Ray takes just these workers for alive."""
@@ -79,13 +81,23 @@ class Cluster:
 
     def alive(self):
         """Addresses of the nodes that Ray takes for alive."""
-        code, said = self.head.run([sys.executable, "-c", ASK, self.dashboard], env=self.environment)
+        code, said = self.head.run(
+            [sys.executable, "-c", ASK, self.dashboard], env=self.environment
+        )
         return set(said.split()) if code == 0 else set()
 
-    def start_command(self, *arguments, log, host=None):
-        """Start `raydeblend` on the head, or on another host."""
-        command = [sys.executable, "-m", "raydeblend", *arguments]
-        return self._start(host or self.head, command, log)
+    def raydeblend(self, *arguments):
+        """Return the command, as a host runs it."""
+        return [sys.executable, "-m", "raydeblend", *arguments]
+
+    def start_command(self, *arguments, log):
+        """Start `raydeblend` on the head."""
+        return self._start(self.head, self.raydeblend(*arguments), log)
+
+    def kill_driver(self):
+        """Kill the `raydeblend` that runs on the head."""
+        for pid in self.head.processes("-m raydeblend catalog"):
+            os.kill(pid, signal.SIGKILL)
 
     def submit(self, *command):
         """Submit a job and wait for its end; returns exit code and all that was said."""
@@ -118,16 +130,22 @@ def running_cluster(folder):
 
 
 def _environment(endpoint):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
-    return kept | aws_variables(endpoint) | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_agent_register_timeout_ms": "120000",
-        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
-        "RAY_worker_niceness": "0",
-        "RAY_TMPDIR": hosts.FOLDER,
-        "TMPDIR": hosts.FOLDER,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))
     }
+    return (
+        kept
+        | aws_variables(endpoint)
+        | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_agent_register_timeout_ms": "120000",
+            "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
+            "RAY_worker_niceness": "0",
+            "RAY_TMPDIR": hosts.FOLDER,
+            "TMPDIR": hosts.FOLDER,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+    )
