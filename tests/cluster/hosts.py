@@ -149,7 +149,7 @@ class Host:
         self.wire.stdin.flush()
 
     def processes(self, word):
-        """Return processes on the host with a word in their command line, as this machine counts."""
+        """Processes on the host with a word in their command line, as this machine counts."""
         return [pid for pid, command in commands_below(self.pid).items() if word in command]
 
     def halt(self):
