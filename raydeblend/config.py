@@ -35,6 +35,7 @@ weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 BACKGROUNDS = ("auto", "local", "none")
 """As the layout says; the sky around each place is taken off, or it was before the tiles came."""
+PRODUCTS = ("models", "residual", "segmentation")
 NOISES = ("correlated", "independent")
 """Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
@@ -59,6 +60,7 @@ class CatalogConfig:
         Bands to detect and measure in, in the order of the arrays and columns.
     survey
         Gives the nominal PSFs and the known bands; ``auto`` for that of the layout, or else HSC.
+        A YAML file of one's own is read at once: its text takes its place, here and in the hash.
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
@@ -94,6 +96,8 @@ class CatalogConfig:
         Fewest connected pixels above the threshold.
     seed
         Of whatever is random in the measurement.
+    save
+        Products beside the catalog, of `PRODUCTS`; what the catalog holds does not depend on them.
 
     Raises
     ------
@@ -121,12 +125,16 @@ class CatalogConfig:
     noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
+    save: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
         from raydeblend.fits.layouts import find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
+        from raydeblend.survey import survey_key
 
+        if self.survey != AUTO:
+            object.__setattr__(self, "survey", survey_key(self.survey))
         _check_bands(self.bands, self.survey)
         if ":" not in self.deblender:
             _check_choice("deblender", self.deblender, DEBLENDERS)
@@ -140,6 +148,8 @@ class CatalogConfig:
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
         _check_choice("noise", self.noise, NOISES)
+        for product in self.save:
+            _check_choice("product", product, PRODUCTS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
@@ -152,7 +162,7 @@ class CatalogConfig:
     @property
     def hash(self) -> str:
         """Sixteen hex digits that are equal exactly for equal configurations."""
-        decides = {name: value for name, value in asdict(self).items() if name != "weights"}
+        decides = {n: value for n, value in asdict(self).items() if n not in ("weights", "save")}
         text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -29,6 +29,7 @@ PAGES = (
     "howto/read.md",
     "howto/products.md",
     "howto/deblender.md",
+    "howto/network.md",
 )
 
 

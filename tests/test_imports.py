@@ -13,6 +13,8 @@ FOUNDATION = (
     "errors",
     "flags",
     "survey",
+    "survey_file",
+    "own_code",
     "psf",
     "tile",
     "paths",
@@ -27,6 +29,8 @@ FOUNDATION = (
     "outputs",
     "stderr",
     "ucds",
+    "parents",
+    "models",
     "shipped",
 )
 LAYERS: dict[str, int] = {
@@ -35,12 +39,13 @@ LAYERS: dict[str, int] = {
     "measure": 2,
     "deblend": 3,
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
-    **dict.fromkeys(("export", "draw"), 5),
+    **dict.fromkeys(("export", "draw", "products"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (
     "train/loop.py",
-    "pipeline/survey.py",
+    "pipeline/graph.py",
+    "pipeline/rounds.py",
     "pipeline/inputs.py",
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",

@@ -82,6 +82,19 @@ def catalog_command(
         bool,
         typer.Option("--accept-other-versions", help="Resume what other versions began."),
     ] = False,
+    save: Annotated[
+        str, typer.Option(help="Products to keep: models, residual, segmentation; none by default.")
+    ] = "",
+    retry_limited: Annotated[
+        bool,
+        typer.Option(
+            "--retry-limited",
+            help="With --resume: deblend footprints whose work reached a limit again, with more.",
+        ),
+    ] = False,
+    more_work: Annotated[
+        float, typer.Option(help="How many times the usual limits --retry-limited allows.")
+    ] = 4.0,
     patience: Annotated[
         float | None,
         typer.Option(
@@ -101,6 +114,12 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
+    if retry_limited and not resume:
+        raise ConfigError("--retry-limited goes with --resume")
+    if retry_limited and save:
+        raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
+    if not more_work > 1:
+        raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     if patience is not None and not patience > 0:
         raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
     from raydeblend.pipeline.summary import summary_lines
@@ -127,6 +146,7 @@ def catalog_command(
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
         seed=seed,
+        save=split_names(save) if save else (),
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
@@ -147,6 +167,7 @@ def catalog_command(
         gpus=gpus,
         accept_other_versions=accept_other_versions,
         patience=patience,
+        retry_limited=more_work if retry_limited else None,
     )
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:

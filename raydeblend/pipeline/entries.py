@@ -62,7 +62,7 @@ class LedgerEntry:
     status
         ``done`` or ``failed``.
     reason
-        Why it failed; empty if done.
+        Why it failed; if done empty, or why a second pass over its limited footprints failed.
     sources, blends, parents
         Rows of the shard, and the footprints, blended ones and all, whose brightest peak lies in
         the cell's inner region: each footprint counts in one cell.
@@ -76,6 +76,13 @@ class LedgerEntry:
         is not known.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
+    peaks
+        Detected peaks in the cell's inner region, and ``unpublished`` how many of these are no row,
+        by `raydeblend.parents.Unpublished`.
+    shortfalls
+        Footprints of the cell that were not deblended in full, by `raydeblend.parents.Shortfall`.
+    retried
+        Footprints that were deblended in a second pass, with more work.
     """
 
     tile: str
@@ -91,6 +98,10 @@ class LedgerEntry:
     config_hash: str = ""
     flags: Mapping[str, int] = field(default_factory=dict)
     noise_correlation: Mapping[str, float] = field(default_factory=dict)
+    peaks: int = 0
+    unpublished: Mapping[str, int] = field(default_factory=dict)
+    shortfalls: Mapping[str, int] = field(default_factory=dict)
+    retried: int = 0
 
     @property
     def done(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,16 @@ from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
+from raydeblend.parents import SCHEMA
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.sky_errors import sky_covariance
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Box
+
+if TYPE_CHECKING:
+    from raydeblend.pipeline.products import Products
 
 Rows = dict[str, NDArray[Any]]
 
@@ -32,12 +36,17 @@ Rows = dict[str, NDArray[Any]]
 class Measured:
     """The rows of a cell, ready to be written.
 
-    `noise` is that of `pipeline.parts.Detected` by band, where it is known.
+    `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
+    footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
+    what is saved beside them.
     """
 
     task: CellTask
     table: pa.Table
     noise: Mapping[str, float] = field(default_factory=dict)
+    parents: pa.Table = field(default_factory=SCHEMA.empty_table)
+    work_factor: float = 1.0
+    products: Products | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

@@ -111,8 +111,9 @@ class JointDeblender:
 
         Returns
         -------
-        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`, and
-        ``limited`` ``(n,)``.
+        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`,
+        ``limited`` and ``work`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources that were put
+        together with brighter ones.
 
         Raises
         ------
@@ -191,7 +192,20 @@ class JointDeblender:
             limited=fit.limited,
             blendedness=blendedness(patches, stamp.image.shape),
             extra=measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config),
+            work=fit.work,
+            parts_xy=fit.xy[galaxies.merged].astype(np.float32),
         )
+
+    def with_work(self, factor: float) -> JointDeblender:
+        """Return the deblender with limits of work and time that are larger by a factor."""
+        limits = self.config.limits
+        more = replace(
+            limits,
+            most_work=factor * limits.most_work,
+            work_per_source=factor * limits.work_per_source,
+            seconds=factor * limits.seconds,
+        )
+        return replace(self, config=replace(self.config, limits=more))
 
     @property
     def weights_hash(self) -> str:
@@ -272,7 +286,8 @@ class JointDeblender:
             measure_galaxies(
                 stamp, fit, galaxies, galaxies.patches(parts), neighbors, unit, self.config
             ),
-            of_stamp={"limited": np.bool_(fit.limited)},
+            of_stamp={"limited": np.bool_(fit.limited), "work": np.float64(fit.work)},
+            beside={"parts_xy": fit.xy[galaxies.merged].astype(np.float32)},
         )
 
     def _galaxies(
