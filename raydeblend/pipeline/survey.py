@@ -52,6 +52,7 @@ from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import Stages, choose_photometry
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
+from raydeblend.pipeline.time_limit import STAGE_S
 from raydeblend.session import claim_gpus, ray_session, shared_folder
 
 Row = dict[str, Any]
@@ -72,6 +73,7 @@ def run_catalog(
     gpus: int | None = None,
     accept_other_versions: bool = False,
     patience: float | None = None,
+    cell_timeout: float = STAGE_S,
     retry_limited: float | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
@@ -97,6 +99,8 @@ def run_catalog(
     patience
         Seconds without any progress, on any machine, after which the cells that are left have
         failed: something hangs, or no worker comes.  None waits without end.
+    cell_timeout
+        Seconds that each stage may take on a cell; what takes longer is ended and has failed.
     retry_limited
         With `resume`, deblend footprints whose work reached a limit once more, with limits so many
         times the usual ones.
@@ -141,6 +145,7 @@ def run_catalog(
         totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
         if len(todo):
             how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
+            how["cell_timeout"] = cell_timeout
             work = process(plan, todo, root, config, run, stages, **how)
             entries = track(counted(work, len(todo)), len(plan), progress, len(plan) - len(todo))
             try:
