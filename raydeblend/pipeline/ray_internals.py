@@ -7,8 +7,8 @@ no public means does:
   `object_store_memory_pressure_fraction` work on the budgets of the stages, which exist only with
   the reservation of resources that `backpressure` turns off; neither counts what is under way
   between the first stage and the last.
-- **Blocks that are left out** (`max_errored_blocks`). Why one was is written to this logger and told
-  nowhere else.  `retried_map_errors` is about exceptions alone, and a worker's death is none.
+- **Blocks that are left out** (`max_errored_blocks`). Why one was is written to this logger and
+  told nowhere else.  `retried_map_errors` is about exceptions alone, and a worker's death is none.
 """
 
 from __future__ import annotations

@@ -94,6 +94,15 @@ class Cluster:
         """Start `raydeblend` on the head."""
         return self._start(self.head, self.raydeblend(*arguments), log)
 
+    def start_job(self, script, *arguments, log):
+        """Start a script of jobs/ on the head, as the driver of the cluster."""
+        command = [sys.executable, str(ROOT / "jobs" / f"{script}.py"), *arguments]
+        return self._start(self.head, command, log, RAY_ADDRESS=self.address)
+
+    def trainers(self):
+        """Hosts and process ids of the workers of Ray Train."""
+        return [(h, pid) for h in self.workers.values() for pid in h.processes("RayTrainWorker")]
+
     def kill_driver(self):
         """Kill the `raydeblend` that runs on the head."""
         for pid in self.head.processes("-m raydeblend catalog"):

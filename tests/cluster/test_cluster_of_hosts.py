@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -12,11 +13,13 @@ import deaths
 import hosts
 import pytest
 import survey_sky as sky
-from disturbances import LONG, NOTHING, SHORT, Outcome, table
+from disturbances import HOUR, LONG, NOTHING, SHORT, Outcome, table
 from in_process import catalogs_in_process
 from ray_hosts import running_cluster
 
+from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.survey import run_catalog
+from raydeblend.train.progress import read_history
 
 pytestmark = [
     pytest.mark.cluster,
@@ -130,14 +133,20 @@ def disturbed(cluster, disturbance, name):
         hosts.wait_for(lambda: deaths.n_recorded(out) >= AT or driver.poll() is not None, RUN_S)
         disturbance.act(cluster)
         code = driver.wait(RUN_S)
+        disturbance.heal(cluster)
         came = f"exit code {code}"
         if code:
-            came = f"{came} with {deaths.n_recorded(out)} of {N_CELLS} cells done; `--resume`"
+            came = f"{came} with {n_done(out)} of {N_CELLS} cells done; `--resume`"
             code = cluster.start_command(*command, "--resume", log=log).wait(RUN_S)
             came = f"{came}: exit code {code}"
     assert code == 0, log.read_text()
     assert not writes.different
     return came + again(log.read_text()), out
+
+
+def n_done(out):
+    """Number of cells that a local ledger calls done."""
+    return sum(entry.done for entry in read_entries(str(out)))
 
 
 def again(said):
@@ -155,11 +164,10 @@ def check(cluster, out, undisturbed):
 
 
 def run_and_check(cluster, disturbance, undisturbed, outcomes):
-    name = f"r{len(outcomes)}"
+    name = f"r{[NOTHING, *SHORT, *LONG].index(disturbance)}"
     start = time.monotonic()
     came, out = disturbed(cluster, disturbance, name)
     seconds = time.monotonic() - start
-    disturbance.heal(cluster)
     check(cluster, out, undisturbed)
     outcomes.append(Outcome(disturbance.done, came, seconds, hash_of(out)))
 
@@ -174,7 +182,44 @@ def test_the_catalog_does_not_depend_on_what_happens(cluster, disturbance, undis
 
 
 @pytest.mark.cluster_long
+def test_a_worker_whose_clock_is_wrong_is_named_before_any_work(cluster):
+    cluster.clock.set(HOUR)
+    log = cluster.folder / "clock.log"
+    command = ["catalog", "s3://sky", "s3://runs/clock", *OPTIONS, "--address", cluster.address]
+    code = cluster.start_command(*command, log=log).wait(RUN_S)
+    cluster.clock.set(0)
+    assert code == 2
+    assert "the clock of node odd is 3600 s ahead" in log.read_text()
+    assert not (cluster.folder / "s3" / "runs" / "clock").exists()
+
+
+@pytest.mark.cluster_long
 def test_a_job_makes_the_same_catalog(cluster, undisturbed):
     code, said = cluster.submit("raydeblend", "catalog", "s3://sky", "s3://runs/job", *OPTIONS)
     assert code == 0, said
     check(cluster, cluster.folder / "s3" / "runs" / "job", undisturbed)
+
+
+@pytest.mark.cluster_long
+def test_a_training_goes_on_when_a_worker_is_killed_and_when_its_host_is_cut_off(cluster):
+    """The last test: the host that is cut off stays so."""
+    out, log = cluster.folder / "training", cluster.folder / "training.log"
+    history = str(out / "history.json")
+    options = ["--preset", "tiny", "--workers", "2", "--epochs", "12", "--steps", "40"]
+    job = cluster.start_job("train_rdn", *options, "--out", str(out), log=log)
+
+    def epochs(n):
+        hosts.wait_for(lambda: len(read_history(history)) >= n or job.poll() is not None, RUN_S)
+        assert job.poll() is None, log.read_text()
+
+    epochs(2)
+    (one, pid), (other, _) = cluster.trainers()
+    assert one.name != other.name
+    os.kill(pid, signal.SIGKILL)
+    n = len(read_history(history))
+    epochs(n + 2)
+    cut, _ = cluster.trainers()[-1]
+    cut.cut_off()
+    assert job.wait(RUN_S) == 0, log.read_text()
+    assert len(read_history(history)) == 12
+    assert (out / "rdn.safetensors").exists()
