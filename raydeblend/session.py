@@ -189,9 +189,10 @@ def _check_clocks() -> None:
     for node, there in _answers(_clock(), (), _nodes()):
         ahead = seconds_ahead(there, before, time.time())
         if abs(ahead) > CLOCK_S:
+            where = "ahead of" if ahead > 0 else "behind"
             raise ConfigError(
-                f"the clock of node {node} is {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"
-                " of the one here; set it right, since s3 refuses what it asks for"
+                f"the clock of node {node} is {abs(ahead):.0f} s {where} the one here; set it "
+                "right, since s3 refuses what such a node asks for"
             )
 
 

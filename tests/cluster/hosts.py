@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 NETWORK = "10.77.0"
-TOOLS = ("unshare", "nsenter", "ip")
+TOOLS = ("unshare", "nsenter", "ip", "cc")
 FOLDER = "/run"
 """On a disk of each host's own; Ray's sockets need a short path."""
 DISK_MB = 300
