@@ -61,7 +61,7 @@ class LimitedStage:
     name: str
     limit: TimeLimit
 
-    def __call__(self, content: Any) -> object:
+    def __call__(self, content: Any) -> Any:
         """Run the stage.
 
         Raises
