@@ -45,6 +45,9 @@ PSF_PATTERN = "{tile}_{band}_psf.fits"
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
 MIN_CELL_SIZE = 64
+INJECT, MOST_INJECTED = 1.0, 100.0
+"""Injected sources per square arcminute: by default so many that they cost less than 5 %; where
+there is no room for more they are fewer."""
 LARGEST_SEED = 2**32 - 1
 
 
@@ -96,6 +99,9 @@ class CatalogConfig:
         Fewest connected pixels above the threshold.
     seed
         Of whatever is random in the measurement.
+    inject
+        Sources per square arcminute that are drawn into a copy of each cell, to see what becomes
+        of them (`raydeblend.inject`); 0 for none.
     save
         Products beside the catalog, of `PRODUCTS`; what the catalog holds does not depend on them.
 
@@ -125,6 +131,7 @@ class CatalogConfig:
     noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
+    inject: float = INJECT
     save: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -154,6 +161,11 @@ class CatalogConfig:
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
         check_seed(self.seed)
+        if not 0 <= self.inject <= MOST_INJECTED:
+            raise ConfigError(
+                f"the density of injected sources must be from 0 to {MOST_INJECTED:g} per square "
+                f"arcminute, not {self.inject:g}"
+            )
         _check_above_0("threshold of suspected blends", self.suspect_threshold)
         _check_above_0("detection threshold", self.detect_threshold)
         if self.zeropoint is not None:

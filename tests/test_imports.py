@@ -32,12 +32,13 @@ FOUNDATION = (
     "parents",
     "models",
     "shipped",
+    "traffic",
 )
 LAYERS: dict[str, int] = {
     **dict.fromkeys(FOUNDATION, 0),
     **dict.fromkeys(("detect", "fit", "simulate", "networks"), 1),
     "measure": 2,
-    "deblend": 3,
+    **dict.fromkeys(("deblend", "inject"), 3),
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
     **dict.fromkeys(("export", "draw", "products"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
@@ -50,6 +51,7 @@ RAY_HOMES = (
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",
+    "pipeline/cell_memory.py",
     # Ray's own metrics; the driver counts.
     "pipeline/metrics.py",
     "simulate/shards.py",

@@ -20,7 +20,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -74,6 +74,10 @@ def catalog_command(
         str | None,
         typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
     ] = None,
+    inject: Annotated[
+        float,
+        typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
+    ] = INJECT,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -109,6 +113,31 @@ def catalog_command(
             "hanging read, no worker; by default it waits without end.",
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: only the cells that failed.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="TILE[/CELL],…", help="Only these tiles or cells of the survey."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RA,DEC,RADIUS",
+            help="Only cells within RADIUS of a place: degrees, or a radius such as 6arcmin.",
+        ),
+    ] = None,
+    memory_per_cell: Annotated[
+        float | None,
+        typer.Option(help="GiB that a cell takes: where there is less, fewer are done at a time."),
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="A line of JSON for each cell, on standard error.")
+    ] = False,
+    price: Annotated[
+        float | None,
+        typer.Option(help="Of a core-hour: summary.json says what 1,000 square degrees cost."),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what there is to do and how long it takes."),
@@ -133,9 +162,12 @@ def catalog_command(
         raise ConfigError(
             f"--cell-timeout must be a number of seconds above 0, not {cell_timeout:g}"
         )
+    from raydeblend.pipeline.region import parse_region
+    from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
+    selection = Selection(only, None if region is None else parse_region(region), retry_failed)
     run = CatalogConfig(
         bands=split_names(bands),
         survey=survey,
@@ -158,12 +190,13 @@ def catalog_command(
         suspect_threshold=suspect_threshold,
         seed=seed,
         save=split_names(save) if save else (),
+        inject=inject,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
 
         plan = forecast_catalog(
-            input, out, run, resume, overwrite, address, part, accept_other_versions
+            input, out, run, resume, overwrite, address, part, accept_other_versions, selection
         )
         print("\n".join(forecast_lines(plan)))
         return
@@ -180,6 +213,10 @@ def catalog_command(
         patience=patience,
         cell_timeout=cell_timeout,
         retry_limited=more_work if retry_limited else None,
+        selection=selection,
+        memory_per_cell=memory_per_cell,
+        log_json=log_json,
+        price=price,
     )
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:

@@ -16,6 +16,7 @@ from typing import Any
 from raydeblend import storage
 from raydeblend.errors import TileError
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.traffic import PIXELS_READ
 
 # What bad pixels, files, disks and memory can raise.  Anything else is a mistake in the code
 # and should end the run.
@@ -45,6 +46,8 @@ class CellState:
         Wall time by stage.
     peak_memory_mb
         Largest resident memory of the processes so far, in MiB.
+    bytes_read
+        Of pixels, see `raydeblend.traffic`.
     """
 
     task: CellTask
@@ -52,6 +55,7 @@ class CellState:
     error: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
+    bytes_read: int = 0
 
 
 def run_stage_safely(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
@@ -75,13 +79,22 @@ def run_stage(work: CellState, name: str, stage: Callable[[Any], object]) -> Cel
         return work
     content: object = None
     start, error = time.perf_counter(), ""
+    read_before = PIXELS_READ.n_bytes
     try:
         content = stage(work.task if work.content is None else work.content)
     except CELL_ERRORS as problem:
         error = f"{name}: {storage.explain(problem)}"
     seconds = {**work.seconds, name: time.perf_counter() - start}
     peak = max(work.peak_memory_mb, _peak_memory_mb())
-    return replace(work, content=content, error=error, seconds=seconds, peak_memory_mb=peak)
+    read = work.bytes_read + PIXELS_READ.n_bytes - read_before
+    return replace(
+        work,
+        content=content,
+        error=error,
+        seconds=seconds,
+        peak_memory_mb=peak,
+        bytes_read=read,
+    )
 
 
 def _peak_memory_mb() -> float:

@@ -28,6 +28,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from raydeblend.errors import ConfigError
 from raydeblend.pipeline.backpressure import set_limits
+from raydeblend.pipeline.cell_memory import GIB, n_places
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.lost_blocks import lost_block_errors, tolerate_lost_blocks
@@ -54,6 +55,7 @@ def run_once(
     conclude: Callable[[Row], Row],
     gpus: int,
     patience: float | None,
+    memory: float | None,
     left: Sequence[int],
     cells_per_block: int,
 ) -> Iterator[tuple[int, LedgerEntry]]:
@@ -64,7 +66,9 @@ def run_once(
     with warnings.catch_warnings():
         # `ray_remote_args_fn` goes with Ray 2.64, which pyproject.toml does not admit.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        graph = _graph(cells, detect, stages.deblend, conclude, _actors(gpus, blocks))
+        graph = _graph(
+            cells, detect, stages.deblend, conclude, _tasks(memory), _actors(gpus, blocks, memory)
+        )
     graph.context.enable_progress_bars = False
     tolerate_lost_blocks(graph)
     set_limits(graph)
@@ -83,18 +87,19 @@ def _graph(
     detect: Callable[[Row], Row],
     deblend: Callable[[], Callable[[Any], object]],
     conclude: Callable[[Row], Row],
+    tasks: Row,
     actors: Row,
 ) -> ray.data.Dataset:
     """Return the graph of the stages."""
     return (
-        cells.map(detect, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
+        cells.map(detect, ray_remote_args_fn=_tried_once, **tasks)
         .map(
             DeblendActor,
             fn_constructor_args=(deblend,),
             ray_remote_args_fn=_started_again,
             **actors,
         )
-        .map(conclude, num_cpus=TASK_CPUS, ray_remote_args_fn=_tried_once)
+        .map(conclude, ray_remote_args_fn=_tried_once, **tasks)
     )
 
 
@@ -141,12 +146,23 @@ class DeblendActor:
         return step(row, "deblend", self.stage)
 
 
-def _actors(gpus: int, most: int) -> Row:
+def _tasks(memory: float | None) -> Row:
+    """Return what Ray Data must know of the tasks; `memory` is what each wants, in GiB."""
+    # Where there is room for one process alone the actor has it, which the tasks would wait for.
+    wants = 0.0 if memory is None or n_places(memory) < 2 else memory * GIB
+    return {"num_cpus": TASK_CPUS} | ({"memory": wants} if wants else {})
+
+
+def _actors(gpus: int, most: int, memory: float | None = None) -> Row:
     """Return what Ray Data must know of the actors that deblend: one for each GPU."""
     # Without a GPU deblending is nine tenths of the work (`benchmarks/survey`): an actor per CPU.
     size = gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    wants: Row = {}
+    if memory is not None:
+        # Half of the room, since actors keep what they ask for and the tasks need some too.
+        most, wants = min(most, max(1, n_places(memory) // 2)), {"memory": memory * GIB}
     pool = ActorPoolStrategy(size=min(size, most), max_tasks_in_flight_per_actor=1)
-    return {"compute": pool, "num_cpus": ACTOR_CPUS, "num_gpus": float(gpus > 0)}
+    return {"compute": pool, "num_cpus": ACTOR_CPUS, "num_gpus": float(gpus > 0), **wants}
 
 
 def _tried_once() -> dict[str, int]:

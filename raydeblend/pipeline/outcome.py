@@ -15,6 +15,7 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
+from raydeblend.pipeline.injection import kept_injected, write_injected
 from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.products import write_products
@@ -64,6 +65,7 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
         reason=work.error,
         seconds={name: round(seconds, 4) for name, seconds in work.seconds.items()},
         peak_memory_mb=round(work.peak_memory_mb, 1),
+        bytes_read=work.bytes_read,
         weights_hash=weights_hash,
         config_hash=config_hash,
         **content,
@@ -82,8 +84,11 @@ def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     measured, cell = with_others(measured), measured.task.cell
     key = cell.tile.name, cell.name
     write_products(out, cell, measured.products)
-    storage.write_bytes(shard_path(out, *key), catalog.to_bytes(measured.table))
-    storage.write_bytes(parents_path(out, *key), catalog.to_bytes(measured.parents))
+    shard, parents = catalog.to_bytes(measured.table), catalog.to_bytes(measured.parents)
+    storage.write_bytes(shard_path(out, *key), shard)
+    storage.write_bytes(parents_path(out, *key), parents)
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
     counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
-    return counted | {"noise_correlation": noise}
+    counted |= kept_injected(out, cell) if measured.work_factor > 1 else {}
+    written = {"noise_correlation": noise, "bytes_written": len(shard) + len(parents)}
+    return counted | written | write_injected(measured.injection, out)

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from raydeblend.deblend.sep import classical_models, fill_holes
 from raydeblend.fit.result import ARRAYS, Measurements, not_attempted
 from raydeblend.flags import Flag
+from raydeblend.inject.sources import InjectedSources
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.accounts import MATCH_RADIUS, Account
+from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
@@ -50,6 +52,27 @@ class CellPixels:
 
 
 @dataclass(frozen=True)
+class Injection:
+    """The copy of a cell with injected sources, on its way through the stages.
+
+    Attributes
+    ----------
+    state
+        What the last stage made of the copy; at the end the table of injected sources.
+    sources
+        What was injected; None if that failed.
+    """
+
+    state: CellState
+    sources: InjectedSources | None
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether there is anything to look at."""
+        return self.sources is not None and len(self.sources) > 0
+
+
+@dataclass(frozen=True)
 class Detected:
     """The footprints of a cell that reach into its inner region, and the PSF by place.
 
@@ -62,6 +85,8 @@ class Detected:
         By how much the deblender's limits of work are larger than usual.
     pixels
         Where images are saved.
+    injection
+        The copy of the cell with injected sources, if there is one.
     """
 
     task: CellTask
@@ -70,6 +95,7 @@ class Detected:
     noise: tuple[float, ...] = ()
     work_factor: float = 1.0
     pixels: CellPixels | None = None
+    injection: Injection | None = None
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""

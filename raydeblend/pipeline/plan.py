@@ -125,6 +125,13 @@ class Plan:
         """Return the inner region of the i-th cell."""
         return Box(*self.inner[i].tolist())
 
+    def square_degrees(self, cells: NDArray[np.int64]) -> float:
+        """Return the area of the inner regions of some cells, by their numbers."""
+        y0, x0, y1, x1 = self.inner[cells].astype(np.float64).T
+        tiles, numbers = np.unique(self.tile[cells], return_inverse=True)
+        scales = np.array([self.header(tile).pixel_scale / 3600 for tile in tiles.tolist()])
+        return float(np.sum((y1 - y0) * (x1 - x0) * scales[numbers] ** 2))
+
     def keys(self) -> list[tuple[str, str]]:
         """Return the tile and the name of every cell."""
         names = [cell_name(Box(*edges)) for edges in self.inner.tolist()]

@@ -48,8 +48,14 @@ def process(
     proof: str = "",
     patience: float | None = None,
     cell_timeout: float = STAGE_S,
+    memory: float | None = None,
 ) -> Iterator[LedgerEntry]:
     """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written.
+
+    Parameters
+    ----------
+    memory
+        GiB that each process which works on a cell asks for.
 
     Raises
     ------
@@ -69,7 +75,7 @@ def process(
     shared = ray.put(plan)
     for start in range(0, len(todo), CELLS_PER_WAVE):
         left = set(todo[start : start + CELLS_PER_WAVE].tolist())
-        send = partial(run_once, shared, stages, conclude, gpus, patience)
+        send = partial(run_once, shared, stages, conclude, gpus, patience, memory)
         reason = f"its worker died {TRIES} times"
         try:
             yield from _rounds(left, cells_per_block, send, overtime)

@@ -20,7 +20,7 @@ from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.parents import SCHEMA
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
-from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
+from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.sky_errors import sky_covariance
 from raydeblend.psf import TilePsf
@@ -38,7 +38,7 @@ class Measured:
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
     footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
-    what is saved beside them.
+    what is saved beside them, `injection` what became of the copy of the cell.
     """
 
     task: CellTask
@@ -47,6 +47,7 @@ class Measured:
     parents: pa.Table = field(default_factory=SCHEMA.empty_table)
     work_factor: float = 1.0
     products: Products | None = None
+    injection: Injection | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

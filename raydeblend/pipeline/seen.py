@@ -7,7 +7,7 @@ gone.  Such a cell is not done.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import numpy as np
 import pyarrow as pa
@@ -56,10 +56,15 @@ def unseen(out: str, cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [key for key in sorted(missing) if not is_whole(shard_path(root, *key))]
 
 
-def fail_unseen(out: str, plan: Plan, run: Run, totals: Totals) -> Totals:
-    """Record done cells whose shards cannot be seen from here as failed, and count again."""
-    failed = {entry.key for entry in totals.failures}
-    lost = set(unseen(out, (key for key in plan.keys() if key not in failed)))  # noqa: SIM118
+def fail_unseen(
+    out: str, plan: Plan, run: Run, totals: Totals, later: Set[tuple[str, str]] = frozenset()
+) -> Totals:
+    """Record done cells whose shards cannot be seen from here as failed, and count again.
+
+    Cells that another run does `later` have none.
+    """
+    without = later | {entry.key for entry in totals.failures}
+    lost = set(unseen(out, (key for key in plan.keys() if key not in without)))  # noqa: SIM118
     if not lost:
         return totals
     (weights_hash,) = run.weights.values()

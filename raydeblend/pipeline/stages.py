@@ -22,6 +22,7 @@ from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
 from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
@@ -44,7 +45,7 @@ from raydeblend.pipeline.second_pass import due_again
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
-from raydeblend.tile import Blend, Box, TileHeader
+from raydeblend.tile import Blend, Box, Tile, TileHeader
 
 __all__ = [
     "DeblendCell",
@@ -92,11 +93,16 @@ def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]
     """Load the deblender; of what its own photometry has measured no models go on."""
     deblend = DeblendCell(config)
 
-    def stage(detected: Detected) -> DeblendedCell:
+    def separate(detected: Detected) -> DeblendedCell:
         deblended = with_products(deblend(detected), config.save)
         return without_models(deblended) if config.photometry == JOINT else deblended
 
-    return stage
+    def with_copy(detected: Detected) -> DeblendedCell:
+        separated = separate(replace(detected, injection=None))
+        copy = carry_on(detected.injection, "deblend", separate)
+        return replace(separated, detected=replace(separated.detected, injection=copy))
+
+    return with_copy
 
 
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
@@ -112,20 +118,30 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     OSError
         If they cannot be read.
     """
-    cell, images = task.cell, {"residual", "segmentation"} & set(config.save)
+    cell, images = task.cell, bool({"residual", "segmentation"} & set(config.save))
     # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
     box = cell.outer.grow(REACH)
     try:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
         return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
+    detected = due_again(_detect(tile, task, config, images))
+    if detected.work_factor > 1:
+        return detected
+    copy = begin_injection(tile, detected, config, partial(_detect, config=config))
+    return replace(detected, injection=copy)
+
+
+def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = False) -> Detected:
+    """Find the footprints in pixels that were read; with their `images`, if any are to be saved."""
+    cell = task.cell
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
     blends = find_blends(read, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
     pixels = cell_pixels(cell, read, mine) if images else None
-    return due_again(Detected(task, mine, read.psf, noise, pixels=pixels))
+    return Detected(task, mine, read.psf, noise, pixels=pixels)
 
 
 def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:
@@ -178,6 +194,14 @@ def compile_ahead(config: CatalogConfig, gpus: int) -> None:
 
 
 def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
+    """Measure a cell, and then the copy with injected sources, and return its own rows."""
+    measured = _measure(separated, config)
+    copy = separated.detected.injection
+    copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
+    return replace(measured, injection=conclude(copy, measured.table))
+
+
+def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     """Measure the footprints of which the cell owns a source, and return its own rows.
 
     With photometry ``joint`` only those sources are fitted that the deblender has not measured

@@ -29,25 +29,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import Stopped
 from raydeblend.fits.manifest import to_manifest
+from raydeblend.pipeline.cell_memory import check_memory, check_room
 from raydeblend.pipeline.command import resume_command
+from raydeblend.pipeline.cost import check_price
 from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
 from raydeblend.pipeline.inputs import examples, find_survey_tiles, with_layout
 from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output, check_output, manifest_of
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
-from raydeblend.pipeline.progress import track
+from raydeblend.pipeline.progress import track, track_json
 from raydeblend.pipeline.rounds import process
 from raydeblend.pipeline.run import describe, fail_tile
 from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards, without_limited
+from raydeblend.pipeline.selection import EVERYTHING, Selection, choose
 from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import Stages, choose_photometry
@@ -75,6 +80,10 @@ def run_catalog(
     patience: float | None = None,
     cell_timeout: float = STAGE_S,
     retry_limited: float | None = None,
+    selection: Selection = EVERYTHING,
+    memory_per_cell: float | None = None,
+    log_json: bool = False,
+    price: float | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -104,6 +113,15 @@ def run_catalog(
     retry_limited
         With `resume`, deblend footprints whose work reached a limit once more, with limits so many
         times the usual ones.
+    selection
+        Which of the cells that are not done to do now.
+    memory_per_cell
+        GiB of memory that a process which works on a cell asks Ray for: where there is less, fewer
+        cells are done at a time.  None asks for nothing.
+    log_json
+        Whether to say of each cell what became of it, as a line of JSON on standard error.
+    price
+        Of a core-hour, for what a survey costs in ``summary.json``.
 
     Raises
     ------
@@ -111,6 +129,9 @@ def run_catalog(
         Before any work, if the input, the output or the configuration cannot be used.
     """
     start, share = time.monotonic(), parse_share(part)
+    selection.check(resume)
+    check_price(price)
+    check_memory(memory_per_cell)
     input, root = storage.absolute(input), storage.absolute(out)
     config = resolve(config, input, root)
     with ExitStack() as session:
@@ -127,37 +148,45 @@ def run_catalog(
         if retry_limited:
             plan = replace(plan, second_pass=SecondPass(root, retry_limited))
             done = without_limited(done, SecondPass(root, retry_limited))
-        todo = cells_left(plan, done)
-        log.info(
-            "%d tiles in %d cells, of which %s",
-            len(plan.tiles),
-            len(plan),
-            f"{len(todo)} are to do" if len(todo) else "all are done: nothing to do",
-        )
+        choice = choose(root, plan, cells_left(plan, done), selection, resume)
+        todo = choice.now
+        log.info("%d tiles in %d cells, of which %s", len(plan.tiles), len(plan), choice)
         proof = ""
         if len(todo):
             # Before anything is written or replaced: the cluster may not be there, or not see it.
             connect()
+            check_room(memory_per_cell)
             gpus = claim_gpus() if gpus is None else gpus
             proof = session.enter_context(shared_folder(root, examples(headers, config)))
         begin_output(root, run, plan, tiles, overwrite)
         totals = Totals(done)
         totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
+        totals.add_all(choice.failed_before)
         if len(todo):
             how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
-            how["cell_timeout"] = cell_timeout
+            how |= {"memory": memory_per_cell, "cell_timeout": cell_timeout}
             work = process(plan, todo, root, config, run, stages, **how)
-            entries = track(counted(work, len(todo)), len(plan), progress, len(plan) - len(todo))
+            show = track_json if log_json else track
+            n_planned = len(done) + len(todo)
+            entries = show(counted(work, len(todo)), n_planned, progress, len(done))
             try:
                 totals.add_all(_compact(entries, root))
             except Stopped as stop:
                 raise Stopped(stop.number, _how_far(totals, plan, out, run)) from None
     _remove_temporary(root)
-    totals = fail_unseen(root, plan, run, totals)
-    summary = totals.summarize(out, time.monotonic() - start)
+    totals = fail_unseen(root, plan, run, totals, choice.later)
+    area = _area_done(plan, totals, choice.later)
+    summary = totals.summarize(out, time.monotonic() - start, len(choice.later), area, price)
     if len(todo) or unusable or not storage.exists(storage.join(root, SUMMARY_FILE)):
         write_summary(root, summary)
     return summary
+
+
+def _area_done(plan: Plan, totals: Totals, later: Set[tuple[str, str]]) -> float:
+    """Return the square degrees of the cells that are done."""
+    without = later | {entry.key for entry in totals.failures}
+    done = [i for i, key in enumerate(plan.keys()) if key not in without]
+    return plan.square_degrees(np.array(done, np.int64))
 
 
 def _how_far(totals: Totals, plan: Plan, out: str, run: Run) -> str:

@@ -123,3 +123,11 @@ def _rest_lines(verdict: Verdict) -> Iterator[str]:
     yield "remove those shards, and do the rest with" if damaged else "do the rest with"
     for run in left:
         yield f"  {resume_command(run.out, run.run)}"
+    mixed = [run for run in left if run.cells.failed and run.cells.missing]
+    if mixed:
+        yield "or only those that failed with"
+    for run in mixed:
+        yield f"  {resume_command(run.out, run.run, retry_failed=True)}"
+    numbers = [run.run.part.partition("/")[0] for run in left]
+    if len(verdict.runs) > 1 and len(set(numbers)) == len(left):
+        yield f"as parts of a Slurm array: --array={','.join(sorted(numbers, key=int))}"

@@ -197,7 +197,7 @@ def _contrasts(stamp: Stamp, patches: Sequence[Patch], light: Array) -> tuple[Ar
         # Most pairs of a crowd are far apart: asked one by one they took longer than the fits.
         meets = brighter & (edges < -np.roll(edges[source], 2)).all(1)
         under = np.where(brighter, 0.0, -np.inf)
-        for i in np.flatnonzero(meets):
+        for i in np.flatnonzero(meets).tolist():
             under[i] = _overlap(stamp, patches[source], patches[i])
         best = host[source] = int(np.argmax(under))
         square = _overlap(stamp, patches[source], patches[source])
