@@ -110,6 +110,13 @@ def catalog_command(
     save: Annotated[
         str, typer.Option(help="Products to keep: models, residual, segmentation; none by default.")
     ] = "",
+    cell_timeout: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that detection, deblending or measurement of one cell may take; then the "
+            "cell has failed and the run goes on."
+        ),
+    ] = 7200.0,
     retry_limited: Annotated[
         bool,
         typer.Option(
@@ -172,6 +179,10 @@ def catalog_command(
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     if patience is not None and not patience > 0:
         raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
+    if not cell_timeout > 0:
+        raise ConfigError(
+            f"--cell-timeout must be a number of seconds above 0, not {cell_timeout:g}"
+        )
     from raydeblend.pipeline.region import parse_region
     from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines
@@ -225,6 +236,7 @@ def catalog_command(
         gpus=gpus,
         accept_other_versions=accept_other_versions,
         patience=patience,
+        cell_timeout=cell_timeout,
         retry_limited=more_work if retry_limited else None,
         selection=selection,
         memory_per_cell=memory_per_cell,
