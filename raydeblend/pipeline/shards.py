@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -58,8 +58,10 @@ def _present_path(path: str) -> str:
     return "/".join([*parts, KEY + _mark(folder.removeprefix(EARLIER_KEY)), name])
 
 
-def read_shard(path: str) -> pa.Table:
+def read_shard(path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the shard of a `shard_path`, wherever the version that wrote it put it.
+
+    Of `columns`, if given, which shards have always had.
 
     Raises
     ------
@@ -69,12 +71,12 @@ def read_shard(path: str) -> pa.Table:
         If it is damaged.
     """
     try:
-        return catalog.read_shard(path)
+        return catalog.read_shard(path, columns)
     except FileNotFoundError:
         earlier = earlier_path(path)
         if not storage.exists(earlier):
             raise
-        return catalog.read_shard(earlier)
+        return catalog.read_shard(earlier, columns)
 
 
 def list_shards(out: str) -> dict[str, str]:

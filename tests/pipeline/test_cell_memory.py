@@ -25,7 +25,7 @@ def test_places_are_counted_on_each_machine():
     assert [n_places(gib) for gib in (5, 6, 10, 20, 30)] == [7, 5, 3, 1, 1]
     check_room(25)
     check_room(None)
-    with pytest.raises(ConfigError, match="has the 26 GiB .* the largest gives Ray 25.0 GiB"):
+    with pytest.raises(ConfigError, match=r"has the 26 GiB .* the largest gives Ray 25\.0 GiB"):
         check_room(26)
 
 
