@@ -44,7 +44,7 @@ from raydeblend.export.partitions import (
     Counts,
     Partition,
     cut,
-    empty_neighbors,
+    empty_pixels,
     margin_pixels,
 )
 from raydeblend.export.source import Source, read_source
@@ -287,7 +287,7 @@ def _jobs(
             f"{finest}; give a smaller one, or --rows-per-partition above "
             f"{config.rows_per_partition}"
         )
-    wanted = {**partitions, **dict.fromkeys(empty_neighbors(list(partitions)), 0)}
+    wanted = {**partitions, **dict.fromkeys(empty_pixels(partitions), 0)}
     jobs = [_job(p, n, counts, plan.margin_order, source.shards) for p, n in wanted.items()]
     some = [job for job in jobs if job.shards]
     return sorted(some, key=lambda job: job.partition.range), counts

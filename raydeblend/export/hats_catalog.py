@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from raydeblend import storage
 from raydeblend.export.partition_file import HEALPIX, SORTED_BY, ShardReader
-from raydeblend.export.partitions import COUNTED, FINEST, Counts, Partition
+from raydeblend.export.partitions import BASE_PIXELS, COUNTED, FINEST, Counts, Partition
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -46,7 +46,7 @@ def finish_catalog(
 
 def _skymap(counts: Counts) -> np.ndarray[Any, np.dtype[np.int64]]:
     pixels, rows = counts.histogram()
-    skymap = np.zeros(12 * 4**COUNTED, dtype=np.int64)
+    skymap = np.zeros(BASE_PIXELS * 4**COUNTED, dtype=np.int64)
     skymap[pixels] = rows
     return skymap
 
@@ -94,7 +94,7 @@ def _finish(folder: str, partitions: Sequence[Partition], n_rows: int, said: Pro
         "hats_col_healpix_order": FINEST,
         "hats_npix_suffix": ".parquet",
         "hats_order": max((p.order for p in partitions), default=0),
-        "moc_sky_fraction": f"{sum(1 / (12 * 4**p.order) for p in partitions):0.5f}",
+        "moc_sky_fraction": f"{sum(1 / (BASE_PIXELS * 4**p.order) for p in partitions):0.5f}",
     }
     TableProperties(**properties, **_provenance(folder, said)).to_properties_file(path)
 

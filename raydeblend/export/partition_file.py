@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -39,11 +40,16 @@ class ShardReader:
     bands: tuple[str, ...]
     all_rows: bool
 
-    @property
+    @cached_property
+    def columns(self) -> pa.Schema:
+        """The columns of a shard."""
+        return catalog.schema(self.bands)
+
+    @cached_property
     def schema(self) -> pa.Schema:
         """The columns of a partition's file."""
         healpix = pa.schema([(HEALPIX, pa.int64())])
-        return pa.unify_schemas([healpix, catalog.schema(self.bands)])
+        return pa.unify_schemas([healpix, self.columns])
 
     def count(self, paths: Sequence[str]) -> list[tuple[Int64Array, Int64Array]]:
         """Return of each shard the pixels of order `COUNTED` with rows, and how many.
@@ -66,14 +72,14 @@ class ShardReader:
         return rows.add_column(0, HEALPIX, pa.array(healpix_of(rows)))
 
     def _rows(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        columns = columns or catalog.schema(self.bands).names
+        columns = columns or self.columns.names
         try:
             table = read_shard(path, columns)
         except pa.ArrowInvalid as error:
             raise pa.ArrowInvalid(f"{path} cannot be read: {error}") from error
         if not self.all_rows:
             table = table.filter(pc.field(PRIMARY))
-        fields = [catalog.schema(self.bands).field(name) for name in columns]
+        fields = [self.columns.field(name) for name in columns]
         return table.select(columns).cast(pa.schema(fields))
 
 

@@ -7,7 +7,7 @@ partition is made from its own shards and those around it, and nothing is kept i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from raydeblend.errors import ConfigError
 
 COUNTED = 10
 """Order of the pixels that rows are counted in, 3.4 arcmin wide; no partition is smaller."""
+BASE_PIXELS = 12
+"""Pixels of order 0."""
 FINEST = 29
 """Order of the pixels that rows carry."""
 
@@ -88,8 +90,9 @@ class Counts:
 def cut(pixels: Int64Array, rows: Int64Array, most: int) -> dict[Partition, int]:
     """Return the partitions of at most so many rows, in order on the sky, and the rows of each.
 
-    As hats-import cuts a catalog: the largest pixels that hold no more, but none of which a single
-    quarter has all the rows, since a partition says where a catalog is.
+    As hats-import cuts a catalog.  No partition is finer than the coarsest order of which every
+    pixel holds at most so many; of coarser ones the largest that hold no more, but none of which a
+    single quarter has all the rows, since a partition says where a catalog is.
 
     Parameters
     ----------
@@ -106,8 +109,9 @@ def cut(pixels: Int64Array, rows: Int64Array, most: int) -> dict[Partition, int]
             f"a partition of {most} rows is too small: a HEALPix pixel of order {COUNTED} holds "
             f"{rows.max()} rows; give --rows-per-partition at least that"
         )
-    orders = np.full(len(pixels), COUNTED)
-    for order in range(COUNTED - 1, -1, -1):
+    finest = _finest(pixels, rows, most)
+    orders = np.full(len(pixels), finest)
+    for order in range(finest - 1, -1, -1):
         children, child = np.unique(to_order(pixels, order + 1, COUNTED), return_inverse=True)
         parents, parent = np.unique(to_order(children, order, order + 1), return_inverse=True)
         n_rows = np.bincount(parent[child], rows, len(parents))
@@ -120,6 +124,15 @@ def cut(pixels: Int64Array, rows: Int64Array, most: int) -> dict[Partition, int]
     return found
 
 
+def _finest(pixels: Int64Array, rows: Int64Array, most: int) -> int:
+    """Return the coarsest order of which every pixel holds at most so many rows, 1 at least."""
+    for order in range(COUNTED, 1, -1):
+        _, place = np.unique(to_order(pixels, order - 1, COUNTED), return_inverse=True)
+        if len(place) and np.bincount(place, rows).max() > most:
+            return order
+    return 1
+
+
 def margin_pixels(partition: Partition, order: int) -> Int64Array:
     """Return the pixels of an order, in order, that border a partition of no finer one."""
     # Of cdshealpix, which hats needs too.
@@ -128,12 +141,16 @@ def margin_pixels(partition: Partition, order: int) -> Int64Array:
     return np.array(get_margin(partition.order, partition.pixel, order - partition.order), np.int64)
 
 
-def empty_neighbors(partitions: Sequence[Partition]) -> Iterator[Partition]:
-    """Yield the pixels that cover the sky without rows, largest first: they may have a margin."""
-    from hats.pixel_math.healpix_pixel import HealpixPixel
-    from hats.pixel_tree.negative_tree import compute_negative_tree_pixels
-    from hats.pixel_tree.pixel_tree import PixelTree
-
-    tree = PixelTree.from_healpix([HealpixPixel(p.order, p.pixel) for p in partitions])
-    for pixel in compute_negative_tree_pixels(tree):
-        yield Partition(int(pixel.order), int(pixel.pixel))
+def empty_pixels(partitions: Iterable[Partition]) -> list[Partition]:
+    """Return the largest pixels that cover the sky without partitions: they may have a margin."""
+    taken = {
+        Partition(order, p.pixel >> 2 * (p.order - order))
+        for p in partitions
+        for order in range(p.order + 1)
+    }
+    whole = {Partition(0, pixel) for pixel in range(BASE_PIXELS)}
+    # Of each pixel that is cut, all quarters.
+    quarters = {
+        Partition(p.order, 4 * (p.pixel // 4) + i) for p in taken if p.order for i in range(4)
+    }
+    return sorted((whole | quarters) - taken)
