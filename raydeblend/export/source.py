@@ -42,8 +42,8 @@ class Source:
         return " and ".join(self.outs)
 
 
-def read_source(outs: Sequence[str]) -> Source:
-    """Read the ledgers of the catalogs to export.
+def read_source(outs: Sequence[str], even_empty: bool = False) -> Source:
+    """Read the ledgers of the catalogs to export, `even_empty` ones.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def read_source(outs: Sequence[str]) -> Source:
             if entry.done:
                 cells[entry.key] = out, entry
     done = [(shard_path(out, *key), entry) for key, (out, entry) in sorted(cells.items())]
-    if not sum(entry.sources for _, entry in done):
+    if not even_empty and not sum(entry.sources for _, entry in done):
         raise ConfigError(
             f"{' and '.join(outs)} has no source to export; its ledger has {len(done)} cells done"
         )
