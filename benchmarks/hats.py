@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         write_copies(f"{folder}/out", options.rows, options.seed)
-        start = time.monotonic()
+        start, before = time.monotonic(), sum(_cpu_seconds())
         done = export_hats(
             f"{folder}/out", f"{folder}/hats/survey", HatsConfig(), workers=options.workers
         )
@@ -48,16 +48,20 @@ def main() -> None:
         resource.getrusage(of).ru_maxrss / 1024
         for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    cpu = sum(sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) for _ in (0,))
-    print(
-        "| rows | partitions | margin | s | 10⁶ rows a minute | MiB driver, worker | GB | CPU s |"
-    )
+    cpu = sum(_cpu_seconds()) - before
+    print("| rows | partitions | margin | s | 10⁶ rows/min | MiB driver, worker | GB | CPU s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     print(
         f"| {done.n_rows} | {done.n_partitions} | {done.n_margin_rows} | {seconds:.1f} | "
         f"{done.n_rows / seconds * 60 / 1e6:.2f} | {here:.0f}, {workers:.0f} | {size / 1e9:.2f} | "
         f"{cpu:.0f} |"
     )
+
+
+def _cpu_seconds() -> tuple[float, ...]:
+    """Return the time of the CPU in this process and in those of it that ended."""
+    uses = [resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return tuple(use.ru_utime + use.ru_stime for use in uses)
 
 
 def write_copies(out: str, n_rows: int, seed: int) -> None:

@@ -55,7 +55,8 @@ def export_table(
         rows = rows.filter(pc.field("is_primary"))
     if rows.num_rows > MOST_ROWS:
         raise ConfigError(
-            f"{source} has {rows.num_rows} rows, too many for one file; use `raydeblend export hats`"
+            f"{source} has {rows.num_rows} rows, too many for one file; "
+            "use `raydeblend export hats`"
         )
     storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
     return int(rows.num_rows)
