@@ -13,6 +13,9 @@ FOUNDATION = (
     "errors",
     "flags",
     "survey",
+    "survey_file",
+    "own_code",
+    "positions",
     "psf",
     "tile",
     "paths",
@@ -27,6 +30,8 @@ FOUNDATION = (
     "outputs",
     "stderr",
     "ucds",
+    "parents",
+    "models",
     "shipped",
     "traffic",
 )
@@ -34,9 +39,9 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(FOUNDATION, 0),
     **dict.fromkeys(("detect", "fit", "simulate", "networks"), 1),
     "measure": 2,
-    "deblend": 3,
+    **dict.fromkeys(("deblend", "inject", "checks"), 3),
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
-    **dict.fromkeys(("export", "draw"), 5),
+    **dict.fromkeys(("export", "draw", "products"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (

@@ -20,7 +20,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -74,6 +74,24 @@ def catalog_command(
         str | None,
         typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
     ] = None,
+    inject: Annotated[
+        float,
+        typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
+    ] = INJECT,
+    positions: Annotated[
+        str | None,
+        path_option(help="Table of ra, dec[, id]: measure there, detect nothing."),
+    ] = None,
+    free_positions: Annotated[
+        bool,
+        typer.Option("--free-positions", help="Let the fit move --positions, by parts of a pixel."),
+    ] = False,
+    max_suspect: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Part of the cells that may be suspect before exit code 1."
+        ),
+    ] = 0.1,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -82,6 +100,19 @@ def catalog_command(
         bool,
         typer.Option("--accept-other-versions", help="Resume what other versions began."),
     ] = False,
+    save: Annotated[
+        str, typer.Option(help="Products to keep: models, residual, segmentation; none by default.")
+    ] = "",
+    retry_limited: Annotated[
+        bool,
+        typer.Option(
+            "--retry-limited",
+            help="With --resume: deblend footprints whose work reached a limit again, with more.",
+        ),
+    ] = False,
+    more_work: Annotated[
+        float, typer.Option(help="How many times the usual limits --retry-limited allows.")
+    ] = 4.0,
     patience: Annotated[
         float | None,
         typer.Option(
@@ -126,6 +157,12 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
+    if retry_limited and not resume:
+        raise ConfigError("--retry-limited goes with --resume")
+    if retry_limited and save:
+        raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
+    if not more_work > 1:
+        raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     if patience is not None and not patience > 0:
         raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
     from raydeblend.pipeline.region import parse_region
@@ -155,6 +192,10 @@ def catalog_command(
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
         seed=seed,
+        save=split_names(save) if save else (),
+        inject=inject,
+        positions=positions,
+        free_positions=free_positions,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
@@ -175,13 +216,14 @@ def catalog_command(
         gpus=gpus,
         accept_other_versions=accept_other_versions,
         patience=patience,
+        retry_limited=more_work if retry_limited else None,
         selection=selection,
         memory_per_cell=memory_per_cell,
         log_json=log_json,
         price=price,
     )
     print("\n".join(summary_lines(summary)))
-    if summary.n_failed:
+    if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from raydeblend import catalog, storage
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
+from raydeblend.pipeline.checking import judge
 from raydeblend.pipeline.entries import (
     DamagedEntryError,
     LedgerEntry,
@@ -15,8 +16,13 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
+from raydeblend.pipeline.injection import count_injected, kept_rows, rows_of, write_injected
+from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.products import write_products
 from raydeblend.pipeline.rows import Measured, counts
+from raydeblend.pipeline.second_pass import standing, with_others
+from raydeblend.pipeline.shards import cell_files, parents_path
 
 
 def write_cell(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
@@ -52,22 +58,23 @@ def fail_cell(
 
 def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
     cell = work.task.cell
+    content = work.content or standing(work.task)
     entry = LedgerEntry(
         tile=cell.tile.name,
         cell=cell.name,
-        status="failed" if work.error else "done",
+        status="failed" if work.error and not content else "done",
         reason=work.error,
         seconds={name: round(seconds, 4) for name, seconds in work.seconds.items()},
         peak_memory_mb=round(work.peak_memory_mb, 1),
         bytes_read=work.bytes_read,
         weights_hash=weights_hash,
         config_hash=config_hash,
-        **(work.content or {}),
+        **content,
     )
     try:
         if not entry.done:
             # An earlier attempt may have come as far as the shard.
-            storage.remove_files([shard_path(out, *entry.key)])
+            storage.remove_files(cell_files(out, *entry.key))
         write_entry(out, entry)
     except storage.READ_ERRORS as error:
         return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
@@ -75,10 +82,16 @@ def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> L
 
 
 def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
-    cell = measured.task.cell
-    path = shard_path(out, cell.tile.name, cell.name)
-    shard = catalog.to_bytes(measured.table)
-    storage.write_bytes(path, shard)
+    measured, cell = with_others(measured), measured.task.cell
+    key = cell.tile.name, cell.name
+    write_products(out, cell, measured.products)
+    shard, parents = catalog.to_bytes(measured.table), catalog.to_bytes(measured.parents)
+    storage.write_bytes(shard_path(out, *key), shard)
+    storage.write_bytes(parents_path(out, *key), parents)
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
-    more = {"noise_correlation": noise, "bytes_written": len(shard)}
-    return counts(measured.table, cell.inner) | more
+    counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
+    again = measured.work_factor > 1
+    injected = kept_rows(out, cell) if again else rows_of(measured.injection)
+    counted |= count_injected(injected, cell.tile.bands) | judge(measured.seen, injected)
+    written = {"noise_correlation": noise, "bytes_written": len(shard) + len(parents)}
+    return counted | written | write_injected(measured.injection, out)

@@ -15,16 +15,29 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.parents import Shortfall
 from raydeblend.pipeline.entries import from_table, read_ledger, shard_path
 from raydeblend.pipeline.ledger import Run, keys
 from raydeblend.pipeline.outcome import fail_cell
-from raydeblend.pipeline.plan import Plan
+from raydeblend.pipeline.plan import Plan, SecondPass
+from raydeblend.pipeline.second_pass import limited_in
 from raydeblend.pipeline.shards import is_whole, without_shard
 from raydeblend.pipeline.summary import Totals
 
 LOST = "its shard is not in the output as the driver sees it; do all machines share that folder?"
 
 log = logging.getLogger(__name__)
+
+
+def without_limited(done: pa.Table, again: SecondPass) -> pa.Table:
+    """Leave out the cells of a ledger with footprints that a second pass is due for."""
+    short = [dict(pairs or ()) for pairs in done["shortfalls"].to_pylist()]
+    due = [
+        bool(each.get(Shortfall.LIMITED)) and bool(limited_in(again, *key))
+        for each, key in zip(short, keys(done), strict=True)
+    ]
+    log.info("%d cells have footprints whose work reached its limit", sum(due))
+    return done.filter(pc.invert(pa.array(due, pa.bool_())))
 
 
 def with_shards(out: str, done: pa.Table) -> pa.Table:

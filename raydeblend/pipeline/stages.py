@@ -14,6 +14,7 @@ import numpy as np
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
+from raydeblend.detect.given import find_given
 from raydeblend.detect.noise_correlation import with_noise
 from raydeblend.detect.tile_noise import tile_noise
 from raydeblend.errors import NoDataError
@@ -21,7 +22,11 @@ from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.forced import ForcedCell
+from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
+from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -31,6 +36,7 @@ from raydeblend.pipeline.parts import (
     without_models,
 )
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.products import cell_pixels, no_pixels, with_products
 from raydeblend.pipeline.rows import (
     Measured,
     MeasuredSources,
@@ -38,10 +44,11 @@ from raydeblend.pipeline.rows import (
     parent_rows,
     to_measured,
 )
+from raydeblend.pipeline.second_pass import due_again
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
-from raydeblend.tile import Blend, Box, TileHeader
+from raydeblend.tile import Blend, Box, Tile, TileHeader
 
 __all__ = [
     "DeblendCell",
@@ -87,10 +94,18 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblender; of what its own photometry has measured no models go on."""
-    deblend = DeblendCell(config)
-    if config.photometry != JOINT:
-        return deblend
-    return lambda detected: without_models(deblend(detected))
+    deblend = ForcedCell(config) if config.positions else DeblendCell(config)
+
+    def separate(detected: Detected) -> DeblendedCell:
+        deblended = with_products(deblend(detected), config.save)
+        return without_models(deblended) if config.photometry == JOINT else deblended
+
+    def with_copy(detected: Detected) -> DeblendedCell:
+        separated = separate(replace(detected, injection=None))
+        copy = carry_on(detected.injection, "deblend", separate)
+        return replace(separated, detected=replace(separated.detected, injection=copy))
+
+    return with_copy
 
 
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
@@ -106,19 +121,35 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     OSError
         If they cannot be read.
     """
-    cell = task.cell
+    cell, images = task.cell, bool({"residual", "segmentation"} & set(config.save))
     # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
     box = cell.outer.grow(REACH)
     try:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
-        return Detected(task, (), TilePsf(()))
+        return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
+    found = _detect(tile, task, config, images)
+    detected = replace(due_again(found), seen=look_at(tile, found))
+    if detected.work_factor > 1 or task.positions is not None:
+        return detected
+    copy = begin_injection(tile, detected, config, partial(_detect, config=config))
+    return replace(detected, injection=copy)
+
+
+def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = False) -> Detected:
+    """Find the footprints in pixels that were read; with their `images`, if any are to be saved."""
+    cell = task.cell
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
-    blends = find_blends(read, detection(config))
+    given = task.positions
+    if given is None:
+        blends = find_blends(read, detection(config))
+    else:
+        blends = find_given(read, given.xy, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
-    return Detected(task, mine, read.psf, noise)
+    pixels = cell_pixels(cell, read, mine) if images else None
+    return Detected(task, mine, read.psf, noise, pixels=pixels)
 
 
 def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:
@@ -171,6 +202,15 @@ def compile_ahead(config: CatalogConfig, gpus: int) -> None:
 
 
 def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
+    """Measure a cell, and then the copy with injected sources, and return its own rows."""
+    measured = _measure(separated, config)
+    copy = separated.detected.injection
+    copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
+    copy = conclude(copy, measured.table)
+    return replace(measured, injection=copy, seen=separated.detected.seen)
+
+
+def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     """Measure the footprints of which the cell owns a source, and return its own rows.
 
     With photometry ``joint`` only those sources are fitted that the deblender has not measured
@@ -197,7 +237,14 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
         parents.append(parent_rows(task, blend, part, measured, points, p_star, detected.psf))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
-    return to_measured(task, parents, covered, detected.noise)
+    return replace(
+        to_measured(task, parents, covered, detected.noise),
+        parents=parents_table(
+            task, separated.accounts, covered, detected.noise, detected.work_factor
+        ),
+        work_factor=detected.work_factor,
+        products=separated.products,
+    )
 
 
 def _fit(

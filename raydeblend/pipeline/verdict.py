@@ -6,11 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from raydeblend.pipeline.command import resume_command
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run
 
 EXAMPLES = 10
 """Problems of one kind that are printed."""
-DAMAGED = ("shards that cannot be read", "shards that are not what the ledger says")
+DAMAGED = (
+    "shards that cannot be read",
+    "shards that are not what the ledger says",
+)
 """Kinds of problems for which a shard must go before its cell is done again."""
 
 
@@ -81,6 +85,11 @@ class Verdict:
     def complete(self) -> bool:
         """Whether every cell is done and nothing is wrong."""
         return not self.problems and all(run.cells.complete for run in self.runs)
+
+
+def cell_name(entry: LedgerEntry) -> str:
+    """Return what a sentence calls the cell of an entry, or its tile."""
+    return f"cell {entry.cell} of tile {entry.tile}" if entry.cell else f"tile {entry.tile}"
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
