@@ -11,6 +11,7 @@ from raydeblend.cli.options import EXIT_FAILED_CELLS, Overwrite, path_argument, 
 
 log = logging.getLogger(__name__)
 
+Out = Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")]
 Outs = Annotated[
     list[str],
     path_argument(metavar="OUT…", help="Directory or s3:// prefix; of all parts, or a pattern."),
