@@ -279,19 +279,21 @@ def to_bytes(table: pa.Table) -> bytes:
     return tables.to_parquet(table)
 
 
-def from_bytes(data: bytes) -> pa.Table:
-    """Read one shard, plan or ledger table.
+def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one shard, plan or ledger table, or some columns of it.
 
     Raises
     ------
     pyarrow.ArrowInvalid
         If the bytes are not a whole Parquet file.
     """
-    return tables.from_parquet(data)
+    return tables.from_parquet(data, columns)
 
 
-def read_shard(path: str) -> pa.Table:
-    """Read the shard in a file; see `with_added_columns` for those of early versions.
+def read_shard(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the shard in a file, or some columns that shards have always had.
+
+    See `with_added_columns` for those of early versions.
 
     Raises
     ------
@@ -300,13 +302,14 @@ def read_shard(path: str) -> pa.Table:
     pyarrow.ArrowInvalid
         If it is damaged.
     """
-    table = from_bytes(storage.read_bytes(path))
+    table = from_bytes(storage.read_bytes(path), columns)
     # Early versions wrote names of tiles as dictionaries.
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
     ]
-    return with_added_columns(table.cast(pa.schema(fields, metadata=table.schema.metadata)))
+    table = table.cast(pa.schema(fields, metadata=table.schema.metadata))
+    return with_added_columns(table) if columns is None else table
 
 
 def read_catalog(out: str) -> pa.Table:

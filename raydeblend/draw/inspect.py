@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.detect.background import without_background
 from raydeblend.detect.ids import pixels
-from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
+from raydeblend.draw.finished import Finished, find_among, open_several, write_picture
 from raydeblend.draw.saved import saved_part
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
@@ -73,13 +74,13 @@ class Drawn:
     picture: str
 
 
-def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
+def inspect_source(outs: str | Sequence[str], target: str, picture: str | None = None) -> Drawn:
     """Draw the blend of one source as a PNG file.
 
     Parameters
     ----------
-    out
-        The catalog, local or on s3; its input must still be there.
+    outs
+        The catalog, local or on s3, or several parts of a survey; the input must still be there.
     target
         A source_id, or ``ra,dec`` in degrees.
     picture
@@ -94,8 +95,8 @@ def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
 
     if picture is not None:
         storage.check_file_writable(picture)
-    finished = open_finished(out)
-    seen = take_apart(finished, find_source(finished, target))
+    several = open_several([outs] if isinstance(outs, str) else outs)
+    seen = take_apart(*find_among(several, target))
     picture = f"blend_{seen.source_id}.png" if picture is None else picture
     write_picture(picture, blend_figure(seen))
     return Drawn(seen.source_id, len(seen.rows), picture)

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend import storage, tables
-from raydeblend.draw.finished import Finished, open_finished, tile_wcs, write_picture
+from raydeblend.draw.finished import Finished, open_several, tile_wcs, write_picture
+from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.outputs import files_in, refuse_earlier
 from raydeblend.pipeline.entries import LedgerEntry
@@ -64,32 +65,39 @@ class CellStatistics:
     blended: float
 
 
-def map_catalog(out: str, folder: str | None = None, overwrite: bool = False) -> list[str]:
-    """Draw the sky maps of a catalog and return the paths of what was written.
+def map_catalog(
+    outs: str | Sequence[str], folder: str | None = None, overwrite: bool = False
+) -> list[str]:
+    """Draw the sky maps of a catalog, or of the parts of one, and return what was written.
 
     Parameters
     ----------
-    out
-        The catalog, local or on s3.
+    outs
+        The catalog, local or on s3, or several parts of a survey; a pattern such as ``out/*`` names
+        all of them.
     folder
         Where ``depth.png``, ``density.png``, ``failures.png``, ``blended.png`` and their numbers,
-        ``cells.parquet``, go; by default ``OUT/maps``.
+        ``cells.parquet``, go; by default ``OUT/maps`` of the one.
     overwrite
         Whether maps that are there are replaced.
 
     Raises
     ------
     ConfigError
-        If `out` holds no catalog, or `folder` cannot be written or holds maps.
+        If one of `outs` holds no catalog, their bands differ, or `folder` is missing, cannot be
+        written or holds maps.
     """
     from raydeblend.draw.map_figures import map_figures
 
-    finished = open_finished(out)
-    folder = storage.join(out, "maps") if folder is None else folder
+    several = open_several([outs] if isinstance(outs, str) else outs)
+    if folder is None and len(several) > 1:
+        raise ConfigError("maps of several catalogs need a folder of their own: give --out")
+    folder = storage.join(several[0].out, "maps") if folder is None else folder
     storage.check_writable(folder)
     drawn = [path for path in files_in(folder) if path.rpartition("/")[2] in FILES]
     refuse_earlier(folder, drawn, overwrite)
-    cells, bands = cell_statistics(finished), finished.config.bands
+    bands = several[0].config.bands
+    cells = [cell for finished in several for cell in cell_statistics(finished)]
     paths = []
     for name, png in map_figures(cells, bands).items():
         paths.append(storage.join(folder, f"{name}.png"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
@@ -91,8 +91,10 @@ def cell_files(out: str, tile: str, cell: str) -> list[str]:
     return [place(out, tile, cell) for place in (shard_path, parents_path, injected_path)] + saved
 
 
-def read_shard(path: str) -> pa.Table:
+def read_shard(path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the shard of a `shard_path`, wherever the version that wrote it put it.
+
+    Of `columns`, if given, which shards have always had.
 
     Raises
     ------
@@ -102,12 +104,12 @@ def read_shard(path: str) -> pa.Table:
         If it is damaged.
     """
     try:
-        return catalog.read_shard(path)
+        return catalog.read_shard(path, columns)
     except FileNotFoundError:
         earlier = earlier_path(path)
         if not storage.exists(earlier):
             raise
-        return catalog.read_shard(earlier)
+        return catalog.read_shard(earlier, columns)
 
 
 def list_shards(out: str) -> dict[str, str]:
