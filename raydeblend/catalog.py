@@ -44,6 +44,7 @@ _IDENTITY = (
     Column("tile", pa.string(), "", "name of the tile"),
     Column("cell", pa.string(), "", "name of the cell that measured the source"),
     Column("parent_id", pa.int64(), "", "identifies the footprint the source was found in"),
+    Column("input_id", pa.string(), "", "id in the table of --positions; empty without one"),
     Column("n_blended", pa.int16(), "", "number of sources in the footprint"),
     Column("ra", pa.float64(), "deg", "right ascension, ICRS"),
     Column("dec", pa.float64(), "deg", "declination, ICRS"),

@@ -14,7 +14,7 @@ OPTICAL = "em.opt"
 UCDS = (
     (r"source_id", "meta.id;meta.main"),
     (r"tile", "meta.id;obs.field"),
-    (r"cell", "meta.id"),
+    (r"cell|input_id", "meta.id"),
     (r"parent_id", "meta.id.parent"),
     (
         r"n_(blended|peaks|sources|added|structure|merged|evidence|limited|failed|no_data|other_cell)",

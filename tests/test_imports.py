@@ -15,6 +15,7 @@ FOUNDATION = (
     "survey",
     "survey_file",
     "own_code",
+    "positions",
     "psf",
     "tile",
     "paths",

@@ -78,6 +78,14 @@ def catalog_command(
         float,
         typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
     ] = INJECT,
+    positions: Annotated[
+        str | None,
+        path_option(help="Table of ra, dec[, id]: measure there, detect nothing."),
+    ] = None,
+    free_positions: Annotated[
+        bool,
+        typer.Option("--free-positions", help="Let the fit move --positions, by parts of a pixel."),
+    ] = False,
     max_suspect: Annotated[
         float,
         typer.Option(
@@ -186,6 +194,8 @@ def catalog_command(
         seed=seed,
         save=split_names(save) if save else (),
         inject=inject,
+        positions=positions,
+        free_positions=free_positions,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines

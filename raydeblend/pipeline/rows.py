@@ -226,6 +226,7 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     return {
         "tile": np.full(n, header.name),
         "cell": np.full(n, task.cell.name),
+        "input_id": _input_ids(task, rows),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
         "ra_err": np.sqrt(covariance[:, 0, 0]),
@@ -233,6 +234,13 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
         "ra_dec_cov": covariance[:, 0, 1],
         "is_primary": is_primary(header, task.neighbors, pixels, covered),
     }
+
+
+def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.str_]:
+    """Return what the given position of each source is called; empty where none was given."""
+    if task.positions is None:
+        return np.full(len(rows["x"]), "")
+    return np.array(task.positions.names_at(rows["pixel_x"], rows["pixel_y"]), dtype=np.str_)
 
 
 def counts(table: pa.Table, inner: Box) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
+from raydeblend.detect.given import find_given
 from raydeblend.detect.noise_correlation import with_noise
 from raydeblend.detect.tile_noise import tile_noise
 from raydeblend.errors import NoDataError
@@ -23,6 +24,7 @@ from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.forced import ForcedCell
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
 from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
@@ -92,7 +94,7 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblender; of what its own photometry has measured no models go on."""
-    deblend = DeblendCell(config)
+    deblend = ForcedCell(config) if config.positions else DeblendCell(config)
 
     def separate(detected: Detected) -> DeblendedCell:
         deblended = with_products(deblend(detected), config.save)
@@ -128,7 +130,7 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
     found = _detect(tile, task, config, images)
     detected = replace(due_again(found), seen=look_at(tile, found))
-    if detected.work_factor > 1:
+    if detected.work_factor > 1 or task.positions is not None:
         return detected
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
     return replace(detected, injection=copy)
@@ -140,7 +142,11 @@ def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = Fa
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
-    blends = find_blends(read, detection(config))
+    given = task.positions
+    if given is None:
+        blends = find_blends(read, detection(config))
+    else:
+        blends = find_given(read, given.xy, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
     pixels = cell_pixels(cell, read, mine) if images else None
     return Detected(task, mine, read.psf, noise, pixels=pixels)
