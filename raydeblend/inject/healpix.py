@@ -24,7 +24,7 @@ def _equatorial(nside: int, z: FloatArray, turn: FloatArray) -> NDArray[np.int64
     ring = nside + 1 + rising - falling
     shift = 1 - ring % 2
     column = ((rising + falling - nside + shift + 1) // 2) % (4 * nside)
-    return 2 * nside * (nside - 1) + (ring - 1) * 4 * nside + column
+    return np.asarray(2 * nside * (nside - 1) + (ring - 1) * 4 * nside + column)
 
 
 def _polar(nside: int, z: FloatArray, turn: FloatArray) -> NDArray[np.int64]:
@@ -34,4 +34,4 @@ def _polar(nside: int, z: FloatArray, turn: FloatArray) -> NDArray[np.int64]:
     ring = rising + falling + 1
     column = np.floor(turn * ring).astype(np.int64) % (4 * ring)
     north, south = 2 * ring * (ring - 1) + column, 12 * nside**2 - 2 * ring * (ring + 1) + column
-    return np.where(z > 0, north, south)
+    return np.asarray(np.where(z > 0, north, south))
