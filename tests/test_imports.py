@@ -106,12 +106,14 @@ def forbidden_layer(path: Path, name: str) -> bool:
     if LAYERS[other] > layer_of(path):
         return True
     # The protocol `survey` scores the whole pipeline, which knows nothing of evaluation; the
-    # calibration of suspects learns from catalogs and their scores.
+    # calibration of suspects learns from catalogs and their scores, that of inputs draws blends as
+    # the training does.
     allowed = {
         ("pipeline", "train"),
         ("evaluate", "pipeline"),
         ("calibrate", "pipeline"),
         ("calibrate", "evaluate"),
+        ("calibrate", "train"),
     }
     beside = LAYERS[other] == layer_of(path) and layer_of(path) in (1, 4)
     return beside and (own, other) not in allowed
