@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import EXIT_FAILED_CELLS, Overwrite, path_argument, path_option
+from raydeblend.cli.options import (
+    EXIT_FAILED_CELLS,
+    Overwrite,
+    path_argument,
+    path_option,
+    split_names,
+)
 
 log = logging.getLogger(__name__)
 
@@ -147,25 +153,36 @@ def map_command(
         str | None,
         path_option("--out", help="Directory for the maps; by default OUT/maps of one OUT."),
     ] = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            help="Which maps: depth, density, failures, blended; with injected sources "
+            "completeness, bias, pulls; by default all."
+        ),
+    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw sky maps by cell: depth, source density, failures, blended fraction."""
+    """Draw sky maps by cell: depth, density, failures, blends, what injected sources say."""
     from raydeblend.draw.maps import map_catalog
 
-    print("\n".join(map_catalog(outs, folder, overwrite)))
+    print("\n".join(map_catalog(outs, folder, overwrite, split_names(what))))
 
 
 def injected_command(
     out: Out,
     step: Annotated[float, typer.Option(help="Magnitudes of a bin.")] = 0.5,
+    nside: Annotated[
+        int | None, typer.Option(help="By HEALPix pixel instead, ring scheme: 64, 128, ….")
+    ] = None,
 ) -> None:
     """Print what became of the sources injected into copies of OUT's cells, by magnitude.
 
     Galaxies of the realistic population: completeness, shredding, flux bias, pulls, astrometry.
     """
-    from raydeblend.draw.injected import injected_lines
+    from raydeblend.draw.injected import healpix_lines, injected_lines
 
-    print("\n".join(injected_lines(out, step)))
+    lines = injected_lines(out, step) if nside is None else healpix_lines(out, nside)
+    print("\n".join(lines))
 
 
 def register(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +25,32 @@ DETECTION = 5.0
 FAILED = Flag.NOT_ATTEMPTED | Flag.FIT_FAILED | Flag.DEBLEND_FAILED
 THREADS = 16
 CELLS = "cells.parquet"
-FILES = ("depth.png", "density.png", "failures.png", "blended.png", CELLS)
+CATALOG_MAPS = ("depth", "density", "failures", "blended")
+INJECTED_MAPS = ("completeness", "bias", "pulls")
+"""Of a run with injected sources."""
+FILES = (*(f"{name}.png" for name in (*CATALOG_MAPS, *INJECTED_MAPS)), CELLS)
 """What is written."""
 
 Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class InjectedStatistics:
+    """What the injected sources of one cell say, by band; NaN where too few say it.
+
+    Attributes
+    ----------
+    completeness_50
+        AB magnitude at which half are found.
+    flux_bias
+        Median of F / F_true - 1 of what is found, controls included.
+    pull_width
+        Robust standard deviation of the pulls.
+    """
+
+    completeness_50: tuple[float, ...]
+    flux_bias: tuple[float, ...]
+    pull_width: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,8 @@ class CellStatistics:
         Fraction of rows that were not measured (`FAILED`); 1 for a cell that failed as a whole.
     blended
         Fraction of rows that share their footprint with another.
+    injected
+        What its injected sources say, where there are any.
     """
 
     tile: str
@@ -63,10 +87,14 @@ class CellStatistics:
     depth: tuple[float, ...]
     failed: float
     blended: float
+    injected: InjectedStatistics | None = None
 
 
 def map_catalog(
-    outs: str | Sequence[str], folder: str | None = None, overwrite: bool = False
+    outs: str | Sequence[str],
+    folder: str | None = None,
+    overwrite: bool = False,
+    what: Sequence[str] = (),
 ) -> list[str]:
     """Draw the sky maps of a catalog, or of the parts of one, and return what was written.
 
@@ -80,15 +108,20 @@ def map_catalog(
         ``cells.parquet``, go; by default ``OUT/maps`` of the one.
     overwrite
         Whether maps that are there are replaced.
+    what
+        Which of `CATALOG_MAPS` and `INJECTED_MAPS` to draw; by default all that there can be.
 
     Raises
     ------
     ConfigError
         If one of `outs` holds no catalog, their bands differ, or `folder` is missing, cannot be
-        written or holds maps.
+        written or holds maps; if a map is unknown or needs injected sources that a run does not
+        have.
     """
+    from raydeblend.draw.injected_maps import injected_statistics
     from raydeblend.draw.map_figures import map_figures
 
+    _check_names(what)
     several = open_several([outs] if isinstance(outs, str) else outs)
     if folder is None and len(several) > 1:
         raise ConfigError("maps of several catalogs need a folder of their own: give --out")
@@ -97,14 +130,27 @@ def map_catalog(
     drawn = [path for path in files_in(folder) if path.rpartition("/")[2] in FILES]
     refuse_earlier(folder, drawn, overwrite)
     bands = several[0].config.bands
-    cells = [cell for finished in several for cell in cell_statistics(finished)]
+    needed = bool({*what} & {*INJECTED_MAPS})
+    cells = []
+    for finished in several:
+        injected = injected_statistics(finished.out, bands, needed=needed)
+        cells += [
+            replace(c, injected=injected.get((c.tile, c.cell))) for c in cell_statistics(finished)
+        ]
     paths = []
-    for name, png in map_figures(cells, bands).items():
+    for name, png in map_figures(cells, bands, what).items():
         paths.append(storage.join(folder, f"{name}.png"))
         write_picture(paths[-1], png)
     paths.append(storage.join(folder, CELLS))
     write_picture(paths[-1], _to_parquet(cells, bands))
     return paths
+
+
+def _check_names(what: Sequence[str]) -> None:
+    known = (*CATALOG_MAPS, *INJECTED_MAPS)
+    for name in what:
+        if name not in known:
+            raise ConfigError(f"unknown map {name!r}; known are {', '.join(known)}")
 
 
 def cell_statistics(finished: Finished) -> list[CellStatistics]:
@@ -176,7 +222,7 @@ def depth(rows: pa.Table, band: str) -> float:
 
 def _to_parquet(cells: Sequence[CellStatistics], bands: Sequence[str]) -> bytes:
     middle = [_middle(cell.corners) for cell in cells]
-    columns = {
+    columns: dict[str, Sequence[object]] = {
         "tile": [cell.tile for cell in cells],
         "cell": [cell.cell for cell in cells],
         "ra": [ra for ra, _ in middle],
@@ -188,6 +234,9 @@ def _to_parquet(cells: Sequence[CellStatistics], bands: Sequence[str]) -> bytes:
     }
     for i, band in enumerate(bands):
         columns[f"depth_{band}"] = [cell.depth[i] for cell in cells]
+        for name in ("completeness_50", "flux_bias", "pull_width"):
+            values = [getattr(c.injected, name)[i] if c.injected else np.nan for c in cells]
+            columns[f"{name}_{band}"] = values
     return tables.to_parquet(pa.table(columns))
 
 

@@ -133,8 +133,11 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     except NoDataError:
         return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
     found = _detect(tile, task, config, images)
+    if task.positions is not None:
+        # What is not given is not masked, so the pixels would not be what the checks expect.
+        return due_again(found)
     detected = replace(due_again(found), seen=look_at(tile, found))
-    if detected.work_factor > 1 or task.positions is not None:
+    if detected.work_factor > 1:
         return detected
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
     return replace(detected, injection=copy)
