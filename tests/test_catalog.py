@@ -8,14 +8,14 @@ from raydeblend import catalog
 from raydeblend.errors import ConfigError
 
 BANDS = ("g", "i")
-WORDS = ("tile", "cell", "model", "photometry", "deblender", "quality")
+WORDS = ("tile", "cell", "input_id", "model", "photometry", "deblender", "quality")
 FIXED = [
     *("source_id", "tile", "cell", "parent_id", "n_blended", "ra", "dec", "x", "y", "is_primary"),
     *("flux_g", "flux_err_g", "flux_i", "flux_err_i", "snr", "T", "T_err"),
     *("g1", "g2", "g1_err", "g2_err", "chi2", "model", "photometry", "deblender", "quality"),
     *("blendedness", "p_unrecognized_blend", "flags"),
 ]
-LAST = ["disagreement", "p_bad"]
+LAST = ["input_id", "disagreement", "p_bad"]
 BEFORE = ["coverage_g", "coverage_i", "R11", "R22", "R12", *LAST]
 ADDED = [
     *BEFORE,

@@ -85,6 +85,20 @@ def catalog_command(
         float,
         typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
     ] = INJECT,
+    positions: Annotated[
+        str | None,
+        path_option(help="Table of ra, dec[, id]: measure there, detect nothing."),
+    ] = None,
+    free_positions: Annotated[
+        bool,
+        typer.Option("--free-positions", help="Let the fit move --positions, by parts of a pixel."),
+    ] = False,
+    max_suspect: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Part of the cells that may be suspect before exit code 1."
+        ),
+    ] = 0.1,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -189,6 +203,8 @@ def catalog_command(
         seed=seed,
         save=split_names(save) if save else (),
         inject=inject,
+        positions=positions,
+        free_positions=free_positions,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
@@ -216,7 +232,7 @@ def catalog_command(
         price=price,
     )
     print("\n".join(summary_lines(summary)))
-    if summary.n_failed:
+    if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 

@@ -87,6 +87,8 @@ class Detected:
         Where images are saved.
     injection
         The copy of the cell with injected sources, if there is one.
+    seen
+        What is seen in the pixels, see `raydeblend.checks`.
     """
 
     task: CellTask
@@ -96,6 +98,7 @@ class Detected:
     work_factor: float = 1.0
     pixels: CellPixels | None = None
     injection: Injection | None = None
+    seen: CellState | None = None
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""

@@ -20,6 +20,7 @@ from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.parents import SCHEMA
 from raydeblend.pipeline.bad import shipped_bad
+from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -39,7 +40,8 @@ class Measured:
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
     footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
-    what is saved beside them, `injection` what became of the copy of the cell.
+    what is saved beside them, `injection` what became of the copy of the cell, `seen` what is seen
+    in its pixels.
     """
 
     task: CellTask
@@ -49,6 +51,7 @@ class Measured:
     work_factor: float = 1.0
     products: Products | None = None
     injection: Injection | None = None
+    seen: CellState | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:
@@ -241,6 +244,7 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     return {
         "tile": np.full(n, header.name),
         "cell": np.full(n, task.cell.name),
+        "input_id": _input_ids(task, rows),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
         "ra_err": np.sqrt(covariance[:, 0, 0]),
@@ -248,6 +252,14 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
         "ra_dec_cov": covariance[:, 0, 1],
         "is_primary": is_primary(header, task.neighbors, pixels, covered),
     }
+
+
+def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.object_]:
+    """Return what the given position of each source is called; None where none was given."""
+    if task.positions is None:
+        return np.full(len(rows["x"]), None)
+    names = task.positions.names_at(rows["pixel_x"], rows["pixel_y"])
+    return np.array(names, dtype=np.object_)
 
 
 def counts(table: pa.Table, inner: Box) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from importlib import metadata
 
+from raydeblend.checks.config import CHECKS
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.fit.config import PROFILE_FIT
@@ -20,7 +21,7 @@ from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.share import WHOLE, Share
 
-TUNED = (DEFAULT_CONFIG, DEFAULT_PRIORS, PROFILE_FIT, PLAUSIBLE, INJECTION)
+TUNED = (DEFAULT_CONFIG, DEFAULT_PRIORS, PROFILE_FIT, PLAUSIBLE, INJECTION, CHECKS)
 """What was tuned in the photometry, in what it may publish, and in how the run checks itself."""
 
 VERSIONED = (
