@@ -174,7 +174,7 @@ class DeblendCell:
     def _flags(self, blends: Sequence[Blend], detected: Detected) -> list[int]:
         """Return the flags ``(n,)`` of stamps unlike those that the network has learnt from."""
         known = shipped_familiar(self.deblender.name)
-        if known is None:
+        if known is None or self.config.weights is not None:
             return [0] * len(blends)
         images = np.stack([deblender_image(blend) for blend in blends])
         noise = np.sqrt(np.stack([blend.variance for blend in blends]))

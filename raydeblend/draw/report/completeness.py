@@ -22,6 +22,8 @@ ABSENT = (
     "where the catalog does; the dashed lines are the depth of five sigma."
 )
 MARKERS = "osD^vP"
+FEW = 5
+"""Sources of a magnitude below which biases and pulls are not drawn."""
 
 
 def injected_sources(out: str) -> pa.Table | None:
@@ -80,13 +82,14 @@ def completeness_figure(bins: Sequence[InjectedBin], bands: Sequence[str]) -> by
     rate, error = np.transpose([(e.completeness, e.completeness_err) for e in filled])
     complete.errorbar(x, rate, error, fmt="o-", ms=3.5, lw=1, color=MARK)
     complete.set(ylim=(-0.03, 1.05), ylabel="completeness")
+    known = np.array([each.n for each in filled]) >= FEW
     for band, color, marker in zip(bands, cycle(BANDS), cycle(MARKERS), strict=False):
         style = {"ms": 3.5, "lw": 1, "color": color, "marker": marker, "label": band}
-        bias.plot(x, [each.bands[band].bias for each in filled], **style)
+        bias.plot(x, np.where(known, [each.bands[band].bias for each in filled], np.nan), **style)
         width, width_err = np.transpose(
             [(each.bands[band].pull_width, each.bands[band].pull_width_err) for each in filled]
         )
-        pull.errorbar(x, width, width_err, **style)
+        pull.errorbar(x, np.where(known, width, np.nan), width_err, **style)
     _line(bias, 0.0, "median of F / F_true − 1")
     _line(pull, 1.0, "width of (F − F_true) / error")
     for axes in (complete, bias, pull):
