@@ -1,15 +1,19 @@
 """One cell with thousands of sources: ``python -m benchmarks.crowded_cell [--deblender sep]``.
 
-Gaussian galaxies at random places, so dense that footprints grow together, as one cell through
-`run_catalog`: what became of them, seconds of each stage, peak memory, and how many sources carry
-each flag.  12,000 of them on 1024 x 1024 pixels are 5,000 detected peaks, of which 3,400 are in
-one footprint.
+Gaussian galaxies at random places, so dense that footprints grow together, as one cell through the
+stages of `run_catalog` in this process: what became of every detected peak, CPU seconds of each
+stage, peak memory, and how many sources carry each flag.  12,000 of them on 1024 x 1024 pixels are
+5,000 detected peaks, of which 3,400 are in one footprint.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +22,14 @@ from benchmarks.circumstances import circumstances
 from benchmarks.gaussian_sky import BANDS, draw_galaxies, write_tile
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.common.tables import markdown
-from raydeblend.pipeline.entries import read_entries
-from raydeblend.pipeline.survey import run_catalog
+from raydeblend.fits import find_tiles
+from raydeblend.parents import read_parents, unaccounted
+from raydeblend.pipeline.cell_state import CellState, run_stage
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.outcome import write_cell
+from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.stages import compile_ahead, stages_of
+from raydeblend.pipeline.survey import resolve
 
 
 def main() -> None:
@@ -30,22 +40,51 @@ def main() -> None:
     parser.add_argument("--deblender", default="sep")
     options = parser.parse_args()
     print(circumstances(), flush=True)
-    config = CatalogConfig(BANDS, deblender=options.deblender, cell_size=options.size)
+    config = CatalogConfig(BANDS, survey="HSC", deblender=options.deblender, cell_size=options.size)
     with tempfile.TemporaryDirectory() as folder:
         write_tile(f"{folder}/tiles", "crowd", crowd(options.sources, options.size))
-        run_catalog(f"{folder}/tiles", f"{folder}/out", config, progress=False)
-        (entry,) = read_entries(f"{folder}/out")
-    rows = [
-        ["ended", f"{entry.status} {entry.reason}".strip()],
-        [
-            "sources",
-            f"{entry.sources} in {entry.parents} footprints, {entry.blends} of them blends",
-        ],
-        ["seconds", ", ".join(f"{name} {s:.1f}" for name, s in entry.seconds.items())],
-        ["peak memory", f"{entry.peak_memory_mb:.0f} MiB"],
-        ["flags", ", ".join(f"{name} {n}" for name, n in sorted(entry.flags.items()))],
-    ]
+        entry, seconds = make_cell(f"{folder}/tiles", f"{folder}/out", config)
+        rows = list(_lines(entry, seconds, f"{folder}/out"))
     print(markdown([f"{options.deblender}, {options.sources} drawn", ""], rows))
+
+
+def make_cell(tiles: str, out: str, config: CatalogConfig) -> tuple[LedgerEntry, dict[str, float]]:
+    """Do the one cell of a tile in this process; return its entry and CPU seconds by stage."""
+    config = resolve(config, tiles, out)
+    compile_ahead(config, 0)
+    (header,), _ = find_tiles(tiles, config.bands)
+    made, work = stages_of(config), CellState(plan_survey([header], config.cell_size, 0).task(0))
+    stages: dict[str, Callable[[Any], object]] = {
+        "detect": made.detect,
+        "deblend": made.deblend(),
+        "measure": made.measure,
+    }
+    seconds = {}
+    for name, stage in stages.items():
+        start = time.process_time()
+        work = run_stage(work, name, stage)
+        seconds[name] = time.process_time() - start
+    return write_cell(work, out, "", ""), seconds
+
+
+def _lines(entry: LedgerEntry, seconds: dict[str, float], out: str) -> Iterator[list[str]]:
+    yield ["ended", f"{entry.status} {entry.reason}".strip()]
+    yield [
+        "sources",
+        f"{entry.sources} in {entry.parents} footprints, {entry.blends} of them blends",
+    ]
+    table = read_parents(out)
+    added = int(np.sum(table["n_added"].to_numpy()))
+    reasons = "".join(f", {n} {reason}" for reason, n in entry.unpublished.items())
+    left = int(np.abs(unaccounted(table)).sum())
+    yield ["peaks", f"{entry.peaks}: {entry.sources - added} rows{reasons}; {left} unaccounted for"]
+    yield ["rows beside the peaks", str(added)]
+    yield ["footprints not in full", ", ".join(f"{n} {r}" for r, n in entry.shortfalls.items())]
+    stages = ", ".join(f"{name} {s:.1f}" for name, s in seconds.items())
+    yield ["core-seconds", f"{sum(seconds.values()):.1f} ({stages})"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    yield ["peak memory", f"{peak:.0f} MiB"]
+    yield ["flags", ", ".join(f"{name} {n}" for name, n in sorted(entry.flags.items()))]
 
 
 def crowd(n: int, size: int, seed: int = 4) -> NDArray[np.float64]:

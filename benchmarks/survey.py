@@ -29,6 +29,7 @@ from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run
 from raydeblend.pipeline.plan import CellTask, Plan, plan_survey
+from raydeblend.pipeline.rounds import CPUS_PER_CELL_IN_BLOCK, process
 from raydeblend.pipeline.rows import Measured
 from raydeblend.pipeline.run import describe
 from raydeblend.pipeline.stages import (
@@ -38,7 +39,6 @@ from raydeblend.pipeline.stages import (
     detect_cell,
     measure_cell,
 )
-from raydeblend.pipeline.survey import CPUS_PER_CELL_IN_BLOCK, process
 from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.tile import TileHeader

@@ -3,7 +3,13 @@
 #
 #   sbatch --nodes=8 --time=12:00:00 cluster/slurm.sh TILES OUT --bands g,r,i --resume
 #
-# All arguments are those of `raydeblend catalog`.  TILES and OUT are on a file system that every
+# In parts, each a job with a Ray and an output of its own, OUT/1 to OUT/40; later those alone that
+# `raydeblend verify OUT/*` names, with the same number of parts:
+#
+#   RAYDEBLEND_PARTS=40 sbatch --array=1-40 --nodes=8 --time=12:00:00 cluster/slurm.sh \
+#       TILES OUT --bands g,r,i --resume
+#
+# All arguments are those of `raydeblend catalog`, TILES and OUT first.  TILES and OUT are on a file system that every
 # node sees, or on s3.  A job that ran out of time is submitted again as it was: --resume goes on.
 # (`ray symmetric-run` would do the same, but ends with `ray stop`, which stops every Ray of a
 # node, other jobs' too.)
@@ -13,6 +19,11 @@
 #SBATCH --mem-per-cpu=3G
 #SBATCH --output=raydeblend-%j.log
 set -euo pipefail
+
+if [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then
+    parts=${RAYDEBLEND_PARTS:?of how many parts is this array? --array=2,5 does not say}
+    set -- "$1" "${2%/}/$SLURM_ARRAY_TASK_ID" "${@:3}" --part "$SLURM_ARRAY_TASK_ID/$parts"
+fi
 
 # One thread for each of Ray's workers, which are as many as there are CPUs.
 export OMP_NUM_THREADS=1

@@ -44,6 +44,7 @@ _IDENTITY = (
     Column("tile", pa.string(), "", "name of the tile"),
     Column("cell", pa.string(), "", "name of the cell that measured the source"),
     Column("parent_id", pa.int64(), "", "identifies the footprint the source was found in"),
+    Column("input_id", pa.string(), "", "id in the table of --positions; empty without one"),
     Column("n_blended", pa.int16(), "", "number of sources in the footprint"),
     Column("ra", pa.float64(), "deg", "right ascension, ICRS"),
     Column("dec", pa.float64(), "deg", "declination, ICRS"),
@@ -202,7 +203,11 @@ def _early_names(names: Sequence[str]) -> list[list[str]]:
 
 def schema(bands: Sequence[str]) -> pa.Schema:
     """Return the Parquet schema of a catalog in `bands`."""
-    described = columns(bands)
+    return schema_of(columns(bands))
+
+
+def schema_of(described: Sequence[Column]) -> pa.Schema:
+    """Return the Parquet schema of any columns, as astropy reads it too."""
     metadata = {"table_meta_yaml": _astropy_header(described)}
     return pa.schema([column.field for column in described], metadata=metadata)
 
@@ -232,12 +237,20 @@ def to_table(rows: Mapping[str, ArrayLike], bands: Sequence[str]) -> pa.Table:
     KeyError
         If a column is missing.
     """
-    arrays = [_to_array(rows[field.name], field.type) for field in schema(bands)]
-    return pa.Table.from_arrays(arrays, schema=schema(bands))
+    return table_of(rows, schema(bands))
+
+
+def table_of(rows: Mapping[str, ArrayLike], fields: pa.Schema) -> pa.Table:
+    """Return a table of any schema, as `to_table`."""
+    arrays = [_to_array(rows[field.name], field.type) for field in fields]
+    return pa.Table.from_arrays(arrays, schema=fields)
 
 
 def _to_array(values: ArrayLike, kind: pa.DataType) -> pa.Array:
     array = np.asarray(values)
+    if not array.size:
+        # Nothing is of no type: NumPy calls it float64.
+        return pa.array([], kind)
     mask = np.isnan(array) if pa.types.is_floating(kind) else None
     return pa.array(array, kind, mask=mask)
 

@@ -35,8 +35,14 @@ weights may have."""
 PHOTOMETRY = ("auto", "ngmix", "mixture", "joint")
 BACKGROUNDS = ("auto", "local", "none")
 """As the layout says; the sky around each place is taken off, or it was before the tiles came."""
+PRODUCTS = ("models", "residual", "segmentation")
 NOISES = ("correlated", "independent")
 """Errors from the noise that is measured on the scale of sources, or from the variance alone."""
+
+FORCED = (("joint", "auto"), ("joint", "joint"))
+"""Deblender and photometry that take given positions."""
+PLACES = ("weights", "save", "positions")
+"""What decides nothing: where files lie, whose content is known by its hash, and what is kept."""
 
 DEFAULT_SURVEY, AUTO = "HSC", "auto"
 IMAGE_PATTERN = "{tile}_{band}.fits"
@@ -44,6 +50,9 @@ PSF_PATTERN = "{tile}_{band}_psf.fits"
 
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
 MIN_CELL_SIZE = 64
+INJECT, MOST_INJECTED = 1.0, 100.0
+"""Injected sources per square arcminute: by default so many that they cost less than 5 %; where
+there is no room for more they are fewer."""
 LARGEST_SEED = 2**32 - 1
 
 
@@ -59,6 +68,7 @@ class CatalogConfig:
         Bands to detect and measure in, in the order of the arrays and columns.
     survey
         Gives the nominal PSFs and the known bands; ``auto`` for that of the layout, or else HSC.
+        A YAML file of one's own is read at once: its text takes its place, here and in the hash.
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
         ``joint`` is that of the joint deblender and goes with no other.
@@ -94,6 +104,15 @@ class CatalogConfig:
         Fewest connected pixels above the threshold.
     seed
         Of whatever is random in the measurement.
+    positions, positions_hash, free_positions
+        A table (`raydeblend.positions`) at whose places sources are measured, and no other; the
+        hash of what it says, which a run fills in; and whether a fit may move them.  The hash
+        counts in that of the configuration, the place of the table does not.
+    inject
+        Sources per square arcminute that are drawn into a copy of each cell, to see what becomes
+        of them (`raydeblend.inject`); 0 for none.
+    save
+        Products beside the catalog, of `PRODUCTS`; what the catalog holds does not depend on them.
 
     Raises
     ------
@@ -121,12 +140,20 @@ class CatalogConfig:
     noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
+    inject: float = INJECT
+    save: tuple[str, ...] = ()
+    positions: str | None = None
+    positions_hash: str = ""
+    free_positions: bool = False
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
         from raydeblend.fits.layouts import find_layout, is_file
         from raydeblend.fits.zero_points import check_zero_point
+        from raydeblend.survey import survey_key
 
+        if self.survey != AUTO:
+            object.__setattr__(self, "survey", survey_key(self.survey))
         _check_bands(self.bands, self.survey)
         if ":" not in self.deblender:
             _check_choice("deblender", self.deblender, DEBLENDERS)
@@ -136,14 +163,28 @@ class CatalogConfig:
                 f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
                 "use auto, ngmix or mixture"
             )
+        if self.free_positions and self.positions is None:
+            raise ConfigError("--free-positions goes with --positions")
+        if self.positions is not None and (self.deblender, self.photometry) not in FORCED:
+            raise ConfigError(
+                "positions are fitted by the deblender joint with its own photometry, not by "
+                f"{self.deblender} with {self.photometry}"
+            )
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
         _check_choice("noise", self.noise, NOISES)
+        for product in self.save:
+            _check_choice("product", product, PRODUCTS)
         _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
         _check_at_least("border", self.border, 0)
         _check_at_least("detection area", self.detect_min_area, 1)
         check_seed(self.seed)
+        if not 0 <= self.inject <= MOST_INJECTED:
+            raise ConfigError(
+                f"the density of injected sources must be from 0 to {MOST_INJECTED:g} per square "
+                f"arcminute, not {self.inject:g}"
+            )
         _check_above_0("threshold of suspected blends", self.suspect_threshold)
         _check_above_0("detection threshold", self.detect_threshold)
         if self.zeropoint is not None:
@@ -152,7 +193,7 @@ class CatalogConfig:
     @property
     def hash(self) -> str:
         """Sixteen hex digits that are equal exactly for equal configurations."""
-        decides = {name: value for name, value in asdict(self).items() if name != "weights"}
+        decides = {n: value for n, value in asdict(self).items() if n not in PLACES}
         text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

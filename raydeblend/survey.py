@@ -1,4 +1,4 @@
-"""Surveys: bands, pixel scale, noise and PSF, from surveycodex's sourced tables."""
+"""Surveys: bands, pixel scale, noise and PSF, from surveycodex's tables or a file of one's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import surveycodex
 from numpy.typing import NDArray
 from surveycodex.utilities import mag2counts, mean_sky_level
 
+from raydeblend import storage
 from raydeblend.errors import ConfigError
 
 NJY_ZERO_POINT = 31.4
@@ -18,6 +19,9 @@ NJY_ZERO_POINT = 31.4
 
 # HSC's PDR3 paper (Aihara et al. 2022) calls its bands by the short names used here too.
 SURVEYS = tuple(sorted(surveycodex.available_surveys))
+FILES = (".yaml", ".yml")
+SATURATION_MAGNITUDE = 18.0
+"""About that of HSC's wide layer (Aihara et al. 2018, PASJ 70, S8)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Band:
         Mean sky in electrons per pixel over the full exposure; its square root is the sky noise.
     wavelength
         Effective wavelength in nm.
+    saturation
+        AB magnitude of a star whose peak saturates in median seeing.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Band:
     electrons_per_njy: float
     sky_electrons: float
     wavelength: float
+    saturation: float = SATURATION_MAGNITUDE
 
     @property
     def sky_sigma(self) -> float:
@@ -83,20 +90,55 @@ class Survey:
         raise ConfigError(f"{self.name} has no band {name!r}; its bands are {known}")
 
 
-@cache
-def get_survey(name: str) -> Survey:
-    """Return the survey called `name`, for example ``HSC`` or ``LSST``.
+def get_survey(key: str) -> Survey:
+    """Return a survey: ``HSC``, ``LSST`` …, or one's own.
+
+    Parameters
+    ----------
+    key
+        A name that surveycodex knows, a YAML file of one's own, or the text of one (`survey_key`).
 
     Raises
     ------
     ConfigError
-        If surveycodex does not know the survey.
+        If there is no such survey, or the file cannot be read or used.
     """
-    if name not in SURVEYS:
-        raise ConfigError(f"unknown survey {name!r}; known are {', '.join(SURVEYS)}")
-    source = surveycodex.get_survey(name)
+    return _survey(survey_key(key))
+
+
+def survey_key(key: str) -> str:
+    """Return what stands for a survey on every machine: its name, or the text of one's own file.
+
+    Raises
+    ------
+    ConfigError
+        As `get_survey`.
+    """
+    if key in SURVEYS or "\n" in key:
+        return key
+    if not key.endswith(FILES):
+        raise ConfigError(
+            f"unknown survey {key!r}; known are {', '.join(SURVEYS)}, or a file as FILE.yaml"
+        )
+    try:
+        text = storage.read_bytes(key).decode()
+    except (*storage.READ_ERRORS, UnicodeDecodeError) as error:
+        raise ConfigError(f"the survey {key} cannot be read: {storage.explain(error)}") from error
+    from raydeblend.survey_file import parse_survey
+
+    parse_survey(text, key)
+    return text if "\n" in text else f"{text}\n"
+
+
+@cache
+def _survey(key: str) -> Survey:
+    if key not in SURVEYS:
+        from raydeblend.survey_file import parse_survey
+
+        return parse_survey(key, "of a file")
+    source = surveycodex.get_survey(key)
     return Survey(
-        name=name,
+        name=key,
         pixel_scale=float(source.pixel_scale.to_value("arcsec")),
         mirror_diameter=float(source.mirror_diameter.to_value("m")),
         # surveycodex gives the blocked fraction of the area, GalSim wants that of the diameter.

@@ -300,6 +300,10 @@ class Separated:
         ``(k,)``.
     extra
         The deblender's own measurements, ``(k, ...)`` by name.
+    work
+        What it cost, in a unit of the deblender's that is the same on any machine.
+    parts_xy
+        ``(m, 2)`` positions of what was put together with brighter sources.
     """
 
     xy: FloatArray
@@ -309,6 +313,8 @@ class Separated:
     limited: bool
     blendedness: NDArray[np.float64]
     extra: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    work: float = np.nan
+    parts_xy: FloatArray = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
 
 class Deblender(Protocol):

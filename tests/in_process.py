@@ -14,16 +14,12 @@ from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.singles import run as singles_protocol
 from raydeblend.evaluate.survey import run as survey_protocol
 from raydeblend.pipeline import survey
+from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run
+from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import Plan
-from raydeblend.pipeline.stages import (
-    CellState,
-    Stages,
-    run_stage_safely,
-    stages_of,
-    write_cell,
-)
+from raydeblend.pipeline.stages import Stages, stages_of
 
 
 @contextmanager
@@ -47,7 +43,7 @@ def process(
     stages: Stages | None = None,
     **_: object,
 ) -> Iterator[LedgerEntry]:
-    """Do cells as `survey.process` does, one after the other."""
+    """Do cells as `rounds.process` does, one after the other."""
     stages = stages or stages_of(config)
     chain = {"detect": stages.detect, "deblend": stages.deblend(), "measure": stages.measure}
     for i in todo:

@@ -226,6 +226,23 @@ def test_a_head_that_dies_ends_the_job(tmp_path: Path) -> None:
     assert not list((tmp_path / "shared").iterdir())
 
 
+@pytest.mark.parametrize("parts", [{}, {"RAYDEBLEND_PARTS": "40"}])
+def test_a_job_of_an_array_does_its_part(tmp_path: Path, parts: dict[str, str]) -> None:
+    stubs = {
+        "ray": "#!/usr/bin/env bash\nexec sleep 30\n",
+        "python": "#!/usr/bin/env bash\n",
+        "raydeblend": '#!/usr/bin/env bash\necho "called with $*"\n',
+    }
+    environment = {**allocation(tmp_path, **stubs), **parts, "SLURM_ARRAY_TASK_ID": "5"}
+    command = ["bash", str(CLUSTER / "slurm.sh"), "tiles", "out/", "--bands", "g", "--resume"]
+    code, said = run_in_group(command, environment)
+    if not parts:
+        assert (code, "of how many parts is this array?" in said) == (1, True)
+        return
+    assert code == 0, said
+    assert "called with catalog tiles out/5 --bands g --resume --part 5/40\n" in said
+
+
 def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
     environment = allocation(tmp_path)
     tiles, shared, out = (tmp_path / name for name in ("tiles", "shared", "out"))

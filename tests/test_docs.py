@@ -29,6 +29,8 @@ PAGES = (
     "howto/read.md",
     "howto/products.md",
     "howto/deblender.md",
+    "howto/network.md",
+    "howto/forced.md",
 )
 
 

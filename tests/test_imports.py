@@ -13,6 +13,9 @@ FOUNDATION = (
     "errors",
     "flags",
     "survey",
+    "survey_file",
+    "own_code",
+    "positions",
     "psf",
     "tile",
     "paths",
@@ -27,24 +30,29 @@ FOUNDATION = (
     "outputs",
     "stderr",
     "ucds",
+    "parents",
+    "models",
     "shipped",
+    "traffic",
 )
 LAYERS: dict[str, int] = {
     **dict.fromkeys(FOUNDATION, 0),
     **dict.fromkeys(("detect", "fit", "simulate", "networks"), 1),
     "measure": 2,
-    "deblend": 3,
+    **dict.fromkeys(("deblend", "inject"), 3),
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
-    **dict.fromkeys(("export", "draw"), 5),
+    **dict.fromkeys(("export", "draw", "products"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (
     "train/loop.py",
-    "pipeline/survey.py",
+    "pipeline/graph.py",
+    "pipeline/rounds.py",
     "pipeline/inputs.py",
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",
+    "pipeline/cell_memory.py",
     # Ray's own metrics; the driver counts.
     "pipeline/metrics.py",
     "simulate/shards.py",

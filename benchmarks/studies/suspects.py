@@ -19,8 +19,8 @@ from benchmarks.circumstances import circumstances
 from raydeblend.calibrate.training import BANDS, simulate_separated, truth_of, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.detect.matching import match_sky
 from raydeblend.evaluate.common.calibration import calibration
-from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.survey.unrecognized import MATCH_RADIUS
 from raydeblend.pipeline.deblending import load_suspects

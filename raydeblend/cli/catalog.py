@@ -20,7 +20,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN, CatalogConfig
+from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
 
 
@@ -74,6 +74,18 @@ def catalog_command(
         str | None,
         typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
     ] = None,
+    inject: Annotated[
+        float,
+        typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
+    ] = INJECT,
+    positions: Annotated[
+        str | None,
+        path_option(help="Table of ra, dec[, id]: measure there, detect nothing."),
+    ] = None,
+    free_positions: Annotated[
+        bool,
+        typer.Option("--free-positions", help="Let the fit move --positions, by parts of a pixel."),
+    ] = False,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -82,12 +94,50 @@ def catalog_command(
         bool,
         typer.Option("--accept-other-versions", help="Resume what other versions began."),
     ] = False,
+    save: Annotated[
+        str, typer.Option(help="Products to keep: models, residual, segmentation; none by default.")
+    ] = "",
+    retry_limited: Annotated[
+        bool,
+        typer.Option(
+            "--retry-limited",
+            help="With --resume: deblend footprints whose work reached a limit again, with more.",
+        ),
+    ] = False,
+    more_work: Annotated[
+        float, typer.Option(help="How many times the usual limits --retry-limited allows.")
+    ] = 4.0,
     patience: Annotated[
         float | None,
         typer.Option(
             help="Seconds without any progress after which cells that are left have failed: a "
             "hanging read, no worker; by default it waits without end.",
         ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: only the cells that failed.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="TILE[/CELL],…", help="Only these tiles or cells of the survey."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RA,DEC,RADIUS",
+            help="Only cells within RADIUS of a place: degrees, or a radius such as 6arcmin.",
+        ),
+    ] = None,
+    memory_per_cell: Annotated[
+        float | None,
+        typer.Option(help="GiB that a cell takes: where there is less, fewer are done at a time."),
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="A line of JSON for each cell, on standard error.")
+    ] = False,
+    price: Annotated[
+        float | None,
+        typer.Option(help="Of a core-hour: summary.json says what 1,000 square degrees cost."),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -101,11 +151,20 @@ def catalog_command(
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     if accept_other_versions and not resume:
         raise ConfigError("--accept-other-versions goes with --resume")
+    if retry_limited and not resume:
+        raise ConfigError("--retry-limited goes with --resume")
+    if retry_limited and save:
+        raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
+    if not more_work > 1:
+        raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     if patience is not None and not patience > 0:
         raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
+    from raydeblend.pipeline.region import parse_region
+    from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines
     from raydeblend.pipeline.survey import run_catalog
 
+    selection = Selection(only, None if region is None else parse_region(region), retry_failed)
     run = CatalogConfig(
         bands=split_names(bands),
         survey=survey,
@@ -127,12 +186,16 @@ def catalog_command(
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
         seed=seed,
+        save=split_names(save) if save else (),
+        inject=inject,
+        positions=positions,
+        free_positions=free_positions,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
 
         plan = forecast_catalog(
-            input, out, run, resume, overwrite, address, part, accept_other_versions
+            input, out, run, resume, overwrite, address, part, accept_other_versions, selection
         )
         print("\n".join(forecast_lines(plan)))
         return
@@ -147,6 +210,11 @@ def catalog_command(
         gpus=gpus,
         accept_other_versions=accept_other_versions,
         patience=patience,
+        retry_limited=more_work if retry_limited else None,
+        selection=selection,
+        memory_per_cell=memory_per_cell,
+        log_json=log_json,
+        price=price,
     )
     print("\n".join(summary_lines(summary)))
     if summary.n_failed:

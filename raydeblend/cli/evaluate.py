@@ -15,6 +15,7 @@ from raydeblend.cli.options import (
     path_argument,
     path_option,
 )
+from raydeblend.errors import ConfigError
 
 Deblenders = Annotated[
     list[str] | None, typer.Option("--deblender", help=f"{DEBLENDER_HELP} By default joint.")
@@ -45,7 +46,8 @@ def evaluate_command(
         int | None, typer.Option(help="hemmati2022: 1 (the default) or 7 of the network.")
     ] = None,
     survey: Annotated[
-        str | None, typer.Option(help="survey, singles, shear: HSC (the default) or LSST.")
+        str | None,
+        typer.Option(help="survey, singles, shear: HSC (the default), LSST, or FILE.yaml."),
     ] = None,
     population: Annotated[
         str | None,
@@ -84,14 +86,31 @@ def evaluate_command(
 
 
 def report_command(
-    results: Annotated[list[str], path_argument(metavar="DIR...", help="What `evaluate` wrote.")],
+    results: Annotated[
+        list[str],
+        path_argument(metavar="DIR...", help="What `evaluate` wrote, or the OUT of a catalog."),
+    ],
     out: Annotated[str, path_option(help="The page, local or s3://.")] = "report.html",
+    blends: Annotated[
+        int, typer.Option(min=0, help="Of a catalog: how many of the worst blends are drawn.")
+    ] = 10,
 ) -> None:
-    """Put tables, figures and provenance of any results into one HTML page that needs no other."""
+    """Put results, or a catalog's run, into one HTML page that needs no other file.
+
+    Of results: tables, figures and provenance.  Of a run: counts, maps, completeness, colors,
+    stars' sizes, failures, the worst blends and the cost.
+    """
+    from raydeblend.draw.report.page import is_survey, write_survey_report
     from raydeblend.evaluate.report import write_report
 
-    size = write_report(results, out)
-    print(f"{len(results)} results, {size / 1e6:.1f} MB: {out}")
+    if not any(is_survey(root) for root in results):
+        size = write_report(results, out)
+        print(f"{len(results)} results, {size / 1e6:.1f} MB: {out}")
+        return
+    if len(results) > 1:
+        raise ConfigError("a page is about one catalog or about results; name one of the catalogs")
+    size = write_survey_report(results[0], out, blends)
+    print(f"the run in {results[0]}, {size / 1e6:.1f} MB: {out}")
 
 
 def demo_command(

@@ -152,10 +152,24 @@ def map_command(
     print("\n".join(map_catalog(out, folder, overwrite)))
 
 
+def injected_command(
+    out: Out,
+    step: Annotated[float, typer.Option(help="Magnitudes of a bin.")] = 0.5,
+) -> None:
+    """Print what became of the sources injected into copies of OUT's cells, by magnitude.
+
+    Galaxies of the realistic population: completeness, shredding, flux bias, pulls, astrometry.
+    """
+    from raydeblend.draw.injected import injected_lines
+
+    print("\n".join(injected_lines(out, step)))
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("verify")(verify_command)
     # Otherwise a position such as -1.5,-0.3 would be taken for options.
     app.command("inspect", context_settings={"ignore_unknown_options": True})(inspect_command)
     app.command("map")(map_command)
+    app.command("injected")(injected_command)
     app.add_typer(export, name="export")

@@ -110,7 +110,10 @@ Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
 ]
 LayoutsSurvey = Annotated[
-    str, typer.Option(help="Known bands and nominal PSFs; auto: the layout's, else HSC.")
+    str,
+    typer.Option(
+        help="Known bands and nominal PSFs, a name or FILE.yaml; auto: the layout's, else HSC."
+    ),
 ]
 Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]

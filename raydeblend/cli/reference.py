@@ -1,8 +1,8 @@
-"""The commands that explain a catalog: its columns, and the bits of its flags."""
+"""The commands that explain a catalog: its columns, the bits of its flags, and reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -14,11 +14,16 @@ from raydeblend.flags import DESCRIPTIONS
 
 def columns_command(
     bands: Annotated[str, typer.Option(help="Bands, separated by commas.")] = "g,r,i",
+    table: Annotated[str, typer.Option(help="catalog, parents or models.")] = "catalog",
 ) -> None:
-    """List the columns of a catalog: name, type, unit, description."""
-    from raydeblend.catalog import columns
+    """List the columns of a table of OUT: name, type, unit, description."""
+    from raydeblend import catalog, models, parents
 
-    described = columns(split_names(bands))
+    known: Mapping[str, Callable[[Sequence[str]], Sequence[catalog.Column]]]
+    known = {"catalog": catalog.columns, "parents": parents.columns, "models": models.columns}
+    if table not in known:
+        raise ConfigError(f"unknown table {table!r}; valid are {', '.join(known)}")
+    described = known[table](split_names(bands))
     rows = [(c.name, str(c.type), c.unit or "-", c.description) for c in described]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     for *short, description in rows:
@@ -33,6 +38,16 @@ def flags_command(
 ) -> None:
     """Say what the flags of a source mean: raydeblend flags 72."""
     print("\n".join(_flag_lines(value)))
+
+
+def reasons_command() -> None:
+    """List why a footprint was not deblended in full, and why a peak is no row of the catalog."""
+    from raydeblend.parents import PEAK_REASONS, SHORTFALLS
+
+    print("a footprint not deblended in full (shortfall):")
+    print("\n".join(f"  {reason!s:<12}{text}" for reason, text in SHORTFALLS.items()))
+    print("a detected peak that is no row (n_<reason>):")
+    print("\n".join(f"  {reason!s:<12}{text}" for reason, text in PEAK_REASONS.items()))
 
 
 def _flag_lines(value: int | None) -> Iterator[str]:
@@ -51,3 +66,4 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("columns")(columns_command)
     app.command("flags")(flags_command)
+    app.command("reasons")(reasons_command)

@@ -21,6 +21,9 @@ from raydeblend.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+Survey = Annotated[
+    str, typer.Option(help="Gives PSF, noise and pixel scale: a name, or your own FILE.yaml.")
+]
 Split = Annotated[str, typer.Option(help="Of the real galaxies: train, validation or test.")]
 StampFolder = Annotated[
     str | None,
@@ -38,7 +41,7 @@ def register(app: typer.Typer) -> None:
 @simulate.command("tiles")
 def simulate_tiles_command(
     out: Annotated[str, path_argument(help="Directory or s3:// prefix for tiles and truth.")],
-    survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
+    survey: Survey = "HSC",
     bands: Bands = "g,r,i",
     n_tiles: Annotated[int, typer.Option(min=1, help="Tiles on one sky grid.")] = 1,
     size: Annotated[int, typer.Option(min=64, help="Side of a tile in pixels.")] = 1024,
@@ -96,7 +99,7 @@ def simulate_tiles_command(
 @simulate.command("singles")
 def simulate_singles_command(
     out: Annotated[str, path_argument(help="Directory or s3:// prefix for the tile and truth.")],
-    survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
+    survey: Survey = "HSC",
     bands: Bands = "g,r,i",
     n: Annotated[int, typer.Option(min=1, help="Galaxies of each class and magnitude.")] = 4,
     classes: Annotated[
@@ -130,7 +133,7 @@ def simulate_singles_command(
 def simulate_neighbors_command(
     out: Annotated[str, path_argument(help="Directory or s3:// prefix for the tile and truth.")],
     kind: Annotated[str, typer.Option(help="pairs, or stars with galaxies beside them.")] = "pairs",
-    survey: Annotated[str, typer.Option(help="Gives PSF, noise and pixel scale.")] = "HSC",
+    survey: Survey = "HSC",
     bands: Bands = "g,r,i",
     n: Annotated[int, typer.Option(min=1, help="Pairs or stars.")] = 100,
     split: Split = "train",

@@ -41,8 +41,9 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"One of {', '.join(NETWORKS)}; suspect, star, structure: the calibrations of "
-            "p_unrecognized_blend, of p_star and of what is part of a galaxy."
+            help=f"One of {', '.join(NETWORKS)}, or your own as module:name; suspect, star, "
+            "structure: the calibrations of p_unrecognized_blend, of p_star and of what is part of "
+            "a galaxy."
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -58,7 +59,8 @@ def train_command(
         str | None, typer.Option(help="Instead of the preset's, separated by commas.")
     ] = None,
     surveys: Annotated[
-        str | None, typer.Option(help="Whose PSF, noise and pixel scale, separated by commas.")
+        str | None,
+        typer.Option(help="Whose PSF, noise and pixel scale: names or FILE.yaml, with commas."),
     ] = None,
     data: Annotated[
         str | None,

@@ -37,6 +37,8 @@ class Sources:
         By name, ``(k, bands, y, x)`` images of the sources beside their models.
     of_stamp
         By name, one value of the whole stamp.
+    beside
+        By name, ``(m, ...)`` of what there may be any number of in a stamp.
     """
 
     models: FloatArray
@@ -45,6 +47,7 @@ class Sources:
     measured: Mapping[str, Floats] = field(default_factory=dict)
     images: Mapping[str, FloatArray] = field(default_factory=dict)
     of_stamp: Mapping[str, np.generic] = field(default_factory=dict)
+    beside: Mapping[str, Floats] = field(default_factory=dict)
 
     @classmethod
     def unrated(cls, models: FloatArray, xy: FloatArray) -> Sources:
@@ -139,6 +142,9 @@ def _extra(found: Sequence[Sources], most: int) -> dict[str, NDArray[np.generic]
         extra[name] = _padded(rows, (most, *values.shape[1:]), np.nan, values.dtype)
     for name, values in first.images.items():
         extra[name] = _padded([own.images[name] for own in found], (most, *values.shape[1:]), 0)
+    for name, values in first.beside.items():
+        rows = [own.beside[name] for own in found]
+        extra[name] = _padded(rows, (max(map(len, rows)), *values.shape[1:]), np.nan)
     for name in first.of_stamp:
         extra[name] = np.array([own.of_stamp[name] for own in found])
     return extra

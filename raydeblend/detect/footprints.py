@@ -90,7 +90,7 @@ def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
     significance = detection_image(tile)
     detected = significance > config.outline
     peaks, xy = significant_peaks(significance, psf_width(tile), config)
-    labels = _footprints(detected, peaks, config.min_area)
+    labels = label_footprints(detected, peaks, config.min_area)
     owner = labels[tuple(peaks.T)]
     peaks, xy, owner = peaks[owner > 0], xy[owner > 0], owner[owner > 0]
     return [
@@ -207,7 +207,7 @@ def _width(heights: Sequence[float]) -> float:
     return float(np.clip(1 / np.sqrt(2 * np.pi * np.mean(heights)), 0.7, 10.0))
 
 
-def _footprints(
+def label_footprints(
     detected: NDArray[np.bool_], peaks: NDArray[np.intp], min_area: int
 ) -> NDArray[np.int32]:
     """Return the connected regions that hold a peak, numbered in the order of the peaks."""

@@ -15,6 +15,7 @@ by their light, not by their curvature.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +154,15 @@ def psf_sigma(psf: NDArray[np.floating]) -> float:
 
     By the area at half maximum, π (FWHM / 2)², which wings do not touch, on a finer grid.
     """
-    fine = ndimage.zoom(np.asarray(psf, dtype=float), 8, order=3, grid_mode=True, mode="nearest")
+    stamp = np.asarray(psf, dtype=float)
+    return _sigma_of(stamp.tobytes(), stamp.shape)
+
+
+@lru_cache(maxsize=64)
+def _sigma_of(pixels: bytes, shape: tuple[int, ...]) -> float:
+    """Return `psf_sigma` of a stamp, which many images share."""
+    stamp = np.frombuffer(pixels).reshape(shape)
+    fine = ndimage.zoom(stamp, 8, order=3, grid_mode=True, mode="nearest")
     area = float(np.count_nonzero(fine > fine.max() / 2)) / 64
     return float(np.sqrt(area / np.pi) / np.sqrt(2 * np.log(2)))
 

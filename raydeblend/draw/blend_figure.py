@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from astropy import units
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from raydeblend.draw.finished import tile_wcs
 from raydeblend.draw.inspect import Inspected
 from raydeblend.evaluate.common.figures import color_image, noise_level, to_png
 from raydeblend.flags import Flag
@@ -23,6 +25,8 @@ MOST_MODELS = 6
 """Models drawn on their own, and rows of the table; a larger blend says how many more there are."""
 CHOSEN, OTHER, NEIGHBOR = "#ffb000", "white", "#7fd4ff"
 RESIDUAL_SIGMA = 5.0
+COMPASS = 1.0
+"""Arcsec over which the directions of the sky are taken."""
 OUTLINE = [withStroke(linewidth=1.5, foreground="black")]
 
 Row = dict[str, Any]
@@ -88,6 +92,7 @@ def _top_row(figure: Figure, seen: Inspected, bottom: float, height: float) -> N
     x, y = (seen.neighbors - offset).T
     axes[0].plot(x, y, "x", color=NEIGHBOR, ms=5, mew=1)
     _scale_bar(axes[0], seen)
+    _compass(axes[0], seen)
 
 
 def _image_title(seen: Inspected) -> str:
@@ -166,6 +171,25 @@ def _scale_bar(axes: Axes, seen: Inspected) -> None:
     axes.plot([x, x + pixels], [y, y], color="white", lw=2, path_effects=OUTLINE)
     text: dict[str, Any] = {"color": "white", "fontsize": 8, "path_effects": OUTLINE}
     axes.text(x, y + 0.02 * seen.view.shape[0], f"{length}″", **text)
+
+
+def _compass(axes: Axes, seen: Inspected) -> None:
+    """Draw where north and east are, in the upper left corner."""
+    rows, columns = seen.view.shape
+    middle = tile_wcs(seen.header).pixel_to_world(
+        seen.view.x0 + columns / 2, seen.view.y0 + rows / 2
+    )
+    side = min(rows, columns)
+    start = np.array([0.16 * side, rows - 0.18 * side])
+    for name, angle in (("N", 0.0), ("E", 90.0)):
+        there = middle.directional_offset_by(angle * units.deg, COMPASS * units.arcsec)
+        x, y = tile_wcs(seen.header).world_to_pixel(there)
+        away = np.array([x - seen.view.x0 - columns / 2, y - seen.view.y0 - rows / 2])
+        tip = start + 0.08 * side * away / np.linalg.norm(away)
+        axes.plot(*np.transpose([start, tip]), color="white", lw=1.2, path_effects=OUTLINE)
+        x, y = (start + 1.5 * (tip - start)).tolist()
+        style: dict[str, Any] = {"color": "white", "fontsize": 7, "path_effects": OUTLINE}
+        axes.text(x, y, name, ha="center", va="center", **style)
 
 
 def _models(

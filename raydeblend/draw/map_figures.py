@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from raydeblend.draw.maps import CellStatistics, unit_vectors
+from raydeblend.draw.maps import CellStatistics, east_scale, unit_vectors, whole_turn
 from raydeblend.evaluate.common.figures import to_png
 
 DPI = 150
@@ -125,12 +125,8 @@ def outlines(corners: Float64Array) -> Outlines:
 
 
 def _unwrapped(corners: Float64Array) -> Float64Array:
-    """Shift right ascensions ``(n, 4, 2)`` by whole turns so that a field across 0° is one."""
-    ra = np.radians(corners[..., 0])
-    middle = np.degrees(np.arctan2(np.sin(ra).mean(), np.cos(ra).mean()))
-    shifted = corners.copy()
-    shifted[..., 0] = (corners[..., 0] - middle + 180) % 360 - 180 + middle
-    return shifted
+    """Return corners ``(n, 4, 2)`` with right ascensions by which a field across 0° is one."""
+    return np.stack([whole_turn(corners[..., 0]), corners[..., 1]], axis=-1)
 
 
 def _figure(sky: Outlines, drawn: SkyMap) -> bytes:
@@ -160,8 +156,7 @@ def _size(sky: Outlines) -> tuple[float, float]:
 
 def _east(sky: Outlines) -> float:
     """Return how long a unit of the first axis is in the middle of the map."""
-    dec = sky.corners[..., 1]
-    return float(np.cos(np.radians((dec.min() + dec.max()) / 2))) if sky.pole is None else 1.0
+    return east_scale(sky.corners[..., 1]) if sky.pole is None else 1.0
 
 
 def _panel(axes: Axes, sky: Outlines, values: Float64Array, name: str, drawn: SkyMap) -> None:

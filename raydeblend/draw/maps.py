@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -38,6 +38,8 @@ class CellStatistics:
     ----------
     corners
         ``(4, 2)`` of the cell's inner region: ra, dec in degrees.
+    area
+        Of that region in square arcminutes.
     sources
         Number of rows.
     density
@@ -54,6 +56,7 @@ class CellStatistics:
     tile: str
     cell: str
     corners: Float64Array
+    area: float
     sources: int
     density: float
     depth: tuple[float, ...]
@@ -98,23 +101,20 @@ def map_catalog(out: str, folder: str | None = None, overwrite: bool = False) ->
 
 def cell_statistics(finished: Finished) -> list[CellStatistics]:
     """Return the statistics of every cell in the ledger, in its order."""
+    return [statistics for statistics, _ in read_cells(finished)]
+
+
+def read_cells(finished: Finished) -> Iterator[tuple[CellStatistics, pa.Table | None]]:
+    """Yield every cell in the ledger with its rows, None of one that failed; few in memory."""
     entries = [entry for entry in finished.entries if entry.tile in finished.headers]
-    corners = _corners(finished, entries)
+    bands = finished.config.bands
     with ThreadPoolExecutor(THREADS) as pool:
-        # Reading shards on s3 is waiting, not work.
-        rows = pool.map(lambda e: finished.rows(*e.key) if e.done else None, entries)
-        bands = finished.config.bands
-        return [
-            _statistics(entry, sky, area, table, bands)
-            for entry, (sky, area), table in zip(entries, corners, rows, strict=True)
-        ]
-
-
-def _corners(
-    finished: Finished, entries: Sequence[LedgerEntry]
-) -> list[tuple[Float64Array, float]]:
-    """Return corners on the sky and area in square arcminutes of each entry's cell."""
-    return [_outline(finished, *entry.key) for entry in entries]
+        for start in range(0, len(entries), THREADS):
+            some = entries[start : start + THREADS]
+            # Reading shards on s3 is waiting, not work.
+            rows = pool.map(lambda e: finished.rows(*e.key) if e.done else None, some)
+            for entry, table in zip(some, rows, strict=True):
+                yield _statistics(entry, *_outline(finished, *entry.key), table, bands), table
 
 
 def _outline(finished: Finished, tile: str, cell: str) -> tuple[Float64Array, float]:
@@ -138,12 +138,13 @@ def _statistics(
 ) -> CellStatistics:
     nothing = (np.nan,) * len(bands)
     if rows is None:
-        return CellStatistics(*entry.key, corners, 0, np.nan, nothing, 1.0, np.nan)
+        return CellStatistics(*entry.key, corners, area, 0, np.nan, nothing, 1.0, np.nan)
     n = rows.num_rows
     flags = rows["flags"].to_numpy()
     return CellStatistics(
         *entry.key,
         corners=corners,
+        area=area,
         sources=n,
         density=n / area,
         depth=tuple(depth(rows, band) for band in bands) if n else nothing,
@@ -193,3 +194,15 @@ def unit_vectors(sky: Float64Array) -> Float64Array:
     """Return ``(..., 3)`` of positions ``(..., 2)``: ra, dec in degrees."""
     ra, dec = np.moveaxis(np.radians(sky), -1, 0)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def whole_turn(ra: Float64Array) -> Float64Array:
+    """Shift right ascensions ``(...)`` in degrees by whole turns: a field becomes one piece."""
+    turn = np.radians(ra)
+    middle = np.degrees(np.arctan2(np.sin(turn).mean(), np.cos(turn).mean()))
+    return np.asarray((ra - middle + 180) % 360 - 180 + middle)
+
+
+def east_scale(dec: Float64Array) -> float:
+    """Return how long a degree of right ascension is in the middle of declinations, in degrees."""
+    return float(np.cos(np.radians((dec.min() + dec.max()) / 2)))

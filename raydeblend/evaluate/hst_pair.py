@@ -22,12 +22,12 @@ from scipy.optimize import minimize
 from raydeblend import storage
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.srgan.deblender import SrganDeblender
+from raydeblend.detect.matching import match_sky
 from raydeblend.detect.noise import difference_noise
 from raydeblend.detect.sharp_peaks import PeakRule, find_sharp_peaks, psf_sigma
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import DPI, to_png
 from raydeblend.evaluate.common.request import Report, Request
-from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.networks.weights import one_network
 from raydeblend.tile import FloatArray

@@ -1,13 +1,11 @@
 """`raydeblend report DIR…`: any set of results as one HTML page that needs nothing else.
 
-Figures are embedded; there is no script, no font and no address of another file.  A results
-directory is what `raydeblend evaluate` writes: ``metrics.json``, ``tables.json``,
+A results directory is what `raydeblend evaluate` writes: ``metrics.json``, ``tables.json``,
 ``provenance.json`` and PNG figures, any of which may be missing but not all.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +18,13 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import read_caption
 from raydeblend.evaluate.common.provenance import read_provenance
 from raydeblend.evaluate.common.tables import NAME, Table, name_tables, read_tables
-from raydeblend.evaluate.page import STYLE, table_html
+from raydeblend.evaluate.page import (
+    definitions_html,
+    document,
+    figure_html,
+    folded_html,
+    table_html,
+)
 
 _WORDS = {"command": "Command", "date": "Date", "commit": "Commit", "hardware": "Hardware"}
 
@@ -110,26 +114,7 @@ def render_page(results: Sequence[Results]) -> str:
     """Return the page as HTML."""
     contents = "\n".join(_contents(result) for result in results)
     sections = "\n".join(_section(result) for result in results)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>raydeblend: results</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header><h1>raydeblend: results</h1></header>
-<nav aria-label="Contents"><h2>Contents</h2><ul>
-{contents}
-</ul></nav>
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
+    return document("raydeblend: results", contents, sections)
 
 
 def _title(result: Results) -> str:
@@ -161,24 +146,20 @@ def _section(result: Results) -> str:
 def _provenance(provenance: Mapping[str, Any]) -> str:
     if not provenance:
         return "<p>Where these results come from was not recorded.</p>"
-    lines = [
-        f"<dt>{title}</dt><dd>{escape(str(provenance[key]))}</dd>"
-        for key, title in _WORDS.items()
-        if key in provenance
+    terms = [
+        (title, escape(str(provenance[key]))) for key, title in _WORDS.items() if key in provenance
     ]
     if "seconds" in provenance:
-        lines.append(f"<dt>Took</dt><dd>{escape(str(provenance['seconds']))} s</dd>")
-    lines += [
-        f"<dt>{title}</dt><dd><details><summary>{len(items)}</summary><code>"
-        + "<br>".join(f"{escape(str(k))} {escape(str(v))}" for k, v in items.items())
-        + "</code></details></dd>"
+        terms.append(("Took", escape(f"{provenance['seconds']} s")))
+    terms += [
+        (title, folded_html((str(k), str(v)) for k, v in items.items()))
         for title, items in (
             ("Weights (SHA-256)", provenance.get("weights")),
             ("Versions", provenance.get("versions")),
         )
         if isinstance(items, dict) and items
     ]
-    return f'<dl class="provenance">{"".join(lines)}</dl>'
+    return definitions_html(terms)
 
 
 def _tables(result: Results) -> Iterator[str]:
@@ -191,9 +172,5 @@ def _figures(result: Results) -> Iterator[str]:
     if result.figures:
         yield f'<h3 id="{result.anchor}-figures">Figures</h3>'
     for name, png in result.figures.items():
-        data = base64.b64encode(png).decode()
-        caption = escape(read_caption(png) or name.removesuffix(".png").replace("_", " "))
-        yield (
-            f'<figure><img src="data:image/png;base64,{data}" alt="{escape(name)}">'
-            f"<figcaption><b>{escape(name)}</b> {caption}</figcaption></figure>"
-        )
+        caption = read_caption(png) or name.removesuffix(".png").replace("_", " ")
+        yield figure_html(png, name, caption)

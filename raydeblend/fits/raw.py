@@ -20,6 +20,7 @@ from raydeblend.fits.planes import Planes, find_mask, find_noise, find_planes, f
 from raydeblend.fits.tiled import GzippedImage
 from raydeblend.psf import BandPsf
 from raydeblend.tile import BandFile, BoolArray, Box, TileHeader
+from raydeblend.traffic import PIXELS_READ
 
 Array = NDArray[np.generic]
 
@@ -145,8 +146,12 @@ def _section(hdu: fits.ImageHDU, box: Box) -> Array:
     """
     rows, columns = box.slices
     if isinstance(hdu, fits.CompImageHDU | GzippedImage):
-        return np.array(hdu.section[rows, columns])
-    return np.array(hdu.section[rows][:, columns])
+        read = part = np.array(hdu.section[rows, columns])
+    else:
+        read = hdu.section[rows]
+        part = np.array(read[:, columns])
+    PIXELS_READ.add(read.nbytes)
+    return part
 
 
 def _noise_of_tile(image: fits.ImageHDU) -> SkyNoise:

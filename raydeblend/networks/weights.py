@@ -76,18 +76,26 @@ class Card:
     sha256: str = ""
 
 
-def build_network(network: str, architecture: Mapping[str, Any]) -> nn.Module:
+def build_network(network: str, architecture: Mapping[str, Any], path: str = "") -> nn.Module:
     """Return a network with random weights.
+
+    Parameters
+    ----------
+    path
+        Of the weights that it is built for, for messages.
 
     Raises
     ------
     ConfigError
-        If `network` is unknown.
+        If `network` is unknown, or has no such architecture.
     """
     if network not in NETWORKS:
         raise ConfigError(f"this version knows no network {network!r}")
     kind, config = NETWORKS[network]
-    return kind(config(**architecture))
+    try:
+        return kind(config(**architecture))
+    except (RuntimeError, TypeError) as error:
+        raise _mismatch(path, network, error) from error
 
 
 def save_weights(root: str, name: str, network: nn.Module, card: Card) -> str:
@@ -125,23 +133,41 @@ def load_weights(path: str, device: torch.device | str = "cpu") -> tuple[nn.Modu
         If a file is missing or damaged, or the two do not belong together.
     """
     card = load_card(path)
+    network = build_network(card.network, card.architecture, path)
+    return _fill(network, path, card, device), card
+
+
+def load_into(network: nn.Module, path: str, device: torch.device | str = "cpu") -> Card:
+    """Read the weights of a network of one's own into it; return their card.
+
+    The network comes out ready for inference, on `device`.
+
+    Raises
+    ------
+    ConfigError
+        As `load_weights`.
+    """
+    card = load_card(path)
+    _fill(network, path, card, device)
+    return card
+
+
+def _fill(network: nn.Module, path: str, card: Card, device: torch.device | str) -> nn.Module:
+    """Read the weights that the card describes into a network."""
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ConfigError(f"{path} is not the file that its card describes (SHA-256 differs)")
-    network = _fill(path, card, data)
-    # mypy knows only some overloads of `to`; channels last is the layout convolutions like.
-    return network.eval().to(device=device, memory_format=torch.channels_last), card  # type: ignore[call-overload]
-
-
-def _fill(path: str, card: Card, data: bytes) -> nn.Module:
-    """Return the network of the card with the weights in `data`."""
     try:
-        network = build_network(card.network, card.architecture)
         network.load_state_dict(safetensors.torch.load(data))
     except (RuntimeError, TypeError, SafetensorError) as error:
-        reason = str(error).split("\n")[0]
-        raise ConfigError(f"{path} is not the {card.network} of its card: {reason}") from error
-    return network
+        raise _mismatch(path, card.network, error) from error
+    # mypy knows only some overloads of `to`; channels last is the layout convolutions like.
+    return network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _mismatch(path: str, network: str, error: Exception) -> ConfigError:
+    reason = str(error).split("\n")[0]
+    return ConfigError(f"{path} is not the {network} of its card: {reason}")
 
 
 def load_card(path: str) -> Card:

@@ -15,14 +15,17 @@ SWITCHES = {"deblend_singles": "--only-blends"}
 """Options that turn off what is on by default."""
 
 
-def resume_command(out: str, run: Run) -> str:
-    """Return what a shell takes to do the rest of a run; what is not a default is said."""
+def resume_command(out: str, run: Run, retry_failed: bool = False) -> str:
+    """Return what a shell takes to do the rest of a run; what is not a default is said.
+
+    With `retry_failed` only what failed.
+    """
     words = ["raydeblend", "catalog", run.input, out, "--bands", ",".join(run.bands)]
     for name, value in _changed(run):
         words += [SWITCHES[name]] if name in SWITCHES else [_option(name), _text(value)]
     if run.part != "1/1":
         words += ["--part", run.part]
-    return shlex.join([*words, "--resume"])
+    return shlex.join([*words, "--resume", *(["--retry-failed"] if retry_failed else [])])
 
 
 def _option(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,14 @@ from raydeblend.deblend.masks import mask_for
 from raydeblend.deblend.plugins import OwnDeblender
 from raydeblend.deblend.unrecognized.model import shipped_model
 from raydeblend.flags import Flag
+from raydeblend.pipeline.accounting import (
+    CLASSICAL,
+    Piece,
+    account_of,
+    account_of_separated,
+    classical_pieces,
+)
+from raydeblend.pipeline.accounts import Account
 from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.pipeline.parts import (
     JOINT,
@@ -24,7 +33,7 @@ from raydeblend.pipeline.parts import (
     part_of,
     undivided,
 )
-from raydeblend.pipeline.pieces import in_pieces, separated_pieces
+from raydeblend.pipeline.pieces import separated_pieces
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.tile import Blend, Deblended, Deblender, Separated
 
@@ -74,23 +83,44 @@ class DeblendCell:
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""
+        return self._with_work(detected.work_factor)._separate(detected)
+
+    def _with_work(self, factor: float) -> DeblendCell:
+        """Return the stage with other limits of work, where its deblender has any."""
+        with_work = getattr(self.deblender, "with_work", None)
+        if factor == 1 or with_work is None:
+            return self
+        other = copy(self)
+        other.deblender = with_work(factor)
+        return other
+
+    def _separate(self, detected: Detected) -> DeblendedCell:
         usual: list[Blend] = []
         large: list[Blend] = []
         for blend in detected.blends:
             (large if self._too_large(blend) else usual).append(blend)
         parts = self._parts(replace(detected, blends=tuple(usual)))
-        pieces = [piece for blend in large for piece in self._pieces(blend, detected)]
+        accounts = list(map(account_of, usual, parts))
+        pieces: list[Piece] = []
+        for blend in large:
+            account, own = self._pieces(blend, detected)
+            accounts.append(account)
+            pieces += own
         blends = (*usual, *(blend for blend, _ in pieces))
         return DeblendedCell(
-            replace(detected, blends=blends), (*parts, *(part for _, part in pieces))
+            replace(detected, blends=blends),
+            (*parts, *(part for _, part in pieces)),
+            tuple(accounts),
         )
 
-    def _pieces(self, blend: Blend, detected: Detected) -> Iterator[tuple[Blend, DeblendedParent]]:
-        """Yield the pieces of a footprint: by its deblender if that takes any size, else by sep."""
+    def _pieces(self, blend: Blend, detected: Detected) -> tuple[Account, list[Piece]]:
+        """Return the pieces of a footprint: by its deblender if that takes any size, else by sep.
+
+        With the account of its peaks.
+        """
         separate = getattr(self.deblender, "separate_footprint", None)
         if separate is None:
-            yield from in_pieces(blend)
-            return
+            return classical_pieces(blend, own=self.deblender.name == CLASSICAL)
         found: Separated = separate(
             deblender_image(blend),
             blend.variance,
@@ -99,14 +129,15 @@ class DeblendCell:
             detected.task.cell.tile.pixel_scale,
         )
         if not len(found.xy):
-            yield from in_pieces(blend)
-            return
+            return classical_pieces(blend, found.limited, found.work)
         psf = detected.psf if self.config.photometry == JOINT else None
-        yield from separated_pieces(blend, found, self.deblender.name, psf)
+        keep = bool(self.config.save)
+        pieces = list(separated_pieces(blend, found, self.deblender.name, psf, keep))
+        return account_of_separated(blend, found, pieces), pieces
 
     def _too_large(self, blend: Blend) -> bool:
         """Tell whether one array cannot hold the models of a footprint's sources."""
-        crowded = self.deblender.name == "sep" and len(blend.xy) > CROWDED
+        crowded = self.deblender.name == CLASSICAL and len(blend.xy) > CROWDED
         return bool(blend.flags & Flag.DEBLEND_FALLBACK) or crowded
 
     def _parts(self, detected: Detected) -> tuple[DeblendedParent, ...]:

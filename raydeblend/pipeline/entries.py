@@ -62,7 +62,7 @@ class LedgerEntry:
     status
         ``done`` or ``failed``.
     reason
-        Why it failed; empty if done.
+        Why it failed; if done empty, or why a second pass over its limited footprints failed.
     sources, blends, parents
         Rows of the shard, and the footprints, blended ones and all, whose brightest peak lies in
         the cell's inner region: each footprint counts in one cell.
@@ -74,8 +74,25 @@ class LedgerEntry:
         Of each band, the noise on the scale of the PSF over what independent pixels of the variance
         plane would have; errors and thresholds are larger by as much.  Without bands for which it
         is not known.
+    bytes_read, bytes_written
+        Of pixels, as they are once unpacked, and of the shard.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
+    injected
+        Sources that were injected into the copy of the cell.
+    completeness_50
+        Of each band the AB magnitude at which half of them are found, where they tell.
+    injection_seconds
+        Wall time, of `seconds`, that went to them.
+    injection_failure
+        Why the copy told nothing, if something went wrong with it.
+    peaks
+        Detected peaks in the cell's inner region, and ``unpublished`` how many of these are no row,
+        by `raydeblend.parents.Unpublished`.
+    shortfalls
+        Footprints of the cell that were not deblended in full, by `raydeblend.parents.Shortfall`.
+    retried
+        Footprints that were deblended in a second pass, with more work.
     """
 
     tile: str
@@ -91,6 +108,16 @@ class LedgerEntry:
     config_hash: str = ""
     flags: Mapping[str, int] = field(default_factory=dict)
     noise_correlation: Mapping[str, float] = field(default_factory=dict)
+    injected: int = 0
+    completeness_50: Mapping[str, float] = field(default_factory=dict)
+    injection_seconds: float = 0.0
+    injection_failure: str = ""
+    peaks: int = 0
+    unpublished: Mapping[str, int] = field(default_factory=dict)
+    shortfalls: Mapping[str, int] = field(default_factory=dict)
+    retried: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
 
     @property
     def done(self) -> bool:

@@ -19,6 +19,7 @@ from raydeblend.pipeline.ledger import check_output
 from raydeblend.pipeline.plan import Plan, plan_survey
 from raydeblend.pipeline.run import describe
 from raydeblend.pipeline.seen import cells_left
+from raydeblend.pipeline.selection import EVERYTHING, Selection, choose
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.survey import connect_once, resolve
 from raydeblend.session import cluster_address
@@ -70,6 +71,7 @@ def forecast_catalog(
     address: str | None = None,
     part: str | None = None,
     accept_other_versions: bool = False,
+    selection: Selection = EVERYTHING,
 ) -> Forecast:
     """Return what `raydeblend.pipeline.survey.run_catalog` would do; nothing is written.
 
@@ -79,6 +81,7 @@ def forecast_catalog(
         As that does before any work, but that `out` is not tried.
     """
     share = parse_share(part)
+    selection.check(resume)
     input, root = storage.absolute(input), storage.absolute(out)
     config = resolve(config, input, root)
     with ExitStack() as session:
@@ -86,7 +89,7 @@ def forecast_catalog(
     plan = plan_survey(headers, config.cell_size, config.border).only(share)
     run, tiles = describe(input, config, plan, share), to_manifest(headers)
     done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
-    todo = cells_left(plan, done)
+    todo = choose(root, plan, cells_left(plan, done), selection, resume).now
     arcmin2, pixels = _extent(plan, todo)
     seconds, basis = _cpu_seconds(config, done, len(todo), arcmin2)
     return Forecast(

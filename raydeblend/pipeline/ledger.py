@@ -29,13 +29,12 @@ from raydeblend.pipeline.entries import (
     list_ledger,
     plain,
     set_aside,
-    shard_path,
     to_json,
     try_ledger,
     write_entry,
 )
 from raydeblend.pipeline.plan import BOX, Plan, plan_hash
-from raydeblend.pipeline.shards import earlier_path, move_shards
+from raydeblend.pipeline.shards import FOLDERS, cell_files, earlier_path, move_shards
 from raydeblend.pipeline.share import parse_share
 
 RUN_FILE, PLAN_FILE, TILES_FILE = "run.json", "plan.parquet", "tiles.parquet"
@@ -46,7 +45,7 @@ NAMED = 3
 RECORDS = (RUN_FILE, SUMMARY_FILE, TILES_FILE, PLAN_FILE)
 UNNAMED = re.compile(
     r"ledger/(compact-\d+\.parquet|tile=[^/]+/plan\.json)"
-    r"|(catalog|ledger)/.+\.damaged"
+    r"|(catalog|ledger|parents)/.+\.damaged"
     r"|maps/((depth|density|failures|blended)\.png|cells\.parquet)"
 )
 """Files below an output that are this package's though no plan names them: tables of entries, tiles
@@ -293,7 +292,7 @@ def _clear_outdated(out: str, plan: Plan, tiles: pa.Table) -> None:
         return
     for tile, cell in keys(done.filter(_outdated(out, plan, tiles, done))):
         write_entry(out, LedgerEntry(tile, cell, "failed", OUTDATED))
-        storage.remove_files([shard_path(out, tile, cell)])
+        storage.remove_files(cell_files(out, tile, cell))
 
 
 def _check_mark(out: str, found: Sequence[str]) -> None:
@@ -319,8 +318,8 @@ def _own_files(out: str, found: Iterable[str]) -> set[str]:
     cells = keys(read_plan(root)) if planned else []
     named = {storage.join(root, name) for name in RECORDS}
     for key in cells:
-        shard = shard_path(root, *key)
-        named |= {entry_path(root, *key), shard, earlier_path(shard)}
+        files = cell_files(root, *key)
+        named |= {entry_path(root, *key), *files, earlier_path(files[0])}
     base = storage.join(root, "")
     return {path for path in found if path in named or UNNAMED.fullmatch(path.removeprefix(base))}
 
@@ -328,7 +327,7 @@ def _own_files(out: str, found: Iterable[str]) -> set[str]:
 def _remove(out: str) -> None:
     """Remove what a run wrote, except for its mark: entries before the shards they stand for."""
     own = _own_files(out, storage.list_files(out))
-    for part in ("ledger", "catalog"):
+    for part in ("ledger", *FOLDERS):
         folder = storage.join(storage.absolute(out), part)
         storage.remove_files(sorted(path for path in own if path.startswith(f"{folder}/")))
         storage.remove_empty_folders(folder)
@@ -366,7 +365,7 @@ def differences(earlier: Run, later: Run) -> list[str]:
         _change(name, earlier.config.get(name), value)
         for name, value in plain(later.config).items()
         # Weights are compared by their content, below.
-        if name != "weights" and earlier.config.get(name) != value
+        if name not in ("weights", "positions") and earlier.config.get(name) != value
     ]
     if earlier.part != later.part:
         said.append(_change("part", earlier.part, later.part))

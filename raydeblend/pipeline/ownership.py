@@ -38,6 +38,22 @@ def neighbors_of(headers: Sequence[TileHeader]) -> list[NDArray[np.int32]]:
     return [np.array([j for j in found if j != i], np.int32) for i, found in enumerate(near)]
 
 
+def gap_degrees(header: TileHeader, ra: float, dec: float) -> float:
+    """Return how far a tile's circumscribed circle is from a position in degrees; 0 if it holds it.
+
+    To an arcsecond, on the near side.
+    """
+    place, own = (np.array(_unit_vector(*p)) for p in ((ra, dec), _approximate_center(header)))
+    distance = math.degrees(2 * math.asin(min(1.0, float(np.linalg.norm(place - own)) / 2)))
+    return max(0.0, distance - _radius_degrees(header) - SLACK_DEGREES)
+
+
+def approximate_circle(header: TileHeader) -> tuple[Float64Array, float]:
+    """Return the unit vector of a tile's center, and a chord as long as its pixels reach."""
+    radius = math.radians(_radius_degrees(header) + SLACK_DEGREES)
+    return np.array(_unit_vector(*_approximate_center(header))), 2 * math.sin(radius / 2)
+
+
 def _approximate_center(header: TileHeader) -> tuple[float, float]:
     """Return right ascension and declination in degrees, to an arcsecond."""
     core = Wcsprm(header=header.wcs.encode(), relax=True)
@@ -88,15 +104,15 @@ def is_primary(
     if not len(xy) or not neighbors:
         return owned
     sky = to_sky(header, xy)
-    places = [_pixels(other, sky) for other in neighbors]
+    places = [pixels_of(other, sky) for other in neighbors]
     contested = np.any([inside for _, inside in places], axis=0)
     own = np.ones(len(xy))
-    own[contested] = covered(header, _nearest(xy[contested]))
+    own[contested] = covered(header, nearest_pixels(xy[contested]))
     for other, (pixels, inside) in zip(neighbors, places, strict=True):
         first = _comes_first(other, header, sky)
         rival = np.flatnonzero(inside & owned & (first | (own < 1)))
         if len(rival):
-            theirs = covered(other, _nearest(pixels[rival]))
+            theirs = covered(other, nearest_pixels(pixels[rival]))
             lost = (theirs > own[rival]) | ((theirs == own[rival]) & first[rival])
             owned[rival[lost]] = False
     return owned
@@ -113,7 +129,7 @@ def _center_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
     return np.asarray(np.round(degrees / TIE_DEGREES), dtype=np.float64)
 
 
-def _pixels(header: TileHeader, sky: SkyCoord) -> tuple[Float64Array, NDArray[np.bool_]]:
+def pixels_of(header: TileHeader, sky: SkyCoord) -> tuple[Float64Array, NDArray[np.bool_]]:
     """Return positions ``(n, 2)`` in a tile's pixels, and which lie on the tile."""
     x, y = _wcs(header).world_to_pixel(sky)
     rows, columns = header.shape
@@ -121,7 +137,8 @@ def _pixels(header: TileHeader, sky: SkyCoord) -> tuple[Float64Array, NDArray[np
     return np.column_stack([x, y]), np.asarray(inside, dtype=bool)
 
 
-def _nearest(xy: Float64Array) -> NDArray[np.int64]:
+def nearest_pixels(xy: Float64Array) -> NDArray[np.int64]:
+    """Return the pixel ``(n, 2)`` (x, y) that each position lies in."""
     return np.floor(xy + 0.5).astype(np.int64)
 
 

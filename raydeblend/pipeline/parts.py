@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,64 @@ from numpy.typing import NDArray
 from raydeblend.deblend.sep import classical_models, fill_holes
 from raydeblend.fit.result import ARRAYS, Measurements, not_attempted
 from raydeblend.flags import Flag
+from raydeblend.inject.sources import InjectedSources
 from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
+from raydeblend.pipeline.accounts import MATCH_RADIUS, Account
+from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
+
+if TYPE_CHECKING:
+    from raydeblend.pipeline.products import Products
 
 JOINT, JOINT_MODEL = "joint", "bulge+disk"
 """Names of its photometry and of its model in the catalog."""
 OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov", "response")
 VALUES = tuple(name for name in ARRAYS if name not in ("flags", *OPTIONAL))
 """What a deblender that measures its sources must give in `Deblended.extra`."""
-MATCH_RADIUS = 3.0
-"""Pixels within which a model explains a detected peak; about a PSF's half width."""
+
+
+@dataclass(frozen=True)
+class CellPixels:
+    """The inner region of a cell, where images of it are saved.
+
+    Attributes
+    ----------
+    image
+        ``(bands, y, x)`` in nJy, NaN where unusable.
+    labels
+        ``(y, x)`` which of `parents` a pixel belongs to, 1 for the first and 0 for none.
+    parents
+        Identifiers of footprints.
+    """
+
+    image: FloatArray
+    labels: NDArray[np.int32]
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Injection:
+    """The copy of a cell with injected sources, on its way through the stages.
+
+    Attributes
+    ----------
+    state
+        What the last stage made of the copy; at the end the table of injected sources.
+    sources
+        What was injected; None if that failed.
+    """
+
+    state: CellState
+    sources: InjectedSources | None
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether there is anything to look at."""
+        return self.sources is not None and len(self.sources) > 0
 
 
 @dataclass(frozen=True)
@@ -37,12 +81,21 @@ class Detected:
     noise
         Of each band, on the scale of sources over that of independent pixels; its square is in the
         variance of `blends`.  NaN where not known, empty if not measured.
+    work_factor
+        By how much the deblender's limits of work are larger than usual.
+    pixels
+        Where images are saved.
+    injection
+        The copy of the cell with injected sources, if there is one.
     """
 
     task: CellTask
     blends: tuple[Blend, ...]
     psf: TilePsf
     noise: tuple[float, ...] = ()
+    work_factor: float = 1.0
+    pixels: CellPixels | None = None
+    injection: Injection | None = None
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""
@@ -83,6 +136,10 @@ class DeblendedParent:
     of_footprint
         How many sources the footprint has, where these are only some of them
         (`raydeblend.pipeline.pieces`); else 0.
+    work
+        What it cost, see `raydeblend.tile.Separated`; NaN where not known.
+    parts_xy
+        ``(m, 2)`` stamp positions of what was put together with brighter sources.
     """
 
     models: FloatArray
@@ -98,6 +155,8 @@ class DeblendedParent:
     coverage: NDArray[np.float64] | None = None
     points: PointSources | None = None
     of_footprint: int = 0
+    work: float = np.nan
+    parts_xy: FloatArray = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
     @property
     def n_blended(self) -> int:
@@ -112,10 +171,15 @@ class DeblendedParent:
 
 @dataclass(frozen=True)
 class DeblendedCell:
-    """The footprints of a cell and the sources of each."""
+    """The footprints of a cell, or pieces of them, the sources of each, and accounts of all.
+
+    `products` are what is saved beside the catalog.
+    """
 
     detected: Detected
     parts: tuple[DeblendedParent, ...]
+    accounts: tuple[Account, ...] = ()
+    products: Products | None = None
 
 
 def without_models(separated: DeblendedCell) -> DeblendedCell:
@@ -126,12 +190,14 @@ def without_models(separated: DeblendedCell) -> DeblendedCell:
 
 
 def _slim(blend: Blend, part: DeblendedParent, psf: TilePsf) -> DeblendedParent:
-    is_slim = part.points is not None
-    if is_slim or part.n_measured < len(part.xy):
+    if not part.models.size or part.n_measured < len(part.xy):
         return part
+    nothing = part.models[:, :, :0, :0]
+    if part.points is not None:
+        return replace(part, models=nothing)
     return replace(
         part,
-        models=part.models[:, :, :0, :0],
+        models=nothing,
         blendedness=blendedness(part.models),
         coverage=seen_part(part.models, blend.unusable),
         points=measure_points(blend, part.models, part.xy, psf.each(blend.on_tile(part.xy))),
@@ -161,12 +227,12 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Deblen
     n = int(result.n_sources[row])
     limited = Flag.DEBLEND_LIMITED if _limited(result, row) else Flag(0)
     if limited and not n:
-        part = classical(blend)
+        part = _costing(classical(blend), result, row)
         return replace(part, flags=part.flags | int(Flag.DEBLEND_FALLBACK | limited))
     models, xy, first = _distinct(blend, result.models[row, :n], result.xy[row, :n])
     more, more_xy = _missed(blend, models, xy)
     if not len(models) + len(more):
-        failed = undivided(blend, "none", deblender)
+        failed = _costing(undivided(blend, "none", deblender), result, row)
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
     measured = _measured(blend, result, row, first)
     models, xy, _ = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
@@ -177,7 +243,18 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Deblen
     part = DeblendedParent(
         models, xy, quality, deblender, float(p_blend), int(flags | limited), measured
     )
+    part = _costing(part, result, row)
     return _flag_added(part, len(first)) if len(more) else part
+
+
+def _costing(part: DeblendedParent, result: Deblended, row: int) -> DeblendedParent:
+    """Return the part with what the deblender tells of its work and of parts of galaxies."""
+    if "work" in result.extra:
+        part = replace(part, work=float(result.extra["work"][row]))
+    if "parts_xy" not in result.extra:
+        return part
+    places = np.asarray(result.extra["parts_xy"][row], np.float32)
+    return replace(part, parts_xy=places[np.isfinite(places).all(axis=1)])
 
 
 def _flag_added(part: DeblendedParent, first: int) -> DeblendedParent:

@@ -53,7 +53,11 @@ def in_pieces(blend: Blend) -> list[tuple[Blend, DeblendedParent]]:
 
 
 def separated_pieces(
-    blend: Blend, found: Separated, deblender: str, psf: TilePsf | None
+    blend: Blend,
+    found: Separated,
+    deblender: str,
+    psf: TilePsf | None,
+    keep_models: bool = False,
 ) -> Iterator[tuple[Blend, DeblendedParent]]:
     """Yield the sources of a footprint that were separated as a whole, by pieces.
 
@@ -64,10 +68,10 @@ def separated_pieces(
     psf
         By place in the tile, where models are to be left out of what the deblender measured itself,
         once it is known what its sources are as points.
+    keep_models
+        Leave them out later, since they are saved.
     """
-    rest = blend.image.astype(np.float64)
-    for box, light in zip(found.boxes, found.lights, strict=True):
-        rest[:, *box.slices] -= light
+    rest = residual(blend, found)
     kept, number = distinct_sources(blend, found.xy)
     members = [np.flatnonzero(number == i) for i in range(len(kept))]
     limited = int(Flag.DEBLEND_LIMITED) if found.limited else 0
@@ -81,7 +85,8 @@ def separated_pieces(
         if measured is not None and psf is not None:
             points = measure_points(piece, models, piece.xy, psf.each(piece.on_tile(piece.xy)))
             covered = seen_part(models, piece.unusable)
-            models, share = models[:, :, :0, :0], found.blendedness[kept[rows]]
+            share = found.blendedness[kept[rows]]
+            models = models if keep_models else models[:, :, :0, :0]
         yield (
             piece,
             DeblendedParent(
@@ -97,6 +102,14 @@ def separated_pieces(
                 of_footprint=len(kept),
             ),
         )
+
+
+def residual(blend: Blend, found: Separated) -> NDArray[np.float64]:
+    """Return the image ``(bands, y, x)`` of a footprint less the light of all sources."""
+    rest = blend.image.astype(np.float64)
+    for box, light in zip(found.boxes, found.lights, strict=True):
+        rest[:, *box.slices] -= light
+    return rest
 
 
 def _piece(

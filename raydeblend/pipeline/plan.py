@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend.pipeline.ownership import neighbors_of
+from raydeblend.pipeline.placed import TilePositions
 from raydeblend.pipeline.share import Share
 from raydeblend.tile import Box, Cell, TileHeader
 
@@ -23,11 +24,33 @@ BOX = ("y0", "x0", "y1", "x1")
 
 
 @dataclass(frozen=True)
+class SecondPass:
+    """More work for footprints that reached a limit.
+
+    Attributes
+    ----------
+    out
+        Where their catalog is.
+    factor
+        By how much the limits are larger than usual.
+    """
+
+    out: str
+    factor: float
+
+
+@dataclass(frozen=True)
 class CellTask:
-    """A cell and the tiles that overlap its own: all that a worker needs to know."""
+    """A cell and the tiles that overlap its own: all that a worker needs to know.
+
+    With a `second_pass` only those footprints are due of a cell that is done; with `positions` of
+    its outer region these are its sources.
+    """
 
     cell: Cell
     neighbors: tuple[TileHeader, ...] = ()
+    second_pass: SecondPass | None = None
+    positions: TilePositions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +75,10 @@ class Plan:
         ``(cells, 4)`` its inner region ``y0, x0, y1, x1`` in tile pixels.
     border
         Pixels read around it, as far as the tile reaches.
+    second_pass
+        That of its tasks.
+    positions
+        Given ones on each of its tiles.
     """
 
     tiles: NDArray[np.str_]
@@ -62,6 +89,8 @@ class Plan:
     tile: NDArray[np.int32]
     inner: NDArray[np.int32]
     border: int
+    second_pass: SecondPass | None = None
+    positions: tuple[TilePositions, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.tile)
@@ -85,7 +114,9 @@ class Plan:
         header, inner = self.header(tile), self.box(i)
         outer = inner.grow(self.border).clip(header.box)
         cell = Cell(cell_name(inner), header, inner, outer)
-        return CellTask(cell, tuple(self.header(other) for other in self._near(tile)))
+        near = tuple(self.header(other) for other in self._near(tile))
+        given = None if self.positions is None else self.positions[tile].within(outer)
+        return CellTask(cell, near, self.second_pass, given)
 
     def around(self, names: Set[str]) -> set[str]:
         """Return the tiles that may overlap one of these, which are among them if two do."""
@@ -100,6 +131,13 @@ class Plan:
     def box(self, i: int) -> Box:
         """Return the inner region of the i-th cell."""
         return Box(*self.inner[i].tolist())
+
+    def square_degrees(self, cells: NDArray[np.int64]) -> float:
+        """Return the area of the inner regions of some cells, by their numbers."""
+        y0, x0, y1, x1 = self.inner[cells].astype(np.float64).T
+        tiles, numbers = np.unique(self.tile[cells], return_inverse=True)
+        scales = np.array([self.header(tile).pixel_scale / 3600 for tile in tiles.tolist()])
+        return float(np.sum((y1 - y0) * (x1 - x0) * scales[numbers] ** 2))
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the tile and the name of every cell."""

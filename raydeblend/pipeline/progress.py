@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,6 +36,21 @@ def track(
         return iter(entries)
     console, tally = Console(stderr=True), Tally(total, before)
     return _bar(entries, tally, console) if console.is_terminal else _lines(entries, tally)
+
+
+def track_json(
+    entries: Iterable[LedgerEntry], total: int, show: bool, before: int = 0
+) -> Iterator[LedgerEntry]:
+    """Pass on the `entries` of a run and say of each, in a line of JSON, what became of the cell.
+
+    The parameters are those of `track`; the lines are on standard error.
+    """
+    for n, entry in enumerate(entries, start=before + 1):
+        if show:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = {"time": now, **asdict(entry), "n": n, "of": total}
+            print(json.dumps(line), file=sys.stderr, flush=True)
+        yield entry
 
 
 def _bar(entries: Iterable[LedgerEntry], tally: Tally, console: Console) -> Iterator[LedgerEntry]:

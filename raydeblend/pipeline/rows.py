@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,16 @@ from raydeblend.measure.blendedness import blendedness
 from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
+from raydeblend.parents import SCHEMA
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
-from raydeblend.pipeline.parts import DeblendedParent, peak_pixels
+from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.sky_errors import sky_covariance
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Box
+
+if TYPE_CHECKING:
+    from raydeblend.pipeline.products import Products
 
 Rows = dict[str, NDArray[Any]]
 
@@ -32,12 +36,18 @@ Rows = dict[str, NDArray[Any]]
 class Measured:
     """The rows of a cell, ready to be written.
 
-    `noise` is that of `pipeline.parts.Detected` by band, where it is known.
+    `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
+    footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
+    what is saved beside them, `injection` what became of the copy of the cell.
     """
 
     task: CellTask
     table: pa.Table
     noise: Mapping[str, float] = field(default_factory=dict)
+    parents: pa.Table = field(default_factory=SCHEMA.empty_table)
+    work_factor: float = 1.0
+    products: Products | None = None
+    injection: Injection | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:
@@ -213,6 +223,7 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     return {
         "tile": np.full(n, header.name),
         "cell": np.full(n, task.cell.name),
+        "input_id": _input_ids(task, rows),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
         "ra_err": np.sqrt(covariance[:, 0, 0]),
@@ -220,6 +231,13 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
         "ra_dec_cov": covariance[:, 0, 1],
         "is_primary": is_primary(header, task.neighbors, pixels, covered),
     }
+
+
+def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.str_]:
+    """Return what the given position of each source is called; empty where none was given."""
+    if task.positions is None:
+        return np.full(len(rows["x"]), "")
+    return np.array(task.positions.names_at(rows["pixel_x"], rows["pixel_y"]), dtype=np.str_)
 
 
 def counts(table: pa.Table, inner: Box) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from raydeblend.deblend.configuration import hash_of
 from raydeblend.fit.config import PROFILE_FIT
 from raydeblend.fit.single_priors import DEFAULT_PRIORS
 from raydeblend.fits import TileFailure
+from raydeblend.inject.config import INJECTION
 from raydeblend.measure.config import DEFAULT_CONFIG
 from raydeblend.measure.plausible import PLAUSIBLE
 from raydeblend.pipeline.deblending import DeblendCell
@@ -18,8 +19,8 @@ from raydeblend.pipeline.ledger import Run, describe_plan
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.share import WHOLE, Share
 
-PHOTOMETRY = (DEFAULT_CONFIG, DEFAULT_PRIORS, PROFILE_FIT, PLAUSIBLE)
-"""What was tuned in the photometry, and in what it may publish."""
+TUNED = (DEFAULT_CONFIG, DEFAULT_PRIORS, PROFILE_FIT, PLAUSIBLE, INJECTION)
+"""What was tuned in the photometry, in what it may publish, and in how the run checks itself."""
 
 VERSIONED = (
     "raydeblend",
@@ -41,7 +42,7 @@ def describe(input: str, config: CatalogConfig, plan: Plan, share: Share = WHOLE
     return Run(
         input=input,
         config=asdict(config),
-        config_hash=f"{config.hash}-{hash_of(*PHOTOMETRY)}",
+        config_hash=f"{config.hash}-{hash_of(*TUNED)}",
         weights={config.deblender: DeblendCell(config).weights_hash},
         versions=_versions(),
         plan=describe_plan(plan) | part,

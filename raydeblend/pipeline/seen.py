@@ -7,7 +7,7 @@ gone.  Such a cell is not done.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +15,29 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.parents import Shortfall
 from raydeblend.pipeline.entries import from_table, read_ledger, shard_path
 from raydeblend.pipeline.ledger import Run, keys
-from raydeblend.pipeline.plan import Plan
+from raydeblend.pipeline.outcome import fail_cell
+from raydeblend.pipeline.plan import Plan, SecondPass
+from raydeblend.pipeline.second_pass import limited_in
 from raydeblend.pipeline.shards import is_whole, without_shard
-from raydeblend.pipeline.stages import fail_cell
 from raydeblend.pipeline.summary import Totals
 
 LOST = "its shard is not in the output as the driver sees it; do all machines share that folder?"
 
 log = logging.getLogger(__name__)
+
+
+def without_limited(done: pa.Table, again: SecondPass) -> pa.Table:
+    """Leave out the cells of a ledger with footprints that a second pass is due for."""
+    short = [dict(pairs or ()) for pairs in done["shortfalls"].to_pylist()]
+    due = [
+        bool(each.get(Shortfall.LIMITED)) and bool(limited_in(again, *key))
+        for each, key in zip(short, keys(done), strict=True)
+    ]
+    log.info("%d cells have footprints whose work reached its limit", sum(due))
+    return done.filter(pc.invert(pa.array(due, pa.bool_())))
 
 
 def with_shards(out: str, done: pa.Table) -> pa.Table:
@@ -43,10 +56,15 @@ def unseen(out: str, cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [key for key in sorted(missing) if not is_whole(shard_path(root, *key))]
 
 
-def fail_unseen(out: str, plan: Plan, run: Run, totals: Totals) -> Totals:
-    """Record done cells whose shards cannot be seen from here as failed, and count again."""
-    failed = {entry.key for entry in totals.failures}
-    lost = set(unseen(out, (key for key in plan.keys() if key not in failed)))  # noqa: SIM118
+def fail_unseen(
+    out: str, plan: Plan, run: Run, totals: Totals, later: Set[tuple[str, str]] = frozenset()
+) -> Totals:
+    """Record done cells whose shards cannot be seen from here as failed, and count again.
+
+    Cells that another run does `later` have none.
+    """
+    without = later | {entry.key for entry in totals.failures}
+    lost = set(unseen(out, (key for key in plan.keys() if key not in without)))  # noqa: SIM118
     if not lost:
         return totals
     (weights_hash,) = run.weights.values()

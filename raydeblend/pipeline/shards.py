@@ -18,8 +18,14 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from raydeblend import catalog, storage
+from raydeblend.inject.read import FOLDER as INJECTED
+from raydeblend.parents import FOLDER as PARENTS
 
 KEY, EARLIER_KEY = "of_tile=", "tile="
+ENDINGS = {"models": ".parquet", "residual": ".fits", "segmentation": ".fits"}
+"""Of the products that a run may save."""
+FOLDERS = ("catalog", PARENTS, INJECTED, *ENDINGS)
+"""Where the files of cells lie, beside the ledger."""
 TAKEN_AMISS = re.compile(r"__HIVE_DEFAULT_PARTITION__|[+-]?\d{19,}")
 """Values of folders that readers take for none at all, or fail at: integers too long for them."""
 THREADS = 16
@@ -29,8 +35,23 @@ log = logging.getLogger(__name__)
 
 def shard_path(out: str, tile: str, cell: str) -> str:
     """Return where a cell's rows lie; no tile name leads outside `out`."""
+    return cell_path(out, "catalog", tile, cell)
+
+
+def cell_path(out: str, product: str, tile: str, cell: str, ending: str = ".parquet") -> str:
+    """Return where one of a cell's files lies, in the folder of its kind."""
     folder = KEY + _mark(quote_name(tile))
-    return storage.join(out, "catalog", folder, f"cell={quote(cell, safe='')}.parquet")
+    return storage.join(out, product, folder, f"cell={quote(cell, safe='')}{ending}")
+
+
+def injected_path(out: str, tile: str, cell: str) -> str:
+    """Return where the table of what was injected into the copy of a cell lies."""
+    return cell_path(out, INJECTED, tile, cell)
+
+
+def parents_path(out: str, tile: str, cell: str) -> str:
+    """Return where a cell's table of footprints lies."""
+    return cell_path(out, PARENTS, tile, cell)
 
 
 def _mark(value: str) -> str:
@@ -56,6 +77,17 @@ def _present_path(path: str) -> str:
     if not folder.startswith(EARLIER_KEY):
         return path
     return "/".join([*parts, KEY + _mark(folder.removeprefix(EARLIER_KEY)), name])
+
+
+def product_path(out: str, product: str, tile: str, cell: str) -> str:
+    """Return where a product of a cell lies, one of `ENDINGS`."""
+    return cell_path(out, product, tile, cell, ENDINGS[product])
+
+
+def cell_files(out: str, tile: str, cell: str) -> list[str]:
+    """Return the paths of all that a cell writes beside its entry, the shard first."""
+    saved = [product_path(out, product, tile, cell) for product in ENDINGS]
+    return [place(out, tile, cell) for place in (shard_path, parents_path, injected_path)] + saved
 
 
 def read_shard(path: str) -> pa.Table:

@@ -1,41 +1,31 @@
-"""What happens to one cell: detect, deblend, measure, write.  Plain callables, without Ray.
+"""What is done to one cell: detect, deblend, measure.  Plain callables, without Ray.
 
-A `CellState` goes from stage to stage.  `run_stage` runs one stage on it, keeps the time and turns
-what can be wrong with a cell into a failed one, which the later stages only pass on.
+`cell_state` runs them on a cell, `outcome` writes what comes of it.
 """
 
 from __future__ import annotations
 
-import resource
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
+from raydeblend.detect.given import find_given
 from raydeblend.detect.noise_correlation import with_noise
 from raydeblend.detect.tile_noise import tile_noise
-from raydeblend.errors import NoDataError, TileError
+from raydeblend.errors import NoDataError
 from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.entries import (
-    DamagedEntryError,
-    LedgerEntry,
-    entry_path,
-    read_entry,
-    shard_path,
-    write_entry,
-)
+from raydeblend.pipeline.forced import ForcedCell
+from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
+from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -45,40 +35,26 @@ from raydeblend.pipeline.parts import (
     without_models,
 )
 from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.products import cell_pixels, no_pixels, with_products
 from raydeblend.pipeline.rows import (
     Measured,
     MeasuredSources,
-    counts,
     owned,
     parent_rows,
     to_measured,
 )
+from raydeblend.pipeline.second_pass import due_again
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.psf import TilePsf
 from raydeblend.survey import get_survey
-from raydeblend.tile import Blend, Box, TileHeader
+from raydeblend.tile import Blend, Box, Tile, TileHeader
 
 __all__ = [
-    "CellState",
     "DeblendCell",
     "Stages",
     "detect_cell",
     "measure_cell",
-    "run_stage",
-    "write_cell",
 ]
-
-# What bad pixels, files, disks and memory can raise.  Anything else is a mistake in the code
-# and should end the run.
-CELL_ERRORS = (
-    TileError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-    RuntimeError,
-    *storage.READ_ERRORS,
-)
-
 
 MODELS = {"ngmix": "exp", "mixture": "bdf"}
 """The profile that each engine fits: ngmix's bulge + disk is five times slower than its disk, ours
@@ -87,31 +63,6 @@ is not and gives the better fluxes (docs/photometry.md)."""
 
 AT_ONCE = 500
 """Sources measured together: their stamps are 0.2 GB, those of a crowded cell would be 2 GB."""
-
-
-@dataclass(frozen=True)
-class CellState:
-    """A cell on its way through the stages.
-
-    Attributes
-    ----------
-    task
-        The cell.
-    content
-        What the last stage returned; None before the first and after a failure.
-    error
-        Why the cell failed, or empty.
-    seconds
-        Wall time by stage.
-    peak_memory_mb
-        Largest resident memory of the processes so far, in MiB.
-    """
-
-    task: CellTask
-    content: Any = None
-    error: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_memory_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,44 +93,18 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblender; of what its own photometry has measured no models go on."""
-    deblend = DeblendCell(config)
-    if config.photometry != JOINT:
-        return deblend
-    return lambda detected: without_models(deblend(detected))
+    deblend = ForcedCell(config) if config.positions else DeblendCell(config)
 
+    def separate(detected: Detected) -> DeblendedCell:
+        deblended = with_products(deblend(detected), config.save)
+        return without_models(deblended) if config.photometry == JOINT else deblended
 
-def run_stage_safely(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
-    """Run one stage as `run_stage` does; a mistake in the code too fails only the cell.
+    def with_copy(detected: Detected) -> DeblendedCell:
+        separated = separate(replace(detected, injection=None))
+        copy = carry_on(detected.injection, "deblend", separate)
+        return replace(separated, detected=replace(separated.detected, injection=copy))
 
-    In a run of days one cell in which an index is out of range must not end it, nor be taken for
-    one whose worker died.
-    """
-    try:
-        return run_stage(work, name, stage)
-    except Exception as mistake:  # noqa: BLE001  whatever it is, it is told with its place
-        place = traceback.extract_tb(mistake.__traceback__)[-1]
-        where = f"{place.filename.rpartition('/')[2]}:{place.lineno}"
-        said = f"{type(mistake).__name__} at {where}: {storage.explain(mistake)}"
-        return replace(work, content=None, error=f"{name}: mistake in the code, {said}")
-
-
-def run_stage(work: CellState, name: str, stage: Callable[[Any], object]) -> CellState:
-    """Run one stage on the content of `work` (the first on its task) and note what it cost."""
-    if work.error:
-        return work
-    content: object = None
-    start, error = time.perf_counter(), ""
-    try:
-        content = stage(work.task if work.content is None else work.content)
-    except CELL_ERRORS as problem:
-        error = f"{name}: {storage.explain(problem)}"
-    seconds = {**work.seconds, name: time.perf_counter() - start}
-    peak = max(work.peak_memory_mb, _peak_memory_mb())
-    return replace(work, content=content, error=error, seconds=seconds, peak_memory_mb=peak)
-
-
-def _peak_memory_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return with_copy
 
 
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
@@ -195,19 +120,34 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     OSError
         If they cannot be read.
     """
-    cell = task.cell
+    cell, images = task.cell, bool({"residual", "segmentation"} & set(config.save))
     # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
     box = cell.outer.grow(REACH)
     try:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
-        return Detected(task, (), TilePsf(()))
+        return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
+    detected = due_again(_detect(tile, task, config, images))
+    if detected.work_factor > 1 or task.positions is not None:
+        return detected
+    copy = begin_injection(tile, detected, config, partial(_detect, config=config))
+    return replace(detected, injection=copy)
+
+
+def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = False) -> Detected:
+    """Find the footprints in pixels that were read; with their `images`, if any are to be saved."""
+    cell = task.cell
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
-    blends = find_blends(read, detection(config))
+    given = task.positions
+    if given is None:
+        blends = find_blends(read, detection(config))
+    else:
+        blends = find_given(read, given.xy, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
-    return Detected(task, mine, read.psf, noise)
+    pixels = cell_pixels(cell, read, mine) if images else None
+    return Detected(task, mine, read.psf, noise, pixels=pixels)
 
 
 def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:
@@ -260,6 +200,14 @@ def compile_ahead(config: CatalogConfig, gpus: int) -> None:
 
 
 def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
+    """Measure a cell, and then the copy with injected sources, and return its own rows."""
+    measured = _measure(separated, config)
+    copy = separated.detected.injection
+    copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
+    return replace(measured, injection=conclude(copy, measured.table))
+
+
+def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     """Measure the footprints of which the cell owns a source, and return its own rows.
 
     With photometry ``joint`` only those sources are fitted that the deblender has not measured
@@ -286,7 +234,14 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
         parents.append(parent_rows(task, blend, part, measured, points, p_star, detected.psf))
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
-    return to_measured(task, parents, covered, detected.noise)
+    return replace(
+        to_measured(task, parents, covered, detected.noise),
+        parents=parents_table(
+            task, separated.accounts, covered, detected.noise, detected.work_factor
+        ),
+        work_factor=detected.work_factor,
+        products=separated.products,
+    )
 
 
 def _fit(
@@ -336,65 +291,3 @@ def _join(times: Sequence[Measurements], keys: Sequence[tuple[int, ...]]) -> Mea
         rows = np.flatnonzero(which == number)
         fill(joined, rows, measured.take(rows))
     return joined
-
-
-def write_cell(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
-    """Write a cell's shard and then its ledger entry, which it returns.
-
-    A cell that could not be written is failed; without a ledger entry, if need be.
-    """
-    work = run_stage_safely(work, "write", lambda measured: _write_shard(measured, out))
-    return _record(work, out, weights_hash, config_hash)
-
-
-def give_up(
-    task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
-) -> LedgerEntry:
-    """Record a cell as failed, unless a worker got as far as its ledger entry before it died."""
-    path = entry_path(out, task.cell.tile.name, task.cell.name)
-    if storage.exists(path):
-        try:
-            entry = read_entry(path)
-        except DamagedEntryError:
-            entry = LedgerEntry("", "", "failed")
-        if entry.done and (entry.weights_hash, entry.config_hash) == (weights_hash, config_hash):
-            return entry
-    return fail_cell(task, out, reason, weights_hash, config_hash)
-
-
-def fail_cell(
-    task: CellTask, out: str, reason: str, weights_hash: str, config_hash: str
-) -> LedgerEntry:
-    """Record a cell as failed, whatever the ledger says of it."""
-    return _record(CellState(task, error=reason), out, weights_hash, config_hash)
-
-
-def _record(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:
-    cell = work.task.cell
-    entry = LedgerEntry(
-        tile=cell.tile.name,
-        cell=cell.name,
-        status="failed" if work.error else "done",
-        reason=work.error,
-        seconds={name: round(seconds, 4) for name, seconds in work.seconds.items()},
-        peak_memory_mb=round(work.peak_memory_mb, 1),
-        weights_hash=weights_hash,
-        config_hash=config_hash,
-        **(work.content or {}),
-    )
-    try:
-        if not entry.done:
-            # An earlier attempt may have come as far as the shard.
-            storage.remove_files([shard_path(out, *entry.key)])
-        write_entry(out, entry)
-    except storage.READ_ERRORS as error:
-        return replace(entry, status="failed", reason=f"ledger: {storage.explain(error)}")
-    return entry
-
-
-def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
-    cell = measured.task.cell
-    path = shard_path(out, cell.tile.name, cell.name)
-    storage.write_bytes(path, catalog.to_bytes(measured.table))
-    noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
-    return counts(measured.table, cell.inner) | {"noise_correlation": noise}

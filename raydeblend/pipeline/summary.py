@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydeblend import storage
+from raydeblend.pipeline.cost import Cost
 from raydeblend.pipeline.entries import LedgerEntry, to_json
 from raydeblend.pipeline.ledger import SUMMARY_FILE
 
@@ -18,6 +19,8 @@ SHOWN = 8
 """Reasons of failure, and flags, that a screen shows."""
 LISTED = 12
 """Failed cells that are listed one by one; more are told by reason."""
+SUMMED = ("sources", "blends", "parents", "bytes_read", "bytes_written")
+"""What is counted in each entry of the ledger."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class RunSummary:
         Of all cells together, by stage.
     flags
         How many sources carry each flag, by name.
+    n_left
+        Cells that this run was not asked to do, and no other has done.
+    cost
+        Core-hours, bytes and area.
     """
 
     n_cells: int
@@ -49,6 +56,8 @@ class RunSummary:
     n_parents: int = 0
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     flags: Mapping[str, int] = field(default_factory=dict)
+    n_left: int = 0
+    cost: Cost = field(default_factory=Cost)
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,7 @@ class Totals:
     """
 
     def __init__(self, done: pa.Table) -> None:
-        self.counts = Counter(
-            {name: pc.sum(done[name]).as_py() or 0 for name in ("sources", "blends", "parents")}
-        )
+        self.counts = Counter({name: pc.sum(done[name]).as_py() or 0 for name in SUMMED})
         self.counts["cells"] = len(done)
         self.seconds = _sums(done["seconds"])
         self.flags = _sums(done["flags"])
@@ -80,9 +87,7 @@ class Totals:
 
     def add(self, entry: LedgerEntry) -> None:
         """Add one cell, or a tile that could not be planned."""
-        self.counts.update(
-            cells=1, sources=entry.sources, blends=entry.blends, parents=entry.parents
-        )
+        self.counts.update(cells=1, **{name: getattr(entry, name) for name in SUMMED})
         self.seconds.update(entry.seconds)
         self.flags.update(entry.flags)
         if not entry.done:
@@ -93,8 +98,22 @@ class Totals:
         for entry in entries:
             self.add(entry)
 
-    def summarize(self, out: str, seconds: float) -> RunSummary:
-        """Return what it came to."""
+    def summarize(
+        self,
+        out: str,
+        seconds: float,
+        n_left: int = 0,
+        square_degrees: float = 0.0,
+        price: float | None = None,
+    ) -> RunSummary:
+        """Return what it came to; `price` is that of a core-hour."""
+        cost = Cost(
+            core_seconds=self.seconds.total(),
+            bytes_read=self.counts["bytes_read"],
+            bytes_written=self.counts["bytes_written"],
+            square_degrees=square_degrees,
+            price=price,
+        )
         return RunSummary(
             n_cells=self.counts["cells"],
             n_failed=len(self.failures),
@@ -107,6 +126,8 @@ class Totals:
             n_parents=self.counts["parents"],
             stage_seconds={name: round(value, 3) for name, value in self.seconds.items()},
             flags=dict(sorted(self.flags.items())),
+            n_left=n_left,
+            cost=cost,
         )
 
 
@@ -155,6 +176,8 @@ def write_summary(out: str, summary: RunSummary) -> str:
         "seconds_by_stage": dict(summary.stage_seconds),
         "flags": dict(summary.flags),
         "failures": failures,
+        "left": summary.n_left,
+        **summary.cost.to_dict(),
     }
     storage.write_bytes(path, to_json(values))
     return path
@@ -170,11 +193,18 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     if spent:
         shares = (f"{n} {s:.1f}" for n, s in summary.stage_seconds.items())
         yield f"seconds of work: {spent:.1f} ({', '.join(shares)})"
+    rate = summary.cost.to_dict()
+    if rate["core_hours_per_deg2"] is not None:
+        priced = rate["price_per_1000_deg2"]
+        more = "" if priced is None else f", {priced:,.2f} for 1,000 deg²"
+        yield f"core-hours per square degree: {rate['core_hours_per_deg2']:.3g}{more}"
     if summary.flags:
         common = sorted(summary.flags.items(), key=lambda item: -item[1])[:SHOWN]
         yield f"flags: {', '.join(f'{name} {n}' for name, n in common)}"
     yield f"catalog: {summary.catalog}"
     yield f"ledger: {summary.ledger}"
+    if summary.n_left:
+        yield f"{summary.n_left} cells are left for another run, see `raydeblend verify`"
     if summary.failures:
         yield f"{summary.n_failed} cells failed:"
         yield from _failure_lines(summary)

@@ -147,7 +147,8 @@ class Suspects:
         more = part_of(blend, found, 0, part.deblender)
         if len(more.models) <= len(part.models):
             return None
-        return replace(more, flags=more.flags | Flag.BLEND_RECOVERED)
+        work = part.work + more.work
+        return replace(more, flags=more.flags | Flag.BLEND_RECOVERED, work=work)
 
 
 def _refitter(deblender: JointDeblender) -> JointDeblender:

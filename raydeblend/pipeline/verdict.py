@@ -6,11 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from raydeblend.pipeline.command import resume_command
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run
 
 EXAMPLES = 10
 """Problems of one kind that are printed."""
-DAMAGED = ("shards that cannot be read", "shards that are not what the ledger says")
+DAMAGED = (
+    "shards that cannot be read",
+    "shards that are not what the ledger says",
+)
 """Kinds of problems for which a shard must go before its cell is done again."""
 
 
@@ -83,6 +87,11 @@ class Verdict:
         return not self.problems and all(run.cells.complete for run in self.runs)
 
 
+def cell_name(entry: LedgerEntry) -> str:
+    """Return what a sentence calls the cell of an entry, or its tile."""
+    return f"cell {entry.cell} of tile {entry.tile}" if entry.cell else f"tile {entry.tile}"
+
+
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
     """Yield the lines to print: counts first, then examples of problems, then what to do."""
     several = len(verdict.runs) > 1
@@ -114,3 +123,11 @@ def _rest_lines(verdict: Verdict) -> Iterator[str]:
     yield "remove those shards, and do the rest with" if damaged else "do the rest with"
     for run in left:
         yield f"  {resume_command(run.out, run.run)}"
+    mixed = [run for run in left if run.cells.failed and run.cells.missing]
+    if mixed:
+        yield "or only those that failed with"
+    for run in mixed:
+        yield f"  {resume_command(run.out, run.run, retry_failed=True)}"
+    numbers = [run.run.part.partition("/")[0] for run in left]
+    if len(verdict.runs) > 1 and len(set(numbers)) == len(left):
+        yield f"as parts of a Slurm array: --array={','.join(sorted(numbers, key=int))}"

@@ -23,10 +23,11 @@ from raydeblend.pipeline.entries import (
     try_loose,
 )
 from raydeblend.pipeline.ledger import Run, keys, read_plan, read_run
+from raydeblend.pipeline.parents_check import HAS_PARENTS, check_parents
 from raydeblend.pipeline.plan import BOX, plan_hash
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.shards import cell_of, list_shards, read_shard
-from raydeblend.pipeline.verdict import CellCounts, Problem, RunVerdict, Verdict
+from raydeblend.pipeline.verdict import CellCounts, Problem, RunVerdict, Verdict, cell_name
 from raydeblend.tile import Box
 
 # Copies of a source in two tiles of one sky grid agree to a fraction of a pixel.
@@ -105,6 +106,8 @@ def _check_run(out: str, run: Run) -> tuple[RunVerdict, list[pa.Table]]:
         problems.append(Problem("plans", f"{out}/plan.parquet is not the plan that run.json names"))
     entries = _read_ledger(out, problems)
     whole, shards = _read_shards(out, run, inner, entries, problems)
+    if HAS_PARENTS in run.config:
+        problems += check_parents(out, [entry for entry in entries if entry.key in whole])
     cells = _count(inner, entries, whole)
     if not len(plan) and not cells.failed and run.part == "1/1":
         problems.append(Problem("plans", f"{out} is a run of no cell: its input had no tile"))
@@ -162,7 +165,7 @@ def _not_done(planned: Mapping[Key, Box], entries: Sequence[LedgerEntry]) -> Ite
     for entry in sorted((e for e in entries if not e.done), key=lambda e: e.key):
         kind = "cells that failed" if entry.cell else "tiles that could not be planned"
         word = "failed" if entry.cell else "could not be planned"
-        yield Problem(kind, f"{_name(entry)} {word}: {' '.join(entry.reason.split())}")
+        yield Problem(kind, f"{cell_name(entry)} {word}: {' '.join(entry.reason.split())}")
     for tile, cell in sorted(planned.keys() - {entry.key for entry in entries}):
         text = f"cell {cell} of tile {tile} is planned but not in the ledger"
         yield Problem("cells that are planned but not in the ledger", text)
@@ -176,10 +179,10 @@ def _check_ledger(
         yield Problem("cells that are not planned", text)
     for entry in entries:
         if entry.cell and entry.config_hash != run.config_hash:
-            text = f"{_name(entry)} was made with another configuration, {entry.config_hash}"
+            text = f"{cell_name(entry)} was made with another configuration, {entry.config_hash}"
             yield Problem("cells of another configuration", text)
         if entry.cell and entry.weights_hash not in run.weights.values():
-            text = f"{_name(entry)} was made with other weights, {entry.weights_hash}"
+            text = f"{cell_name(entry)} was made with other weights, {entry.weights_hash}"
             yield Problem("cells of other weights", text)
 
 
@@ -194,7 +197,7 @@ def _read_shards(
     found = {cell_of(path): path for path in list_shards(out)}
     expected = {cell_of(shard_path(out, *entry.key)): entry for entry in entries if entry.done}
     for tail in sorted(expected.keys() - found.keys()):
-        text = f"the shard of {_name(expected[tail])} is missing"
+        text = f"the shard of {cell_name(expected[tail])} is missing"
         problems.append(Problem("shards that are missing", text))
     for tail in sorted(found.keys() - expected.keys()):
         text = f"{found[tail]} belongs to no cell of the ledger"
@@ -223,16 +226,16 @@ def _read_shard(out: str, run: Run, inner: Mapping[Key, Box], entry: LedgerEntry
 
 def _check_shard(run: Run, entry: LedgerEntry, inner: Box | None, table: pa.Table) -> Iterator[str]:
     if not table.schema.equals(catalog.schema(run.bands), check_metadata=False):
-        yield f"the shard of {_name(entry)} has other columns than the catalog"
+        yield f"the shard of {cell_name(entry)} has other columns than the catalog"
         return
     for column, value in (("tile", entry.tile), ("cell", entry.cell)):
         foreign = set(table[column].unique().to_pylist()) - {value}
         if foreign:
-            yield f"the shard of {_name(entry)} holds rows of {column} {min(foreign)}"
+            yield f"the shard of {cell_name(entry)} holds rows of {column} {min(foreign)}"
     recorded = {name: getattr(entry, name) for name in COUNTED}
     found = counts(table, inner) if inner else recorded
     if recorded != {name: found[name] for name in COUNTED}:
-        yield f"the shard of {_name(entry)} has {found}, the ledger says {recorded}"
+        yield f"the shard of {cell_name(entry)} has {found}, the ledger says {recorded}"
 
 
 def _check_sources(shards: list[pa.Table]) -> Iterator[Problem]:
@@ -260,7 +263,3 @@ def _twins(primary: pa.Table) -> NDArray[np.int64]:
     tiles = np.asarray(primary["tile"].to_pylist())
     different = tiles[pairs[:, 0]] != tiles[pairs[:, 1]]
     return np.asarray(pairs[different])
-
-
-def _name(entry: LedgerEntry) -> str:
-    return f"cell {entry.cell} of tile {entry.tile}" if entry.cell else f"tile {entry.tile}"

@@ -29,9 +29,6 @@ MASK_PLANES = {
     "SUSPECT": 7,
     "NO_DATA": 8,
 }
-# A pixel saturates at the peak of a star of this magnitude in median seeing: about 18 in HSC's
-# wide layer (Aihara et al. 2018, PASJ 70, S8).
-SATURATION_MAGNITUDE = 18.0
 # One bad column in this many, over part of its length.
 BAD_COLUMNS_EVERY = 512
 
@@ -134,7 +131,7 @@ def _add(canvas: galsim.Image, source: galsim.GSObject, xy: FloatArray, scale: f
 def _saturation(scene: Scene, band: str) -> float:
     """Return the saturation level in nJy per pixel."""
     psf = nominal_psf(scene.survey, band, pixel_scale=scene.grid.pixel_scale)
-    return float(psf.max()) * njy_per_count(SATURATION_MAGNITUDE)
+    return float(psf.max()) * njy_per_count(scene.survey.band(band).saturation)
 
 
 def observe(

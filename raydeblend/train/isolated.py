@@ -36,7 +36,8 @@ class BlendRun(RunConfig):
     optimizer, momentum, weight_decay
         ``adam`` (with decoupled decay) or ``sgd``; `momentum` is SGD's.
     surveys
-        Whose PSF, noise and pixel scale the blends have; the galaxies are shared equally.
+        Whose PSF, noise and pixel scale the blends have (`raydeblend.survey.survey_key`); the
+        galaxies are shared equally.
     catalog, held_out, faint
         CatSim table of galaxies (None: drawn from published distributions), the test set whose
         galaxies are left out of it, and the faintest i magnitude.
@@ -66,16 +67,21 @@ class BlendRun(RunConfig):
     def describe_data(self) -> str:
         """Return how many galaxies of which kind."""
         galaxies = os.path.basename(self.catalog) if self.catalog else "drawn galaxies"
-        surveys = " and ".join(self.surveys)
+        surveys = " and ".join(get_survey(survey).name for survey in self.surveys)
         return f"{surveys}: {self.n_galaxies} images of {galaxies}, i < {self.faint}"
 
     def check(self) -> None:
         """Raise ConfigError if a survey or a band is unknown, or a number is out of range."""
         if not self.surveys or not self.bands:
             raise ConfigError("at least one survey and one band are needed")
-        for survey in self.surveys:
+        surveys = [get_survey(survey) for survey in self.surveys]
+        if len({survey.name for survey in surveys}) < len(surveys):
+            raise ConfigError(
+                f"a survey is given twice in {', '.join(survey.name for survey in surveys)}"
+            )
+        for survey in surveys:
             for band in self.bands:
-                get_survey(survey).band(band)
+                survey.band(band)
         super().check()
         if self.group < 16 or self.n_galaxies < 16:
             raise ConfigError(
@@ -175,7 +181,7 @@ def render_shards(config: BlendRun, root: str) -> tuple[str, ...]:
 def isolated_of(config: BlendRun, root: str) -> dict[str, IsolatedConfig]:
     """Return the isolated images of each survey, by their directory."""
     return {
-        storage.join(root, survey): IsolatedConfig(
+        storage.join(root, get_survey(survey).name): IsolatedConfig(
             survey=survey,
             bands=config.bands,
             group=config.group,

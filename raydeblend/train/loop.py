@@ -25,6 +25,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError, TrainingError
 from raydeblend.networks.weights import Card, build_network, save_weights
 from raydeblend.session import claim_gpus, ray_session
+from raydeblend.survey import survey_key
 from raydeblend.train.board import Board
 from raydeblend.train.checkpoints import STATE, load_newest, mend_snapshot, storage_of
 from raydeblend.train.config import RunConfig, check_workers, config_hash, learning_rate_at
@@ -119,7 +120,7 @@ def train(
     TrainingError
         If a loss is not finite or a generator has collapsed; the checkpoints are kept.
     """
-    config = get_config(network, preset, **_with_absolute_paths(overrides))
+    config = get_config(network, preset, **_for_all_machines(overrides))
     check_workers(config, workers)
     _check_gpus(gpus, workers)
     out = storage.absolute(out)
@@ -145,11 +146,15 @@ def train(
 
 def count_parameters(config: RunConfig) -> dict[str, int]:
     """Return the number of parameters of each network that a run exports, by its file's name."""
-    names = get_training(config).exported_as()
-    with torch.device("meta"):
-        networks = {
-            file: build_network(file, config.architecture(name)) for name, file in names.items()
-        }
+    training = get_training(config)
+    if ":" in config.network:
+        networks = {file: training.build()[name] for name, file in training.exported_as().items()}
+    else:
+        with torch.device("meta"):
+            networks = {
+                file: build_network(file, config.architecture(name))
+                for name, file in training.exported_as().items()
+            }
     return {
         file: sum(parameter.numel() for parameter in network.parameters())
         for file, network in networks.items()
@@ -166,7 +171,7 @@ def render_training(
     ConfigError
         If `catalog` is unusable or `out` holds images of other settings.
     """
-    overrides = _with_absolute_paths({"n_galaxies": n, "seed": seed, "catalog": catalog})
+    overrides = _for_all_machines({"n_galaxies": n, "seed": seed, "catalog": catalog})
     config = get_config("rdn", "paper", **overrides)
     out = storage.absolute(out)
     training = get_training(config)
@@ -175,14 +180,19 @@ def render_training(
         return list(training.prepare(out))
 
 
-def _with_absolute_paths(overrides: dict[str, Any]) -> dict[str, Any]:
+def _for_all_machines(overrides: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with absolute paths, and a survey of one's own as the text of its file."""
+
     def is_path(name: str, value: Any) -> bool:
         named = name in PATH_OPTIONS or str(value).endswith(".safetensors")
         return named and value is not None
 
-    return {
+    options = {
         k: storage.absolute(value) if is_path(k, value) else value for k, value in overrides.items()
     }
+    if options.get("surveys") is not None:
+        options["surveys"] = tuple(map(survey_key, options["surveys"]))
+    return options
 
 
 def _check_out(out: str, config: RunConfig, resume: bool) -> None:

@@ -120,5 +120,6 @@ class NetworkTraining(ABC, Generic[C, D, V]):
 
     def exported_as(self) -> dict[str, str]:
         """Return the names of the files (without suffix) by the names of the networks."""
-        (first, *others), network = self.exported, self.config.network
+        # A user's own is called module:name.
+        (first, *others), network = self.exported, self.config.network.rpartition(":")[2]
         return {first: network} | {name: f"{network}-{name}" for name in others}

@@ -1,4 +1,4 @@
-"""Every network that can be trained, by the name on the command line."""
+"""The networks that can be trained, by the name on the command line."""
 
 from __future__ import annotations
 
@@ -9,27 +9,40 @@ from typing import Any
 from raydeblend.errors import ConfigError
 from raydeblend.train import branched, counter, gan, rdn, rdn_joint, srgan, vae
 from raydeblend.train.config import RunConfig
-from raydeblend.train.network_training import NetworkTraining
+from raydeblend.train.family import Family, Training, load_family
 
-Training = NetworkTraining[Any, Any, Any]
-
-NETWORKS: Mapping[str, tuple[type[Training], Mapping[str, RunConfig]]] = {
-    "rdn": (rdn.RdnTraining, rdn.PRESETS),
-    "counter": (counter.CounterTraining, counter.PRESETS),
-    "gan": (gan.GanTraining, gan.PRESETS),
-    "rdn-joint": (rdn_joint.RdnJointTraining, rdn_joint.PRESETS),
-    "branched": (branched.BranchedTraining, branched.PRESETS),
-    "srgan": (srgan.SrganTraining, srgan.PRESETS),
-    "srgan-multiband": (srgan.SrganTraining, srgan.MULTIBAND_PRESETS),
-    "vae": (vae.VaeTraining, vae.VAE_PRESETS),
-    "vae-deblend": (vae.VaeDeblendTraining, vae.DEBLEND_PRESETS),
+NETWORKS: Mapping[str, Family] = {
+    "rdn": Family(rdn.RdnTraining, rdn.PRESETS),
+    "counter": Family(counter.CounterTraining, counter.PRESETS),
+    "gan": Family(gan.GanTraining, gan.PRESETS),
+    "rdn-joint": Family(rdn_joint.RdnJointTraining, rdn_joint.PRESETS),
+    "branched": Family(branched.BranchedTraining, branched.PRESETS),
+    "srgan": Family(srgan.SrganTraining, srgan.PRESETS),
+    "srgan-multiband": Family(srgan.SrganTraining, srgan.MULTIBAND_PRESETS),
+    "vae": Family(vae.VaeTraining, vae.VAE_PRESETS),
+    "vae-deblend": Family(vae.VaeDeblendTraining, vae.DEBLEND_PRESETS),
 }
+
+
+def find_family(network: str) -> Family:
+    """Return a network's family: one of `NETWORKS`, or a user's own as ``module:name``.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if ":" in network:
+        return load_family(network)
+    if network not in NETWORKS:
+        known = ", ".join(NETWORKS)
+        raise ConfigError(f"unknown network {network!r}; known are {known}, or module:name")
+    return NETWORKS[network]
 
 
 def get_training(config: RunConfig) -> Training:
     """Return how the network of a run is trained."""
-    training, _ = NETWORKS[config.network]
-    return training(config)
+    return find_family(config.network).training(config)
 
 
 def get_config(network: str, preset: str = "paper", **overrides: Any) -> Any:
@@ -41,9 +54,7 @@ def get_config(network: str, preset: str = "paper", **overrides: Any) -> Any:
         If the network or the preset is unknown, the network has no such option, or a value
         cannot be used.
     """
-    if network not in NETWORKS:
-        raise ConfigError(f"unknown network {network!r}; known are {', '.join(NETWORKS)}")
-    _, presets = NETWORKS[network]
+    presets = find_family(network).presets
     if preset not in presets:
         raise ConfigError(f"unknown preset {preset!r}; known are {', '.join(presets)}")
     config = presets[preset]
@@ -51,6 +62,6 @@ def get_config(network: str, preset: str = "paper", **overrides: Any) -> Any:
     unknown = sorted(set(given) - {option.name for option in fields(config)})
     if unknown:
         raise ConfigError(f"{network} has no training option {unknown[0]!r}")
-    config = replace(config, **given)
+    config = replace(config, network=network, preset=preset, **given)
     config.check()
     return config.fitted()

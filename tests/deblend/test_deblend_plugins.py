@@ -10,8 +10,8 @@ import pytest
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
 from raydeblend.errors import ConfigError
+from raydeblend.pipeline.cell_state import CellState, run_stage
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.stages import CellState, run_stage
 
 WHOLE = '''
 import numpy as np

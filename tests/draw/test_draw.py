@@ -10,12 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from coadds import BANDS, NJY_PER_COUNT, SCALE, SKY, galaxies, pixels, sky_wcs, write_coadd
-from in_process import catalogs_in_process
+from coadds import BANDS, NJY_PER_COUNT, SCALE, galaxies, pixels, sky_wcs
 
 from raydeblend import catalog
 from raydeblend.cli.main import main
-from raydeblend.config import CatalogConfig
 from raydeblend.draw.finished import find_source, open_finished
 from raydeblend.draw.inspect import take_apart
 from raydeblend.draw.map_figures import map_figures, outlines
@@ -23,20 +21,6 @@ from raydeblend.draw.maps import CellStatistics, _middle, cell_statistics, depth
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, write_entry
-from raydeblend.pipeline.survey import run_catalog
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> str:
-    tiles, out = (tmp_path_factory.mktemp(name) for name in ("tiles", "run"))
-    for band in BANDS:
-        write_coadd(tiles / f"field_{band}.fits", band, 0, 0, *SKY)
-    config = CatalogConfig(
-        bands=BANDS, deblender="sep", photometry="mixture", cell_size=150, border=40
-    )
-    with catalogs_in_process():
-        run_catalog(str(tiles), str(out / "out"), config, progress=False)
-    return str(out / "out")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -218,7 +202,7 @@ def test_a_field_across_zero_is_drawn_as_one() -> None:
     def cell(ra: float) -> CellStatistics:
         corners = np.array([[ra, 0], [ra + 0.1, 0], [ra + 0.1, 0.1], [ra, 0.1]])
         corners[:, 0] %= 360
-        return CellStatistics("t", str(ra), corners, 9, 9.0, (26.0,), 0.0, 0.5)
+        return CellStatistics("t", str(ra), corners, 36.0, 9, 9.0, (26.0,), 0.0, 0.5)
 
     pictures = map_figures([cell(ra) for ra in (-0.15, -0.05, 0.05)], ("i",))
     same = map_figures([cell(ra) for ra in (99.85, 99.95, 100.05)], ("i",))
@@ -241,7 +225,7 @@ def test_cells_around_a_pole_are_drawn_about_it(pole: int) -> None:
     np.testing.assert_allclose(corners.max(axis=0), 1, atol=1e-6)
     np.testing.assert_allclose(drawn.corners[0, 1], [0, 1], atol=1e-9)  # RA 0 is up
     cells = [
-        CellStatistics("t", str(i), quarter, 9, 9.0, (26.0,), 0.0, 0.5)
+        CellStatistics("t", str(i), quarter, 1.0, 9, 9.0, (26.0,), 0.0, 0.5)
         for i, quarter in enumerate(quarters)
     ]
     picture = matplotlib.image.imread(io.BytesIO(map_figures(cells, ("i",))["density"]))

@@ -24,6 +24,7 @@ from raydeblend.flags import Flag
 from raydeblend.pipeline import backpressure as pressure
 from raydeblend.pipeline.backpressure import AHEAD
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.rounds import process
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.run import describe
 from raydeblend.pipeline.stages import (
@@ -33,7 +34,6 @@ from raydeblend.pipeline.stages import (
     detect_cell,
     measure_cell,
 )
-from raydeblend.pipeline.survey import process
 
 ROOT = Path(__file__).parents[2]
 HUGE = 20_000

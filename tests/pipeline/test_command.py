@@ -74,6 +74,7 @@ def test_counts_come_first_then_ten_examples_of_each_kind_then_a_command_a_part(
         "do the rest with",
         "  raydeblend catalog tiles a --bands g --part 1/2 --resume",
         "  raydeblend catalog tiles b --bands g --part 2/2 --resume",
+        "as parts of a Slurm array: --array=1,2",
     ]
 
 

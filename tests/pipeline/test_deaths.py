@@ -16,8 +16,9 @@ from ray import cloudpickle
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.rounds import TRIES
 from raydeblend.pipeline.stages import stages_of
-from raydeblend.pipeline.survey import TRIES, run_catalog
+from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")

@@ -13,18 +13,12 @@ from raydeblend.detect.ids import pixels
 from raydeblend.errors import TileError
 from raydeblend.fits import find_tiles
 from raydeblend.flags import Flag
+from raydeblend.pipeline.cell_state import CellState, run_stage
 from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts
-from raydeblend.pipeline.stages import (
-    CellState,
-    DeblendCell,
-    choose_photometry,
-    detect_cell,
-    measure_cell,
-    run_stage,
-    write_cell,
-)
+from raydeblend.pipeline.stages import DeblendCell, choose_photometry, detect_cell, measure_cell
 from raydeblend.tile import Box
 
 CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture")

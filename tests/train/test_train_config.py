@@ -51,7 +51,7 @@ def test_channels_follow_bands_and_scaling(network: str, preset: str) -> None:
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_every_network_has_three_presets_that_know_their_names(network: str) -> None:
-    presets = NETWORKS[network][1]
+    presets = NETWORKS[network].presets
     assert set(presets) == {"paper", "small", "tiny"}
     for name, preset in presets.items():
         assert (preset.network, preset.preset) == (network, name)

@@ -140,7 +140,7 @@ def without_sources(stamp: Stamp) -> BlendFit:
         compact=np.zeros(0, dtype=bool),
         place=np.zeros((bands, 0), dtype=np.int64),
         prior=np.zeros(0),
-        chi2=stamp.chi2(stamp.image) + stamp.scatter,
+        chi2=stamp.chi2_of_sky,
         converged=True,
     )
 

@@ -37,7 +37,7 @@ def find_candidates(
         requests += own
         owner += [i] * len(own)
     fits = fit_requests(requests, settings)
-    empty = [0.5 * (r.stamp.chi2(r.stamp.image) + r.stamp.scatter) for r in requests]
+    empty = [0.5 * r.stamp.chi2_of_sky for r in requests]
     gain = np.array(empty) - [fit.objective for fit in fits]
     theta = np.array([fit.theta[0] for fit in fits]).reshape(-1, PARAMETERS)
     belongs = np.array(owner, dtype=np.intp)

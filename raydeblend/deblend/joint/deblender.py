@@ -15,7 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.blend_fit import BlendFit
@@ -111,8 +113,9 @@ class JointDeblender:
 
         Returns
         -------
-        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`, and
-        ``limited`` ``(n,)``.
+        `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`,
+        ``limited`` and ``work`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources that were put
+        together with brighter ones.
 
         Raises
         ------
@@ -166,6 +169,8 @@ class JointDeblender:
         mask: ArrayLike,
         psf: Psf,
         pixel_scale: float,
+        xy: ArrayLike | None = None,
+        position_sigma: float | None = None,
     ) -> Separated:
         """Separate one footprint of any size; see `raydeblend.tile.Separated`.
 
@@ -173,25 +178,52 @@ class JointDeblender:
         ----------
         image, variance, mask
             ``(bands, y, x)``, as for a batch.
+        xy, position_sigma
+            ``(k, 2)`` positions of its sources, and how well they are known, in pixels.  Then none
+            is added or dropped; the positions come back as they are, ``shift`` is what the fit
+            moved them.
         """
         images, variances, masks = (np.asarray(each)[None] for each in (image, variance, mask))
         stamps, sigma = self.make_stamps(images, variances, masks, psf, pixel_scale)
+        given = None if xy is None else np.asarray(xy, dtype=np.float64).reshape(-1, 2)
         with one_thread(), torch.inference_mode():
-            (found,) = find_all(stamps, self.settings)
+            if given is None:
+                (found,) = find_all(stamps, self.settings)
+            else:
+                (found,) = fit_all_given(stamps, [given], self._held(position_sigma))
         (stamp,), unit, fit = stamps, sigma[0, :, 0, 0], found.fit
         parts = found.patches_of(stamp, self.config.blocks)
-        galaxies = self._galaxies(stamp, fit, parts, self.structure)
+        structure = self.structure if given is None else None
+        galaxies = self._galaxies(stamp, fit, parts, structure)
         patches = galaxies.patches(parts)
         neighbors = neighbor_flux(patches, stamp.weight) * unit
+        extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config)
+        places = fit.xy[galaxies.brightest]
+        if given is not None and len(places):
+            fitted, places = places, given[_nearest_each(places, given)]
+            extra["shift"] = fitted - places
         return Separated(
-            xy=fit.xy[galaxies.brightest].astype(np.float32),
+            xy=places.astype(np.float32),
             boxes=tuple(patch.box for patch in patches),
             lights=tuple(patch.light * sigma[0] for patch in patches),
             quality=quality_of(stamp, fit, self.config.quality),
             limited=fit.limited,
             blendedness=blendedness(patches, stamp.image.shape),
-            extra=measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config),
+            extra=extra,
+            work=fit.work,
+            parts_xy=fit.xy[galaxies.merged].astype(np.float32),
         )
+
+    def with_work(self, factor: float) -> JointDeblender:
+        """Return the deblender with limits of work and time that are larger by a factor."""
+        limits = self.config.limits
+        more = replace(
+            limits,
+            most_work=factor * limits.most_work,
+            work_per_source=factor * limits.work_per_source,
+            seconds=factor * limits.seconds,
+        )
+        return replace(self, config=replace(self.config, limits=more))
 
     @property
     def weights_hash(self) -> str:
@@ -207,8 +239,12 @@ class JointDeblender:
     @property
     def given_settings(self) -> FitSettings:
         """The same where positions are given: held as these are known."""
-        priors = replace(self.priors, center=self.priors.given_position_sigma)
-        return replace(self.settings, priors=priors)
+        return self._held(self.priors.given_position_sigma)
+
+    def _held(self, position_sigma: float | None) -> FitSettings:
+        """Return the settings with positions that are known so well, in pixels; None for usual."""
+        center = self.priors.center if position_sigma is None else position_sigma
+        return replace(self.settings, priors=replace(self.priors, center=center))
 
     def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[Found]:
         """Fit sources at given positions."""
@@ -272,7 +308,8 @@ class JointDeblender:
             measure_galaxies(
                 stamp, fit, galaxies, galaxies.patches(parts), neighbors, unit, self.config
             ),
-            of_stamp={"limited": np.bool_(fit.limited)},
+            of_stamp={"limited": np.bool_(fit.limited), "work": np.float64(fit.work)},
+            beside={"parts_xy": fit.xy[galaxies.merged].astype(np.float32)},
         )
 
     def _galaxies(
@@ -287,6 +324,12 @@ class JointDeblender:
         if structure is not None and len(galaxy) > 1:
             galaxy = galaxies_of(stamp, fit, parts, structure.logistic, self.config.structure)
         return Galaxies.of(galaxy, fit.total.sum(0))
+
+
+def _nearest_each(fitted: NDArray[np.float64], given: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return which given position each fitted one is, no two the same."""
+    apart = cdist(fitted, given, "sqeuclidean")
+    return np.asarray(linear_sum_assignment(apart)[1], dtype=np.intp)
 
 
 def _stamp(

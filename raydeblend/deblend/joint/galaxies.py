@@ -41,6 +41,11 @@ class Galaxies:
         order = np.argsort(-np.bincount(part_of, light, len(brightest)), kind="stable")
         return cls(np.argsort(order)[part_of], brightest[order])
 
+    @property
+    def merged(self) -> NDArray[np.intp]:
+        """The sources that are parts of a galaxy whose brightest another one is."""
+        return np.setdiff1d(np.arange(len(self.part_of)), self.brightest)
+
     def sums(self, values: NDArray[Number]) -> NDArray[Number]:
         """Return the sums ``(m, ...)`` over the sources of each galaxy of values ``(k, ...)``."""
         out = np.zeros((len(self.brightest), *values.shape[1:]), dtype=values.dtype)

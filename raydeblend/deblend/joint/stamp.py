@@ -66,7 +66,7 @@ class Stamp:
     @property
     def n_values(self) -> int:
         """Pixels that are fitted, counted in each band."""
-        return int((self.at_pixels(self.weight) > 0).sum())
+        return int((self._pixel_weights > 0).sum())
 
     @cached_property
     def centers(self) -> FloatArray:
@@ -78,16 +78,20 @@ class Stamp:
     @cached_property
     def weights(self) -> FloatArray:
         """Inverse variances ``(bands, s)`` of the samples."""
-        return self._sums(self.at_pixels(self.weight))
+        return self._sums(self._pixel_weights)
+
+    @cached_property
+    def _pixel_weights(self) -> FloatArray:
+        return self.at_pixels(self.weight)
 
     def at_pixels(self, images: FloatArray) -> FloatArray:
         """Return the fitted pixels ``(..., p)`` of images ``(..., y, x)``."""
-        return images.reshape(*images.shape[:-2], -1)[..., self.pixels]
+        return images.reshape(*images.shape[:-2], -1).take(self.pixels, axis=-1)
 
     def means(self, images: FloatArray) -> FloatArray:
         """Return the samples ``(..., bands, s)`` of images ``(..., bands, y, x)``."""
         weight = self.weights
-        sums = self._sums(self.at_pixels(images) * self.at_pixels(self.weight))
+        sums = self._sums(self.at_pixels(images) * self._pixel_weights)
         return np.asarray(sums / np.where(weight > 0, weight, 1))
 
     def chi2(self, residual: FloatArray) -> float:
@@ -95,9 +99,14 @@ class Stamp:
         return float((self.weights * self.means(residual) ** 2).sum(dtype=np.float64))
 
     @cached_property
+    def data(self) -> FloatArray:
+        """The samples ``(bands, s)`` of the image."""
+        return self.means(self.image)
+
+    @cached_property
     def samples(self) -> Samples:
         """The samples as the compiled fit takes them."""
-        return make_samples(self.means(self.image), self.weights, self.centers)
+        return make_samples(self.data, self.weights, self.centers)
 
     @cached_property
     def mixture(self) -> Mixture:
@@ -118,8 +127,13 @@ class Stamp:
     @cached_property
     def scatter(self) -> float:
         """χ² of the pixels about their samples, which no model can lower."""
-        whole = self.at_pixels(self.weight * self.image**2).sum(dtype=np.float64)
-        return float(whole) - self.chi2(self.image)
+        return self.chi2_of_sky - float((self.weights * self.data**2).sum(dtype=np.float64))
+
+    @cached_property
+    def chi2_of_sky(self) -> float:
+        """χ² of the pixels without any source."""
+        whole = self._pixel_weights * self.at_pixels(self.image) ** 2
+        return float(whole.sum(dtype=np.float64))
 
     def hidden(self, theta: NDArray[np.float64]) -> BoolArray:
         """Tell which sources a band hardly shows though others do, ``(bands, k)``.
@@ -129,11 +143,11 @@ class Stamp:
         theta
             ``(k, 9)`` sources, or positions ``(k, 2)`` of such as small as the PSF.
         """
+        if self._shown_alike:
+            return np.zeros((len(self.image), len(theta)), dtype=bool)
         good = self.weights > 0
         there = np.asarray(good.any(axis=1))
         anywhere = good.any(axis=0)
-        if np.all(good[there] == anywhere):
-            return np.zeros((len(good), len(theta)), dtype=bool)
         variance = np.full(len(theta), self.width**2)
         if theta.shape[1] > 2:
             radius2 = np.exp(2 * theta[:, LOG_RADIUS])
@@ -142,6 +156,12 @@ class Stamp:
         light = np.exp(-squared / variance[:, None]) * self.sizes
         seen, most = light @ good.T, light @ anywhere
         return np.asarray(there[:, None] & (self.min_shown * most > seen.T))
+
+    @cached_property
+    def _shown_alike(self) -> bool:
+        """Whether all bands with data have it in the same samples."""
+        good = self.weights > 0
+        return bool((good[good.any(axis=1)] == good.any(axis=0)).all())
 
     def keep(self, chosen: BoolArray) -> Stamp:
         """Return the stamp with some of its samples ``(s,)``."""

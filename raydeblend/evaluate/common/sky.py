@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from raydeblend.detect.matching import match_sky
 from raydeblend.errors import ConfigError
 from raydeblend.survey import NJY_ZERO_POINT
 
@@ -88,27 +89,6 @@ def pair_catalog(
     match = match_sky(true.position, true.flux[:, -1], found.position, radius)
     counted = _covered(true, found) & ~truth["is_star"].to_numpy().astype(bool)
     return Pairing(found, true, match, counted, _duplicated(found, true, match, radius))
-
-
-def match_sky(true: Floats, flux: Floats, found: Floats, radius: float) -> NDArray[np.int64]:
-    """Return for each true position the nearest free one of `found`, or -1; brightest first.
-
-    Parameters
-    ----------
-    true, found
-        ``(m, 2)`` and ``(n, 2)``, in the unit of `radius`.
-    flux
-        ``(m,)`` of the true sources.
-    """
-    match = np.full(len(true), -1, dtype=np.int64)
-    taken = np.zeros(len(found), dtype=bool)
-    neighbors = cKDTree(found).query_ball_point(true, radius)
-    for i in np.argsort(-flux, kind="stable"):
-        free = [j for j in neighbors[i] if not taken[j]]
-        if free:
-            match[i] = min(free, key=lambda j: float(np.sum((found[j] - true[i]) ** 2)))
-            taken[match[i]] = True
-    return match
 
 
 def _sources(table: pa.Table, center: tuple[float, float], bands: Sequence[str]) -> Sources:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend.catalog import RESPONSE
-from raydeblend.evaluate.common.sky import match_sky
+from raydeblend.detect.matching import match_sky
 from raydeblend.simulate.rings import ANGLES, DIRECTIONS, VIEWS, Rings
 
 Floats = NDArray[np.float64]

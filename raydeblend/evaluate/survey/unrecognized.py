@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from raydeblend.evaluate.common.sky import match_sky
+from raydeblend.detect.matching import match_sky
 
 Floats = NDArray[np.float64]
 

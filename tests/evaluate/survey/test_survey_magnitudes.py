@@ -7,9 +7,9 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from matplotlib.image import imread
 
+from raydeblend.detect.matching import match_sky
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import noise_level, survey_figure
-from raydeblend.evaluate.common.sky import match_sky
 from raydeblend.evaluate.survey.magnitudes import magnitude_bins, magnitude_table
 from raydeblend.evaluate.survey.scores import compare
 

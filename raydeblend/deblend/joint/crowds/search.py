@@ -72,7 +72,7 @@ def _candidates(crowd: Crowd, look: BoolArray) -> Array:
         request = FitRequest(part, xy[None], np.ones(1, dtype=bool))
         (fit,) = fit_requests([request], crowd.settings)
         crowd.work += fit.work
-        gain = 0.5 * (part.chi2(part.image) + part.scatter) - fit.objective
+        gain = 0.5 * part.chi2_of_sky - fit.objective
         parts.append(gain / _least_gain(crowd, fit.xy[0]))
         thetas.append(fit.theta[0])
     order = np.argsort(-np.array(parts), kind="stable")

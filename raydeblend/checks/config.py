@@ -1,0 +1,71 @@
+"""From where on a cell is suspect; it enters the hash of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Thresholds.  A check that has too little to go by says nothing.
+
+    Attributes
+    ----------
+    least_snr, faintest_snr
+        Signal to noise, in the middle of the bands, of the isolated sources that are looked at; and
+        that below which a band says nothing of one.
+    most_sources
+        That are looked at, the brightest first.
+    fewest
+        Sources, or stars among them, from which a check says anything.
+    sigma
+        Standard errors by which a value must be beyond its threshold to count.
+    psf_width, narrow
+        Part by which the PSF's width in a band may differ from that of the other bands, as bright
+        sources tell; and the place of the source, the narrowest first, that must not be narrower
+        than the PSF by as much.
+    position
+        Pixels by which the positions of a band may be off those of the others.
+    zero_point, locus_chi2
+        Magnitudes by which a band may be off the stellar locus, and the most chi squared a star
+        that stars may have when they are moved there: else they are none.
+    noise
+        Range of the scatter of blank pixels over what the variance says.
+    rim
+        Median signal to noise of the pixels beside masked ones, in sigma, from which it is sources
+        that are masked.
+    masked, bright
+        The same, if so large a part is masked and less than so large a part of the rest is brighter
+        than five sigma.
+    constant
+        Part of the usable pixels that may be exactly 0.
+    data
+        Part of a band's pixels that must be usable, where those of another are.
+    found, flux
+        Part of the injected controls that must be found, and median relative error of their flux.
+    controls
+        Fewest of them that say anything.
+    """
+
+    least_snr: float = 30.0
+    faintest_snr: float = 15.0
+    most_sources: int = 100
+    fewest: int = 6
+    sigma: float = 4.0
+    psf_width: float = 0.04
+    narrow: int = 3
+    position: float = 0.2
+    zero_point: float = 0.06
+    locus_chi2: float = 5.0
+    noise: tuple[float, float] = (0.77, 1.3)
+    rim: float = 0.7
+    masked: float = 0.05
+    bright: float = 1e-4
+    constant: float = 2e-4
+    data: float = 0.01
+    found: float = 0.5
+    flux: float = 0.1
+    controls: int = 3
+
+
+CHECKS = CheckConfig()

@@ -1,0 +1,98 @@
+"""What the pixels of a cell say of its variance and its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from raydeblend.tile import Blend, BoolArray, Box, Tile
+
+FloatArray = NDArray[np.float64]
+
+AROUND = 6
+"""Pixels around a footprint that may still have its light."""
+RIM = 2
+NEAR_SATURATION = 12
+FEW_PIXELS = 500
+FEW_RIM = 200
+BRIGHT = 5.0
+CENTRAL = (15.87, 84.13)
+"""Percentiles a standard deviation from the middle."""
+
+
+@dataclass(frozen=True)
+class PixelFacts:
+    """Of each band; NaN where there is nothing to say it from.
+
+    Attributes
+    ----------
+    usable
+        Part of the pixels that are usable.
+    noise
+        Scatter of blank pixels over the square root of the variance.
+    rim
+        Median signal to noise of pixels beside masked ones, saturated stars left out.
+    bright
+        Part of the usable pixels that is brighter than `BRIGHT` sigma.
+    constant
+        Part of the usable pixels that is exactly 0.
+    """
+
+    usable: FloatArray
+    noise: FloatArray
+    rim: FloatArray
+    bright: FloatArray
+    constant: FloatArray
+
+
+def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend]) -> PixelFacts:
+    """Return what the pixels of a cell's inner region say.
+
+    Parameters
+    ----------
+    tile
+        As it was read.
+    blends
+        All footprints that reach into the region.
+    """
+    part = tile.crop(inner)
+    blank = ~ndimage.binary_dilation(_detected(part.box, blends), iterations=AROUND)
+    saturated = ndimage.binary_dilation(part.saturated, iterations=NEAR_SATURATION)
+    bands = [_band(part, band, blank, saturated) for band in range(len(part.image))]
+    return PixelFacts(*np.array(bands, dtype=np.float64).T)
+
+
+def _detected(box: Box, blends: Sequence[Blend]) -> BoolArray:
+    detected = np.zeros(box.shape, dtype=bool)
+    for blend in blends:
+        there = blend.box.clip(box)
+        if min(there.shape) > 0:
+            own = there.shift(-blend.box.y0, -blend.box.x0).slices
+            detected[there.shift(-box.y0, -box.x0).slices] |= blend.footprint[own]
+    return detected
+
+
+def _band(
+    tile: Tile, band: int, blank: BoolArray, saturated: BoolArray
+) -> tuple[float, float, float, float, float]:
+    """Return the attributes of `PixelFacts` in one band."""
+    seen = ~tile.unusable[band]
+    if not seen.any():
+        return 0.0, np.nan, np.nan, np.nan, np.nan
+    sky = tile.image[band][seen & blank]
+    level = float(np.median(sky)) if len(sky) else 0.0
+    snr = (tile.image[band] - level) / np.sqrt(tile.variance[band])
+    noise = _spread(snr[seen & blank]) if len(sky) >= FEW_PIXELS else np.nan
+    beside = ndimage.binary_dilation(~seen & ~saturated, iterations=RIM) & seen & ~saturated
+    rim = float(np.median(snr[beside])) if beside.sum() >= FEW_RIM else np.nan
+    bright = float(np.mean(snr[seen] > BRIGHT))
+    return float(seen.mean()), noise, rim, bright, float(np.mean(tile.image[band][seen] == 0))
+
+
+def _spread(values: NDArray[np.floating]) -> float:
+    low, high = np.percentile(values, CENTRAL)
+    return float(high - low) / 2

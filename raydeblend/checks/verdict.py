@@ -1,0 +1,174 @@
+"""What the checks of a cell found, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydeblend.checks.config import CheckConfig
+from raydeblend.checks.pixels import PixelFacts, pixel_facts
+from raydeblend.checks.sources import BandByBand, bright_sources
+from raydeblend.checks.stars import (
+    LOCUS_BANDS,
+    are_points,
+    band_excess,
+    locus_offset,
+    narrowest,
+)
+from raydeblend.inject.statistics import column, is_control, spread
+from raydeblend.psf import TilePsf
+from raydeblend.tile import Blend, Box, Tile
+
+FloatArray = NDArray[np.float64]
+
+LOCUS_LAYOUTS = ("native",)
+"""Layouts whose bands are those that the stellar locus is known in."""
+
+
+@dataclass(frozen=True)
+class CellFacts:
+    """What is looked at of a cell before it is deblended.
+
+    Attributes
+    ----------
+    bands
+        Their names.
+    present
+        ``(bands,)`` whether the tile has a file of the band.
+    pixels, sources
+        Facts of the pixels, and of bright isolated sources.
+    has_locus
+        Whether the colors of stars are known in these bands.
+    """
+
+    bands: tuple[str, ...]
+    present: tuple[bool, ...]
+    pixels: PixelFacts
+    sources: BandByBand
+    has_locus: bool
+
+
+def cell_facts(
+    tile: Tile, inner: Box, blends: Sequence[Blend], psf: TilePsf, config: CheckConfig
+) -> CellFacts:
+    """Look at a cell.
+
+    Parameters
+    ----------
+    tile
+        As it was read.
+    blends, psf
+        All footprints that reach into the inner region, and the PSF by place.
+    """
+    files = tile.header.files
+    return CellFacts(
+        tile.header.bands,
+        tuple(file is not None for file in files),
+        pixel_facts(tile, inner, blends),
+        bright_sources(blends, psf, inner, config),
+        all(file is None or file.layout in LOCUS_LAYOUTS for file in files),
+    )
+
+
+def find_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
+    """Yield what is wrong with a cell's files, one sentence each."""
+    yield from _pixel_faults(facts, config)
+    if len(facts.sources.flux) < config.fewest:
+        return
+    yield from _position_faults(facts, config)
+    yield from _psf_faults(facts, config)
+    if facts.has_locus and set(LOCUS_BANDS) <= set(facts.bands):
+        yield from _zero_point_faults(facts, config)
+
+
+def _pixel_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
+    seen = facts.pixels
+    low, high = config.noise
+    for i, band in enumerate(facts.bands):
+        if facts.present[i] and seen.usable[i] < config.data and max(seen.usable) > 0.5:
+            yield f"band {band} has no data"
+        if seen.noise[i] > high or seen.noise[i] < low:
+            times = f"{seen.noise[i]:.2f} times"
+            yield f"the noise of band {band} is {times} what its variance plane says"
+        emptied = 1 - seen.usable[i] > config.masked and seen.bright[i] < config.bright
+        if seen.rim[i] > config.rim or (emptied and seen.usable[i] > config.data):
+            yield f"the mask of band {band} rules out the light of sources"
+        if seen.constant[i] > config.constant:
+            yield (
+                f"the mask of band {band} does not rule out dead pixels: "
+                f"{seen.constant[i]:.2%} of the usable ones are exactly 0"
+            )
+
+
+def _position_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
+    off = facts.sources.xy - np.nanmedian(facts.sources.xy, axis=1, keepdims=True)
+    for i, band in enumerate(facts.bands):
+        shift, error = _robust_mean(off[:, i])
+        distance = float(np.hypot(*shift))
+        if distance - config.sigma * float(error.max()) > config.position:
+            yield (
+                f"the positions of band {band} are off those of the other bands by "
+                f"({shift[0]:+.2f}, {shift[1]:+.2f}) pixels: its WCS is wrong"
+            )
+
+
+def _psf_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
+    least = broader_by(narrowest(facts.sources, config.narrow))
+    if least > config.psf_width:
+        yield f"the PSFs are {least:.0%} broader than the stars"
+    more = band_excess(facts.sources)
+    for i, band in enumerate(facts.bands):
+        excess, error = (float(v[0]) for v in _robust_mean(more[:, i, None]))
+        broader = broader_by(excess)
+        if abs(broader) - config.sigma * error / 2 > config.psf_width:
+            word = "broader" if broader > 0 else "narrower"
+            yield (
+                f"the PSF of band {band} is {abs(broader):.0%} {word} than its sources say, beside "
+                "those of the other bands"
+            )
+
+
+def broader_by(excess: float) -> float:
+    """Return by which part a PSF is broader than what is so much wider in T; T is a square."""
+    return float(1 / np.sqrt(max(1 + excess, 0.01)) - 1)
+
+
+def _zero_point_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
+    off = locus_offset(facts.sources.take(are_points(facts.sources)), facts.bands)
+    sure = off.gain > config.sigma**2 and off.chi2 < config.locus_chi2
+    if sure and off.n >= config.fewest and abs(off.offset) > config.zero_point:
+        word = "faint" if off.offset > 0 else "bright"
+        yield (
+            f"the stars of band {off.band} are {abs(off.offset):.2f} mag too {word} for the "
+            "stellar locus: its zero point is wrong"
+        )
+
+
+def control_faults(injected: pa.Table, bands: Sequence[str], config: CheckConfig) -> Iterator[str]:
+    """Yield what is wrong with what the pipeline made of the bright isolated injected sources."""
+    controls = injected.filter(pa.array(is_control(injected)))
+    if len(controls) < config.controls:
+        return
+    found = column(controls, "found")
+    if found.mean() < config.found:
+        yield f"only {int(found.sum())} of {len(found)} bright injected sources were found"
+    for band in bands:
+        error = column(controls, f"flux_{band}") / column(controls, f"true_flux_{band}") - 1
+        bias, _ = (float(v[0]) for v in _robust_mean(error[:, None]))
+        if abs(bias) > config.flux:
+            yield f"the fluxes of bright injected sources in band {band} are wrong by {bias:+.0%}"
+
+
+def _robust_mean(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the medians ``(k,)`` of values ``(n, k)`` and their standard errors; NaN of none."""
+    known = values[np.isfinite(values).all(axis=1)]
+    if not len(known):
+        nothing = np.full(values.shape[1], np.nan)
+        return nothing, nothing
+    # The median of normal values has 1.25 times the error of the mean.
+    error = [1.25 * spread(each) / np.sqrt(len(known)) for each in known.T]
+    return np.median(known, axis=0), np.array(error)

@@ -1,0 +1,46 @@
+"""What the injected sources of a run say of its catalog, as a table by magnitude."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.inject.read import read_injected
+from raydeblend.inject.statistics import InjectedBin, by_magnitude
+from raydeblend.pipeline.ledger import read_run
+
+
+def injected_lines(out: str, step: float) -> Iterator[str]:
+    """Yield the lines of the table, and what its columns are.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is no run or holds no injected sources, or the step is not above 0.
+    """
+    if not step > 0:
+        raise ConfigError(f"the step in magnitude must be above 0, not {step:g}")
+    bands = read_run(out).bands
+    rows = read_injected(out)
+    bins = by_magnitude(rows, bands, step)
+    yield f"{len(rows)} injected sources, of which {sum(b.n for b in bins)} galaxies of the sky's:"
+    yield markdown(_header(bands), [_cells(each, bands) for each in bins])
+    yield (
+        "complete: found, numbers as in the sky; whole: not shredded; bias: median F / F_true - 1; "
+        "pull: width of (F - F_true) / error; x, y: median offset, scatter, mas"
+    )
+
+
+def _header(bands: Sequence[str]) -> list[str]:
+    by_band = [f"{name} {band}" for band in bands for name in ("bias", "pull")]
+    return ["magnitude", "n", "complete", "whole", *by_band, "x", "y", "scatter"]
+
+
+def _cells(each: InjectedBin, bands: Sequence[str]) -> list[str]:
+    cells = [f"{each.low:g}–{each.high:g}", str(each.n)]
+    cells.append(f"{number(each.completeness, '.3f')} ± {number(each.completeness_err, '.3f')}")
+    cells.append(number(each.purity, ".3f"))
+    for band in bands:
+        cells += [number(each.bands[band].bias, "+.3f"), number(each.bands[band].pull_width, ".2f")]
+    return cells + [number(value, ".0f") for value in (*each.offset, each.position_scatter)]

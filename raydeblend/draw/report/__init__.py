@@ -1,0 +1,1 @@
+"""The page about a run: `raydeblend report OUT` where OUT is a catalog."""

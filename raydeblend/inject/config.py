@@ -1,0 +1,55 @@
+"""What was chosen of the injected sources; it enters the hash of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class InjectionConfig:
+    """Which sources are drawn into the copies, and where.
+
+    Magnitudes are relative to that of a point source of five sigma in the reference band.
+
+    Attributes
+    ----------
+    brightest, faintest
+        Range of magnitudes; more negative is brighter.
+    slope
+        Of the numbers drawn, in dex per magnitude: flatter than the sky's, so that bright sources
+        are not too few to say something of.  `weight` in the table of truth makes up for it.
+    star_fraction
+        Of the sources that are not controls.
+    control_fraction
+        Of all; half of them stars, half disks.
+    control_magnitude
+        Of the controls.
+    control_r50
+        Half-light radius of a control disk, arcsec.
+    control_clear
+        Arcsec from a control to the next detected peak.
+    spacing
+        Pixels of the square that a source has to itself.
+    margin
+        Pixels of it on each side that stay free, so that two sources are twice as far apart.
+    tries
+        Draws of a place before a source is given up.
+    match_radius
+        Arcsec within which a row of the catalog may be a source.
+    """
+
+    brightest: float = -6.0
+    faintest: float = 1.0
+    slope: float = 0.12
+    star_fraction: float = 0.1
+    control_fraction: float = 0.25
+    control_magnitude: float = -4.5
+    control_r50: float = 0.5
+    control_clear: float = 4.0
+    spacing: int = 64
+    margin: int = 10
+    tries: int = 20
+    match_radius: float = 0.5
+
+
+INJECTION = InjectionConfig()

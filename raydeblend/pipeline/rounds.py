@@ -1,0 +1,99 @@
+"""Cells by their numbers in, ledger entries out: the graph of `graph`, as often as it takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.data.exceptions import ExecutionTimeoutError
+
+from raydeblend.config import CatalogConfig
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.graph import Row, finish, run_once
+from raydeblend.pipeline.ledger import Run
+from raydeblend.pipeline.outcome import give_up
+from raydeblend.pipeline.plan import Plan
+from raydeblend.pipeline.stages import Stages, compile_ahead, stages_of
+
+TRIES = 4
+"""How often a cell is begun before the deaths of its workers are taken for its own fault."""
+
+# Cells that are with Ray Data at a time: it keeps some 10 kB of each block in the driver.
+CELLS_PER_WAVE = 20_000
+# The driver needs 13 ms for a block, a cell of 1024 x 1024 pixels 24 s of a CPU: above some 1,800
+# CPUs a block must hold more (`benchmarks/survey`).
+CPUS_PER_CELL_IN_BLOCK = 1000
+
+Indices = NDArray[np.int64]
+
+log = logging.getLogger(__name__)
+
+
+def process(
+    plan: Plan,
+    todo: Indices,
+    out: str,
+    config: CatalogConfig,
+    run: Run,
+    stages: Stages | None = None,
+    cells_per_block: int | None = None,
+    gpus: int = 0,
+    proof: str = "",
+    patience: float | None = None,
+    memory: float | None = None,
+) -> Iterator[LedgerEntry]:
+    """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written.
+
+    Parameters
+    ----------
+    memory
+        GiB that each process which works on a cell asks for.
+
+    Raises
+    ------
+    ConfigError
+        As soon as a worker is on a machine that does not see `proof`, a file of
+        `raydeblend.session.shared_folder`.
+    """
+    if stages is None:
+        compile_ahead(config, gpus)
+    stages, cells_per_block = stages or stages_of(config), cells_per_block or _cells_per_block()
+    hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
+    conclude = partial(finish, measure=stages.measure, out=out, proof=proof, **hashes)
+    shared = ray.put(plan)
+    for start in range(0, len(todo), CELLS_PER_WAVE):
+        left = set(todo[start : start + CELLS_PER_WAVE].tolist())
+        send = partial(run_once, shared, stages, conclude, gpus, patience, memory)
+        reason = f"its worker died {TRIES} times"
+        try:
+            yield from _rounds(left, cells_per_block, send)
+        except ExecutionTimeoutError:
+            reason = f"nothing moved for {patience:g} seconds"
+        for i in sorted(left):
+            yield give_up(plan.task(i), out, reason, **hashes)
+
+
+def _rounds(
+    left: set[int],
+    cells_per_block: int,
+    send: Callable[[Sequence[int], int], Iterator[tuple[int, LedgerEntry]]],
+) -> Iterator[LedgerEntry]:
+    """Send cells through the graph until none is left, `TRIES` times; takes them out of `left`."""
+    for n in range(1, TRIES + 1):
+        # Later rounds keep cells apart and turn the order around, so that a poisonous cell does
+        # not take the same others with it each time: in its block, or next for its actor.
+        cells = sorted(left, reverse=n % 2 == 0)
+        for i, entry in send(cells, cells_per_block if n == 1 else 1):
+            left.remove(i)
+            yield entry
+        if not left:
+            return
+        log.warning("%d cells were lost with their workers (try %d of %d)", len(left), n, TRIES)
+
+
+def _cells_per_block() -> int:
+    return max(1, int(ray.cluster_resources().get("CPU", 1)) // CPUS_PER_CELL_IN_BLOCK)
