@@ -16,9 +16,9 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from raydeblend.pipeline.ray_internals import BLOCK_LOG
+
 DEATHS = (WorkerCrashedError, RayActorError, NodeDiedError, OutOfMemoryError, ObjectLostError)
-# Where Ray Data tells of a block that it leaves out, and nowhere else.
-BLOCK_LOG = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
 
 
 def tolerate_lost_blocks(graph: ray.data.Dataset) -> None:

@@ -7,7 +7,7 @@ sigma the noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ class BlockConfig:
         Most sources that are fitted at once; of more, blocks of so many are fitted in turn.
     sweeps
         How often at most all sources, or those that changed, are fitted again.
+    rough_sources, rough_sweeps
+        The same two before more sources are sought: what is left then shows where, and all that
+        changes or has not settled is fitted again in the end.
     settled
         Fall of the objective by which a block that is fitted again is settled.
     min_light
@@ -69,11 +72,18 @@ class BlockConfig:
 
     max_joint_sources: int = 6
     sweeps: int = 6
+    rough_sources: int = 4
+    rough_sweeps: int = 3
     settled: float = 0.5
     min_light: float = 0.05
     core_radius: float = 4.0
     trial_sources: int = 3
     faintest_drawn: float = 0.003
+
+    @property
+    def rough(self) -> BlockConfig:
+        """The same with the blocks and sweeps of the time before more sources are sought."""
+        return replace(self, max_joint_sources=self.rough_sources, sweeps=self.rough_sweeps)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, ship
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.detect.footprints import matched_filter
+from raydeblend.detect.smoothing import smoothed_stamp
 from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.measure.blendedness import neighbor_flux as flux_of_neighbors
@@ -341,7 +342,7 @@ def _stamp(
 ) -> Stamp:
     """Make a stamp; a band whose PSF cannot be used is treated as missing."""
     weight = np.where(psf.known[:, None, None], weight, np.float32(0))
-    significance = matched_filter(image, weight, psf.width)
+    significance = matched_filter(image, weight, psf.width, smoothed_stamp)
     return Stamp(
         image,
         weight,
