@@ -51,6 +51,7 @@ RAY_HOMES = (
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",
+    "pipeline/ray_internals.py",
     "pipeline/cell_memory.py",
     # Ray's own metrics; the driver counts.
     "pipeline/metrics.py",
