@@ -39,6 +39,11 @@ PRODUCTS = ("models", "residual", "segmentation")
 NOISES = ("correlated", "independent")
 """Errors from the noise that is measured on the scale of sources, or from the variance alone."""
 
+FORCED = (("joint", "auto"), ("joint", "joint"))
+"""Deblender and photometry that take given positions."""
+PLACES = ("weights", "save", "positions")
+"""What decides nothing: where files lie, whose content is known by its hash, and what is kept."""
+
 DEFAULT_SURVEY, AUTO = "HSC", "auto"
 IMAGE_PATTERN = "{tile}_{band}.fits"
 PSF_PATTERN = "{tile}_{band}_psf.fits"
@@ -97,8 +102,15 @@ class CatalogConfig:
         at the recovered positions; above 1 for never.
     detect_min_area
         Fewest connected pixels above the threshold.
+    second_opinion, second_opinion_fraction
+        Another deblender, and the part of the footprints of several sources that it deblends too,
+        to see where the two differ; None for none.
     seed
         Of whatever is random in the measurement.
+    positions, positions_hash, free_positions
+        A table (`raydeblend.positions`) at whose places sources are measured, and no other; the
+        hash of what it says, which a run fills in; and whether a fit may move them.  The hash
+        counts in that of the configuration, the place of the table does not.
     inject
         Sources per square arcminute that are drawn into a copy of each cell, to see what becomes
         of them (`raydeblend.inject`); 0 for none.
@@ -131,8 +143,13 @@ class CatalogConfig:
     noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
+    second_opinion: str | None = None
+    second_opinion_fraction: float = 1.0
     inject: float = INJECT
     save: tuple[str, ...] = ()
+    positions: str | None = None
+    positions_hash: str = ""
+    free_positions: bool = False
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
@@ -151,6 +168,14 @@ class CatalogConfig:
                 f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
                 "use auto, ngmix or mixture"
             )
+        if self.free_positions and self.positions is None:
+            raise ConfigError("--free-positions goes with --positions")
+        if self.positions is not None and (self.deblender, self.photometry) not in FORCED:
+            raise ConfigError(
+                "positions are fitted by the deblender joint with its own photometry, not by "
+                f"{self.deblender} with {self.photometry}"
+            )
+        _check_second(self.second_opinion, self.second_opinion_fraction, self.deblender)
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
@@ -174,7 +199,7 @@ class CatalogConfig:
     @property
     def hash(self) -> str:
         """Sixteen hex digits that are equal exactly for equal configurations."""
-        decides = {n: value for n, value in asdict(self).items() if n not in ("weights", "save")}
+        decides = {n: value for n, value in asdict(self).items() if n not in PLACES}
         text = json.dumps(decides, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -188,6 +213,19 @@ def _check_bands(bands: Sequence[str], survey: str) -> None:
         check_band(band) if survey == AUTO else get_survey(survey).band(band)
     if len(set(bands)) < len(bands):
         raise ConfigError(f"a band is given twice in {','.join(bands)}")
+
+
+def _check_second(name: str | None, fraction: float, first: str) -> None:
+    if name is None:
+        return
+    if ":" not in name:
+        _check_choice("second opinion", name, DEBLENDERS)
+    if name == first:
+        raise ConfigError(f"a second opinion must be of another deblender than {first!r}")
+    if not 0 < fraction <= 1:
+        raise ConfigError(
+            f"the fraction of a second opinion must be above 0 and at most 1, not {fraction:g}"
+        )
 
 
 def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:

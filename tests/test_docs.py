@@ -30,6 +30,7 @@ PAGES = (
     "howto/products.md",
     "howto/deblender.md",
     "howto/network.md",
+    "howto/forced.md",
 )
 
 

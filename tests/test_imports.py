@@ -15,6 +15,7 @@ FOUNDATION = (
     "survey",
     "survey_file",
     "own_code",
+    "positions",
     "psf",
     "tile",
     "paths",
@@ -38,7 +39,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(FOUNDATION, 0),
     **dict.fromkeys(("detect", "fit", "simulate", "networks"), 1),
     "measure": 2,
-    **dict.fromkeys(("deblend", "inject"), 3),
+    **dict.fromkeys(("deblend", "inject", "checks"), 3),
     **dict.fromkeys(("train", "pipeline", "evaluate", "calibrate", "stellar_psf"), 4),
     **dict.fromkeys(("export", "draw", "products"), 5),
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
@@ -106,12 +107,14 @@ def forbidden_layer(path: Path, name: str) -> bool:
     if LAYERS[other] > layer_of(path):
         return True
     # The protocol `survey` scores the whole pipeline, which knows nothing of evaluation; the
-    # calibration of suspects learns from catalogs and their scores.
+    # calibration of suspects learns from catalogs and their scores, that of inputs draws blends as
+    # the training does.
     allowed = {
         ("pipeline", "train"),
         ("evaluate", "pipeline"),
         ("calibrate", "pipeline"),
         ("calibrate", "evaluate"),
+        ("calibrate", "train"),
     }
     beside = LAYERS[other] == layer_of(path) and layer_of(path) in (1, 4)
     return beside and (own, other) not in allowed

@@ -130,7 +130,7 @@ def centroid(view: Blend, stamp: NDArray[np.floating]) -> FloatArray:
         at = at + 2 * moved
         if np.abs(at - start).max() > REACH * width:
             return np.full(2, np.nan)
-    return at
+    return np.asarray(at)
 
 
 def core_width(stamp: NDArray[np.floating]) -> float:

@@ -15,8 +15,8 @@ from raydeblend.survey import NJY_ZERO_POINT
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-LARGE = 0.6
-"""T over that of the PSF from which a galaxy tells little of the PSF."""
+LARGE = 0.25
+"""T over that of the PSF from which it is no longer measured in proportion."""
 POINT = 0.05
 """The same, below which a source counts as a star for its colors."""
 LOCUS_BANDS = ("g", "r", "i")
@@ -27,7 +27,7 @@ OUTLIER = 4.0
 
 
 def band_excess(sources: BandByBand) -> FloatArray:
-    """Return by how much sources are wider in a band than in the middle of the bands ``(n, bands)``.
+    """Return by how much sources are wider in a band than in the others ``(n, bands)``.
 
     In units of T of the band's PSF.  Galaxies are as large in one band as in another, very nearly,
     before the PSF; where one band says otherwise of all, its PSF is wrong.  NaN for large ones.

@@ -80,8 +80,10 @@ def find_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     if len(facts.sources.flux) < config.fewest:
         return
     yield from _position_faults(facts, config)
-    yield from _psf_faults(facts, config)
-    if facts.has_locus and set(LOCUS_BANDS) <= set(facts.bands):
+    of_psfs = list(_psf_faults(facts, config))
+    yield from of_psfs
+    # Colors are those of fluxes in the PSF.
+    if not of_psfs and facts.has_locus and set(LOCUS_BANDS) <= set(facts.bands):
         yield from _zero_point_faults(facts, config)
 
 

@@ -70,6 +70,13 @@ def catalog_command(
             help="Whether footprints with one peak are deblended too.",
         ),
     ] = True,
+    second_opinion: Annotated[
+        str | None,
+        typer.Option(help="Another deblender for blends: how far it differs is `disagreement`."),
+    ] = None,
+    second_opinion_fraction: Annotated[
+        str, typer.Option(help="Part of the blends that it sees: 0 to 1, or all.")
+    ] = "all",
     bad_planes: Annotated[
         str | None,
         typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
@@ -78,6 +85,20 @@ def catalog_command(
         float,
         typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
     ] = INJECT,
+    positions: Annotated[
+        str | None,
+        path_option(help="Table of ra, dec[, id]: measure there, detect nothing."),
+    ] = None,
+    free_positions: Annotated[
+        bool,
+        typer.Option("--free-positions", help="Let the fit move --positions, by parts of a pixel."),
+    ] = False,
+    max_suspect: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Part of the cells that may be suspect before exit code 1."
+        ),
+    ] = 0.1,
     seed: Seed = 0,
     part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
@@ -188,9 +209,13 @@ def catalog_command(
         detect_threshold=threshold,
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
+        second_opinion=second_opinion,
+        second_opinion_fraction=_fraction(second_opinion_fraction),
         seed=seed,
         save=split_names(save) if save else (),
         inject=inject,
+        positions=positions,
+        free_positions=free_positions,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
@@ -219,7 +244,7 @@ def catalog_command(
         price=price,
     )
     print("\n".join(summary_lines(summary)))
-    if summary.n_failed:
+    if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 
@@ -237,6 +262,16 @@ def _refuse_dropped_options(
     winner = "--manifest" if manifest is not None else f"--layout {layout}"
     if given and (manifest is not None or names_files):
         raise ConfigError(f"{winner} says which files are read; leave out {', '.join(given)}")
+
+
+def _fraction(text: str) -> float:
+    """Return the part of the blends for a second opinion."""
+    try:
+        return 1.0 if text == "all" else float(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--second-opinion-fraction must be all or a number from 0 to 1, not {text!r}"
+        ) from error
 
 
 def layouts_command(

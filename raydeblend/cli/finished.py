@@ -131,7 +131,8 @@ def inspect_command(
 ) -> None:
     """Draw the blend of a source: image, models, residual, neighbors and measurements.
 
-    The tile is read and the footprint deblended again, by the stages that made the catalog.
+    The tile is read and the footprint deblended again, by the stages that made the catalog; models
+    that were saved are drawn as they are.
     """
     from raydeblend.draw.inspect import inspect_source
 

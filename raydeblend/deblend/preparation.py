@@ -82,7 +82,7 @@ def prepare(
     else:
         spread = _as_shape(variance, image.shape, "variance").astype(np.float32)
         bad |= ~(np.isfinite(spread) & (spread > 0))
-        sigma = np.sqrt(_median(np.where(bad, np.nan, spread)))
+        sigma = np.sqrt(_median(spread, bad))
         weight = np.asarray(sigma**2 / np.where(bad, 1, spread), dtype=np.float32)
     missing = np.asarray(bad.all(axis=(2, 3)))
     image[bad] = 0
@@ -113,10 +113,13 @@ def _mask_of_bands(mask: ArrayLike, shape: tuple[int, ...]) -> BoolArray:
     return _as_shape(given, shape, "mask").astype(bool)
 
 
-def _median(values: FloatArray) -> FloatArray:
-    """Median over pixels, ``(n, bands, 1, 1)``; 0 where there is none."""
-    usable = np.isfinite(values).any(axis=(2, 3), keepdims=True)
-    return np.asarray(np.nanmedian(np.where(usable, values, 0), axis=(2, 3), keepdims=True))
+def _median(values: FloatArray, bad: BoolArray) -> FloatArray:
+    """Median over the pixels that are not bad, ``(n, bands, 1, 1)``; 0 where there is none."""
+    if not bad.any():
+        return np.asarray(np.median(values, axis=(2, 3), keepdims=True))
+    usable = ~bad.all(axis=(2, 3), keepdims=True)
+    known = np.where(bad, np.where(usable, np.nan, 0), values)
+    return np.asarray(np.nanmedian(known, axis=(2, 3), keepdims=True))
 
 
 def _fill(image: FloatArray, bad: BoolArray) -> FloatArray:

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from raydeblend.detect.cutouts import cut_blend
 from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
+from raydeblend.detect.smoothing import Smoothing, smoothed
 from raydeblend.errors import ConfigError
 from raydeblend.tile import Blend, BoolArray, FloatArray, Tile
 
@@ -90,7 +91,7 @@ def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
     significance = detection_image(tile)
     detected = significance > config.outline
     peaks, xy = significant_peaks(significance, psf_width(tile), config)
-    labels = _footprints(detected, peaks, config.min_area)
+    labels = label_footprints(detected, peaks, config.min_area)
     owner = labels[tuple(peaks.T)]
     peaks, xy, owner = peaks[owner > 0], xy[owner > 0], owner[owner > 0]
     return [
@@ -149,7 +150,10 @@ def _is_hole(tile: Tile, width: float) -> BoolArray:
 
 
 def matched_filter(
-    image: NDArray[np.floating], inverse: NDArray[np.floating], sigma: float
+    image: NDArray[np.floating],
+    inverse: NDArray[np.floating],
+    sigma: float,
+    smooth: Smoothing = smoothed,
 ) -> FloatArray:
     """Return the significance ``(y, x)`` of `detection_image`.
 
@@ -159,22 +163,26 @@ def matched_filter(
         ``(bands, y, x)`` and its inverse variance, 0 where unusable.
     sigma
         Standard deviation in pixels of the Gaussian that stands for the PSF.
+    smooth
+        How images are smoothed: see `smoothing`.
     """
-    return matched_filters([image], inverse, sigma)[0]
+    return matched_filters([image], inverse, sigma, smooth)[0]
 
 
 def matched_filters(
-    images: Sequence[NDArray[np.floating]], inverse: NDArray[np.floating], sigma: float
+    images: Sequence[NDArray[np.floating]],
+    inverse: NDArray[np.floating],
+    sigma: float,
+    smooth: Smoothing = smoothed,
 ) -> list[FloatArray]:
     """Return `matched_filter` of several images of the same variance."""
     weight = inverse.sum(0)
     # The square of a Gaussian kernel is a Gaussian narrower by √2, times 1 / (4πσ²).
-    square = ndimage.gaussian_filter(weight, sigma / np.sqrt(2), mode="constant")
-    square /= 4 * np.pi * sigma**2
+    square = smooth(weight, sigma / np.sqrt(2)) / (4 * np.pi * sigma**2)
     enough = _covered(weight > 0, sigma) & (square > 0)
     root = np.sqrt(np.where(enough, square, 1.0))
     signals = ((image * inverse).sum(0) for image in images)
-    tops = (ndimage.gaussian_filter(signal, sigma, mode="constant") for signal in signals)
+    tops = (smooth(signal, sigma) for signal in signals)
     return [np.where(enough, top / root, 0.0).astype(np.float32) for top in tops]
 
 
@@ -207,7 +215,7 @@ def _width(heights: Sequence[float]) -> float:
     return float(np.clip(1 / np.sqrt(2 * np.pi * np.mean(heights)), 0.7, 10.0))
 
 
-def _footprints(
+def label_footprints(
     detected: NDArray[np.bool_], peaks: NDArray[np.intp], min_area: int
 ) -> NDArray[np.int32]:
     """Return the connected regions that hold a peak, numbered in the order of the peaks."""

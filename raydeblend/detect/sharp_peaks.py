@@ -190,9 +190,8 @@ def _respond(
     smooth, curved = _kernels(width)
     radius = len(smooth) // 2
     inside = (slice(radius, -radius),) * 2
-    light, shape = _filter(_fill(image, bad, width, radius), smooth, curved)
-    usable = np.pad((~bad).astype(np.float32), radius)
-    share = _along(_along(usable, smooth, 0), smooth, 1)[inside] / smooth.sum() ** 2
+    share, near = _coverage(bad.tobytes(), bad.shape, width)
+    light, shape = _filter(_fill(image, bad, near, width, radius), smooth, curved)
     spread = _spread(np.where(bad, 0, noise**2), bad, smooth, curved)
     # What was filled in repeats the noise of its neighbors: the response is 1 / share of theirs.
     weight = np.where(share >= MIN_COVERAGE, share, 0).astype(np.float32)
@@ -259,13 +258,36 @@ def _spread(
     return [np.sqrt(np.maximum(fftconvolve(padded, k**2, mode="valid"), floor)) for k in kernels]
 
 
-def _fill(
-    image: NDArray[np.floating], bad: NDArray[np.bool_], width: float, radius: int
-) -> FloatImage:
-    """Return the image, `radius` wider on each side, holes and border continued smoothly."""
-    values = np.pad(np.where(bad, 0, image).astype(np.float32), radius)
-    usable = np.pad((~bad).astype(np.float32), radius)
+@lru_cache(maxsize=4)
+def _coverage(
+    bad: bytes, shape: tuple[int, int], width: float
+) -> tuple[NDArray[np.floating], FloatImage]:
+    """Return which part of the filter at each pixel ``(y, x)`` falls on usable ones, and how near.
+
+    The latter is the usable pixels smoothed, wider by the filter's radius on each side.  Images
+    that come one after the other mostly have the same mask, which here is its bytes.
+    """
+    smooth, _ = _kernels(width)
+    radius = len(smooth) // 2
+    usable = np.pad((~np.frombuffer(bad, bool).reshape(shape)).astype(np.float32), radius)
+    share = _along(_along(usable, smooth, 0), smooth, 1)[radius:-radius, radius:-radius]
     near = ndimage.gaussian_filter(usable, width, truncate=TRUNCATE, mode="constant")
+    return share / smooth.sum() ** 2, near
+
+
+def _fill(
+    image: NDArray[np.floating],
+    bad: NDArray[np.bool_],
+    near: FloatImage,
+    width: float,
+    radius: int,
+) -> FloatImage:
+    """Return the image, `radius` wider on each side, holes and border continued smoothly.
+
+    `near` is that of `_coverage`.
+    """
+    values = np.pad(np.where(bad, 0, image).astype(np.float32), radius)
+    usable = np.pad(~bad, radius)
     mean = ndimage.gaussian_filter(values, width, truncate=TRUNCATE, mode="constant")
     continued = np.where(near > 1e-3, mean / np.maximum(near, 1e-3), 0)
-    return np.where(usable > 0, values, continued).astype(np.float32)
+    return np.where(usable, values, continued).astype(np.float32)

@@ -14,6 +14,7 @@ from raydeblend import storage
 from raydeblend.detect.background import without_background
 from raydeblend.detect.ids import pixels
 from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
+from raydeblend.draw.saved import saved_part
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
 from raydeblend.pipeline.deblending import DeblendCell
@@ -101,7 +102,7 @@ def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
 
 
 def take_apart(finished: Finished, row: pa.Table) -> Inspected:
-    """Run detection and deblending again on the footprint of a cataloged source."""
+    """Run detection and, without saved models, deblending again on the footprint of a source."""
     tile, cell = row["tile"][0].as_py(), row["cell"][0].as_py()
     task, parent = finished.task(tile, cell), row["parent_id"][0].as_py()
     try:
@@ -114,10 +115,12 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
             f"the footprint of source {row['source_id'][0]} is not found in {tile} again: "
             "its pixels have changed, or it was made by another version"
         )
-    found = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf))
-    blend, part = _piece_with(found, row)
     nearby = pa.concat_tables(finished.tile_rows(tile))
     own = pc.equal(nearby["parent_id"], parent)
+    found = saved_part(finished, blends[0], nearby.filter(own))
+    if found is None:
+        found = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf))
+    blend, part = _piece_with(found, row)
     if len(found.parts) > 1:
         own = pc.and_(own, pa.array(_distances(nearby, blend, part).min(axis=0) < SAME_PIXELS))
     view = _view(blend).clip(task.cell.outer)

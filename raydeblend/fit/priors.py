@@ -46,6 +46,8 @@ class BulgeDiskPriors:
         the image, which a close neighbor pulls over.
     given_position_sigma
         The same of positions that somebody gives; the caller sets `center` to it.
+    held_position_sigma
+        The same of positions that are to stay.
     shape
         Width of p(g) ∝ (1 − g²)² exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24) of the disk.
     log_radius, log_radius_scatter
@@ -71,6 +73,7 @@ class BulgeDiskPriors:
 
     center: float = 2.5
     given_position_sigma: float = 0.25
+    held_position_sigma: float = 0.02
     shape: float = 0.45
     log_radius: float = -1.2
     log_radius_scatter: float = 0.75

@@ -86,6 +86,10 @@ class LedgerEntry:
         Wall time, of `seconds`, that went to them.
     injection_failure
         Why the copy told nothing, if something went wrong with it.
+    suspect
+        What the checks of the cell found (`raydeblend.checks`), in words; empty for nothing.
+    check_failure
+        Why the checks told nothing, if something went wrong with them.
     peaks
         Detected peaks in the cell's inner region, and ``unpublished`` how many of these are no row,
         by `raydeblend.parents.Unpublished`.
@@ -112,6 +116,8 @@ class LedgerEntry:
     completeness_50: Mapping[str, float] = field(default_factory=dict)
     injection_seconds: float = 0.0
     injection_failure: str = ""
+    suspect: str = ""
+    check_failure: str = ""
     peaks: int = 0
     unpublished: Mapping[str, int] = field(default_factory=dict)
     shortfalls: Mapping[str, int] = field(default_factory=dict)

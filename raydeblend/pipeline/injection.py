@@ -130,27 +130,32 @@ def _match(found: pa.Table, sources: InjectedSources, cell: Cell, clean: pa.Tabl
 
 
 def write_injected(injection: Injection | None, out: str) -> dict[str, Any]:
-    """Write the table of injected sources, and return what the ledger says of them."""
+    """Write the table of injected sources, and return what the ledger says of the work for it."""
     if injection is None:
         return {}
-    state, cell = injection.state, injection.state.task.cell
-    spent = {"injection_seconds": round(sum(state.seconds.values()), 4)}
-    if state.error:
-        return spent | {"injection_failure": state.error}
-    if not injection.has_sources:
-        return spent
-    rows: pa.Table = state.content
-    storage.write_bytes(injected_path(out, cell.tile.name, cell.name), catalog.to_bytes(rows))
-    return spent | _counts(rows, cell.tile.bands)
+    state, rows = injection.state, rows_of(injection)
+    if rows is not None:
+        cell = state.task.cell
+        storage.write_bytes(injected_path(out, cell.tile.name, cell.name), catalog.to_bytes(rows))
+    spent = round(sum(state.seconds.values()), 4)
+    return {"injection_seconds": spent, "injection_failure": state.error}
 
 
-def kept_injected(out: str, cell: Cell) -> dict[str, Any]:
-    """Return what the ledger says of the sources that an earlier pass has injected."""
+def rows_of(injection: Injection | None) -> pa.Table | None:
+    """Return the table of injected sources at the end; None if there is none."""
+    if injection is None or injection.state.error or not injection.has_sources:
+        return None
+    return injection.state.content
+
+
+def kept_rows(out: str, cell: Cell) -> pa.Table | None:
+    """Return the table of what an earlier pass has injected; None if there is none."""
     path = injected_path(out, cell.tile.name, cell.name)
-    if not storage.exists(path):
+    return catalog.from_bytes(storage.read_bytes(path)) if storage.exists(path) else None
+
+
+def count_injected(rows: pa.Table | None, bands: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the ledger says of injected sources."""
+    if rows is None:
         return {}
-    return _counts(catalog.from_bytes(storage.read_bytes(path)), cell.tile.bands)
-
-
-def _counts(rows: pa.Table, bands: tuple[str, ...]) -> dict[str, Any]:
     return {"injected": len(rows), "completeness_50": half_complete(rows, bands)}

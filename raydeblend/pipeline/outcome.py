@@ -7,6 +7,7 @@ from typing import Any
 
 from raydeblend import catalog, storage
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
+from raydeblend.pipeline.checking import judge
 from raydeblend.pipeline.entries import (
     DamagedEntryError,
     LedgerEntry,
@@ -15,7 +16,7 @@ from raydeblend.pipeline.entries import (
     shard_path,
     write_entry,
 )
-from raydeblend.pipeline.injection import kept_injected, write_injected
+from raydeblend.pipeline.injection import count_injected, kept_rows, rows_of, write_injected
 from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.products import write_products
@@ -89,6 +90,8 @@ def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     storage.write_bytes(parents_path(out, *key), parents)
     noise = {band: round(ratio, 4) for band, ratio in measured.noise.items()}
     counted = counts(measured.table, cell.inner) | count_parents(measured.parents)
-    counted |= kept_injected(out, cell) if measured.work_factor > 1 else {}
+    again = measured.work_factor > 1
+    injected = kept_rows(out, cell) if again else rows_of(measured.injection)
+    counted |= count_injected(injected, cell.tile.bands) | judge(measured.seen, injected)
     written = {"noise_correlation": noise, "bytes_written": len(shard) + len(parents)}
     return counted | written | write_injected(measured.injection, out)

@@ -48,6 +48,12 @@ def gap_degrees(header: TileHeader, ra: float, dec: float) -> float:
     return max(0.0, distance - _radius_degrees(header) - SLACK_DEGREES)
 
 
+def approximate_circle(header: TileHeader) -> tuple[Float64Array, float]:
+    """Return the unit vector of a tile's center, and a chord as long as its pixels reach."""
+    radius = math.radians(_radius_degrees(header) + SLACK_DEGREES)
+    return np.array(_unit_vector(*_approximate_center(header))), 2 * math.sin(radius / 2)
+
+
 def _approximate_center(header: TileHeader) -> tuple[float, float]:
     """Return right ascension and declination in degrees, to an arcsecond."""
     core = Wcsprm(header=header.wcs.encode(), relax=True)
@@ -101,12 +107,12 @@ def is_primary(
     places = [pixels_of(other, sky) for other in neighbors]
     contested = np.any([inside for _, inside in places], axis=0)
     own = np.ones(len(xy))
-    own[contested] = covered(header, _nearest(xy[contested]))
+    own[contested] = covered(header, nearest_pixels(xy[contested]))
     for other, (pixels, inside) in zip(neighbors, places, strict=True):
         first = _comes_first(other, header, sky)
         rival = np.flatnonzero(inside & owned & (first | (own < 1)))
         if len(rival):
-            theirs = covered(other, _nearest(pixels[rival]))
+            theirs = covered(other, nearest_pixels(pixels[rival]))
             lost = (theirs > own[rival]) | ((theirs == own[rival]) & first[rival])
             owned[rival[lost]] = False
     return owned
@@ -131,7 +137,8 @@ def pixels_of(header: TileHeader, sky: SkyCoord) -> tuple[Float64Array, NDArray[
     return np.column_stack([x, y]), np.asarray(inside, dtype=bool)
 
 
-def _nearest(xy: Float64Array) -> NDArray[np.int64]:
+def nearest_pixels(xy: Float64Array) -> NDArray[np.int64]:
+    """Return the pixel ``(n, 2)`` (x, y) that each position lies in."""
     return np.floor(xy + 0.5).astype(np.int64)
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend.pipeline.ownership import neighbors_of
+from raydeblend.pipeline.placed import TilePositions
 from raydeblend.pipeline.share import Share
 from raydeblend.tile import Box, Cell, TileHeader
 
@@ -42,12 +43,14 @@ class SecondPass:
 class CellTask:
     """A cell and the tiles that overlap its own: all that a worker needs to know.
 
-    With a `second_pass` only those footprints are due of a cell that is done.
+    With a `second_pass` only those footprints are due of a cell that is done; with `positions` of
+    its outer region these are its sources.
     """
 
     cell: Cell
     neighbors: tuple[TileHeader, ...] = ()
     second_pass: SecondPass | None = None
+    positions: TilePositions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,8 @@ class Plan:
         Pixels read around it, as far as the tile reaches.
     second_pass
         That of its tasks.
+    positions
+        Given ones on each of its tiles.
     """
 
     tiles: NDArray[np.str_]
@@ -85,6 +90,7 @@ class Plan:
     inner: NDArray[np.int32]
     border: int
     second_pass: SecondPass | None = None
+    positions: tuple[TilePositions, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.tile)
@@ -109,7 +115,8 @@ class Plan:
         outer = inner.grow(self.border).clip(header.box)
         cell = Cell(cell_name(inner), header, inner, outer)
         near = tuple(self.header(other) for other in self._near(tile))
-        return CellTask(cell, near, self.second_pass)
+        given = None if self.positions is None else self.positions[tile].within(outer)
+        return CellTask(cell, near, self.second_pass, given)
 
     def around(self, names: Set[str]) -> set[str]:
         """Return the tiles that may overlap one of these, which are among them if two do."""

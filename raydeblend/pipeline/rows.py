@@ -19,6 +19,8 @@ from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.parents import SCHEMA
+from raydeblend.pipeline.bad import shipped_bad
+from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
@@ -38,7 +40,8 @@ class Measured:
 
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
     footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
-    what is saved beside them, `injection` what became of the copy of the cell.
+    what is saved beside them, `injection` what became of the copy of the cell, `seen` what is seen
+    in its pixels.
     """
 
     task: CellTask
@@ -48,6 +51,7 @@ class Measured:
     work_factor: float = 1.0
     products: Products | None = None
     injection: Injection | None = None
+    seen: CellState | None = None
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:
@@ -129,6 +133,7 @@ def parent_rows(
         "blendedness": _blendedness(part),
         "flags": values["flags"] | part.flags | _source_flags(part) | psf.flags(places),
         "p_unrecognized_blend": _p_unrecognized(part),
+        "disagreement": _disagreement(part, values["flux_err"]),
         "p_star": p_star,
         "model": values["model"],
         "photometry": values["photometry"],
@@ -162,6 +167,16 @@ def _p_unrecognized(part: DeblendedParent) -> NDArray[np.floating]:
     return np.full(len(part.xy), part.p_blend if len(part.xy) == 1 else np.nan)
 
 
+def _disagreement(part: DeblendedParent, flux_err: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the root mean square over the bands ``(k,)`` of the differences over the errors."""
+    if part.opinion is None:
+        return np.full(len(part.xy), np.nan)
+    square = (part.opinion / flux_err) ** 2
+    known = np.isfinite(square)
+    mean = np.where(known, square, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return np.where(known.any(axis=1), np.sqrt(mean), np.nan)
+
+
 def _source_flags(part: DeblendedParent) -> NDArray[np.int32]:
     if part.source_flags is not None:
         return part.source_flags
@@ -184,11 +199,16 @@ def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) 
 
 
 def to_measured(
-    task: CellTask, parents: Sequence[Rows], covered: Coverage, noise: Sequence[float] = ()
+    task: CellTask,
+    parents: Sequence[Rows],
+    covered: Coverage,
+    noise: Sequence[float] = (),
+    opinion: str | None = None,
 ) -> Measured:
     """Return the shard of a cell from the rows of its footprints, ordered by source.
 
-    Where tiles overlap, `covered` tells how well they cover a place (`pipeline.ownership`).
+    Where tiles overlap, `covered` tells how well they cover a place (`pipeline.ownership`);
+    `opinion` is the deblender whose second opinion the rows hold.
     """
     bands = task.cell.tile.bands
     known = {band: float(r) for band, r in zip(bands, noise, strict=False) if np.isfinite(r)}
@@ -198,6 +218,7 @@ def to_measured(
     order = np.argsort(rows["source_id"])
     rows = {name: values[order] for name, values in rows.items()}
     rows["chi2"] = rows["chi2"] / _expected_chi2(rows, bands, known)
+    rows["p_bad"] = shipped_bad().p_bad(rows, bands, opinion)
     return Measured(task, catalog.to_table(rows | _place(task, rows, covered), bands), known)
 
 
@@ -223,6 +244,7 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     return {
         "tile": np.full(n, header.name),
         "cell": np.full(n, task.cell.name),
+        "input_id": _input_ids(task, rows),
         "ra": sky.ra.deg,
         "dec": sky.dec.deg,
         "ra_err": np.sqrt(covariance[:, 0, 0]),
@@ -230,6 +252,14 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
         "ra_dec_cov": covariance[:, 0, 1],
         "is_primary": is_primary(header, task.neighbors, pixels, covered),
     }
+
+
+def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.object_]:
+    """Return what the given position of each source is called; None where none was given."""
+    if task.positions is None:
+        return np.full(len(rows["x"]), None)
+    names = task.positions.names_at(rows["pixel_x"], rows["pixel_y"])
+    return np.array(names, dtype=np.object_)
 
 
 def counts(table: pa.Table, inner: Box) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -124,6 +125,21 @@ def without_shard(out: str, cells: Iterable[tuple[str, str]]) -> set[tuple[str, 
     """Return those cells whose shard is not there, or empty."""
     there = {cell_of(path) for path, stamp in list_shards(out).items() if not _is_empty(stamp)}
     return {key for key in cells if cell_of(shard_path("", *key)) not in there}
+
+
+def folders_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the folders, beside the catalog's, in which a run has a file for each cell.
+
+    Those of early versions have no ``save`` in their configuration, nor tables of footprints.
+    """
+    return [PARENTS, *config["save"]] if "save" in config else []
+
+
+def without_file(out: str, folder: str, cells: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those cells that have no file in one of `folders_of`."""
+    ending = ENDINGS.get(folder, ".parquet")
+    there = {cell_of(path) for path in storage.list_files(storage.join(out, folder), ending)}
+    return {key for key in cells if cell_of(cell_path("", folder, *key, ending)) not in there}
 
 
 def is_whole(path: str) -> bool:

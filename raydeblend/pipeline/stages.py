@@ -14,6 +14,7 @@ import numpy as np
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
+from raydeblend.detect.given import find_given
 from raydeblend.detect.noise_correlation import with_noise
 from raydeblend.detect.tile_noise import tile_noise
 from raydeblend.errors import NoDataError
@@ -21,8 +22,11 @@ from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
 from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.forced import ForcedCell
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
+from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
@@ -90,16 +94,19 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
-    """Load the deblender; of what its own photometry has measured no models go on."""
-    deblend = DeblendCell(config)
+    """Load the deblenders; of what its own photometry has measured no models go on."""
+    deblend = ForcedCell(config) if config.positions else DeblendCell(config)
+    opinion = second_opinion(config)
 
-    def separate(detected: Detected) -> DeblendedCell:
-        deblended = with_products(deblend(detected), config.save)
+    def finish(deblended: DeblendedCell) -> DeblendedCell:
+        deblended = with_products(deblended, config.save)
         return without_models(deblended) if config.photometry == JOINT else deblended
 
     def with_copy(detected: Detected) -> DeblendedCell:
-        separated = separate(replace(detected, injection=None))
-        copy = carry_on(detected.injection, "deblend", separate)
+        deblended = deblend(replace(detected, injection=None))
+        separated = finish(deblended if opinion is None else opinion(deblended))
+        # Of injected sources the truth is known, which asks for no second opinion.
+        copy = carry_on(detected.injection, "deblend", lambda copied: finish(deblend(copied)))
         return replace(separated, detected=replace(separated.detected, injection=copy))
 
     return with_copy
@@ -125,8 +132,9 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
         return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
-    detected = due_again(_detect(tile, task, config, images))
-    if detected.work_factor > 1:
+    found = _detect(tile, task, config, images)
+    detected = replace(due_again(found), seen=look_at(tile, found))
+    if detected.work_factor > 1 or task.positions is not None:
         return detected
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
     return replace(detected, injection=copy)
@@ -138,7 +146,11 @@ def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = Fa
     noise = _noise(cell.tile, config)
     clean = without_background(with_noise(tile, noise), config.background)
     read = clean.crop(cell.outer)
-    blends = find_blends(read, detection(config))
+    given = task.positions
+    if given is None:
+        blends = find_blends(read, detection(config))
+    else:
+        blends = find_given(read, given.xy, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
     pixels = cell_pixels(cell, read, mine) if images else None
     return Detected(task, mine, read.psf, noise, pixels=pixels)
@@ -198,7 +210,8 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     measured = _measure(separated, config)
     copy = separated.detected.injection
     copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
-    return replace(measured, injection=conclude(copy, measured.table))
+    copy = conclude(copy, measured.table)
+    return replace(measured, injection=copy, seen=separated.detected.seen)
 
 
 def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
@@ -229,7 +242,7 @@ def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
     return replace(
-        to_measured(task, parents, covered, detected.noise),
+        to_measured(task, parents, covered, detected.noise, config.second_opinion),
         parents=parents_table(
             task, separated.accounts, covered, detected.noise, detected.work_factor
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from raydeblend import storage
 from raydeblend.pipeline.cost import Cost
 from raydeblend.pipeline.entries import LedgerEntry, to_json
+from raydeblend.pipeline.findings import Finding, Findings, finding_lines
 from raydeblend.pipeline.ledger import SUMMARY_FILE
 
 SHOWN = 8
@@ -39,6 +40,8 @@ class RunSummary:
         Of all cells together, by stage.
     flags
         How many sources carry each flag, by name.
+    n_suspect, findings
+        Cells in which the run's checks of itself found something, and what by kind.
     n_left
         Cells that this run was not asked to do, and no other has done.
     cost
@@ -56,6 +59,8 @@ class RunSummary:
     n_parents: int = 0
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     flags: Mapping[str, int] = field(default_factory=dict)
+    n_suspect: int = 0
+    findings: tuple[Finding, ...] = ()
     n_left: int = 0
     cost: Cost = field(default_factory=Cost)
 
@@ -84,12 +89,15 @@ class Totals:
         self.seconds = _sums(done["seconds"])
         self.flags = _sums(done["flags"])
         self.failures: list[LedgerEntry] = []
+        self.findings = Findings()
+        self.findings.add_ledger(done)
 
     def add(self, entry: LedgerEntry) -> None:
         """Add one cell, or a tile that could not be planned."""
         self.counts.update(cells=1, **{name: getattr(entry, name) for name in SUMMED})
         self.seconds.update(entry.seconds)
         self.flags.update(entry.flags)
+        self.findings.add_entry(entry)
         if not entry.done:
             self.failures.append(entry)
 
@@ -126,6 +134,8 @@ class Totals:
             n_parents=self.counts["parents"],
             stage_seconds={name: round(value, 3) for name, value in self.seconds.items()},
             flags=dict(sorted(self.flags.items())),
+            n_suspect=self.findings.n_cells,
+            findings=self.findings.ranked(),
             n_left=n_left,
             cost=cost,
         )
@@ -176,6 +186,8 @@ def write_summary(out: str, summary: RunSummary) -> str:
         "seconds_by_stage": dict(summary.stage_seconds),
         "flags": dict(summary.flags),
         "failures": failures,
+        "suspect": summary.n_suspect,
+        "findings": [asdict(found) for found in summary.findings],
         "left": summary.n_left,
         **summary.cost.to_dict(),
     }
@@ -208,6 +220,7 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     if summary.failures:
         yield f"{summary.n_failed} cells failed:"
         yield from _failure_lines(summary)
+    yield from finding_lines(summary.findings, summary.n_suspect, summary.n_cells)
 
 
 def _failure_lines(summary: RunSummary) -> Iterator[str]:

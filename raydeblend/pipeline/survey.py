@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -47,6 +47,7 @@ from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledge
 from raydeblend.pipeline.inputs import examples, find_survey_tiles, with_layout
 from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output, check_output, manifest_of
 from raydeblend.pipeline.metrics import counted
+from raydeblend.pipeline.placed import place
 from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
 from raydeblend.pipeline.progress import track, track_json
 from raydeblend.pipeline.rounds import process
@@ -58,7 +59,9 @@ from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import Stages, choose_photometry
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
 from raydeblend.pipeline.time_limit import STAGE_S
+from raydeblend.positions import read_positions
 from raydeblend.session import claim_gpus, ray_session, shared_folder
+from raydeblend.tile import TileHeader
 
 Row = dict[str, Any]
 
@@ -141,6 +144,7 @@ def run_catalog(
             claim_gpus(gpus, address)
         headers, unusable = find_survey_tiles(input, config, connect)
         plan = plan_survey(headers, config.cell_size, config.border).only(share)
+        plan = _with_positions(plan, headers, config)
         storage.check_writable(root)
         run, tiles = describe(input, config, plan, share), to_manifest(headers)
         done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
@@ -202,7 +206,27 @@ def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
     if config.weights is not None and storage.exists(config.weights):
         config = replace(config, weights=storage.absolute(config.weights))
     config = with_layout(config, input)
+    if config.positions is not None:
+        path = storage.absolute(config.positions)
+        config = replace(
+            config, positions=path, positions_hash=read_positions(path).sha256, inject=0.0
+        )
     return replace(config, photometry=choose_photometry(config))
+
+
+def _with_positions(plan: Plan, headers: Sequence[TileHeader], config: CatalogConfig) -> Plan:
+    """Return the plan with the given positions, and say which of them will have no row."""
+    if config.positions is None:
+        return plan
+    placed = place(headers, read_positions(config.positions))
+    log.info(
+        "%d positions on %d tiles; %d on none, %d in the pixel of another and left out",
+        sum(len(tile.xy) for tile in placed.tiles),
+        len(headers),
+        placed.outside,
+        placed.crowded,
+    )
+    return replace(plan, positions=placed.tiles)
 
 
 def _remove_temporary(out: str) -> None:

@@ -16,6 +16,7 @@ from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.detect.footprints import matched_filters
 from raydeblend.detect.peaks import find_peaks, refine_peaks
+from raydeblend.detect.smoothing import smoothed_stamp
 from raydeblend.fit.parameters import PARAMETERS, POSITION
 from raydeblend.tile import FloatArray
 
@@ -73,7 +74,7 @@ def residual_peaks(stamp: Stamp, total: FloatArray, config: SearchConfig) -> Arr
     ``(bands, y, x)`` together.
     """
     weight = stamp.weight / (1 + stamp.weight * (config.model_error * total) ** 2)
-    light, rest = matched_filters([total, stamp.image - total], weight, stamp.width)
+    light, rest = matched_filters([total, stamp.image - total], weight, stamp.width, smoothed_stamp)
     noise = np.sqrt(1 + (config.smooth_error * light) ** 2)
     image = np.asarray(rest / noise, dtype=np.float32)
     least = config.min_significance

@@ -15,7 +15,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.blend_fit import BlendFit
@@ -35,6 +37,7 @@ from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, ship
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.detect.footprints import matched_filter
+from raydeblend.detect.smoothing import smoothed_stamp
 from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.measure.blendedness import neighbor_flux as flux_of_neighbors
@@ -167,6 +170,8 @@ class JointDeblender:
         mask: ArrayLike,
         psf: Psf,
         pixel_scale: float,
+        xy: ArrayLike | None = None,
+        position_sigma: float | None = None,
     ) -> Separated:
         """Separate one footprint of any size; see `raydeblend.tile.Separated`.
 
@@ -174,24 +179,38 @@ class JointDeblender:
         ----------
         image, variance, mask
             ``(bands, y, x)``, as for a batch.
+        xy, position_sigma
+            ``(k, 2)`` positions of its sources, and how well they are known, in pixels.  Then none
+            is added or dropped; the positions come back as they are, ``shift`` is what the fit
+            moved them.
         """
         images, variances, masks = (np.asarray(each)[None] for each in (image, variance, mask))
         stamps, sigma = self.make_stamps(images, variances, masks, psf, pixel_scale)
+        given = None if xy is None else np.asarray(xy, dtype=np.float64).reshape(-1, 2)
         with one_thread(), torch.inference_mode():
-            (found,) = find_all(stamps, self.settings)
+            if given is None:
+                (found,) = find_all(stamps, self.settings)
+            else:
+                (found,) = fit_all_given(stamps, [given], self._held(position_sigma))
         (stamp,), unit, fit = stamps, sigma[0, :, 0, 0], found.fit
         parts = found.patches_of(stamp, self.config.blocks)
-        galaxies = self._galaxies(stamp, fit, parts, self.structure)
+        structure = self.structure if given is None else None
+        galaxies = self._galaxies(stamp, fit, parts, structure)
         patches = galaxies.patches(parts)
         neighbors = neighbor_flux(patches, stamp.weight) * unit
+        extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config)
+        places = fit.xy[galaxies.brightest]
+        if given is not None and len(places):
+            fitted, places = places, given[_nearest_each(places, given)]
+            extra["shift"] = fitted - places
         return Separated(
-            xy=fit.xy[galaxies.brightest].astype(np.float32),
+            xy=places.astype(np.float32),
             boxes=tuple(patch.box for patch in patches),
             lights=tuple(patch.light * sigma[0] for patch in patches),
             quality=quality_of(stamp, fit, self.config.quality),
             limited=fit.limited,
             blendedness=blendedness(patches, stamp.image.shape),
-            extra=measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config),
+            extra=extra,
             work=fit.work,
             parts_xy=fit.xy[galaxies.merged].astype(np.float32),
         )
@@ -221,8 +240,12 @@ class JointDeblender:
     @property
     def given_settings(self) -> FitSettings:
         """The same where positions are given: held as these are known."""
-        priors = replace(self.priors, center=self.priors.given_position_sigma)
-        return replace(self.settings, priors=priors)
+        return self._held(self.priors.given_position_sigma)
+
+    def _held(self, position_sigma: float | None) -> FitSettings:
+        """Return the settings with positions that are known so well, in pixels; None for usual."""
+        center = self.priors.center if position_sigma is None else position_sigma
+        return replace(self.settings, priors=replace(self.priors, center=center))
 
     def _fit_given(self, stamps: Sequence[Stamp], xy: Sequence[ArrayLike]) -> list[Found]:
         """Fit sources at given positions."""
@@ -304,6 +327,12 @@ class JointDeblender:
         return Galaxies.of(galaxy, fit.total.sum(0))
 
 
+def _nearest_each(fitted: NDArray[np.float64], given: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return which given position each fitted one is, no two the same."""
+    apart = cdist(fitted, given, "sqeuclidean")
+    return np.asarray(linear_sum_assignment(apart)[1], dtype=np.intp)
+
+
 def _stamp(
     image: FloatArray,
     weight: FloatArray,
@@ -313,7 +342,7 @@ def _stamp(
 ) -> Stamp:
     """Make a stamp; a band whose PSF cannot be used is treated as missing."""
     weight = np.where(psf.known[:, None, None], weight, np.float32(0))
-    significance = matched_filter(image, weight, psf.width)
+    significance = matched_filter(image, weight, psf.width, smoothed_stamp)
     return Stamp(
         image,
         weight,

@@ -167,7 +167,10 @@ class Stamp:
         """Return the stamp with some of its samples ``(s,)``."""
         sizes = self.sizes
         starts = np.cumsum(sizes[chosen]) - sizes[chosen]
-        return replace(self, pixels=self.pixels[np.repeat(chosen, sizes)], starts=starts)
+        part = replace(self, pixels=self.pixels[np.repeat(chosen, sizes)], starts=starts)
+        # The same for all parts, and not quick to make.
+        part.__dict__["mixture"] = self.mixture
+        return part
 
     @cached_property
     def sizes(self) -> NDArray[np.intp]:

@@ -1,5 +1,7 @@
 """Many sources, a few at a time: what is done to some holds for all, and costs no more for it."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from raydeblend.deblend.joint.crowds.crowd import Crowd
 from raydeblend.deblend.joint.crowds.light import blendedness, images, neighbor_flux
 from raydeblend.deblend.joint.crowds.patches import draw
 from raydeblend.deblend.joint.crowds.separate import find_sources
-from raydeblend.deblend.joint.crowds.sweeps import fit_peaks
+from raydeblend.deblend.joint.crowds.sweeps import fit_peaks, settle
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.search import first_peaks
 from raydeblend.measure import blendedness as whole
@@ -142,3 +144,16 @@ def test_bad_pixels_and_coincident_sources_spoil_no_other() -> None:
     for xy, true in zip(PLACES[10:], FLUXES[10:], strict=True):
         nearest = np.hypot(*(result.xy[0] - xy).T).argmin()
         assert flux[nearest, 0] == pytest.approx(true, rel=0.15)
+
+
+def test_what_still_falls_when_the_sweeps_end_is_named(crowd: Crowd) -> None:
+    never, at_once = (replace(crowd.config, sweeps=1, settled=by) for by in (-1e9, 1e9))
+    assert set(settle(crowd, never)) == set(crowd.members)
+    assert len(settle(crowd, at_once)) == 0
+
+
+def test_rough_blocks_are_those_of_before_the_search() -> None:
+    config = JOINT.config.blocks
+    rough = config.rough
+    assert (rough.max_joint_sources, rough.sweeps) == (config.rough_sources, config.rough_sweeps)
+    assert rough.settled == config.settled

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from raydeblend.deblend.joint.config import StructureConfig
+from raydeblend.deblend.joint.crowds.light import images
+from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.structure import (
     FEATURES,
+    _contrasts,
     attachments,
     galaxies_of,
     read_structure,
@@ -17,6 +20,7 @@ from raydeblend.deblend.joint.structure import (
     write_structure,
 )
 from raydeblend.errors import ConfigError
+from raydeblend.tile import Box
 
 SCALE, SIZE = 0.168, 80
 SEEING = galsim.Kolmogorov(fwhm=0.65)
@@ -131,3 +135,25 @@ def test_the_calibration_comes_back_and_a_damaged_one_is_refused(tmp_path):
 def test_it_is_in_the_hash():
     assert JOINT.weights_hash != JointDeblender().weights_hash
     assert shipped_structure().sha256[:16] in JOINT.weights_hash
+
+
+def test_the_host_is_the_brighter_one_whose_light_a_source_lies_in_most():
+    rng = np.random.default_rng(3)
+    boxes = [Box(y, x, y + 20, x + 24) for y, x in rng.integers(0, 56, (12, 2)).tolist()]
+    lights = [rng.uniform(0, 1, (3, 20, 24)).astype(np.float32) for _ in boxes]
+    patches = [Patch(box, own, own[0] > 0) for box, own in zip(boxes, lights, strict=True)]
+    (stamp,), _ = JOINT.make_stamps(observe(galsim.Gaussian(0.5)), None, None, PSF, SCALE)
+    whole = images(patches, stamp.image.shape).astype(np.float64)
+    overlap = np.einsum("ibyx,jbyx,byx->ij", whole, whole, stamp.weight)
+    flux = rng.uniform(1, 2, len(patches))
+    contrast, host = _contrasts(stamp, patches, flux)
+    for source, own in enumerate(host):
+        others = np.where(flux > flux[source], overlap[source], -1)
+        if source == flux.argmax():
+            assert own == -1
+        elif others.max() > 0:
+            assert own == others.argmax()
+            expected = np.clip(overlap[source, source] / others.max(), 0.05, 1e3)
+            assert contrast[source] == pytest.approx(expected, rel=1e-5)
+        else:
+            assert contrast[source] == 1e3

@@ -30,8 +30,8 @@ def find_sources(stamp: Stamp, peaks: Array, settings: FitSettings) -> Separated
     fit_peaks(crowd, peaks)
     if crowd.limited:
         return replace(without_sources(stamp), work=crowd.work, limited=True), []
-    settle(crowd)
-    return _search(crowd, len(peaks))
+    unsettled = settle(crowd, crowd.config.rough)
+    return _search(crowd, len(peaks), set(unsettled.tolist()))
 
 
 def grow(stamp: Stamp, fit: BlendFit, peaks: int, settings: FitSettings) -> Separated:
@@ -40,7 +40,7 @@ def grow(stamp: Stamp, fit: BlendFit, peaks: int, settings: FitSettings) -> Sepa
     nobody = np.zeros(0, dtype=np.intp)
     crowd.accept(Trial(nobody, stamp, fit.xy.copy(), np.inf, fit))
     crowd.work = fit.work
-    return _search(crowd, peaks)
+    return _search(crowd, peaks, set())
 
 
 def fit_positions(stamp: Stamp, xy: Array, settings: FitSettings, drop: bool) -> Separated:
@@ -49,16 +49,17 @@ def fit_positions(stamp: Stamp, xy: Array, settings: FitSettings, drop: bool) ->
     fit_peaks(crowd, xy)
     if crowd.limited:
         return replace(without_sources(stamp), work=crowd.work, limited=True), []
-    settle(crowd)
+    settle(crowd, crowd.config)
     if drop:
-        settle(crowd, _indices(drop_sources(crowd)))
+        settle(crowd, crowd.config, _indices(drop_sources(crowd)))
     return crowd.result()
 
 
-def _search(crowd: Crowd, peaks: int) -> Separated:
-    changed = add_sources(crowd, peaks)
+def _search(crowd: Crowd, peaks: int, changed: set[int]) -> Separated:
+    """Search and drop, then fit again what that or the sweeps before it changed last."""
+    changed = changed | add_sources(crowd, peaks)
     changed |= drop_sources(crowd)
-    settle(crowd, _indices(changed & set(crowd.members)))
+    settle(crowd, crowd.config, _indices(changed & set(crowd.members)))
     return crowd.result()
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from raydeblend.deblend.joint.blocks import blocks
+from raydeblend.deblend.joint.config import BlockConfig
 from raydeblend.deblend.joint.crowds.crowd import Crowd
 
 Array = NDArray[np.float64]
@@ -34,28 +35,32 @@ def fit_peaks(crowd: Crowd, xy: Array) -> None:
             return
 
 
-def settle(crowd: Crowd, changed: NDArray[np.intp] | None = None) -> None:
+def settle(
+    crowd: Crowd, config: BlockConfig, changed: NDArray[np.intp] | None = None
+) -> NDArray[np.intp]:
     """Fit all sources, or those that changed, with those near them until little falls any more.
 
-    After the first sweep only where the last one gained are sources fitted again.
+    After the first sweep only where the last one gained are sources fitted again.  Returns those
+    that were to be fitted again when the sweeps ended.
     """
-    for _ in range(crowd.config.sweeps):
-        changed = _sweep(crowd, changed)
+    for _ in range(config.sweeps):
+        changed = _sweep(crowd, config, changed)
         if crowd.limited or not len(changed):
-            return
+            break
+    return crowd.numbers if changed is None else changed
 
 
-def _sweep(crowd: Crowd, changed: NDArray[np.intp] | None) -> NDArray[np.intp]:
+def _sweep(crowd: Crowd, config: BlockConfig, changed: NDArray[np.intp] | None) -> NDArray[np.intp]:
     """Fit each source, or each that changed, once more; return those of blocks that gained."""
     numbers = crowd.numbers
     xy = crowd.fits(numbers).xy
     due = None if changed is None else np.flatnonzero(np.isin(numbers, changed))
     gained: list[int] = []
-    for block in blocks(xy, crowd.config.max_joint_sources, due):
+    for block in blocks(xy, config.max_joint_sources, due):
         group = numbers[block]
         trial = crowd.try_fit(group, crowd.fits(group), crowd.starts(group))
         crowd.accept(trial)
-        if trial.gain > crowd.config.settled:
+        if trial.gain > config.settled:
             gained += group.tolist()
         if crowd.at_limit():
             break

@@ -1,0 +1,37 @@
+"""The checks of a cell beside its stages: what is seen in its pixels, and what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from raydeblend.checks.config import CHECKS
+from raydeblend.checks.verdict import CellFacts, cell_facts, control_faults, find_faults
+from raydeblend.pipeline.cell_state import CellState, run_stage_safely
+from raydeblend.pipeline.findings import BETWEEN
+from raydeblend.pipeline.parts import Detected
+from raydeblend.tile import Tile
+
+
+def look_at(tile: Tile, detected: Detected) -> CellState:
+    """Look at the pixels of a cell as they were read; what goes wrong fails nothing else."""
+    inner = detected.task.cell.inner
+
+    def see(_: object) -> CellFacts:
+        return cell_facts(tile, inner, detected.blends, detected.psf, CHECKS)
+
+    return run_stage_safely(CellState(detected.task), "check", see)
+
+
+def judge(seen: CellState | None, injected: pa.Table | None) -> dict[str, Any]:
+    """Return what the ledger says of the checks of a cell, and of what was injected into it."""
+    if seen is None:
+        return {}
+    facts: CellFacts | None = seen.content
+    if facts is None:
+        return {"check_failure": seen.error}
+    faults = list(find_faults(facts, CHECKS))
+    if injected is not None:
+        faults += control_faults(injected, facts.bands, CHECKS)
+    return {"suspect": BETWEEN.join(faults)}
