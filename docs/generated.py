@@ -6,16 +6,19 @@ A page asks for a part with a line ``<!-- generated: NAME -->``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import typer
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-from raydeblend.catalog import columns
+from raydeblend import models, parents
+from raydeblend.catalog import Column, columns
 from raydeblend.cli.main import app
 from raydeblend.flags import DESCRIPTIONS, Flag
 from raydeblend.networks.listing import list_shipped
+from raydeblend.parents import PEAK_REASONS, SHORTFALLS
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -74,9 +77,24 @@ def _shown(default: Any) -> str:
 def catalog_columns() -> str:
     """Return the columns of a catalog, a band's name standing for all, and a second for pairs."""
     described = columns(["<band>", "<band2>"])
-    shown = [c for c in described if "<band2>" not in c.name or "<band>" in c.name]
-    rows = [f"| `{c.name}` | {c.type} | {c.unit} | {c.description} |" for c in shown]
+    return _columns([c for c in described if "<band2>" not in c.name or "<band>" in c.name])
+
+
+def _columns(described: Sequence[Column]) -> str:
+    rows = [f"| `{c.name}` | {_type(c)} | {c.unit} | {c.description} |" for c in described]
     return "\n".join(["| column | type | unit | |", "| --- | --- | --- | --- |", *rows])
+
+
+def _type(column: Column) -> str:
+    kind = column.type
+    return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
+
+
+def reasons() -> str:
+    """Return why footprints fall short and why peaks are no rows."""
+    rows = [f"| `shortfall` | `{reason}` | {text} |" for reason, text in SHORTFALLS.items()]
+    rows += [f"| `n_{reason}` | `{reason}` | {text} |" for reason, text in PEAK_REASONS.items()]
+    return "\n".join(["| column | reason | |", "| --- | --- | --- |", *rows])
 
 
 def flags() -> str:
@@ -94,5 +112,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "columns": catalog_columns,
     "flags": flags,
+    "parents": lambda: _columns(parents.columns()),
+    "reasons": reasons,
+    "models": lambda: _columns(models.columns(["<band>"])),
     "weights": weights,
 }

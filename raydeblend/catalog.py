@@ -19,12 +19,16 @@ from raydeblend.ucds import ucd_of
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `unit` is as in the VOUnits standard, empty for none."""
+    """One column; `unit` is as in the VOUnits standard, empty for none.
+
+    Numbers that are not whole may be null, where they could not be measured; others if `nullable`.
+    """
 
     name: str
     type: pa.DataType
     unit: str
     description: str
+    nullable: bool = False
 
     @property
     def ucd(self) -> str:
@@ -33,9 +37,9 @@ class Column:
 
     @property
     def field(self) -> pa.Field:
-        """The column as a Parquet field; a float may be null, where it could not be measured."""
+        """The column as a Parquet field."""
         metadata = {"unit": self.unit, "description": self.description, "ucd": self.ucd}
-        nullable = pa.types.is_floating(self.type)
+        nullable = self.nullable or pa.types.is_floating(self.type)
         return pa.field(self.name, self.type, nullable=nullable, metadata=metadata)
 
 
@@ -44,7 +48,7 @@ _IDENTITY = (
     Column("tile", pa.string(), "", "name of the tile"),
     Column("cell", pa.string(), "", "name of the cell that measured the source"),
     Column("parent_id", pa.int64(), "", "identifies the footprint the source was found in"),
-    Column("input_id", pa.string(), "", "id in the table of --positions; empty without one"),
+    Column("input_id", pa.string(), "", "id in the table of --positions", nullable=True),
     Column("n_blended", pa.int16(), "", "number of sources in the footprint"),
     Column("ra", pa.float64(), "deg", "right ascension, ICRS"),
     Column("dec", pa.float64(), "deg", "declination, ICRS"),
@@ -104,6 +108,20 @@ _PROVENANCE = (
         "",
         "probability that another true source, of at least a tenth of the flux in the reddest band,"
         " lies within 0.8 arcsec, nearest to this source, and is not in the catalog",
+    ),
+    Column(
+        "disagreement",
+        pa.float32(),
+        "",
+        "root mean square over the bands of the difference, in errors, between the flux and that"
+        " of the run's second opinion; null where there was none",
+    ),
+    Column(
+        "p_bad",
+        pa.float32(),
+        "",
+        "probability that the flux in i, or else the last band, is off by more than 5 errors and"
+        " by more than 20 %",
     ),
     Column("flags", pa.int32(), "", "bits of raydeblend.flags.Flag"),
 )
@@ -169,6 +187,7 @@ def coverage_name(band: str) -> str:
 ADDED = (
     re.compile(r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"),
     re.compile(r"coverage_.+|R11|R22|R12"),
+    re.compile(r"disagreement|p_bad|input_id"),
 )
 """Columns that early versions did not write, one addition after the other; all may be null."""
 
@@ -260,19 +279,21 @@ def to_bytes(table: pa.Table) -> bytes:
     return tables.to_parquet(table)
 
 
-def from_bytes(data: bytes) -> pa.Table:
-    """Read one shard, plan or ledger table.
+def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one shard, plan or ledger table, or some columns of it.
 
     Raises
     ------
     pyarrow.ArrowInvalid
         If the bytes are not a whole Parquet file.
     """
-    return tables.from_parquet(data)
+    return tables.from_parquet(data, columns)
 
 
-def read_shard(path: str) -> pa.Table:
-    """Read the shard in a file; see `with_added_columns` for those of early versions.
+def read_shard(path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the shard in a file, or some columns that shards have always had.
+
+    See `with_added_columns` for those of early versions.
 
     Raises
     ------
@@ -281,13 +302,14 @@ def read_shard(path: str) -> pa.Table:
     pyarrow.ArrowInvalid
         If it is damaged.
     """
-    table = from_bytes(storage.read_bytes(path))
+    table = from_bytes(storage.read_bytes(path), columns)
     # Early versions wrote names of tiles as dictionaries.
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
     ]
-    return with_added_columns(table.cast(pa.schema(fields, metadata=table.schema.metadata)))
+    table = table.cast(pa.schema(fields, metadata=table.schema.metadata))
+    return with_added_columns(table) if columns is None else table
 
 
 def read_catalog(out: str) -> pa.Table:

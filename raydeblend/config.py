@@ -102,6 +102,9 @@ class CatalogConfig:
         at the recovered positions; above 1 for never.
     detect_min_area
         Fewest connected pixels above the threshold.
+    second_opinion, second_opinion_fraction
+        Another deblender, and the part of the footprints of several sources that it deblends too,
+        to see where the two differ; None for none.
     seed
         Of whatever is random in the measurement.
     positions, positions_hash, free_positions
@@ -140,6 +143,8 @@ class CatalogConfig:
     noise: str = "correlated"
     seed: int = 0
     weights: str | None = None
+    second_opinion: str | None = None
+    second_opinion_fraction: float = 1.0
     inject: float = INJECT
     save: tuple[str, ...] = ()
     positions: str | None = None
@@ -170,6 +175,7 @@ class CatalogConfig:
                 "positions are fitted by the deblender joint with its own photometry, not by "
                 f"{self.deblender} with {self.photometry}"
             )
+        _check_second(self.second_opinion, self.second_opinion_fraction, self.deblender)
         if self.layout != AUTO and not is_file(self.layout):
             find_layout(self.layout)
         _check_choice("background", self.background, BACKGROUNDS)
@@ -207,6 +213,19 @@ def _check_bands(bands: Sequence[str], survey: str) -> None:
         check_band(band) if survey == AUTO else get_survey(survey).band(band)
     if len(set(bands)) < len(bands):
         raise ConfigError(f"a band is given twice in {','.join(bands)}")
+
+
+def _check_second(name: str | None, fraction: float, first: str) -> None:
+    if name is None:
+        return
+    if ":" not in name:
+        _check_choice("second opinion", name, DEBLENDERS)
+    if name == first:
+        raise ConfigError(f"a second opinion must be of another deblender than {first!r}")
+    if not 0 < fraction <= 1:
+        raise ConfigError(
+            f"the fraction of a second opinion must be above 0 and at most 1, not {fraction:g}"
+        )
 
 
 def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:

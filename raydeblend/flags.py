@@ -27,6 +27,7 @@ class Flag(IntFlag):
     DEBLEND_LIMITED = 1 << 14
     PSF_TRUNCATED = 1 << 15
     PSF_DISCONTINUOUS = 1 << 16
+    UNLIKE_TRAINING = 1 << 17
     UNLISTED_PEAK = 1 << 18
 
 
@@ -48,5 +49,6 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.DEBLEND_LIMITED: "footprint at a limit of work or memory, or done in pieces",
     Flag.PSF_TRUNCATED: "a PSF stamp too small for its wings: over 2 % of its light lies outside",
     Flag.PSF_DISCONTINUOUS: "footprint over an edge of cells whose PSFs differ",
+    Flag.UNLIKE_TRAINING: "deblended by a network that has not learnt from stamps like this",
     Flag.UNLISTED_PEAK: "footprint with a detected peak for which --positions has no source",
 }

@@ -9,8 +9,9 @@ A catalog of ``raydeblend catalog … --save models,residual`` has what this nee
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,14 @@ class Products:
         edges = zip(*(plan[name].to_pylist() for name in BOX), strict=True)
         return {key: Box(*box) for key, box in zip(keys(plan), edges, strict=True)}
 
+    @cached_property
+    def _models(self) -> Callable[[str, str], dict[int, SourceModel]]:
+        return lru_cache(KEPT_CELLS)(partial(read_models, self.out))
+
+    @cached_property
+    def _residual(self) -> Callable[[str, str], CellImage]:
+        return lru_cache(KEPT_CELLS)(partial(read_residual, self.out))
+
     def cell_of(self, source: int) -> Key:
         """Return tile and cell of a source.
 
@@ -119,7 +128,7 @@ class Products:
             If there is none.
         """
         key = self.cell_of(source)
-        found = _models(self.out, *key)
+        found = self._models(*key)
         if source not in found:
             raise ConfigError(f"{self.out} has no model of source {source}")
         return found[source]
@@ -147,7 +156,7 @@ class Products:
 
     def _part(self, key: Key, box: Box, model: SourceModel) -> FloatArray:
         """Return the residual in a box of one cell, and the model if it was taken out there."""
-        inner, found = self.cells[key], _residual(self.out, *key)
+        inner, found = self.cells[key], self._residual(*key)
         part: FloatArray = found.image[:, *box.shift(-inner.y0, -inner.x0).slices].copy()
         common = box.clip(model.box)
         lit = common.y1 > common.y0 and common.x1 > common.x0
@@ -157,13 +166,16 @@ class Products:
         return part
 
 
-@lru_cache(maxsize=KEPT_CELLS)
-def _models(out: str, tile: str, cell: str) -> dict[int, SourceModel]:
-    return read_models(out, tile, cell)
+def read_residual(out: str, tile: str, cell: str) -> CellImage:
+    """Return the residual ``(bands, y, x)`` of a cell's inner region in nJy, all models taken out.
 
+    Its `parents` are the footprints whose sources were taken out.
 
-@lru_cache(maxsize=KEPT_CELLS)
-def _residual(out: str, tile: str, cell: str) -> CellImage:
+    Raises
+    ------
+    ConfigError
+        If the run saved none, or that cell is not done.
+    """
     with fits.open(io.BytesIO(_read(out, "residual", (tile, cell)))) as hdus:
         image = np.stack([np.asarray(hdus[band].data, np.float32) for band in read_run(out).bands])
         return CellImage(image, frozenset(hdus["PARENTS"].data["parent_id"].tolist()))

@@ -35,6 +35,8 @@ JOIN_S = 50.0
 PINNED_PACKAGES = ("raydeblend", "numpy", "pyarrow", "torch")
 """Ray compares its own version and Python's when it connects."""
 UNVERSIONED = "unversioned"
+CLOCK_S = 300.0
+"""s3 refuses requests whose time is 15 minutes off: such a machine fails all the cells it takes."""
 
 Versions = Mapping[str, str]
 
@@ -163,12 +165,12 @@ def _other_door(address: str) -> str:
 
 
 def check_nodes() -> None:
-    """Check that every node of the cluster has the packages that this process has.
+    """Check that every node of the cluster has this process's packages and time of day.
 
     Raises
     ------
     ConfigError
-        Naming the first node that has not, and what differs.
+        Naming the first node that has not, and what differs; or whose clock is wrong.
     """
     ask = _version_probe()
     here = ask(PINNED_PACKAGES)
@@ -179,6 +181,24 @@ def check_nodes() -> None:
                 f"node {node} of the cluster does not have what this process has: {different}; "
                 "use one image or environment on all nodes"
             )
+    _check_clocks()
+
+
+def _check_clocks() -> None:
+    before = time.time()
+    for node, there in _answers(_clock(), (), _nodes()):
+        ahead = seconds_ahead(there, before, time.time())
+        if abs(ahead) > CLOCK_S:
+            where = "ahead of" if ahead > 0 else "behind"
+            raise ConfigError(
+                f"the clock of node {node} is {abs(ahead):.0f} s {where} the one here; set it "
+                "right, since s3 refuses what such a node asks for"
+            )
+
+
+def seconds_ahead(there: float, before: float, after: float) -> float:
+    """Return how far a clock is ahead at least, which was read between two times here."""
+    return min(0.0, there - before) + max(0.0, there - after)
 
 
 def _nodes() -> list[Mapping[str, Any]]:
@@ -267,6 +287,17 @@ def _looker() -> Callable[[Sequence[str]], list[str]]:
         return [path for path in paths if not exists(path)]
 
     return look
+
+
+def _clock() -> Callable[[Sequence[str]], float]:
+    """Return a function that gives the time of day; see `_version_probe`."""
+
+    def tell(_: Sequence[str]) -> float:
+        from time import time
+
+        return time()
+
+    return tell
 
 
 def claim_gpus(wanted: int | None = None, address: str | None = None) -> int:

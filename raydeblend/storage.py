@@ -104,6 +104,18 @@ def list_files(prefix: str, suffix: str = "") -> list[str]:
     return [path for path in list_stamps(prefix) if path.endswith(suffix)]
 
 
+def glob(pattern: str) -> list[str]:
+    """Return the files that match a pattern of ``*``, ``?`` and ``[…]``, in order.
+
+    None of these reaches over a ``/``.
+    """
+    pattern = absolute(pattern)
+    with _named(pattern):
+        found = make_filesystem(pattern).glob(pattern)
+    prefix = S3_PREFIX if is_s3(pattern) else ""
+    return sorted(prefix + str(path).removeprefix(prefix) for path in found)
+
+
 def list_stamps(prefix: str) -> dict[str, str]:
     """List the files below `prefix` with the `stamp` of each, from one listing, sorted."""
     found = _find(prefix)

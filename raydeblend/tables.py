@@ -8,6 +8,9 @@ is given its own copy of the bytes and nothing of Python's, and reads in the thr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pyarrow as pa
 from pyarrow import csv, parquet
 
@@ -28,8 +31,16 @@ def schema_to_parquet(schema: pa.Schema) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def from_parquet(data: bytes) -> pa.Table:
-    """Read a Parquet file.
+def sorted_parquet(table: pa.Table, by: Sequence[str], **options: Any) -> bytes:
+    """Return a Parquet file of a table that is sorted by some columns, and says so."""
+    order = parquet.SortingColumn.from_ordering(table.schema, [(name, "ascending") for name in by])
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink, sorting_columns=order, **options)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def from_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns.
 
     Raises
     ------
@@ -38,7 +49,7 @@ def from_parquet(data: bytes) -> pa.Table:
     """
     try:
         file = parquet.ParquetFile(_owned(data), pre_buffer=False, page_checksum_verification=True)
-        table = file.read(use_threads=False)
+        table = file.read(columns, use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         # Of bytes in memory an OSError, too, tells that they are damaged.

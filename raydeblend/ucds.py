@@ -25,6 +25,8 @@ UCDS = (
     (r"ra_dec_cov", "stat.covariance;pos.eq"),
     (r"(x|y)[01]?", r"pos.cartesian.{0};instr.det"),
     (r"area", "phys.area;instr.det"),
+    (r"n[xy]", "meta.number;instr.pixel"),
+    (r"model_(?P<band>.+)", "phot.flux.density;{band};meta.modelled"),
     (r"work", "meta.number"),
     (r"work_factor", "arith.factor"),
     (r"shortfall|is_owner", "meta.code"),
@@ -42,10 +44,10 @@ UCDS = (
     (r"R(11|22|12)", "arith.factor;src.ellipticity"),
     (r"chi2", "stat.fit.chi2"),
     (r"p_star", "stat.probability;src.class.starGalaxy"),
-    (r"p_unrecognized_blend", "stat.probability"),
+    (r"p_unrecognized_blend|p_bad", "stat.probability"),
     (r"quality", "meta.code.qual"),
     (r"is_primary|model|photometry|deblender|flags", "meta.code"),
-    (r"blendedness", "stat.value"),
+    (r"blendedness|disagreement", "stat.value"),
 )
 """Names as regular expressions; the first that matches counts."""
 

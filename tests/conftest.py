@@ -27,6 +27,8 @@ RAY_GROUPS = (
     (
         "pipeline/test_deaths_slow.py",
         "pipeline/test_deaths.py",
+        "pipeline/test_time_limit.py",
+        "pipeline/test_ray_internals.py",
         "pipeline/test_pipeline_survey.py",
         "pipeline/test_bounded.py",
         "test_jobs.py",

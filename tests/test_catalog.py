@@ -8,16 +8,17 @@ from raydeblend import catalog
 from raydeblend.errors import ConfigError
 
 BANDS = ("g", "i")
-WORDS = ("tile", "cell", "model", "photometry", "deblender", "quality")
+WORDS = ("tile", "cell", "input_id", "model", "photometry", "deblender", "quality")
 FIXED = [
     *("source_id", "tile", "cell", "parent_id", "n_blended", "ra", "dec", "x", "y", "is_primary"),
     *("flux_g", "flux_err_g", "flux_i", "flux_err_i", "snr", "T", "T_err"),
     *("g1", "g2", "g1_err", "g2_err", "chi2", "model", "photometry", "deblender", "quality"),
     *("blendedness", "p_unrecognized_blend", "flags"),
 ]
-LAST = ["coverage_g", "coverage_i", "R11", "R22", "R12"]
+LAST = ["input_id", "disagreement", "p_bad"]
+BEFORE = ["coverage_g", "coverage_i", "R11", "R22", "R12", *LAST]
 ADDED = [
-    *LAST,
+    *BEFORE,
     *("ra_err", "dec_err", "ra_dec_cov", "flux_psf_g", "flux_psf_err_g", "bulge_fraction_g"),
     *("flux_psf_i", "flux_psf_err_i", "bulge_fraction_i", "flux_cov_g_i", "r50", "p_star"),
 ]
@@ -89,7 +90,7 @@ def test_reading_a_directory_without_shards_is_refused(tmp_path):
         catalog.read_catalog(str(tmp_path))
 
 
-@pytest.mark.parametrize("later", [ADDED, LAST])
+@pytest.mark.parametrize("later", [ADDED, BEFORE, LAST])
 def test_an_early_catalog_is_read_with_nulls_for_what_was_added(tmp_path, later):
     whole = catalog.to_table(make_rows(), BANDS)
     table = whole.select([name for name in whole.column_names if name not in later])

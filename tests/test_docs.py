@@ -31,6 +31,7 @@ PAGES = (
     "howto/deblender.md",
     "howto/network.md",
     "howto/forced.md",
+    "howto/report.md",
 )
 
 

@@ -52,6 +52,7 @@ RAY_HOMES = (
     # What Ray Data is told of a graph, and what it tells of the blocks that it leaves out.
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",
+    "pipeline/ray_internals.py",
     "pipeline/cell_memory.py",
     # Ray's own metrics; the driver counts.
     "pipeline/metrics.py",
@@ -106,12 +107,14 @@ def forbidden_layer(path: Path, name: str) -> bool:
     if LAYERS[other] > layer_of(path):
         return True
     # The protocol `survey` scores the whole pipeline, which knows nothing of evaluation; the
-    # calibration of suspects learns from catalogs and their scores.
+    # calibration of suspects learns from catalogs and their scores, that of inputs draws blends as
+    # the training does.
     allowed = {
         ("pipeline", "train"),
         ("evaluate", "pipeline"),
         ("calibrate", "pipeline"),
         ("calibrate", "evaluate"),
+        ("calibrate", "train"),
     }
     beside = LAYERS[other] == layer_of(path) and layer_of(path) in (1, 4)
     return beside and (own, other) not in allowed

@@ -55,7 +55,6 @@ COMMANDS = (
     ("report", "results", "--out", "PATH"),
     ("export", "hats", "PATH", "hats"),
     ("export", "hats", "out", "PATH"),
-    ("export", "hats", "out", "hats", "--scratch", "PATH"),
     ("inspect", "PATH", "1"),
     ("inspect", "out", "1", "--out", "PATH"),
     ("map", "PATH"),

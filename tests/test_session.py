@@ -15,7 +15,7 @@ import pytest
 
 from raydeblend import session
 from raydeblend.errors import ConfigError
-from raydeblend.session import check_reachable, compare
+from raydeblend.session import check_reachable, compare, seconds_ahead
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -25,6 +25,13 @@ def unused_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("there", "ahead"), [(100.0, 0.0), (103.0, 0.0), (110.0, 5.0), (40.0, -60.0)]
+)
+def test_a_clock_is_ahead_by_what_the_way_does_not_explain(there, ahead):
+    assert seconds_ahead(there, before=100.0, after=105.0) == ahead
 
 
 def test_an_address_where_nobody_answers(unused_port: int) -> None:

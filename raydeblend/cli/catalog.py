@@ -70,6 +70,13 @@ def catalog_command(
             help="Whether footprints with one peak are deblended too.",
         ),
     ] = True,
+    second_opinion: Annotated[
+        str | None,
+        typer.Option(help="Another deblender for blends: how far it differs is `disagreement`."),
+    ] = None,
+    second_opinion_fraction: Annotated[
+        str, typer.Option(help="Part of the blends that it sees: 0 to 1, or all.")
+    ] = "all",
     bad_planes: Annotated[
         str | None,
         typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
@@ -103,6 +110,13 @@ def catalog_command(
     save: Annotated[
         str, typer.Option(help="Products to keep: models, residual, segmentation; none by default.")
     ] = "",
+    cell_timeout: Annotated[
+        float,
+        typer.Option(
+            help="Seconds that detection, deblending or measurement of one cell may take; then the "
+            "cell has failed and the run goes on."
+        ),
+    ] = 7200.0,
     retry_limited: Annotated[
         bool,
         typer.Option(
@@ -165,6 +179,10 @@ def catalog_command(
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     if patience is not None and not patience > 0:
         raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
+    if not cell_timeout > 0:
+        raise ConfigError(
+            f"--cell-timeout must be a number of seconds above 0, not {cell_timeout:g}"
+        )
     from raydeblend.pipeline.region import parse_region
     from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines
@@ -191,6 +209,8 @@ def catalog_command(
         detect_threshold=threshold,
         detect_min_area=min_area,
         suspect_threshold=suspect_threshold,
+        second_opinion=second_opinion,
+        second_opinion_fraction=_fraction(second_opinion_fraction),
         seed=seed,
         save=split_names(save) if save else (),
         inject=inject,
@@ -216,6 +236,7 @@ def catalog_command(
         gpus=gpus,
         accept_other_versions=accept_other_versions,
         patience=patience,
+        cell_timeout=cell_timeout,
         retry_limited=more_work if retry_limited else None,
         selection=selection,
         memory_per_cell=memory_per_cell,
@@ -241,6 +262,16 @@ def _refuse_dropped_options(
     winner = "--manifest" if manifest is not None else f"--layout {layout}"
     if given and (manifest is not None or names_files):
         raise ConfigError(f"{winner} says which files are read; leave out {', '.join(given)}")
+
+
+def _fraction(text: str) -> float:
+    """Return the part of the blends for a second opinion."""
+    try:
+        return 1.0 if text == "all" else float(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"--second-opinion-fraction must be all or a number from 0 to 1, not {text!r}"
+        ) from error
 
 
 def layouts_command(

@@ -7,11 +7,21 @@ from typing import Annotated
 
 import typer
 
-from raydeblend.cli.options import EXIT_FAILED_CELLS, Overwrite, path_argument, path_option
+from raydeblend.cli.options import (
+    EXIT_FAILED_CELLS,
+    Overwrite,
+    path_argument,
+    path_option,
+    split_names,
+)
 
 log = logging.getLogger(__name__)
 
 Out = Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")]
+Outs = Annotated[
+    list[str],
+    path_argument(metavar="OUT…", help="Directory or s3:// prefix; of all parts, or a pattern."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an export that stopped.")]
 ReplaceHats = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
 
@@ -19,7 +29,7 @@ export = typer.Typer(no_args_is_help=True, help="Write a catalog in the formats 
 
 
 def verify_command(
-    out: Annotated[list[str], path_argument(help="Directory or s3:// prefix; of all parts.")],
+    outs: Outs,
 ) -> None:
     """Check that a catalog is complete: every cell done, plan, ledger and shards agree.
 
@@ -29,7 +39,7 @@ def verify_command(
     from raydeblend.pipeline.verdict import verdict_lines
     from raydeblend.pipeline.verify import check_parts
 
-    verdict = check_parts(out)
+    verdict = check_parts(outs)
     print("\n".join(verdict_lines(verdict)))
     if not verdict.complete:
         raise typer.Exit(EXIT_FAILED_CELLS)
@@ -37,7 +47,7 @@ def verify_command(
 
 @export.command("hats")
 def export_hats_command(
-    out: Out,
+    outs: Outs,
     target: Annotated[
         str, path_argument(metavar="HATS_DIR", help="Directory or s3:// prefix to make.")
     ],
@@ -52,9 +62,6 @@ def export_hats_command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes here; by default one per CPU, up to 8.")
     ] = None,
-    scratch: Annotated[
-        str | None, path_option(help="Local directory for intermediate files, as large as OUT.")
-    ] = None,
     resume: Resume = False,
     overwrite: ReplaceHats = False,
 ) -> None:
@@ -67,16 +74,16 @@ def export_hats_command(
 
     config = HatsConfig(all_rows, margin, rows_per_partition)
     done = export_hats(
-        out,
+        outs,
         target,
         config,
         workers=workers,
-        scratch=scratch,
         resume=resume,
         overwrite=overwrite,
     )
     if done.n_failed:
-        log.warning("%d cells of %s had failed and are not in the export", done.n_failed, out)
+        told = " ".join(outs)
+        log.warning("%d cells of %s had failed and are not in the export", done.n_failed, told)
     print(
         f"{done.n_rows} rows in {done.n_partitions} partitions, {done.n_margin_rows} in the "
         f"margin, {done.seconds:.1f} s\nhats: {done.path}"
@@ -91,37 +98,37 @@ AllRows = Annotated[
 
 @export.command("fits")
 def export_fits_command(
-    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+    outs: Outs, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
 ) -> None:
     """Write OUT as one FITS table with units, descriptions and UCDs, for TOPCAT and astropy."""
-    _export_table(out, target, "fits", all_rows, overwrite)
+    _export_table(outs, target, "fits", all_rows, overwrite)
 
 
 @export.command("votable")
 def export_votable_command(
-    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+    outs: Outs, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
 ) -> None:
     """Write OUT as one VOTable with units, descriptions and UCDs."""
-    _export_table(out, target, "votable", all_rows, overwrite)
+    _export_table(outs, target, "votable", all_rows, overwrite)
 
 
 @export.command("csv")
 def export_csv_command(
-    out: Out, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
+    outs: Outs, target: Target, all_rows: AllRows = False, overwrite: Overwrite = False
 ) -> None:
     """Write OUT as CSV; as ECSV, which keeps units and descriptions, if FILE ends in .ecsv."""
-    _export_table(out, target, "csv", all_rows, overwrite)
+    _export_table(outs, target, "csv", all_rows, overwrite)
 
 
-def _export_table(out: str, target: str, kind: str, all_rows: bool, overwrite: bool) -> None:
+def _export_table(outs: list[str], target: str, kind: str, all_rows: bool, overwrite: bool) -> None:
     from raydeblend.export.single_table import export_table
 
-    n_rows = export_table(out, target, kind, all_rows=all_rows, overwrite=overwrite)
+    n_rows = export_table(outs, target, kind, all_rows=all_rows, overwrite=overwrite)
     print(f"{n_rows} rows: {target}")
 
 
 def inspect_command(
-    out: Out,
+    outs: Outs,
     target: Annotated[
         str, typer.Argument(metavar="SOURCE_ID|RA,DEC", help="A source, or degrees near one.")
     ],
@@ -131,38 +138,51 @@ def inspect_command(
 ) -> None:
     """Draw the blend of a source: image, models, residual, neighbors and measurements.
 
-    The tile is read and the footprint deblended again, by the stages that made the catalog.
+    The tile is read and the footprint deblended again, by the stages that made the catalog; models
+    that were saved are drawn as they are.
     """
     from raydeblend.draw.inspect import inspect_source
 
-    seen = inspect_source(out, target, picture)
+    seen = inspect_source(outs, target, picture)
     print(f"{seen.n_sources} sources, source_id {seen.source_id}: {seen.picture}")
 
 
 def map_command(
-    out: Out,
+    outs: Outs,
     folder: Annotated[
-        str | None, path_option("--out", help="Directory for the maps; by default OUT/maps.")
+        str | None,
+        path_option("--out", help="Directory for the maps; by default OUT/maps of one OUT."),
     ] = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            help="Which maps: depth, density, failures, blended; with injected sources "
+            "completeness, bias, pulls; by default all."
+        ),
+    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw sky maps by cell: depth, source density, failures, blended fraction."""
+    """Draw sky maps by cell: depth, density, failures, blends, what injected sources say."""
     from raydeblend.draw.maps import map_catalog
 
-    print("\n".join(map_catalog(out, folder, overwrite)))
+    print("\n".join(map_catalog(outs, folder, overwrite, split_names(what))))
 
 
 def injected_command(
     out: Out,
     step: Annotated[float, typer.Option(help="Magnitudes of a bin.")] = 0.5,
+    nside: Annotated[
+        int | None, typer.Option(help="By HEALPix pixel instead, ring scheme: 64, 128, ….")
+    ] = None,
 ) -> None:
     """Print what became of the sources injected into copies of OUT's cells, by magnitude.
 
     Galaxies of the realistic population: completeness, shredding, flux bias, pulls, astrometry.
     """
-    from raydeblend.draw.injected import injected_lines
+    from raydeblend.draw.injected import healpix_lines, injected_lines
 
-    print("\n".join(injected_lines(out, step)))
+    lines = injected_lines(out, step) if nside is None else healpix_lines(out, nside)
+    print("\n".join(lines))
 
 
 def register(app: typer.Typer) -> None:

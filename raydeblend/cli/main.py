@@ -28,7 +28,18 @@ EXIT_UNUSABLE = 2
 EXIT_SIGNAL = 128
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-ORDER = ("catalog", "verify", "inspect", "map", "export", "columns", "flags", "deblend", "weights")
+ORDER = (
+    "catalog",
+    "verify",
+    "inspect",
+    "map",
+    "export",
+    "columns",
+    "flags",
+    "reasons",
+    "deblend",
+    "weights",
+)
 """Commands in the order in which people need them; the others follow."""
 
 

@@ -23,7 +23,7 @@ NETWORKS = (
     "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.networks` loads torch."""
-CALIBRATIONS = ("suspect", "star", "structure")
+CALIBRATIONS = ("bad", "inputs", "suspect", "star", "structure")
 CALIBRATION_OPTIONS = ("out", "preset", "seed")
 """What the calibrations take, of the options of `train`."""
 
@@ -41,9 +41,9 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
-            help=f"One of {', '.join(NETWORKS)}, or your own as module:name; suspect, star, "
-            "structure: the calibrations of p_unrecognized_blend, of p_star and of what is part of "
-            "a galaxy."
+            help=f"One of {', '.join(NETWORKS)}, or your own as module:name; bad, inputs, suspect, "
+            "star, structure: the calibrations of p_bad, of what networks have learnt from, of "
+            "p_unrecognized_blend, of p_star and of what is part of a galaxy."
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -166,6 +166,18 @@ def _calibrate(name: str, out: str, preset: str, seed: int, data: str | None) ->
 
         stars = train_stars(out, preset, seed)
         print(f"{stars.report}\nweights: {stars.weights}")
+        return
+    if name == "bad":
+        from raydeblend.calibrate.bad import train_bad
+
+        bad = train_bad(out, preset, seed)
+        print(f"{bad.report}\nweights: {bad.weights}")
+        return
+    if name == "inputs":
+        from raydeblend.calibrate.inputs import train_inputs
+
+        inputs = train_inputs(out, preset, seed)
+        print(f"{inputs.report}\nweights: {inputs.weights}")
         return
     from raydeblend.calibrate.training import train_suspects
 

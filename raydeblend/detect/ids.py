@@ -38,6 +38,14 @@ def pixels(identifiers: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return ids >> PIXEL_BITS & last, ids & last
 
 
+def mixed(identifiers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return a well mixed number for each identifier (the finalizer of SplitMix64)."""
+    bits = identifiers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(bits ^ (bits >> np.uint64(31)))
+
+
 @cache
 def _name_bits(tile_name: str) -> int:
     digest = blake2b(tile_name.encode(), digest_size=8).digest()

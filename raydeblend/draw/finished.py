@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
 from raydeblend.pipeline.ledger import Run, read_run
 from raydeblend.pipeline.plan import CellTask, plan_survey
+from raydeblend.pipeline.runs import find_runs
 from raydeblend.pipeline.shards import read_shard
 from raydeblend.tile import TileHeader
 
@@ -131,6 +132,40 @@ def open_finished(out: str) -> Finished:
     if not any(entry.done for entry in finished.entries):
         raise ConfigError(f"{out} holds no catalog yet: no cell is done")
     return finished
+
+
+def open_several(outs: Sequence[str]) -> list[Finished]:
+    """Open runs that share a survey, by their names or patterns.
+
+    Raises
+    ------
+    ConfigError
+        See `open_finished`; or if two have other bands.
+    """
+    several = [open_finished(out) for out in find_runs(outs)]
+    for other in several[1:]:
+        if other.run.bands != several[0].run.bands:
+            raise ConfigError(f"{several[0].out} and {other.out} are not of the same bands")
+    return several
+
+
+def find_among(several: Sequence[Finished], target: str) -> tuple[Finished, pa.Table]:
+    """Return the run that has a source, and its row: that of the owner, if there is one.
+
+    Raises
+    ------
+    ConfigError
+        See `find_source`; if no run has it.
+    """
+    found, missing = [], []
+    for finished in several:
+        try:
+            found.append((finished, find_source(finished, target)))
+        except ConfigError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return max(found, key=lambda pair: bool(pair[1]["is_primary"][0].as_py()))
 
 
 def find_source(finished: Finished, target: str) -> pa.Table:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import pyarrow as pa
+
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.inject.healpix import LARGEST_NSIDE, ring_pixels
 from raydeblend.inject.read import read_injected
-from raydeblend.inject.statistics import InjectedBin, by_magnitude
+from raydeblend.inject.sources import GALAXY
+from raydeblend.inject.statistics import (
+    InjectedBin,
+    by_magnitude,
+    column,
+    half_complete,
+    score_bin,
+)
 from raydeblend.pipeline.ledger import read_run
 
 
@@ -30,6 +41,29 @@ def injected_lines(out: str, step: float) -> Iterator[str]:
         "complete: found, numbers as in the sky; whole: not shredded; bias: median F / F_true - 1; "
         "pull: width of (F - F_true) / error; x, y: median offset, scatter, mas"
     )
+
+
+def healpix_lines(out: str, nside: int) -> Iterator[str]:
+    """Yield the lines of a table by HEALPix pixel: the injected galaxies of all magnitudes.
+
+    Raises
+    ------
+    ConfigError
+        If `out` is no run or holds no injected sources, or `nside` is no power of two.
+    """
+    if not (0 < nside <= LARGEST_NSIDE and nside & (nside - 1) == 0):
+        raise ConfigError(f"nside must be a power of two up to 2**29, not {nside}")
+    bands, rows = read_run(out).bands, read_injected(out)
+    galaxies = rows.filter(pa.array(np.array(rows["kind"].to_pylist()) == GALAXY))
+    pixel = ring_pixels(nside, column(galaxies, "ra"), column(galaxies, "dec"))
+    cells = []
+    for number_of in np.unique(pixel).tolist():
+        part = galaxies.filter(pa.array(pixel == number_of))
+        limits = half_complete(part, bands)
+        halves = [number(limits.get(band, float("nan")), ".2f") for band in bands]
+        cells.append([str(number_of), *halves, *_cells(score_bin(part, 0, 99, bands), bands)[1:]])
+    halves = [f"50 % {band}" for band in bands]
+    yield markdown(["pixel", *halves, *_header(bands)[1:]], cells)
 
 
 def _header(bands: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.detect.background import without_background
 from raydeblend.detect.ids import pixels
-from raydeblend.draw.finished import Finished, find_source, open_finished, write_picture
+from raydeblend.draw.finished import Finished, find_among, open_several, write_picture
+from raydeblend.draw.saved import saved_part
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
 from raydeblend.pipeline.deblending import DeblendCell
@@ -72,13 +74,13 @@ class Drawn:
     picture: str
 
 
-def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
+def inspect_source(outs: str | Sequence[str], target: str, picture: str | None = None) -> Drawn:
     """Draw the blend of one source as a PNG file.
 
     Parameters
     ----------
-    out
-        The catalog, local or on s3; its input must still be there.
+    outs
+        The catalog, local or on s3, or several parts of a survey; the input must still be there.
     target
         A source_id, or ``ra,dec`` in degrees.
     picture
@@ -93,15 +95,15 @@ def inspect_source(out: str, target: str, picture: str | None = None) -> Drawn:
 
     if picture is not None:
         storage.check_file_writable(picture)
-    finished = open_finished(out)
-    seen = take_apart(finished, find_source(finished, target))
+    several = open_several([outs] if isinstance(outs, str) else outs)
+    seen = take_apart(*find_among(several, target))
     picture = f"blend_{seen.source_id}.png" if picture is None else picture
     write_picture(picture, blend_figure(seen))
     return Drawn(seen.source_id, len(seen.rows), picture)
 
 
 def take_apart(finished: Finished, row: pa.Table) -> Inspected:
-    """Run detection and deblending again on the footprint of a cataloged source."""
+    """Run detection and, without saved models, deblending again on the footprint of a source."""
     tile, cell = row["tile"][0].as_py(), row["cell"][0].as_py()
     task, parent = finished.task(tile, cell), row["parent_id"][0].as_py()
     try:
@@ -114,10 +116,12 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
             f"the footprint of source {row['source_id'][0]} is not found in {tile} again: "
             "its pixels have changed, or it was made by another version"
         )
-    found = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf))
-    blend, part = _piece_with(found, row)
     nearby = pa.concat_tables(finished.tile_rows(tile))
     own = pc.equal(nearby["parent_id"], parent)
+    found = saved_part(finished, blends[0], nearby.filter(own))
+    if found is None:
+        found = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf))
+    blend, part = _piece_with(found, row)
     if len(found.parts) > 1:
         own = pc.and_(own, pa.array(_distances(nearby, blend, part).min(axis=0) < SAME_PIXELS))
     view = _view(blend).clip(task.cell.outer)

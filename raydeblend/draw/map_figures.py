@@ -69,8 +69,10 @@ class Outlines:
     pole: float | None = None
 
 
-def map_figures(cells: Sequence[CellStatistics], bands: Sequence[str]) -> dict[str, bytes]:
-    """Return the maps by name."""
+def map_figures(
+    cells: Sequence[CellStatistics], bands: Sequence[str], what: Sequence[str] = ()
+) -> dict[str, bytes]:
+    """Return the maps by name: those asked for, by default all."""
     sky = outlines(np.array([cell.corners for cell in cells]))
     said = f"{sum(cell.sources for cell in cells):,} sources in {len(cells):,} cells"
     maps = {
@@ -79,7 +81,32 @@ def map_figures(cells: Sequence[CellStatistics], bands: Sequence[str]) -> dict[s
         "failures": _failures(cells, said),
         "blended": _blended(cells, said),
     }
-    return {name: _figure(sky, each) for name, each in maps.items()}
+    if any(cell.injected for cell in cells):
+        maps |= _injected(cells, bands)
+    return {name: _figure(sky, each) for name, each in maps.items() if not what or name in what}
+
+
+def _injected(cells: Sequence[CellStatistics], bands: Sequence[str]) -> dict[str, SkyMap]:
+    limit, bias, pull = (
+        _by_band(cells, bands, name) for name in ("completeness_50", "flux_bias", "pull_width")
+    )
+    percent = {name: 100 * values for name, values in bias.items()}
+    said = "what injected sources say"
+    return {
+        "completeness": SkyMap(limit, "50 % complete / AB mag", f"Completeness: {said}", "viridis"),
+        "bias": SkyMap(percent, "median flux error / %", f"Bias: {said}", "coolwarm"),
+        "pulls": SkyMap(pull, "width of pulls", f"Pulls: {said}", "magma"),
+    }
+
+
+def _by_band(
+    cells: Sequence[CellStatistics], bands: Sequence[str], name: str
+) -> dict[str, Float64Array]:
+    panels = {}
+    for i, band in enumerate(bands):
+        values = [getattr(cell.injected, name)[i] if cell.injected else np.nan for cell in cells]
+        panels[band] = np.array(values, dtype=np.float64)
+    return panels
 
 
 def _depth(cells: Sequence[CellStatistics], bands: Sequence[str], said: str) -> SkyMap:

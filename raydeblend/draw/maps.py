@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend import storage, tables
-from raydeblend.draw.finished import Finished, open_finished, tile_wcs, write_picture
+from raydeblend.draw.finished import Finished, open_several, tile_wcs, write_picture
+from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.outputs import files_in, refuse_earlier
 from raydeblend.pipeline.entries import LedgerEntry
@@ -24,10 +25,32 @@ DETECTION = 5.0
 FAILED = Flag.NOT_ATTEMPTED | Flag.FIT_FAILED | Flag.DEBLEND_FAILED
 THREADS = 16
 CELLS = "cells.parquet"
-FILES = ("depth.png", "density.png", "failures.png", "blended.png", CELLS)
+CATALOG_MAPS = ("depth", "density", "failures", "blended")
+INJECTED_MAPS = ("completeness", "bias", "pulls")
+"""Of a run with injected sources."""
+FILES = (*(f"{name}.png" for name in (*CATALOG_MAPS, *INJECTED_MAPS)), CELLS)
 """What is written."""
 
 Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class InjectedStatistics:
+    """What the injected sources of one cell say, by band; NaN where too few say it.
+
+    Attributes
+    ----------
+    completeness_50
+        AB magnitude at which half are found.
+    flux_bias
+        Median of F / F_true - 1 of what is found, controls included.
+    pull_width
+        Robust standard deviation of the pulls.
+    """
+
+    completeness_50: tuple[float, ...]
+    flux_bias: tuple[float, ...]
+    pull_width: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -51,6 +74,8 @@ class CellStatistics:
         Fraction of rows that were not measured (`FAILED`); 1 for a cell that failed as a whole.
     blended
         Fraction of rows that share their footprint with another.
+    injected
+        What its injected sources say, where there are any.
     """
 
     tile: str
@@ -62,41 +87,70 @@ class CellStatistics:
     depth: tuple[float, ...]
     failed: float
     blended: float
+    injected: InjectedStatistics | None = None
 
 
-def map_catalog(out: str, folder: str | None = None, overwrite: bool = False) -> list[str]:
-    """Draw the sky maps of a catalog and return the paths of what was written.
+def map_catalog(
+    outs: str | Sequence[str],
+    folder: str | None = None,
+    overwrite: bool = False,
+    what: Sequence[str] = (),
+) -> list[str]:
+    """Draw the sky maps of a catalog, or of the parts of one, and return what was written.
 
     Parameters
     ----------
-    out
-        The catalog, local or on s3.
+    outs
+        The catalog, local or on s3, or several parts of a survey; a pattern such as ``out/*`` names
+        all of them.
     folder
         Where ``depth.png``, ``density.png``, ``failures.png``, ``blended.png`` and their numbers,
-        ``cells.parquet``, go; by default ``OUT/maps``.
+        ``cells.parquet``, go; by default ``OUT/maps`` of the one.
     overwrite
         Whether maps that are there are replaced.
+    what
+        Which of `CATALOG_MAPS` and `INJECTED_MAPS` to draw; by default all that there can be.
 
     Raises
     ------
     ConfigError
-        If `out` holds no catalog, or `folder` cannot be written or holds maps.
+        If one of `outs` holds no catalog, their bands differ, or `folder` is missing, cannot be
+        written or holds maps; if a map is unknown or needs injected sources that a run does not
+        have.
     """
+    from raydeblend.draw.injected_maps import injected_statistics
     from raydeblend.draw.map_figures import map_figures
 
-    finished = open_finished(out)
-    folder = storage.join(out, "maps") if folder is None else folder
+    _check_names(what)
+    several = open_several([outs] if isinstance(outs, str) else outs)
+    if folder is None and len(several) > 1:
+        raise ConfigError("maps of several catalogs need a folder of their own: give --out")
+    folder = storage.join(several[0].out, "maps") if folder is None else folder
     storage.check_writable(folder)
     drawn = [path for path in files_in(folder) if path.rpartition("/")[2] in FILES]
     refuse_earlier(folder, drawn, overwrite)
-    cells, bands = cell_statistics(finished), finished.config.bands
+    bands = several[0].config.bands
+    needed = bool({*what} & {*INJECTED_MAPS})
+    cells = []
+    for finished in several:
+        injected = injected_statistics(finished.out, bands, needed=needed)
+        cells += [
+            replace(c, injected=injected.get((c.tile, c.cell))) for c in cell_statistics(finished)
+        ]
     paths = []
-    for name, png in map_figures(cells, bands).items():
+    for name, png in map_figures(cells, bands, what).items():
         paths.append(storage.join(folder, f"{name}.png"))
         write_picture(paths[-1], png)
     paths.append(storage.join(folder, CELLS))
     write_picture(paths[-1], _to_parquet(cells, bands))
     return paths
+
+
+def _check_names(what: Sequence[str]) -> None:
+    known = (*CATALOG_MAPS, *INJECTED_MAPS)
+    for name in what:
+        if name not in known:
+            raise ConfigError(f"unknown map {name!r}; known are {', '.join(known)}")
 
 
 def cell_statistics(finished: Finished) -> list[CellStatistics]:
@@ -168,7 +222,7 @@ def depth(rows: pa.Table, band: str) -> float:
 
 def _to_parquet(cells: Sequence[CellStatistics], bands: Sequence[str]) -> bytes:
     middle = [_middle(cell.corners) for cell in cells]
-    columns = {
+    columns: dict[str, Sequence[object]] = {
         "tile": [cell.tile for cell in cells],
         "cell": [cell.cell for cell in cells],
         "ra": [ra for ra, _ in middle],
@@ -180,6 +234,9 @@ def _to_parquet(cells: Sequence[CellStatistics], bands: Sequence[str]) -> bytes:
     }
     for i, band in enumerate(bands):
         columns[f"depth_{band}"] = [cell.depth[i] for cell in cells]
+        for name in ("completeness_50", "flux_bias", "pull_width"):
+            values = [getattr(c.injected, name)[i] if c.injected else np.nan for c in cells]
+            columns[f"{name}_{band}"] = values
     return tables.to_parquet(pa.table(columns))
 
 

@@ -1,48 +1,65 @@
 """A catalog as HATS: partitioned by HEALPix pixel, with a margin cache, for LSDB and its kin.
 
-The merging is hats-import's, which partitions surveys of 10⁹ rows for a living: it counts rows
-per pixel, splits the shards, writes each partition, and begins where it was stopped.  What is ours
-is what goes in: the shards of the ledger's finished cells, by default without the copies of a
-source in overlapping tiles, since a cross-match would count those twice.
+Twice through the shards of the ledger's finished cells, nothing kept in between: first the rows are
+counted by pixel, which gives the partitions (`partitions`), then each partition is read from the
+shards that have rows for it or its margin, sorted and written (`partition_file`).  So the memory
+is that of one partition for each worker, and of some bytes for each shard.  By default copies of a
+source in overlapping tiles are left out, since a cross-match would count those twice.
+
+The workers are processes of this machine, not Ray's: reading and writing a survey takes core-hours
+where making it takes thousands of them, and a Ray that has to be started takes longer than a
+million rows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from multiprocessing import get_context
+from typing import TypeVar
 
-from raydeblend import catalog, storage, tables
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.export.mark import remove_export, write_mark
+from raydeblend.export.hats_catalog import finish_catalog, finish_collection, finish_margin
+from raydeblend.export.mark import MARK, read_mark, remove_export, write_mark
+from raydeblend.export.partition_file import (
+    PartitionJob,
+    PartitionWriter,
+    ShardReader,
+    partition_of,
+    partition_path,
+)
+from raydeblend.export.partitions import (
+    COUNTED,
+    Counts,
+    Partition,
+    cut,
+    empty_pixels,
+    margin_pixels,
+)
+from raydeblend.export.source import Source, read_source
 from raydeblend.paths import PATTERN
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
-from raydeblend.pipeline.ledger import Run, read_run
-
-if TYPE_CHECKING:
-    from distributed import Client
-    from upath import UPath
 
 EXTRA = "raydeblend[hats]"
-NEEDED = ("hats_import", "lsdb")
+NEEDED = ("hats",)
 MARGIN_ARCSEC, LARGEST_MARGIN = 10.0, 3600.0
 """Default width of the margin cache: cross-matches of up to this radius find every neighbor."""
 ROWS_PER_PARTITION = 1_000_000
 GROUP = 64
-"""Shards that one task reads; fixed, so that an export goes on with another number of workers."""
-STATE = "export.json"
+"""Shards that are counted together."""
 
-log = logging.getLogger(__name__)
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -85,106 +102,94 @@ class Exported:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The catalog to export."""
-
-    out: str
-    run: Run
-    done: tuple[LedgerEntry, ...]
-    n_failed: int
-
-    @property
-    def shards(self) -> list[str]:
-        """Paths of the shards, in order."""
-        root = storage.absolute(self.out)
-        return [shard_path(root, *entry.key) for entry in self.done]
-
-    def state(self, config: HatsConfig) -> dict[str, object]:
-        """Say what is exported; an export goes on only with the same."""
-        cells = [[*entry.key, entry.sources] for entry in self.done]
-        digest = hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
-        return {"catalog": storage.absolute(self.out), "cells": digest, **vars(config)}
-
-
 def export_hats(
-    out: str,
+    outs: str | Sequence[str],
     target: str,
     config: HatsConfig | None = None,
     *,
     workers: int | None = None,
-    scratch: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Exported:
-    """Write the catalog in `out` as a HATS collection.
+    """Write a catalog, or the parts of one, as a HATS collection.
 
     Parameters
     ----------
-    out, target
-        The catalog and the directory of the collection, local or ``s3://bucket/prefix``.
+    outs, target
+        The catalog, or several parts of a survey, and the directory of the collection, local or
+        ``s3://bucket/prefix``.  A pattern such as ``s3://bucket/out/*`` names all parts.
     workers
         Processes on this machine; by default one for each CPU, at most eight.
-    scratch
-        A local directory for a folder of intermediate files, about as large as the catalog; by
-        default beside `target`, for one on s3 the system's directory for temporary files.
     resume, overwrite
-        What to do where an export began already: go on, or begin again.
+        What to do where an export began already: write the partitions that are not there, or begin
+        again.
 
     Raises
     ------
     ConfigError
-        If the packages are missing, the catalog is empty or damaged, `target` is in use, or what
+        If a package is missing, the catalog is empty or damaged, `target` is in use, or what
         is to be replaced there is no export's alone.
     """
     start = time.monotonic()
     config = config or HatsConfig()
     _check_installed()
-    source = _read_source(out)
-    target, state = storage.absolute(target), source.state(config)
-    folder = Path(_scratch(target, scratch))
-    _open_target(target, folder, state, resume, overwrite)
-    with _client(workers or min(os.cpu_count() or 1, 8)) as client, _as_config_error(out):
-        _run(source, target, config, folder, client, progress)
-    write_mark(target, state, storage.list_files(target))
-    storage.remove_tree(str(folder))
-    return _summary(target, source, time.monotonic() - start)
+    source = read_source([outs] if isinstance(outs, str) else outs)
+    target = storage.absolute(target)
+    plan = _plan(source, target, config)
+    _open_target(target, _state(source, config), resume, overwrite)
+    with _pool(workers or min(os.cpu_count() or 1, 8)) as pool, _as_config_error(str(source)):
+        run = _Workers(pool, progress)
+        jobs, counts = _jobs(source, plan, config, run)
+        run(plan.write, _left(jobs, plan), "partitions")
+        n_rows, n_margin = _finish(source, plan, config, jobs, counts)
+    write_mark(target, _state(source, config), storage.list_files(target))
+    return Exported(
+        path=target,
+        n_rows=n_rows,
+        n_partitions=sum(job.n_rows > 0 for job in jobs),
+        n_margin_rows=n_margin,
+        n_failed=source.n_failed,
+        seconds=time.monotonic() - start,
+    )
 
 
 def _check_installed() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"export hats needs the package {missing[0].replace('_', '-')}; "
-            f"install it with pip install '{EXTRA}'"
+            f"export hats needs the package {missing[0]}; install it with pip install '{EXTRA}'"
         )
 
 
-def _read_source(out: str) -> _Source:
-    run, entries = read_run(out), read_entries(out)
-    done = tuple(sorted((e for e in entries if e.done), key=lambda e: e.key))
-    if not sum(entry.sources for entry in done):
-        raise ConfigError(f"{out} has no source to export; its ledger has {len(done)} cells done")
-    return _Source(out, run, done, len(entries) - len(done))
+def _state(source: Source, config: HatsConfig) -> dict[str, object]:
+    """Say what is exported; an export goes on only with the same."""
+    return {"catalogs": list(source.outs), "cells": source.digest, **vars(config)}
 
 
-def _scratch(target: str, within: str | None) -> str:
-    """Return a folder of this export's own; it is removed when the export is finished."""
-    parent, name = _split(target)
-    if within is None and storage.is_local(target):
-        return storage.join(parent, f".{name}.partial")
-    server = os.environ.get("AWS_ENDPOINT_URL", "")
-    digest = hashlib.sha256(f"{server} {target}".encode()).hexdigest()[:12]
-    folder = storage.absolute(tempfile.gettempdir() if within is None else within)
-    if not storage.is_local(folder):
-        raise ConfigError(f"the scratch directory must be a local one, not {within}")
-    return storage.join(folder, f"raydeblend-hats-{digest}")
+def _plan(source: Source, target: str, config: HatsConfig) -> PartitionWriter:
+    from hats.pixel_math.healpix_shim import margin2order
+
+    name = _name(target)
+    return PartitionWriter(
+        reader=ShardReader(source.run.bands, config.all_rows),
+        catalog=storage.join(target, name),
+        margin=storage.join(target, f"{name}_{_angle(config.margin_arcsec)}"),
+        margin_order=int(margin2order(config.margin_arcsec / 60)),
+    )
 
 
-def _split(target: str) -> tuple[str, str]:
-    """Return parent and name of the collection; its name becomes that of the HATS catalog."""
-    parent, _, name = storage.absolute(target).rpartition("/")
+def _angle(arcsec: float) -> str:
+    """Return an angle as names of margin caches have it."""
+    for unit, size in (("deg", 3600), ("arcmin", 60), ("arcs", 1)):
+        if arcsec >= size:
+            return f"{int(arcsec / size)}{unit}"
+    return f"{int(arcsec * 1000)}msec"
+
+
+def _name(target: str) -> str:
+    """Return the name of the collection, which becomes that of the HATS catalog."""
+    parent, _, name = target.rpartition("/")
     allowed = name.replace("-", "").replace("_", "").replace(".", "")
     if not (parent.rpartition(":")[2].strip("/") and allowed.isalnum() and allowed.isascii()):
         raise ConfigError(
@@ -195,155 +200,137 @@ def _split(target: str) -> tuple[str, str]:
         raise ConfigError(
             f"{target} cannot be a HATS catalog: its readers take * ? [ and ] for a pattern"
         )
-    return parent, name
+    return name
 
 
-def _open_target(
-    target: str, scratch: Path, state: dict[str, object], resume: bool, overwrite: bool
-) -> None:
-    """Make target and scratch ready, and remember in both what is exported."""
+def _open_target(target: str, state: dict[str, object], resume: bool, overwrite: bool) -> None:
+    """Make the target ready, and remember in it what is exported."""
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other")
     storage.check_writable(target)
-    begun = scratch / STATE
-    if not begun.exists() and storage.list_files(str(scratch)):
-        raise ConfigError(f"{scratch} is needed for intermediate files and holds others")
     if overwrite:
         remove_export(target)
-        storage.remove_tree(str(scratch))
-    if resume and begun.exists():
-        if json.loads(begun.read_text()) != state:
+    mark = storage.join(target, MARK)
+    begun = read_mark(mark) if storage.exists(mark) else None
+    if begun is not None and not begun["files"]:
+        if not resume:
+            raise ConfigError(
+                f"an export to {target} was begun; give --resume to go on or --overwrite to "
+                "replace it"
+            )
+        if any(begun.get(name) != value for name, value in state.items()):
             raise ConfigError(
                 f"cannot resume {target}: it was begun from another catalog or with other options; "
                 "give --overwrite to begin again"
             )
-    elif begun.exists():
-        raise ConfigError(
-            f"an export to {target} was begun; give --resume to go on or --overwrite to replace it"
-        )
     elif storage.list_files(target):
         raise ConfigError(
-            f"{target} is not empty and no unfinished export to it is known in {scratch}; "
-            "give --overwrite to replace it"
+            f"{target} is not empty and holds no unfinished export; give --overwrite to replace it"
         )
     write_mark(target, state)
-    storage.write_bytes(str(begun), json.dumps(state).encode())
 
 
 @contextmanager
-def _client(workers: int) -> Iterator[Client]:
-    """Start dask on this machine, its status page off and all its ports on loopback."""
-    from distributed import Client, LocalCluster
+def _pool(workers: int) -> Iterator[Executor | None]:
+    """Start processes; for one worker there is none but this."""
+    if workers == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield pool
 
-    # It would tell of each of its workers' connections.
-    logging.getLogger("distributed").setLevel(logging.WARNING)
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=workers > 1,
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+
+@dataclass(frozen=True)
+class _Workers:
+    """Calls a function on many things, in order, and shows on a terminal how far that is."""
+
+    pool: Executor | None
+    progress: bool
+
+    def __call__(
+        self, function: Callable[[Given], Result], given: Sequence[Given], what: str
+    ) -> list[Result]:
+        calls: Iterable[Result] = (
+            map(function, given) if self.pool is None else self.pool.map(function, given)
+        )
+        console = Console(stderr=True)
+        show = self.progress and console.is_terminal
+        return list(track(calls, what, len(given), console=console, disable=not show))
 
 
 @contextmanager
-def _as_config_error(out: str) -> Iterator[None]:
-    """hats-import prints what failed in a worker and raises its own summary."""
+def _as_config_error(source: str) -> Iterator[None]:
+    """Say of what cannot be read or written, and of workers that died, how to go on."""
     try:
         yield
-    except (RuntimeError, ValueError, *storage.READ_ERRORS) as error:
+    except ConfigError:
+        raise
+    except (ValueError, BrokenProcessPool, *storage.READ_ERRORS) as error:
         raise ConfigError(
-            f"the export of {out} stopped: {error} `raydeblend verify {out}` tells whether the "
-            "catalog is whole; --resume goes on"
+            f"the export of {source} stopped: {storage.explain(error)}; `raydeblend verify` tells "
+            "whether the catalog is whole; --resume goes on"
         ) from error
 
 
-def _run(
-    source: _Source,
-    target: str,
-    config: HatsConfig,
-    scratch: Path,
-    client: Client,
-    progress: bool,
-) -> None:
-    from hats_import.collection.arguments import CollectionArguments
-    from hats_import.pipeline import pipeline_with_client
+def _jobs(
+    source: Source, plan: PartitionWriter, config: HatsConfig, run: _Workers
+) -> tuple[list[PartitionJob], Counts]:
+    """Return the partitions to write, in order on the sky, and what was counted for them."""
+    groups = [source.shards[i : i + GROUP] for i in range(0, len(source.shards), GROUP)]
+    counted = run(plan.reader.count, groups, "counting")
+    counts = Counts.join([of_shard for group in counted for of_shard in group])
+    partitions = cut(*counts.histogram(), config.rows_per_partition)
+    finest = max((p.order for p in partitions), default=0)
+    if plan.margin_order <= finest:
+        raise ConfigError(
+            f"a margin of {config.margin_arcsec:g} arcsec is too wide for partitions of order "
+            f"{finest}; give a smaller one, or --rows-per-partition above "
+            f"{config.rows_per_partition}"
+        )
+    wanted = {**partitions, **dict.fromkeys(empty_pixels(partitions), 0)}
+    jobs = [_job(p, n, counts, plan.margin_order, source.shards) for p, n in wanted.items()]
+    some = [job for job in jobs if job.shards]
+    return sorted(some, key=lambda job: job.partition.range), counts
 
-    parent, name = _split(target)
-    arguments = CollectionArguments(
-        output_path=_path(parent),
-        output_artifact_name=name,
-        tmp_dir=scratch,
-        # On a terminal alone: a log would get each step of the bar.
-        progress_bar=progress and sys.stderr.isatty(),
-        simple_progress_bar=True,
-        addl_hats_properties=_properties(source.run),
+
+def _job(
+    partition: Partition, n_rows: int, counts: Counts, margin_order: int, shards: Sequence[str]
+) -> PartitionJob:
+    order = min(margin_order, COUNTED)
+    around = counts.shards_in(order, margin_pixels(partition, order))
+    own = counts.shards_in(partition.order, np.array([partition.pixel])) if n_rows else around[:0]
+    return PartitionJob(
+        partition, n_rows, tuple(shards[i] for i in np.union1d(own, around).tolist())
     )
-    arguments.catalog(**_catalog_arguments(source, config, scratch))
-    arguments.add_margin(margin_threshold=config.margin_arcsec, is_default=True)
-    pipeline_with_client(arguments, client)
 
 
-def _path(path: str) -> UPath:
-    """Return a path as hats takes it; left to itself, hats would go to s3 without credentials."""
-    from upath import UPath
+def _left(jobs: Sequence[PartitionJob], plan: PartitionWriter) -> list[PartitionJob]:
+    """Return the jobs that are not done; where a partition is, so is its margin."""
+    there = set(storage.list_files(plan.catalog))
+    return [job for job in jobs if partition_path(plan.catalog, job.partition) not in there]
 
-    return UPath(path, anon=False) if storage.is_s3(path) else UPath(path)
 
-
-def _properties(run: Run) -> dict[str, object]:
-    return {
+def _finish(
+    source: Source,
+    plan: PartitionWriter,
+    config: HatsConfig,
+    jobs: Sequence[PartitionJob],
+    counts: Counts,
+) -> tuple[int, int]:
+    """Write what the collection says of itself; return the rows of catalog and margin."""
+    more = {
         "hats_cols_survey_id": "source_id",
         "obs_regime": "Optical",
-        "raydeblend_config_hash": run.config_hash,
-        "raydeblend_version": run.versions.get("raydeblend", ""),
+        "raydeblend_config_hash": source.run.config_hash,
+        "raydeblend_version": source.run.versions.get("raydeblend", ""),
     }
-
-
-def _catalog_arguments(source: _Source, config: HatsConfig, scratch: Path) -> dict[str, Any]:
-    from raydeblend.export.shards import ShardReader
-
-    schema = scratch / "schema.parquet"
-    schema.write_bytes(tables.schema_to_parquet(catalog.schema(source.run.bands)))
-    return {
-        "input_file_list": _write_groups(source.shards, scratch),
-        "file_reader": ShardReader(source.run.bands, config.all_rows),
-        "ra_column": "ra",
-        "dec_column": "dec",
-        "sort_columns": "source_id",
-        "use_schema_file": str(schema),
-        "pixel_threshold": config.rows_per_partition,
-        "expected_total_rows": sum(e.sources for e in source.done) if config.all_rows else 0,
-    }
-
-
-def _write_groups(shards: Sequence[str], scratch: Path) -> list[str]:
-    """Write which shards each task reads."""
-    folder = scratch / "groups"
-    folder.mkdir(exist_ok=True)
-    paths = []
-    for i, start in enumerate(range(0, len(shards), GROUP)):
-        path = folder / f"{i:06d}.txt"
-        path.write_text("\n".join(shards[start : start + GROUP]))
-        paths.append(str(path))
-    return paths
-
-
-def _summary(target: str, source: _Source, seconds: float) -> Exported:
-    from hats import read_hats
-
-    collection = read_hats(_path(storage.absolute(target)))
-    margin = read_hats(collection.collection_path / collection.default_margin)
-    return Exported(
-        path=target,
-        n_rows=collection.main_catalog.catalog_info.total_rows,
-        n_partitions=len(collection.main_catalog.get_healpix_pixels()),
-        n_margin_rows=margin.catalog_info.total_rows,
-        n_failed=source.n_failed,
-        seconds=seconds,
+    main = [job.partition for job in jobs if job.n_rows]
+    n_rows = finish_catalog(plan.catalog, main, counts, config.rows_per_partition, more)
+    files = storage.list_files(storage.join(plan.margin, "dataset"), ".parquet")
+    margin = sorted(map(partition_of, files), key=lambda p: p.range)
+    n_margin = finish_margin(
+        plan.margin, margin, plan.catalog, config.margin_arcsec, plan.reader, more
     )
+    names = (plan.catalog.rpartition("/")[2], plan.margin.rpartition("/")[2])
+    finish_collection(storage.parent(plan.catalog), *names, more)
+    return n_rows, n_margin

@@ -38,7 +38,7 @@ def remove_export(target: str) -> None:
     mark = storage.join(target, MARK)
     foreign = found
     if mark in found:
-        record = _read_mark(mark)
+        record = read_mark(mark)
         foreign = [path for path in found if not _is_own(path.removeprefix(base), target, record)]
     if foreign:
         names = ", ".join(path.removeprefix(base) for path in foreign[:NAMED])
@@ -53,7 +53,14 @@ def remove_export(target: str) -> None:
     storage.remove_empty_folders(target)
 
 
-def _read_mark(path: str) -> Mapping[str, Any]:
+def read_mark(path: str) -> Mapping[str, Any]:
+    """Read what is exported, and its ``files`` if it is finished.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no mark of an export.
+    """
     try:
         record = json.loads(storage.read_bytes(path))
         if record["export"] == FORMAT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +14,27 @@ from astropy.table import Column, Table
 
 from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
+from raydeblend.export.source import read_source
 from raydeblend.outputs import refuse_earlier
-from raydeblend.pipeline.ledger import read_run
 
 MOST_ROWS = 50_000_000
 """Of one file; at some 200 bytes a row it would take 10 GB of memory."""
 
 
 def export_table(
-    out: str, target: str, kind: str, *, all_rows: bool = False, overwrite: bool = False
+    outs: str | Sequence[str],
+    target: str,
+    kind: str,
+    *,
+    all_rows: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Write the shards of a catalog as one file, local or on s3; return the number of rows.
 
     Parameters
     ----------
+    outs
+        The catalog, or several parts of a survey.
     kind
         ``fits`` (a binary table), ``votable``, or ``csv``, which is ECSV where the target's name
         ends so: that keeps units and descriptions.
@@ -37,18 +44,19 @@ def export_table(
     Raises
     ------
     ConfigError
-        If `out` holds no catalog, one that is too large for a file, or `target` is there and not
-        to be replaced.
+        If one of `outs` holds no catalog or they are too large for a file, if they are not of one
+        configuration, or if `target` is there and not to be replaced.
     """
-    read_run(out)
+    source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
     storage.check_file_writable(target)
     refuse_earlier(storage.parent(target), [target] if storage.exists(target) else [], overwrite)
-    rows = catalog.read_catalog(out)
+    rows = pa.concat_tables([catalog.read_catalog(out) for out in source.outs])
     if not all_rows:
         rows = rows.filter(pc.field("is_primary"))
     if rows.num_rows > MOST_ROWS:
         raise ConfigError(
-            f"{out} has {rows.num_rows} rows, too many for one file; use `raydeblend export hats`"
+            f"{source} has {rows.num_rows} rows, too many for one file; "
+            "use `raydeblend export hats`"
         )
     storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
     return int(rows.num_rows)

@@ -15,6 +15,8 @@ from raydeblend.shipped import SHIPPED
 MOST_BANDS, DATA_WIDTH = 3, 60
 """More bands are counted, longer texts cut."""
 CALIBRATIONS = {
+    "bad": "of p_bad",
+    "inputs": "of what networks have learnt from",
     "star": "of p_star",
     "structure": "of what is part of a galaxy",
     "suspect": "of p_unrecognized_blend",

@@ -13,11 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.data._internal.execution.backpressure_policy import (
-    ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY,
-)
-from ray.data._internal.execution.backpressure_policy.backpressure_policy import BackpressurePolicy
-from ray.data._internal.execution.operators.map_operator import MapOperator
+
+from raydeblend.pipeline.ray_internals import POLICIES_KEY, BackpressurePolicy, MapOperator
 
 AHEAD = 4
 """Blocks on their way for each CPU: one that a task has, one that an actor has, two that wait."""
@@ -66,4 +63,4 @@ def set_limits(graph: ray.data.Dataset) -> None:
     """Tell Ray Data how much of a graph may be under way."""
     graph.context.op_resource_reservation_enabled = False
     graph.context.override_object_store_memory_limit_fraction = STORE_SHARE
-    graph.context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [InFlightLimit])
+    graph.context.set_config(POLICIES_KEY, [InFlightLimit])

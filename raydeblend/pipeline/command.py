@@ -11,8 +11,10 @@ from raydeblend.pipeline.ledger import Run
 
 OPTIONS = {"detect_threshold": "threshold", "detect_min_area": "min-area"}
 """Options that are not called as their field is."""
-SWITCHES = {"deblend_singles": "--only-blends"}
-"""Options that turn off what is on by default."""
+SWITCHES = {"deblend_singles": "--only-blends", "free_positions": "--free-positions"}
+"""Options without a value, that turn a default over."""
+FOUND = ("positions_hash",)
+"""What a run finds out by itself."""
 
 
 def resume_command(out: str, run: Run, retry_failed: bool = False) -> str:
@@ -41,5 +43,5 @@ def _changed(run: Run) -> Iterator[tuple[str, object]]:
     for f in fields(CatalogConfig):
         value = run.config.get(f.name, f.default)
         plain = tuple(value) if isinstance(value, list) else value
-        if f.default is not MISSING and plain != f.default:
+        if f.default is not MISSING and plain != f.default and f.name not in FOUND:
             yield f.name, plain

@@ -20,7 +20,7 @@ class Cost:
     core_seconds
         Wall time of the stages, each of which has one core.
     bytes_read, bytes_written
-        Of pixels, as they are once unpacked, and of shards.
+        Of pixels, as they are once unpacked, and of shards and tables of footprints.
     square_degrees
         Inner regions of the cells that are done; where tiles overlap the area counts in each.
     price

@@ -12,9 +12,11 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
+from raydeblend.deblend.familiar import shipped_familiar, statistics
 from raydeblend.deblend.masks import mask_for
 from raydeblend.deblend.plugins import OwnDeblender
 from raydeblend.deblend.unrecognized.model import shipped_model
+from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
 from raydeblend.pipeline.accounting import (
     CLASSICAL,
@@ -24,6 +26,7 @@ from raydeblend.pipeline.accounting import (
     classical_pieces,
 )
 from raydeblend.pipeline.accounts import Account
+from raydeblend.pipeline.bad import shipped_bad
 from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.pipeline.parts import (
     JOINT,
@@ -73,13 +76,15 @@ class DeblendCell:
         """Hash of what the catalog is made with beside the configuration.
 
         Weights of networks, what was tuned in the joint fit, the source of a user's own deblender,
-        and the calibrations of suspects and of stars.
+        and the calibrations of suspects, of stars, of bad fluxes and of networks' inputs.
         """
         own = str(getattr(self.deblender, "weights_hash", ""))
         source = self.deblender.source_hash if isinstance(self.deblender, OwnDeblender) else ""
         suspects = self.suspects.weights_hash if self.suspects else ""
-        stars = shipped_stars().sha256[:16]
-        return "-".join(part for part in (own, source, suspects, stars) if part)
+        shipped = [model.sha256[:16] for model in (shipped_stars(), shipped_bad())]
+        familiar = shipped_familiar(self.deblender.name)
+        shipped += [familiar.sha256[:16]] if familiar else []
+        return "-".join(part for part in (own, source, suspects, *shipped) if part)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""
@@ -161,8 +166,24 @@ class DeblendCell:
             for batch in _batches(group, detected.blends[group[0]].image[0].size):
                 blends = [detected.blends[i] for i in batch]
                 result = self._call(blends, detected)
+                flags = self._flags(blends, detected)
                 for row, (i, blend) in enumerate(zip(batch, blends, strict=True)):
-                    yield i, part_of(blend, result, row, self.deblender.name)
+                    part = part_of(blend, result, row, self.deblender.name)
+                    yield i, replace(part, flags=part.flags | flags[row])
+
+    def _flags(self, blends: Sequence[Blend], detected: Detected) -> list[int]:
+        """Return the flags ``(n,)`` of stamps unlike those that the network has learnt from."""
+        known = shipped_familiar(self.deblender.name)
+        if known is None or self.config.weights is not None:
+            return [0] * len(blends)
+        images = np.stack([deblender_image(blend) for blend in blends])
+        noise = np.sqrt(np.stack([blend.variance for blend in blends]))
+        seen = statistics(
+            np.nan_to_num(images / noise),
+            np.array([gaussian_width(detected.psf_of(blend)) for blend in blends]),
+            detected.task.cell.tile.pixel_scale,
+        )
+        return [int(Flag.UNLIKE_TRAINING) if unlike else 0 for unlike in known.is_unlike(seen)]
 
     def _call(self, blends: Sequence[Blend], detected: Detected) -> Deblended:
         header = detected.task.cell.tile

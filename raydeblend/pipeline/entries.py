@@ -75,7 +75,7 @@ class LedgerEntry:
         plane would have; errors and thresholds are larger by as much.  Without bands for which it
         is not known.
     bytes_read, bytes_written
-        Of pixels, as they are once unpacked, and of the shard.
+        Of pixels, as they are once unpacked, and of the shard and the table of footprints.
     flags
         How many sources carry each of `raydeblend.flags.Flag`, by name.
     injected

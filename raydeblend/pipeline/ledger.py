@@ -46,7 +46,7 @@ RECORDS = (RUN_FILE, SUMMARY_FILE, TILES_FILE, PLAN_FILE)
 UNNAMED = re.compile(
     r"ledger/(compact-\d+\.parquet|tile=[^/]+/plan\.json)"
     r"|(catalog|ledger|parents)/.+\.damaged"
-    r"|maps/((depth|density|failures|blended)\.png|cells\.parquet)"
+    r"|maps/((depth|density|failures|blended|completeness|bias|pulls)\.png|cells\.parquet)"
 )
 """Files below an output that are this package's though no plan names them: tables of entries, tiles
 without a plan, damaged files set aside, and what `raydeblend map` drew of the catalog."""

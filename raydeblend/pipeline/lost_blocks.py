@@ -16,14 +16,19 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from raydeblend.pipeline.ray_internals import BLOCK_LOG
+
 DEATHS = (WorkerCrashedError, RayActorError, NodeDiedError, OutOfMemoryError, ObjectLostError)
-# Where Ray Data tells of a block that it leaves out, and nowhere else.
-BLOCK_LOG = logging.getLogger("ray.data._internal.execution.streaming_executor_state")
+
+ACTOR_STARTS = 8
+"""How often in a row an actor may die as it starts: on a node whose disk is full all do, and Ray
+Data would end the run at the first.  A deblender that cannot be loaded ends it after as many."""
 
 
 def tolerate_lost_blocks(graph: ray.data.Dataset) -> None:
     """Leave out of a graph the blocks that lost their worker, instead of ending the run."""
     graph.context.max_errored_blocks = -1
+    graph.context.max_consecutive_actor_init_deaths = ACTOR_STARTS
 
 
 class BlockErrorListener(logging.Filter):

@@ -141,6 +141,9 @@ class DeblendedParent:
         (`raydeblend.pipeline.pieces`); else 0.
     work
         What it cost, see `raydeblend.tile.Separated`; NaN where not known.
+    opinion
+        ``(k, bands)`` by how much another method's fluxes inside the footprint are larger, in nJy
+        (`raydeblend.pipeline.opinion`), where it was asked.
     parts_xy
         ``(m, 2)`` stamp positions of what was put together with brighter sources.
     """
@@ -159,6 +162,7 @@ class DeblendedParent:
     points: PointSources | None = None
     of_footprint: int = 0
     work: float = np.nan
+    opinion: NDArray[np.float64] | None = None
     parts_xy: FloatArray = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import ray
@@ -15,9 +16,10 @@ from raydeblend.config import CatalogConfig
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.graph import Row, finish, run_once
 from raydeblend.pipeline.ledger import Run
-from raydeblend.pipeline.outcome import give_up
+from raydeblend.pipeline.outcome import fail_cell, give_up
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.stages import Stages, compile_ahead, stages_of
+from raydeblend.pipeline.time_limit import STAGE_S, TimeLimit, limited, take_notes
 
 TRIES = 4
 """How often a cell is begun before the deaths of its workers are taken for its own fault."""
@@ -29,6 +31,7 @@ CELLS_PER_WAVE = 20_000
 CPUS_PER_CELL_IN_BLOCK = 1000
 
 Indices = NDArray[np.int64]
+Numbered = tuple[int, LedgerEntry]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ def process(
     gpus: int = 0,
     proof: str = "",
     patience: float | None = None,
+    cell_timeout: float = STAGE_S,
     memory: float | None = None,
 ) -> Iterator[LedgerEntry]:
     """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written.
@@ -61,16 +65,20 @@ def process(
     """
     if stages is None:
         compile_ahead(config, gpus)
-    stages, cells_per_block = stages or stages_of(config), cells_per_block or _cells_per_block()
+    stages = limited(stages or stages_of(config), TimeLimit(cell_timeout, out))
+    cells_per_block = cells_per_block or _cells_per_block()
     hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
     conclude = partial(finish, measure=stages.measure, out=out, proof=proof, **hashes)
+    overtime = partial(_overtime, plan, out, hashes)
+    # Of a run whose driver died.
+    overtime(())
     shared = ray.put(plan)
     for start in range(0, len(todo), CELLS_PER_WAVE):
         left = set(todo[start : start + CELLS_PER_WAVE].tolist())
         send = partial(run_once, shared, stages, conclude, gpus, patience, memory)
         reason = f"its worker died {TRIES} times"
         try:
-            yield from _rounds(left, cells_per_block, send)
+            yield from _rounds(left, cells_per_block, send, overtime)
         except ExecutionTimeoutError:
             reason = f"nothing moved for {patience:g} seconds"
         for i in sorted(left):
@@ -80,19 +88,34 @@ def process(
 def _rounds(
     left: set[int],
     cells_per_block: int,
-    send: Callable[[Sequence[int], int], Iterator[tuple[int, LedgerEntry]]],
+    send: Callable[[Sequence[int], int], Iterator[Numbered]],
+    overtime: Callable[[Collection[int]], Sequence[Numbered]],
 ) -> Iterator[LedgerEntry]:
     """Send cells through the graph until none is left, `TRIES` times; takes them out of `left`."""
     for n in range(1, TRIES + 1):
         # Later rounds keep cells apart and turn the order around, so that a poisonous cell does
         # not take the same others with it each time: in its block, or next for its actor.
         cells = sorted(left, reverse=n % 2 == 0)
-        for i, entry in send(cells, cells_per_block if n == 1 else 1):
+        came = send(cells, cells_per_block if n == 1 else 1)
+        for i, entry in chain(came, _later(overtime, left)):
             left.remove(i)
             yield entry
         if not left:
             return
         log.warning("%d cells were lost with their workers (try %d of %d)", len(left), n, TRIES)
+
+
+def _later(
+    overtime: Callable[[Collection[int]], Sequence[Numbered]], left: Collection[int]
+) -> Iterator[Numbered]:
+    """Yield what `overtime` tells, once this is asked for, of the cells that are left by then."""
+    yield from overtime(left) if left else ()
+
+
+def _overtime(plan: Plan, out: str, hashes: Row, left: Collection[int]) -> list[Numbered]:
+    """Fail those cells that were ended together with their process, since they took too long."""
+    notes = take_notes(out, [(i, plan.task(i)) for i in sorted(left)])
+    return [(i, fail_cell(task, out, reason, **hashes)) for i, task, reason in notes]
 
 
 def _cells_per_block() -> int:

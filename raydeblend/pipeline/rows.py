@@ -19,6 +19,7 @@ from raydeblend.measure.plausible import only_plausible
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.parents import SCHEMA
+from raydeblend.pipeline.bad import shipped_bad
 from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
@@ -132,6 +133,7 @@ def parent_rows(
         "blendedness": _blendedness(part),
         "flags": values["flags"] | part.flags | _source_flags(part) | psf.flags(places),
         "p_unrecognized_blend": _p_unrecognized(part),
+        "disagreement": _disagreement(part, values["flux_err"]),
         "p_star": p_star,
         "model": values["model"],
         "photometry": values["photometry"],
@@ -165,6 +167,16 @@ def _p_unrecognized(part: DeblendedParent) -> NDArray[np.floating]:
     return np.full(len(part.xy), part.p_blend if len(part.xy) == 1 else np.nan)
 
 
+def _disagreement(part: DeblendedParent, flux_err: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the root mean square over the bands ``(k,)`` of the differences over the errors."""
+    if part.opinion is None:
+        return np.full(len(part.xy), np.nan)
+    square = (part.opinion / flux_err) ** 2
+    known = np.isfinite(square)
+    mean = np.where(known, square, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return np.where(known.any(axis=1), np.sqrt(mean), np.nan)
+
+
 def _source_flags(part: DeblendedParent) -> NDArray[np.int32]:
     if part.source_flags is not None:
         return part.source_flags
@@ -187,11 +199,16 @@ def _measured_columns(values: Rows, points: PointSources, bands: Sequence[str]) 
 
 
 def to_measured(
-    task: CellTask, parents: Sequence[Rows], covered: Coverage, noise: Sequence[float] = ()
+    task: CellTask,
+    parents: Sequence[Rows],
+    covered: Coverage,
+    noise: Sequence[float] = (),
+    opinion: str | None = None,
 ) -> Measured:
     """Return the shard of a cell from the rows of its footprints, ordered by source.
 
-    Where tiles overlap, `covered` tells how well they cover a place (`pipeline.ownership`).
+    Where tiles overlap, `covered` tells how well they cover a place (`pipeline.ownership`);
+    `opinion` is the deblender whose second opinion the rows hold.
     """
     bands = task.cell.tile.bands
     known = {band: float(r) for band, r in zip(bands, noise, strict=False) if np.isfinite(r)}
@@ -201,6 +218,7 @@ def to_measured(
     order = np.argsort(rows["source_id"])
     rows = {name: values[order] for name, values in rows.items()}
     rows["chi2"] = rows["chi2"] / _expected_chi2(rows, bands, known)
+    rows["p_bad"] = shipped_bad().p_bad(rows, bands, opinion)
     return Measured(task, catalog.to_table(rows | _place(task, rows, covered), bands), known)
 
 
@@ -236,11 +254,12 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     }
 
 
-def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.str_]:
-    """Return what the given position of each source is called; empty where none was given."""
+def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.object_]:
+    """Return what the given position of each source is called; None where none was given."""
     if task.positions is None:
-        return np.full(len(rows["x"]), "")
-    return np.array(task.positions.names_at(rows["pixel_x"], rows["pixel_y"]), dtype=np.str_)
+        return np.full(len(rows["x"]), None)
+    names = task.positions.names_at(rows["pixel_x"], rows["pixel_y"])
+    return np.array(names, dtype=np.object_)
 
 
 def counts(table: pa.Table, inner: Box) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from raydeblend.measure.plausible import PLAUSIBLE
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger import Run, describe_plan
+from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.share import WHOLE, Share
 
@@ -44,10 +45,17 @@ def describe(input: str, config: CatalogConfig, plan: Plan, share: Share = WHOLE
         input=input,
         config=asdict(config),
         config_hash=f"{config.hash}-{hash_of(*TUNED)}",
-        weights={config.deblender: DeblendCell(config).weights_hash},
+        weights={config.deblender: _weights_hash(config)},
         versions=_versions(),
         plan=describe_plan(plan) | part,
     )
+
+
+def _weights_hash(config: CatalogConfig) -> str:
+    """Return the hash of what the deblender is, and that of the second opinion."""
+    other = second_opinion(config)
+    hashes = [DeblendCell(config).weights_hash, *([other.weights_hash] if other else [])]
+    return "-".join(hashes)
 
 
 def _versions() -> dict[str, str]:

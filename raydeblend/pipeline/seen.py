@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from raydeblend import storage
 from raydeblend.parents import Shortfall
 from raydeblend.pipeline.entries import from_table, read_ledger, shard_path
-from raydeblend.pipeline.ledger import Run, keys
+from raydeblend.pipeline.ledger import Run, keys, read_run
 from raydeblend.pipeline.outcome import fail_cell
 from raydeblend.pipeline.plan import Plan, SecondPass
 from raydeblend.pipeline.second_pass import limited_in
-from raydeblend.pipeline.shards import is_whole, without_shard
+from raydeblend.pipeline.shards import folders_of, is_whole, without_file, without_shard
 from raydeblend.pipeline.summary import Totals
 
 LOST = "its shard is not in the output as the driver sees it; do all machines share that folder?"
@@ -41,10 +41,13 @@ def without_limited(done: pa.Table, again: SecondPass) -> pa.Table:
 
 
 def with_shards(out: str, done: pa.Table) -> pa.Table:
-    """Leave out the cells that a ledger has as done and of which no shard can be seen."""
-    lost = set(unseen(out, keys(done)))
+    """Leave out the cells that a ledger has as done and of which a file cannot be seen."""
+    cells = keys(done)
+    lost = set(unseen(out, cells))
+    for folder in folders_of(read_run(out).config) if cells else ():
+        lost |= without_file(out, folder, cells)
     if lost:
-        log.warning("%d cells of %s lost their shards and are done again", len(lost), out)
+        log.warning("%d cells of %s lost their files and are done again", len(lost), out)
     return done.filter(pa.array([key not in lost for key in keys(done)], pa.bool_()))
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -90,8 +91,10 @@ def cell_files(out: str, tile: str, cell: str) -> list[str]:
     return [place(out, tile, cell) for place in (shard_path, parents_path, injected_path)] + saved
 
 
-def read_shard(path: str) -> pa.Table:
+def read_shard(path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the shard of a `shard_path`, wherever the version that wrote it put it.
+
+    Of `columns`, if given, which shards have always had.
 
     Raises
     ------
@@ -101,12 +104,12 @@ def read_shard(path: str) -> pa.Table:
         If it is damaged.
     """
     try:
-        return catalog.read_shard(path)
+        return catalog.read_shard(path, columns)
     except FileNotFoundError:
         earlier = earlier_path(path)
         if not storage.exists(earlier):
             raise
-        return catalog.read_shard(earlier)
+        return catalog.read_shard(earlier, columns)
 
 
 def list_shards(out: str) -> dict[str, str]:
@@ -124,6 +127,21 @@ def without_shard(out: str, cells: Iterable[tuple[str, str]]) -> set[tuple[str, 
     """Return those cells whose shard is not there, or empty."""
     there = {cell_of(path) for path, stamp in list_shards(out).items() if not _is_empty(stamp)}
     return {key for key in cells if cell_of(shard_path("", *key)) not in there}
+
+
+def folders_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the folders, beside the catalog's, in which a run has a file for each cell.
+
+    Those of early versions have no ``save`` in their configuration, nor tables of footprints.
+    """
+    return [PARENTS, *config["save"]] if "save" in config else []
+
+
+def without_file(out: str, folder: str, cells: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return those cells that have no file in one of `folders_of`."""
+    ending = ENDINGS.get(folder, ".parquet")
+    there = {cell_of(path) for path in storage.list_files(storage.join(out, folder), ending)}
+    return {key for key in cells if cell_of(cell_path("", folder, *key, ending)) not in there}
 
 
 def is_whole(path: str) -> bool:

@@ -26,6 +26,7 @@ from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.forced import ForcedCell
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
+from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.parents import parents_table
 from raydeblend.pipeline.parts import (
     JOINT,
@@ -93,16 +94,19 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
-    """Load the deblender; of what its own photometry has measured no models go on."""
+    """Load the deblenders; of what its own photometry has measured no models go on."""
     deblend = ForcedCell(config) if config.positions else DeblendCell(config)
+    opinion = second_opinion(config)
 
-    def separate(detected: Detected) -> DeblendedCell:
-        deblended = with_products(deblend(detected), config.save)
+    def finish(deblended: DeblendedCell) -> DeblendedCell:
+        deblended = with_products(deblended, config.save)
         return without_models(deblended) if config.photometry == JOINT else deblended
 
     def with_copy(detected: Detected) -> DeblendedCell:
-        separated = separate(replace(detected, injection=None))
-        copy = carry_on(detected.injection, "deblend", separate)
+        deblended = deblend(replace(detected, injection=None))
+        separated = finish(deblended if opinion is None else opinion(deblended))
+        # Of injected sources the truth is known, which asks for no second opinion.
+        copy = carry_on(detected.injection, "deblend", lambda copied: finish(deblend(copied)))
         return replace(separated, detected=replace(separated.detected, injection=copy))
 
     return with_copy
@@ -129,8 +133,11 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     except NoDataError:
         return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
     found = _detect(tile, task, config, images)
+    if task.positions is not None:
+        # What is not given is not masked, so the pixels would not be what the checks expect.
+        return due_again(found)
     detected = replace(due_again(found), seen=look_at(tile, found))
-    if detected.work_factor > 1 or task.positions is not None:
+    if detected.work_factor > 1:
         return detected
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
     return replace(detected, injection=copy)
@@ -238,7 +245,7 @@ def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     survey = get_survey(config.survey)
     covered = partial(coverage, survey=survey, bad_planes=config.bad_planes)
     return replace(
-        to_measured(task, parents, covered, detected.noise),
+        to_measured(task, parents, covered, detected.noise, config.second_opinion),
         parents=parents_table(
             task, separated.accounts, covered, detected.noise, detected.work_factor
         ),

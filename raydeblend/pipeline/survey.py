@@ -58,6 +58,7 @@ from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import Stages, choose_photometry
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
+from raydeblend.pipeline.time_limit import STAGE_S
 from raydeblend.positions import read_positions
 from raydeblend.session import claim_gpus, ray_session, shared_folder
 from raydeblend.tile import TileHeader
@@ -80,6 +81,7 @@ def run_catalog(
     gpus: int | None = None,
     accept_other_versions: bool = False,
     patience: float | None = None,
+    cell_timeout: float = STAGE_S,
     retry_limited: float | None = None,
     selection: Selection = EVERYTHING,
     memory_per_cell: float | None = None,
@@ -109,6 +111,8 @@ def run_catalog(
     patience
         Seconds without any progress, on any machine, after which the cells that are left have
         failed: something hangs, or no worker comes.  None waits without end.
+    cell_timeout
+        Seconds that each stage may take on a cell; what takes longer is ended and has failed.
     retry_limited
         With `resume`, deblend footprints whose work reached a limit once more, with limits so many
         times the usual ones.
@@ -164,7 +168,7 @@ def run_catalog(
         totals.add_all(choice.failed_before)
         if len(todo):
             how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
-            how |= {"memory": memory_per_cell}
+            how |= {"memory": memory_per_cell, "cell_timeout": cell_timeout}
             work = process(plan, todo, root, config, run, stages, **how)
             show = track_json if log_json else track
             n_planned = len(done) + len(todo)

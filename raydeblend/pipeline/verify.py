@@ -22,10 +22,11 @@ from raydeblend.pipeline.entries import (
     shard_path,
     try_loose,
 )
+from raydeblend.pipeline.files_check import check_files
 from raydeblend.pipeline.ledger import Run, keys, read_plan, read_run
-from raydeblend.pipeline.parents_check import HAS_PARENTS, check_parents
 from raydeblend.pipeline.plan import BOX, plan_hash
 from raydeblend.pipeline.rows import counts
+from raydeblend.pipeline.runs import find_runs
 from raydeblend.pipeline.shards import cell_of, list_shards, read_shard
 from raydeblend.pipeline.verdict import CellCounts, Problem, RunVerdict, Verdict, cell_name
 from raydeblend.tile import Box
@@ -72,6 +73,7 @@ def check_parts(outs: Sequence[str]) -> Verdict:
     ConfigError
         If one of them is no catalog.
     """
+    outs = find_runs(outs)
     runs = [read_run(out) for out in outs]
     checked = [_check_run(out, run) for out, run in zip(outs, runs, strict=True)]
     shards = [shard for _, of_run in checked for shard in of_run]
@@ -106,8 +108,7 @@ def _check_run(out: str, run: Run) -> tuple[RunVerdict, list[pa.Table]]:
         problems.append(Problem("plans", f"{out}/plan.parquet is not the plan that run.json names"))
     entries = _read_ledger(out, problems)
     whole, shards = _read_shards(out, run, inner, entries, problems)
-    if HAS_PARENTS in run.config:
-        problems += check_parents(out, [entry for entry in entries if entry.key in whole])
+    problems += check_files(out, run, [entry for entry in entries if entry.key in whole])
     cells = _count(inner, entries, whole)
     if not len(plan) and not cells.failed and run.part == "1/1":
         problems.append(Problem("plans", f"{out} is a run of no cell: its input had no tile"))

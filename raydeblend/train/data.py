@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from raydeblend.errors import ConfigError
+from raydeblend.simulate.isolated import IsolatedGroup
 from raydeblend.simulate.shards import Shard, read_shard
+from raydeblend.tile import FloatArray
 from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages, compose
 
 VALIDATION_SEED = 1_000_003
@@ -61,6 +63,15 @@ def worker_share(paths: Sequence[str], rank: int, world: int) -> list[str]:
 def stream_seed(seed: int, epoch: int, rank: int) -> int:
     """Return the seed of one worker's blends in one epoch; distinct triples do not collide."""
     return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def blends_of(group: IsolatedGroup, n: int, recipe: BlendRecipe, seed: int) -> FloatArray:
+    """Return `n` noisy blends of a group's galaxies, ``(n, bands, y, x)`` in noise units."""
+    count = torch.tensor([len(group.images)])
+    images, sky = torch.from_numpy(group.images), torch.from_numpy(group.sky_sigma)[None]
+    isolated = IsolatedImages(images, count - count, count, sky)
+    blends = compose(isolated, n, recipe, torch.Generator().manual_seed(seed)).blend
+    return np.asarray(blends.numpy())
 
 
 def validation_blends(

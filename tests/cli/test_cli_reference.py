@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from raydeblend import catalog
+from raydeblend import catalog, models, parents
 from raydeblend.cli.main import ORDER, main, set_up_logging
 from raydeblend.flags import Flag
 
@@ -81,3 +82,25 @@ def test_quiet_verbose_and_a_file_of_the_log(
     code, _, said = run(capsys, "--log-file", str(tmp_path / "none" / "log"), "flags")
     assert code == 2
     assert "cannot write the log" in said
+
+
+@pytest.mark.parametrize(("table", "own"), [("parents", parents), ("models", models)])
+def test_the_columns_of_the_other_tables_are_listed_too(
+    table: str, own: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, "columns", "--bands", "g", "--table", table)
+    assert code == 0
+    described = own.columns(("g",))
+    assert [line.split()[0] for line in out.splitlines()] == [c.name for c in described]
+    assert all(c.ucd for c in described)
+    code, _, said = run(capsys, "columns", "--table", "stars")
+    assert code == 2
+    assert "unknown table 'stars'; valid are catalog, parents, models" in said
+
+
+def test_every_reason_is_listed_and_has_a_column(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "reasons")
+    assert code == 0
+    told = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert told == [*map(str, parents.Shortfall), *map(str, parents.Unpublished)]
+    assert {f"n_{reason}" for reason in parents.Unpublished} <= set(parents.SCHEMA.names)

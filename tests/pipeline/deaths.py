@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,6 +146,29 @@ class Hanging:
         while cell_of(content) == self.cell and not Path(self.until).exists():
             time.sleep(0.1)
         return self.stage(content)
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A stage that never comes back from two cells: one keeps Python busy, the other waits."""
+
+    loops: str
+    waits: str
+    stage: object
+
+    def __call__(self, content):
+        while cell_of(content) == self.loops:
+            # As careless plug-ins do.
+            with suppress(Exception):
+                time.sleep(0.01)
+        if cell_of(content) == self.waits:
+            time.sleep(600)
+        return self.stage(content)
+
+
+def stuck(loops, waits, make):
+    """Make a stage that is stuck on two cells."""
+    return Stuck(loops, waits, make())
 
 
 def watched(config, marks, seconds=0.0, deadly=None):

@@ -316,3 +316,24 @@ def test_a_search_that_was_ended_is_flagged_and_its_sources_kept():
     assert part.flags == Flag.DEBLEND_LIMITED
     (part,) = separate([make_blend([[9, 9]])], Halves([[9, 9]], extra={"limited": False}))
     assert part.flags == 0
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_a_stamp_unlike_the_networks_training_is_flagged(factor):
+    sigma = 1.9
+    y, x = np.mgrid[-12:13, -12:13]
+    stamp = np.exp(-(x**2 + y**2) / (2 * sigma**2)).astype(np.float32)
+    psf = constant((stamp / stamp.sum(), stamp / stamp.sum()))
+    blend = make_blend([[8, 8], [22, 22]])
+    blend = replace(blend, image=blend.image * np.float32(factor))
+
+    class Network:
+        name = "rdn"
+
+        def __call__(self, images, **_):
+            models = np.repeat(images[:, None] / 2, 2, axis=1)
+            return Deblended(models, np.array([2]), blend.xy[None], np.array(["high"]))
+
+    deblend = DeblendCell(CONFIG, Network())
+    (part,) = deblend(Detected(CellTask(CELL), (blend,), psf)).parts
+    assert bool(part.flags & Flag.UNLIKE_TRAINING) == (factor > 1)

@@ -9,7 +9,7 @@ import survey_sky as sky
 from in_process import catalogs_in_process
 
 from raydeblend.config import CatalogConfig
-from raydeblend.draw.injected import injected_lines
+from raydeblend.draw.injected import healpix_lines, injected_lines
 from raydeblend.errors import ConfigError
 from raydeblend.inject.read import read_injected
 from raydeblend.inject.sources import CONTROLS
@@ -158,6 +158,16 @@ def test_the_table_by_magnitude_is_printed(out, plain):
     assert not set(CONTROLS) & set(text)
     with pytest.raises(ConfigError, match="holds no injected sources"):
         list(injected_lines(str(plain), 0.5))
+
+
+def test_or_by_healpix_pixel(out):
+    rows = "\n".join(healpix_lines(str(out), 8192)).splitlines()[2:]
+    n = [int(row.split("|")[5]) for row in rows]
+    galaxies = [kind for kind in read_injected(str(out))["kind"].to_pylist() if kind == "galaxy"]
+    assert len(n) > 1
+    assert sum(n) == len(galaxies)
+    with pytest.raises(ConfigError, match="power of two"):
+        list(healpix_lines(str(out), 100))
 
 
 @pytest.mark.parametrize("density", [-1, 101, float("nan")])

@@ -27,13 +27,14 @@ from raydeblend.tile import Box
 TILES = [make_header("t", (100, 200)), make_header("u", (100, 100), origin=(200, 0))]
 PLAN = plan_survey(TILES, 100, 20)
 (_, C0), (_, C1), _ = PLAN.keys()
+WORDS = ("input_id", "model", "photometry", "deblender", "quality")
 RUN = Run("tiles", {"bands": ["i"]}, "abc", {"sep": ""}, {}, describe_plan(PLAN))
 
 
 def make_shard(tile, cell, first_id, n=4, dec=0.0, is_primary=True):
     x0 = 100 * (cell == C1)
     rows = {name: np.zeros(n) for name in catalog.schema(("i",)).names}
-    rows |= {name: np.full(n, "x") for name in ("model", "photometry", "deblender", "quality")}
+    rows |= {name: np.full(n, "x") for name in WORDS}
     rows |= {"tile": np.full(n, tile), "cell": np.full(n, cell)}
     rows |= {
         "source_id": first_id + np.arange(n),

@@ -15,8 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit
-from raydeblend.deblend.joint.config import JointConfig, PhotometryConfig, ShearConfig
+from raydeblend.deblend.joint.config import JointConfig, ShearConfig
 from raydeblend.deblend.joint.crowds.patches import Patch
+from raydeblend.deblend.joint.flux_errors import (
+    faint_part,
+    known_shape_error,
+    mean_index,
+    summed_covariance,
+    whole_covariance,
+)
 from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.shear import shear_response
 from raydeblend.deblend.joint.stamp import Stamp
@@ -66,54 +73,23 @@ def measure_galaxies(
     attached = galaxies.sums(parts["flux"]) - values["flux"]
     values["flux"] = values["flux"] + attached
     doubt = config.structure.flux_error * attached
-    covariance = galaxies.sums(parts["flux_cov"]) + doubt[:, :, None] * doubt[:, None]
     whole = galaxies.sums(np.asarray(fit.total.T))
-    faint = faint_part(stamp, patches, whole, config.photometry.faint_sigma)
+    alone = known_shape_error(stamp, patches, whole) * unit
+    covariance = summed_covariance(
+        galaxies, parts["flux_cov"], alone, config.structure.most_curvature
+    )
     values["flux_cov"] = whole_covariance(
-        values["flux"], covariance, neighbors, faint, config.photometry
+        values["flux"],
+        covariance + doubt[:, :, None] * doubt[:, None],
+        neighbors,
+        faint_part(stamp, patches, whole, config.photometry.faint_sigma),
+        mean_index(fit.theta[galaxies.brightest], values["bulge_fraction"]),
+        config.photometry,
     )
     values["flux_err"] = np.sqrt(np.diagonal(values["flux_cov"], axis1=1, axis2=2))
     ratio = values["flux"] / np.where(values["flux_err"] > 0, values["flux_err"], np.inf)
     values["snr"] = np.sqrt(np.nansum(ratio**2, axis=1))
     return values
-
-
-def faint_part(stamp: Stamp, patches: Sequence[Patch], flux: Array, sigma: float) -> Array:
-    """Return the part ``(m, bands)`` of the light where it is below `sigma` times the noise.
-
-    `flux` ``(m, bands)`` is the whole light of the galaxies, also beyond their patches.
-    """
-    bright = np.zeros_like(flux)
-    for own, patch in zip(bright, patches, strict=True):
-        root = np.sqrt(stamp.weight[:, *patch.box.slices])
-        own[:] = np.where(patch.light * root > sigma, patch.light, 0).sum((1, 2), dtype=np.float64)
-    return np.clip(1 - bright / np.where(flux > 0, flux, np.inf), 0, 1)
-
-
-def whole_covariance(
-    flux: Array, covariance: Array, neighbors: Array, faint: Array, config: PhotometryConfig
-) -> Array:
-    """Return the covariances of fluxes with what the curvature leaves out, ``(k, bands, bands)``.
-
-    A neighbor's light in the wrong hands, or another profile than the model's, moves the fluxes of
-    all bands alike.
-
-    Parameters
-    ----------
-    flux, covariance
-        ``(k, bands)`` and ``(k, bands, bands)``, from the curvature.
-    neighbors
-        ``(k, bands)`` flux of the other sources under each, see `neighbor_flux`.
-    faint
-        ``(k, bands)``, see `faint_part`.
-    """
-    error = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    known = np.minimum(neighbors, config.max_neighbor_errors * error)
-    out = covariance.copy()
-    unseen = config.faint_fraction * faint * (1 - faint)
-    for common in (config.neighbor_fraction * known, config.own_fraction * flux, unseen * flux):
-        out += common[:, :, None] * common[:, None, :]
-    return out
 
 
 def _measure(

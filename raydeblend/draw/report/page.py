@@ -13,7 +13,13 @@ from raydeblend import storage
 from raydeblend.draw.finished import Finished, open_finished
 from raydeblend.draw.map_figures import map_figures
 from raydeblend.draw.report.colors import LEAST_SNR, Colors, colors_figure, locus_of
-from raydeblend.draw.report.completeness import completeness_tables
+from raydeblend.draw.report.completeness import (
+    ABSENT,
+    completeness_figure,
+    completeness_table,
+    half_limits,
+    injected_sources,
+)
 from raydeblend.draw.report.cost import HOUR, core_seconds, cost_tables
 from raydeblend.draw.report.failures import cells_table, flags_table
 from raydeblend.draw.report.magnitudes import STAR_LIKELY, counts_figure
@@ -35,6 +41,7 @@ from raydeblend.evaluate.page import (
     folded_html,
     table_html,
 )
+from raydeblend.inject.statistics import by_magnitude
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, read_ledger
 from raydeblend.pipeline.ledger import RUN_FILE
 from raydeblend.pipeline.summary import RunSummary, Totals
@@ -117,7 +124,7 @@ def _sections(
     yield Section("Overview", _overview(finished, tally, summary, depth))
     yield Section("Maps", _maps(finished, tally))
     yield Section("Number counts", _counts(tally, depth))
-    yield _tables("Completeness", completeness_tables(finished.out))
+    yield Section("Completeness", _completeness(finished))
     yield Section("Colors", _colors(tally.colors))
     yield Section("Sizes of stars", _sizes(finished, tally))
     yield _tables("Failures and flags", [cells_table(summary), flags_table(tally.flags)])
@@ -186,6 +193,19 @@ def _counts(tally: Tally, depth: Sequence[float]) -> str:
         f"median depth of the cells. Without a positive flux, so not shown: {lost}."
     )
     return figure_html(png, "Number counts", caption)
+
+
+def _completeness(finished: Finished) -> str:
+    rows, bands = injected_sources(finished.out), finished.run.bands
+    if rows is None:
+        return f"<p>{escape(ABSENT)}</p>"
+    bins = by_magnitude(rows, bands)
+    caption = (
+        f"Of {len(rows):,} sources drawn into copies of the cells: the part of galaxies that is "
+        f"found, and what is wrong with their fluxes. {half_limits(rows, bands)}"
+    )
+    figure = figure_html(completeness_figure(bins, bands), "Completeness", caption)
+    return figure + table_html(completeness_table(bins, bands))
 
 
 def _colors(colors: Colors) -> str:

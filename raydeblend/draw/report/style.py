@@ -30,6 +30,9 @@ _LETTERS: dict[Any, Any] = {
     "savefig.dpi": 150,
 }
 
+BANDS = ("#0072b2", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#56b4e9")
+"""Of Okabe and Ito too; markers differ as well."""
+
 
 @contextmanager
 def page_style() -> Iterator[None]:

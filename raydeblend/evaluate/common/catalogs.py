@@ -44,7 +44,12 @@ def make_catalog(
         If a cell fails: nothing can be said of a catalog with holes.
     """
     config = CatalogConfig(
-        bands=bands, survey=survey, deblender=deblender, cell_size=cell_size, weights=weights
+        bands=bands,
+        survey=survey,
+        deblender=deblender,
+        cell_size=cell_size,
+        weights=weights,
+        inject=0,
     )
     began = time.monotonic()
     summary = run_catalog(tiles, out, config, overwrite=True)

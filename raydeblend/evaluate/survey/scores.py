@@ -54,6 +54,8 @@ class GalaxyTable:
         ``(m,)`` whether the catalog source has any flag.
     quality
         ``(m,)`` of the catalog source; empty where there is none.
+    p_bad
+        ``(m,)`` of the catalog source; NaN where null or there is none.
     """
 
     magnitude: Floats
@@ -66,6 +68,7 @@ class GalaxyTable:
     g: Floats
     flagged: Bools
     quality: NDArray[np.str_]
+    p_bad: Floats
 
     @property
     def measured(self) -> Bools:
@@ -182,6 +185,7 @@ def _galaxies(
         g=_matched(shapes[1], match),
         flagged=(match >= 0) & (_column(catalog, "flags")[match] != 0),
         quality=np.where(match >= 0, np.asarray(catalog["quality"].to_pylist())[match], ""),
+        p_bad=np.where(match >= 0, _column(catalog, "p_bad")[match], np.nan),
     )
     return table.take(pairing.counted)
 

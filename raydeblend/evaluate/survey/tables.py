@@ -120,6 +120,7 @@ def survey_tables(rows: Sequence[Row], scores: Sequence[SurveyScores], band: str
             ),
         ),
         *(_calibration(score) for score in scores),
+        *(_bad_calibration(score) for score in scores),
     ]
 
 
@@ -180,4 +181,14 @@ def _calibration(score: SurveyScores) -> Table:
     if not result.n:
         words = f"{score.deblender} states no p_unrecognized_blend."
         return Table((), (), title, before=(words,))
+    return replace(calibration_table(result), title=title, before=(f"{score.deblender}:",))
+
+
+def _bad_calibration(score: SurveyScores) -> Table:
+    """Return stated and true fractions of catastrophic fluxes among the measured galaxies."""
+    title = "Survey calibration of p_bad"
+    known = score.galaxies.take(score.galaxies.measured)
+    result = calibration(known.p_bad, known.catastrophic)
+    if not result.n:
+        return Table((), (), title, before=(f"{score.deblender} states no p_bad.",))
     return replace(calibration_table(result), title=title, before=(f"{score.deblender}:",))

@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 
 from raydeblend.deblend.joint.config import JointConfig, PhotometryConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.photometry import _shapes, whole_covariance
+from raydeblend.deblend.joint.photometry import _shapes
 
 SCALE, SIZE = 0.168, 56
 SEEING = galsim.Kolmogorov(fwhm=0.7)
@@ -87,19 +87,6 @@ def test_peaks_that_a_neighbor_pulls_over_do_not_hold_the_sources():
     np.testing.assert_allclose(np.median(result.xy[:, :2], 0), xy, atol=0.15)
     ratio = result.extra["flux"][:, 1].sum(1) / result.extra["flux"][:, 0].sum(1)
     assert np.median(ratio) == pytest.approx(0.6, abs=0.05)
-
-
-def test_neighbors_and_a_wrong_profile_are_part_of_the_error():
-    flux = np.array([[1000.0, 1000.0, 10.0]])
-    under = np.array([[0.0, 10.0, 500.0]])
-    faint = np.array([[0.0, 0.1, 1.0]])
-    whole = whole_covariance(flux, 64.0 * np.eye(3)[None], under, faint, PhotometryConfig())[0]
-    # A tenth of the light where it is hardly seen: 0.2 0.1 0.9 of 1000.
-    expected = np.sqrt([64 + 25, 64 + 25 + 9 + 18**2, 64 + 0.05**2 + 4.8**2])
-    np.testing.assert_allclose(np.sqrt(np.diag(whole)), expected)
-    # What is wrong for one reason is wrong in all bands: 0.5 % of the fluxes, 3 and 4.8.
-    assert whole[0, 1] == pytest.approx(5 * 5)
-    assert whole[1, 2] == pytest.approx(5 * 0.05 + 3 * 4.8)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def truth_table(ra, dec, magnitude, stars=None):
 
 def catalog_table(ra, dec, magnitude, primary=None):
     is_primary = np.ones(len(ra), bool) if primary is None else primary
-    names = ("flux_err_g", "flux_err_i", "p_unrecognized_blend")
+    names = ("flux_err_g", "flux_err_i", "p_unrecognized_blend", "p_bad")
     more = dict.fromkeys(names, np.full(len(ra), np.nan))
     more |= {"flags": np.zeros(len(ra), np.int32), "quality": ["isolated"] * len(ra)}
     return table(ra, dec, magnitude, is_primary=is_primary, **more)

@@ -88,6 +88,7 @@ def catalog_table(truth, rows, error=0.0, sigma=0.1, shear=(1.0, 0.0), shift=SHI
         columns[g] = truth[g].to_numpy()[rows] * shear[0] + shear[1]
     p_blend = np.broadcast_to(np.asarray(p, dtype=float), (len(rows),))
     columns["p_unrecognized_blend"] = pa.array(p_blend, from_pandas=True)
+    columns["p_bad"] = pa.nulls(len(rows), pa.float64())
     columns["flags"] = np.where(np.arange(len(rows)) % 3 == 0, 8, 0).astype(np.int32)
     columns["quality"] = np.where(np.arange(len(rows)) % 2 == 0, "high", "low").tolist()
     return pa.table(columns)
@@ -233,7 +234,8 @@ def test_tables_and_figures_show_all(planted):
     ]
     rows = [r for s in scores for r in make_rows(s.deblender, s.galaxies, s.detections, BANDS, 0.1)]
     text = to_markdown(survey_tables(rows, scores, "i"))
-    assert text.count("### ") == 6
+    assert text.count("### ") == 7
+    assert "a states no p_bad" in text
     assert "a states no p_unrecognized_blend" in text
     assert "| 0.85–1" in text.split("b:")[-1]
     assert "-0.100 ±0.000" in text

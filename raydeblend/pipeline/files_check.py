@@ -1,4 +1,4 @@
-"""Whether every detected peak of a catalog is a row or counted: the tables of footprints."""
+"""What lies beside the catalog: whether it is all there, and every peak a row or counted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,38 @@ import pyarrow as pa
 from raydeblend import catalog, storage
 from raydeblend.parents import SCHEMA, unaccounted
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.ledger import Run
 from raydeblend.pipeline.parents import count_parents
-from raydeblend.pipeline.shards import parents_path, read_shard, shard_path
+from raydeblend.pipeline.shards import (
+    folders_of,
+    parents_path,
+    read_shard,
+    shard_path,
+    without_file,
+)
 from raydeblend.pipeline.verdict import Problem, cell_name
 
-HAS_PARENTS = "save"
-"""Of a run's configuration; those of earlier versions do not have it, nor tables of footprints."""
 THREADS = 16
 MISSING, WRONG = (
-    "tables of footprints that are missing",
+    "files beside the catalog that are missing",
     "tables of footprints that are not what the catalog says",
 )
 
 
-def check_parents(out: str, entries: Sequence[LedgerEntry]) -> list[Problem]:
-    """Return what is wrong with the tables of footprints of cells whose shards are whole."""
+def check_files(out: str, run: Run, entries: Sequence[LedgerEntry]) -> list[Problem]:
+    """Return what is wrong with the files beside the shards of cells whose shards are whole."""
+    folders = folders_of(run.config)
+    lost = [(folder, without_file(out, folder, (e.key for e in entries))) for folder in folders]
+    problems = [
+        Problem(MISSING, f"{out}/{folder} has no file of {cell_name(entry)}")
+        for folder, keys in lost
+        for entry in entries
+        if entry.key in keys
+    ]
+    checked = [entry for entry in entries if folders and entry.key not in lost[0][1]]
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda entry: list(_check(out, entry)), entries))
-    return list(chain.from_iterable(found))
+        found = list(pool.map(lambda entry: list(_check(out, entry)), checked))
+    return [*problems, *chain.from_iterable(found)]
 
 
 def _check(out: str, entry: LedgerEntry) -> Iterator[Problem]:
@@ -39,9 +53,6 @@ def _check(out: str, entry: LedgerEntry) -> Iterator[Problem]:
     try:
         parents = catalog.from_bytes(storage.read_bytes(path))
         rows = read_shard(shard_path(out, *entry.key))
-    except FileNotFoundError:
-        yield Problem(MISSING, f"the table of footprints of {cell_name(entry)} is missing")
-        return
     except (pa.ArrowException, OSError) as error:
         yield Problem(WRONG, f"{path} cannot be read: {storage.explain(error)}")
         return

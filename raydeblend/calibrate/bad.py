@@ -1,0 +1,245 @@
+"""`raydeblend train bad`: the calibration of `p_bad`, on simulated tiles.
+
+Tiles of the realistic population are simulated, go through all stages of a catalog with a second
+opinion on every blend, and are matched with their truth.  Half of them have more close pairs than
+the sky, to learn from; an offset of their own keeps the natural number of bad fluxes for the
+others.  A row without a true source of its own tells nothing and is left out.  Every probability
+that is scored is of a tile that the fit has not seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raydeblend import catalog, storage, tables
+from raydeblend.calibrate.scenes import detect_scene
+from raydeblend.calibrate.training import PAIRS, fit_logistic
+from raydeblend.config import CatalogConfig, check_seed
+from raydeblend.deblend.unrecognized.model import Logistic, probability
+from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.calibration import calibration, calibration_table
+from raydeblend.evaluate.common.provenance import commit
+from raydeblend.evaluate.common.sky import pair_catalog
+from raydeblend.evaluate.common.tables import Table, to_markdown
+from raydeblend.evaluate.survey.scores import FAR_ERROR, FAR_PULL
+from raydeblend.evaluate.survey.unrecognized import RADIUS
+from raydeblend.pipeline.bad import FEATURES, BadModel, features, log_disagreement, write_bad
+from raydeblend.pipeline.stages import measure_cell, stages_of
+from raydeblend.simulate.pairs import with_pairs
+from raydeblend.simulate.population.field import realistic_scene
+from raydeblend.simulate.population.stamps import find_stamps
+from raydeblend.simulate.scene import Grid, truth_table
+from raydeblend.simulate.tiles import REALISTIC_DENSITY
+from raydeblend.survey import get_survey
+
+Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+log = logging.getLogger(__name__)
+
+SURVEY, BANDS = "HSC", ("g", "r", "i")
+DEBLENDER, OPINION = "joint", "rdn"
+TILES = {"tiny": (2, 256), "small": (24, 512), "paper": (64, 1024)}
+"""Tiles, half of them with pairs, and their side in pixels, by preset."""
+RIDGE = 10.0
+"""Of the weights, whose features have unit variance."""
+
+
+@dataclass(frozen=True)
+class BadExamples:
+    """The n rows of one tile that have a true source and a flux.
+
+    Attributes
+    ----------
+    features
+        ``(n, 9)`` by `raydeblend.pipeline.bad.FEATURES`.
+    disagreement
+        ``(n,)``; NaN where there was no second opinion.
+    bad
+        ``(n,)`` the truth.
+    paired
+        Whether the tile has more close pairs than the sky.
+    """
+
+    features: Array
+    disagreement: Array
+    bad: Bools
+    paired: bool
+
+    @property
+    def asked(self) -> Bools:
+        """Which rows ``(n,)`` have a second opinion."""
+        return np.isfinite(self.disagreement)
+
+    @property
+    def both(self) -> Array:
+        """The features of rows with a second opinion, that of it too."""
+        own = self.features[self.asked]
+        return np.column_stack([own, log_disagreement(self.disagreement[self.asked])])
+
+
+@dataclass(frozen=True)
+class TrainedBad:
+    """The calibration and its report; `weights` is where it was written."""
+
+    model: BadModel
+    report: str
+    weights: str
+
+
+def train_bad(out: str, preset: str = "small", seed: int = 0) -> TrainedBad:
+    """Simulate, catalog, fit, score; write ``bad.json`` and ``report.md``.
+
+    What an earlier call left in `out`, tile by tile, is reused.
+
+    Raises
+    ------
+    ConfigError
+        If `preset` is unknown or `out` cannot be written.
+    """
+    if preset not in TILES:
+        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(TILES)}")
+    check_seed(seed)
+    storage.check_writable(out)
+    n_tiles, size = TILES[preset]
+    examples = [
+        tile_examples(out, seed + 5000 + k, size, paired)
+        for k in range(n_tiles // 2)
+        for paired in (True, False)
+    ]
+    return fit_and_report(out, examples, {"tiles": n_tiles, "size": size, "seed": seed})
+
+
+def tile_examples(out: str, seed: int, size: int, paired: bool) -> BadExamples:
+    """Return the examples of one tile, whose catalog is made unless it is in `out` already."""
+    stem = f"{size}_{'pairs' if paired else 'sky'}_{seed}"
+    names = [storage.join(out, "tiles", f"{stem}_{kind}.parquet") for kind in ("rows", "truth")]
+    if not storage.exists(names[1]):
+        with tempfile.TemporaryDirectory() as folder:
+            made = simulate_catalog(folder, seed, size, paired)
+        for path, table in zip(names, made, strict=True):
+            storage.write_bytes(path, tables.to_parquet(table))
+        log.info("tile %d: %d sources", seed, len(made[0]))
+    rows, truth = (catalog.from_bytes(storage.read_bytes(path)) for path in names)
+    return examples_of(rows, truth, paired)
+
+
+def simulate_catalog(folder: str, seed: int, size: int, paired: bool) -> tuple[pa.Table, pa.Table]:
+    """Simulate a tile; return the rows that a catalog of it has, and its truth."""
+    survey = get_survey(SURVEY)
+    grid = Grid(1, size, 0, survey.pixel_scale)
+    stamps = find_stamps(None, "train")
+    scene = realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps)
+    if paired:
+        scene = with_pairs(scene, PAIRS, RADIUS, seed)
+    config = CatalogConfig(
+        bands=BANDS, survey=SURVEY, deblender=DEBLENDER, photometry="joint", second_opinion=OPINION
+    )
+    detected = detect_scene(scene, seed, folder, config)
+    separated = stages_of(config).deblend()(detected)
+    return measure_cell(separated, config).table, truth_table(scene)
+
+
+def examples_of(rows: pa.Table, truth: pa.Table, paired: bool) -> BadExamples:
+    """Return what is known of the rows that have a true source, and the truth."""
+    match = pair_catalog(rows, truth, BANDS).match
+    true = np.flatnonzero(match >= 0)
+    found = rows.take(pa.array(match[true]))
+    columns = {name: found[name].to_numpy(zero_copy_only=False) for name in found.column_names}
+    flux, error = columns[f"flux_{BANDS[-1]}"], columns[f"flux_err_{BANDS[-1]}"]
+    off = flux - truth[f"flux_{BANDS[-1]}"].to_numpy()[true]
+    known = np.isfinite(off) & (error > 0) & (columns["deblender"] == DEBLENDER)
+    bad = (np.abs(off) > FAR_PULL * error) & (np.abs(off) > FAR_ERROR * np.abs(flux - off))
+    disagreement = np.asarray(columns["disagreement"], dtype=np.float64)
+    return BadExamples(features(columns, BANDS)[known], disagreement[known], bad[known], paired)
+
+
+def fit_and_report(
+    out: str, examples: Sequence[BadExamples], training: dict[str, Any]
+) -> TrainedBad:
+    """Fit on all tiles, score on each by a fit without it, and write what comes out."""
+    sections, scores = score(examples)
+    card = {
+        "training": {
+            "data": f"simulated {SURVEY} tiles in {','.join(BANDS)} of the population cosmos; "
+            f"bad: {BANDS[-1]} off by more than {FAR_PULL:g} errors and {FAR_ERROR:.0%}",
+            **training,
+            "sources": sum(len(each.bad) for each in examples),
+            "bad": int(sum(each.bad.sum() for each in examples)),
+            "features": [*FEATURES, "log_disagreement"],
+            "ridge": RIDGE,
+            "pairs": PAIRS,
+        },
+        "scores": scores,
+        "commit": commit(),
+    }
+    model = replace(fit_model(examples), card=card)
+    path = storage.join(out, "bad.json")
+    write_bad(path, model)
+    report = to_markdown(sections)
+    storage.write_bytes(storage.join(out, "report.md"), report.encode())
+    return TrainedBad(model, report, path)
+
+
+def fit_model(examples: Sequence[BadExamples]) -> BadModel:
+    """Fit the model of all rows, and that of those with a second opinion."""
+    return BadModel(DEBLENDER, _fit(examples, False)[0], _fit(examples, True)[0], OPINION, {})
+
+
+def _fit(examples: Sequence[BadExamples], asked: bool) -> tuple[Logistic, float]:
+    """Fit rows, or those with a second opinion; the offset is of tiles with more pairs."""
+    x = np.concatenate([each.both if asked else each.features for each in examples])
+    truth = np.concatenate([each.bad[each.asked] if asked else each.bad for each in examples])
+    counts = [int(each.asked.sum()) if asked else len(each.bad) for each in examples]
+    paired = np.repeat([each.paired for each in examples], counts)
+    return fit_logistic(x, truth, paired, ridge=RIDGE)
+
+
+def score(examples: Sequence[BadExamples]) -> tuple[list[Table], dict[str, Any]]:
+    """Return tables and numbers of what fits without a tile say of it.
+
+    Of all rows without a second opinion; and of those that have one, without it and with it; for
+    tiles like the sky and for all, those with more pairs with their offset.
+    """
+    alone, second = held_out(examples)
+    truth = np.concatenate([each.bad for each in examples])
+    asked = np.concatenate([each.asked for each in examples])
+    sky = np.concatenate([np.full(len(each.bad), not each.paired) for each in examples])
+    sections: list[Table] = []
+    scores: dict[str, Any] = {}
+    for tiles, own in (("sky", sky), ("all tiles", np.ones_like(sky))):
+        samples = {
+            "all": (alone[own], truth[own]),
+            "blends, without a second opinion": (alone[own & asked], truth[own & asked]),
+            f"blends, with that of {OPINION}": (second[own[asked]], truth[own & asked]),
+        }
+        for name, (stated, came_true) in samples.items():
+            found = calibration(stated, came_true)
+            sections.append(replace(calibration_table(found), title=f"{name}: {tiles}"))
+            scores[f"{name}: {tiles}, held out"] = {
+                "sources": found.n,
+                "bad": found.positives,
+                "ece": round(found.ece, 5),
+                "brier": round(found.brier, 5),
+                "auc": round(found.auc, 4),
+            }
+    return sections, scores
+
+
+def held_out(examples: Sequence[BadExamples]) -> tuple[Array, Array]:
+    """Return p of all rows, and of those with a second opinion, by fits without their tile."""
+    alone: list[Array] = []
+    second: list[Array] = []
+    for k, each in enumerate(examples):
+        rest = [other for j, other in enumerate(examples) if j // 2 != k // 2]
+        for asked, x, p in ((False, each.features, alone), (True, each.both, second)):
+            model, offset = _fit(rest, asked)
+            p.append(probability(model.logit(x) + (offset if each.paired else 0.0)))
+    return np.concatenate(alone), np.concatenate(second)

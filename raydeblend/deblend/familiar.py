@@ -1,0 +1,151 @@
+"""Whether a network has learnt from stamps like the one it is shown.
+
+Of each stamp a few numbers are taken: how bright its brightest pixel is, how far the light reaches,
+its color, the PSF's width and the pixel scale.  The distance from the training stamps is the
+largest deviation of any of them from the median, in robust standard deviations; the limit is the
+distance beyond which one training stamp in a thousand lies.  The numbers are in
+``weights/inputs.json``, with how they came about; `raydeblend train inputs` measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.deblend.calibration import read_calibration, write_calibration
+from raydeblend.shipped import SHIPPED
+
+Array = NDArray[np.float64]
+
+STATISTICS = ("log_peak", "log_extent", "color", "log_psf", "log_pixel_scale")
+"""In the order of `statistics`."""
+SEEN = 5.0
+"""Noise of all bands above which a pixel shows light."""
+LEAST_PEAK = 1.0
+"""In noise units; a stamp without a source has its noise for a peak."""
+TAIL = 0.999
+"""Part of the training stamps that are within the limit."""
+FLOOR = 0.05
+"""Least standard deviation, of logarithms: training sets of one pixel scale are no point."""
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """What some networks have learnt from.
+
+    Attributes
+    ----------
+    deblenders
+        By whose names these networks go.
+    center, width
+        ``(5,)`` medians and robust standard deviations of `STATISTICS`.
+    limit
+        Distance from which a stamp is unlike the training's.
+    card
+        Where it comes from.
+    sha256
+        Of the file it was read from.
+    """
+
+    deblenders: tuple[str, ...]
+    center: Array
+    width: Array
+    limit: float
+    card: Mapping[str, Any]
+    sha256: str = ""
+
+    def distance(self, seen: Array) -> Array:
+        """Return how far statistics ``(n, 5)`` are from those of the training, ``(n,)``."""
+        return np.asarray(np.abs((seen - self.center) / self.width).max(axis=1))
+
+    def is_unlike(self, seen: Array) -> NDArray[np.bool_]:
+        """Tell which statistics ``(n, 5)`` are further away than the limit."""
+        return np.asarray(self.distance(seen) > self.limit)
+
+
+def statistics(
+    stamps: NDArray[np.floating], psf_width: NDArray[np.floating], pixel_scale: float
+) -> Array:
+    """Return what is known of stamps, ``(n, 5)`` by `STATISTICS`.
+
+    Parameters
+    ----------
+    stamps
+        ``(n, bands, y, x)`` in units of each band's noise, 0 where unusable.
+    psf_width
+        ``(n,)`` sigma of the PSF in pixels.
+    pixel_scale
+        In arcsec.
+    """
+    together = stamps.sum(axis=1) / np.sqrt(stamps.shape[1])
+    lit = np.maximum((together > SEEN).sum(axis=(1, 2)), 1)
+    light = np.where(together[:, None] > SEEN, stamps, 0).sum(axis=(2, 3))
+    first, last = np.maximum(light[:, 0], SEEN), np.maximum(light[:, -1], SEEN)
+    return np.column_stack(
+        [
+            np.log(np.maximum(stamps.max(axis=(1, 2, 3)), LEAST_PEAK)),
+            np.log(lit * pixel_scale**2),
+            np.log(last / first),
+            np.log(psf_width),
+            np.full(len(stamps), np.log(pixel_scale)),
+        ]
+    )
+
+
+def familiar_from(seen: Array, deblenders: tuple[str, ...], card: Mapping[str, Any]) -> Familiar:
+    """Return what the statistics ``(n, 5)`` of training stamps say."""
+    low, center, high = np.percentile(seen, [15.87, 50, 84.13], axis=0)
+    width = np.maximum((high - low) / 2, FLOOR)
+    found = Familiar(deblenders, center, width, np.inf, card)
+    limit = float(np.quantile(found.distance(seen), TAIL))
+    return Familiar(deblenders, center, width, limit, card)
+
+
+@cache
+def shipped_familiar(deblender: str) -> Familiar | None:
+    """Return what the shipped networks of a deblender have learnt from, None if it is not known.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or damaged.
+    """
+    found = read_familiar(SHIPPED / "inputs.json")
+    return found if deblender in found.deblenders else None
+
+
+def read_familiar(path: str | Path) -> Familiar:
+    """Read the file.
+
+    Raises
+    ------
+    ConfigError
+        If there is none or it is damaged.
+    """
+
+    def make(content: Mapping[str, Any], sha256: str) -> Familiar:
+        center, width = (np.array(content[name], np.float64) for name in ("center", "width"))
+        if center.shape != width.shape or len(center) != len(STATISTICS):
+            raise ValueError("there must be a center and a width of each statistic")
+        names = tuple(content["deblenders"])
+        return Familiar(names, center, width, float(content["limit"]), content["card"], sha256)
+
+    return read_calibration(path, "inputs", make)
+
+
+def write_familiar(path: str, found: Familiar) -> None:
+    """Write the file as JSON."""
+    content = {
+        "deblenders": list(found.deblenders),
+        "center": found.center.round(6).tolist(),
+        "width": found.width.round(6).tolist(),
+        "limit": round(found.limit, 4),
+        "card": dict(found.card),
+    }
+    write_calibration(path, content)

@@ -1,0 +1,120 @@
+"""A second opinion: some footprints deblended once more by another method, to see the difference.
+
+The fluxes that are compared are those of the models inside the footprint, of both methods, since
+not every method says what light lies beyond.  Footprints are chosen by a hash of their identifier,
+so that a run chooses the same ones however it is cut, resumed or spread over workers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.config import CatalogConfig
+from raydeblend.detect.ids import mixed
+from raydeblend.pipeline.accounts import nearest_pairs
+from raydeblend.pipeline.deblending import CROWDED, DeblendCell
+from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
+from raydeblend.tile import Blend, FloatArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SecondOpinion:
+    """The other method, and how many footprints of several sources it sees.
+
+    Attributes
+    ----------
+    deblend
+        With its deblender loaded.
+    fraction
+        Of the footprints.
+    """
+
+    deblend: DeblendCell
+    fraction: float
+
+    @property
+    def weights_hash(self) -> str:
+        """Hash of what decides the other method's answer."""
+        return self.deblend.weights_hash
+
+    def __call__(self, separated: DeblendedCell) -> DeblendedCell:
+        """Return the cell with the differences that the other method found."""
+        detected, parts = separated.detected, list(separated.parts)
+        chosen = self._chosen(separated)
+        blends = tuple(detected.blends[i] for i in chosen)
+        others = self.deblend(replace(detected, blends=blends))
+        seen = Counter(blend.parent_id for blend in others.detected.blends)
+        found = {
+            blend.parent_id: part
+            for blend, part in zip(others.detected.blends, others.parts, strict=True)
+            # In pieces there are several of one footprint.
+            if seen[blend.parent_id] == 1
+        }
+        for i, blend in zip(chosen, blends, strict=True):
+            if blend.parent_id in found:
+                other = found[blend.parent_id]
+                parts[i] = replace(parts[i], opinion=difference(blend, parts[i], other))
+        return replace(separated, parts=tuple(parts))
+
+    def _chosen(self, separated: DeblendedCell) -> list[int]:
+        """Return the numbers of the footprints to ask about: blends in one piece, no crowds."""
+        pairs = zip(separated.detected.blends, separated.parts, strict=True)
+        several = [
+            i
+            for i, (blend, part) in enumerate(pairs)
+            if 1 < max(len(blend.xy), len(part.xy)) <= CROWDED and not part.of_footprint
+        ]
+        identifiers = np.array([separated.detected.blends[i].parent_id for i in several], np.int64)
+        chosen = is_chosen(identifiers, self.fraction)
+        return [i for i, yes in zip(several, chosen, strict=True) if yes]
+
+
+def second_opinion(config: CatalogConfig) -> SecondOpinion | None:
+    """Return the second opinion that a configuration asks for, None where it asks for none.
+
+    Raises
+    ------
+    ConfigError
+        If the other deblender cannot be loaded.
+    """
+    if config.second_opinion is None:
+        return None
+    other = replace(
+        config,
+        deblender=config.second_opinion,
+        second_opinion=None,
+        photometry="auto",
+        weights=None,
+        save=(),
+    )
+    return SecondOpinion(DeblendCell(other), config.second_opinion_fraction)
+
+
+def is_chosen(identifiers: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
+    """Tell which footprints belong to a fraction of all, at random but always the same."""
+    return np.asarray(mixed(identifiers) / 2.0**64 < fraction)
+
+
+def difference(blend: Blend, part: DeblendedParent, other: DeblendedParent) -> Array:
+    """Return by how much the other method's fluxes are larger, ``(k, bands)`` in nJy.
+
+    A source that the other method does not have within three pixels has no light there; one of
+    the other's belongs to one source, the nearest first.  NaN in bands without data.
+    """
+    own, theirs = _light(blend, part.models), _light(blend, other.models)
+    pair = nearest_pairs(part.xy.astype(np.float64), other.xy.astype(np.float64))
+    matched = np.where(pair[:, None] >= 0, theirs[pair], 0.0)
+    missing = blend.unusable.all(axis=(1, 2))
+    return np.where(missing, np.nan, matched - own)
+
+
+def _light(blend: Blend, models: FloatArray) -> Array:
+    """Return the models' fluxes inside the footprint ``(k, bands)``."""
+    inside = np.where(blend.footprint, models, np.float32(0))
+    return np.asarray(inside.sum(axis=(2, 3), dtype=np.float64))

@@ -1,0 +1,225 @@
+"""A catalog on hosts of their own, to which things happen, is the one of an undisturbed run."""
+
+import hashlib
+import os
+import re
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import deaths
+import hosts
+import pytest
+import survey_sky as sky
+from disturbances import HOUR, LONG, NOTHING, SHORT, Outcome, table
+from in_process import catalogs_in_process
+from ray_hosts import running_cluster
+
+from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.survey import run_catalog
+from raydeblend.train.progress import read_history
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(bool(hosts.why_not()), reason=f"no namespaces: {hosts.why_not()}"),
+]
+
+CONFIG = replace(deaths.CONFIG, cell_size=64)
+OPTIONS = ("--bands", "g,r,i", "--deblender", "sep", "--photometry", "mixture",
+           "--cell-size", "64", "--border", "30")  # fmt: skip
+N_CELLS = 64
+AT = 8
+"""Cells that are done when something happens."""
+RUN_S = 400
+DOCUMENT = Path(__file__).parents[2] / "docs/howto/cluster.md"
+TABLE = re.compile(r"(?<=<!-- written by tests/cluster -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    """Four tiles of sixteen cells that overlap."""
+    folder = tmp_path_factory.mktemp("tiles")
+    for i in range(4):
+        sky.write_tile(folder, f"t{i}", 164 * (i % 2), 164 * (i // 2), size=256)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiles, tmp_path_factory):
+    """The hash of the catalog that one process makes, without Ray."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    with catalogs_in_process():
+        summary = run_catalog(str(tiles), str(out), CONFIG, progress=False)
+    assert (summary.n_cells, summary.n_failed) == (N_CELLS, 0)
+    return hash_of(out)
+
+
+@pytest.fixture(scope="module")
+def cluster(tiles, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cluster")
+    with running_cluster(folder) as cluster:
+        for name in ("sky", "runs"):
+            (folder / "s3" / name).mkdir()
+        for path in tiles.iterdir():
+            (folder / "s3" / "sky" / path.name).write_bytes(path.read_bytes())
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """The rows of the table; written into its page if RAYDEBLEND_CLUSTER_TABLE is set."""
+    rows = []
+    yield rows
+    print("\n".join(table(rows)))
+    if os.environ.get("RAYDEBLEND_CLUSTER_TABLE"):
+        text = "\n".join([*table(rows), ""])
+        DOCUMENT.write_text(TABLE.sub(lambda _: text, DOCUMENT.read_text()))
+
+
+def hash_of(out):
+    """One hash of the names and bytes of all shards below a local folder."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(out, "catalog").rglob("*.parquet")):
+        digest.update(str(path.relative_to(out)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+class Writes(threading.Thread):
+    """Looks again and again at the shards below a folder, and keeps the hashes of each."""
+
+    def __init__(self, out):
+        super().__init__(daemon=True)
+        self.out, self.ended = Path(out, "catalog"), threading.Event()
+        self.times, self.hashes = {}, {}
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+
+    def run(self):
+        while not self.ended.wait(0.1):
+            for path in self.out.rglob("*.parquet"):
+                written = path.stat().st_mtime_ns
+                if self.times.get(path) != written:
+                    self.times[path] = written
+                    self.hashes.setdefault(path, []).append(
+                        hashlib.sha256(path.read_bytes()).hexdigest()
+                    )
+
+    @property
+    def twice(self):
+        """Number of shards that were written more than once."""
+        return sum(len(hashes) > 1 for hashes in self.hashes.values())
+
+    @property
+    def different(self):
+        """Shards that were written with different bytes."""
+        return [path for path, hashes in self.hashes.items() if len(set(hashes)) > 1]
+
+
+def disturbed(cluster, disturbance, name):
+    """Make a catalog to which something happens; returns what was said and its `Writes`."""
+    log = cluster.folder / f"{name}.log"
+    command = ["catalog", "s3://sky", f"s3://runs/{name}", *OPTIONS, "--address", cluster.address]
+    out = cluster.folder / "s3" / "runs" / name
+    with Writes(out) as writes:
+        driver = cluster.start_command(*command, log=log)
+        hosts.wait_for(lambda: deaths.n_recorded(out) >= AT or driver.poll() is not None, RUN_S)
+        disturbance.act(cluster)
+        code = driver.wait(RUN_S)
+        disturbance.heal(cluster)
+        came = f"exit code {code}"
+        if code:
+            came = f"{came} with {n_done(out)} of {N_CELLS} cells done; `--resume`"
+            code = cluster.start_command(*command, "--resume", log=log).wait(RUN_S)
+            came = f"{came}: exit code {code}"
+    assert code == 0, log.read_text()
+    assert not writes.different
+    return came + again(log.read_text()), out
+
+
+def n_done(out):
+    """Number of cells that a local ledger calls done."""
+    return sum(entry.done for entry in read_entries(str(out)))
+
+
+def again(said):
+    """Say which cells were done again, by what a run said."""
+    lost = [int(n) for n in re.findall(r"(\d+) cells were lost with their workers", said)]
+    return f"; {' and then '.join(map(str, lost))} cells were done again" if lost else ""
+
+
+def check(cluster, out, undisturbed):
+    code, said = cluster.head.run(
+        cluster.raydeblend("verify", f"s3://runs/{out.name}"), env=cluster.environment
+    )
+    assert code == 0, said
+    assert hash_of(out) == undisturbed
+
+
+def run_and_check(cluster, disturbance, undisturbed, outcomes):
+    name = f"r{[NOTHING, *SHORT, *LONG].index(disturbance)}"
+    start = time.monotonic()
+    came, out = disturbed(cluster, disturbance, name)
+    seconds = time.monotonic() - start
+    check(cluster, out, undisturbed)
+    outcomes.append(Outcome(disturbance.done, came, seconds, hash_of(out)))
+
+
+@pytest.mark.parametrize(
+    "disturbance",
+    [NOTHING, *SHORT, *(pytest.param(d, marks=pytest.mark.cluster_long) for d in LONG)],
+    ids=lambda d: d.done,
+)
+def test_the_catalog_does_not_depend_on_what_happens(cluster, disturbance, undisturbed, outcomes):
+    run_and_check(cluster, disturbance, undisturbed, outcomes)
+
+
+@pytest.mark.cluster_long
+def test_a_worker_whose_clock_is_wrong_is_named_before_any_work(cluster):
+    cluster.clock.set(HOUR)
+    log = cluster.folder / "clock.log"
+    command = ["catalog", "s3://sky", "s3://runs/clock", *OPTIONS, "--address", cluster.address]
+    code = cluster.start_command(*command, log=log).wait(RUN_S)
+    cluster.clock.set(0)
+    assert code == 2
+    assert "the clock of node odd is 3600 s ahead" in log.read_text()
+    assert not (cluster.folder / "s3" / "runs" / "clock").exists()
+
+
+@pytest.mark.cluster_long
+def test_a_job_makes_the_same_catalog(cluster, undisturbed):
+    code, said = cluster.submit("raydeblend", "catalog", "s3://sky", "s3://runs/job", *OPTIONS)
+    assert code == 0, said
+    check(cluster, cluster.folder / "s3" / "runs" / "job", undisturbed)
+
+
+@pytest.mark.cluster_long
+def test_a_training_goes_on_when_a_worker_is_killed_and_when_its_host_is_cut_off(cluster):
+    """The last test: the host that is cut off stays so."""
+    out, log = cluster.folder / "training", cluster.folder / "training.log"
+    history = str(out / "history.json")
+    options = ["--preset", "tiny", "--workers", "2", "--epochs", "12", "--steps", "40"]
+    job = cluster.start_job("train_rdn", *options, "--out", str(out), log=log)
+
+    def epochs(n):
+        hosts.wait_for(lambda: len(read_history(history)) >= n or job.poll() is not None, RUN_S)
+        assert job.poll() is None, log.read_text()
+
+    epochs(2)
+    (one, pid), (other, _) = cluster.trainers()
+    assert one.name != other.name
+    os.kill(pid, signal.SIGKILL)
+    n = len(read_history(history))
+    epochs(n + 2)
+    cut, _ = cluster.trainers()[-1]
+    cut.cut_off()
+    assert job.wait(RUN_S) == 0, log.read_text()
+    assert len(read_history(history)) == 12
+    assert (out / "rdn.safetensors").exists()
