@@ -8,7 +8,7 @@ from outputs import open_output
 from test_verify import C1, PLAN, RUN, TILES, make_shard, write_cell
 
 from raydeblend import catalog
-from raydeblend.export.hats import _read_source
+from raydeblend.export.source import read_source
 from raydeblend.pipeline.ledger import keys
 from raydeblend.pipeline.seen import with_shards
 from raydeblend.pipeline.shards import earlier_path, list_shards, read_shard, shard_path
@@ -43,7 +43,7 @@ def test_an_earlier_output_is_whole(earlier):
     table = read_shard(shard_path(earlier, "t", C1))
     assert table.schema.equals(catalog.schema(("i",)), check_metadata=True)
     assert catalog.read_catalog(earlier)["tile"].type == pa.string()
-    assert {read_shard(path).num_rows for path in _read_source(earlier).shards} == {4}
+    assert {read_shard(path).num_rows for path in read_source([earlier]).shards} == {4}
 
 
 def test_a_run_that_goes_on_moves_its_shards(earlier):
