@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
-from raydeblend import storage
+from raydeblend import storage, tables
 from raydeblend.errors import ConfigError
 
 FORMATS = {
@@ -24,6 +23,8 @@ FORMATS = {
     ".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable",
 }  # fmt: skip
 """By the ending of the file."""
+UNREADABLE = (pa.ArrowException, IORegistryError, EOFError, ValueError)
+"""What readers of tables raise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,23 +94,17 @@ def _read(path: str) -> Sequence[NDArray[np.generic]]:
     """Return ra, dec and, if there is one, id."""
     try:
         packed = storage.read_bytes(path)
-        data = BytesIO(gzip.decompress(packed) if path.endswith(".gz") else packed)
         if _format(path) == "parquet":
-            read = pq.read_table(data)
+            read = tables.from_parquet(packed)
             columns = {name.lower(): read[name].to_numpy() for name in read.column_names}
         else:
-            table = Table.read(data, format=_format(path))
+            plain = gzip.decompress(packed) if path.endswith(".gz") else packed
+            table = Table.read(BytesIO(plain), format=_format(path))
             columns = {name.lower(): _values(table[name]) for name in table.colnames}
-    except (
-        *storage.READ_ERRORS,
-        pa.ArrowException,
-        IORegistryError,
-        EOFError,
-        ValueError,
-    ) as error:
-        raise ConfigError(f"the positions {path} cannot be read: {storage.explain(error)}") from (
-            error
-        )
+    except (*storage.READ_ERRORS, *UNREADABLE) as error:
+        raise ConfigError(
+            f"the positions {path} cannot be read: {storage.explain(error)}"
+        ) from error
     if missing := [name for name in ("ra", "dec") if name not in columns]:
         found = ", ".join(columns) or "none"
         raise ConfigError(f"the positions {path} lack the column {missing[0]}; found are {found}")

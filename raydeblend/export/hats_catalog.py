@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from raydeblend import storage
+from raydeblend import storage, tables
 from raydeblend.export.partition_file import HEALPIX, SORTED_BY, ShardReader
 from raydeblend.export.partitions import BASE_PIXELS, COUNTED, FINEST, Counts, Partition
 
@@ -70,7 +69,7 @@ def finish_margin(
         for pointer in (paths.get_common_metadata_pointer, paths.get_parquet_metadata_pointer):
             place = pointer(path)
             place.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_metadata(reader.schema, place.path, filesystem=place.fs)
+            place.write_bytes(tables.schema_to_parquet(reader.schema))
     said = {"catalog_type": "margin", "primary_catalog": main, "margin_threshold": arcsec}
     _finish(folder, partitions, n_rows, {**said, **more})
     return n_rows

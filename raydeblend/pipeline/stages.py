@@ -24,7 +24,6 @@ from raydeblend.fits.coverage import coverage
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.forced import ForcedCell
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
 from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.parents import parents_table
@@ -95,8 +94,7 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblenders; of what its own photometry has measured no models go on."""
-    deblend = ForcedCell(config) if config.positions else DeblendCell(config)
-    opinion = second_opinion(config)
+    deblend, opinion = _first_opinion(config), second_opinion(config)
 
     def finish(deblended: DeblendedCell) -> DeblendedCell:
         deblended = with_products(deblended, config.save)
@@ -110,6 +108,15 @@ def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]
         return replace(separated, detected=replace(separated.detected, injection=copy))
 
     return with_copy
+
+
+def _first_opinion(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
+    if config.positions is None:
+        return DeblendCell(config)
+    # Only here, since it loads torch, which SExtractor's catalogs do not need.
+    from raydeblend.pipeline.forced import ForcedCell
+
+    return ForcedCell(config)
 
 
 def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from raydeblend.checks.config import CheckConfig
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.fit.config import (
@@ -14,6 +15,7 @@ from raydeblend.fit.config import (
     StampConfig,
 )
 from raydeblend.fit.single_priors import Priors
+from raydeblend.inject.config import InjectionConfig
 from raydeblend.measure.config import MeasureConfig
 from raydeblend.measure.plausible import PlausibleConfig
 from raydeblend.pipeline.plan import plan_survey
@@ -42,5 +44,6 @@ def test_the_fits_of_profiles_hold_all_of_their_parts() -> None:
 def test_a_run_carries_the_hash() -> None:
     config = CatalogConfig(("g",), deblender="sep", photometry="mixture")
     run = describe("tiles", config, plan_survey([], 100, 20))
-    tuned = hash_of(MeasureConfig(), Priors(), ProfileFitConfig(), PlausibleConfig())
+    fits = MeasureConfig(), Priors(), ProfileFitConfig(), PlausibleConfig()
+    tuned = hash_of(*fits, InjectionConfig(), CheckConfig())
     assert run.config_hash == f"{config.hash}-{tuned}"

@@ -110,9 +110,10 @@ def test_shipped_weights_load_and_are_small() -> None:
 
 def test_the_list_has_a_line_for_each_and_a_card_its_scores() -> None:
     names = [line.split()[0] for line in list_shipped().splitlines()]
-    assert names == [*shipped_weights(), "star", "structure", "suspect"]
+    scores = {"star": "faint 18", "structure": "still split", "suspect": "auc", "bad": "auc"}
+    assert names == [*shipped_weights(), *sorted([*scores, "inputs"])]
     assert "PSNR" in describe_shipped("rdn")
-    for name, score in (("star", "faint 18"), ("structure", "still split"), ("suspect", "auc")):
+    for name, score in scores.items():
         card = describe_shipped(name)
         assert card.splitlines()[1].startswith("trained on: ")
         assert score in card
