@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 
 from raydeblend.errors import ConfigError
+from raydeblend.survey import survey_key
 from raydeblend.train.config import check_workers, config_hash, learning_rate_at
+from raydeblend.train.isolated import isolated_of
 from raydeblend.train.loop import count_parameters
 from raydeblend.train.networks import NETWORKS, get_config
 
@@ -101,3 +104,21 @@ def test_parameters_of_the_paper_size_are_counted(network: str) -> None:
     # Compared with formulas in tests/networks; these two are written out there.
     known = {"gan": {"gan": 3_574_657}, "rdn": {"rdn": 22_012_611}}
     assert known.get(network, counts) == counts
+
+
+def test_a_survey_of_ones_own_is_its_text_in_the_run_and_its_name_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "name: Own\npixel_scale: 0.214\nmirror_diameter: 2.65\nbands:\n"
+        + "".join(
+            f"  {b}: {{wavelength: 600, psf_fwhm: 0.7, zero_point: 33, sky: 21}}\n" for b in "gri"
+        )
+    )
+    key = survey_key(str(path))
+    path.unlink()
+    config = get_config("rdn", "tiny", surveys=(key, "HSC"))
+    assert config.pixel_scale() == (0.168, 0.214)
+    assert config.describe_data().startswith("Own and HSC: ")
+    assert [folder.rpartition("/")[2] for folder in isolated_of(config, "root")] == ["Own", "HSC"]
+    with pytest.raises(ConfigError, match="a survey is given twice in HSC, HSC"):
+        get_config("rdn", "tiny", surveys=("HSC", "HSC"))
