@@ -169,20 +169,14 @@ def catalog_command(
 ) -> None:
     """Make the deblended catalog of the tiles in INPUT."""
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
-    if accept_other_versions and not resume:
-        raise ConfigError("--accept-other-versions goes with --resume")
-    if retry_limited and not resume:
-        raise ConfigError("--retry-limited goes with --resume")
+    _refuse_without_resume(
+        resume, accept_other_versions=accept_other_versions, retry_limited=retry_limited
+    )
     if retry_limited and save:
         raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
     if not more_work > 1:
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
-    if patience is not None and not patience > 0:
-        raise ConfigError(f"--patience must be a number of seconds above 0, not {patience:g}")
-    if not cell_timeout > 0:
-        raise ConfigError(
-            f"--cell-timeout must be a number of seconds above 0, not {cell_timeout:g}"
-        )
+    _check_seconds(patience=patience, cell_timeout=cell_timeout)
     from raydeblend.pipeline.region import parse_region
     from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines
@@ -246,6 +240,19 @@ def catalog_command(
     print("\n".join(summary_lines(summary)))
     if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
         raise typer.Exit(EXIT_FAILED_CELLS)
+
+
+def _refuse_without_resume(resume: bool, **given: bool) -> None:
+    for name, is_given in given.items():
+        if is_given and not resume:
+            raise ConfigError(f"--{name.replace('_', '-')} goes with --resume")
+
+
+def _check_seconds(**given: float | None) -> None:
+    for name, seconds in given.items():
+        if seconds is not None and not seconds > 0:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} must be a number of seconds above 0, not {seconds:g}")
 
 
 def _refuse_dropped_options(
