@@ -22,6 +22,12 @@ FEW_RIM = 200
 BRIGHT = 5.0
 CENTRAL = (15.87, 84.13)
 """Percentiles a standard deviation from the middle."""
+ROUNDING = 1e-4
+"""Relative difference of values that are the same multiple of a step, once scaled to nJy."""
+LEAST_DOUBLE = 0.1
+"""Pixels of twice a step over those of one, in noise as wide as the step: 0.22."""
+CHANCE = 4.0
+"""Standard deviations by which zeros may exceed their expected number."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class PixelFacts:
     bright
         Part of the usable pixels that is brighter than `BRIGHT` sigma.
     constant
-        Part of the usable pixels that is exactly 0.
+        Part of the usable pixels that is exactly 0, beyond what rounded values make of noise.
     """
 
     usable: FloatArray
@@ -90,7 +96,27 @@ def _band(
     beside = ndimage.binary_dilation(~seen & ~saturated, iterations=RIM) & seen & ~saturated
     rim = float(np.median(snr[beside])) if beside.sum() >= FEW_RIM else np.nan
     bright = float(np.mean(snr[seen] > BRIGHT))
-    return float(seen.mean()), noise, rim, bright, float(np.mean(tile.image[band][seen] == 0))
+    return float(seen.mean()), noise, rim, bright, _dead(tile.image[band], seen)
+
+
+def _dead(image: NDArray[np.floating], seen: BoolArray) -> float:
+    """Return the part of the usable pixels ``(y, x)`` that is 0 and not by rounding.
+
+    Compressed images are rounded row by row: as many pixels then are 0 as are one step above.
+    """
+    zeros = np.sum(seen & (image == 0), axis=1)
+    size = np.where(seen & (image != 0), np.abs(image), np.inf)
+    step = size.min(axis=1, keepdims=True)
+    # No two pixels of a row that is not rounded have the very same value.
+    once, twice = (np.isclose(size, n * step, rtol=ROUNDING, atol=0).sum(axis=1) for n in (1, 2))
+    is_rounded = np.isfinite(step[:, 0]) & (once > 1)
+    first, second = (float(np.sum(count[is_rounded])) / 2 for count in (once, twice))
+    # Of Gaussian noise ln n falls by the square of the value; steps that 0 is not one of, as of
+    # counted electrons, have no double.
+    is_step = second > LEAST_DOUBLE * first
+    expected = first * max(first / second, 1.0) ** (1 / 3) if is_step else 0.0
+    more = zeros.sum() - expected - CHANCE * np.sqrt(1.5 * expected)
+    return float(max(more, 0.0) / seen.sum())
 
 
 def _spread(values: NDArray[np.floating]) -> float:
