@@ -11,14 +11,19 @@ from raydeblend.pipeline.ledger import RUN_FILE
 
 
 def find_runs(outs: Sequence[str]) -> list[str]:
-    """Return the outputs that are meant, each once; ``s3://bucket/out/*`` is those of its folders.
+    """Return the outputs that are meant, each once; see `named_runs`."""
+    return list(dict.fromkeys(named_runs(outs)))
+
+
+def named_runs(outs: Sequence[str]) -> list[str]:
+    """Return the outputs that are meant; ``s3://bucket/out/*`` is those of its folders.
 
     Raises
     ------
     ConfigError
         If no output is under a pattern.
     """
-    return list(dict.fromkeys(out for given in outs for out in _expand(given)))
+    return [out for given in outs for out in _expand(given)]
 
 
 def _expand(out: str) -> Iterator[str]:

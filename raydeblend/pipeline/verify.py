@@ -26,7 +26,7 @@ from raydeblend.pipeline.files_check import check_files
 from raydeblend.pipeline.ledger import Run, keys, read_plan, read_run
 from raydeblend.pipeline.plan import BOX, plan_hash
 from raydeblend.pipeline.rows import counts
-from raydeblend.pipeline.runs import find_runs
+from raydeblend.pipeline.runs import named_runs
 from raydeblend.pipeline.shards import cell_of, list_shards, read_shard
 from raydeblend.pipeline.verdict import CellCounts, Problem, RunVerdict, Verdict, cell_name
 from raydeblend.tile import Box
@@ -73,7 +73,7 @@ def check_parts(outs: Sequence[str]) -> Verdict:
     ConfigError
         If one of them is no catalog.
     """
-    outs = find_runs(outs)
+    outs = named_runs(outs)
     runs = [read_run(out) for out in outs]
     checked = [_check_run(out, run) for out, run in zip(outs, runs, strict=True)]
     shards = [shard for _, of_run in checked for shard in of_run]
