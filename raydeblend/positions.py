@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from astropy.io.registry import IORegistryError
-from astropy.table import Table
-from numpy.typing import ArrayLike, NDArray
+from astropy.table import Column, Table
+from numpy.typing import NDArray
 
 from raydeblend import storage, tables
 from raydeblend.errors import ConfigError
@@ -96,11 +96,11 @@ def _read(path: str) -> Sequence[NDArray[np.generic]]:
         packed = storage.read_bytes(path)
         if _format(path) == "parquet":
             read = tables.from_parquet(packed)
-            columns = {name.lower(): read[name].to_numpy() for name in read.column_names}
+            table = Table({name: _column(read[name]) for name in read.column_names})
         else:
             plain = gzip.decompress(packed) if path.endswith(".gz") else packed
             table = Table.read(BytesIO(plain), format=_format(path))
-            columns = {name.lower(): _values(table[name]) for name in table.colnames}
+        columns = {name.lower(): table[name] for name in table.colnames}
     except (*storage.READ_ERRORS, *UNREADABLE) as error:
         raise ConfigError(
             f"the positions {path} cannot be read: {storage.explain(error)}"
@@ -108,17 +108,33 @@ def _read(path: str) -> Sequence[NDArray[np.generic]]:
     if missing := [name for name in ("ra", "dec") if name not in columns]:
         found = ", ".join(columns) or "none"
         raise ConfigError(f"the positions {path} lack the column {missing[0]}; found are {found}")
-    for name in ("ra", "dec"):
-        if not np.issubdtype(columns[name].dtype, np.number):
-            raise ConfigError(f"{name} of the positions {path} must be in degrees, as numbers")
-    return [columns[name] for name in ("ra", "dec", "id") if name in columns]
+    degrees = [_degrees(path, name, columns[name]) for name in ("ra", "dec")]
+    return [*degrees, _names(path, columns["id"])] if "id" in columns else degrees
 
 
-def _values(column: ArrayLike) -> NDArray[np.generic]:
-    """Return a column; what is missing in one of numbers is NaN."""
-    masked: np.ma.MaskedArray[Any, Any] = np.ma.asarray(column)
-    floating = np.issubdtype(masked.dtype, np.floating)
-    return np.asarray(masked.filled(np.nan) if floating else masked)
+def _column(read: pa.ChunkedArray) -> np.ma.MaskedArray[Any, Any]:
+    """Return a column of Parquet with its nulls masked; whole numbers stay whole."""
+    missing = read.is_null().to_numpy()
+    filled = read.fill_null("" if pa.types.is_string(read.type) else 0) if missing.any() else read
+    return np.ma.MaskedArray(filled.to_numpy(), mask=missing)
+
+
+def _degrees(path: str, name: str, column: Column) -> NDArray[np.float64]:
+    """Return a coordinate in degrees, NaN where it is missing."""
+    if not np.issubdtype(column.dtype, np.number):
+        raise ConfigError(f"{name} of the positions {path} must be in degrees, as numbers")
+    values = np.ma.filled(np.ma.asarray(column).astype(np.float64), np.nan)
+    unit = getattr(column, "unit", None)
+    return np.asarray(values if unit is None else (values * unit).to_value("deg"))
+
+
+def _names(path: str, column: Column) -> NDArray[np.str_]:
+    """Return what the positions are called."""
+    values = np.ma.asarray(column)
+    missing = np.flatnonzero(np.ma.getmaskarray(values))
+    if len(missing):
+        raise ConfigError(f"row {missing[0]} of the positions {path} has no id")
+    return np.array([str(value) for value in values.tolist()], dtype=np.str_)
 
 
 def _check(path: str, positions: SkyPositions) -> None:

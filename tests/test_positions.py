@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from astropy import units as u
 from astropy.table import Table
 
 from raydeblend.errors import ConfigError
@@ -69,3 +72,29 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
     table()[:0].write(tmp_path / "empty.ecsv")
     with pytest.raises(ConfigError, match="have no row"):
         read_positions(str(tmp_path / "empty.ecsv"))
+
+
+def test_what_is_missing_is_not_taken_for_a_number(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("ra,dec,id\n1,0,a\n,0,b\n3,0,c\n")
+    with pytest.raises(ConfigError, match=r"row 1 .* no place on the sky: ra nan"):
+        read_positions(str(tmp_path / "t.csv"))
+    (tmp_path / "t.csv").write_text("ra,dec,id\n1,0,5\n2,0,\n")
+    with pytest.raises(ConfigError, match=r"row 1 of the positions .* has no id"):
+        read_positions(str(tmp_path / "t.csv"))
+    pq.write_table(
+        pa.table({"ra": RA, "dec": DEC, "id": [1, None, 2**60 + 1]}), tmp_path / "t.parquet"
+    )
+    with pytest.raises(ConfigError, match=r"row 1 of the positions .* has no id"):
+        read_positions(str(tmp_path / "t.parquet"))
+
+
+def test_large_whole_ids_keep_their_digits(tmp_path: Path) -> None:
+    ids = [1, 2, 2**60 + 1]
+    pq.write_table(pa.table({"ra": RA, "dec": DEC, "id": ids}), tmp_path / "t.parquet")
+    assert read_positions(str(tmp_path / "t.parquet")).names.tolist() == [str(i) for i in ids]
+
+
+def test_a_unit_of_the_file_is_heeded(tmp_path: Path) -> None:
+    units = Table({"ra": np.radians(RA) * u.rad, "dec": np.radians(DEC) * u.rad})
+    units.write(tmp_path / "t.fits")
+    np.testing.assert_allclose(read_positions(str(tmp_path / "t.fits")).ra, RA, atol=1e-12)

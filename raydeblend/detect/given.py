@@ -32,10 +32,14 @@ class GivenConfig:
         of the PSF.
     listed
         Within which a detected peak is that of a given position, in the same unit.
+    work_factor
+        By how much the limits of work are larger than usual: there is no other method to go on
+        with.
     """
 
     radius: float = 2.0
     listed: float = 2.5
+    work_factor: float = 100.0
 
 
 GIVEN = GivenConfig()

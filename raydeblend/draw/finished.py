@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,9 +21,11 @@ from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
 from raydeblend.pipeline.ledger import Run, read_run
+from raydeblend.pipeline.placed import place
 from raydeblend.pipeline.plan import CellTask, plan_survey
 from raydeblend.pipeline.runs import find_runs
 from raydeblend.pipeline.shards import read_shard
+from raydeblend.positions import SkyPositions, read_positions
 from raydeblend.tile import TileHeader
 
 TILES_FILE = "tiles.parquet"
@@ -76,6 +78,22 @@ class Finished:
         """The cells of the tiles that were asked for."""
         return {}
 
+    @cached_property
+    def positions(self) -> SkyPositions | None:
+        """Where the run was told to measure; None if it detected.
+
+        Raises
+        ------
+        ConfigError
+            If the table has gone or says something else by now.
+        """
+        if self.config.positions is None:
+            return None
+        read = read_positions(self.config.positions)
+        if read.sha256 != self.config.positions_hash:
+            raise ConfigError(f"the positions {self.config.positions} have changed since the run")
+        return read
+
     def task(self, tile: str, cell: str) -> CellTask:
         """Return a cell as the pipeline's stages take it.
 
@@ -89,7 +107,10 @@ class Finished:
         if tile not in self.headers:
             raise ConfigError(f"tile {tile} is not in the input {self.run.input} any more")
         if tile not in self._cells:
-            plan = plan_survey([self.headers[tile]], self.config.cell_size, self.config.border)
+            header = self.headers[tile]
+            plan = plan_survey([header], self.config.cell_size, self.config.border)
+            if self.positions is not None:
+                plan = replace(plan, positions=place([header], self.positions).tiles)
             self._cells[tile] = {key: plan.task(i) for i, key in enumerate(plan.keys())}
         if (tile, cell) not in self._cells[tile]:
             raise ConfigError(f"tile {tile} has no cell {cell} any more: its size has changed")

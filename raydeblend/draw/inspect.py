@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,8 @@ from raydeblend.draw.finished import Finished, find_among, open_several, write_p
 from raydeblend.draw.saved import saved_part
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
-from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected, peak_pixels
-from raydeblend.pipeline.stages import detect_cell
+from raydeblend.pipeline.stages import detect_cell, first_opinion
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, FloatArray, TileHeader
 
@@ -120,7 +119,9 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
     own = pc.equal(nearby["parent_id"], parent)
     found = saved_part(finished, blends[0], nearby.filter(own))
     if found is None:
-        found = DeblendCell(finished.config)(Detected(task, (blends[0],), detected.psf))
+        # Models that are saved are kept, also of a footprint that is measured as a whole.
+        deblend = first_opinion(replace(finished.config, save=("models",)))
+        found = deblend(Detected(task, (blends[0],), detected.psf))
     blend, part = _piece_with(found, row)
     if len(found.parts) > 1:
         own = pc.and_(own, pa.array(_distances(nearby, blend, part).min(axis=0) < SAME_PIXELS))

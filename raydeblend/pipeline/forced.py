@@ -8,6 +8,7 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.detect.given import GIVEN
 from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
 from raydeblend.pipeline.accounting import Piece, account_of, account_of_separated
@@ -17,16 +18,13 @@ from raydeblend.pipeline.parts import JOINT, JOINT_MODEL, DeblendedCell, Deblend
 from raydeblend.pipeline.pieces import separated_pieces
 from raydeblend.tile import Blend
 
-WORK_FACTOR = 100.0
-"""By how much the limits of work are larger than usual: there is no other method to go on with."""
-
 
 class ForcedCell:
     """Fits sources at the given positions of one cell after another."""
 
     def __init__(self, config: CatalogConfig) -> None:
         self.config = config
-        self.deblender = JointDeblender.load().with_work(WORK_FACTOR)
+        self.deblender = JointDeblender.load().with_work(GIVEN.work_factor)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Fit the sources of each footprint of a cell."""

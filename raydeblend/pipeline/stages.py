@@ -94,7 +94,7 @@ def stages_of(config: CatalogConfig) -> Stages:
 
 def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Load the deblenders; of what its own photometry has measured no models go on."""
-    deblend, opinion = _first_opinion(config), second_opinion(config)
+    deblend, opinion = first_opinion(config), second_opinion(config)
 
     def finish(deblended: DeblendedCell) -> DeblendedCell:
         deblended = with_products(deblended, config.save)
@@ -110,7 +110,8 @@ def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]
     return with_copy
 
 
-def _first_opinion(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
+def first_opinion(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
+    """Return what deblends a cell's footprints: its sources found, or at given positions."""
     if config.positions is None:
         return DeblendCell(config)
     # Only here, since it loads torch, which SExtractor's catalogs do not need.

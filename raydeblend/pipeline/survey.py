@@ -38,7 +38,7 @@ import numpy as np
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
-from raydeblend.errors import Stopped
+from raydeblend.errors import ConfigError, Stopped
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.cell_memory import check_memory, check_room
 from raydeblend.pipeline.command import resume_command
@@ -218,7 +218,10 @@ def _with_positions(plan: Plan, headers: Sequence[TileHeader], config: CatalogCo
     """Return the plan with the given positions, and say which of them will have no row."""
     if config.positions is None:
         return plan
-    placed = place(headers, read_positions(config.positions))
+    positions = read_positions(config.positions)
+    if positions.sha256 != config.positions_hash:
+        raise ConfigError(f"the positions {config.positions} change while they are read")
+    placed = place(headers, positions)
     log.info(
         "%d positions on %d tiles; %d on none, %d in the pixel of another and left out",
         sum(len(tile.xy) for tile in placed.tiles),

@@ -7,6 +7,7 @@ import pytest
 from raydeblend.checks.config import CheckConfig
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
+from raydeblend.detect.given import GivenConfig
 from raydeblend.fit.config import (
     BlendFitConfig,
     FamilyConfig,
@@ -45,5 +46,5 @@ def test_a_run_carries_the_hash() -> None:
     config = CatalogConfig(("g",), deblender="sep", photometry="mixture")
     run = describe("tiles", config, plan_survey([], 100, 20))
     fits = MeasureConfig(), Priors(), ProfileFitConfig(), PlausibleConfig()
-    tuned = hash_of(*fits, InjectionConfig(), CheckConfig())
+    tuned = hash_of(*fits, InjectionConfig(), CheckConfig(), GivenConfig())
     assert run.config_hash == f"{config.hash}-{tuned}"

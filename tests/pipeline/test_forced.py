@@ -14,6 +14,7 @@ from benchmarks.gaussian_sky import BANDS, COLORS, PROJECTION, draw_galaxies, wr
 from raydeblend.catalog import read_catalog
 from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
+from raydeblend.draw.inspect import inspect_source
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.pipeline.survey import run_catalog
@@ -138,3 +139,13 @@ def test_positions_need_the_joint_fit(sky: Sky) -> None:
         replace(CONFIG, positions=sky.table, deblender="sep")
     with pytest.raises(ConfigError, match="--free-positions goes with --positions"):
         replace(CONFIG, free_positions=True)
+
+
+def test_inspect_draws_what_was_forced(sky: Sky, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    table = sky.catalog(out, CONFIG)
+    ids = dict(zip(table["input_id"].to_pylist(), table["source_id"].to_pylist(), strict=True))
+    for name in ("p0", f"p{len(sky.xy) - 1}"):
+        picture = tmp_path / f"{name}.png"
+        inspect_source(str(out), str(ids[name]), str(picture))
+        assert picture.stat().st_size > 10_000
