@@ -19,16 +19,12 @@ from raydeblend.ucds import ucd_of
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `unit` is as in the VOUnits standard, empty for none.
-
-    Numbers that are not whole may be null, where they could not be measured; others if `nullable`.
-    """
+    """One column; `unit` is as in the VOUnits standard, empty for none."""
 
     name: str
     type: pa.DataType
     unit: str
     description: str
-    nullable: bool = False
 
     @property
     def ucd(self) -> str:
@@ -37,9 +33,9 @@ class Column:
 
     @property
     def field(self) -> pa.Field:
-        """The column as a Parquet field."""
+        """The column as a Parquet field; a float may be null, where it could not be measured."""
         metadata = {"unit": self.unit, "description": self.description, "ucd": self.ucd}
-        nullable = self.nullable or pa.types.is_floating(self.type)
+        nullable = pa.types.is_floating(self.type)
         return pa.field(self.name, self.type, nullable=nullable, metadata=metadata)
 
 
@@ -48,7 +44,7 @@ _IDENTITY = (
     Column("tile", pa.string(), "", "name of the tile"),
     Column("cell", pa.string(), "", "name of the cell that measured the source"),
     Column("parent_id", pa.int64(), "", "identifies the footprint the source was found in"),
-    Column("input_id", pa.string(), "", "id in the table of --positions", nullable=True),
+    Column("input_id", pa.string(), "", "id in the table of --positions; empty without one"),
     Column("n_blended", pa.int16(), "", "number of sources in the footprint"),
     Column("ra", pa.float64(), "deg", "right ascension, ICRS"),
     Column("dec", pa.float64(), "deg", "declination, ICRS"),
@@ -189,11 +185,12 @@ ADDED = (
     re.compile(r"coverage_.+|R11|R22|R12"),
     re.compile(r"disagreement|p_bad|input_id"),
 )
-"""Columns that early versions did not write, one addition after the other; all may be null."""
+"""Columns that early versions did not write, one addition after the other; numbers may be null,
+words are empty."""
 
 
 def with_added_columns(table: pa.Table) -> pa.Table:
-    """Return an early version's shard with the columns that were added since, all null.
+    """Return an early version's shard with the columns that were added since, without values.
 
     A table that has only some of an addition, or lacks another column, is returned as it is.
     """
@@ -206,10 +203,15 @@ def with_added_columns(table: pa.Table) -> pa.Table:
     nothing = [
         table[field.name].cast(field.type)
         if field.name in names
-        else pa.nulls(table.num_rows, field.type)
+        else _nothing(field.type, table.num_rows)
         for field in wanted
     ]
     return pa.Table.from_arrays(nothing, schema=wanted)
+
+
+def _nothing(kind: pa.DataType, n: int) -> pa.Array:
+    # astropy reads no word that is null.
+    return pa.array([""] * n, kind) if pa.types.is_string(kind) else pa.nulls(n, kind)
 
 
 def _early_names(names: Sequence[str]) -> list[list[str]]:

@@ -28,11 +28,11 @@ class TilePositions:
         inside = (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
         return TilePositions(self.xy[inside], self.names[inside])
 
-    def names_at(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> list[str | None]:
-        """Return the name of the position on each of some pixels ``(k,)``; None for none."""
+    def names_at(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> list[str]:
+        """Return the name of the position on each of some pixels ``(k,)``; empty for none."""
         pixels = map(tuple, nearest_pixels(self.xy).tolist())
         known = dict(zip(pixels, self.names.tolist(), strict=True))
-        return [known.get(pixel) for pixel in zip(x.tolist(), y.tolist(), strict=True)]
+        return [known.get(pixel, "") for pixel in zip(x.tolist(), y.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

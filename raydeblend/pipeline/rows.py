@@ -254,12 +254,11 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     }
 
 
-def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.object_]:
-    """Return what the given position of each source is called; None where none was given."""
+def _input_ids(task: CellTask, rows: Rows) -> NDArray[np.str_]:
+    """Return what the given position of each source is called; empty where none was given."""
     if task.positions is None:
-        return np.full(len(rows["x"]), None)
-    names = task.positions.names_at(rows["pixel_x"], rows["pixel_y"])
-    return np.array(names, dtype=np.object_)
+        return np.full(len(rows["x"]), "")
+    return np.array(task.positions.names_at(rows["pixel_x"], rows["pixel_y"]), dtype=np.str_)
 
 
 def counts(table: pa.Table, inner: Box) -> dict[str, Any]:
