@@ -31,9 +31,9 @@ class CheckConfig:
         that stars may have when they are moved there: else they are none.
     noise
         Range of the scatter of blank pixels over what the variance says.
-    rim
+    rim, rim_masked
         Median signal to noise of the pixels beside masked ones, in sigma, from which it is sources
-        that are masked.
+        that are masked, where so large a part of the pixels is.
     masked, bright
         The same, if so large a part is masked and less than so large a part of the rest is brighter
         than five sigma.
@@ -59,6 +59,7 @@ class CheckConfig:
     locus_chi2: float = 5.0
     noise: tuple[float, float] = (0.77, 1.3)
     rim: float = 0.7
+    rim_masked: float = 0.01
     masked: float = 0.05
     bright: float = 1e-4
     constant: float = 2e-4
