@@ -52,7 +52,7 @@ class CheckConfig:
     most_sources: int = 100
     fewest: int = 6
     sigma: float = 4.0
-    psf_width: float = 0.04
+    psf_width: float = 0.06
     narrow: int = 3
     position: float = 0.2
     zero_point: float = 0.06
