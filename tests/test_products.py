@@ -224,7 +224,7 @@ def test_inspect_draws_the_models_that_were_saved(
     def deblend(*_: object) -> None:
         raise AssertionError("deblended again")
 
-    monkeypatch.setattr(inspect, "DeblendCell", deblend)
+    monkeypatch.setattr(inspect, "first_opinion", deblend)
     seen = take_apart(finished, blended)
     assert len(seen.part.models) == len(seen.rows) == blended["n_blended"][0].as_py()
     rest = (seen.blend.image - seen.part.models.sum(axis=0))[:, seen.blend.footprint]
