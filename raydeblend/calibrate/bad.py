@@ -20,11 +20,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend import catalog, storage, tables
+from raydeblend.calibrate.presets import begin_calibration
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import PAIRS, fit_logistic
-from raydeblend.config import CatalogConfig, check_seed
+from raydeblend.config import CatalogConfig
 from raydeblend.deblend.unrecognized.model import Logistic, probability
-from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.calibration import calibration, calibration_table
 from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.sky import pair_catalog
@@ -104,11 +104,7 @@ def train_bad(out: str, preset: str = "small", seed: int = 0) -> TrainedBad:
     ConfigError
         If `preset` is unknown or `out` cannot be written.
     """
-    if preset not in TILES:
-        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(TILES)}")
-    check_seed(seed)
-    storage.check_writable(out)
-    n_tiles, size = TILES[preset]
+    n_tiles, size = begin_calibration(out, preset, TILES, seed)
     examples = [
         tile_examples(out, seed + 5000 + k, size, paired)
         for k in range(n_tiles // 2)

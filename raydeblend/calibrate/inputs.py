@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raydeblend import storage
-from raydeblend.config import check_seed
+from raydeblend.calibrate.presets import begin_calibration
 from raydeblend.deblend.familiar import (
     STATISTICS,
     TAIL,
@@ -23,7 +23,6 @@ from raydeblend.deblend.familiar import (
     write_familiar,
 )
 from raydeblend.deblend.peaks import psf_widths
-from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.simulate.galaxies import draw_galaxies
@@ -57,11 +56,8 @@ def train_inputs(out: str, preset: str = "small", seed: int = 0) -> TrainedInput
     ConfigError
         If `preset` is unknown or `out` cannot be written.
     """
-    if preset not in GROUPS:
-        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(GROUPS)}")
-    check_seed(seed)
-    storage.check_writable(out)
-    seen = np.concatenate([training_statistics(seed, k) for k in range(GROUPS[preset])])
+    n_groups = begin_calibration(out, preset, GROUPS, seed)
+    seen = np.concatenate([training_statistics(seed, k) for k in range(n_groups)])
     card = {
         "training": {
             "data": f"blends of {' and '.join(SURVEYS)}, parametric galaxies of i < {FAINT}",

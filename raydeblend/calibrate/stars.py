@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import storage
+from raydeblend.calibrate.presets import begin_calibration
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import fit_logistic, truth_places
-from raydeblend.config import CatalogConfig, check_seed
+from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.unrecognized.model import Logistic
-from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.measure.point_sources import PointSources, measure_points
@@ -119,11 +119,7 @@ def train_stars(out: str, preset: str = "small", seed: int = 0) -> TrainedStars:
     ConfigError
         If `preset` is unknown or `out` cannot be written.
     """
-    if preset not in TILES:
-        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(TILES)}")
-    check_seed(seed)
-    storage.check_writable(out)
-    n_tiles, size = TILES[preset]
+    n_tiles, size = begin_calibration(out, preset, TILES, seed)
     examples = [tile_examples(out, seed + 3000 + k, size) for k in range(n_tiles)]
     return fit_and_report(out, examples, {"tiles": n_tiles, "size": size, "seed": seed})
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import storage
+from raydeblend.calibrate.presets import begin_calibration
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import fit_logistic, truth_places
-from raydeblend.config import CatalogConfig, check_seed
+from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.config import StructureConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.structure import (
@@ -109,10 +110,7 @@ def train_structure(
     ConfigError
         If `preset` is unknown, `out` cannot be written, or no real galaxies are at hand.
     """
-    if preset not in SIZES:
-        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(SIZES)}")
-    check_seed(seed)
-    storage.check_writable(out)
+    begin_calibration(out, preset, SIZES, seed)
     real = {split: find_stamps(stamps, split) for split in ("train", "validation")}
     if not all(len(each) for each in real.values()):
         raise ConfigError("the structure of galaxies is learned from real ones: --data FOLDER")

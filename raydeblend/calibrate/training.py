@@ -22,8 +22,9 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from raydeblend import storage
+from raydeblend.calibrate.presets import begin_calibration
 from raydeblend.calibrate.scenes import detect_scene
-from raydeblend.config import CatalogConfig, check_seed
+from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.unrecognized.model import (
     Logistic,
@@ -34,7 +35,6 @@ from raydeblend.deblend.unrecognized.model import (
 )
 from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES, FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import FEATURES, Views, features, join
-from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.calibration import (
     calibration,
     calibration_figure,
@@ -117,11 +117,7 @@ def train_suspects(out: str, preset: str = "small", seed: int = 0) -> TrainedSus
     ConfigError
         If `preset` is unknown or `out` cannot be written.
     """
-    if preset not in SIZES:
-        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(SIZES)}")
-    check_seed(seed)
-    storage.check_writable(out)
-    n_tiles, size = SIZES[preset]
+    n_tiles, size = begin_calibration(out, preset, SIZES, seed)
     seeds = {True: seed + 1000, False: seed + 2000}
     examples = [
         tile_examples(out, seeds[paired] + k, size, paired)

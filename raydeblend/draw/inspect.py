@@ -106,7 +106,7 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
     tile, cell = row["tile"][0].as_py(), row["cell"][0].as_py()
     task, parent = finished.task(tile, cell), row["parent_id"][0].as_py()
     try:
-        detected = detect_cell(task, finished.config)
+        detected = detect_cell(task, replace(finished.config, inject=0.0))
     except (TileError, OSError) as error:
         raise ConfigError(f"tile {tile} cannot be read any more: {error}") from error
     blends = [blend for blend in detected.blends if blend.parent_id == parent]

@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
+
+from deaths import wait_for
 
 NETWORK = "10.77.0"
 TOOLS = ("unshare", "nsenter", "ip", "cc")
@@ -170,17 +171,6 @@ def commands_below(pid):
         except OSError:  # it has just ended
             continue
     return {pid: command.replace("\0", " ") for pid, command in found.items() if command}
-
-
-def wait_for(condition, seconds):
-    """Return what `condition` gives once it is true."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise TimeoutError(f"nothing came in {seconds} s")
 
 
 def on_network(pid, command):
