@@ -56,7 +56,7 @@ def test_batches_in_parts_train_the_same_networks(isolated: IsolatedImages) -> N
         scores.append([step(number) for number in range(2)])
     for alone, parted in zip(*scores, strict=True):
         for name, value in alone.items():
-            assert parted[name] == pytest.approx(value, rel=0.02), name
+            assert float(parted[name]) == pytest.approx(float(value), rel=0.02), name
 
 
 def test_phase_two_is_trained_as_in_the_paper() -> None:
