@@ -237,11 +237,12 @@ def catalog_command(
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
+        from raydeblend.pipeline.preparation import RunRequest
 
-        plan = forecast_catalog(
-            input, out, run, resume, overwrite, address, part, accept_other_versions, selection
-        )
-        print("\n".join(forecast_lines(plan)))
+        again = more_work if retry_limited else None
+        request = RunRequest(resume, overwrite, accept_other_versions, part, again, selection)
+        forecast = forecast_catalog(input, out, run, request, address)
+        print("\n".join(forecast_lines(forecast)))
         return
     summary = run_catalog(
         input,
