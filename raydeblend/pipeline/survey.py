@@ -42,10 +42,12 @@ from raydeblend.errors import ConfigError, Stopped
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.cell_memory import check_memory, check_room
 from raydeblend.pipeline.command import resume_command
+from raydeblend.pipeline.compactor import LedgerCompactor
 from raydeblend.pipeline.cost import check_price
-from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.inputs import examples, find_survey_tiles, with_layout
 from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output, check_output, manifest_of
+from raydeblend.pipeline.ledger_files import list_ledger, read_loose
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.placed import place
 from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
