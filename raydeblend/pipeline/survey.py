@@ -40,10 +40,12 @@ from raydeblend.config import CatalogConfig
 from raydeblend.errors import Stopped
 from raydeblend.pipeline.cell_memory import check_memory, check_room
 from raydeblend.pipeline.command import resume_command
+from raydeblend.pipeline.compactor import LedgerCompactor
 from raydeblend.pipeline.cost import check_price
-from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.inputs import examples
 from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output
+from raydeblend.pipeline.ledger_files import list_ledger, read_loose
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.preparation import Prepared, RunRequest, connect_once, prepare

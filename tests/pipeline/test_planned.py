@@ -11,7 +11,8 @@ from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError, Stopped
 from raydeblend.pipeline import preparation, survey
-from raydeblend.pipeline.entries import LedgerEntry, to_table
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.entry_tables import to_table
 from raydeblend.pipeline.forecast import CPU_SECONDS, _cpu_seconds, forecast_catalog
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.simulate.tiles import simulate_tiles

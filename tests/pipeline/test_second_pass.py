@@ -18,8 +18,8 @@ from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.errors import TileError
 from raydeblend.flags import Flag
 from raydeblend.pipeline import stages
-from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.forecast import forecast_catalog
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog

@@ -18,8 +18,8 @@ from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.pipeline.cost import Cost, check_price
-from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.forecast import forecast_catalog
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.region import Region, cells_within, parse_region
