@@ -52,6 +52,7 @@ from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
 from raydeblend.pipeline.progress import track, track_json
 from raydeblend.pipeline.rounds import process
 from raydeblend.pipeline.run import describe, fail_tile
+from raydeblend.pipeline.second_pass import check_renewable
 from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards, without_limited
 from raydeblend.pipeline.selection import EVERYTHING, Selection, choose
 from raydeblend.pipeline.shards import FOLDERS
@@ -137,6 +138,8 @@ def run_catalog(
     check_memory(memory_per_cell)
     input, root = storage.absolute(input), storage.absolute(out)
     config = resolve(config, input, root)
+    if retry_limited:
+        check_renewable(root, config.save)
     with ExitStack() as session:
         connect = connect_once(session, address)
         if gpus:
