@@ -196,8 +196,6 @@ def catalog_command(
     _refuse_without_resume(
         resume, accept_other_versions=accept_other_versions, retry_limited=retry_limited
     )
-    if retry_limited and save:
-        raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
     if not more_work > 1:
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     _check_seconds(patience=patience, cell_timeout=cell_timeout)

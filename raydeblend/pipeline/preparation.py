@@ -22,6 +22,7 @@ from raydeblend.pipeline.ledger import Run, check_output, manifest_of
 from raydeblend.pipeline.placed import place
 from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
 from raydeblend.pipeline.run import describe
+from raydeblend.pipeline.second_pass import check_renewable
 from raydeblend.pipeline.seen import cells_left, with_shards, without_limited
 from raydeblend.pipeline.selection import EVERYTHING, Choice, Selection, choose
 from raydeblend.pipeline.share import parse_share
@@ -101,6 +102,8 @@ def prepare(
     share = parse_share(request.part)
     input, root = storage.absolute(input), storage.absolute(out)
     config = resolve(config, input, root)
+    if request.retry_limited:
+        check_renewable(root, config.save)
     headers, unusable = find_survey_tiles(input, config, connect)
     plan = plan_survey(headers, config.cell_size, config.border).only(share)
     plan = _with_positions(plan, headers, config)

@@ -15,7 +15,7 @@ from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.config import JointConfig, LimitConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.errors import TileError
+from raydeblend.errors import ConfigError, TileError
 from raydeblend.flags import Flag
 from raydeblend.pipeline import stages
 from raydeblend.pipeline.forecast import forecast_catalog
@@ -126,6 +126,21 @@ def test_a_second_pass_that_fails_leaves_the_first(
     assert (entry.done, entry.reason) == (True, "detect: gone")
     assert read_catalog(limited) == before
     assert verify_catalog(limited) == []
+
+
+@pytest.mark.parametrize("before", [("residual",), ()])
+def test_what_a_run_saves_would_be_of_the_first_pass(
+    tiles: str, tmp_path: Path, little_work: None, before: tuple[str, ...]
+) -> None:
+    out, options = str(tmp_path / "out"), {"resume": True, "progress": False}
+    with catalogs_in_process():
+        run_catalog(tiles, out, replace(CONFIG, save=before), progress=False)
+        files = {path: storage.stamp(path) for path in storage.list_files(out)}
+        # Kept by an earlier run, or to be kept by this one.
+        now = replace(CONFIG, save=() if before else ("segmentation",))
+        with pytest.raises(ConfigError, match=f"cannot renew .*{(before or now.save)[0]}"):
+            run_catalog(tiles, out, now, retry_limited=FACTOR, **options)
+    assert {path: storage.stamp(path) for path in storage.list_files(out)} == files
 
 
 @pytest.mark.parametrize(
