@@ -3,8 +3,7 @@
 Does a few steps of each preset ``paper`` at its batch, each network in a process of its own, and
 prints the largest resident memory and the time of a step.  Only the galaxies are fewer than the
 paper's, and of random weights the networks that go on from others.  No step begins after
-``--cpu-seconds`` of a network, which is why some have fewer than ten: on a busy machine do a few at a
-time.
+``--cpu-seconds`` of a network: on a busy machine some have fewer steps.
 """
 
 from __future__ import annotations
