@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -94,7 +94,7 @@ def few_galaxies(config: RunConfig, root: str) -> tuple[str, ...]:
 def measure(
     config: RunConfig, paths: tuple[str, ...], steps: int, cpu_seconds: float, threads: int
 ) -> Cost:
-    """Do at most so many steps, none of which begins after so many CPU seconds."""
+    """Do at most so many steps; only the first one begins after so many CPU seconds."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     cpu = torch.device("cpu")
@@ -104,12 +104,20 @@ def measure(
     training_mode(state.networks)
     step = training.steps(state, state.networks, data, config.batch, config.seed)
     losses, began, cpu_began = [], time.monotonic(), time.process_time()
-    while len(losses) < steps and time.process_time() - cpu_began < cpu_seconds:
+    while not losses or (len(losses) < steps and time.process_time() - cpu_began < cpu_seconds):
         losses.append(float(step(len(losses))["loss"]))
     n = len(losses)
     spent = (time.process_time() - cpu_began) / n, (time.monotonic() - began) / n
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Cost(tuple(losses), peak, *spent)
+    return Cost(tuple(losses), peak_memory(), *spent)
+
+
+def peak_memory() -> float:
+    """Return the largest resident memory of this process so far, GiB."""
+    # ru_maxrss would not do: it includes what the parent had when it started this process.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**20
+    raise OSError("/proc/self/status does not say VmHWM")
 
 
 def in_own_process(task: Callable[..., Cost], *arguments: Any) -> Cost:
