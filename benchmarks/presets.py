@@ -58,7 +58,9 @@ class Cost:
     seconds: float
 
 
-def paper_config(network: str, root: str, zoo: str | None) -> RunConfig:
+def paper_config(
+    network: str, root: str, zoo: str | None = None, batch: int | None = None
+) -> RunConfig:
     """Return the preset with few galaxies; weights to go on from are written into `root`."""
     names = {field.name for field in fields(NETWORKS[network].presets["paper"])}
     few: dict[str, Any] = {"n_galaxies": N_GALAXIES, "group": GROUP}
@@ -67,7 +69,7 @@ def paper_config(network: str, root: str, zoo: str | None) -> RunConfig:
         options |= {"blends": "survey"} if zoo is None else {"data": zoo}
     first = FIRST.get(network, {})
     options |= {option: random_weights(root, earlier) for option, earlier in first.items()}
-    config: RunConfig = get_config(network, "paper", **options)
+    config: RunConfig = get_config(network, "paper", batch=batch, **options)
     return config
 
 
@@ -144,7 +146,9 @@ def measure_all(networks: Sequence[str], options: argparse.Namespace) -> list[li
     """Return a line for each network."""
     rows = []
     with tempfile.TemporaryDirectory() as root:
-        configs = {name: paper_config(name, root, options.galaxy_zoo) for name in networks}
+        configs = {
+            name: paper_config(name, root, options.galaxy_zoo, options.batch) for name in networks
+        }
         for name, config in configs.items():
             paths = few_galaxies(config, f"{root}/{name}")
             limits = options.steps, options.cpu_seconds, options.threads
@@ -161,6 +165,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--cpu-seconds", type=float, default=6000.0, help="for each network")
+    parser.add_argument("--batch", type=int, help="instead of the preset's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--galaxy-zoo", help="folder of pictures for branched; else survey blends")
     options = parser.parse_args()
