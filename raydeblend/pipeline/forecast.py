@@ -21,7 +21,7 @@ from raydeblend.pipeline.run import describe
 from raydeblend.pipeline.seen import cells_left
 from raydeblend.pipeline.selection import EVERYTHING, Selection, choose
 from raydeblend.pipeline.share import parse_share
-from raydeblend.pipeline.survey import connect_once, resolve
+from raydeblend.pipeline.survey import connect_once, resolve, with_positions
 from raydeblend.session import cluster_address
 
 CPU_SECONDS: Mapping[str, float] = {"joint": 1.39}
@@ -83,7 +83,7 @@ def forecast_catalog(
     share = parse_share(part)
     selection.check(resume)
     input, root = storage.absolute(input), storage.absolute(out)
-    config = resolve(config, input, root)
+    config, _ = with_positions(resolve(config, input, root))
     with ExitStack() as session:
         headers, unusable = find_survey_tiles(input, config, connect_once(session, address))
     plan = plan_survey(headers, config.cell_size, config.border).only(share)

@@ -38,7 +38,7 @@ import numpy as np
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
-from raydeblend.errors import ConfigError, Stopped
+from raydeblend.errors import Stopped
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.cell_memory import check_memory, check_room
 from raydeblend.pipeline.command import resume_command
@@ -59,7 +59,7 @@ from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import Stages, choose_photometry
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
 from raydeblend.pipeline.time_limit import STAGE_S
-from raydeblend.positions import read_positions
+from raydeblend.positions import SkyPositions, read_positions
 from raydeblend.session import claim_gpus, ray_session, shared_folder
 from raydeblend.tile import TileHeader
 
@@ -136,7 +136,7 @@ def run_catalog(
     check_price(price)
     check_memory(memory_per_cell)
     input, root = storage.absolute(input), storage.absolute(out)
-    config = resolve(config, input, root)
+    config, positions = with_positions(resolve(config, input, root))
     with ExitStack() as session:
         connect = connect_once(session, address)
         if gpus:
@@ -144,7 +144,7 @@ def run_catalog(
             claim_gpus(gpus, address)
         headers, unusable = find_survey_tiles(input, config, connect)
         plan = plan_survey(headers, config.cell_size, config.border).only(share)
-        plan = _with_positions(plan, headers, config)
+        plan = _placed(plan, headers, positions)
         storage.check_writable(root)
         run, tiles = describe(input, config, plan, share), to_manifest(headers)
         done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
@@ -206,24 +206,31 @@ def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
     if config.weights is not None and storage.exists(config.weights):
         config = replace(config, weights=storage.absolute(config.weights))
     config = with_layout(config, input)
-    if config.positions is not None:
-        path = storage.absolute(config.positions)
-        config = replace(
-            config, positions=path, positions_hash=read_positions(path).sha256, inject=0.0
-        )
     return replace(config, photometry=choose_photometry(config))
 
 
-def _with_positions(plan: Plan, headers: Sequence[TileHeader], config: CatalogConfig) -> Plan:
-    """Return the plan with the given positions, and say which of them will have no row."""
+def with_positions(config: CatalogConfig) -> tuple[CatalogConfig, SkyPositions | None]:
+    """Read the given positions, if there are any; the configuration then says what they are.
+
+    Raises
+    ------
+    ConfigError
+        See `read_positions`.
+    """
     if config.positions is None:
+        return config, None
+    path = storage.absolute(config.positions)
+    positions = read_positions(path)
+    return replace(config, positions=path, positions_hash=positions.sha256, inject=0.0), positions
+
+
+def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions | None) -> Plan:
+    """Return the plan with the given positions, and say how many lie on tiles."""
+    if positions is None:
         return plan
-    positions = read_positions(config.positions)
-    if positions.sha256 != config.positions_hash:
-        raise ConfigError(f"the positions {config.positions} change while they are read")
     placed = place(headers, positions)
     log.info(
-        "%d positions on %d tiles; %d on none, %d in the pixel of another and left out",
+        "%d positions on %d tiles; %d on none, %d in the pixel of another, which has the values",
         sum(len(tile.xy) for tile in placed.tiles),
         len(headers),
         placed.outside,
