@@ -24,7 +24,7 @@ from raydeblend.evaluate.survey.scores import GalaxyTable, compare
 from raydeblend.inject.read import read_injected
 from raydeblend.inject.sources import GALAXY
 from raydeblend.inject.statistics import InjectedBin, middle, score_bin, spread
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.simulate.tiles import simulate_tiles
 

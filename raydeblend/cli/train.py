@@ -49,6 +49,10 @@ def train_command(
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
     preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.small,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
+    min_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Begin and go on with as few, where hosts come and go."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
@@ -126,6 +130,7 @@ def train_command(
         out,
         preset=preset.value,
         workers=workers,
+        min_workers=min_workers,
         resume=resume,
         shards=shards,
         address=address,

@@ -23,16 +23,14 @@ from raydeblend.fits.manifest import NEEDED, changed_tiles, new_tiles, write_man
 from raydeblend.paths import same_place
 from raydeblend.pipeline.entries import (
     PLAN_FAILURE,
-    SCHEMA,
     LedgerEntry,
     entry_path,
-    list_ledger,
     plain,
-    set_aside,
     to_json,
-    try_ledger,
     write_entry,
 )
+from raydeblend.pipeline.entry_tables import SCHEMA
+from raydeblend.pipeline.ledger_files import list_ledger, set_aside, try_ledger
 from raydeblend.pipeline.plan import BOX, Plan, plan_hash
 from raydeblend.pipeline.shards import FOLDERS, cell_files, earlier_path, move_shards
 from raydeblend.pipeline.share import parse_share

@@ -116,13 +116,22 @@ def check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
         raise ConfigError(f"unknown {name} {value!r}; known are {', '.join(valid)}")
 
 
-def check_workers(config: RunConfig, workers: int) -> None:
-    """Raise ConfigError unless `workers` can share a batch equally."""
+def check_workers(config: RunConfig, workers: int, min_workers: int | None = None) -> None:
+    """Raise ConfigError unless each number of workers that a run may have can share a batch.
+
+    A fixed number shares it equally.  Where the number changes (`min_workers` to `workers`), each
+    takes the whole part of its share, so that a step may have a few blends fewer.
+    """
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
-    if config.batch % workers:
+    if min_workers is None and config.batch % workers:
         raise ConfigError(
             f"a batch of {config.batch} cannot be shared equally by {workers} workers"
+        )
+    if min_workers is not None and not 1 <= min_workers <= workers <= config.batch:
+        raise ConfigError(
+            f"{min_workers} to {workers} workers with a batch of {config.batch}: the smaller "
+            "number must be at least 1, and the larger one at most the batch"
         )
 
 

@@ -92,6 +92,7 @@ def train(
     shards: str | None = None,
     address: str | None = None,
     gpus: int | None = None,
+    min_workers: int | None = None,
     **overrides: Any,
 ) -> TrainResult:
     """Train a network and export its weights into `out`.
@@ -112,6 +113,9 @@ def train(
         Of a Ray cluster; by default ``RAY_ADDRESS``, else this machine alone.
     gpus
         0 or one for each worker; by default whichever the cluster has.
+    min_workers
+        The run begins with as few, and goes on with as few where hosts vanish; Ray Train looks
+        once a minute whether there is room for more.  By default always `workers`.
 
     Raises
     ------
@@ -121,7 +125,7 @@ def train(
         If a loss is not finite or a generator has collapsed; the checkpoints are kept.
     """
     config = get_config(network, preset, **_for_all_machines(overrides))
-    check_workers(config, workers)
+    check_workers(config, workers, min_workers)
     _check_gpus(gpus, workers)
     out = storage.absolute(out)
     shards = storage.join(out, "isolated") if shards is None else storage.absolute(shards)
@@ -131,15 +135,16 @@ def train(
     training = get_training(config)
     training.check(shards)
     with ray_session(address):
-        _check_capacity(workers)
-        use_gpu = claim_gpus(gpus, address) >= workers
+        fewest = workers if min_workers is None else min_workers
+        _check_capacity(fewest)
+        use_gpu = claim_gpus(gpus, address) >= fewest
         _write_manifest(out, config)
         run = Run(config, out, training.prepare(shards))
         state = training.start(torch.device("cpu"))
         # Here too, since Ray would try the workers of a run without a whole checkpoint four times.
         load_newest(state, run.checkpoints)
         with follow(storage.join(out, HISTORY), config.epochs):
-            _fit(run, workers, use_gpu)
+            _fit(run, workers if min_workers is None else (min_workers, workers), use_gpu)
         load_newest(state, run.checkpoints)
     return TrainResult(_export(run, state), state.history)
 
@@ -230,7 +235,7 @@ def _check_capacity(workers: int) -> None:
         raise ConfigError(f"{workers} workers need as many CPUs; the cluster has {cpus}")
 
 
-def _fit(run: Run, workers: int, use_gpu: bool) -> None:
+def _fit(run: Run, workers: int | tuple[int, int], use_gpu: bool) -> None:
     stopped = storage.join(run.out, STOPPED)
     storage.remove_files([stopped])
     mend_snapshot(run.checkpoints)

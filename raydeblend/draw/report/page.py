@@ -42,8 +42,9 @@ from raydeblend.evaluate.page import (
     table_html,
 )
 from raydeblend.inject.statistics import by_magnitude
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, read_ledger
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import RUN_FILE
+from raydeblend.pipeline.ledger_files import read_entries, read_ledger
 from raydeblend.pipeline.summary import RunSummary, Totals
 
 MAPS = {
