@@ -46,6 +46,7 @@ LAYERS: dict[str, int] = {
 }
 RAY_HOMES = (
     "train/loop.py",
+    "train/worker.py",
     "pipeline/graph.py",
     "pipeline/rounds.py",
     "pipeline/inputs.py",
