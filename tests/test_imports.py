@@ -21,6 +21,7 @@ FOUNDATION = (
     "paths",
     "filesystems",
     "storage",
+    "access",
     "tables",
     "fits",
     "config",

@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError, Stopped
 from raydeblend.fits.manifest import to_manifest
@@ -147,7 +147,7 @@ def run_catalog(
         headers, unusable = find_survey_tiles(input, config, connect)
         plan = plan_survey(headers, config.cell_size, config.border).only(share)
         plan = _with_positions(plan, headers, config)
-        storage.check_writable(root)
+        access.check_writable(root)
         run, tiles = describe(input, config, plan, share), to_manifest(headers)
         done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
         done = with_shards(root, done)

@@ -15,7 +15,7 @@ import ray.train
 import ray.train.torch
 import torch
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.errors import ConfigError
 from raydeblend.session import claim_gpus, ray_session
 from raydeblend.survey import survey_key
@@ -155,7 +155,7 @@ def _for_all_machines(overrides: dict[str, Any]) -> dict[str, Any]:
 
 def _check_out(out: str, config: RunConfig, resume: bool) -> None:
     path = storage.join(out, MANIFEST)
-    storage.check_writable(out)
+    access.check_writable(out)
     if storage.list_files(out):
         if not resume:
             raise ConfigError(f"{out} is not empty; resume the run in it or name another place")
