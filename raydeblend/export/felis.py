@@ -32,7 +32,8 @@ def schema_yaml(described: Mapping[str, tuple[pa.Table, str]]) -> str:
         "description": "A deblended catalog under the column names of the Rubin Observatory",
         "tables": [_table(name, table.schema, key) for name, (table, key) in described.items()],
     }
-    return yaml.safe_dump(schema, sort_keys=False)
+    text: str = yaml.safe_dump(schema, sort_keys=False)
+    return text
 
 
 def _table(name: str, fields: pa.Schema, key: str) -> dict[str, Any]:
