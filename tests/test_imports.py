@@ -32,6 +32,7 @@ FOUNDATION = (
     "ucds",
     "parents",
     "models",
+    "pictures",
     "shipped",
     "traffic",
 )

@@ -175,7 +175,10 @@ def inspect_command(
         str, typer.Argument(metavar="SOURCE_ID|RA,DEC", help="A source, or degrees near one.")
     ],
     picture: Annotated[
-        str | None, path_option("--out", help="PNG file; by default blend_<source_id>.png here.")
+        str | None,
+        path_option(
+            "--out", help="A .png, .pdf or .svg file; by default blend_<source_id>.png here."
+        ),
     ] = None,
 ) -> None:
     """Draw the blend of a source: image, models, residual, neighbors and measurements.
