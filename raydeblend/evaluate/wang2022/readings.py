@@ -25,8 +25,8 @@ GRAY_LEVELS = 255
 """Of an 8-bit RGB image, which is what BlendingToolKit's own conversion makes."""
 
 
-def _mean_square(error: FloatArray) -> Floats:
-    return np.mean(np.square(error, dtype=np.float64), axis=(-3, -2, -1))
+def _mean_square(error: NDArray[np.floating]) -> Floats:
+    return np.asarray(np.mean(np.square(error, dtype=np.float64), axis=(-3, -2, -1)))
 
 
 def _maximum(images: FloatArray) -> Floats:
@@ -71,8 +71,10 @@ def by_band(blends: Blends, models: FloatArray) -> Floats:
 
 def by_gray_levels(blends: Blends, models: FloatArray) -> Floats:
     """Return that of `by_blend` with the truth rounded to gray levels; the model is no picture."""
-    level = _maximum(blends.images)[:, None, None, None, None] / GRAY_LEVELS
-    return by_blend(blends, models + (blends.isolated - level * np.round(blends.isolated / level)))
+    maximum = _maximum(blends.images)[:, None]
+    level = maximum[..., None, None, None] / GRAY_LEVELS
+    rounded = level * np.round(blends.isolated / level)
+    return _mean_square(models - rounded) / maximum**2
 
 
 PSNR_READINGS: Mapping[str, Callable[[Blends, FloatArray], Floats]] = {
