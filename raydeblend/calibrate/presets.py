@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 
@@ -23,5 +23,5 @@ def begin_calibration(out: str, preset: str, presets: Mapping[str, Preset], seed
     if preset not in presets:
         raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(presets)}")
     check_seed(seed)
-    storage.check_writable(out)
+    access.check_writable(out)
     return presets[preset]

@@ -17,7 +17,7 @@ from disturbances import HOUR, LONG, NOTHING, SHORT, Outcome, table
 from in_process import catalogs_in_process
 from ray_hosts import running_cluster
 
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.train.progress import read_history
 

@@ -17,7 +17,7 @@ from raydeblend.inject.read import read_injected
 from raydeblend.inject.sources import CONTROLS
 from raydeblend.inject.statistics import column, is_control
 from raydeblend.pipeline import injection
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 

@@ -18,7 +18,9 @@ from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.flags import Flag
 from raydeblend.pipeline import stages
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.forecast import forecast_catalog
+from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
@@ -83,6 +85,9 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
     assert all(row["flags"] & Flag.DEBLEND_LIMITED for row in rows(limited, short, True))
     others = rows(limited, short, among=False)
     assert others
+    again = RunRequest(resume=True, retry_limited=FACTOR)
+    assert forecast_catalog(tiles, limited, CONFIG, again).n_left == 1
+    assert forecast_catalog(tiles, limited, CONFIG, RunRequest(resume=True)).n_left == 0
     run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=FACTOR, progress=False)
     assert rows(limited, short, among=False) == others
     assert rows(limited, short, True) == rows(usual, short, True)
@@ -90,10 +95,10 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
     (entry,) = read_entries(limited)
     assert (entry.done, entry.retried, entry.reason) == (True, len(short), "")
     assert "limited" not in entry.shortfalls
-    again = parents.read_parents(limited)
-    factors = {r["parent_id"]: r["work_factor"] for r in again.to_pylist()}
+    table = parents.read_parents(limited)
+    factors = {r["parent_id"]: r["work_factor"] for r in table.to_pylist()}
     assert {p for p, factor in factors.items() if factor == FACTOR} == short
-    assert again.drop_columns("work_factor") == parents.read_parents(usual).drop_columns(
+    assert table.drop_columns("work_factor") == parents.read_parents(usual).drop_columns(
         "work_factor"
     )
 

@@ -13,9 +13,9 @@ import pytest
 import survey_sky as sky
 
 from raydeblend import storage
-from raydeblend.pipeline.entries import shard_path
 from raydeblend.pipeline.graph import finish
 from raydeblend.pipeline.ledger import keys, read_plan
+from raydeblend.pipeline.shards import shard_path
 from raydeblend.pipeline.verify import verify_catalog
 
 TIMEOUT_S = 400
