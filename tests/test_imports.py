@@ -33,6 +33,7 @@ FOUNDATION = (
     "ucds",
     "parents",
     "models",
+    "pictures",
     "shipped",
     "traffic",
 )

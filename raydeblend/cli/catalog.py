@@ -196,8 +196,6 @@ def catalog_command(
     _refuse_without_resume(
         resume, accept_other_versions=accept_other_versions, retry_limited=retry_limited
     )
-    if retry_limited and save:
-        raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
     if not more_work > 1:
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     _check_seconds(patience=patience, cell_timeout=cell_timeout)
@@ -237,11 +235,12 @@ def catalog_command(
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
+        from raydeblend.pipeline.preparation import RunRequest
 
-        plan = forecast_catalog(
-            input, out, run, resume, overwrite, address, part, accept_other_versions, selection
-        )
-        print("\n".join(forecast_lines(plan)))
+        again = more_work if retry_limited else None
+        request = RunRequest(resume, overwrite, accept_other_versions, part, again, selection)
+        forecast = forecast_catalog(input, out, run, request, address)
+        print("\n".join(forecast_lines(forecast)))
         return
     summary = run_catalog(
         input,

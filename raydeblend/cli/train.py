@@ -104,6 +104,10 @@ def train_command(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Per epoch.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Over all workers.")] = None,
+    images_at_once: Annotated[
+        int | None,
+        typer.Option(min=0, help="rdn, rdn-joint: of a batch in memory together; 0 for all."),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
     n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
     seed: Annotated[
@@ -151,6 +155,7 @@ def train_command(
         epochs=epochs,
         steps=steps,
         batch=batch,
+        images_at_once=images_at_once,
         learning_rate=learning_rate,
         n_galaxies=n_galaxies,
         seed=seed,

@@ -18,6 +18,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.networks.scaling import Scaling
 
 SCHEDULES = ("constant", "milestones", "cosine")
+NOT_HASHED = {"epochs", "images_at_once"}
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,10 @@ def learning_rate_at(config: RunConfig, step: int, rate: float | None = None) ->
 def config_hash(config: RunConfig) -> str:
     """Return the hash that names a run: equal for two runs if one may continue the other.
 
-    `epochs` is left out, so that a finished run can be given more.
+    `epochs` is left out, so that a finished run can be given more; so is how many images are in
+    memory at once, so that it can go on where there is less.
     """
     values = asdict(config)
-    del values["epochs"]
+    for name in NOT_HASHED & set(values):
+        del values[name]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
