@@ -39,9 +39,9 @@ def begin_calibration(out: str, preset: str, presets: Mapping[str, Preset], seed
     return presets[preset]
 
 
-def card_of(training: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
+def card_of(training: Mapping[str, Any], scores: Any) -> dict[str, Any]:
     """Return the card of a calibration: what it was made of, how well it does, and by what code."""
-    return {"training": dict(training), "scores": dict(scores), "commit": commit()}
+    return {"training": dict(training), "scores": scores, "commit": commit()}
 
 
 def write_trained(
