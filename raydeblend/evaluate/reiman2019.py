@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.peeling.branched import ZooSeparator
 from raydeblend.evaluate.common import metrics
@@ -309,7 +309,7 @@ def run(request: Request) -> Report:
     """Read the test set, separate, and report."""
     test = read_test(request.needed_data("a folder of pictures"), request.n, request.seed)
     separators = {name: _load(name, request.own_weights.get(name)) for name in request.compared}
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     rows, scores = evaluate_reiman2019(separators, test)
     readings = reading_rows(scores, PAPER_SCORES)
     files = draw_figures(separators, scores, test)

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydeblend import catalog, storage
+from raydeblend import access, catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import NEEDED, changed_tiles, new_tiles, write_manifest
 from raydeblend.paths import same_place
@@ -105,7 +105,7 @@ def read_run(out: str) -> Run:
         If there is none, so that `out` is no catalog; if it is damaged or another version's;
         or if its s3 server does not answer.
     """
-    storage.check_answers(out)
+    access.check_answers(out)
     path = storage.join(out, RUN_FILE)
     if not storage.exists(path):
         raise ConfigError(f"{out} holds no catalog: it has no {RUN_FILE}")

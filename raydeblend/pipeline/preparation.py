@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
-from raydeblend.errors import ConfigError
 from raydeblend.fits.headers import TileFailure
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.inputs import find_survey_tiles, with_layout
@@ -27,7 +26,7 @@ from raydeblend.pipeline.seen import cells_left, with_shards, without_limited
 from raydeblend.pipeline.selection import EVERYTHING, Choice, Selection, choose
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import choose_photometry
-from raydeblend.positions import read_positions
+from raydeblend.positions import SkyPositions, read_positions
 from raydeblend.session import ray_session
 from raydeblend.tile import TileHeader
 
@@ -101,12 +100,12 @@ def prepare(
     """
     share = parse_share(request.part)
     input, root = storage.absolute(input), storage.absolute(out)
-    config = resolve(config, input, root)
+    config, positions = _with_positions(resolve(config, input, root))
     if request.retry_limited:
         check_renewable(root, config.save)
     headers, unusable = find_survey_tiles(input, config, connect)
     plan = plan_survey(headers, config.cell_size, config.border).only(share)
-    plan = _with_positions(plan, headers, config)
+    plan = _placed(plan, headers, positions)
     run, tiles = describe(input, config, plan, share), to_manifest(headers)
     beginning = (request.resume, request.overwrite, request.accept_other_versions)
     done = with_shards(root, check_output(root, run, plan, tiles, *beginning))
@@ -134,24 +133,25 @@ def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
     if config.weights is not None and storage.exists(config.weights):
         config = replace(config, weights=storage.absolute(config.weights))
     config = with_layout(config, input)
-    if config.positions is not None:
-        path = storage.absolute(config.positions)
-        config = replace(
-            config, positions=path, positions_hash=read_positions(path).sha256, inject=0.0
-        )
     return replace(config, photometry=choose_photometry(config))
 
 
-def _with_positions(plan: Plan, headers: Sequence[TileHeader], config: CatalogConfig) -> Plan:
-    """Return the plan with the given positions, and say which of them will have no row."""
+def _with_positions(config: CatalogConfig) -> tuple[CatalogConfig, SkyPositions | None]:
+    """Read the given positions, if there are any; the configuration then says what they are."""
     if config.positions is None:
+        return config, None
+    path = storage.absolute(config.positions)
+    positions = read_positions(path)
+    return replace(config, positions=path, positions_hash=positions.sha256, inject=0.0), positions
+
+
+def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions | None) -> Plan:
+    """Return the plan with the given positions, and say how many lie on tiles."""
+    if positions is None:
         return plan
-    positions = read_positions(config.positions)
-    if positions.sha256 != config.positions_hash:
-        raise ConfigError(f"the positions {config.positions} change while they are read")
     placed = place(headers, positions)
     log.info(
-        "%d positions on %d tiles; %d on none, %d in the pixel of another and left out",
+        "%d positions on %d tiles; %d on none, %d in the pixel of another, which has the values",
         sum(len(tile.xy) for tile in placed.tiles),
         len(headers),
         placed.outside,

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import Stopped
 from raydeblend.pipeline.cell_memory import check_memory, check_room
@@ -140,7 +140,7 @@ def run_catalog(
         prepared = prepare(input, out, config, request, connect)
         root, plan, todo = prepared.root, prepared.plan, prepared.choice.now
         log.info("%d tiles in %d cells, of which %s", len(plan.tiles), len(plan), prepared.choice)
-        storage.check_writable(root)
+        access.check_writable(root)
         proof = ""
         if len(todo):
             # Before anything is written or replaced: the cluster may not be there, or not see it.

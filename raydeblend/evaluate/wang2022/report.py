@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.deblend.peeling.rdn import RdnDeblender
 from raydeblend.evaluate.common.baselines import load_compared
@@ -32,7 +32,7 @@ def run(request: Request) -> Report:
     """Read or draw the test set, and report on it."""
     loaded = load_compared(request.chosen, request.own_weights)
     test_set = read_blends(request.data) if request.data is not None else None
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     if test_set is None:
         test_set = to_blend_set(wang2022_blends(request.n or DEFAULT_N, request.seed))
     # The counter of a training of one's own is scored with it.
