@@ -21,6 +21,7 @@ FOUNDATION = (
     "paths",
     "filesystems",
     "storage",
+    "access",
     "tables",
     "fits",
     "config",
@@ -47,6 +48,7 @@ LAYERS: dict[str, int] = {
 }
 RAY_HOMES = (
     "train/loop.py",
+    "train/worker.py",
     "pipeline/graph.py",
     "pipeline/rounds.py",
     "pipeline/inputs.py",

@@ -12,6 +12,8 @@ with as few false ones.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -50,10 +52,10 @@ def find_peaks(
     width = image.shape[1]
     if not detected.any():
         return np.zeros((0, 2), dtype=np.intp)
-    wide = np.pad(detected, 1)
+    wide = _rimmed(detected, False)
     pixels = np.flatnonzero(wide)
     around = pixels + np.array([[dy * (width + 2) + dx] for dy, dx in _NEIGHBORS])
-    values = np.pad(image, 1, mode="edge").ravel()
+    values = _edged(image).ravel()
     maxima, stands_out = _prominences(values, wide.ravel(), pixels, around)
     heights = values[maxima].astype(float)
     kept = maxima[stands_out >= np.maximum(prominence, contrast * heights)]
@@ -69,11 +71,26 @@ def refine_peaks(image: FloatImage, peaks: NDArray[np.intp]) -> NDArray[np.float
     if not len(peaks):
         return np.zeros((0, 2))
     # NaN beyond the edge, so that no top is found there.
-    padded = np.pad(image.astype(float), 1, constant_values=np.nan)
+    padded = _rimmed(image.astype(float), np.nan)
     around = np.arange(3)
     patch = padded[peaks[:, 0, None, None] + around[:, None], peaks[:, 1, None, None] + around]
     floor = 1e-2 * np.abs(patch[:, 1:2, 1:2]) + 1e-300
     return np.asarray(peaks[:, ::-1] + _paraboloid_top(np.log(np.maximum(patch, floor))))
+
+
+def _rimmed(image: NDArray[Any], rim: float) -> NDArray[Any]:
+    """Return an image ``(y, x)`` with a rim of one pixel, as `np.pad` does, which takes longer."""
+    out = np.full((image.shape[0] + 2, image.shape[1] + 2), rim, dtype=image.dtype)
+    out[1:-1, 1:-1] = image
+    return out
+
+
+def _edged(image: FloatImage) -> FloatImage:
+    """Return an image ``(y, x)`` with a rim like its edge."""
+    out = _rimmed(image, 0)
+    out[0], out[-1] = out[1], out[-2]
+    out[:, 0], out[:, -1] = out[:, 1], out[:, -2]
+    return out
 
 
 def _paraboloid_top(patch: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -196,7 +196,7 @@ def _compass(axes: Axes, seen: Inspected) -> None:
         away = np.array([x - seen.view.x0 - columns / 2, y - seen.view.y0 - rows / 2])
         tip = start + 0.08 * side * away / np.linalg.norm(away)
         arrow = {"arrowstyle": "->", "color": "white", "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate("", tip, start, arrowprops=arrow | {"path_effects": OUTLINE})
+        axes.annotate("", tuple(tip), tuple(start), arrowprops=arrow | {"path_effects": OUTLINE})
         x, y = (start + 1.5 * (tip - start)).tolist()
         style: dict[str, Any] = {"color": "white", "fontsize": 7, "path_effects": OUTLINE}
         axes.text(x, y, name, ha="center", va="center", **style)

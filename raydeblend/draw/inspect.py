@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.detect.background import without_background
 from raydeblend.detect.ids import pixels
 from raydeblend.draw.finished import Finished, find_among, open_several, write_picture
@@ -97,7 +97,7 @@ def inspect_source(outs: str | Sequence[str], target: str, picture: str | None =
 
     if picture is not None:
         _form(picture)
-        storage.check_file_writable(picture)
+        access.check_file_writable(picture)
     several = open_several([outs] if isinstance(outs, str) else outs)
     seen = take_apart(*find_among(several, target))
     picture = f"blend_{seen.source_id}.png" if picture is None else picture

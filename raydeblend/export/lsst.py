@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydeblend import storage, tables
+from raydeblend import access, storage, tables
 from raydeblend.export.felis import schema_yaml
 from raydeblend.export.single_table import read_rows
 from raydeblend.export.source import read_source
@@ -76,7 +76,7 @@ def export_lsst(
     """
     source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
     paths = [storage.join(folder, name) for name in (OBJECT, PARENT, SCHEMA)]
-    storage.check_writable(folder)
+    access.check_writable(folder)
     refuse_earlier(folder, [path for path in paths if storage.exists(path)], overwrite)
     rows = read_rows(source, all_rows)
     footprints = whole_footprints(pa.concat_tables([read_parents(out) for out in source.outs]))

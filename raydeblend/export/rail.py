@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 from numpy.typing import NDArray
 
-from raydeblend import storage, tables
+from raydeblend import access, storage, tables
 from raydeblend.draw.maps import DETECTION, depth
 from raydeblend.errors import ConfigError
 from raydeblend.export.single_table import read_rows
@@ -79,7 +79,7 @@ def export_rail(
         raise ConfigError(f"the table for RAIL is a Parquet file: {target} must end in .parquet")
     source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
     paths = [target, target.removesuffix(".parquet") + ".yaml"]
-    storage.check_file_writable(target)
+    access.check_file_writable(target)
     refuse_earlier(storage.parent(target), [p for p in paths if storage.exists(p)], overwrite)
     rows, bands = read_rows(source, config.all_rows), source.run.bands
     storage.write_bytes(paths[0], tables.to_parquet(to_magnitudes(rows, bands, config.least_snr)))

@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.io.votable import from_table, writeto
 from astropy.table import Column, Table
 
-from raydeblend import catalog, storage
+from raydeblend import access, catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.export.source import Source, read_source
 from raydeblend.outputs import refuse_earlier
@@ -48,7 +48,7 @@ def export_table(
         configuration, or if `target` is there and not to be replaced.
     """
     source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
-    storage.check_file_writable(target)
+    access.check_file_writable(target)
     refuse_earlier(storage.parent(target), [target] if storage.exists(target) else [], overwrite)
     rows = read_rows(source, all_rows)
     storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))

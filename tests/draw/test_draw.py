@@ -21,7 +21,8 @@ from raydeblend.draw.map_figures import color_range, map_figures, outlines
 from raydeblend.draw.maps import CellStatistics, _middle, cell_statistics, depth
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, write_entry
+from raydeblend.pipeline.entries import LedgerEntry, write_entry
+from raydeblend.pipeline.ledger_files import read_entries
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

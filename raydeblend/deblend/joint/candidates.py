@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +55,7 @@ def find_candidates(
 def _alone(stamp: Stamp, models: FloatArray, config: SearchConfig) -> list[FitRequest]:
     """Return fits of single sources to the residual at its peaks."""
     total = models.sum(0)
-    rest = replace(stamp, image=stamp.image - total)
+    rest = stamp.showing(stamp.image - total)
     radius = config.candidate_radius * stamp.width
     requests = []
     for xy in residual_peaks(stamp, total, config):

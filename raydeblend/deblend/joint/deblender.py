@@ -343,7 +343,7 @@ def _stamp(
     """Make a stamp; a band whose PSF cannot be used is treated as missing."""
     weight = np.where(psf.known[:, None, None], weight, np.float32(0))
     significance = matched_filter(image, weight, psf.width, smoothed_stamp)
-    return Stamp(
+    stamp = Stamp(
         image,
         weight,
         psf.mixtures,
@@ -354,6 +354,8 @@ def _stamp(
         significance=significance,
         places=psf.places,
     )
+    stamp.remember(mixture=psf.mixture(pixel_scale))
+    return stamp
 
 
 @contextmanager

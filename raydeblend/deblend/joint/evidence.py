@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
 
 from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import PruneConfig, SearchConfig
@@ -28,11 +27,10 @@ def least_gain(stamp: Stamp, models: FloatArray, xy: Array, config: SearchConfig
 
 def least_gains(stamp: Stamp, models: FloatArray, places: Array, config: SearchConfig) -> Array:
     """Return `least_gain` of each of some positions, ``(m, 2)``."""
-    squared = stamp.weights * stamp.means(models.sum(0)) ** 2
     x, y = stamp.centers
     away = np.hypot(x - places[:, :1], y - places[:, 1:])
     under = away < config.underlying_radius * stamp.width
-    light = np.where(under, squared.sum(0, dtype=np.float64), 0.0).sum(1)
+    light = np.where(under, stamp.squared_light(models), 0.0).sum(1)
     return np.asarray(least_gain_in_the_dark(stamp, config) + 0.5 * config.added_error**2 * light)
 
 
@@ -45,4 +43,13 @@ def least_gain_in_the_dark(stamp: Stamp, config: SearchConfig) -> float:
 
 def are_one(stamp: Stamp, fit: BlendFit, config: PruneConfig) -> bool:
     """Tell whether two sources of a fit are too close to be two galaxies."""
-    return bool((pdist(fit.xy) < config.min_separation * stamp.width).any())
+    return bool((separations(fit.xy) < config.min_separation * stamp.width).any())
+
+
+def separations(xy: Array) -> Array:
+    """Return the distances between any two of positions ``(k, 2)``, as `pdist` of SciPy does.
+
+    That takes longer to be called than these few take.
+    """
+    first, second = np.triu_indices(len(xy), 1)
+    return np.asarray(np.hypot(*(xy[first] - xy[second]).T))

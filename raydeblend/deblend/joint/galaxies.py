@@ -44,7 +44,7 @@ class Galaxies:
     @property
     def merged(self) -> NDArray[np.intp]:
         """The sources that are parts of a galaxy whose brightest another one is."""
-        return np.setdiff1d(np.arange(len(self.part_of)), self.brightest)
+        return np.flatnonzero(self.brightest[self.part_of] != np.arange(len(self.part_of)))
 
     def sums(self, values: NDArray[Number]) -> NDArray[Number]:
         """Return the sums ``(m, ...)`` over the sources of each galaxy of values ``(k, ...)``."""

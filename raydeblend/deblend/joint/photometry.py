@@ -34,8 +34,6 @@ Array = NDArray[np.float64]
 
 PROFILES = (SERSIC, "dev")
 """Of disk and bulge, in the order of `SHAPES`."""
-# Step of the numerical derivative of T and shear by theta.
-_STEP = 1e-4
 
 
 def measure_galaxies(
@@ -132,11 +130,10 @@ def components(fit: BlendFit, unit: Array) -> Components:
 
 
 def _shapes(theta: Array, shares: Array, r50: Array) -> Array:
-    """Return T (arcsec²), g1 and g2, ``(3, ..., k)``, of theta ``(..., k, 9)`` and r50."""
-    shear = np.zeros((2, *theta.shape[:-1]))
+    """Return T (arcsec²), g1 and g2, ``(3, k)``, of theta ``(k, 9)`` and r50."""
+    shear = np.zeros((2, len(theta)))
     for columns, share in zip(SHAPES, shares.T, strict=True):
-        g1, g2, _ = np.moveaxis(theta[..., columns], -1, 0)
-        shear += share * np.stack([g1, g2])
+        shear += share * theta[:, columns[:2]].T
     return np.stack([exponential_t(r50, *shear), *shear])
 
 
@@ -145,11 +142,13 @@ def _shape_errors(fit: BlendFit, shares: Array, r50: Array, by_theta: Array) -> 
 
     `by_theta` ``(k, 9)`` are the derivatives of ln r50.
     """
-    steps = _STEP * np.eye(fit.theta.shape[1])[:, None]
-    ahead, behind = (
-        _shapes(fit.theta + sign * steps, shares, r50 * np.exp(sign * (steps * by_theta).sum(-1)))
-        for sign in (1, -1)
-    )
-    change = (ahead - behind) / (2 * _STEP)  # (3, 9, k)
-    variance = np.einsum("aik,kij,ajk->ak", change, fit.theta_cov, change)
+    t, g1, g2 = _shapes(fit.theta, shares, r50)
+    change = np.zeros((3, *fit.theta.shape))
+    for columns, share in zip(SHAPES, shares.T, strict=True):
+        change[1, :, columns[0]] = change[2, :, columns[1]] = share
+    # T is that of `exponential_t`: r50² (1 + g²) / (1 − g²) times a constant.
+    by_shear = 4 * t / (1 - (g1**2 + g2**2) ** 2)
+    change[0] = 2 * t[:, None] * by_theta
+    change[0] += (by_shear * g1)[:, None] * change[1] + (by_shear * g2)[:, None] * change[2]
+    variance = (change[:, :, None] @ fit.theta_cov @ change[..., None])[..., 0, 0]
     return np.asarray(np.sqrt(np.maximum(variance, 0)))

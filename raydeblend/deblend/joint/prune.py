@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import pdist
 
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, better_of, refit
 from raydeblend.deblend.joint.config import JointConfig
-from raydeblend.deblend.joint.evidence import are_one
+from raydeblend.deblend.joint.evidence import are_one, separations
 from raydeblend.deblend.joint.fitting import fit_requests
 from raydeblend.deblend.joint.settings import FitSettings, Limit
 from raydeblend.deblend.joint.stamp import Stamp
@@ -68,5 +67,5 @@ def _without_weakest(stamp: Stamp, fit: BlendFit, config: JointConfig) -> FitReq
 
 def _closest_pair(fit: BlendFit) -> NDArray[np.intp]:
     first, second = np.triu_indices(len(fit.theta), 1)
-    closest = int(np.argmin(pdist(fit.xy)))
+    closest = int(np.argmin(separations(fit.xy)))
     return np.array([first[closest], second[closest]])

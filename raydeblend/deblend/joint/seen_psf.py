@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.errors import ConfigError, TileError
-from raydeblend.fit.psf import POINT, PsfMixture
+from raydeblend.fit.compiled.blend import Mixture, make_mixture
+from raydeblend.fit.psf import POINT, PsfMixture, stack_places
 from raydeblend.fit.psf_wings import fit_wings
 from raydeblend.psf import TilePsf
 from raydeblend.tile import BoolArray
@@ -53,6 +55,14 @@ class SeenPsf:
             gaussian_width(usable) if usable else 1.0,
             places,
         )
+
+    def mixture(self, pixel_scale: float) -> Mixture:
+        """Return the Gaussians of galaxies and PSF on pixels of so many arcsec."""
+        return make_mixture(*self._stacked, pixel_scale)
+
+    @cached_property
+    def _stacked(self) -> tuple[Array, Array]:
+        return stack_places(self.mixtures)
 
 
 def psf_of_each(psf: Psf, shape: tuple[int, ...]) -> list[SeenPsf]:

@@ -121,8 +121,18 @@ class Stamp:
 
     @cached_property
     def drawn(self) -> dict[str, NDArray[np.generic]]:
-        """What `fitting.render` drew last, and of which sources."""
+        """What `fitting.render` drew last, and of which sources; and `squared_light` of that."""
         return {}
+
+    def squared_light(self, models: FloatArray) -> NDArray[np.float64]:
+        """Return the squared significance ``(s,)`` of the light of models ``(k, bands, y, x)``.
+
+        That of the last models is kept, about which a search asks several times.
+        """
+        if self.drawn.get("models") is not models:
+            squared = self.weights * self.means(models.sum(0)) ** 2
+            self.drawn.update(models=models, squared=squared.sum(0, dtype=np.float64))
+        return np.asarray(self.drawn["squared"], dtype=np.float64)
 
     @cached_property
     def scatter(self) -> float:
@@ -165,12 +175,23 @@ class Stamp:
 
     def keep(self, chosen: BoolArray) -> Stamp:
         """Return the stamp with some of its samples ``(s,)``."""
-        sizes = self.sizes
-        starts = np.cumsum(sizes[chosen]) - sizes[chosen]
-        part = replace(self, pixels=self.pixels[np.repeat(chosen, sizes)], starts=starts)
-        # The same for all parts, and not quick to make.
-        part.__dict__["mixture"] = self.mixture
+        sizes = self.sizes[chosen]
+        starts = np.cumsum(sizes) - sizes
+        part = replace(self, pixels=self.pixels[np.repeat(chosen, self.sizes)], starts=starts)
+        centers, weights = self.centers[:, chosen], self.weights[:, chosen]
+        part.remember(mixture=self.mixture, sizes=sizes, centers=centers, weights=weights)
         return part
+
+    def showing(self, image: FloatArray) -> Stamp:
+        """Return the stamp with another image ``(bands, y, x)``."""
+        other = replace(self, image=image)
+        known = ("mixture", "sizes", "centers", "weights", "_pixel_weights")
+        other.remember(**{name: getattr(self, name) for name in known})
+        return other
+
+    def remember(self, **properties: object) -> None:
+        """Keep cached properties that another stamp has too, and that are not quick to make."""
+        self.__dict__.update(properties)
 
     @cached_property
     def sizes(self) -> NDArray[np.intp]:

@@ -132,7 +132,9 @@ def galaxies_of(
     `patches` are the light of each, in units of the noise.
     """
     galaxy = np.arange(len(fit.theta))
-    seen = attachments(stamp, fit, patches, config)
+    seen = attachments(stamp, fit, patches, config, config.max_contrast)
+    if not len(seen.source):
+        return galaxy
     part = is_structure(seen.features, model, config)
     galaxy[seen.source[part]] = seen.host[part]
     # A host may itself be a part of a brighter one.
@@ -148,14 +150,19 @@ def is_structure(features: Array, model: Logistic, config: StructureConfig) -> N
 
 
 def attachments(
-    stamp: Stamp, fit: BlendFit, patches: Sequence[Patch], config: StructureConfig
+    stamp: Stamp,
+    fit: BlendFit,
+    patches: Sequence[Patch],
+    config: StructureConfig,
+    most_contrast: float = np.inf,
 ) -> Attachments:
-    """Look at each source in the light of its host; see `galaxies_of`."""
+    """Look at each source of less than a contrast in the light of its host; see `galaxies_of`."""
     light = fit.total.sum(0)
     contrast, host = _contrasts(stamp, patches, light)
-    source = np.flatnonzero(host >= 0)
+    near = (host >= 0) & (contrast < config.attached_contrast)
+    attached = np.bincount(host[near], minlength=len(light))
+    source = np.flatnonzero((host >= 0) & (contrast < most_contrast))
     host, contrast = host[source], contrast[source]
-    attached = np.bincount(host[contrast < config.attached_contrast], minlength=len(light))
     total = total_light(patches, stamp.image.shape)
     radius = np.exp(fit.theta[:, LOG_RADIUS])
     offset = fit.xy[source] - fit.xy[host]

@@ -206,8 +206,7 @@ class Crowd:
             starts=np.cumsum(sizes) - sizes,
             origin=(int(box.y0), int(box.x0)),
         )
-        # The same for all parts, and not quick to make.
-        part.__dict__["mixture"] = stamp.mixture
+        part.remember(mixture=stamp.mixture)
         return part
 
     def about(self, xy: Array, radius: float) -> Stamp:
