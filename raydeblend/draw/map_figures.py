@@ -41,6 +41,8 @@ class SkyMap:
         A color map of matplotlib.
     percent
         Whether values are fractions, shown as percent from 0.
+    center
+        Of the colors; None for those whose middle means nothing.
     hole
         Whether cells without a value are explained.
     """
@@ -50,6 +52,7 @@ class SkyMap:
     title: str
     colors: str
     percent: bool = False
+    center: float | None = None
     hole: bool = True
 
 
@@ -94,8 +97,8 @@ def _injected(cells: Sequence[CellStatistics], bands: Sequence[str]) -> dict[str
     said = "what injected sources say"
     return {
         "completeness": SkyMap(limit, "50 % complete / AB mag", f"Completeness: {said}", "viridis"),
-        "bias": SkyMap(percent, "median flux error / %", f"Bias: {said}", "coolwarm"),
-        "pulls": SkyMap(pull, "width of pulls", f"Pulls: {said}", "magma"),
+        "bias": SkyMap(percent, "median flux error / %", f"Bias: {said}", "coolwarm", center=0),
+        "pulls": SkyMap(pull, "width of pulls", f"Pulls: {said}", "coolwarm", center=1),
     }
 
 
@@ -159,7 +162,8 @@ def _unwrapped(corners: Float64Array) -> Float64Array:
 def _figure(sky: Outlines, drawn: SkyMap) -> bytes:
     width, height = _size(sky)
     n = len(drawn.panels)
-    figure = Figure(figsize=((width + 1.35) * n + 0.25, height + 1.15), dpi=DPI)
+    size = (width + 1.35) * n + 0.25, height + 1.15
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     grid = figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0]
     for axes, (name, values) in zip(grid, drawn.panels.items(), strict=True):
         _panel(axes, sky, values, name, drawn)
@@ -169,7 +173,6 @@ def _figure(sky: Outlines, drawn: SkyMap) -> bytes:
     # Over a single narrow map a long title takes two lines.
     narrow = n == 1 and width < SIDE
     figure.suptitle(drawn.title.replace(": ", ":\n", 1) if narrow else drawn.title, fontsize=10)
-    figure.tight_layout(pad=0.5)
     return to_png(figure)
 
 
@@ -192,7 +195,7 @@ def _panel(axes: Axes, sky: Outlines, values: Float64Array, name: str, drawn: Sk
     cells = PolyCollection(
         list(sky.corners), array=shown, cmap=shades, edgecolors="face", linewidths=0.3
     )
-    cells.set_clim(*_range(shown, drawn.percent))
+    cells.set_clim(*_range(shown, drawn))
     axes.add_collection(cells)
     axes.set_title(name, fontsize=9)
     axes.set_facecolor("white")
@@ -223,12 +226,15 @@ def _sky_axes(axes: Axes, sky: Outlines) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda dec, _: f"{dec:+.{digits}f}"))
 
 
-def _range(values: Float64Array, percent: bool) -> tuple[float, float]:
-    """Return the range of colors: from 0 for fractions, else that of the values."""
+def _range(values: Float64Array, drawn: SkyMap) -> tuple[float, float]:
+    """Return the range of colors: from 0 for fractions, about a center, else that of the values."""
     known = values[np.isfinite(values)]
     if not len(known):
         return 0.0, 1.0
-    if percent:
+    if drawn.percent:
         return 0.0, max(float(known.max()), 1.0)
     low, high = np.percentile(known, [1, 99])
+    if drawn.center is not None:
+        reach = max(drawn.center - low, high - drawn.center)
+        low, high = drawn.center - reach, drawn.center + reach
     return (low, high) if high > low else (low - 0.5, high + 0.5)

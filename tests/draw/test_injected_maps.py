@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from raydeblend.draw.injected_maps import cell_of, injected_statistics
-from raydeblend.draw.map_figures import map_figures
+from raydeblend.draw.map_figures import SkyMap, _range, map_figures
 from raydeblend.draw.maps import INJECTED_MAPS, CellStatistics, InjectedStatistics
 from raydeblend.errors import ConfigError
 
@@ -24,6 +24,14 @@ def test_a_run_with_injected_sources_has_their_maps():
     assert set(INJECTED_MAPS) < set(maps)
     assert all(png.startswith(PNG) for png in maps.values())
     assert set(map_figures([cell("a", 0, told)], ("i",), ["bias"])) == {"bias"}
+
+
+@pytest.mark.parametrize(
+    ("center", "range_"), [(0.0, (-3.0, 3.0)), (1.0, (-1.0, 3.0)), (None, (0, 3))]
+)
+def test_colors_are_even_about_their_center(center, range_):
+    drawn = SkyMap({}, "", "", "coolwarm", center=center)
+    np.testing.assert_allclose(_range(np.array([0.0, 3.0, np.nan]), drawn), range_, atol=0.1)
 
 
 def test_a_run_without_has_none():
