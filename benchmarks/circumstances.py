@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from raydeblend.evaluate.common.provenance import commit, processor
 
 
-def circumstances() -> str:
-    """Return one line; every benchmark of ours uses one thread."""
+def circumstances(threads: int = 1) -> str:
+    """Return one line; nearly every benchmark of ours uses one thread."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{now}, commit {commit()}, {processor()}, 1 thread"
+    return f"{now}, commit {commit()}, {processor()}, {threads} thread{'s' * (threads > 1)}"

@@ -28,8 +28,8 @@ from raydeblend.pipeline.cell_state import CellState, run_stage
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.preparation import resolve
 from raydeblend.pipeline.stages import compile_ahead, stages_of
-from raydeblend.pipeline.survey import resolve
 
 
 def main() -> None:

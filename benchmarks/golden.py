@@ -33,9 +33,9 @@ from raydeblend.evaluate.common.blends import BlendSet, read_blends
 from raydeblend.evaluate.wang2022.scores import deblend, evaluate_wang2022
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.cell_state import CellState, run_stage
-from raydeblend.pipeline.entries import shard_path
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.shards import shard_path
 from raydeblend.pipeline.stages import choose_photometry, stages_of
 from raydeblend.simulate.scene import Grid, make_scene
 from raydeblend.simulate.tiles import DENSITY, write_tile

@@ -18,8 +18,10 @@ import pyarrow as pa
 
 from raydeblend import catalog, storage
 from raydeblend.export.hats import HatsConfig, export_hats
-from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, shard_path
+from raydeblend.pipeline.compactor import LedgerCompactor
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run, write_run
+from raydeblend.pipeline.shards import shard_path
 
 BANDS = ("g", "r", "i")
 PER_CELL = 1000

@@ -23,8 +23,9 @@ from benchmarks.circumstances import circumstances
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.fits.manifest import to_manifest, write_manifest
-from raydeblend.pipeline import entries as ledger_entries
-from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_ledger
+from raydeblend.pipeline.compactor import LedgerCompactor
+from raydeblend.pipeline.entries import LedgerEntry, write_entry
+from raydeblend.pipeline.entry_tables import ENTRIES_PER_TABLE
 from raydeblend.pipeline.ledger import (
     Run,
     begin_output,
@@ -33,6 +34,7 @@ from raydeblend.pipeline.ledger import (
     keys,
     read_plan,
 )
+from raydeblend.pipeline.ledger_files import list_ledger, read_ledger
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.tile import BandFile, TileHeader
 
@@ -180,13 +182,11 @@ def ledger_part(tiles: int) -> Iterator[ROW]:
         )
         table = read_ledger(out)
         yield watch.row("ledger", f"{len(table)} entries read, of tables alone")
-        for tile, cell in plan.keys()[: ledger_entries.ENTRIES_PER_TABLE]:
-            ledger_entries.write_entry(out, LedgerEntry(tile, cell, "done"))
-        yield watch.row("ledger", f"{ledger_entries.ENTRIES_PER_TABLE} files of their own written")
+        for tile, cell in plan.keys()[:ENTRIES_PER_TABLE]:
+            write_entry(out, LedgerEntry(tile, cell, "done"))
+        yield watch.row("ledger", f"{ENTRIES_PER_TABLE} files of their own written")
         table = read_ledger(out)
-        yield watch.row(
-            "ledger", f"{len(table)} entries read, with {ledger_entries.ENTRIES_PER_TABLE} files"
-        )
+        yield watch.row("ledger", f"{len(table)} entries read, with {ENTRIES_PER_TABLE} files")
 
 
 PARTS = {"plan": plan_part, "headers": headers_part, "ledger": ledger_part}

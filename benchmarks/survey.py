@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 import ray
 
+from benchmarks.cells import CellCataloger
 from benchmarks.circumstances import circumstances
 from benchmarks.plain import run_plain
 from benchmarks.scale import patches
@@ -91,6 +92,9 @@ def main() -> None:
         inline = _time_inline(header, config)
         rows += [*_scheduling_rows(empty, many, inline.core_s * (FULL_CELL / options.size) ** 2)]
         rows += _plain_rows(header, inline)
+        if options.injections:
+            full = _simulate(f"{folder}/full", FULL_CELL, options.seed)
+            rows.append(_injection_row(full, replace(config, cell_size=FULL_CELL), options))
     print(markdown(["what", "measured", "how"], rows))
 
 
@@ -99,6 +103,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=400, help="side of the tile, 16 cells")
     parser.add_argument("--cells", type=int, default=200, help="cells with empty stages")
     parser.add_argument("--deblender", default="joint")
+    parser.add_argument("--injections", type=int, default=3, help="into a 1024² cell; 0: leave out")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--scratch", help="directory for tiles and catalogs")
     return parser.parse_args()
@@ -246,7 +251,7 @@ class Inline:
 
 
 def _time_inline(header: TileHeader, config: CatalogConfig) -> Inline:
-    config = replace(config, cell_size=max(header.shape))
+    config = replace(config, cell_size=max(header.shape), inject=0)
     task, deblend = (
         plan_survey([header], config.cell_size, config.border).task(0),
         DeblendCell(config),
@@ -272,6 +277,33 @@ def _plain_rows(header: TileHeader, inline: Inline) -> Iterator[ROW]:
         f"{plain.found} found, {plain.fitted} fitted one by one, blends not taken apart: "
         f"sep {plain.detect_s:.1f} s, ngmix {plain.fit_s:.1f} s; "
         f"ours / this {inline.rate / plain.rate:.2f}",
+    ]
+
+
+# Injected sources
+
+
+def _injection_row(header: TileHeader, config: CatalogConfig, options: argparse.Namespace) -> ROW:
+    """Compare the work for a cell and that for copies with the usual density of sources."""
+    cataloger, cpu = CellCataloger(config), time.process_time
+    task = plan_survey([header], config.cell_size, config.border).task(0)
+    marks = [cpu()]
+    detected = cataloger.detect(task)
+    marks.append(cpu())
+    clean = cataloger.catalog(detected)
+    marks.append(cpu())
+    detect_s, catalog_s = np.diff(marks).tolist()
+    n = sum(
+        len(cataloger.recover(cataloger.copy(task, seed), clean))
+        for seed in range(options.injections)
+    )
+    # Each time the footprints of the cell itself are found too.
+    spent, usual = (cpu() - marks[-1]) / options.injections - detect_s, detect_s + catalog_s
+    return [
+        "injection",
+        f"{100 * spent / usual:.1f} %",
+        f"{spent:.1f} CPU s for {n / options.injections:.1f} sources beside {usual:.1f} for "
+        f"{clean.num_rows} of a {FULL_CELL}² cell, mean of {options.injections}; bar 5 %",
     ]
 
 

@@ -153,48 +153,14 @@ class CatalogConfig:
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
-        from raydeblend.fits.layouts import find_layout, is_file
-        from raydeblend.fits.zero_points import check_zero_point
         from raydeblend.survey import survey_key
 
         if self.survey != AUTO:
             object.__setattr__(self, "survey", survey_key(self.survey))
         _check_bands(self.bands, self.survey)
-        if ":" not in self.deblender:
-            _check_choice("deblender", self.deblender, DEBLENDERS)
-        _check_choice("photometry", self.photometry, PHOTOMETRY)
-        if self.photometry == "joint" and self.deblender != "joint":
-            raise ConfigError(
-                f"photometry 'joint' is made by the deblender 'joint', not by {self.deblender!r}; "
-                "use auto, ngmix or mixture"
-            )
-        if self.free_positions and self.positions is None:
-            raise ConfigError("--free-positions goes with --positions")
-        if self.positions is not None and (self.deblender, self.photometry) not in FORCED:
-            raise ConfigError(
-                "positions are fitted by the deblender joint with its own photometry, not by "
-                f"{self.deblender} with {self.photometry}"
-            )
-        _check_second(self.second_opinion, self.second_opinion_fraction, self.deblender)
-        if self.layout != AUTO and not is_file(self.layout):
-            find_layout(self.layout)
-        _check_choice("background", self.background, BACKGROUNDS)
-        _check_choice("noise", self.noise, NOISES)
-        for product in self.save:
-            _check_choice("product", product, PRODUCTS)
-        _check_at_least("cell size", self.cell_size, MIN_CELL_SIZE)
-        _check_at_least("border", self.border, 0)
-        _check_at_least("detection area", self.detect_min_area, 1)
-        check_seed(self.seed)
-        if not 0 <= self.inject <= MOST_INJECTED:
-            raise ConfigError(
-                f"the density of injected sources must be from 0 to {MOST_INJECTED:g} per square "
-                f"arcminute, not {self.inject:g}"
-            )
-        _check_above_0("threshold of suspected blends", self.suspect_threshold)
-        _check_above_0("detection threshold", self.detect_threshold)
-        if self.zeropoint is not None:
-            check_zero_point(self.zeropoint)
+        _check_deblending(self)
+        _check_input(self)
+        _check_numbers(self)
 
     @property
     def hash(self) -> str:
@@ -213,6 +179,55 @@ def _check_bands(bands: Sequence[str], survey: str) -> None:
         check_band(band) if survey == AUTO else get_survey(survey).band(band)
     if len(set(bands)) < len(bands):
         raise ConfigError(f"a band is given twice in {','.join(bands)}")
+
+
+def _check_deblending(config: CatalogConfig) -> None:
+    """Check who deblends and measures, and that the choices go together."""
+    if ":" not in config.deblender:
+        _check_choice("deblender", config.deblender, DEBLENDERS)
+    _check_choice("photometry", config.photometry, PHOTOMETRY)
+    if config.photometry == "joint" and config.deblender != "joint":
+        raise ConfigError(
+            f"photometry 'joint' is made by the deblender 'joint', not by {config.deblender!r}; "
+            "use auto, ngmix or mixture"
+        )
+    if config.free_positions and config.positions is None:
+        raise ConfigError("--free-positions goes with --positions")
+    if config.positions is not None and (config.deblender, config.photometry) not in FORCED:
+        raise ConfigError(
+            "positions are fitted by the deblender joint with its own photometry, not by "
+            f"{config.deblender} with {config.photometry}"
+        )
+    _check_second(config.second_opinion, config.second_opinion_fraction, config.deblender)
+
+
+def _check_input(config: CatalogConfig) -> None:
+    """Check how the input is read and what is kept beside the catalog."""
+    from raydeblend.fits.layouts import find_layout, is_file
+    from raydeblend.fits.zero_points import check_zero_point
+
+    if config.layout != AUTO and not is_file(config.layout):
+        find_layout(config.layout)
+    if config.zeropoint is not None:
+        check_zero_point(config.zeropoint)
+    _check_choice("background", config.background, BACKGROUNDS)
+    _check_choice("noise", config.noise, NOISES)
+    for product in config.save:
+        _check_choice("product", product, PRODUCTS)
+
+
+def _check_numbers(config: CatalogConfig) -> None:
+    _check_at_least("cell size", config.cell_size, MIN_CELL_SIZE)
+    _check_at_least("border", config.border, 0)
+    _check_at_least("detection area", config.detect_min_area, 1)
+    _check_above_0("threshold of suspected blends", config.suspect_threshold)
+    _check_above_0("detection threshold", config.detect_threshold)
+    check_seed(config.seed)
+    if not 0 <= config.inject <= MOST_INJECTED:
+        raise ConfigError(
+            f"the density of injected sources must be from 0 to {MOST_INJECTED:g} per square "
+            f"arcminute, not {config.inject:g}"
+        )
 
 
 def _check_second(name: str | None, fraction: float, first: str) -> None:

@@ -29,6 +29,7 @@ class Flag(IntFlag):
     PSF_DISCONTINUOUS = 1 << 16
     UNLIKE_TRAINING = 1 << 17
     UNLISTED_PEAK = 1 << 18
+    REPEATED_POSITION = 1 << 19
 
 
 DESCRIPTIONS: Mapping[Flag, str] = {
@@ -51,4 +52,5 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.PSF_DISCONTINUOUS: "footprint over an edge of cells whose PSFs differ",
     Flag.UNLIKE_TRAINING: "deblended by a network that has not learnt from stamps like this",
     Flag.UNLISTED_PEAK: "footprint with a detected peak for which --positions has no source",
+    Flag.REPEATED_POSITION: "in the pixel of another of --positions, whose row has the values",
 }

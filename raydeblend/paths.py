@@ -129,3 +129,8 @@ def same_place(first: str, second: str) -> bool:
 def _place(path: str) -> str:
     path = absolute(path)
     return path if "://" in path else os.path.realpath(path)
+
+
+def bucket_of(path: str) -> str:
+    """Return the bucket of a path on s3."""
+    return absolute(path).removeprefix(S3_PREFIX).split("/")[0]

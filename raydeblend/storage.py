@@ -10,7 +10,6 @@ own name alone: no function takes a pattern, and none expands one.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import uuid
@@ -25,16 +24,13 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
     HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
 )
 from botocore.exceptions import (
     ConnectionError as NoConnectionError,
 )
 
-from raydeblend.errors import ConfigError
 from raydeblend.filesystems import RetryPolicy, aws_variables, open_filesystem
-from raydeblend.paths import S3_PREFIX, absolute, is_local, is_s3, parent, scheme_of
+from raydeblend.paths import S3_PREFIX, absolute, bucket_of, is_local, is_s3, parent, scheme_of
 
 __all__ = ["absolute", "is_local", "is_s3", "parent"]
 
@@ -49,9 +45,6 @@ BLOCK_SIZE = 64 * 1024
 # botocore waits a random part of 1, 2, 4, ... 20 s between attempts: 12 of them take 75 s on
 # average and 150 s at most, so a server that is gone for some 20 to 60 s is outlived.
 ATTEMPTS = 12
-# Of the checks before any work, for which somebody waits at a terminal: a server that refuses is
-# told in 4 s, one that takes a connection and says nothing in 18 s.
-CHECK_ATTEMPTS, CHECK_TIMEOUT_S = 3, 5
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10, 30
 # A put first asks whether it may come, and waits for that answer without end: a server that takes
 # the connection and is silent would keep a worker for ever.
@@ -65,12 +58,8 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 SECRETS = ("KEY", "SECRET", "TOKEN", "ENDPOINT", "PASSWORD")
 """Parts of the names of AWS variables that no message may hold the value of."""
 URL = re.compile(r"https?://[^\s\"']+")
-JOB_FOLDER = "/runtime_resources/working_dir_files/"
-"""Where `ray job submit --working-dir` unpacks; a relative path of a job is below."""
 MOST_AT_ONCE = 1000
 """Objects that one request to s3 may remove."""
-
-log = logging.getLogger(__name__)
 
 
 def make_filesystem(path: str) -> fsspec.AbstractFileSystem:
@@ -78,11 +67,6 @@ def make_filesystem(path: str) -> fsspec.AbstractFileSystem:
     return open_filesystem(
         path, RetryPolicy(ATTEMPTS, S3FS_ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
     )
-
-
-def _impatient(path: str) -> fsspec.AbstractFileSystem:
-    """Return the filesystem of the checks before any work."""
-    return open_filesystem(path, RetryPolicy(CHECK_ATTEMPTS, 1, CHECK_TIMEOUT_S, CHECK_TIMEOUT_S))
 
 
 def join(root: str, *parts: str) -> str:
@@ -246,7 +230,7 @@ def remove_files(paths: Sequence[str]) -> None:
 
 def _remove_objects(paths: Sequence[str]) -> None:
     """Remove objects of one bucket."""
-    filesystem, bucket = make_filesystem(paths[0]), _bucket(paths[0])
+    filesystem, bucket = make_filesystem(paths[0]), bucket_of(paths[0])
     names = [{"Key": absolute(path).removeprefix(f"{S3_PREFIX}{bucket}/")} for path in paths]
     with _named(paths[0]):
         answer = filesystem.call_s3(
@@ -293,103 +277,9 @@ def remove_temporary(root: str, deep: bool = True) -> int:
     return len(left)
 
 
-def check_readable(root: str) -> None:
-    """Check that `root` exists and can be listed.
-
-    Raises
-    ------
-    ConfigError
-        One sentence: no such file or directory, bucket, credentials or server.
-    """
-    check_answers(root)
-    with _as_config_error(root, "read"):
-        if not exists(root):
-            raise ConfigError(f"{root} does not exist")
-        if is_local(root) and not os.access(absolute(root), os.R_OK):
-            raise ConfigError(f"{root} may not be read by this user")
-
-
-def check_answers(root: str) -> None:
-    """Check that the s3 server of `root` answers and has its bucket; nothing on a local disk.
-
-    Raises
-    ------
-    ConfigError
-        One sentence, within some 20 s: no bucket, credentials or server.
-    """
-    if not is_s3(root):
-        return
-    with _as_config_error(root, "read"):
-        # Asked directly, since s3fs takes a missing bucket for a missing file.
-        _impatient(root).call_s3("list_objects_v2", Bucket=_bucket(root), MaxKeys=1)
-
-
-def check_writable(root: str) -> None:
-    """Check that files can be written below `root`, by writing one.
-
-    Raises
-    ------
-    ConfigError
-        One sentence: not a directory, no permission, bucket, credentials or server.
-    """
-    root = absolute(root)
-    if JOB_FOLDER in root:
-        log.warning("%s is in Ray's copy of the working directory, which Ray may remove", root)
-    probe = join(root, temporary_name("probe"))
-    with _as_config_error(root, "write"):
-        if is_s3(root):
-            most = CHECK_ATTEMPTS * CHECK_TIMEOUT_S
-            _impatient(probe).pipe_file(probe, b"", timeout=most)
-        else:
-            write_bytes(probe, b"")
-        make_filesystem(probe).rm_file(probe)
-
-
-def check_file_writable(path: str) -> None:
-    """Check that a file can be written at `path`, by writing another beside it.
-
-    Raises
-    ------
-    ConfigError
-        As `check_writable`, or if `path` is a directory.
-    """
-    path = absolute(path)
-    if is_local(path) and os.path.isdir(path):
-        raise ConfigError(f"{path} is a directory; name a file in it")
-    check_writable(parent(path))
-
-
 def temporary_name(name: str) -> str:
     """Return a name beside `name` that no one else takes and no listing tells of."""
     return f".{name}.{uuid.uuid4().hex}.tmp"
-
-
-def _bucket(path: str) -> str:
-    return absolute(path).removeprefix(S3_PREFIX).split("/")[0]
-
-
-@contextmanager
-def _as_config_error(path: str, verb: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (*READ_ERRORS, ValueError) as error:  # botocore's word for a malformed endpoint
-        raise ConfigError(f"cannot {verb} {path}: {_explain(path, error)}") from error
-
-
-def _explain(path: str, error: Exception) -> str:
-    if is_local(path):
-        return str(getattr(error, "strerror", None) or error)
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return "no s3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    if isinstance(error, NO_ANSWER):
-        return "no s3 server answers at the address that AWS_ENDPOINT_URL or the region gives"
-    if isinstance(error, PermissionError):
-        return f"the s3 server refused the credentials ({explain(error)})".rstrip(".")
-    if isinstance(error, FileNotFoundError):
-        return f"there is no bucket {_bucket(path)!r}"
-    return explain(error)
 
 
 def explain(error: BaseException) -> str:

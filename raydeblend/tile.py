@@ -17,6 +17,7 @@ from raydeblend.psf import TilePsf
 
 if TYPE_CHECKING:
     from astropy.table import Table
+    from matplotlib.figure import Figure
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -280,6 +281,39 @@ class Deblended:
         columns["quality"] = self.quality[stamp]
         of_source = {k: v for k, v in self.extra.items() if v.shape == self.models.shape[:2]}
         return Table(columns | {k: v[stamp, source] for k, v in of_source.items()})
+
+    def plot(self, images: ArrayLike | None = None, most: int = 6) -> Figure:
+        """Draw the first stamps: all models, each model, and with `images` what is left of those.
+
+        Parameters
+        ----------
+        images
+            ``(n, bands, y, x)``, what was deblended.
+        most
+            Stamps, and models of each, that are drawn.
+
+        Returns
+        -------
+        A figure of matplotlib, which a notebook shows; ``figure.savefig("blends.pdf")`` keeps it.
+
+        Raises
+        ------
+        ValueError
+            If `images` are not of the models' shape.
+        """
+        from raydeblend.pictures import models_figure
+
+        shown = None if images is None else np.asarray(images)
+        n, _, *stamp = self.models.shape
+        if shown is not None and shown.shape != (n, *stamp):
+            raise ValueError(f"images are {shown.shape}, the models want {(n, *stamp)}")
+        titles = [
+            f"{i}: {number} sources, {quality}"
+            for i, (number, quality) in enumerate(zip(self.n_sources, self.quality, strict=True))
+        ]
+        first = slice(most)
+        part = None if shown is None else shown[first]
+        return models_figure(part, self.models[first], self.xy[first], titles[first], most)
 
 
 @dataclass(frozen=True)

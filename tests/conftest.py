@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import galsim
 import numpy as np
@@ -15,31 +15,9 @@ from raydeblend.survey import get_survey, nominal_psf
 
 KEPT_WORKERS = {"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 4}
 """Ray ends idle workers after a second; the next test's would import everything again."""
-RAY_GROUPS = (
-    (
-        "train/test_train_loop.py",
-        "test_docs.py",
-        "cli/test_cli.py",
-        "evaluate/shear/test_shear.py",
-        "simulate/test_simulate_shards.py",
-        "simulate/test_simulate_tiles.py",
-    ),
-    (
-        "pipeline/test_deaths_slow.py",
-        "pipeline/test_deaths.py",
-        "pipeline/test_time_limit.py",
-        "pipeline/test_ray_internals.py",
-        "pipeline/test_pipeline_survey.py",
-        "pipeline/test_bounded.py",
-        "test_jobs.py",
-        "test_cluster.py",
-        "pipeline/test_shared_folder.py",
-        "test_session.py",
-        "pipeline/test_metrics.py",
-    ),
-)
-"""Files with Ray: of each group one process does all, with one `ray_local`.  More Rays at a time
-would wait for each other, and each file with one of its own would start it again."""
+
+WITH_RAY = ("ray_local", "mark.ray", "mark.cluster")
+"""One of these is in every file with tests that need Ray."""
 
 
 def pytest_configure():
@@ -51,30 +29,21 @@ def pytest_configure():
     os.environ.setdefault("RAY_worker_niceness", "0")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of tests with Ray read only the files that have some: to read all takes a minute."""
+    if not config.option.markexpr.startswith("ray") or not collection_path.match("test_*.py"):
+        return None
+    text = collection_path.read_text()
+    return None if any(word in text for word in WITH_RAY) else True
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files with Ray, which take the longest, in their order."""
-    order = [name for group in RAY_GROUPS for name in group]
-    with_ray = {_file(i.nodeid) for i in items if "ray_local" in getattr(i, "fixturenames", ())}
-    if strays := with_ray.difference(order):
-        raise pytest.UsageError(f"with ray_local, but not in RAY_GROUPS: {', '.join(strays)}")
-    items.sort(key=lambda item: order.index(name) if (name := _file(item.nodeid)) in order else 99)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give a process of pytest-xdist a group of files with Ray, or one file of the others."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = _file(nodeid)
-            return next((group[0] for group in RAY_GROUPS if file in group), file)
-
-    return Scheduling(config, log)
-
-
-def _file(nodeid: str) -> str:
-    return nodeid.split("::")[0].removeprefix("tests/")
+    """Mark what needs Ray; a test that starts one of its own says so itself."""
+    for item in items:
+        of_cluster = item.get_closest_marker("cluster") is not None
+        if of_cluster or "ray_local" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ class Patch:
     cells_start: tuple[int, int] = (1000, 2000)
     cells: tuple[int, int] = (3, 3)
     nan: tuple[tuple[int, int], ...] = ((0, 1),)
+    partly_nan: tuple[tuple[int, int], ...] = ()
     """Cells whose PSF is NaN."""
     missing: tuple[tuple[int, int], ...] = ((2, 2),)
     """Cells that the tree says are missing, as `cells` counts them; their PSF is 0."""
@@ -54,6 +55,7 @@ class Patch:
         for i, j in np.ndindex(self.cells):
             psf[i, j] = 0 if (i, j) in self.missing else self.stamp(i, j)
             psf[i, j] = np.nan if (i, j) in self.nan else psf[i, j]
+            psf[i, j, :2] = np.nan if (i, j) in self.partly_nan else psf[i, j, :2]
         return psf
 
     def tree(self) -> dict[str, object]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from raydeblend import catalog, storage
-from raydeblend.pipeline.entries import LedgerEntry, shard_path, write_entry
+from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger import Run, write_run
+from raydeblend.pipeline.shards import shard_path
 
 BANDS = ("g", "i")
 CENTER, SIDE = (150.0, 2.0), 4.0

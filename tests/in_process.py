@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.singles import run as singles_protocol
 from raydeblend.evaluate.survey import run as survey_protocol
-from raydeblend.pipeline import survey
+from raydeblend.pipeline import preparation, survey
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run
@@ -26,7 +26,7 @@ from raydeblend.pipeline.stages import Stages, stages_of
 def catalogs_in_process() -> Iterator[None]:
     """Let `run_catalog` do its cells in this process meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (survey, survey_protocol, singles_protocol):
+        for module in (preparation, survey_protocol, singles_protocol):
             patch.setattr(module, "ray_session", lambda *_: nullcontext())
         patch.setattr(survey, "claim_gpus", lambda *_: 0)
         patch.setattr(survey, "shared_folder", lambda *_: nullcontext(""))

@@ -18,7 +18,7 @@ from astropy.table import QTable, Table, vstack
 from export_catalog import BANDS, PER_CELL, write_catalog
 
 from raydeblend import catalog
-from raydeblend.pipeline.entries import shard_path
+from raydeblend.pipeline.shards import shard_path
 
 N_TILES, N_CELLS = 2, 2
 N_ROWS = N_TILES * N_CELLS * PER_CELL

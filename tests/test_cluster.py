@@ -243,6 +243,19 @@ def test_a_job_of_an_array_does_its_part(tmp_path: Path, parts: dict[str, str]) 
     assert "called with catalog tiles out/5 --bands g --resume --part 5/40\n" in said
 
 
+def test_what_cannot_be_used_is_the_exit_code_of_the_job_too(tmp_path: Path) -> None:
+    stubs = {
+        "ray": "#!/usr/bin/env bash\nexec sleep 30\n",
+        "python": "#!/usr/bin/env bash\n",
+        "raydeblend": "#!/usr/bin/env bash\nexit 2\n",
+    }
+    environment = allocation(tmp_path, **stubs)
+    code, said = run_in_group(["bash", str(CLUSTER / "slurm.sh"), "tiles", "out"], environment)
+    assert code == 2, said
+    assert not list((tmp_path / "shared").iterdir())
+
+
+@pytest.mark.ray
 def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
     environment = allocation(tmp_path)
     tiles, shared, out = (tmp_path / name for name in ("tiles", "shared", "out"))
@@ -258,9 +271,3 @@ def test_the_slurm_script_on_two_nodes(tmp_path: Path) -> None:
     # Nothing is left: neither the token nor Ray.
     assert not list(shared.iterdir())
     assert not Path(f"/tmp/ray-{os.getpid()}").exists()
-
-    # What cannot be used is the script's exit code too; one node is enough to say so.
-    alone = allocation(tmp_path / "again", scontrol="#!/bin/sh\necho node1\n")
-    code, said = run_in_group(command, alone)
-    assert code == 2, said
-    assert "give --resume" in said

@@ -21,6 +21,7 @@ FOUNDATION = (
     "paths",
     "filesystems",
     "storage",
+    "access",
     "tables",
     "fits",
     "config",
@@ -32,6 +33,7 @@ FOUNDATION = (
     "ucds",
     "parents",
     "models",
+    "pictures",
     "shipped",
     "traffic",
 )
@@ -46,6 +48,7 @@ LAYERS: dict[str, int] = {
 }
 RAY_HOMES = (
     "train/loop.py",
+    "train/worker.py",
     "pipeline/graph.py",
     "pipeline/rounds.py",
     "pipeline/inputs.py",

@@ -93,6 +93,7 @@ def submit(head: Head, *command: str) -> subprocess.CompletedProcess[str]:
     return job
 
 
+@pytest.mark.ray
 def test_training_as_a_job(head: Head, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ["--preset", "tiny", "--workers", "2", "--epochs", "2", "--out", str(out)]

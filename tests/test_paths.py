@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 from s3 import s3_server  # noqa: F401
 
-from raydeblend import filesystems, storage
+from raydeblend import access, filesystems, storage
 from raydeblend.cli.main import main
 from raydeblend.errors import ConfigError
 from raydeblend.paths import absolute, is_local, parent, same_place
@@ -73,9 +73,9 @@ def test_what_is_on_no_known_storage_is_refused(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for use in (
         absolute,
-        storage.check_readable,
-        storage.check_writable,
-        storage.check_file_writable,
+        access.check_readable,
+        access.check_writable,
+        access.check_file_writable,
         storage.exists,
         storage.list_files,
         storage.read_bytes,
@@ -193,8 +193,8 @@ def test_no_path_is_a_pattern(root, name):
     assert storage.stamp(f"{own}/a").startswith("3:")
     with storage.open_file(f"{own}/a") as file:
         assert file.read() == b"own"
-    storage.check_readable(own)
-    storage.check_writable(own)
+    access.check_readable(own)
+    access.check_writable(own)
     storage.remove_files([f"{own}/a"])
     assert storage.list_files(own) == [f"{own}/b/c"]
     # What fsspec's own functions do, which Ray Train calls.

@@ -22,8 +22,8 @@ from raydeblend.draw.inspect import take_apart
 from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.models import SourceModel
-from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.ledger import read_run
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.shards import product_path
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog

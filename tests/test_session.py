@@ -136,6 +136,7 @@ def _wait_for(port: int) -> None:
     raise AssertionError("the head did not start")
 
 
+@pytest.mark.ray
 def test_a_wrong_token_ends_the_command_with_2(closed_head: str, tmp_path: Path) -> None:
     token = tmp_path / "other"
     token.write_text(secrets.token_hex(32))
@@ -209,12 +210,14 @@ def said_of_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.ray
 def test_gpus_that_no_node_has_are_refused_with_what_there_is(said_of_a_cluster: list[str]) -> None:
     there, refused = said_of_a_cluster[:2]
     assert there == "2 0 2"
     assert "3 GPU(s) were asked for; the cluster has 2 GPU(s) and 1 CPU(s) on 1 node(s)" in refused
 
 
+@pytest.mark.ray
 def test_a_node_with_other_packages_is_named(said_of_a_cluster: list[str]) -> None:
     assert len(said_of_a_cluster) == 3
     different = "does not have what this process has: numpy is 0.0.1 there and 2"

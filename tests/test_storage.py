@@ -7,7 +7,7 @@ import pytest
 from flaky_s3 import flaky_proxy
 from s3 import s3_server  # noqa: F401
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.errors import ConfigError
 from raydeblend.filesystems import _checksums
 
@@ -69,10 +69,10 @@ def test_a_missing_file_is_said(root):
 
 
 def test_checks_pass_and_leave_nothing(root):
-    storage.check_writable(root)
+    access.check_writable(root)
     assert storage.list_files(root) == []
     storage.write_bytes(storage.join(root, "a"), b"")
-    storage.check_readable(root)
+    access.check_readable(root)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -91,10 +91,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 def test_local_roots_that_cannot_be_used(tmp_path):
     with pytest.raises(ConfigError, match=r"nothing does not exist$"):
-        storage.check_readable(str(tmp_path / "nothing"))
+        access.check_readable(str(tmp_path / "nothing"))
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"cannot write .*file: "):
-        storage.check_writable(str(tmp_path / "file"))
+        access.check_writable(str(tmp_path / "file"))
 
 
 def test_relative_local_paths_become_absolute(tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_relative_local_paths_become_absolute(tmp_path, monkeypatch):
     assert storage.absolute("s3://bucket/here") == "s3://bucket/here"
 
 
-CHECKS = [storage.check_readable, storage.check_writable]
+CHECKS = [access.check_readable, access.check_writable]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -136,21 +136,21 @@ def test_s3_that_cannot_be_used(s3_server, monkeypatch, check, variables, path, 
 def test_an_s3_server_that_does_not_answer(s3_server, monkeypatch):  # noqa: F811
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(ConfigError, match="no s3 server answers at the address") as caught:
-        storage.check_writable("s3://tiles/a")
+        access.check_writable("s3://tiles/a")
     assert "127.0.0.1" not in str(caught.value)
 
 
 def test_a_prefix_without_objects_does_not_exist(s3_server):  # noqa: F811
     with pytest.raises(ConfigError, match="s3://tiles/nothing does not exist"):
-        storage.check_readable("s3://tiles/nothing")
+        access.check_readable("s3://tiles/nothing")
 
 
 def test_corrected_credentials_work_in_the_same_process(s3_server, monkeypatch):  # noqa: F811
     with monkeypatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         with pytest.raises(ConfigError):
-            storage.check_writable("s3://tiles/a")
-    storage.check_writable("s3://tiles/a")
+            access.check_writable("s3://tiles/a")
+    access.check_writable("s3://tiles/a")
 
 
 def test_a_relative_folder_above_this_one_lists_plain_absolute_paths(

@@ -11,13 +11,13 @@ import pytest
 from flaky_s3 import flaky_proxy
 from s3 import ACCESS_KEY, SECRET_KEY, s3_server  # noqa: F401
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.cli import main as cli
 from raydeblend.errors import ConfigError
 
 KILLED_WRITER = """
 import os, signal, sys
-from raydeblend import storage
+from raydeblend import access, storage
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 storage.write_bytes(sys.argv[1], b"half")
 """
@@ -108,16 +108,16 @@ def test_a_command_says_soon_that_no_server_answers(s3_server, monkeypatch, caps
 
 
 def test_a_server_that_takes_connections_and_is_silent_is_told_too(s3_server, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(storage, "CHECK_TIMEOUT_S", 1)
+    monkeypatch.setattr(access, "CHECK_TIMEOUT_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()
-        for check in (storage.check_answers, storage.check_readable, storage.check_writable):
+        for check in (access.check_answers, access.check_readable, access.check_writable):
             with pytest.raises(ConfigError, match="no s3 server answers"):
                 check("s3://tiles/run")
     # Three tries of a second each, and what botocore waits between them.
     assert time.monotonic() - start < 3 * (3 + 3) + 5
-    storage.check_answers("/no/such/folder")
+    access.check_answers("/no/such/folder")
 
 
 def test_no_message_holds_keys_or_the_address(s3_server, monkeypatch, capsys):  # noqa: F811
@@ -140,5 +140,5 @@ def test_no_message_holds_keys_or_the_address(s3_server, monkeypatch, capsys):  
     assert said.startswith("raydeblend: cannot read s3://tiles/a: no s3 server answers")
     assert address not in said
     with pytest.raises(ConfigError) as refused:
-        storage.check_readable("s3://tiles/a")
+        access.check_readable("s3://tiles/a")
     assert address not in str(refused.value)

@@ -35,3 +35,16 @@ def test_it_is_a_table_of_one_row_a_source(result: Deblended) -> None:
     assert result.table().colnames[4:6] == ["flux_0", "flux_1"]
     with pytest.raises(ValueError, match="3 names were given for 2 bands"):
         result.table(("g", "r", "i"))
+
+
+def test_it_is_a_figure_of_images_and_models(result: Deblended) -> None:
+    n, k, *stamp = result.models.shape
+    alone = result.plot()
+    assert len(alone.axes) == n * (1 + k)
+    images = result.models.sum(axis=1) + np.random.default_rng(0).normal(size=(n, *stamp))
+    figure = result.plot(images, most=1)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["image", "residual", "models", "source 1"]
+    assert figure.axes[0].get_ylabel() == f"0: {result.n_sources[0]} sources, {result.quality[0]}"
+    with pytest.raises(ValueError, match="the models want"):
+        result.plot(images[:, :1])

@@ -20,13 +20,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend import catalog, storage, tables
-from raydeblend.calibrate.presets import begin_calibration
+from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import PAIRS, fit_logistic
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.unrecognized.model import Logistic, probability
 from raydeblend.evaluate.common.calibration import calibration, calibration_table
-from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.sky import pair_catalog
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.evaluate.survey.scores import FAR_ERROR, FAR_PULL
@@ -85,16 +84,7 @@ class BadExamples:
         return np.column_stack([own, log_disagreement(self.disagreement[self.asked])])
 
 
-@dataclass(frozen=True)
-class TrainedBad:
-    """The calibration and its report; `weights` is where it was written."""
-
-    model: BadModel
-    report: str
-    weights: str
-
-
-def train_bad(out: str, preset: str = "small", seed: int = 0) -> TrainedBad:
+def train_bad(out: str, preset: str = "small", seed: int = 0) -> Trained[BadModel]:
     """Simulate, catalog, fit, score; write ``bad.json`` and ``report.md``.
 
     What an earlier call left in `out`, tile by tile, is reused.
@@ -159,11 +149,11 @@ def examples_of(rows: pa.Table, truth: pa.Table, paired: bool) -> BadExamples:
 
 def fit_and_report(
     out: str, examples: Sequence[BadExamples], training: dict[str, Any]
-) -> TrainedBad:
+) -> Trained[BadModel]:
     """Fit on all tiles, score on each by a fit without it, and write what comes out."""
     sections, scores = score(examples)
-    card = {
-        "training": {
+    card = card_of(
+        {
             "data": f"simulated {SURVEY} tiles in {','.join(BANDS)} of the population cosmos; "
             f"bad: {BANDS[-1]} off by more than {FAR_PULL:g} errors and {FAR_ERROR:.0%}",
             **training,
@@ -173,15 +163,10 @@ def fit_and_report(
             "ridge": RIDGE,
             "pairs": PAIRS,
         },
-        "scores": scores,
-        "commit": commit(),
-    }
+        scores,
+    )
     model = replace(fit_model(examples), card=card)
-    path = storage.join(out, "bad.json")
-    write_bad(path, model)
-    report = to_markdown(sections)
-    storage.write_bytes(storage.join(out, "report.md"), report.encode())
-    return TrainedBad(model, report, path)
+    return write_trained(out, "bad.json", model, write_bad, to_markdown(sections))
 
 
 def fit_model(examples: Sequence[BadExamples]) -> BadModel:

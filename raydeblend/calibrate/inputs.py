@@ -7,12 +7,10 @@ of i < 25.3 behind the PSFs of LSST and HSC, one to four on a stamp.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from raydeblend import storage
-from raydeblend.calibrate.presets import begin_calibration
+from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.deblend.familiar import (
     STATISTICS,
     TAIL,
@@ -23,7 +21,6 @@ from raydeblend.deblend.familiar import (
     write_familiar,
 )
 from raydeblend.deblend.peaks import psf_widths
-from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.simulate.galaxies import draw_galaxies
 from raydeblend.simulate.isolated import render_group
@@ -39,16 +36,7 @@ GROUPS: Mapping[str, int] = {"tiny": 2, "small": 40, "paper": 200}
 """PSFs, by preset; half of each survey."""
 
 
-@dataclass(frozen=True)
-class TrainedInputs:
-    """What was measured, and its report; `weights` is where it was written."""
-
-    model: Familiar
-    report: str
-    weights: str
-
-
-def train_inputs(out: str, preset: str = "small", seed: int = 0) -> TrainedInputs:
+def train_inputs(out: str, preset: str = "small", seed: int = 0) -> Trained[Familiar]:
     """Draw stamps, measure, write ``inputs.json`` and ``report.md``.
 
     Raises
@@ -58,22 +46,18 @@ def train_inputs(out: str, preset: str = "small", seed: int = 0) -> TrainedInput
     """
     n_groups = begin_calibration(out, preset, GROUPS, seed)
     seen = np.concatenate([training_statistics(seed, k) for k in range(n_groups)])
-    card = {
-        "training": {
+    card = card_of(
+        {
             "data": f"blends of {' and '.join(SURVEYS)}, parametric galaxies of i < {FAINT}",
             "stamps": len(seen),
             "seed": seed,
             "statistics": list(STATISTICS),
         },
-        "scores": {"within the limit": TAIL},
-        "commit": commit(),
-    }
+        {"within the limit": TAIL},
+    )
     model = familiar_from(seen, DEBLENDERS, card)
-    path = storage.join(out, "inputs.json")
-    write_familiar(path, model)
     report = to_markdown([_table(model, seen)])
-    storage.write_bytes(storage.join(out, "report.md"), report.encode())
-    return TrainedInputs(model, report, path)
+    return write_trained(out, "inputs.json", model, write_familiar, report)
 
 
 def training_statistics(seed: int, number: int) -> Array:

@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import storage
-from raydeblend.calibrate.presets import begin_calibration
+from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import fit_logistic, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.unrecognized.model import Logistic
-from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.pipeline.deblending import DeblendCell
@@ -100,16 +99,7 @@ class StarExamples:
         return PointSources(self.flux, self.flux_err, self.excess, self.excess_err, self.lost)
 
 
-@dataclass(frozen=True)
-class TrainedStars:
-    """The calibration and its report; `weights` is where it was written."""
-
-    model: StarModel
-    report: str
-    weights: str
-
-
-def train_stars(out: str, preset: str = "small", seed: int = 0) -> TrainedStars:
+def train_stars(out: str, preset: str = "small", seed: int = 0) -> Trained[StarModel]:
     """Simulate, catalog, fit, score; write ``star.json`` and ``report.md``.
 
     What an earlier call left in `out`, tile by tile, is reused.
@@ -194,12 +184,12 @@ def brightest_within(xy: Array, place: Array, flux: Array, radius: float) -> NDA
 
 def fit_and_report(
     out: str, examples: Sequence[StarExamples], training: dict[str, Any]
-) -> TrainedStars:
+) -> Trained[StarModel]:
     """Fit on all tiles, score on each by a fit without it, and write what comes out."""
     p = held_out(examples)
     table, scores = score(p, _joined(examples, "is_star"), _joined(examples, "magnitude"))
-    card = {
-        "training": {
+    card = card_of(
+        {
             "data": f"simulated {SURVEY} tiles in {','.join(BANDS)} of the population cosmos, "
             f"{STARS} times as many stars",
             **training,
@@ -207,15 +197,10 @@ def fit_and_report(
             "stars": int(_joined(examples, "is_star").sum()),
             "features": [*SIZES, *COLORS],
         },
-        "scores": scores,
-        "commit": commit(),
-    }
+        scores,
+    )
     model = replace(fit_model(examples), card=card)
-    path = storage.join(out, "star.json")
-    write_stars(path, model)
-    report = to_markdown([table])
-    storage.write_bytes(storage.join(out, "report.md"), report.encode())
-    return TrainedStars(model, report, path)
+    return write_trained(out, "star.json", model, write_stars, to_markdown([table]))
 
 
 def held_out(examples: Sequence[StarExamples]) -> Array:

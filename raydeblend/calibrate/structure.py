@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from raydeblend import storage
-from raydeblend.calibrate.presets import begin_calibration
+from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import fit_logistic, truth_places
 from raydeblend.config import CatalogConfig
@@ -35,7 +34,6 @@ from raydeblend.deblend.joint.structure import (
 from raydeblend.deblend.masks import mask_for
 from raydeblend.deblend.unrecognized.model import Logistic
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.simulate.galaxies import HUDF, REAL
@@ -86,18 +84,9 @@ class StructureExamples:
     galaxy: NDArray[np.intp]
 
 
-@dataclass(frozen=True)
-class TrainedStructure:
-    """The calibration and its report; `weights` is where it was written."""
-
-    model: StructureModel
-    report: str
-    weights: str
-
-
 def train_structure(
     out: str, preset: str = "small", seed: int = 0, stamps: str | None = None
-) -> TrainedStructure:
+) -> Trained[StructureModel]:
     """Simulate, fit, look, fit the logistic model, score; write ``structure.json``, ``report.md``.
 
     Parameters
@@ -120,8 +109,8 @@ def train_structure(
     )
     held = make_examples(real["validation"], preset, seed + VALIDATION_SEEDS)
     table, scores = score(logistic, held, StructureConfig())
-    card = {
-        "training": {
+    card = card_of(
+        {
             "data": f"isolated HST galaxies, fields as {SURVEY} sees them in {','.join(BANDS)}, "
             "blends of Wang et al. (2022)",
             "preset": preset,
@@ -129,15 +118,10 @@ def train_structure(
             "sources": len(train.features),
             "structure": int(train.is_structure.sum()),
         },
-        "scores": scores,
-        "commit": commit(),
-    }
+        scores,
+    )
     model = StructureModel(logistic, card)
-    path = storage.join(out, "structure.json")
-    write_structure(path, model)
-    report = to_markdown([table])
-    storage.write_bytes(storage.join(out, "report.md"), report.encode())
-    return TrainedStructure(model, report, path)
+    return write_trained(out, "structure.json", model, write_structure, to_markdown([table]))
 
 
 def make_examples(stamps: Stamps, preset: str, seed: int) -> StructureExamples:

@@ -22,7 +22,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from raydeblend import storage
-from raydeblend.calibrate.presets import begin_calibration
+from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
@@ -42,7 +42,6 @@ from raydeblend.evaluate.common.calibration import (
     purity_rows,
     purity_table,
 )
-from raydeblend.evaluate.common.provenance import commit
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
 from raydeblend.pipeline.deblending import DeblendCell
@@ -98,16 +97,7 @@ class Examples:
     paired: bool
 
 
-@dataclass(frozen=True)
-class TrainedSuspects:
-    """The calibration, its report and its figure; `weights` is where it was written."""
-
-    model: SuspectModel
-    report: str
-    weights: str
-
-
-def train_suspects(out: str, preset: str = "small", seed: int = 0) -> TrainedSuspects:
+def train_suspects(out: str, preset: str = "small", seed: int = 0) -> Trained[SuspectModel]:
     """Simulate, catalog, fit, score; write ``suspect.json``, ``report.md`` and ``suspect.png``.
 
     What an earlier call left in `out`, tile by tile, is reused.
@@ -210,20 +200,16 @@ def truth_places(truth: pa.Table, wcs: str, band: str) -> tuple[Array, Array]:
 
 def fit_and_report(
     out: str, examples: Sequence[Examples], training: dict[str, Any]
-) -> TrainedSuspects:
+) -> Trained[SuspectModel]:
     """Fit on all tiles, score on each by a fit without it, and write what comes out."""
     model = fit_model(examples)
     p, truth, paired = held_out(examples)
     report, scores = _report(p, truth, paired)
-    card = {"training": _training(training, examples), "scores": scores, "commit": commit()}
-    model = replace(model, card=card)
-    path = storage.join(out, "suspect.json")
-    write_model(path, model)
-    storage.write_bytes(storage.join(out, "report.md"), report.encode())
+    model = replace(model, card=card_of(_training(training, examples), scores))
     samples = {"sky": (p[~paired], truth[~paired]), "more pairs": (p[paired], truth[paired])}
     title = "p_unrecognized_blend on simulated HSC tiles, each by a fit that has not seen it"
     storage.write_bytes(storage.join(out, "suspect.png"), calibration_figure(samples, title))
-    return TrainedSuspects(model, report, path)
+    return write_trained(out, "suspect.json", model, write_model, report)
 
 
 def _training(training: dict[str, Any], examples: Sequence[Examples]) -> dict[str, Any]:

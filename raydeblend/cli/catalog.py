@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,12 +17,20 @@ from raydeblend.cli.options import (
     OptionsFile,
     Seed,
     Weights,
+    check_paths,
     path_argument,
-    path_option,
     split_names,
 )
 from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
+
+reading_option = partial(typer.Option, rich_help_panel="What is read")
+detection_option = partial(typer.Option, rich_help_panel="Detection")
+deblending_option = partial(typer.Option, rich_help_panel="Deblending")
+checks_option = partial(typer.Option, rich_help_panel="Checks of the run")
+selection_option = partial(typer.Option, rich_help_panel="Which cells, and runs that go on")
+run_option = partial(typer.Option, rich_help_panel="How it runs, and what is kept")
+"""Options of `catalog_command`, by the panel of ``--help`` in which they stand."""
 
 
 def catalog_command(
@@ -32,148 +41,161 @@ def catalog_command(
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
     weights: Weights = None,
     photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
-    cell_size: Annotated[int, typer.Option(help="Side of a cell in pixels.")] = 1024,
-    border: Annotated[int, typer.Option(help="Overlap read around a cell, in pixels.")] = 96,
-    image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
-    psf_pattern: Annotated[str, typer.Option(help="File names of the PSF stamps.")] = PSF_PATTERN,
+    seed: Seed = 0,
+    gpus: Gpus = None,
+    address: Address = None,
+    config: OptionsFile = None,
+    image_pattern: Annotated[str, reading_option(help="File names below INPUT.")] = IMAGE_PATTERN,
+    psf_pattern: Annotated[str, reading_option(help="File names of the PSF stamps.")] = PSF_PATTERN,
     manifest: Annotated[
-        str | None, path_option(help="Table tile, band, image[, psf] instead of the patterns.")
+        str | None,
+        reading_option(
+            callback=check_paths, help="Table tile, band, image[, psf] instead of the patterns."
+        ),
     ] = None,
     layout: Annotated[
         str,
-        typer.Option(
+        reading_option(
             help="How INPUT is delivered: auto, a name of `raydeblend layouts`, FILE.yaml."
         ),
     ] = "auto",
     zeropoint: Annotated[
-        float | None, typer.Option(help="AB magnitude of one count where the files do not say.")
+        float | None, reading_option(help="AB magnitude of one count where the files do not say.")
+    ] = None,
+    bad_planes: Annotated[
+        str | None,
+        reading_option(help="Mask planes whose pixels are not used; by default the layout's."),
     ] = None,
     background: Annotated[
         str,
-        typer.Option(
+        reading_option(
             help="local: take the sky off; none: the tiles have none left; auto: by layout."
         ),
     ] = "auto",
+    positions: Annotated[
+        str | None,
+        reading_option(
+            callback=check_paths, help="Table of ra, dec[, id]: measure there, detect nothing."
+        ),
+    ] = None,
+    threshold: Annotated[float, detection_option(help="Detection threshold in sigma.")] = 5.0,
+    min_area: Annotated[int, detection_option(help="Fewest pixels of a footprint.")] = 5,
     noise: Annotated[
         str,
-        typer.Option(help="correlated: measured where sources are sums of pixels; or independent."),
+        detection_option(
+            help="correlated: measured where sources are sums of pixels; or independent."
+        ),
     ] = "correlated",
-    threshold: Annotated[float, typer.Option(help="Detection threshold in sigma.")] = 5.0,
-    min_area: Annotated[int, typer.Option(help="Fewest pixels of a footprint.")] = 5,
-    suspect_threshold: Annotated[
-        float, typer.Option(help="Probability from which a source is deblended as two.")
-    ] = 0.5,
     deblend_singles: Annotated[
         bool,
-        typer.Option(
+        detection_option(
             "--deblend-singles/--only-blends",
             help="Whether footprints with one peak are deblended too.",
         ),
     ] = True,
+    suspect_threshold: Annotated[
+        float, deblending_option(help="Probability from which a source is deblended as two.")
+    ] = 0.5,
     second_opinion: Annotated[
         str | None,
-        typer.Option(help="Another deblender for blends: how far it differs is `disagreement`."),
+        deblending_option(
+            help="Another deblender for blends: how far it differs is `disagreement`."
+        ),
     ] = None,
     second_opinion_fraction: Annotated[
-        str, typer.Option(help="Part of the blends that it sees: 0 to 1, or all.")
+        str, deblending_option(help="Part of the blends that it sees: 0 to 1, or all.")
     ] = "all",
-    bad_planes: Annotated[
-        str | None,
-        typer.Option(help="Mask planes whose pixels are not used; by default the layout's."),
-    ] = None,
-    inject: Annotated[
-        float,
-        typer.Option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
-    ] = INJECT,
-    positions: Annotated[
-        str | None,
-        path_option(help="Table of ra, dec[, id]: measure there, detect nothing."),
-    ] = None,
     free_positions: Annotated[
         bool,
-        typer.Option("--free-positions", help="Let the fit move --positions, by parts of a pixel."),
+        deblending_option(
+            "--free-positions", help="Let the fit move --positions, by parts of a pixel."
+        ),
     ] = False,
+    inject: Annotated[
+        float,
+        checks_option(help="Sources per arcmin² injected into a copy of each cell; 0: none."),
+    ] = INJECT,
     max_suspect: Annotated[
         float,
-        typer.Option(
+        checks_option(
             min=0, max=1, help="Part of the cells that may be suspect before exit code 1."
         ),
     ] = 0.1,
-    seed: Seed = 0,
-    part: Annotated[str | None, typer.Option(help="A part of the tiles, 2/4 of four runs.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Do what the ledger lacks.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
-    accept_other_versions: Annotated[
-        bool,
-        typer.Option("--accept-other-versions", help="Resume what other versions began."),
-    ] = False,
-    save: Annotated[
-        str, typer.Option(help="Products to keep: models, residual, segmentation; none by default.")
-    ] = "",
-    cell_timeout: Annotated[
-        float,
-        typer.Option(
-            help="Seconds that detection, deblending or measurement of one cell may take; then the "
-            "cell has failed and the run goes on."
+    part: Annotated[
+        str | None, selection_option(help="A part of the tiles, 2/4 of four runs.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        selection_option(metavar="TILE[/CELL],…", help="Only these tiles or cells of the survey."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        selection_option(
+            metavar="RA,DEC,RADIUS",
+            help="Only cells within RADIUS of a place: degrees, or a radius such as 6arcmin.",
         ),
-    ] = 7200.0,
+    ] = None,
+    resume: Annotated[bool, selection_option("--resume", help="Do what the ledger lacks.")] = False,
+    overwrite: Annotated[
+        bool, selection_option("--overwrite", help="Replace an earlier run.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, selection_option("--retry-failed", help="With --resume: only the cells that failed.")
+    ] = False,
     retry_limited: Annotated[
         bool,
-        typer.Option(
+        selection_option(
             "--retry-limited",
             help="With --resume: deblend footprints whose work reached a limit again, with more.",
         ),
     ] = False,
     more_work: Annotated[
-        float, typer.Option(help="How many times the usual limits --retry-limited allows.")
+        float, selection_option(help="How many times the usual limits --retry-limited allows.")
     ] = 4.0,
+    accept_other_versions: Annotated[
+        bool,
+        selection_option("--accept-other-versions", help="Resume what other versions began."),
+    ] = False,
+    cell_size: Annotated[int, run_option(help="Side of a cell in pixels.")] = 1024,
+    border: Annotated[int, run_option(help="Overlap read around a cell, in pixels.")] = 96,
+    cell_timeout: Annotated[
+        float,
+        run_option(
+            help="Seconds that detection, deblending or measurement of one cell may take; then the "
+            "cell has failed and the run goes on."
+        ),
+    ] = 7200.0,
     patience: Annotated[
         float | None,
-        typer.Option(
+        run_option(
             help="Seconds without any progress after which cells that are left have failed: a "
             "hanging read, no worker; by default it waits without end.",
         ),
     ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="With --resume: only the cells that failed.")
-    ] = False,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="TILE[/CELL],…", help="Only these tiles or cells of the survey."),
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RA,DEC,RADIUS",
-            help="Only cells within RADIUS of a place: degrees, or a radius such as 6arcmin.",
-        ),
-    ] = None,
     memory_per_cell: Annotated[
         float | None,
-        typer.Option(help="GiB that a cell takes: where there is less, fewer are done at a time."),
+        run_option(help="GiB that a cell takes: where there is less, fewer are done at a time."),
     ] = None,
+    save: Annotated[
+        str, run_option(help="Products to keep: models, residual, segmentation; none by default.")
+    ] = "",
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="A line of JSON for each cell, on standard error.")
+        bool, run_option("--log-json", help="A line of JSON for each cell, on standard error.")
     ] = False,
     price: Annotated[
         float | None,
-        typer.Option(help="Of a core-hour: summary.json says what 1,000 square degrees cost."),
+        run_option(help="Of a core-hour: summary.json says what 1,000 square degrees cost."),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what there is to do and how long it takes."),
+        run_option("--dry-run", help="Say what there is to do and how long it takes."),
     ] = False,
-    gpus: Gpus = None,
-    address: Address = None,
-    config: OptionsFile = None,
 ) -> None:
     """Make the deblended catalog of the tiles in INPUT."""
     _refuse_dropped_options(image_pattern, psf_pattern, manifest, layout)
     _refuse_without_resume(
         resume, accept_other_versions=accept_other_versions, retry_limited=retry_limited
     )
-    if retry_limited and save:
-        raise ConfigError("--retry-limited cannot renew what --save keeps; make such a run anew")
     if not more_work > 1:
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     _check_seconds(patience=patience, cell_timeout=cell_timeout)
@@ -213,11 +235,12 @@ def catalog_command(
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
+        from raydeblend.pipeline.preparation import RunRequest
 
-        plan = forecast_catalog(
-            input, out, run, resume, overwrite, address, part, accept_other_versions, selection
-        )
-        print("\n".join(forecast_lines(plan)))
+        again = more_work if retry_limited else None
+        request = RunRequest(resume, overwrite, accept_other_versions, part, again, selection)
+        forecast = forecast_catalog(input, out, run, request, address)
+        print("\n".join(forecast_lines(forecast)))
         return
     summary = run_catalog(
         input,

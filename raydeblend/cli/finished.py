@@ -127,13 +127,58 @@ def _export_table(outs: list[str], target: str, kind: str, all_rows: bool, overw
     print(f"{n_rows} rows: {target}")
 
 
+@export.command("lsst")
+def export_lsst_command(
+    outs: Outs,
+    folder: Annotated[
+        str, path_argument(metavar="DIR", help="Directory or s3:// prefix for the tables.")
+    ],
+    all_rows: AllRows = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write OUT as tables Object and Parent under the Rubin Observatory's column names.
+
+    A column has Rubin's name where it means the same, else its own. DIR/schema.yaml says what each
+    is, in the language of Rubin's schemas (felis).
+    """
+    from raydeblend.export.lsst import export_lsst
+
+    done = export_lsst(outs, folder, all_rows=all_rows, overwrite=overwrite)
+    print(f"{done.n_objects} objects, {done.n_parents} parents: {done.folder}")
+
+
+@export.command("rail")
+def export_rail_command(
+    outs: Outs,
+    target: Annotated[
+        str, path_argument(metavar="FILE.parquet", help="The file to write, local or s3://.")
+    ],
+    least_snr: Annotated[
+        float, typer.Option(help="Fluxes of fewer errors than this are not detected.")
+    ] = 1.0,
+    all_rows: AllRows = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write OUT as magnitudes and errors for the photometric redshifts of RAIL.
+
+    Not detected is 99, not measured is NaN. FILE.yaml has the parameters for RAIL's stages.
+    """
+    from raydeblend.export.rail import RailConfig, export_rail
+
+    n_rows = export_rail(outs, target, RailConfig(all_rows, least_snr), overwrite=overwrite)
+    print(f"{n_rows} rows: {target}")
+
+
 def inspect_command(
     outs: Outs,
     target: Annotated[
         str, typer.Argument(metavar="SOURCE_ID|RA,DEC", help="A source, or degrees near one.")
     ],
     picture: Annotated[
-        str | None, path_option("--out", help="PNG file; by default blend_<source_id>.png here.")
+        str | None,
+        path_option(
+            "--out", help="A .png, .pdf or .svg file; by default blend_<source_id>.png here."
+        ),
     ] = None,
 ) -> None:
     """Draw the blend of a source: image, models, residual, neighbors and measurements.

@@ -49,6 +49,10 @@ def train_command(
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
     preset: Annotated[Preset, typer.Option(help="Size of network and run.")] = Preset.small,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
+    min_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Begin and go on with as few, where hosts come and go."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
@@ -100,6 +104,10 @@ def train_command(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Per epoch.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Over all workers.")] = None,
+    images_at_once: Annotated[
+        int | None,
+        typer.Option(min=0, help="rdn, rdn-joint: of a batch in memory together; 0 for all."),
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
     n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
     seed: Annotated[
@@ -126,6 +134,7 @@ def train_command(
         out,
         preset=preset.value,
         workers=workers,
+        min_workers=min_workers,
         resume=resume,
         shards=shards,
         address=address,
@@ -146,6 +155,7 @@ def train_command(
         epochs=epochs,
         steps=steps,
         batch=batch,
+        images_at_once=images_at_once,
         learning_rate=learning_rate,
         n_galaxies=n_galaxies,
         seed=seed,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.deblend.masks import mask_for
 from raydeblend.errors import ConfigError
 from raydeblend.tile import BoolArray, Deblended, Deblender, FloatArray
@@ -76,7 +76,7 @@ def deblend_file(in_path: str, out_path: str, deblender: Deblender) -> Deblended
         If the file cannot be read or does not have the layout, or the other cannot be written.
     """
     stamps = parse_stamps(read_npz(in_path))
-    storage.check_file_writable(out_path)
+    access.check_file_writable(out_path)
     result = deblend_stamps(stamps, deblender)
     write_result(out_path, result)
     return result

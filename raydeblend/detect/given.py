@@ -17,8 +17,9 @@ from raydeblend.detect.footprints import (
     psf_width,
     significant_peaks,
 )
+from raydeblend.detect.ids import source_id
 from raydeblend.flags import Flag
-from raydeblend.tile import Blend, BoolArray, Tile
+from raydeblend.tile import Blend, BoolArray, Box, Tile, TileHeader
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,34 @@ def find_given(
         more = int(Flag.UNLISTED_PEAK) if label in unlisted else 0
         blends.append(replace(blend, flags=blend.flags | more))
     return blends
+
+
+def unmeasurable(header: TileHeader, xy: NDArray[np.float64], flags: Flag) -> list[Blend]:
+    """Return a Blend without a usable pixel for each position: its source has a row, but no values.
+
+    Parameters
+    ----------
+    xy
+        ``(n, 2)`` in pixels of the tile, each on a pixel of its own.
+    flags
+        That say why.
+    """
+    return [_blind(header, x, y, int(flags)) for x, y in xy.tolist()]
+
+
+def _blind(header: TileHeader, x: float, y: float, flags: int) -> Blend:
+    column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+    nothing = np.zeros((len(header.bands), 1, 1), dtype=np.float32)
+    return Blend(
+        parent_id=source_id(header.name, row, column),
+        box=Box(row, column, row + 1, column + 1),
+        image=nothing,
+        variance=nothing + 1,
+        unusable=np.ones(nothing.shape, dtype=bool),
+        footprint=np.ones((1, 1), dtype=bool),
+        xy=np.array([[x - column, y - row]], dtype=np.float32),
+        flags=flags,
+    )
 
 
 def _disks(

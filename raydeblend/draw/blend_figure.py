@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,19 @@ from numpy.typing import NDArray
 
 from raydeblend.draw.finished import tile_wcs
 from raydeblend.draw.inspect import Inspected
-from raydeblend.evaluate.common.figures import color_image, noise_level, to_png
 from raydeblend.flags import Flag
+from raydeblend.pictures import color_image, noise_level
 from raydeblend.survey import NJY_ZERO_POINT
 from raydeblend.tile import FloatArray
 
 DPI = 150
 WIDTH = 10.0
-MOST_MODELS = 6
+PER_ROW = 6
+"""Models side by side."""
+MOST_SOURCES = 60
 """Models drawn on their own, and rows of the table; a larger blend says how many more there are."""
+LONGEST = 120
+"""Letters of a line of flags."""
 CHOSEN, OTHER, NEIGHBOR = "#ffb000", "white", "#7fd4ff"
 RESIDUAL_SIGMA = 5.0
 COMPASS = 1.0
@@ -30,31 +35,35 @@ COMPASS = 1.0
 OUTLINE = [withStroke(linewidth=1.5, foreground="black")]
 
 Row = dict[str, Any]
+Line = tuple[int, list[str]]
+"""The number of a source, and a word for each column of the table, or for the first ones."""
 
 
-def blend_figure(seen: Inspected) -> bytes:
-    """Draw a blend as PNG.
+def blend_figure(seen: Inspected, most: int = MOST_SOURCES) -> Figure:
+    """Draw a blend.
 
     Above: the tile around the footprint (its outline, its sources numbered by brightness,
     neighbors as crosses), all models together, and what they leave, in units of the noise over
-    all bands.  Then the brightest models, each alone, and the rows of the catalog.
+    all bands.  Then the models, each alone, and the rows of the catalog: of the `most` brightest
+    sources, and of the one asked for in any case.
     """
-    rows, shown = seen.rows.to_pylist(), _shown(seen)
-    table = 0.22 * (len(shown) + 2) + 0.1
-    top, models = 3.15, WIDTH / MOST_MODELS
+    rows, shown = seen.rows.to_pylist(), _shown(seen, most)
+    lines = _lines(rows, shown, seen.header.bands)
+    table = 0.22 * (len(lines) + 2) + 0.1
+    top, models = 3.15, WIDTH / PER_ROW * -(-len(shown) // PER_ROW)
     height = 0.55 + top + models + 0.3 + table
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)
     _title(figure, seen, rows, height)
     _top_row(figure, seen, (height - 0.55 - top) / height, top / height)
     _models(figure, seen, shown, (table + 0.1) / height, models / height)
-    _table(figure, seen, rows, shown, table / height)
-    return to_png(figure)
+    _table(figure, seen, lines, len(shown), table / height)
+    return figure
 
 
-def _shown(seen: Inspected) -> list[int]:
+def _shown(seen: Inspected, most: int) -> list[int]:
     """Return the numbers of the brightest sources, of the one asked for in any case."""
     n, chosen = len(seen.rows), _chosen(seen)
-    brightest = list(range(min(n, MOST_MODELS)))
+    brightest = list(range(min(n, most)))
     return brightest if chosen in brightest else [*brightest[:-1], chosen]
 
 
@@ -186,7 +195,8 @@ def _compass(axes: Axes, seen: Inspected) -> None:
         x, y = tile_wcs(seen.header).world_to_pixel(there)
         away = np.array([x - seen.view.x0 - columns / 2, y - seen.view.y0 - rows / 2])
         tip = start + 0.08 * side * away / np.linalg.norm(away)
-        axes.plot(*np.transpose([start, tip]), color="white", lw=1.2, path_effects=OUTLINE)
+        arrow = {"arrowstyle": "->", "color": "white", "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", tuple(tip), tuple(start), arrowprops=arrow | {"path_effects": OUTLINE})
         x, y = (start + 1.5 * (tip - start)).tolist()
         style: dict[str, Any] = {"color": "white", "fontsize": 7, "path_effects": OUTLINE}
         axes.text(x, y, name, ha="center", va="center", **style)
@@ -197,42 +207,53 @@ def _models(
 ) -> None:
     """Draw models one by one, in the view of the panels above."""
     sigma, chosen = noise_level(seen.around), _chosen(seen)
+    n_rows = -(-len(shown) // PER_ROW)
+    step = height / n_rows
     for place, i in enumerate(shown):
-        left = 0.01 + place * 0.98 / MOST_MODELS
-        axes = figure.add_axes((left, bottom, 0.155, height * 0.93))
+        row, column = divmod(place, PER_ROW)
+        left, low = 0.01 + column * 0.98 / PER_ROW, bottom + (n_rows - 1 - row) * step
+        axes = figure.add_axes((left, low, 0.155, step * 0.86))
         _picture(axes, color_image(_placed(seen, seen.part.models[i]), sigma))
         for spine in axes.spines.values():
             spine.set(color=CHOSEN if i == chosen else "0.4", linewidth=2 if i == chosen else 0.8)
         axes.set_title(f"model {i + 1}", fontsize=8, pad=3)
 
 
-def _table(
-    figure: Figure, seen: Inspected, rows: list[Row], shown: list[int], height: float
-) -> None:
-    """Write the catalog's measurements, a row for each source."""
+def _table(figure: Figure, seen: Inspected, lines: list[Line], n: int, height: float) -> None:
+    """Write the catalog's measurements, a row for each of `n` sources and one for its flags."""
     bands, chosen = seen.header.bands, _chosen(seen)
     names = ["", "source_id", *(f"{band} mag" for band in bands), "S/N", "T / arcsec²"]
-    names += ["quality", "blendedness", "flags"]
-    widths = [0.02, 0.15, *[0.42 / max(len(bands), 3)] * len(bands), 0.055, 0.085, 0.065, 0.085]
+    names += ["quality", "blendedness"]
+    widths = [0.02, 0.15, *[0.5 / max(len(bands), 3)] * len(bands), 0.06, 0.09, 0.07]
     left = 0.01 + np.concatenate([[0], np.cumsum(widths)])
-    lines = [_cells(i, rows[i], bands) for i in shown]
     step = height / (len(lines) + 2)
     for x, name in zip(left, names, strict=True):
         figure.text(x, height - 0.5 * step, name, fontsize=7.5, weight="bold", va="center")
-    for place, (i, line) in enumerate(zip(shown, lines, strict=True)):
+    for place, (i, line) in enumerate(lines):
         style: dict[str, Any] = {"va": "center", "weight": "bold" if i == chosen else "normal"}
-        for x, text in zip(left, line, strict=True):
+        # A line of flags has less than a word for each column.
+        for x, text in zip(left, line, strict=False):
             figure.text(x, height - (place + 1.5) * step, text, fontsize=7.5, **style)
-    if len(rows) > len(shown):
-        more = len(rows) - len(shown)
+    if len(seen.rows) > n:
+        more = len(seen.rows) - n
         text = f"and {more} more source{'s' * (more > 1)} in this footprint"
         figure.text(left[1], 0.5 * step, text, fontsize=7.5, va="center", style="italic")
+
+
+def _lines(rows: list[Row], shown: list[int], bands: tuple[str, ...]) -> list[Line]:
+    """Return the lines of the table, each with the number of its source."""
+    lines: list[Line] = []
+    for i in shown:
+        lines.append((i, _cells(i, rows[i], bands)))
+        flags = wrap(", ".join(str(flag.name) for flag in Flag if rows[i]["flags"] & flag), LONGEST)
+        lines += [(i, ["", text]) for text in flags]
+    return lines
 
 
 def _cells(i: int, row: Row, bands: tuple[str, ...]) -> list[str]:
     magnitudes = [_magnitude(row[f"flux_{band}"], row[f"flux_err_{band}"]) for band in bands]
     values = [_number(row["snr"], "{:.1f}"), _number(row["T"], "{:.3f}")]
-    last = [row["quality"], _number(row["blendedness"], "{:.3f}"), _flag_names(row["flags"])]
+    last = [row["quality"], _number(row["blendedness"], "{:.3f}")]
     return [str(i + 1), str(row["source_id"]), *magnitudes, *values, *last]
 
 
@@ -249,8 +270,3 @@ def _magnitude(flux: float | None, error: float | None) -> str:
     sigma = 2.5 / np.log(10) * error / flux
     digits = 2 if sigma >= 0.01 else 3
     return f"{NJY_ZERO_POINT - 2.5 * np.log10(flux):.{digits}f} ± {sigma:.{digits}f}"
-
-
-def _flag_names(bits: int) -> str:
-    names = [str(flag.name) for flag in Flag if bits & flag]
-    return ", ".join(names) if names else "none"

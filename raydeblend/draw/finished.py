@@ -19,12 +19,13 @@ from raydeblend.config import CatalogConfig
 from raydeblend.detect.ids import PIXEL_BITS, source_id
 from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run, read_run
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.placed import place
 from raydeblend.pipeline.plan import CellTask, plan_survey
 from raydeblend.pipeline.runs import find_runs
-from raydeblend.pipeline.shards import read_shard
+from raydeblend.pipeline.shards import read_shard, shard_path
 from raydeblend.positions import SkyPositions, read_positions
 from raydeblend.tile import TileHeader
 

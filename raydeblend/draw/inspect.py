@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.detect.background import without_background
 from raydeblend.detect.ids import pixels
 from raydeblend.draw.finished import Finished, find_among, open_several, write_picture
@@ -25,6 +25,7 @@ from raydeblend.tile import Blend, Box, FloatArray, TileHeader
 
 MARGIN = 16
 """Pixels shown around the footprint, where the neighbors are."""
+FORMATS = ("png", "pdf", "svg")
 SAME_PIXELS = 0.5
 """How far a recomputed source may be from its row before the two are called different."""
 
@@ -74,7 +75,7 @@ class Drawn:
 
 
 def inspect_source(outs: str | Sequence[str], target: str, picture: str | None = None) -> Drawn:
-    """Draw the blend of one source as a PNG file.
+    """Draw the blend of one source as a file.
 
     Parameters
     ----------
@@ -83,22 +84,33 @@ def inspect_source(outs: str | Sequence[str], target: str, picture: str | None =
     target
         A source_id, or ``ra,dec`` in degrees.
     picture
-        The file to write; by default ``blend_<source_id>.png`` here.
+        The file to write, of one of the `FORMATS`; by default ``blend_<source_id>.png`` here.
 
     Raises
     ------
     ConfigError
-        If there is no such source, or its tile cannot be read any more.
+        If there is no such source, its tile cannot be read any more, or `picture` is of no format
+        that can be drawn.
     """
     from raydeblend.draw.blend_figure import blend_figure
+    from raydeblend.evaluate.common.figures import to_format
 
     if picture is not None:
-        storage.check_file_writable(picture)
+        _form(picture)
+        access.check_file_writable(picture)
     several = open_several([outs] if isinstance(outs, str) else outs)
     seen = take_apart(*find_among(several, target))
     picture = f"blend_{seen.source_id}.png" if picture is None else picture
-    write_picture(picture, blend_figure(seen))
+    write_picture(picture, to_format(blend_figure(seen), _form(picture)))
     return Drawn(seen.source_id, len(seen.rows), picture)
+
+
+def _form(picture: str) -> str:
+    """Return the format that a file's name says."""
+    form = picture.rpartition(".")[2].lower()
+    if form not in FORMATS:
+        raise ConfigError(f"{picture} must end in one of .{', .'.join(FORMATS)}")
+    return form
 
 
 def take_apart(finished: Finished, row: pa.Table) -> Inspected:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raydeblend import storage, tables
+from raydeblend import access, storage, tables
 from raydeblend.draw.finished import Finished, open_several, tile_wcs, write_picture
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
@@ -126,7 +126,7 @@ def map_catalog(
     if folder is None and len(several) > 1:
         raise ConfigError("maps of several catalogs need a folder of their own: give --out")
     folder = storage.join(several[0].out, "maps") if folder is None else folder
-    storage.check_writable(folder)
+    access.check_writable(folder)
     drawn = [path for path in files_in(folder) if path.rpartition("/")[2] in FILES]
     refuse_earlier(folder, drawn, overwrite)
     bands = several[0].config.bands

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import DPI, to_png
 from raydeblend.evaluate.common.request import Report, Request
@@ -228,7 +228,7 @@ def run(request: Request) -> Report:
     """Draw generated and real galaxies, compare, and report."""
     n = request.n or DEFAULT_N
     generated, trained = draw_generated(n, request.seed, one_network(request.weights, "gan"))
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     real = draw_real(n, request.seed, trained, request.data)
     rows = compare(generated, real)
     figures = {

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.deblend.masks import mask_for
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import SCARLET, find_scarlet, load_named
@@ -282,7 +282,7 @@ def run(request: Request) -> Report:
     """Read the blends, deblend, and report."""
     loaded = load_deblenders(request.compared, request.own_weights)
     blends = read_hsc_blends(request.needed_data("a folder of blends"), request.n)
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     scores = evaluate_hsc_blends(loaded, blends)
     rows = [score.row for score in scores]
     return Report(rows, [summary_table(rows)], {"residuals.png": residual_figure(scores)})

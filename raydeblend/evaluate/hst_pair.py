@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.detect.matching import match_sky
@@ -309,7 +309,7 @@ def run(request: Request) -> Report:
         If a file is missing.
     """
     data = request.needed_data("the folder of the HSC and HST pair")
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     pair = read_pair(data)
     scores = find_all(pair, SrganDeblender.load(weights=one_network(request.weights, "srgan")))
     rows = score_pair(scores)

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.vae.centered import CenteredVae
 from raydeblend.deblend.vae.deblender import VaeDeblender
@@ -393,7 +393,7 @@ def running(
 def run(request: Request) -> Report:
     """Draw the sets, deblend, and report."""
     loaded = load_deblenders(request.compared, request.own_weights)
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     sets = draw_sets(request.n or DEFAULT_N, request.seed, request.catalog, request.data)
     rows, results = evaluate_nemani2023(loaded, sets)
     figures = {f"residuals_{kind}.png": residual_figure(results, kind) for kind in sets}

@@ -8,6 +8,7 @@ the blends.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.peeling.branched import ZooSeparator
 from raydeblend.evaluate.common import metrics
@@ -28,6 +29,7 @@ from raydeblend.evaluate.common.figures import DPI, PANEL, to_png
 from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.rows import Row, cell, fixed_first, flux_columns, image_columns
 from raydeblend.evaluate.common.tables import Table, number
+from raydeblend.evaluate.reiman2019_readings import read_metrics, reading_rows, reading_table
 from raydeblend.evaluate.wang2022.scores import Scores, match_models
 from raydeblend.networks.weights import one_network
 from raydeblend.simulate.galaxy_zoo import BANDS, ZooImages, draw_zoo_blends, read_galaxy_zoo
@@ -148,12 +150,21 @@ def score_separator(name: str, separate: Separate, test: ZooTest) -> Scores:
         models, found = separate(blends)
         seconds += time.perf_counter() - start
         flux = np.where(found, metrics.flux(models), np.nan)
-        parts.append((*compare(models, blends.isolated), flux, metrics.flux(blends.isolated)))
+        parts.append(
+            (
+                *compare(models, blends.isolated),
+                flux,
+                metrics.flux(blends.isolated),
+                read_metrics(models, blends.isolated),
+            )
+        )
         LOGGER.info("%s: %d of %d blends", name, sum(len(part[0]) for part in parts), test.n)
-    psnr, ssim, flux, flux_true = (np.concatenate(values) for values in zip(*parts, strict=True))
+    joined = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    psnr, ssim, flux, flux_true, readings = joined
     quality = np.full(len(psnr), "")
     empty = np.zeros((0, 2, 3, 1, 1), dtype=np.float32)
-    return Scores(name, psnr, ssim, flux, flux_true, quality, empty, seconds / len(psnr))
+    pace = seconds / len(psnr)
+    return Scores(name, psnr, ssim, flux, flux_true, quality, empty, pace, readings=readings)
 
 
 def compare(
@@ -298,9 +309,12 @@ def run(request: Request) -> Report:
     """Read the test set, separate, and report."""
     test = read_test(request.needed_data("a folder of pictures"), request.n, request.seed)
     separators = {name: _load(name, request.own_weights.get(name)) for name in request.compared}
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     rows, scores = evaluate_reiman2019(separators, test)
-    return Report(rows, [score_table(rows)], draw_figures(separators, scores, test))
+    readings = reading_rows(scores, PAPER_SCORES)
+    files = draw_figures(separators, scores, test)
+    files["readings.json"] = (json.dumps(readings, indent=1) + "\n").encode()
+    return Report(rows, [score_table(rows), reading_table(readings, PAPER)], files)
 
 
 def _load(name: str, weights: str | None) -> Separate:

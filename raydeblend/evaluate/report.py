@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.figures import read_caption
 from raydeblend.evaluate.common.provenance import read_provenance
@@ -67,7 +67,7 @@ def write_report(roots: Sequence[str], out: str) -> int:
     if not roots:
         raise ConfigError("name at least one results directory")
     names = _unique_names(roots)
-    storage.check_file_writable(out)
+    access.check_file_writable(out)
     page = render_page([read_results(root, name) for root, name in zip(roots, names, strict=True)])
     content = page.encode()
     storage.write_bytes(out, content)

@@ -28,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.errors import ConfigError
 from raydeblend.export.hats_catalog import finish_catalog, finish_collection, finish_margin
 from raydeblend.export.mark import MARK, read_mark, remove_export, write_mark
@@ -207,7 +207,7 @@ def _open_target(target: str, state: dict[str, object], resume: bool, overwrite:
     """Make the target ready, and remember in it what is exported."""
     if resume and overwrite:
         raise ConfigError("resume and overwrite exclude each other")
-    storage.check_writable(target)
+    access.check_writable(target)
     if overwrite:
         remove_export(target)
     mark = storage.join(target, MARK)

@@ -12,9 +12,9 @@ from astropy.io import fits
 from astropy.io.votable import from_table, writeto
 from astropy.table import Column, Table
 
-from raydeblend import catalog, storage
+from raydeblend import access, catalog, storage
 from raydeblend.errors import ConfigError
-from raydeblend.export.source import read_source
+from raydeblend.export.source import Source, read_source
 from raydeblend.outputs import refuse_earlier
 
 MOST_ROWS = 50_000_000
@@ -48,8 +48,21 @@ def export_table(
         configuration, or if `target` is there and not to be replaced.
     """
     source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
-    storage.check_file_writable(target)
+    access.check_file_writable(target)
     refuse_earlier(storage.parent(target), [target] if storage.exists(target) else [], overwrite)
+    rows = read_rows(source, all_rows)
+    storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
+    return int(rows.num_rows)
+
+
+def read_rows(source: Source, all_rows: bool) -> pa.Table:
+    """Return the rows of a catalog, only the primary ones or all.
+
+    Raises
+    ------
+    ConfigError
+        If they are too many for one file, or a shard is damaged.
+    """
     rows = pa.concat_tables([catalog.read_catalog(out) for out in source.outs])
     if not all_rows:
         rows = rows.filter(pc.field("is_primary"))
@@ -58,8 +71,7 @@ def export_table(
             f"{source} has {rows.num_rows} rows, too many for one file; "
             "use `raydeblend export hats`"
         )
-    storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
-    return int(rows.num_rows)
+    return rows
 
 
 def _format(kind: str, target: str) -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, shard_path
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run, read_run
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.runs import find_runs
+from raydeblend.pipeline.shards import shard_path
 
 
 @dataclass(frozen=True)

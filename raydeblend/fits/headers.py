@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.config import IMAGE_PATTERN, PSF_PATTERN
 from raydeblend.errors import TileError
 from raydeblend.fits import inputs, sky
@@ -85,7 +85,7 @@ def find_tiles(
     ConfigError
         If the input as a whole cannot be used.
     """
-    storage.check_readable(root)
+    access.check_readable(root)
     if manifest:
         found = read_manifest(root, manifest, bands)
     else:
@@ -123,7 +123,7 @@ def choose_layout(
         return find_layout(layout)
     if manifest:
         return make_layout(NATIVE)
-    storage.check_readable(root)
+    access.check_readable(root)
     files = storage.list_stamps(root)
     return _choose(root, bands, image_pattern, psf_pattern, layout, files)
 

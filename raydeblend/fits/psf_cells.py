@@ -42,7 +42,7 @@ class CellGrid:
     start, size
         First pixel (y, x) of cell (0, 0) in pixels of the tile, and pixels (y, x) of a cell.
     missing
-        Cells (row, column) that are said to have no PSF; such cells may hold NaN unsaid too.
+        Cells (row, column) that are said to have no PSF; what is in such cells unsaid is no PSF.
     """
 
     start: tuple[int, int]
@@ -110,12 +110,16 @@ def _centers(
     return np.column_stack([x[columns], y[rows]])
 
 
-def _is_there(grid: CellGrid, stamp: NDArray[np.generic], cell: tuple[int, int]) -> bool:
-    return cell not in grid.missing and not np.isnan(stamp).all()
+def _is_there(grid: CellGrid, stamp: NDArray[np.floating], cell: tuple[int, int]) -> bool:
+    """Tell whether a cell has a PSF: a stamp that no light is left in, or NaN anywhere, is none.
+
+    One such cell is no reason to give up all the others of a patch.
+    """
+    return cell not in grid.missing and bool(np.isfinite(stamp).all() and stamp.sum() > 0)
 
 
 def _height(
-    grid: CellGrid, psf: fits.ImageHDU, near: Mapping[tuple[int, int], NDArray[np.generic]]
+    grid: CellGrid, psf: fits.ImageHDU, near: Mapping[tuple[int, int], NDArray[np.floating]]
 ) -> float | None:
     """Return the mean of the highest pixels of stamps spread over the grid, whatever the box.
 

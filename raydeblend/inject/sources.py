@@ -31,6 +31,8 @@ DETECTION = 5.0
 STAR_GI = (0.4, 3.0)
 """Range of the g - i of stars; that of control stars is in the middle of the locus."""
 CONTROL_GI = 1.2
+USUAL_DEPTH = 26.0
+"""Of the weights: the same for all cells, or deep ones would count for less than their area."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class InjectedSources:
     flux
         ``(n, bands)`` in nJy.
     weight
-        ``(n,)`` numbers in the sky over those drawn, 1 at a magnitude of five sigma.
+        ``(n,)`` numbers in the sky over those drawn, 1 at `USUAL_DEPTH` in a cell that deep.
     galaxies
         The profile of each, also of the stars, whose place it only keeps.
     """
@@ -147,7 +149,8 @@ def _draw(
     of_stars = star_magnitudes(magnitude, gi, bands, rng)
     both = np.where(is_star[:, None], of_stars, galaxies.magnitude)
     flux = 10 ** (0.4 * (NJY_ZERO_POINT - both))
-    weight = 10 ** ((COUNTS_SLOPE - config.slope) * (magnitude - depth))
+    in_sky = 10 ** (COUNTS_SLOPE * (magnitude - USUAL_DEPTH))
+    weight = in_sky / 10 ** (config.slope * (magnitude - depth))
     return InjectedSources(kind, np.zeros((n, 2)), flux, weight, galaxies)
 
 

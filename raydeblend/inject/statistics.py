@@ -19,14 +19,15 @@ BoolArray = NDArray[np.bool_]
 WIDTH = 0.25
 """Magnitudes in which the completeness falls, 1 / (1 + exp((m - m50) / width))."""
 FINE = 0.02
-SIGMA_PER_MAD = 1.4826
+SIGMA_PER_MAD, SMALL_SAMPLE = 1.4826, 0.8
+FEWEST_SPREAD = 2
 STEP = 0.5
 """Magnitudes of a bin of the table."""
 
 
 @dataclass(frozen=True)
 class BandBin:
-    """The fluxes of a bin in one band; NaN of nothing.
+    """The fluxes of a bin in one band, numbers weighted as in the sky; NaN of nothing.
 
     Attributes
     ----------
@@ -137,19 +138,28 @@ def weighted_part(hits: FloatArray, weight: FloatArray) -> tuple[float, float]:
     if not len(hits):
         return float("nan"), float("nan")
     rate = float(np.average(hits, weights=weight))
-    effective = float(weight.sum() ** 2 / (weight**2).sum())
+    effective = effective_number(weight)
     # As if one more of each were seen: a part of 0 or 1 is not exact.
     smooth = (rate * effective + 1) / (effective + 2)
     return rate, float(np.sqrt(smooth * (1 - smooth) / effective))
 
 
+def effective_number(weight: FloatArray) -> float:
+    """Return of how many equal weights the mean is as exact as of these; 0 of none."""
+    return float(weight.sum() ** 2 / (weight**2).sum()) if len(weight) else 0.0
+
+
 def _band_bin(rows: pa.Table, band: str) -> BandBin:
     error, pull = flux_errors(rows, band)
-    n = max(int(np.isfinite(pull).sum()), 1)
-    width = spread(pull)
+    weight = column(rows, "weight")
+    width = weighted_spread(pull, weight)
     # The median absolute deviation has 0.37 of a standard deviation's efficiency.
     return BandBin(
-        middle(error), spread(error), middle(pull), width, float(width * 1.17 / np.sqrt(n))
+        weighted_middle(error, weight),
+        weighted_spread(error, weight),
+        weighted_middle(pull, weight),
+        width,
+        float(width * 1.17 / np.sqrt(max(effective_number(weight[np.isfinite(pull)]), 1))),
     )
 
 
@@ -178,8 +188,32 @@ def middle(values: FloatArray) -> float:
 
 
 def spread(values: FloatArray) -> float:
-    """Return 1.4826 times the median absolute deviation of the finite values, NaN of none."""
-    return SIGMA_PER_MAD * middle(np.abs(values - middle(values)))
+    """Return `weighted_spread` of equal weights."""
+    return weighted_spread(values, np.ones(len(values)))
+
+
+def weighted_middle(values: FloatArray, weight: FloatArray) -> float:
+    """Return the weighted median of the finite values, NaN of none."""
+    known = np.isfinite(values)
+    order = np.argsort(values[known])
+    sorted_, own = values[known][order], weight[known][order]
+    if not len(sorted_):
+        return float("nan")
+    # Each value stands for its weight around it: with equal weights this is the usual median.
+    return float(np.interp(own.sum() / 2, np.cumsum(own) - own / 2, sorted_))
+
+
+def weighted_spread(values: FloatArray, weight: FloatArray) -> float:
+    """Return 1.4826 times the weighted median absolute deviation of the finite values.
+
+    Few values lie nearer to their own median than to that of all (Croux & Rousseeuw 1992).  NaN of
+    fewer than two.
+    """
+    n = effective_number(weight[np.isfinite(values)])
+    if n < FEWEST_SPREAD:
+        return float("nan")
+    off = np.abs(values - weighted_middle(values, weight))
+    return n / (n - SMALL_SAMPLE) * SIGMA_PER_MAD * weighted_middle(off, weight)
 
 
 def _magnitudes(rows: pa.Table, band: str) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.detect.given import GIVEN
-from raydeblend.fit.result import not_attempted
+from raydeblend.fit.result import Measurements, not_attempted
 from raydeblend.flags import Flag
 from raydeblend.pipeline.accounting import Piece, account_of, account_of_separated
 from raydeblend.pipeline.accounts import Account
@@ -38,8 +38,10 @@ class ForcedCell:
         return DeblendedCell(replace(detected, blends=blends), parts, tuple(accounts))
 
     def _fit(self, blend: Blend, detected: Detected) -> tuple[Account, list[Piece]]:
+        if blend.flags & Flag.REPEATED_POSITION:
+            return _without_values(blend, _repeated(blend, detected))
         if blend.unusable.all():
-            return _failed(blend)
+            return _without_values(blend, _failed(blend))
         priors = self.deblender.priors
         free = self.config.free_positions
         found = self.deblender.separate_footprint(
@@ -52,23 +54,38 @@ class ForcedCell:
             position_sigma=priors.given_position_sigma if free else priors.held_position_sigma,
         )
         if not len(found.xy):
-            return _failed(blend)
+            return _without_values(blend, _failed(blend))
         keep = bool(self.config.save)
         pieces = list(separated_pieces(blend, found, JOINT, detected.psf, keep))
         return account_of_separated(blend, found, pieces), pieces
 
 
-def _failed(blend: Blend) -> tuple[Account, list[Piece]]:
-    """Return rows without values at the positions of a footprint that could not be fitted."""
-    k, (bands, *stamp) = len(blend.xy), blend.image.shape
-    nothing = not_attempted(k, bands, JOINT_MODEL, JOINT)
-    flags = int(Flag.DEBLEND_FAILED)
+def _failed(blend: Blend) -> Measurements:
+    """Return what is said of positions that could not be fitted."""
+    nothing = _nothing(blend)
+    return replace(nothing, flags=np.full_like(nothing.flags, int(Flag.FIT_FAILED)))
+
+
+def _repeated(blend: Blend, detected: Detected) -> Measurements:
+    """Return what is said of a position in the pixel of another: where it is."""
+    positions = detected.task.positions
+    assert positions is not None
+    return replace(_nothing(blend), shift=positions.within(blend.box).offset)
+
+
+def _nothing(blend: Blend) -> Measurements:
+    return not_attempted(len(blend.xy), len(blend.image), JOINT_MODEL, JOINT)
+
+
+def _without_values(blend: Blend, measured: Measurements) -> tuple[Account, list[Piece]]:
+    """Return rows without values at the positions of a footprint."""
+    tried = not (measured.flags & Flag.NOT_ATTEMPTED).any()
     part = DeblendedParent(
-        models=np.zeros((k, bands, *stamp), np.float32),
+        models=np.zeros((len(blend.xy), *blend.image.shape), np.float32),
         xy=blend.xy,
         quality="none",
         deblender=JOINT,
-        flags=flags,
-        measured=replace(nothing, flags=np.full(k, int(Flag.FIT_FAILED), np.int32)),
+        flags=blend.flags | (int(Flag.DEBLEND_FAILED) if tried else 0),
+        measured=measured,
     )
     return account_of(blend, part), [(blend, part)]

@@ -11,17 +11,9 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 
-from raydeblend import storage
 from raydeblend.config import CatalogConfig
-from raydeblend.fits.manifest import to_manifest
-from raydeblend.pipeline.inputs import find_survey_tiles
-from raydeblend.pipeline.ledger import check_output
-from raydeblend.pipeline.plan import Plan, plan_survey
-from raydeblend.pipeline.run import describe
-from raydeblend.pipeline.seen import cells_left
-from raydeblend.pipeline.selection import EVERYTHING, Selection, choose
-from raydeblend.pipeline.share import parse_share
-from raydeblend.pipeline.survey import connect_once, resolve
+from raydeblend.pipeline.plan import Plan
+from raydeblend.pipeline.preparation import RunRequest, connect_once, prepare
 from raydeblend.session import cluster_address
 
 CPU_SECONDS: Mapping[str, float] = {"joint": 1.39}
@@ -66,12 +58,8 @@ def forecast_catalog(
     input: str,
     out: str,
     config: CatalogConfig,
-    resume: bool = False,
-    overwrite: bool = False,
+    request: RunRequest | None = None,
     address: str | None = None,
-    part: str | None = None,
-    accept_other_versions: bool = False,
-    selection: Selection = EVERYTHING,
 ) -> Forecast:
     """Return what `raydeblend.pipeline.survey.run_catalog` would do; nothing is written.
 
@@ -80,21 +68,15 @@ def forecast_catalog(
     ConfigError
         As that does before any work, but that `out` is not tried.
     """
-    share = parse_share(part)
-    selection.check(resume)
-    input, root = storage.absolute(input), storage.absolute(out)
-    config = resolve(config, input, root)
     with ExitStack() as session:
-        headers, unusable = find_survey_tiles(input, config, connect_once(session, address))
-    plan = plan_survey(headers, config.cell_size, config.border).only(share)
-    run, tiles = describe(input, config, plan, share), to_manifest(headers)
-    done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
-    todo = choose(root, plan, cells_left(plan, done), selection, resume).now
+        connect = connect_once(session, address)
+        prepared = prepare(input, out, config, request or RunRequest(), connect)
+    config, plan, todo = prepared.config, prepared.plan, prepared.choice.now
     arcmin2, pixels = _extent(plan, todo)
-    seconds, basis = _cpu_seconds(config, done, len(todo), arcmin2)
+    seconds, basis = _cpu_seconds(config, prepared.done, len(todo), arcmin2)
     return Forecast(
-        n_tiles=len(headers),
-        n_unusable=len(unusable),
+        n_tiles=len(prepared.headers),
+        n_unusable=len(prepared.unusable),
         n_cells=len(plan),
         n_left=len(todo),
         arcmin2=arcmin2,

@@ -17,22 +17,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raydeblend import catalog, storage
+from raydeblend import access, catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import NEEDED, changed_tiles, new_tiles, write_manifest
 from raydeblend.paths import same_place
 from raydeblend.pipeline.entries import (
     PLAN_FAILURE,
-    SCHEMA,
     LedgerEntry,
     entry_path,
-    list_ledger,
     plain,
-    set_aside,
     to_json,
-    try_ledger,
     write_entry,
 )
+from raydeblend.pipeline.entry_tables import SCHEMA
+from raydeblend.pipeline.ledger_files import list_ledger, set_aside, try_ledger
 from raydeblend.pipeline.plan import BOX, Plan, plan_hash
 from raydeblend.pipeline.shards import FOLDERS, cell_files, earlier_path, move_shards
 from raydeblend.pipeline.share import parse_share
@@ -107,7 +105,7 @@ def read_run(out: str) -> Run:
         If there is none, so that `out` is no catalog; if it is damaged or another version's;
         or if its s3 server does not answer.
     """
-    storage.check_answers(out)
+    access.check_answers(out)
     path = storage.join(out, RUN_FILE)
     if not storage.exists(path):
         raise ConfigError(f"{out} holds no catalog: it has no {RUN_FILE}")

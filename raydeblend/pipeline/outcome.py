@@ -13,7 +13,6 @@ from raydeblend.pipeline.entries import (
     LedgerEntry,
     entry_path,
     read_entry,
-    shard_path,
     write_entry,
 )
 from raydeblend.pipeline.injection import count_injected, kept_rows, rows_of, write_injected
@@ -22,7 +21,7 @@ from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.products import write_products
 from raydeblend.pipeline.rows import Measured, counts
 from raydeblend.pipeline.second_pass import standing, with_others
-from raydeblend.pipeline.shards import cell_files, parents_path
+from raydeblend.pipeline.shards import cell_files, parents_path, shard_path
 
 
 def write_cell(work: CellState, out: str, weights_hash: str, config_hash: str) -> LedgerEntry:

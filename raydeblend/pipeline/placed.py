@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,23 +10,46 @@ from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from raydeblend.errors import ConfigError
 from raydeblend.pipeline.ownership import approximate_circle, nearest_pixels, pixels_of
 from raydeblend.positions import SkyPositions
-from raydeblend.tile import Box, TileHeader
+from raydeblend.tile import BoolArray, Box, TileHeader
+
+Pixel = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class TilePositions:
-    """Positions ``(n, 2)`` in pixels of a tile, each in a pixel of its own, and their names."""
+    """Positions on a tile, each with a pixel of its own, since that is what a source is known by.
+
+    Attributes
+    ----------
+    xy
+        ``(n, 2)`` in that pixel.
+    offset
+        ``(n, 2)`` from there to the position: 0, unless one before it has its pixel; then it has
+        the nearest pixel that is free.
+    names
+        ``(n,)``.
+    """
 
     xy: NDArray[np.float64]
+    offset: NDArray[np.float64]
     names: NDArray[np.str_]
+
+    @property
+    def repeated(self) -> BoolArray:
+        """Which lie ``(n,)`` in the pixel of one before them."""
+        return np.asarray(self.offset.any(axis=1))
+
+    def take(self, chosen: BoolArray) -> TilePositions:
+        """Return some of them."""
+        return TilePositions(self.xy[chosen], self.offset[chosen], self.names[chosen])
 
     def within(self, box: Box) -> TilePositions:
         """Return those on the pixels of a box."""
         x, y = nearest_pixels(self.xy).T
-        inside = (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
-        return TilePositions(self.xy[inside], self.names[inside])
+        return self.take((x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1))
 
     def names_at(self, x: NDArray[np.int64], y: NDArray[np.int64]) -> list[str]:
         """Return the name of the position on each of some pixels ``(k,)``; empty for none."""
@@ -46,7 +69,7 @@ class PlacedPositions:
     outside
         How many positions lie on no tile.
     crowded
-        How many are left out on a tile since another, that comes first, lies on the same pixel.
+        How many lie in the pixel of another that comes first.
     """
 
     tiles: tuple[TilePositions, ...]
@@ -55,7 +78,13 @@ class PlacedPositions:
 
 
 def place(headers: Sequence[TileHeader], positions: SkyPositions) -> PlacedPositions:
-    """Return the positions on each tile, in the order of the headers."""
+    """Return the positions on each tile, in the order of the headers.
+
+    Raises
+    ------
+    ConfigError
+        If a tile has more positions than pixels.
+    """
     sky = SkyCoord(positions.ra, positions.dec, unit="deg")
     tree = KDTree(sky.cartesian.xyz.value.T)
     found, crowded = np.zeros(len(positions), dtype=bool), 0
@@ -65,9 +94,37 @@ def place(headers: Sequence[TileHeader], positions: SkyPositions) -> PlacedPosit
         near = np.array(sorted(tree.query_ball_point(center, chord)), dtype=np.intp)
         xy, inside = pixels_of(header, sky[near])
         near, xy = near[inside], xy[inside]
-        _, first = np.unique(nearest_pixels(xy), axis=0, return_index=True)
-        first = np.sort(first)
         found[near] = True
-        crowded += len(near) - len(first)
-        tiles.append(TilePositions(xy[first], positions.names[near[first]]))
+        on_tile = TilePositions(*_with_own_pixels(header, xy), positions.names[near])
+        crowded += int(np.sum(on_tile.repeated))
+        tiles.append(on_tile)
     return PlacedPositions(tuple(tiles), int(np.sum(~found)), crowded)
+
+
+def _with_own_pixels(
+    header: TileHeader, xy: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `TilePositions.xy` and `offset` of places ``(n, 2)`` on a tile."""
+    pixels = nearest_pixels(xy)
+    _, first = np.unique(pixels, axis=0, return_index=True)
+    repeated = np.ones(len(xy), dtype=bool)
+    repeated[first] = False
+    taken = {(x, y) for x, y in pixels[first].tolist()}
+    own = xy.copy()
+    for i in np.flatnonzero(repeated).tolist():
+        pixel = _nearest_free(header, xy[i], taken)
+        taken.add(pixel)
+        own[i] = pixel
+    return own, xy - own
+
+
+def _nearest_free(header: TileHeader, place: NDArray[np.float64], taken: Set[Pixel]) -> Pixel:
+    """Return a pixel (x, y) near a place (x, y) of a tile that none of the others has."""
+    x, y = nearest_pixels(place).tolist()
+    for reach in range(1, max(header.shape)):
+        box = Box(y - reach, x - reach, y + reach + 1, x + reach + 1).clip(header.box)
+        around = [(i, j) for j in range(box.y0, box.y1) for i in range(box.x0, box.x1)]
+        free = [pixel for pixel in around if pixel not in taken]
+        if free:
+            return min(free, key=lambda pixel: float(np.sum((pixel - place) ** 2)))
+    raise ConfigError(f"the tile {header.name} has more positions than pixels")

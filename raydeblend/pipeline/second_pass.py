@@ -8,7 +8,7 @@ made again.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raydeblend import catalog, storage
+from raydeblend.errors import ConfigError
 from raydeblend.parents import Shortfall
 from raydeblend.pipeline.parents import count_parents
 from raydeblend.pipeline.parts import Detected
@@ -24,6 +25,24 @@ from raydeblend.pipeline.rows import Measured, counts
 from raydeblend.pipeline.shards import parents_path, read_shard, shard_path
 
 Key = tuple[str, str]
+OF_SOURCES = ("models", "residual")
+"""Products that more work changes."""
+
+
+def check_renewable(out: str, save: Sequence[str]) -> None:
+    """Check that nothing is, or is to be, saved that a second pass would leave as it was.
+
+    Raises
+    ------
+    ConfigError
+        If so.
+    """
+    here = [name for name in OF_SOURCES if storage.list_files(storage.join(out, name))]
+    if save or here:
+        kept = ", ".join(save or here)
+        raise ConfigError(
+            f"--retry-limited cannot renew what --save keeps ({kept}); make such a run anew"
+        )
 
 
 def due_again(detected: Detected) -> Detected:

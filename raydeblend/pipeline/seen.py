@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.parents import Shortfall
-from raydeblend.pipeline.entries import from_table, read_ledger, shard_path
+from raydeblend.pipeline.entry_tables import from_table
 from raydeblend.pipeline.ledger import Run, keys, read_run
+from raydeblend.pipeline.ledger_files import read_ledger
 from raydeblend.pipeline.outcome import fail_cell
 from raydeblend.pipeline.plan import Plan, SecondPass
 from raydeblend.pipeline.second_pass import limited_in
-from raydeblend.pipeline.shards import folders_of, is_whole, without_file, without_shard
+from raydeblend.pipeline.shards import folders_of, is_whole, shard_path, without_file, without_shard
 from raydeblend.pipeline.summary import Totals
 
 LOST = "its shard is not in the output as the driver sees it; do all machines share that folder?"

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.errors import ConfigError
-from raydeblend.pipeline.entries import LedgerEntry, read_entries
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.region import Region, cells_within
 

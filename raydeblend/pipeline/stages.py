@@ -14,13 +14,15 @@ import numpy as np
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import REACH, without_background
 from raydeblend.detect.footprints import DetectConfig, find_blends
-from raydeblend.detect.given import find_given
+from raydeblend.detect.given import find_given, unmeasurable
 from raydeblend.detect.noise_correlation import with_noise
 from raydeblend.detect.tile_noise import tile_noise
 from raydeblend.errors import NoDataError
 from raydeblend.fit.result import Measurements, fill
 from raydeblend.fits import read_tile
+from raydeblend.fits.band_psf import nominal
 from raydeblend.fits.coverage import coverage
+from raydeblend.flags import Flag
 from raydeblend.measure.measure import choose_engine, measure_blends
 from raydeblend.pipeline.checking import look_at
 from raydeblend.pipeline.deblending import DeblendCell
@@ -139,7 +141,7 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     try:
         tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
     except NoDataError:
-        return Detected(task, (), TilePsf(()), pixels=no_pixels(cell) if images else None)
+        return _without_data(task, config, images)
     found = _detect(tile, task, config, images)
     if task.positions is not None:
         # What is not given is not masked, so the pixels would not be what the checks expect.
@@ -149,6 +151,18 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
         return detected
     copy = begin_injection(tile, detected, config, partial(_detect, config=config))
     return replace(detected, injection=copy)
+
+
+def _without_data(task: CellTask, config: CatalogConfig, images: bool) -> Detected:
+    """Return what there is in a cell without a usable pixel: rows at given positions."""
+    header, given, survey = task.cell.tile, task.positions, get_survey(config.survey)
+    blends = [] if given is None else unmeasurable(header, given.xy, Flag.MASKED)
+    return Detected(
+        task,
+        tuple(b for b in blends if _reaches(b, task.cell.inner)),
+        TilePsf(tuple(nominal(header, band, survey) for band in header.bands)),
+        pixels=no_pixels(task.cell) if images else None,
+    )
 
 
 def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = False) -> Detected:
@@ -161,10 +175,19 @@ def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = Fa
     if given is None:
         blends = find_blends(read, detection(config))
     else:
-        blends = find_given(read, given.xy, detection(config))
+        blends = find_given(read, given.take(~given.repeated).xy, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
     pixels = cell_pixels(cell, read, mine) if images else None
-    return Detected(task, mine, read.psf, noise, pixels=pixels)
+    return Detected(task, mine + _repeated(task), read.psf, noise, pixels=pixels)
+
+
+def _repeated(task: CellTask) -> tuple[Blend, ...]:
+    """Return the footprints of given positions that are not fitted, since another is there."""
+    if task.positions is None:
+        return ()
+    repeated = task.positions.within(task.cell.inner)
+    xy = repeated.xy[repeated.repeated]
+    return tuple(unmeasurable(task.cell.tile, xy, Flag.REPEATED_POSITION))
 
 
 def _noise(header: TileHeader, config: CatalogConfig) -> tuple[float, ...]:

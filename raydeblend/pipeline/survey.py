@@ -29,39 +29,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.config import CatalogConfig
-from raydeblend.errors import ConfigError, Stopped
-from raydeblend.fits.manifest import to_manifest
+from raydeblend.errors import Stopped
 from raydeblend.pipeline.cell_memory import check_memory, check_room
 from raydeblend.pipeline.command import resume_command
+from raydeblend.pipeline.compactor import LedgerCompactor
 from raydeblend.pipeline.cost import check_price
-from raydeblend.pipeline.entries import LedgerCompactor, LedgerEntry, list_ledger, read_loose
-from raydeblend.pipeline.inputs import examples, find_survey_tiles, with_layout
-from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output, check_output, manifest_of
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.inputs import examples
+from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output
+from raydeblend.pipeline.ledger_files import list_ledger, read_loose
 from raydeblend.pipeline.metrics import counted
-from raydeblend.pipeline.placed import place
-from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
+from raydeblend.pipeline.plan import Plan
+from raydeblend.pipeline.preparation import Prepared, RunRequest, connect_once, prepare
 from raydeblend.pipeline.progress import track, track_json
 from raydeblend.pipeline.rounds import process
-from raydeblend.pipeline.run import describe, fail_tile
-from raydeblend.pipeline.seen import cells_left, fail_unseen, with_shards, without_limited
-from raydeblend.pipeline.selection import EVERYTHING, Selection, choose
+from raydeblend.pipeline.run import fail_tile
+from raydeblend.pipeline.seen import fail_unseen
+from raydeblend.pipeline.selection import EVERYTHING, Selection
 from raydeblend.pipeline.shards import FOLDERS
-from raydeblend.pipeline.share import parse_share
-from raydeblend.pipeline.stages import Stages, choose_photometry
+from raydeblend.pipeline.stages import Stages
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
 from raydeblend.pipeline.time_limit import STAGE_S
-from raydeblend.positions import read_positions
-from raydeblend.session import claim_gpus, ray_session, shared_folder
-from raydeblend.tile import TileHeader
+from raydeblend.session import claim_gpus, shared_folder
 
 Row = dict[str, Any]
 
@@ -131,57 +128,64 @@ def run_catalog(
     ConfigError
         Before any work, if the input, the output or the configuration cannot be used.
     """
-    start, share = time.monotonic(), parse_share(part)
-    selection.check(resume)
+    start = time.monotonic()
+    request = RunRequest(resume, overwrite, accept_other_versions, part, retry_limited, selection)
     check_price(price)
     check_memory(memory_per_cell)
-    input, root = storage.absolute(input), storage.absolute(out)
-    config = resolve(config, input, root)
     with ExitStack() as session:
         connect = connect_once(session, address)
         if gpus:
             connect()
             claim_gpus(gpus, address)
-        headers, unusable = find_survey_tiles(input, config, connect)
-        plan = plan_survey(headers, config.cell_size, config.border).only(share)
-        plan = _with_positions(plan, headers, config)
-        storage.check_writable(root)
-        run, tiles = describe(input, config, plan, share), to_manifest(headers)
-        done = check_output(root, run, plan, tiles, resume, overwrite, accept_other_versions)
-        done = with_shards(root, done)
-        if retry_limited:
-            plan = replace(plan, second_pass=SecondPass(root, retry_limited))
-            done = without_limited(done, SecondPass(root, retry_limited))
-        choice = choose(root, plan, cells_left(plan, done), selection, resume)
-        todo = choice.now
-        log.info("%d tiles in %d cells, of which %s", len(plan.tiles), len(plan), choice)
+        prepared = prepare(input, out, config, request, connect)
+        root, plan, todo = prepared.root, prepared.plan, prepared.choice.now
+        log.info("%d tiles in %d cells, of which %s", len(plan.tiles), len(plan), prepared.choice)
+        access.check_writable(root)
         proof = ""
         if len(todo):
             # Before anything is written or replaced: the cluster may not be there, or not see it.
             connect()
             check_room(memory_per_cell)
             gpus = claim_gpus() if gpus is None else gpus
-            proof = session.enter_context(shared_folder(root, examples(headers, config)))
-        begin_output(root, run, plan, tiles, overwrite)
-        totals = Totals(done)
-        totals.add_all(fail_tile(root, tile) for tile in unusable if share.has(tile.name))
-        totals.add_all(choice.failed_before)
+            seen = examples(prepared.headers, prepared.config)
+            proof = session.enter_context(shared_folder(root, seen))
+        totals = _begin(prepared, overwrite)
         if len(todo):
             how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
             how |= {"memory": memory_per_cell, "cell_timeout": cell_timeout}
-            work = process(plan, todo, root, config, run, stages, **how)
+            work = process(plan, todo, root, prepared.config, prepared.run, stages, **how)
             show = track_json if log_json else track
-            n_planned = len(done) + len(todo)
-            entries = show(counted(work, len(todo)), n_planned, progress, len(done))
+            n_before = len(prepared.done)
+            entries = show(counted(work, len(todo)), n_before + len(todo), progress, n_before)
             try:
                 totals.add_all(_compact(entries, root))
             except Stopped as stop:
-                raise Stopped(stop.number, _how_far(totals, plan, out, run)) from None
+                how_far = _how_far(totals, plan, out, prepared.run)
+                raise Stopped(stop.number, how_far) from None
+    return _finish(prepared, totals, out, time.monotonic() - start, price)
+
+
+def _begin(prepared: Prepared, overwrite: bool) -> Totals:
+    """Write what the run is, and return what is counted before its first cell."""
+    root = prepared.root
+    begin_output(root, prepared.run, prepared.plan, prepared.tiles, overwrite)
+    totals = Totals(prepared.done)
+    totals.add_all(fail_tile(root, tile) for tile in prepared.unusable)
+    totals.add_all(prepared.choice.failed_before)
+    return totals
+
+
+def _finish(
+    prepared: Prepared, totals: Totals, out: str, seconds: float, price: float | None
+) -> RunSummary:
+    """Look for all shards, and write the summary if anything was done."""
+    root, plan, later = prepared.root, prepared.plan, prepared.choice.later
     _remove_temporary(root)
-    totals = fail_unseen(root, plan, run, totals, choice.later)
-    area = _area_done(plan, totals, choice.later)
-    summary = totals.summarize(out, time.monotonic() - start, len(choice.later), area, price)
-    if len(todo) or unusable or not storage.exists(storage.join(root, SUMMARY_FILE)):
+    totals = fail_unseen(root, plan, prepared.run, totals, later)
+    area = _area_done(plan, totals, later)
+    summary = totals.summarize(out, seconds, len(later), area, price)
+    written = storage.exists(storage.join(root, SUMMARY_FILE))
+    if len(prepared.choice.now) or prepared.unusable or not written:
         write_summary(root, summary)
     return summary
 
@@ -199,54 +203,12 @@ def _how_far(totals: Totals, plan: Plan, out: str, run: Run) -> str:
     return f"{done} of {len(plan)} cells done; go on with: {resume_command(out, run)}"
 
 
-def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
-    """Return the configuration with what it leaves open: places of files, layout, photometry."""
-    if config.manifest is not None:
-        config = replace(config, manifest=manifest_of(out, config.manifest))
-    if config.weights is not None and storage.exists(config.weights):
-        config = replace(config, weights=storage.absolute(config.weights))
-    config = with_layout(config, input)
-    if config.positions is not None:
-        path = storage.absolute(config.positions)
-        config = replace(
-            config, positions=path, positions_hash=read_positions(path).sha256, inject=0.0
-        )
-    return replace(config, photometry=choose_photometry(config))
-
-
-def _with_positions(plan: Plan, headers: Sequence[TileHeader], config: CatalogConfig) -> Plan:
-    """Return the plan with the given positions, and say which of them will have no row."""
-    if config.positions is None:
-        return plan
-    positions = read_positions(config.positions)
-    if positions.sha256 != config.positions_hash:
-        raise ConfigError(f"the positions {config.positions} change while they are read")
-    placed = place(headers, positions)
-    log.info(
-        "%d positions on %d tiles; %d on none, %d in the pixel of another and left out",
-        sum(len(tile.xy) for tile in placed.tiles),
-        len(headers),
-        placed.outside,
-        placed.crowded,
-    )
-    return replace(plan, positions=placed.tiles)
-
-
 def _remove_temporary(out: str) -> None:
     """Remove what killed workers left half written."""
     # Below the output there may be other runs, which are being written.
     storage.remove_temporary(out, deep=False)
     for folder in ("ledger", *FOLDERS):
         storage.remove_temporary(storage.join(out, folder))
-
-
-def connect_once(session: ExitStack, address: str | None) -> Callable[[], None]:
-    """Return what connects to Ray until the end of `session`, if that is not done yet."""
-
-    def connect() -> None:
-        session.enter_context(ray_session(address))
-
-    return connect
 
 
 def _compact(entries: Iterable[LedgerEntry], out: str) -> Iterator[LedgerEntry]:

@@ -13,21 +13,15 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend import catalog, storage
-from raydeblend.pipeline.entries import (
-    DamagedEntryError,
-    LedgerEntry,
-    from_table,
-    list_ledger,
-    read_table,
-    shard_path,
-    try_loose,
-)
+from raydeblend.pipeline.entries import DamagedEntryError, LedgerEntry
+from raydeblend.pipeline.entry_tables import from_table, read_table
 from raydeblend.pipeline.files_check import check_files
 from raydeblend.pipeline.ledger import Run, keys, read_plan, read_run
+from raydeblend.pipeline.ledger_files import list_ledger, try_loose
 from raydeblend.pipeline.plan import BOX, plan_hash
 from raydeblend.pipeline.rows import counts
 from raydeblend.pipeline.runs import named_runs
-from raydeblend.pipeline.shards import cell_of, list_shards, read_shard
+from raydeblend.pipeline.shards import cell_of, list_shards, read_shard, shard_path
 from raydeblend.pipeline.verdict import CellCounts, Problem, RunVerdict, Verdict, cell_name
 from raydeblend.tile import Box
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
 from raydeblend.fits import njy_per_count, write_band
@@ -201,7 +201,7 @@ def simulate_neighbors(
 
 def _make_room(out: str, overwrite: bool) -> None:
     """Check that tiles can be written to `out`; remove those of an earlier simulation there."""
-    storage.check_writable(storage.absolute(out))
+    access.check_writable(storage.absolute(out))
     tiles = [path for path in files_in(out) if path.endswith((".fits", f"/{TRUTH}"))]
     refuse_earlier(out, tiles, overwrite)
     # The truth would not know of tiles that are left, and a catalog would be made of them too.

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.background import without_background
 from raydeblend.errors import ConfigError, TileError
@@ -57,7 +57,7 @@ def make_psfs(
     ConfigError
         If the input or the output cannot be used, or no tile has enough stars.
     """
-    storage.check_writable(storage.absolute(out))
+    access.check_writable(storage.absolute(out))
     headers, _ = find_tiles(
         source, catalog.bands, catalog.image_pattern, catalog.psf_pattern, catalog.manifest,
         catalog.zeropoint, catalog.layout,

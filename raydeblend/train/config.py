@@ -18,6 +18,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.networks.scaling import Scaling
 
 SCHEDULES = ("constant", "milestones", "cosine")
+NOT_HASHED = {"epochs", "images_at_once"}
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,22 @@ def check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
         raise ConfigError(f"unknown {name} {value!r}; known are {', '.join(valid)}")
 
 
-def check_workers(config: RunConfig, workers: int) -> None:
-    """Raise ConfigError unless `workers` can share a batch equally."""
+def check_workers(config: RunConfig, workers: int, min_workers: int | None = None) -> None:
+    """Raise ConfigError unless each number of workers that a run may have can share a batch.
+
+    A fixed number shares it equally.  Where the number changes (`min_workers` to `workers`), each
+    takes the whole part of its share, so that a step may have a few blends fewer.
+    """
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
-    if config.batch % workers:
+    if min_workers is None and config.batch % workers:
         raise ConfigError(
             f"a batch of {config.batch} cannot be shared equally by {workers} workers"
+        )
+    if min_workers is not None and not 1 <= min_workers <= workers <= config.batch:
+        raise ConfigError(
+            f"{min_workers} to {workers} workers with a batch of {config.batch}: the smaller "
+            "number must be at least 1, and the larger one at most the batch"
         )
 
 
@@ -147,8 +157,10 @@ def learning_rate_at(config: RunConfig, step: int, rate: float | None = None) ->
 def config_hash(config: RunConfig) -> str:
     """Return the hash that names a run: equal for two runs if one may continue the other.
 
-    `epochs` is left out, so that a finished run can be given more.
+    `epochs` is left out, so that a finished run can be given more; so is how many images are in
+    memory at once, so that it can go on where there is less.
     """
     values = asdict(config)
-    del values["epochs"]
+    for name in NOT_HASHED & set(values):
+        del values[name]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +50,22 @@ def mean_over_workers(scalars: list[dict[str, Tensor]]) -> Scalars:
 
 def descend(optimizer: Optimizer, loss: Tensor, rate: float, clip: float = 0.0) -> None:
     """Do one step of an optimizer at the given learning rate; `clip` limits the gradient's norm."""
+    descend_in_parts(optimizer, [loss], rate, clip)
+
+
+def descend_in_parts(
+    optimizer: Optimizer, parts: Iterable[Tensor], rate: float, clip: float = 0.0
+) -> None:
+    """Do one step for a loss that is the sum of `parts`.
+
+    Each part is differentiated before the next is asked for, so that of a generator's parts only
+    one is in memory at a time.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    for part in parts:
+        part.backward()  # type: ignore[no-untyped-call]
     if clip:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, clip)

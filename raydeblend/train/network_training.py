@@ -9,7 +9,7 @@ the end.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from raydeblend.train.config import RunConfig
-from raydeblend.train.epoch import Step, descend
+from raydeblend.train.epoch import Step, descend, descend_in_parts
 from raydeblend.train.state import Scalars, TrainState, start_state
 
 C = TypeVar("C", bound=RunConfig)
@@ -106,6 +106,12 @@ class NetworkTraining(ABC, Generic[C, D, V]):
     def descend(self, state: TrainState, name: str, loss: Tensor, rate: float) -> None:
         """Do one step of the optimizer of the network `name` at a learning rate."""
         descend(state.optimizers[name], loss, rate, self.config.clip)
+
+    def descend_in_parts(
+        self, state: TrainState, name: str, parts: Iterable[Tensor], rate: float
+    ) -> None:
+        """Do one step of the network `name` for the sum of losses, one in memory at a time."""
+        descend_in_parts(state.optimizers[name], parts, rate, self.config.clip)
 
     @abstractmethod
     def validate(self, state: TrainState, held_out: V) -> Scalars:

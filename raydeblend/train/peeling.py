@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,11 @@ class PeelBatch:
     def select(self, rows: Tensor) -> PeelBatch:
         """Return the chosen images."""
         return PeelBatch(self.image[rows], self.sources[rows], self.n_sources[rows])
+
+    def parts(self, size: int) -> Iterator[PeelBatch]:
+        """Yield the images in parts of at most `size`; all at once for 0."""
+        rows = torch.arange(len(self.n_sources), device=self.image.device)
+        return (self.select(part) for part in torch.split(rows, size or len(rows)))
 
     def peel(self, model: Tensor, chosen: Tensor) -> PeelBatch:
         """Subtract `model`, which stands for source `chosen`; some may have none left."""

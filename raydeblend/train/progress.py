@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from raydeblend import storage
 from raydeblend.train.state import Scalars
 
+HISTORY = "history.json"
 POLL_S = 1.0
 
 log = logging.getLogger(__name__)

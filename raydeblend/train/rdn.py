@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -11,6 +11,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
+from raydeblend.errors import ConfigError
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages
@@ -27,14 +28,40 @@ from raydeblend.train.steps import rdn_scores, rdn_step
 
 EXAMPLES = 6
 """Blends in the picture on the board."""
+Peeled = tuple[Tensor, Tensor, Tensor]
+"""Share of the loss, model and chosen source of a part of a batch, see `rdn_step`."""
 
 
 @dataclass(frozen=True)
-class RdnRun(BlendRun):
-    """A run of the deblender; `loss` is its loss."""
+class DeblenderRun(BlendRun):
+    """A run, of phase one or two, that updates the deblender.
+
+    Attributes
+    ----------
+    loss
+        The deblender's, l_RDN of Eq. 4.
+    images_at_once
+        Images of a batch in memory together, whose gradients are added up before the step; 0: all.
+        The deblender has no batch normalization: only memory and rounding depend on this.
+    """
+
+    loss: DeblendLoss = field(default_factory=DeblendLoss)
+    images_at_once: int = 0
+
+    def check(self) -> None:
+        """Raise ConfigError if a number is out of range."""
+        super().check()
+        if self.images_at_once < 0:
+            raise ConfigError(
+                f"images_at_once must be positive, or 0 for all, not {self.images_at_once}"
+            )
+
+
+@dataclass(frozen=True)
+class RdnRun(DeblenderRun):
+    """A run of phase one."""
 
     model: RdnConfig
-    loss: DeblendLoss = field(default_factory=DeblendLoss)
 
     def fitted(self) -> Self:
         """Return this with the channels that `bands` and `scaling` ask for."""
@@ -56,12 +83,14 @@ def fit_channels(model: RdnConfig, bands: tuple[str, ...], scaling: Scaling) -> 
 
 
 # Sections II.D and III.A.1: 50,000 blends of two galaxies in batches of 128 are 391 steps.
-_PAPER = RdnRun("rdn", "paper", RdnConfig(), 128, 391, 150, 1e-4, recipe=TWO)
+# An image takes 0.9 GB of a CPU's memory, so that a batch is done in parts.
+_PAPER = RdnRun("rdn", "paper", RdnConfig(), 128, 391, 150, 1e-4, recipe=TWO, images_at_once=8)
 PRESETS: Mapping[str, RdnRun] = {
     "paper": _PAPER,
     "small": replace(
         _PAPER,
         **SMALL,
+        images_at_once=0,
         batch=32,
         epochs=40,
         learning_rate=1e-3,
@@ -75,6 +104,7 @@ PRESETS: Mapping[str, RdnRun] = {
     "tiny": replace(
         _PAPER,
         **TINY,
+        images_at_once=0,
         learning_rate=2e-3,
         model=RdnConfig(blocks=2, layers=2, features=16, growth=8, downscale=2),
         recipe=TINY_TWO,
@@ -99,15 +129,27 @@ class RdnTraining(BlendTraining[RdnRun]):
         stream = PeelStream(data, config.recipe, seed, config.residual_fraction)
 
         def step(number: int) -> dict[str, Tensor]:
-            batch = stream.draw(n)
-            loss, model, chosen = rdn_step(networks["rdn"], batch, config.scaling, config.loss)
+            batch, peeled = stream.draw(n), list[Peeled]()
+            losses = self._losses(networks["rdn"], batch, peeled)
+            self.descend_in_parts(state, "rdn", losses, learning_rate_at(config, number))
+            loss, models, chosen = zip(*peeled, strict=True)
             if config.residual_fraction:
-                stream.feed_back(batch, model, chosen)
-            self.descend(state, "rdn", loss, learning_rate_at(config, number))
+                stream.feed_back(batch, torch.cat(models), torch.cat(chosen))
             update_averages(state, config.ema, number)
-            return {"loss": loss.detach()}
+            return {"loss": torch.stack(loss).sum()}
 
         return step
+
+    def _losses(
+        self, network: nn.Module, batch: PeelBatch, peeled: list[Peeled]
+    ) -> Iterator[Tensor]:
+        """Yield each part's share of the batch's mean loss; add what it gave to `peeled`."""
+        config = self.config
+        for part in batch.parts(config.images_at_once):
+            loss, model, chosen = rdn_step(network, part, config.scaling, config.loss)
+            loss = loss * len(chosen) / len(batch.n_sources)
+            peeled.append((loss.detach(), model.detach(), chosen))
+            yield loss
 
     def validate(self, state: TrainState, held_out: IsolatedImages) -> Scalars:
         """Return PSNR, flux error and SSIM on blends of two galaxies never trained on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -26,15 +26,13 @@ from raydeblend.train.isolated import (
     TINY_TWO,
     TWO,
     UP_TO_THREE,
-    BlendRun,
     BlendTraining,
     load_network,
 )
-from raydeblend.train.losses import DeblendLoss
 from raydeblend.train.network_training import Networks
 from raydeblend.train.peeling import PeelBatch, fresh_blends
 from raydeblend.train.rdn import PRESETS as RDN_PRESETS
-from raydeblend.train.rdn import RdnRun, RdnTraining, fit_channels
+from raydeblend.train.rdn import DeblenderRun, RdnRun, RdnTraining, fit_channels
 from raydeblend.train.state import Scalars, TrainState, update_averages
 from raydeblend.train.steps import rdn_step
 
@@ -54,7 +52,7 @@ class RdnJointModel:
 
 
 @dataclass(frozen=True)
-class RdnJointRun(BlendRun):
+class RdnJointRun(DeblenderRun):
     """A run of phase two.
 
     Attributes
@@ -63,8 +61,6 @@ class RdnJointRun(BlendRun):
         Of the deblender and of the counter.
     trade_off
         Lambda of Eq. 4.
-    loss
-        The deblender's, l_RDN of Eq. 4.
     counter_scaling
         The counter's; `scaling` is the deblender's.
     rdn_weights, counter_weights
@@ -75,7 +71,6 @@ class RdnJointRun(BlendRun):
     model: RdnJointModel
     counter_rate: float = 1e-6
     trade_off: float = 1e-4
-    loss: DeblendLoss = field(default_factory=DeblendLoss)
     counter_scaling: Scaling = field(default_factory=Scaling)
     rdn_weights: str | None = None
     counter_weights: str | None = None
@@ -127,12 +122,15 @@ class RdnJointRun(BlendRun):
 
 # Section III.A.1: learning rates 1e-5 and 1e-6, lambda 1e-4, batches of 8, 10 epochs; an epoch
 # shows the 50,000 blends of two galaxies of phase one.  The optimizer is not printed: Adam.
-_PAPER = RdnJointRun("rdn-joint", "paper", RdnJointModel(), 8, 6250, 10, 1e-5, recipe=TWO)
+_PAPER = RdnJointRun(
+    "rdn-joint", "paper", RdnJointModel(), 8, 6250, 10, 1e-5, recipe=TWO, images_at_once=4
+)
 _SHIPPED: dict[str, Any] = {
     "model": RdnJointModel(RDN_PRESETS["small"].model, COUNTER_PRESETS["small"].model),
     "scaling": RDN_PRESETS["small"].scaling,
     "counter_scaling": COUNTER_PRESETS["small"].scaling,
     "loss": RDN_PRESETS["small"].loss,
+    "images_at_once": 0,
     # d(l + lambda c) / l = d log(l) + (lambda / l) c: for the logarithm of the error the printed
     # 1e-4 is to be divided by a typical l_RDN, 1e-3.
     "trade_off": 0.1,
@@ -184,6 +182,10 @@ class Peels:
         return [(self.batch.image, 2), *((image, 1) for image in ones), (self.residuals[1], 0)]
 
 
+Peeled = tuple[Tensor, Tensor, Peels]
+"""Shares of Eq. 4 and of its first term, and the peels, of a part of a batch."""
+
+
 class RdnJointTraining(BlendTraining[RdnJointRun]):
     """Train phase one's deblender by Eq. 4 and its counter by Eq. 3, on the same blends."""
 
@@ -225,16 +227,39 @@ class RdnJointTraining(BlendTraining[RdnJointRun]):
         generator = torch.Generator(data.images.device).manual_seed(seed)
 
         def step(number: int) -> dict[str, Tensor]:
-            batch = fresh_blends(data, config.recipe, n, generator)
-            loss, deblend, peels = self.deblender_loss(networks["rdn"], counter, batch)
-            self.descend(state, "rdn", loss, learning_rate_at(config, number))
-            counted = self.counter_loss(networks["counter"], peels)
+            batch, peeled = fresh_blends(data, config.recipe, n, generator), list[Peeled]()
+            losses = self._deblender_losses(networks["rdn"], counter, batch, peeled)
+            self.descend_in_parts(state, "rdn", losses, learning_rate_at(config, number))
+            loss, deblend, peels = zip(*peeled, strict=True)
+            counted = list[Tensor]()
+            losses = self._counter_losses(networks["counter"], peels, counted)
             rate = learning_rate_at(config, number, config.counter_rate)
-            self.descend(state, "counter", counted, rate)
+            self.descend_in_parts(state, "counter", losses, rate)
             update_averages(state, config.ema, number)
-            return {"loss": loss.detach(), "loss_rdn": deblend, "loss_counter": counted.detach()}
+            parts = {"loss": loss, "loss_rdn": deblend, "loss_counter": counted}
+            return {name: torch.stack(list(values)).sum() for name, values in parts.items()}
 
         return step
+
+    def _deblender_losses(
+        self, rdn: nn.Module, counter: nn.Module, batch: PeelBatch, peeled: list[Peeled]
+    ) -> Iterator[Tensor]:
+        """Yield each part's share of Eq. 4; add what it gave to `peeled`."""
+        for part in batch.parts(self.config.images_at_once):
+            share = len(part.n_sources) / len(batch.n_sources)
+            loss, deblend, peels = self.deblender_loss(rdn, counter, part)
+            peeled.append((share * loss.detach(), share * deblend, peels))
+            yield share * loss
+
+    def _counter_losses(
+        self, counter: nn.Module, peels: Sequence[Peels], counted: list[Tensor]
+    ) -> Iterator[Tensor]:
+        """Yield each part's share of Eq. 3; add it to `counted`."""
+        n = sum(len(part.batch.n_sources) for part in peels)
+        for part in peels:
+            loss = len(part.batch.n_sources) / n * self.counter_loss(counter, part)
+            counted.append(loss.detach())
+            yield loss
 
     def deblender_loss(
         self, rdn: nn.Module, counter: nn.Module, batch: PeelBatch

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from raydeblend import storage
 from raydeblend.errors import TrainingError
 
+STOPPED = "stopped.json"
 MIN_DIVERSITY = 0.02
 MIN_BRIGHTNESS = 0.02
 """A generator has collapsed where either ratio of its samples to real images is lower."""

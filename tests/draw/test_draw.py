@@ -14,13 +14,15 @@ from coadds import BANDS, NJY_PER_COUNT, SCALE, galaxies, pixels, sky_wcs
 
 from raydeblend import catalog
 from raydeblend.cli.main import main
+from raydeblend.draw.blend_figure import LONGEST, _lines
 from raydeblend.draw.finished import find_source, open_finished
 from raydeblend.draw.inspect import take_apart
 from raydeblend.draw.map_figures import map_figures, outlines
 from raydeblend.draw.maps import CellStatistics, _middle, cell_statistics, depth
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, write_entry
+from raydeblend.pipeline.entries import LedgerEntry, write_entry
+from raydeblend.pipeline.ledger_files import read_entries
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -54,6 +56,17 @@ def test_a_blend_is_taken_apart_as_it_was(out: str) -> None:
             assert np.hypot(*(shown - [x, y]).T).min() < 2
 
 
+def test_the_table_has_all_sources_and_flags_that_fit() -> None:
+    row = {column.name: 1.0 for column in catalog.columns(BANDS)}
+    row |= {"source_id": 2, "quality": "low", "flags": sum(Flag)}
+    lines = _lines([row, row | {"flags": 0}], [0, 1], BANDS)
+    assert [number for number, _ in lines] == [0] * (len(lines) - 1) + [1]
+    flags = [words for number, words in lines[1:] if number == 0]
+    assert all(words[0] == "" and len(words[1]) <= LONGEST for words in flags)
+    named = ", ".join(words[1] for words in flags).replace(",,", ",").split(", ")
+    assert named == [str(flag.name) for flag in Flag]
+
+
 def test_a_source_is_found_by_place_as_by_number(out: str) -> None:
     table, finished = catalog.read_catalog(out), open_finished(out)
     for row in table.slice(0, 40).to_pylist()[::9]:
@@ -81,6 +94,10 @@ def test_inspect_and_map_write_pictures(
     shown = matplotlib.image.imread(picture)
     assert shown.shape[1] == 1500
     assert shown.std() > 0.1
+    for form, magic in (("pdf", b"%PDF"), ("svg", b"<?xml")):
+        drawn = tmp_path / f"blend.{form}"
+        assert run(capsys, "inspect", out, identifier, "--out", str(drawn))[0] == 0
+        assert drawn.read_bytes().startswith(magic)
     code, said, _ = run(capsys, "map", out, "--out", str(tmp_path / "maps"))
     assert code == 0
     names = ["depth.png", "density.png", "failures.png", "blended.png", "cells.parquet"]
@@ -100,6 +117,7 @@ def test_inspect_and_map_write_pictures(
         (["inspect", "{out}", "150.0,95"], "neither a source_id nor a position"),
         (["inspect", "{out}", "10.0,10.0"], "no finished tile reaches there"),
         (["inspect", "{out}", "-1.5,-0.3"], "no source at 358.50000,-0.30000"),
+        (["inspect", "{out}", "17", "--out", "a.gif"], "a.gif must end in one of .png, .pdf, .svg"),
         (["inspect", "{out}", "-17"], "has no source -17"),
         (["inspect", "{empty}", "17"], "holds no catalog"),
         (["map", "{empty}"], "holds no catalog"),

@@ -24,7 +24,8 @@ from raydeblend.draw.report.star_sizes import size_ratio
 from raydeblend.draw.report.tally import tally_catalog
 from raydeblend.draw.report.worst_blends import WorstBlends
 from raydeblend.flags import Flag
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, write_entry
+from raydeblend.pipeline.entries import LedgerEntry, write_entry
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.simulate.population.stars import LOCUS
 from raydeblend.tile import TileHeader

@@ -18,7 +18,7 @@ from raydeblend.evaluate.common.blends import to_blend_set
 from raydeblend.evaluate.common.scarlet import find_scarlet
 from raydeblend.evaluate.common.tables import read_tables, to_markdown
 from raydeblend.evaluate.protocol import PROTOCOLS, run_evaluation, to_json
-from raydeblend.evaluate.wang2022.scores import PAPER_SCORES
+from raydeblend.evaluate.wang2022.paper import PAPER_SCORES
 from raydeblend.simulate.protocols import wang2022_blends
 
 VALID = Path(__file__).parents[3] / "shared/data/protocols/wang2022_valid.npz"

@@ -24,6 +24,7 @@ from raydeblend.evaluate.reiman2019 import (
     typical,
     worst,
 )
+from raydeblend.evaluate.reiman2019_readings import READINGS, reading_rows, reading_table
 from raydeblend.simulate.galaxy_zoo import ZooImages, draw_zoo_blends
 from raydeblend.tile import Deblended
 
@@ -67,6 +68,31 @@ def test_scores_of_a_constant_error_are_known(test_set: ZooTest) -> None:
     assert both["found"] == 1
     expected = 0.01 * 3 * 80 * 80 / scores[0].flux_true[:, 0]
     assert central["flux_bias"] == pytest.approx(np.median(expected), rel=1e-3)
+
+
+def test_readings_of_a_constant_error_are_known(test_set: ZooTest) -> None:
+    few = ZooTest(test_set.pictures, 6)
+    _, scores = evaluate_reiman2019({"off": off_by(0.01, 0.1)}, few)
+    truth = few.chunk(0).isolated[:, 0]
+    got = dict(zip(READINGS, scores[0].readings[:, 0].T, strict=True))
+    assert got["psnr", "[0, 1], MAX 1"] == pytest.approx(40, abs=0.01)
+    assert got["psnr", "[-1, 1], MAX 1"] == pytest.approx(40 - 6.0206, abs=0.01)
+    own = 40 + 20 * np.log10(truth.max(axis=(1, 2, 3)))
+    assert got["psnr", "MAX of each true picture"] == pytest.approx(own, abs=0.01)
+    # The first reading is that of the tables.
+    assert scores[0].readings[..., 3] == pytest.approx(scores[0].ssim, abs=1e-9)
+    # Luminance of the darkest windows, which have no structure: c1 decides how unlike they are.
+    assert (got[READINGS[8]] > got[READINGS[3]]).all()
+
+
+def test_readings_are_compared_with_the_paper(test_set: ZooTest) -> None:
+    _, scores = evaluate_reiman2019({"off": off_by(0.01, 0.01)}, ZooTest(test_set.pictures, 4))
+    rows = reading_rows(scores, {"psnr": (39.0, 41.0, 42.0, 30.0), "ssim": (2.0,) * 4})
+    assert rows[0]["mean"] == pytest.approx(40, abs=0.01)
+    table = reading_table(rows, "paper")
+    assert table.rows[0][-1] == "mean, min"
+    assert [line[-1] for line in table.rows[4:-1]] == ["nothing"] * 7
+    assert table.rows[3] == ["PSNR", "not said", "paper", "39.00", "41.00", "42.00", "30.00", "–"]
 
 
 def test_rows_have_the_fixed_columns(test_set: ZooTest) -> None:

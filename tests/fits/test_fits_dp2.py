@@ -114,6 +114,18 @@ def test_a_box_without_any_psf_has_the_nominal_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tile.psf.at(5, 5)[0], nominal_psf(LSST, "g"))
 
 
+def test_a_cell_whose_psf_is_nan_in_part_has_none(tmp_path: Path) -> None:
+    """It costs its own sources their PSF, not the patch."""
+    patch = replace(PATCH, nan=(), missing=(), partly_nan=((1, 1),))
+    patch.write(tmp_path, "g", noise(patch.shape))
+    header = plan(tmp_path)
+    tile = fits.read_tile(header, header.box, LSST)
+    xy = [[5.0, 5.0], [60.0, 40.0], [100.0, 70.0]]
+    assert tile.psf.missing(xy).ravel().tolist() == [False, True, False]
+    assert tile.psf.flags(xy).tolist() == [0, int(Flag.PSF_NOMINAL), 0]
+    assert np.isfinite(tile.psf.at(60, 40)[0]).all()
+
+
 def test_bands_may_lack_other_cells(tmp_path: Path) -> None:
     for band, empty in (("g", (0, 0)), ("r", (1, 1))):
         patch, image = replace(PATCH, nan=(empty,), missing=()), noise(PATCH.shape)

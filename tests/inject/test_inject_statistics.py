@@ -5,7 +5,15 @@ import pyarrow as pa
 import pytest
 
 from raydeblend.inject.matching import recover
-from raydeblend.inject.statistics import WIDTH, half_complete, half_limit, score_bin
+from raydeblend.inject.statistics import (
+    WIDTH,
+    half_complete,
+    half_limit,
+    score_bin,
+    spread,
+    weighted_middle,
+    weighted_spread,
+)
 from raydeblend.survey import NJY_ZERO_POINT
 
 
@@ -98,6 +106,27 @@ def test_a_pull_width_is_known_to_its_error():
         widths.append(scored.pull_width)
     assert np.mean(widths) == pytest.approx(2, abs=0.03)
     assert np.std(widths) == pytest.approx(scored.pull_width_err, rel=0.4)
+
+
+def test_a_weight_is_as_many_values():
+    rng = np.random.default_rng(4)
+    values, times = rng.normal(3, 2, 500), rng.integers(1, 5, 500)
+    repeated = np.repeat(values, times)
+    assert weighted_middle(values, times) == pytest.approx(np.median(repeated), abs=0.02)
+    off = np.abs(repeated - np.median(repeated))
+    assert weighted_spread(values, times) == pytest.approx(1.4826 * np.median(off), abs=0.02)
+    assert weighted_middle(values[:7], np.ones(7)) == np.median(values[:7])
+
+
+@pytest.mark.parametrize("n", [4, 5, 8, 15])
+def test_few_values_spread_as_many_do(n):
+    draws = np.random.default_rng(5).standard_normal((4000, n))
+    assert np.mean([spread(each) for each in draws]) == pytest.approx(1, abs=0.1)
+
+
+def test_of_nothing_nothing_is_known():
+    nothing = np.full(3, np.nan)
+    assert np.isnan([spread(nothing), spread(np.ones(1)), weighted_middle(nothing, nothing)]).all()
 
 
 def test_controls_do_not_tell_the_limit():

@@ -123,6 +123,7 @@ def test_a_star_of_100000_pixels_is_flagged_and_counted(tmp_path, deblender):
     assert seconds < 60
 
 
+@pytest.mark.ray
 def test_memory_does_not_grow_with_the_tiles_and_nothing_spills():
     """Coarse, since Ray's processes take turns; `benchmarks.memory --soak` is the fine measure."""
     few, many = (run_alone(n, "sep") for n in (4, 16))

@@ -8,8 +8,10 @@ from outputs import open_output
 from test_verify import C1, PLAN, RUN, TILES, only, out  # noqa: F401
 
 from raydeblend.cli.main import main
-from raydeblend.pipeline.entries import LedgerCompactor, entry_path, list_ledger, read_entries
+from raydeblend.pipeline.compactor import LedgerCompactor
+from raydeblend.pipeline.entries import entry_path
 from raydeblend.pipeline.ledger import keys, read_run
+from raydeblend.pipeline.ledger_files import list_ledger, read_entries
 from raydeblend.pipeline.verify import verify_catalog
 
 RUN_DAMAGE = {

@@ -15,7 +15,7 @@ from ray import cloudpickle
 
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.rounds import TRIES
 from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import run_catalog

@@ -12,10 +12,11 @@ from ray.exceptions import ObjectLostError, RayTaskError, UserCodeException, Wor
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
-from raydeblend.pipeline.entries import entry_path, read_entry, shard_path, write_entry
+from raydeblend.pipeline.entries import entry_path, read_entry, write_entry
 from raydeblend.pipeline.lost_blocks import BLOCK_LOG, lost_block_errors
 from raydeblend.pipeline.outcome import give_up, write_cell
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.shards import shard_path
 from raydeblend.pipeline.stages import stages_of
 
 CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture")

@@ -25,6 +25,7 @@ from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
 pytestmark = [
+    pytest.mark.ray,
     pytest.mark.slow_survey,
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
 ]

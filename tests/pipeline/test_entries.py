@@ -7,18 +7,12 @@ import pytest
 from s3 import s3_server  # noqa: F401
 
 from raydeblend import catalog, storage
-from raydeblend.pipeline import entries as entries_module
-from raydeblend.pipeline.entries import (
-    LedgerCompactor,
-    LedgerEntry,
-    entry_path,
-    from_table,
-    list_ledger,
-    read_entries,
-    shard_path,
-    to_table,
-    write_entry,
-)
+from raydeblend.pipeline import compactor
+from raydeblend.pipeline.compactor import LedgerCompactor
+from raydeblend.pipeline.entries import LedgerEntry, entry_path, read_entry, write_entry
+from raydeblend.pipeline.entry_tables import from_table, to_table
+from raydeblend.pipeline.ledger_files import list_ledger, read_entries
+from raydeblend.pipeline.shards import shard_path
 
 DONE = LedgerEntry("t", "c0", "done", "", 3, 1, 2, {"detect": 0.5}, 7.5, "w", "c", {"EDGE": 2})
 
@@ -30,7 +24,7 @@ def out(tmp_path):
 
 @pytest.fixture
 def gather(monkeypatch):
-    monkeypatch.setattr(entries_module, "ENTRIES_PER_TABLE", 4)
+    monkeypatch.setattr(compactor, "ENTRIES_PER_TABLE", 4)
 
 
 def cells(n, first=0):
@@ -91,10 +85,8 @@ def test_a_driver_killed_while_it_gathers_loses_nothing(out, gather, monkeypatch
     for entry in cells(4):
         write_entry(out, entry)
     if survivors:
-        remove = entries_module._remove_files
-        monkeypatch.setattr(
-            entries_module, "_remove_files", lambda paths: remove(paths[survivors:])
-        )
+        remove = compactor._remove_files
+        monkeypatch.setattr(compactor, "_remove_files", lambda paths: remove(paths[survivors:]))
         LedgerCompactor(out, cells(4)).write_table()
         assert len(list_ledger(out).loose) == survivors
     else:
@@ -102,7 +94,7 @@ def test_a_driver_killed_while_it_gathers_loses_nothing(out, gather, monkeypatch
         (folder / ".compact-00000.parquet.0.tmp").write_bytes(b"half")
     assert read_entries(out) == cells(4)
     # The next run takes those left along.
-    left = [entries_module.read_entry(path) for path in list_ledger(out).loose]
+    left = [read_entry(path) for path in list_ledger(out).loose]
     monkeypatch.undo()
     LedgerCompactor(out, left).write_table()
     assert list_ledger(out).loose == ()

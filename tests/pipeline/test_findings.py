@@ -1,6 +1,7 @@
 """Suspect cells, counted by what was found."""
 
-from raydeblend.pipeline.entries import LedgerEntry, to_table
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.entry_tables import to_table
 from raydeblend.pipeline.findings import SHOWN, Findings, finding_lines
 from raydeblend.pipeline.summary import Totals, summary_lines
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from in_process import catalogs_in_process
@@ -149,3 +150,39 @@ def test_inspect_draws_what_was_forced(sky: Sky, tmp_path: Path) -> None:
         picture = tmp_path / f"{name}.png"
         inspect_source(str(out), str(ids[name]), str(picture))
         assert picture.stat().st_size > 10_000
+
+
+def test_positions_that_cannot_be_measured_have_rows_too(sky: Sky, tmp_path: Path) -> None:
+    """Two in one pixel, one deep in a hole of the data, and one in a cell without any."""
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    for band in BANDS:
+        with fits.open(f"{sky.tiles}/a_{band}.fits") as hdus:
+            hdus["MASK"].data[:210, :210] = 1 << hdus["MASK"].header["MP_BAD"]
+            hdus["MASK"].data[300:380, 300:380] = 1 << hdus["MASK"].header["MP_BAD"]
+            hdus.writeto(tiles / f"a_{band}.fits")
+    first = sky.xy[np.all(sky.xy[:SEEN] > 230, axis=1).argmax()]
+    pixel = np.floor(first + 0.5)
+    again = pixel + np.where(first > pixel, -0.3, 0.3)
+    xy = np.array([first, again, first, [340.0, 340.0], [60.2, 70.4], [60.2, 70.4]])
+    ra, dec = _wcs().all_pix2world(xy, 0).T
+    names = ["first", "again", "twice", "hole", "empty", "empty twice"]
+    Table({"ra": ra, "dec": dec, "id": names}).write(tmp_path / "places.fits")
+    config = replace(CONFIG, positions=str(tmp_path / "places.fits"))
+    with catalogs_in_process():
+        run_catalog(str(tiles), str(tmp_path / "out"), config, progress=False)
+    assert not list(verify_catalog(str(tmp_path / "out")))
+    rows = {row["input_id"]: row for row in read_catalog(str(tmp_path / "out")).to_pylist()}
+    assert sorted(rows) == sorted(names)
+    for name, place in zip(names, xy, strict=True):
+        row = rows[name]
+        assert (row["x"], row["y"]) == pytest.approx(place, abs=0.05), name
+        assert (row["flux_i"] is None) == (name != "first"), name
+        assert bool(row["flags"] & Flag.REPEATED_POSITION) == (
+            name.split()[-1] in ("again", "twice")
+        )
+        assert bool(row["flags"] & Flag.NOT_ATTEMPTED) == bool(
+            row["flags"] & Flag.REPEATED_POSITION
+        )
+    for name in ("hole", "empty"):
+        assert rows[name]["flags"] & Flag.FIT_FAILED

@@ -1,5 +1,6 @@
 """Injection beside a run: its table, and a clean catalog that does not know of it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from in_process import catalogs_in_process
 from raydeblend.config import CatalogConfig
 from raydeblend.draw.injected import healpix_lines, injected_lines
 from raydeblend.errors import ConfigError
+from raydeblend.inject.drawing import inject as injection_drawing
 from raydeblend.inject.read import read_injected
 from raydeblend.inject.sources import CONTROLS
 from raydeblend.inject.statistics import column, is_control
 from raydeblend.pipeline import injection
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
@@ -168,6 +170,29 @@ def test_or_by_healpix_pixel(out):
     assert sum(n) == len(galaxies)
     with pytest.raises(ConfigError, match="power of two"):
         list(healpix_lines(str(out), 100))
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (1.0, r""),
+        (
+            0.5,
+            r"the fluxes of bright injected sources in band g are wrong by -(4\d|5[01])%; .*",
+        ),
+        (1e-4, r"only [01] of \d+ bright injected sources were found.*"),
+    ],
+)
+def test_controls_of_which_light_is_lost_make_a_cell_suspect(
+    tiles, tmp_path, monkeypatch, part, said
+):
+    def dim(tile, sources, rng):
+        return injection_drawing(tile, replace(sources, flux=part * sources.flux), rng)
+
+    monkeypatch.setattr(injection, "inject", dim)
+    run(tiles, tmp_path / "out", replace(CONFIG, cell_size=sky.SIZE))
+    (entry,) = read_entries(str(tmp_path / "out"))
+    assert re.fullmatch(said, entry.suspect), entry.suspect
 
 
 @pytest.mark.parametrize("density", [-1, 101, float("nan")])

@@ -11,15 +11,12 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline import ledger
-from raydeblend.pipeline.entries import (
-    LedgerEntry,
-    from_table,
-    read_entries,
-    shard_path,
-    write_entry,
-)
+from raydeblend.pipeline.entries import LedgerEntry, write_entry
+from raydeblend.pipeline.entry_tables import from_table
 from raydeblend.pipeline.ledger import Run, describe_plan, differences, keys, read_plan, read_run
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.plan import plan_hash, plan_survey
+from raydeblend.pipeline.shards import shard_path
 from raydeblend.tile import BandFile
 
 FILE = BandFile("i", "/data/t_i.fits", None, 57.5, "100:1")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 # A Ray of its own, whose endpoint has a port that the test knows.
@@ -51,6 +53,7 @@ def metric(text: str, name: str, **labels: str) -> float:
     return found[0]
 
 
+@pytest.mark.ray
 def test_prometheus_reads_what_a_run_did() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

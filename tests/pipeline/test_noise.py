@@ -12,7 +12,8 @@ from raydeblend.config import CatalogConfig
 from raydeblend.detect.tile_noise import tile_noise
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.pipeline.cell_state import CellState, run_stage
-from raydeblend.pipeline.entries import LedgerEntry, from_table, read_entry, to_table
+from raydeblend.pipeline.entries import LedgerEntry, read_entry
+from raydeblend.pipeline.entry_tables import from_table, to_table
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import DeblendCell, detect_cell, measure_cell

@@ -21,7 +21,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.parents import Unpublished
 from raydeblend.pipeline.accounts import Account, Outcome, Residual, account_for, nearest_pairs
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.parents import count_peaks
 from raydeblend.pipeline.shards import parents_path
 from raydeblend.pipeline.survey import run_catalog

@@ -20,7 +20,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.fits import TileFailure, inputs
 from raydeblend.fits.headers import TileFiles, read_headers
 from raydeblend.pipeline import inputs as pipeline_inputs
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog

@@ -10,8 +10,9 @@ import pytest
 from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError, Stopped
-from raydeblend.pipeline import survey
-from raydeblend.pipeline.entries import LedgerEntry, to_table
+from raydeblend.pipeline import preparation, survey
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.entry_tables import to_table
 from raydeblend.pipeline.forecast import CPU_SECONDS, _cpu_seconds, forecast_catalog
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.simulate.tiles import simulate_tiles
@@ -41,7 +42,7 @@ def test_a_run_that_is_stopped_says_how_far_it_is_and_how_to_go_on(
         yield LedgerEntry("r00c00", "y00000-00064_x00000-00064", "done", sources=3)
         raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr(survey, "ray_session", lambda _: nullcontext())
+    monkeypatch.setattr(preparation, "ray_session", lambda _: nullcontext())
     monkeypatch.setattr(survey, "claim_gpus", lambda: 0)
     monkeypatch.setattr(survey, "shared_folder", lambda *_: nullcontext(""))
     monkeypatch.setattr(survey, "counted", lambda work, n: work)

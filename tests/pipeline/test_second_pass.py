@@ -15,10 +15,12 @@ from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.config import JointConfig, LimitConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.errors import TileError
+from raydeblend.errors import ConfigError, TileError
 from raydeblend.flags import Flag
 from raydeblend.pipeline import stages
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.forecast import forecast_catalog
+from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
@@ -83,6 +85,9 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
     assert all(row["flags"] & Flag.DEBLEND_LIMITED for row in rows(limited, short, True))
     others = rows(limited, short, among=False)
     assert others
+    again = RunRequest(resume=True, retry_limited=FACTOR)
+    assert forecast_catalog(tiles, limited, CONFIG, again).n_left == 1
+    assert forecast_catalog(tiles, limited, CONFIG, RunRequest(resume=True)).n_left == 0
     run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=FACTOR, progress=False)
     assert rows(limited, short, among=False) == others
     assert rows(limited, short, True) == rows(usual, short, True)
@@ -90,10 +95,10 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
     (entry,) = read_entries(limited)
     assert (entry.done, entry.retried, entry.reason) == (True, len(short), "")
     assert "limited" not in entry.shortfalls
-    again = parents.read_parents(limited)
-    factors = {r["parent_id"]: r["work_factor"] for r in again.to_pylist()}
+    table = parents.read_parents(limited)
+    factors = {r["parent_id"]: r["work_factor"] for r in table.to_pylist()}
     assert {p for p, factor in factors.items() if factor == FACTOR} == short
-    assert again.drop_columns("work_factor") == parents.read_parents(usual).drop_columns(
+    assert table.drop_columns("work_factor") == parents.read_parents(usual).drop_columns(
         "work_factor"
     )
 
@@ -121,6 +126,21 @@ def test_a_second_pass_that_fails_leaves_the_first(
     assert (entry.done, entry.reason) == (True, "detect: gone")
     assert read_catalog(limited) == before
     assert verify_catalog(limited) == []
+
+
+@pytest.mark.parametrize("before", [("residual",), ()])
+def test_what_a_run_saves_would_be_of_the_first_pass(
+    tiles: str, tmp_path: Path, little_work: None, before: tuple[str, ...]
+) -> None:
+    out, options = str(tmp_path / "out"), {"resume": True, "progress": False}
+    with catalogs_in_process():
+        run_catalog(tiles, out, replace(CONFIG, save=before), progress=False)
+        files = {path: storage.stamp(path) for path in storage.list_files(out)}
+        # Kept by an earlier run, or to be kept by this one.
+        now = replace(CONFIG, save=() if before else ("segmentation",))
+        with pytest.raises(ConfigError, match=f"cannot renew .*{(before or now.save)[0]}"):
+            run_catalog(tiles, out, now, retry_limited=FACTOR, **options)
+    assert {path: storage.stamp(path) for path in storage.list_files(out)} == files
 
 
 @pytest.mark.parametrize(

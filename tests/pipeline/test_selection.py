@@ -18,9 +18,10 @@ from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.pipeline.cost import Cost, check_price
-from raydeblend.pipeline.entries import read_entries
 from raydeblend.pipeline.forecast import forecast_catalog
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.region import Region, cells_within, parse_region
 from raydeblend.pipeline.selection import Selection
 from raydeblend.pipeline.stages import stages_of
@@ -104,7 +105,7 @@ def test_only_what_failed_is_done_again(tiles, whole, tmp_path, capsys):
     assert said.rstrip().endswith("--resume --retry-failed")
 
     retry = Selection(retry_failed=True)
-    forecast = forecast_catalog(tiles, str(out), CONFIG, resume=True, selection=retry)
+    forecast = forecast_catalog(tiles, str(out), CONFIG, RunRequest(resume=True, selection=retry))
     assert forecast.n_left == 2
     one = run(tiles, out, replace(retry, only="t2"), resume=True)
     # That of t0 is still failed, and counted.

@@ -13,9 +13,9 @@ import pytest
 import survey_sky as sky
 
 from raydeblend import storage
-from raydeblend.pipeline.entries import shard_path
 from raydeblend.pipeline.graph import finish
 from raydeblend.pipeline.ledger import keys, read_plan
+from raydeblend.pipeline.shards import shard_path
 from raydeblend.pipeline.verify import verify_catalog
 
 TIMEOUT_S = 400
@@ -106,6 +106,7 @@ def can_hide() -> bool:
     return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
 
 
+@pytest.mark.ray
 def test_a_relative_output_is_that_of_the_driver(runs: Runs) -> None:
     assert runs.ended["tiles out"] == (0, "")
     out = str(runs.folder / "out")
@@ -115,6 +116,7 @@ def test_a_relative_output_is_that_of_the_driver(runs: Runs) -> None:
     assert os.listdir(runs.folder / "elsewhere") == []
 
 
+@pytest.mark.ray
 @pytest.mark.skipif(not can_hide(), reason="needs mount namespaces, which this user may not make")
 @pytest.mark.parametrize(
     ("command", "unseen"), [("tiles hidden/out", "out"), ("hidden/tiles other", "tiles")]

@@ -14,7 +14,7 @@ from raydeblend.errors import TileError
 from raydeblend.fits import find_tiles
 from raydeblend.flags import Flag
 from raydeblend.pipeline.cell_state import CellState, run_stage
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts

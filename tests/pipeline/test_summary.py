@@ -1,7 +1,8 @@
 import json
 
 from raydeblend import storage
-from raydeblend.pipeline.entries import LedgerEntry, to_table
+from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.entry_tables import to_table
 from raydeblend.pipeline.summary import Totals, group_failures, summary_lines, write_summary
 
 SECONDS = {"detect": 1.0, "deblend": 2.5}

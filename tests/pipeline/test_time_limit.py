@@ -14,7 +14,7 @@ from ray import cloudpickle
 
 from raydeblend import storage
 from raydeblend.errors import TileError
-from raydeblend.pipeline.entries import read_entries
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.time_limit import LimitedStage, TimeLimit, take_notes

@@ -9,17 +9,13 @@ from headers import make_header
 from outputs import open_output
 
 from raydeblend import catalog
-from raydeblend.pipeline.entries import (
-    LedgerCompactor,
-    LedgerEntry,
-    entry_path,
-    read_entries,
-    shard_path,
-    write_entry,
-)
+from raydeblend.pipeline.compactor import LedgerCompactor
+from raydeblend.pipeline.entries import LedgerEntry, entry_path, write_entry
 from raydeblend.pipeline.ledger import Run, describe_plan, write_plan
+from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.rows import counts
+from raydeblend.pipeline.shards import shard_path
 from raydeblend.pipeline.verdict import CellCounts
 from raydeblend.pipeline.verify import check_parts, verify_catalog
 from raydeblend.tile import Box

@@ -9,8 +9,8 @@ import pytest
 from raydeblend.errors import ConfigError
 from raydeblend.survey import survey_key
 from raydeblend.train.config import check_workers, config_hash, learning_rate_at
+from raydeblend.train.export import count_parameters
 from raydeblend.train.isolated import isolated_of
-from raydeblend.train.loop import count_parameters
 from raydeblend.train.networks import NETWORKS, get_config
 
 

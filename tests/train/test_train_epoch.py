@@ -14,7 +14,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, save_weights
 from raydeblend.simulate.shards import IsolatedConfig, make_shard, write_shard
 from raydeblend.train.blends import IsolatedImages
-from raydeblend.train.config import RunConfig
+from raydeblend.train.config import RunConfig, config_hash
 from raydeblend.train.counter import CounterData, CounterTraining
 from raydeblend.train.data import load_isolated
 from raydeblend.train.epoch import descend, run_epoch
@@ -191,6 +191,38 @@ def follow_batches(rank: int, world: int, folder: str) -> None:
     if world > 1:
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+
+
+def test_batches_in_parts_train_the_same_deblender(isolated: IsolatedImages) -> None:
+    weights = {}
+    for parts in (0, 3, 1):
+        config = get_config("rdn", "tiny", batch=8, residual_fraction=0.5, images_at_once=parts)
+        training = get_training(config)
+        state = training.start(CPU)
+        before = _flat(state)
+        # SGD, whose steps are as large as the gradients.
+        state.optimizers["rdn"] = torch.optim.SGD(state.networks["rdn"].parameters())
+        step = training.steps(state, state.networks, isolated, 8, 0)
+        loss = torch.stack([step(number)["loss"] for number in range(2)])
+        weights[parts] = torch.cat([(_flat(state) - before) / config.learning_rate, 10 * loss])
+    change = weights[0].norm()
+    # bfloat16 rounds differently; gradients of one part of three alone differ by more than half.
+    assert (weights[3] - weights[0]).norm() < 0.03 * change
+    assert (weights[1] - weights[0]).norm() < 0.03 * change
+
+
+def _flat(state: TrainState) -> torch.Tensor:
+    parameters = state.networks["rdn"].parameters()
+    return torch.cat([parameter.detach().flatten() for parameter in parameters])
+
+
+def test_how_many_images_are_in_memory_does_not_name_a_run() -> None:
+    runs = [get_config("rdn", "paper", images_at_once=count) for count in (0, 4)]
+    assert config_hash(runs[0]) == config_hash(runs[1])
+    with pytest.raises(ConfigError, match="images_at_once must be positive, or 0 for all, not -1"):
+        get_config("rdn", "paper", images_at_once=-1)
+    with pytest.raises(ConfigError, match="counter has no training option 'images_at_once'"):
+        get_config("counter", "paper", images_at_once=4)
 
 
 def test_a_counter_learns_from_a_deblender(isolated: IsolatedImages, tmp_path: Path) -> None:

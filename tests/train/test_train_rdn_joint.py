@@ -47,6 +47,18 @@ def train_epochs(
     return state
 
 
+def test_batches_in_parts_train_the_same_networks(isolated: IsolatedImages) -> None:
+    scores = []
+    for parts in (0, 3):
+        config = small_run(images_at_once=parts, learning_rate=1e-3, counter_rate=1e-3)
+        training = RdnJointTraining(config)
+        step = training.steps(state := training.start(CPU), state.networks, isolated, 4, 0)
+        scores.append([step(number) for number in range(2)])
+    for alone, parted in zip(*scores, strict=True):
+        for name, value in alone.items():
+            assert float(parted[name]) == pytest.approx(float(value), rel=0.02), name
+
+
 def test_phase_two_is_trained_as_in_the_paper() -> None:
     config = get_config("rdn-joint")
     assert (config.learning_rate, config.counter_rate) == (1e-5, 1e-6)

@@ -19,6 +19,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from raydeblend.train import loop
+from raydeblend.train.run import Run
+from raydeblend.train.worker import train_worker
 
 TIMEOUT_S = 300
 
@@ -50,7 +52,7 @@ def without_ray_train(other: Pool) -> Iterator[None]:
         yield
 
 
-def _fit(pool: Pool, run: loop.Run, workers: int, use_gpu: bool) -> None:
+def _fit(pool: Pool, run: Run, workers: int, use_gpu: bool) -> None:
     assert (workers, use_gpu) == (2, False)
     with tempfile.TemporaryDirectory() as folder:
         other = pool.apply_async(_train, (1, run, folder))
@@ -58,7 +60,7 @@ def _fit(pool: Pool, run: loop.Run, workers: int, use_gpu: bool) -> None:
         other.get(TIMEOUT_S)
 
 
-def _train(rank: int, run: loop.Run, folder: str) -> None:
+def _train(rank: int, run: Run, folder: str) -> None:
     """Be one of the two workers: what Ray Train tells and does for one is replaced."""
     torch.distributed.init_process_group(
         "gloo",
@@ -74,7 +76,7 @@ def _train(rank: int, run: loop.Run, folder: str) -> None:
             patch.setattr(ray.train, "report", partial(_report, Path(run.checkpoints)))
             patch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
             patch.setattr(ray.train.torch, "prepare_model", _parallel)
-            loop.train_worker({"run": run})
+            train_worker({"run": run})
     finally:
         torch.set_flush_denormal(False)
         torch.distributed.destroy_process_group()

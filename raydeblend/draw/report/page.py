@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-from raydeblend import storage
+from raydeblend import access, storage
 from raydeblend.draw.finished import Finished, open_finished
 from raydeblend.draw.map_figures import map_figures
 from raydeblend.draw.report.colors import LEAST_SNR, Colors, colors_figure, locus_of
@@ -42,8 +42,9 @@ from raydeblend.evaluate.page import (
     table_html,
 )
 from raydeblend.inject.statistics import by_magnitude
-from raydeblend.pipeline.entries import LedgerEntry, read_entries, read_ledger
+from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import RUN_FILE
+from raydeblend.pipeline.ledger_files import read_entries, read_ledger
 from raydeblend.pipeline.summary import RunSummary, Totals
 
 MAPS = {
@@ -104,7 +105,7 @@ def write_survey_report(out: str, page: str, n_blends: int) -> int:
     ConfigError
         If `out` holds no catalog, a shard cannot be read, or `page` cannot be written.
     """
-    storage.check_file_writable(page)
+    access.check_file_writable(page)
     finished = open_finished(out)
     tally = tally_catalog(finished, n_blends)
     # Tiles that could not be planned are entries too.

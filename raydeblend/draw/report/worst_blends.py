@@ -13,10 +13,13 @@ from raydeblend.draw.blend_figure import blend_figure
 from raydeblend.draw.finished import Finished, find_source
 from raydeblend.draw.inspect import take_apart
 from raydeblend.errors import ConfigError, TileError
+from raydeblend.evaluate.common.figures import to_png
 from raydeblend.flags import Flag
 
 LEFT_OUT = Flag.SATURATED
 """Of these it is known why no model fits."""
+MOST_MODELS = 6
+"""Of a blend, drawn on their own."""
 MOST_SOURCES = 40
 """In a footprint that is drawn: it is deblended again for it."""
 
@@ -70,6 +73,6 @@ def draw_blends(finished: Finished, blends: Sequence[Blend]) -> Iterator[Picture
     for blend in blends:
         try:
             seen = take_apart(finished, find_source(finished, str(blend.source_id)))
-            yield Picture(blend, blend_figure(seen))
+            yield Picture(blend, to_png(blend_figure(seen, MOST_MODELS)))
         except (ConfigError, TileError, OSError) as error:
             yield Picture(blend, b"", str(error))

@@ -5,36 +5,18 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from astropy.visualization import make_lupton_rgb
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+
+from raydeblend.pictures import color_image, noise_level
 
 DPI = 150
 CAPTION = "Description"
 """Keyword of the PNG text that holds the caption (PNG specification, section 11.3.3.2)."""
 PANEL = 1.45
 """Side of a gallery panel in inches."""
-
-
-def color_image(image: NDArray[np.floating], sigma: float = 1.0) -> NDArray[np.uint8]:
-    """Return an RGB picture ``(y, x, 3)`` after Lupton et al. (2004).
-
-    Parameters
-    ----------
-    image
-        ``(bands, y, x)``, bluest band first; the last, middle and first are shown as red,
-        green and blue.
-    sigma
-        Noise of the image, which sets the stretch.
-    """
-    # Linear to a few sigma, so that the sky is dark gray and faint wings show.
-    minimum = -1.5 * sigma
-    # Just above it, since astropy divides by the intensity.
-    red, green, blue = (np.maximum(image[i], 0.999 * minimum) for i in (-1, len(image) // 2, 0))
-    picture = make_lupton_rgb(red, green, blue, minimum=minimum, stretch=6 * sigma, Q=8)
-    return np.asarray(picture, dtype=np.uint8)
 
 
 def show(axes: Axes, image: NDArray[np.floating], title: str = "", sigma: float = 1.0) -> None:
@@ -50,6 +32,14 @@ def to_png(figure: Figure, caption: str = "") -> bytes:
     """Render a figure; the caption goes into the file, where `read_caption` finds it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={CAPTION: caption} if caption else None)
+    return buffer.getvalue()
+
+
+def to_format(figure: Figure, form: str) -> bytes:
+    """Render a figure as ``png``, ``pdf`` or ``svg``; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    undated = {} if form == "png" else {"CreationDate" if form == "pdf" else "Date": None}
+    figure.savefig(buffer, format=form, metadata=undated)
     return buffer.getvalue()
 
 
@@ -98,12 +88,6 @@ def survey_figure(
         if place == 0:
             _mark(axes, blend_xy, size=40)
     return to_png(figure)
-
-
-def noise_level(image: NDArray[np.floating]) -> float:
-    """Noise of an image from its pixels below the median, where there are few sources."""
-    below = image[image < np.median(image)]
-    return float(1.4826 * np.median(np.median(image) - below)) if below.size else 1.0
 
 
 def _mark(axes: Axes, xy: NDArray[np.floating], size: float) -> None:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from raydeblend import fits
-from raydeblend.evaluate.common.figures import DPI, PANEL, noise_level, show, to_png
+from raydeblend.evaluate.common.figures import DPI, PANEL, show, to_png
+from raydeblend.pictures import noise_level
 from raydeblend.survey import get_survey
 
 SHOWN, ACROSS = 32, 8

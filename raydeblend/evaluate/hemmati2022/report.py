@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.errors import ConfigError
@@ -41,7 +41,7 @@ def run(request: Request) -> Report:
     # The network's candidates told apart by the pixels come from the deblender of its name.
     beside: dict[str, Deblender] = dict(networks)
     beside |= {name: load_deblender(name) for name in request.chosen if name not in networks}
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     real = read_real(request.data) if request.data is not None else None
     test = SharpTest(request.n or DEFAULT_N, bands=BANDS[bands], real=real, seed=request.seed)
     results = evaluate_hemmati2022(networks, beside, test)

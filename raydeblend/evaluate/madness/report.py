@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.evaluate.common.figures import DPI, show, to_png
 from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.common.rows import Row, cell
@@ -170,7 +170,7 @@ def _pair(
 def run(request: Request) -> Report:
     """Draw the fields, deblend, and report."""
     given, own = load_deblenders(request.compared, request.own_weights)
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     n = request.n or DEFAULT_N
     fields = draw_fields(n, request.seed, request.catalog, request.data)
     rows, scores = evaluate_madness(given, own, fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.evaluate.common.baselines import load_compared
 from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.shear.figures import bias_figure
@@ -18,7 +18,7 @@ def run(request: Request) -> Report:
     """Draw the rings, catalog them with each deblender, and report."""
     # A name that cannot be used is found before any work.
     load_compared(request.compared, request.own_weights)
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     find_stamps(request.stamps, "test")
     survey = request.survey or "HSC"
     rows = evaluate_shear(

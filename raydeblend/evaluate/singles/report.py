@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.evaluate.common.baselines import load_compared
 from raydeblend.evaluate.common.gallery import tile_images
 from raydeblend.evaluate.common.request import Report, Request
@@ -20,7 +20,7 @@ def run(request: Request) -> Report:
     """Catalog the grids with each deblender, and report."""
     # A name that cannot be used is found before any work.
     load_compared(request.compared, request.own_weights)
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     find_stamps(request.stamps, "test")
     survey = request.survey or "HSC"
     rows, scores = evaluate_singles(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from raydeblend import storage
+from raydeblend import access
 from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.deblend.peeling.rdn import RdnDeblender
 from raydeblend.evaluate.common.baselines import load_compared
@@ -17,6 +17,7 @@ from raydeblend.evaluate.wang2022.failure_figures import failure_figure
 from raydeblend.evaluate.wang2022.failures import pair_up
 from raydeblend.evaluate.wang2022.figures import flux_figure, moment_figure, quality_flux_figure
 from raydeblend.evaluate.wang2022.gallery import gallery_figure
+from raydeblend.evaluate.wang2022.reading_tables import reading_rows, reading_tables
 from raydeblend.evaluate.wang2022.score_tables import quality_table, score_table
 from raydeblend.evaluate.wang2022.scores import Scores, evaluate_wang2022
 from raydeblend.evaluate.wang2022.tables import failure_table, flux_table, moment_table
@@ -31,7 +32,7 @@ def run(request: Request) -> Report:
     """Read or draw the test set, and report on it."""
     loaded = load_compared(request.chosen, request.own_weights)
     test_set = read_blends(request.data) if request.data is not None else None
-    storage.check_writable(request.out)
+    access.check_writable(request.out)
     if test_set is None:
         test_set = to_blend_set(wang2022_blends(request.n or DEFAULT_N, request.seed))
     # The counter of a training of one's own is scored with it.
@@ -50,19 +51,25 @@ def report_wang2022(
     """Score deblenders and a counter; the galleries of failures compare with `baseline`."""
     part = data if n is None else data.first(n)
     rows, scores = evaluate_wang2022(deblenders, part)
-    counts = count_galaxies(part, counter)
+    readings, counts = reading_rows(scores), count_galaxies(part, counter)
     tables = [
         score_table(rows),
         quality_table(rows),
         flux_table(scores),
         moment_table(scores),
         failure_table(scores),
+        *reading_tables(readings),
     ]
     files = draw_figures(deblenders, scores, part, baseline)
+    files["psnr_readings.json"] = _json(readings)
     if counts:
         tables.append(counter_table(counts))
-        files["counter.json"] = (json.dumps(counts, indent=1) + "\n").encode()
+        files["counter.json"] = _json(counts)
     return Report(rows, tables, files)
+
+
+def _json(rows: Sequence[Row]) -> bytes:
+    return (json.dumps(rows, indent=1) + "\n").encode()
 
 
 def count_galaxies(data: BlendSet, counter: GalaxyCounter) -> list[Row]:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from raydeblend.evaluate.common.rows import Row, cell
 from raydeblend.evaluate.common.tables import Table, number
-from raydeblend.evaluate.wang2022.scores import PAPER_QUALITY, PAPER_SCORES, QUALITIES
+from raydeblend.evaluate.wang2022.paper import PAPER, PAPER_QUALITY, PAPER_SCORES
+from raydeblend.evaluate.wang2022.scores import QUALITIES
 
-PAPER = "Wang et al. 2022"
 SCARLET = "scarlet, true positions (DESIGN)"
 _COLUMNS = {
     "psnr_mean": ("PSNR mean", ".2f"),

@@ -16,6 +16,7 @@ from raydeblend.evaluate.common import metrics
 from raydeblend.evaluate.common.baselines import GIVEN_POSITIONS
 from raydeblend.evaluate.common.blends import Blends, BlendSet
 from raydeblend.evaluate.common.rows import Row, fixed_first, flux_columns, fraction, image_columns
+from raydeblend.evaluate.wang2022.readings import psnr_readings
 from raydeblend.tile import Deblended, Deblender, FloatArray
 
 LOGGER = logging.getLogger(__name__)
@@ -25,25 +26,12 @@ BATCH = 64
 GALLERY = 6
 """How many of the first blends keep their models, for the figures."""
 
-# Table II: PSNR mean and median in dB, SSIM mean and median, by (galaxies, galaxy).
-PAPER_SCORES: dict[tuple[int, int], tuple[float, float, float, float]] = {
-    (2, 1): (56.51, 57.93, 0.9973, 0.9997),
-    (2, 2): (58.18, 59.02, 0.9967, 0.9997),
-    (3, 1): (54.66, 57.19, 0.9954, 0.9997),
-    (3, 2): (55.96, 58.77, 0.9929, 0.9996),
-    (3, 3): (57.71, 59.29, 0.9956, 0.9995),
-}
-# Table I: fractions of high, medium and low quality, by number of galaxies.
-PAPER_QUALITY: dict[int, tuple[float, float, float]] = {
-    2: (0.773, 0.153, 0.074),
-    3: (0.504, 0.369, 0.127),
-}
 SHARED = 0.5
 """A model that holds more than this part of each of two galaxies is two in one."""
 
 _ARRAYS = (
     *("psnr", "ssim", "flux", "flux_true", "quality", "count"),
-    *("moments", "moments_true", "amplitude"),
+    *("moments", "moments_true", "amplitude", "readings"),
 )
 
 
@@ -69,8 +57,10 @@ class Scores:
         ``(n, k, 2)`` of `metrics.second_moments`, NaN where missing.
     amplitude
         ``(n, k, k)`` the part of each true galaxy in each galaxy's model.
+    readings
+        ``(n, k, readings)`` PSNR by every reading of the paper, see `readings`.
 
-    The last four are empty where a protocol has no use for them.
+    The last five are empty where a protocol has no use for them.
     """
 
     deblender: str
@@ -85,6 +75,7 @@ class Scores:
     moments: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     moments_true: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     amplitude: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    readings: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def n_galaxies(self) -> int:
@@ -172,6 +163,7 @@ def score_batch(name: str, deblender: Deblender, blends: Blends, data: BlendSet)
         amplitude=np.array(
             [metrics.amplitudes(*p) for p in zip(models, blends.isolated, strict=True)]
         ),
+        readings=psnr_readings(blends, models),
     )
 
 

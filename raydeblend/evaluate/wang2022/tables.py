@@ -13,7 +13,7 @@ from raydeblend.evaluate.common.regression import fit_log_flux
 from raydeblend.evaluate.common.rows import cell, measured
 from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.wang2022.failures import EQUAL, find_failures
-from raydeblend.evaluate.wang2022.score_tables import PAPER
+from raydeblend.evaluate.wang2022.paper import PAPER
 from raydeblend.evaluate.wang2022.scores import QUALITIES, Scores
 
 PAPER_MERGED = (12, 5)

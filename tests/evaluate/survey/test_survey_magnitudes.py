@@ -9,9 +9,10 @@ from matplotlib.image import imread
 
 from raydeblend.detect.matching import match_sky
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.common.figures import noise_level, survey_figure
+from raydeblend.evaluate.common.figures import survey_figure
 from raydeblend.evaluate.survey.magnitudes import magnitude_bins, magnitude_table
 from raydeblend.evaluate.survey.scores import compare
+from raydeblend.pictures import noise_level
 
 BANDS = ("g", "i")
 EDGES = (20.0, 22.0, 24.0)

@@ -1,0 +1,139 @@
+"""A catalog as photometric redshift codes take it: magnitudes, their errors, non-detections.
+
+The layout is that of RAIL's defaults: columns ``mag_<band>_lsst`` and ``mag_err_<band>_lsst``, and
+99 in both where a source is not detected.  Beside the table lies a YAML file of the shared
+parameters by which RAIL's stages read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+from numpy.typing import NDArray
+
+from raydeblend import access, storage, tables
+from raydeblend.draw.maps import DETECTION, depth
+from raydeblend.errors import ConfigError
+from raydeblend.export.single_table import read_rows
+from raydeblend.export.source import read_source
+from raydeblend.outputs import refuse_earlier
+from raydeblend.survey import NJY_ZERO_POINT
+
+NOT_DETECTED = 99.0
+MAGNITUDE, ERROR = "mag_{}_lsst", "mag_err_{}_lsst"
+REFERENCE = "i"
+KEPT = ("source_id", "ra", "dec", "n_blended", "blendedness", "p_star", "flags")
+"""Columns that are carried along under their own names; RAIL passes over them."""
+
+Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RailConfig:
+    """How a catalog is exported.
+
+    Attributes
+    ----------
+    all_rows
+        Whether the copies of sources in overlapping tiles are exported too.
+    least_snr
+        A flux of fewer errors than this is not detected.
+    """
+
+    all_rows: bool = False
+    least_snr: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_snr < np.inf:
+            raise ConfigError(f"a least S/N is a number above 0, not {self.least_snr:g}")
+
+
+def export_rail(
+    outs: str | Sequence[str],
+    target: str,
+    config: RailConfig | None = None,
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Write magnitudes as one Parquet file, and RAIL's parameters beside it; return the rows.
+
+    Parameters
+    ----------
+    outs
+        The catalog, or several parts of a survey.
+    target
+        Local or on s3; its name ends in ``.parquet``.
+
+    Raises
+    ------
+    ConfigError
+        See `raydeblend.export.single_table.read_rows`; or if the name does not end so.
+    """
+    config = RailConfig() if config is None else config
+    if not target.endswith(".parquet"):
+        raise ConfigError(f"the table for RAIL is a Parquet file: {target} must end in .parquet")
+    source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
+    paths = [target, target.removesuffix(".parquet") + ".yaml"]
+    access.check_file_writable(target)
+    refuse_earlier(storage.parent(target), [p for p in paths if storage.exists(p)], overwrite)
+    rows, bands = read_rows(source, config.all_rows), source.run.bands
+    storage.write_bytes(paths[0], tables.to_parquet(to_magnitudes(rows, bands, config.least_snr)))
+    said = yaml.safe_dump(parameters(rows, bands), sort_keys=False)
+    storage.write_bytes(paths[1], said.encode())
+    return int(rows.num_rows)
+
+
+def to_magnitudes(rows: pa.Table, bands: Sequence[str], least_snr: float) -> pa.Table:
+    """Return the columns `KEPT` and for each band the AB magnitude and its error.
+
+    `NOT_DETECTED` in both where the flux is below `least_snr` errors; NaN in both where the band
+    was not measured.
+    """
+    columns: dict[str, Any] = {name: rows[name] for name in KEPT}
+    for band in bands:
+        flux, error = (_numbers(rows, f"flux{part}_{band}") for part in ("", "_err"))
+        pair = magnitudes(flux, error, least_snr)
+        columns |= {name.format(band): x for name, x in zip((MAGNITUDE, ERROR), pair, strict=True)}
+    return pa.table(columns)
+
+
+def _numbers(rows: pa.Table, name: str) -> Float64Array:
+    return np.asarray(rows[name].to_numpy(), dtype=np.float64)
+
+
+def magnitudes(
+    flux: Float64Array, error: Float64Array, least_snr: float
+) -> tuple[Float64Array, Float64Array]:
+    """Return AB magnitudes and errors ``(n,)`` of fluxes ``(n,)`` in nJy; see `to_magnitudes`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        detected = flux >= least_snr * error
+        magnitude = NJY_ZERO_POINT - 2.5 * np.log10(flux)
+        sigma = 2.5 / np.log(10) * error / flux
+    measured = np.isfinite(flux) & (error > 0)
+    missing = np.where(measured, NOT_DETECTED, np.nan)
+    seen = measured & detected
+    return np.where(seen, magnitude, missing), np.where(seen, sigma, missing)
+
+
+def parameters(rows: pa.Table, bands: Sequence[str]) -> Mapping[str, Any]:
+    """Return RAIL's shared parameters for the table; its limits are those of one sigma."""
+    names = {band: MAGNITUDE.format(band) for band in bands}
+    return {
+        "hdf5_groupname": "",
+        "object_id_col": "source_id",
+        "bands": list(names.values()),
+        "err_bands": [ERROR.format(band) for band in bands],
+        "ref_band": names[REFERENCE if REFERENCE in bands else bands[-1]],
+        "nondetect_val": NOT_DETECTED,
+        "mag_limits": {name: limit(rows, band) for band, name in names.items()},
+    }
+
+
+def limit(rows: pa.Table, band: str) -> float:
+    """Return the magnitude of a source of one sigma in a band; NaN without a flux error."""
+    return round(depth(rows, band) + 2.5 * float(np.log10(DETECTION)), 3)

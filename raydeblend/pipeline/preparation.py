@@ -1,0 +1,160 @@
+"""A run before its first cell: which tiles there are, which cells are done, which are to do.
+
+Nothing is written here, so that `raydeblend catalog --dry-run` asks what a run asks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from raydeblend import storage
+from raydeblend.config import CatalogConfig
+from raydeblend.fits.headers import TileFailure
+from raydeblend.fits.manifest import to_manifest
+from raydeblend.pipeline.inputs import find_survey_tiles, with_layout
+from raydeblend.pipeline.ledger import Run, check_output, manifest_of
+from raydeblend.pipeline.placed import place
+from raydeblend.pipeline.plan import Plan, SecondPass, plan_survey
+from raydeblend.pipeline.run import describe
+from raydeblend.pipeline.second_pass import check_renewable
+from raydeblend.pipeline.seen import cells_left, with_shards, without_limited
+from raydeblend.pipeline.selection import EVERYTHING, Choice, Selection, choose
+from raydeblend.pipeline.share import parse_share
+from raydeblend.pipeline.stages import choose_photometry
+from raydeblend.positions import SkyPositions, read_positions
+from raydeblend.session import ray_session
+from raydeblend.tile import TileHeader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is asked of a run, beside what its catalog holds; see `run_catalog`.
+
+    Raises
+    ------
+    ConfigError
+        On construction, if cells that failed are asked for without ``resume``.
+    """
+
+    resume: bool = False
+    overwrite: bool = False
+    accept_other_versions: bool = False
+    part: str | None = None
+    retry_limited: float | None = None
+    selection: Selection = EVERYTHING
+
+    def __post_init__(self) -> None:
+        self.selection.check(self.resume)
+        parse_share(self.part)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run knows before its first cell.
+
+    Attributes
+    ----------
+    root
+        The output, with its whole path.
+    config
+        With nothing left open.
+    headers, unusable
+        Of the tiles of the input; those of this part that cannot be used.
+    tiles
+        The input's manifest, by which a later run sees what has changed.
+    plan, run, done
+        All cells, what ``run.json`` will say, and the ledger's rows of the cells that are done.
+    choice
+        What is to do of the others.
+    """
+
+    root: str
+    config: CatalogConfig
+    headers: Sequence[TileHeader]
+    unusable: Sequence[TileFailure]
+    tiles: pa.Table
+    plan: Plan
+    run: Run
+    done: pa.Table
+    choice: Choice
+
+
+def prepare(
+    input: str, out: str, config: CatalogConfig, request: RunRequest, connect: Callable[[], None]
+) -> Prepared:
+    """Find the tiles, plan the cells, and see what of them `out` holds already.
+
+    `connect` connects to Ray (`connect_once`); it is called only for many tiles.
+
+    Raises
+    ------
+    ConfigError
+        If the input, the output or the configuration cannot be used.
+    """
+    share = parse_share(request.part)
+    input, root = storage.absolute(input), storage.absolute(out)
+    config, positions = _with_positions(resolve(config, input, root))
+    if request.retry_limited:
+        check_renewable(root, config.save)
+    headers, unusable = find_survey_tiles(input, config, connect)
+    plan = plan_survey(headers, config.cell_size, config.border).only(share)
+    plan = _placed(plan, headers, positions)
+    run, tiles = describe(input, config, plan, share), to_manifest(headers)
+    beginning = (request.resume, request.overwrite, request.accept_other_versions)
+    done = with_shards(root, check_output(root, run, plan, tiles, *beginning))
+    if request.retry_limited:
+        again = SecondPass(root, request.retry_limited)
+        plan, done = replace(plan, second_pass=again), without_limited(done, again)
+    choice = choose(root, plan, cells_left(plan, done), request.selection, request.resume)
+    of_this_part = [tile for tile in unusable if share.has(tile.name)]
+    return Prepared(root, config, headers, of_this_part, tiles, plan, run, done, choice)
+
+
+def connect_once(session: ExitStack, address: str | None) -> Callable[[], None]:
+    """Return what connects to Ray until the end of `session`, if that is not done yet."""
+
+    def connect() -> None:
+        session.enter_context(ray_session(address))
+
+    return connect
+
+
+def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
+    """Return the configuration with what it leaves open: places of files, layout, photometry."""
+    if config.manifest is not None:
+        config = replace(config, manifest=manifest_of(out, config.manifest))
+    if config.weights is not None and storage.exists(config.weights):
+        config = replace(config, weights=storage.absolute(config.weights))
+    config = with_layout(config, input)
+    return replace(config, photometry=choose_photometry(config))
+
+
+def _with_positions(config: CatalogConfig) -> tuple[CatalogConfig, SkyPositions | None]:
+    """Read the given positions, if there are any; the configuration then says what they are."""
+    if config.positions is None:
+        return config, None
+    path = storage.absolute(config.positions)
+    positions = read_positions(path)
+    return replace(config, positions=path, positions_hash=positions.sha256, inject=0.0), positions
+
+
+def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions | None) -> Plan:
+    """Return the plan with the given positions, and say how many lie on tiles."""
+    if positions is None:
+        return plan
+    placed = place(headers, positions)
+    log.info(
+        "%d positions on %d tiles; %d on none, %d in the pixel of another, which has the values",
+        sum(len(tile.xy) for tile in placed.tiles),
+        len(headers),
+        placed.outside,
+        placed.crowded,
+    )
+    return replace(plan, positions=placed.tiles)
