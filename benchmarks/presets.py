@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,7 +58,9 @@ class Cost:
     seconds: float
 
 
-def paper_config(network: str, root: str, zoo: str | None) -> RunConfig:
+def paper_config(
+    network: str, root: str, zoo: str | None = None, batch: int | None = None
+) -> RunConfig:
     """Return the preset with few galaxies; weights to go on from are written into `root`."""
     names = {field.name for field in fields(NETWORKS[network].presets["paper"])}
     few: dict[str, Any] = {"n_galaxies": N_GALAXIES, "group": GROUP}
@@ -67,7 +69,7 @@ def paper_config(network: str, root: str, zoo: str | None) -> RunConfig:
         options |= {"blends": "survey"} if zoo is None else {"data": zoo}
     first = FIRST.get(network, {})
     options |= {option: random_weights(root, earlier) for option, earlier in first.items()}
-    config: RunConfig = get_config(network, "paper", **options)
+    config: RunConfig = get_config(network, "paper", batch=batch, **options)
     return config
 
 
@@ -94,7 +96,7 @@ def few_galaxies(config: RunConfig, root: str) -> tuple[str, ...]:
 def measure(
     config: RunConfig, paths: tuple[str, ...], steps: int, cpu_seconds: float, threads: int
 ) -> Cost:
-    """Do at most so many steps, none of which begins after so many CPU seconds."""
+    """Do at most so many steps; only the first one begins after so many CPU seconds."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     cpu = torch.device("cpu")
@@ -104,12 +106,20 @@ def measure(
     training_mode(state.networks)
     step = training.steps(state, state.networks, data, config.batch, config.seed)
     losses, began, cpu_began = [], time.monotonic(), time.process_time()
-    while len(losses) < steps and time.process_time() - cpu_began < cpu_seconds:
+    while not losses or (len(losses) < steps and time.process_time() - cpu_began < cpu_seconds):
         losses.append(float(step(len(losses))["loss"]))
     n = len(losses)
     spent = (time.process_time() - cpu_began) / n, (time.monotonic() - began) / n
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return Cost(tuple(losses), peak, *spent)
+    return Cost(tuple(losses), peak_memory(), *spent)
+
+
+def peak_memory() -> float:
+    """Return the largest resident memory of this process so far, GiB."""
+    # ru_maxrss would not do: it includes what the parent had when it started this process.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**20
+    raise OSError("/proc/self/status does not say VmHWM")
 
 
 def in_own_process(task: Callable[..., Cost], *arguments: Any) -> Cost:
@@ -136,7 +146,9 @@ def measure_all(networks: Sequence[str], options: argparse.Namespace) -> list[li
     """Return a line for each network."""
     rows = []
     with tempfile.TemporaryDirectory() as root:
-        configs = {name: paper_config(name, root, options.galaxy_zoo) for name in networks}
+        configs = {
+            name: paper_config(name, root, options.galaxy_zoo, options.batch) for name in networks
+        }
         for name, config in configs.items():
             paths = few_galaxies(config, f"{root}/{name}")
             limits = options.steps, options.cpu_seconds, options.threads
@@ -153,6 +165,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--cpu-seconds", type=float, default=6000.0, help="for each network")
+    parser.add_argument("--batch", type=int, help="instead of the preset's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--galaxy-zoo", help="folder of pictures for branched; else survey blends")
     options = parser.parse_args()
