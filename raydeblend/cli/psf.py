@@ -25,8 +25,11 @@ def psf_command(
     image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
     layout: Annotated[str, typer.Option(help="How INPUT is delivered, as for catalog.")] = "auto",
     background: Annotated[
-        str, typer.Option(help="local: take the sky off; none: the tiles have none left.")
-    ] = "local",
+        str,
+        typer.Option(
+            help="local: take the sky off; none: the tiles have none left; auto: by layout."
+        ),
+    ] = "auto",
     picture: Annotated[
         str | None, path_option(help="PNG to write; by default psf.png in OUT.")
     ] = None,

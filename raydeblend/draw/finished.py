@@ -26,6 +26,7 @@ from raydeblend.pipeline.placed import place
 from raydeblend.pipeline.plan import CellTask, plan_survey
 from raydeblend.pipeline.runs import find_runs
 from raydeblend.pipeline.shards import read_shard, shard_path
+from raydeblend.pipeline.share import parse_share
 from raydeblend.positions import SkyPositions, read_positions
 from raydeblend.tile import TileHeader
 
@@ -107,15 +108,25 @@ class Finished:
         """
         if tile not in self.headers:
             raise ConfigError(f"tile {tile} is not in the input {self.run.input} any more")
+        tasks = self._tasks(tile)
+        if (tile, cell) not in tasks:
+            raise ConfigError(f"tile {tile} has no cell {cell} any more: its size has changed")
+        return tasks[tile, cell]
+
+    def _tasks(self, tile: str) -> dict[tuple[str, str], CellTask]:
         if tile not in self._cells:
             header = self.headers[tile]
             plan = plan_survey([header], self.config.cell_size, self.config.border)
             if self.positions is not None:
                 plan = replace(plan, positions=place([header], self.positions).tiles)
             self._cells[tile] = {key: plan.task(i) for i, key in enumerate(plan.keys())}
-        if (tile, cell) not in self._cells[tile]:
-            raise ConfigError(f"tile {tile} has no cell {cell} any more: its size has changed")
-        return self._cells[tile][tile, cell]
+        return self._cells[tile]
+
+    def cells_left(self) -> list[tuple[str, str]]:
+        """Return the cells of the run's share that are not in its ledger, by tile and name."""
+        known, share = {entry.key for entry in self.entries}, parse_share(self.run.part)
+        planned = [key for tile in self.headers if share.has(tile) for key in self._tasks(tile)]
+        return [key for key in planned if key not in known]
 
     def rows(self, tile: str, cell: str) -> pa.Table:
         """Read the shard of one cell.

@@ -73,7 +73,8 @@ def _header(bands: Sequence[str]) -> list[str]:
 
 def _cells(each: InjectedBin, bands: Sequence[str]) -> list[str]:
     cells = [f"{each.low:g}–{each.high:g}", str(each.n)]
-    cells.append(f"{number(each.completeness, '.3f')} ± {number(each.completeness_err, '.3f')}")
+    rate = f"{each.completeness:.3f} ± {each.completeness_err:.3f}"
+    cells.append(rate if each.n else "–")
     cells.append(number(each.purity, ".3f"))
     for band in bands:
         cells += [number(each.bands[band].bias, "+.3f"), number(each.bands[band].pull_width, ".2f")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,6 +21,8 @@ DPI = 150
 SIDE = 3.3
 """Of one map in inches."""
 HOLE = "0.75"
+MAG = 0.5
+"""Least width of a scale of magnitudes."""
 POLAR = 80.0
 """Declination from which right ascension is no axis of a map."""
 
@@ -39,18 +41,24 @@ class SkyMap:
         Of the colors, and of the figure.
     colors
         A color map of matplotlib.
+    span
+        Least width of the scale of colors, in the unit of `label`: smaller differences are noise.
+    zero
+        Whether the scale begins at 0, or lies around it if it says both signs.
     percent
-        Whether values are fractions, shown as percent from 0.
+        Whether values are fractions, shown as percent.
     hole
-        Whether cells without a value are explained.
+        What cells without a value are.
     """
 
     panels: Mapping[str, Float64Array]
     label: str
     title: str
     colors: str
+    span: float
+    zero: bool = False
     percent: bool = False
-    hole: bool = True
+    hole: str = "nothing measured"
 
 
 @dataclass(frozen=True)
@@ -93,9 +101,11 @@ def _injected(cells: Sequence[CellStatistics], bands: Sequence[str]) -> dict[str
     percent = {name: 100 * values for name, values in bias.items()}
     said = "what injected sources say"
     return {
-        "completeness": SkyMap(limit, "50 % complete / AB mag", f"Completeness: {said}", "viridis"),
-        "bias": SkyMap(percent, "median flux error / %", f"Bias: {said}", "coolwarm"),
-        "pulls": SkyMap(pull, "width of pulls", f"Pulls: {said}", "magma"),
+        "completeness": SkyMap(
+            limit, "50 % complete / AB mag", f"Completeness: {said}", "viridis", MAG
+        ),
+        "bias": SkyMap(percent, "median flux error / %", f"Bias: {said}", "coolwarm", 4, zero=True),
+        "pulls": SkyMap(pull, "width of pulls", f"Pulls: {said}", "magma", 2, zero=True),
     }
 
 
@@ -116,27 +126,28 @@ def _depth(cells: Sequence[CellStatistics], bands: Sequence[str], said: str) -> 
         known = np.isfinite(depth).any()
         panels[f"{band}: median {np.nanmedian(depth):.2f}" if known else band] = depth
     title = f"Depth: what a faint source's flux error says; {said}"
-    return SkyMap(panels, "5σ depth / AB mag", title, "viridis")
+    return SkyMap(panels, "5σ depth / AB mag", title, "viridis", MAG)
 
 
 def _density(cells: Sequence[CellStatistics], said: str) -> SkyMap:
     density = np.array([cell.density for cell in cells])
     panels = {f"mean {np.nanmean(density):.1f} per arcmin²": density}
-    return SkyMap(panels, "sources / arcmin²", f"Density: {said}", "magma")
+    return SkyMap(panels, "sources / arcmin²", f"Density: {said}", "magma", 10, zero=True)
 
 
 def _failures(cells: Sequence[CellStatistics], said: str) -> SkyMap:
     failed = np.array([cell.failed for cell in cells])
     lost = sum(cell.failed == 1 and not cell.sources for cell in cells)
     panels = {f"{lost} of {len(cells):,} cells failed as a whole": failed}
-    label, title = "sources not measured / %", f"Failures: {said}"
-    return SkyMap(panels, label, title, "inferno_r", percent=True, hole=False)
+    drawn = SkyMap(panels, "sources not measured / %", f"Failures: {said}", "inferno_r", 10)
+    return replace(drawn, zero=True, percent=True, hole="not done yet")
 
 
 def _blended(cells: Sequence[CellStatistics], said: str) -> SkyMap:
     blended = np.array([cell.blended for cell in cells])
     panels = {f"mean {100 * np.nanmean(blended):.1f} %": blended}
-    return SkyMap(panels, "sources in blends / %", f"Blending: {said}", "cividis", percent=True)
+    drawn = SkyMap(panels, "sources in blends / %", f"Blending: {said}", "cividis", 100)
+    return replace(drawn, zero=True, percent=True)
 
 
 def outlines(corners: Float64Array) -> Outlines:
@@ -163,8 +174,8 @@ def _figure(sky: Outlines, drawn: SkyMap) -> bytes:
     grid = figure.subplots(1, n, squeeze=False, sharex=True, sharey=True)[0]
     for axes, (name, values) in zip(grid, drawn.panels.items(), strict=True):
         _panel(axes, sky, values, name, drawn)
-        if drawn.hole and not np.isfinite(values).all():
-            axes.legend(handles=[Patch(color=HOLE, label="nothing measured")], fontsize=7)
+        if not np.isfinite(values).all():
+            axes.legend(handles=[Patch(color=HOLE, label=drawn.hole)], fontsize=7)
     grid[0].set_ylabel("dec / deg" if sky.pole is None else "degrees towards RA 0°")
     # Over a single narrow map a long title takes two lines.
     narrow = n == 1 and width < SIDE
@@ -192,7 +203,7 @@ def _panel(axes: Axes, sky: Outlines, values: Float64Array, name: str, drawn: Sk
     cells = PolyCollection(
         list(sky.corners), array=shown, cmap=shades, edgecolors="face", linewidths=0.3
     )
-    cells.set_clim(*_range(shown, drawn.percent))
+    cells.set_clim(*color_range(shown, drawn.span, drawn.zero))
     axes.add_collection(cells)
     axes.set_title(name, fontsize=9)
     axes.set_facecolor("white")
@@ -223,12 +234,17 @@ def _sky_axes(axes: Axes, sky: Outlines) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda dec, _: f"{dec:+.{digits}f}"))
 
 
-def _range(values: Float64Array, percent: bool) -> tuple[float, float]:
-    """Return the range of colors: from 0 for fractions, else that of the values."""
+def color_range(values: Float64Array, span: float, zero: bool) -> tuple[float, float]:
+    """Return the ends of a scale of colors: of all but the extreme values, `span` wide or more.
+
+    With `zero` it begins there, or lies around it where there are values of both signs.
+    """
     known = values[np.isfinite(values)]
-    if not len(known):
-        return 0.0, 1.0
-    if percent:
-        return 0.0, max(float(known.max()), 1.0)
-    low, high = np.percentile(known, [1, 99])
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    low, high = np.percentile(known, [1, 99]) if len(known) else (0.0, 0.0)
+    if zero and low < 0:
+        half = max(-low, high, span / 2)
+        return -half, half
+    if zero:
+        return 0.0, max(float(high), span)
+    middle, half = (low + high) / 2, max(high - low, span) / 2
+    return middle - half, middle + half

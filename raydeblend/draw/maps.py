@@ -71,7 +71,8 @@ class CellStatistics:
         Per band the AB magnitude of a source of five sigma: from the median flux error of
         sources with a total signal to noise below `FAINT_SNR`.
     failed
-        Fraction of rows that were not measured (`FAILED`); 1 for a cell that failed as a whole.
+        Fraction of rows that were not measured (`FAILED`); 1 for a cell that failed as a whole, NaN
+        for one that was not done yet.
     blended
         Fraction of rows that share their footprint with another.
     injected
@@ -154,8 +155,15 @@ def _check_names(what: Sequence[str]) -> None:
 
 
 def cell_statistics(finished: Finished) -> list[CellStatistics]:
-    """Return the statistics of every cell in the ledger, in its order."""
-    return [statistics for statistics, _ in read_cells(finished)]
+    """Return the statistics of every cell in the ledger, in its order, then of those left to do."""
+    left = [_left(finished, *key) for key in finished.cells_left()]
+    return [statistics for statistics, _ in read_cells(finished)] + left
+
+
+def _left(finished: Finished, tile: str, cell: str) -> CellStatistics:
+    nothing = (np.nan,) * len(finished.config.bands)
+    place = _outline(finished, tile, cell)
+    return CellStatistics(tile, cell, *place, 0, np.nan, nothing, np.nan, np.nan)
 
 
 def read_cells(finished: Finished) -> Iterator[tuple[CellStatistics, pa.Table | None]]:

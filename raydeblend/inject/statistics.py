@@ -129,7 +129,7 @@ def score_bin(rows: pa.Table, low: float, high: float, bands: Sequence[str]) -> 
         purity=float(n_found / (n_found + extra)) if n_found else float("nan"),
         bands={band: _band_bin(part, band) for band in bands},
         offset=(float(middle[0]), float(middle[1])),
-        position_scatter=spread((seen - middle).ravel()),
+        position_scatter=spread((seen - middle).ravel()) if len(seen) > 1 else float("nan"),
     )
 
 

@@ -17,7 +17,7 @@ from raydeblend.cli.main import main
 from raydeblend.draw.blend_figure import LONGEST, _lines
 from raydeblend.draw.finished import find_source, open_finished
 from raydeblend.draw.inspect import take_apart
-from raydeblend.draw.map_figures import map_figures, outlines
+from raydeblend.draw.map_figures import color_range, map_figures, outlines
 from raydeblend.draw.maps import CellStatistics, _middle, cell_statistics, depth
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
@@ -203,6 +203,30 @@ def test_a_failed_cell_is_a_hole(out: str, tmp_path: Path) -> None:
     assert [cell.failed == 1 for cell in cells] == [True, False, False, False]
     assert np.isnan([cells[0].density, cells[0].blended, *cells[0].depth]).all()
     assert set(map_figures(cells, BANDS)) == {"depth", "density", "failures", "blended"}
+
+
+def test_a_cell_that_is_not_done_yet_is_marked(out: str, tmp_path: Path) -> None:
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    entries = read_entries(str(copy))
+    shutil.rmtree(copy / "ledger")
+    for entry in entries[1:]:
+        write_entry(str(copy), entry)
+    cells = cell_statistics(open_finished(str(copy)))
+    assert {cell.cell for cell in cells} == {entry.cell for entry in entries}
+    assert cells[-1].cell == entries[0].cell
+    assert [bool(np.isnan(cell.failed)) for cell in cells] == [False, False, False, True]
+
+
+def test_scales_of_colors_show_no_noise() -> None:
+    assert color_range(np.array([25.0, 25.01, np.nan]), 0.5, False) == pytest.approx(
+        (24.755, 25.255)
+    )
+    assert color_range(np.array([24.0, 26.0]), 0.5, False) == pytest.approx((24.02, 25.98))
+    assert color_range(np.array([3.0, 4.0]), 10, True) == (0, 10)
+    assert color_range(np.array([0.0, 1000.0]), 10, True) == pytest.approx((0, 990))
+    assert color_range(np.array([-3.0, 1.0]), 4, True) == pytest.approx((-2.96, 2.96))
+    assert color_range(np.array([np.nan]), 4, True) == (0, 4)
 
 
 def test_unmeasured_sources_are_failures(out: str, tmp_path: Path) -> None:

@@ -17,7 +17,12 @@ from raydeblend.draw.finished import open_finished
 from raydeblend.draw.report.area import owned_parts
 from raydeblend.draw.report.colors import Colors, locus_distance, locus_of
 from raydeblend.draw.report.cost import cost_tables
-from raydeblend.draw.report.failures import FlagCounts, cells_table, flags_table
+from raydeblend.draw.report.failures import (
+    FlagCounts,
+    cells_table,
+    flags_table,
+    suspects_table,
+)
 from raydeblend.draw.report.magnitudes import EDGES, NumberCounts, counts_figure
 from raydeblend.draw.report.sample import Sample
 from raydeblend.draw.report.star_sizes import size_ratio
@@ -25,6 +30,7 @@ from raydeblend.draw.report.tally import tally_catalog
 from raydeblend.draw.report.worst_blends import WorstBlends
 from raydeblend.flags import Flag
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
+from raydeblend.pipeline.findings import Finding
 from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.simulate.population.stars import LOCUS
@@ -216,6 +222,15 @@ def test_the_worst_blends_are_one_for_each_footprint() -> None:
         worst.add(rows(3, parent_id=parent[part], chi2=chi2[part], n_blended=n[part],
                        flags=flags[part]))  # fmt: skip
     assert [(blend.parent_id, blend.chi2) for blend in worst.blends] == [(1, 9), (2, 7)]
+
+
+def test_suspect_cells_are_named_with_what_was_found() -> None:
+    findings = (Finding("band r has no data", 2, "t", "a"), Finding("the PSFs are", 1, "t", "b"))
+    summary = RunSummary(3, 0, (), 0, 0, 0.0, "", "", n_suspect=2, findings=findings)
+    table = suspects_table(summary)
+    assert table.rows == [["2", "band r has no data", "t a"], ["1", "the PSFs are", "t b"]]
+    assert "in 2 cells" in table.before[0]
+    assert not suspects_table(RunSummary(3, 0, (), 0, 0, 0.0, "", "")).rows
 
 
 def test_failures_are_grouped_and_flags_counted() -> None:

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from dp2_files import Patch, noise
 
 from raydeblend.cli.main import main
+from raydeblend.detect.background import default_background
+from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.simulate.galaxies import Galaxies
 from raydeblend.simulate.psf_variation import draw_variation
@@ -108,3 +111,19 @@ def test_a_tile_with_too_few_stars_is_refused_by_name(tmp_path, capsys):
         main(["psf", str(tmp_path / "tiles"), str(tmp_path / "out"), "--bands", "i"])
     assert end.value.code == 2
     assert "a PSF needs 5" in capsys.readouterr().err
+
+
+def test_whether_a_sky_is_taken_off_is_the_layouts_choice(tmp_path, monkeypatch):
+    asked = []
+
+    def ask(input, out, config, *_):
+        asked.append(config.background)
+        raise ConfigError("seen")
+
+    monkeypatch.setattr("raydeblend.stellar_psf.make.make_psfs", ask)
+    Patch().write(tmp_path, "i", noise(Patch().shape))
+    with pytest.raises(SystemExit):
+        main(["psf", str(tmp_path), str(tmp_path / "out"), "--bands", "i"])
+    (header,), _ = find_tiles(str(tmp_path), ("i",))
+    assert asked == ["auto"]
+    assert default_background(header) == "none"

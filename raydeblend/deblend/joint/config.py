@@ -58,6 +58,9 @@ class BlockConfig:
     rough_sources, rough_sweeps
         The same two before more sources are sought: what is left then shows where, and all that
         changes or has not settled is fitted again in the end.
+    hasty_sweeps, rough_hasty_sweeps
+        The first of those sweeps in which a block only has the steps of a trial: what its
+        neighbors are is not settled yet.
     settled
         Fall of the objective by which a block that is fitted again is settled.
     min_light
@@ -74,6 +77,8 @@ class BlockConfig:
     sweeps: int = 6
     rough_sources: int = 4
     rough_sweeps: int = 3
+    hasty_sweeps: int = 2
+    rough_hasty_sweeps: int = 3
     settled: float = 0.5
     min_light: float = 0.05
     core_radius: float = 4.0
@@ -83,7 +88,12 @@ class BlockConfig:
     @property
     def rough(self) -> BlockConfig:
         """The same with the blocks and sweeps of the time before more sources are sought."""
-        return replace(self, max_joint_sources=self.rough_sources, sweeps=self.rough_sweeps)
+        return replace(
+            self,
+            max_joint_sources=self.rough_sources,
+            sweeps=self.rough_sweeps,
+            hasty_sweeps=self.rough_hasty_sweeps,
+        )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,19 @@ def cells_table(summary: RunSummary) -> Table:
     return Table(("cells", "reason of one", "tile and cell"), rows, title, before, after)
 
 
+def suspects_table(summary: RunSummary) -> Table:
+    """Return what the checks found of cells, the most frequent first."""
+    title = "Suspect cells"
+    if not summary.findings:
+        return Table((), (), title, ("No cell is suspect.",))
+    shown = summary.findings[:MOST_REASONS]
+    rows = [[str(found.n), found.text, f"{found.tile} {found.cell}"] for found in shown]
+    left = len(summary.findings) - len(shown)
+    after = (f"And {left} other findings, in the ledger.",) if left else ()
+    before = (f"What was found in {summary.n_suspect:,} cells; of each kind one example.",)
+    return Table(("cells", "found in one", "tile and cell"), rows, title, before, after)
+
+
 def flags_table(flags: FlagCounts) -> Table:
     """Return the flags that rows carry, the most frequent first."""
     title = "Flags"

@@ -21,7 +21,7 @@ from raydeblend.draw.report.completeness import (
     injected_sources,
 )
 from raydeblend.draw.report.cost import HOUR, core_seconds, cost_tables
-from raydeblend.draw.report.failures import cells_table, flags_table
+from raydeblend.draw.report.failures import cells_table, flags_table, suspects_table
 from raydeblend.draw.report.magnitudes import STAR_LIKELY, counts_figure
 from raydeblend.draw.report.star_sizes import (
     LEAST_SNR as STAR_SNR,
@@ -128,7 +128,7 @@ def _sections(
     yield Section("Completeness", _completeness(finished))
     yield Section("Colors", _colors(tally.colors))
     yield Section("Sizes of stars", _sizes(finished, tally))
-    yield _tables("Failures and flags", [cells_table(summary), flags_table(tally.flags)])
+    yield _tables("Failures and flags", _went_wrong(summary, tally))
     yield Section("Worst blends", "\n".join(_worst(finished, tally)))
     yield _tables("Cost", cost_tables(entries, tally.square_degrees))
     yield Section("Provenance", _provenance(finished))
@@ -138,6 +138,10 @@ def _summary(out: str) -> RunSummary:
     totals = Totals(read_ledger(out).slice(0, 0))
     totals.add_all(read_entries(out))
     return totals.summarize(out, 0.0)
+
+
+def _went_wrong(summary: RunSummary, tally: Tally) -> list[Table]:
+    return [cells_table(summary), suspects_table(summary), flags_table(tally.flags)]
 
 
 def _tables(title: str, tables: Sequence[Table]) -> Section:
@@ -161,6 +165,7 @@ def _overview(finished: Finished, tally: Tally, summary: RunSummary, depth: Sequ
         "tiles": f"{len(finished.headers):,}",
         "cells": f"{summary.n_cells:,}",
         "cells failed": f"{summary.n_failed:,}",
+        "cells suspect": f"{summary.n_suspect:,}",
         "sources in blends": f"{tally.blended / n:.1%}",
         f"stars (p_star > {STAR_LIKELY:g})": f"{tally.stars / n:.1%}",
         "core-hours / deg²": number(hours / area if area else np.nan, ".1f"),

@@ -147,7 +147,8 @@ def test_bad_pixels_and_coincident_sources_spoil_no_other() -> None:
 
 
 def test_what_still_falls_when_the_sweeps_end_is_named(crowd: Crowd) -> None:
-    never, at_once = (replace(crowd.config, sweeps=1, settled=by) for by in (-1e9, 1e9))
+    one = replace(crowd.config, sweeps=1, hasty_sweeps=0)
+    never, at_once = (replace(one, settled=by) for by in (-1e9, 1e9))
     assert set(settle(crowd, never)) == set(crowd.members)
     assert len(settle(crowd, at_once)) == 0
 
@@ -156,4 +157,20 @@ def test_rough_blocks_are_those_of_before_the_search() -> None:
     config = JOINT.config.blocks
     rough = config.rough
     assert (rough.max_joint_sources, rough.sweeps) == (config.rough_sources, config.rough_sweeps)
+    assert rough.hasty_sweeps == config.rough_hasty_sweeps
     assert rough.settled == config.settled
+
+
+def test_a_hasty_sweep_costs_less_and_what_it_leaves_is_named(crowd: Crowd) -> None:
+    for number in crowd.numbers.tolist():
+        member = crowd.members[number]
+        crowd.members[number] = replace(member, start=member.start + 0.7)
+    hasty = replace(crowd.config, sweeps=1, hasty_sweeps=1, settled=1e9)
+    before = crowd.work
+    unsettled = settle(crowd, hasty)
+    spent = crowd.work - before
+    assert {n for n, m in crowd.members.items() if not m.fit.converged} == set(unsettled)
+    assert len(unsettled)
+    settle(crowd, replace(hasty, hasty_sweeps=0))
+    assert all(member.fit.converged for member in crowd.members.values())
+    assert spent < crowd.work - before - spent

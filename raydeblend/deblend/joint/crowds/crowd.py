@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,9 @@ from raydeblend.tile import BoolArray, Box, FloatArray
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+
+UNREACHED = sys.float_info.max
+"""What no fit gains."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ class Crowd:
         start
             ``(m, 2)`` expected positions of those of `base`.
         must_gain
-            What the objective must fall by; a fit that hardly will is given up.
+            What the objective must fall by; a fit that hardly will is given up.  `UNREACHED` ends
+            it after the steps of a trial.
         also
             ``(n, 2)`` positions about which pixels count too.
         """
@@ -144,9 +149,9 @@ class Crowd:
         return Trial(group, part, start, before, self._fitted(request))
 
     def fit_first(self, samples: Indices, start: Array) -> None:
-        """Fit new sources at their expected positions ``(k, 2)`` on some samples."""
+        """Fit new sources at their expected positions ``(k, 2)`` on some samples, hastily."""
         part = self.part(samples, np.zeros(0, dtype=np.intp))
-        request = FitRequest(part, start, np.zeros(len(start), dtype=bool))
+        request = FitRequest(part, start, np.zeros(len(start), dtype=bool), goal=-UNREACHED)
         nobody = np.zeros(0, dtype=np.intp)
         self.accept(Trial(nobody, part, start, np.inf, self._fitted(request)))
 

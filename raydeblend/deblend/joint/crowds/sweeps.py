@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from raydeblend.deblend.joint.blocks import blocks
 from raydeblend.deblend.joint.config import BlockConfig
-from raydeblend.deblend.joint.crowds.crowd import Crowd
+from raydeblend.deblend.joint.crowds.crowd import UNREACHED, Crowd
 
 Array = NDArray[np.float64]
 
@@ -43,24 +43,31 @@ def settle(
     After the first sweep only where the last one gained are sources fitted again.  Returns those
     that were to be fitted again when the sweeps ended.
     """
-    for _ in range(config.sweeps):
-        changed = _sweep(crowd, config, changed)
+    for number in range(config.sweeps):
+        changed = _sweep(crowd, config, changed, number < config.hasty_sweeps)
         if crowd.limited or not len(changed):
             break
     return crowd.numbers if changed is None else changed
 
 
-def _sweep(crowd: Crowd, config: BlockConfig, changed: NDArray[np.intp] | None) -> NDArray[np.intp]:
-    """Fit each source, or each that changed, once more; return those of blocks that gained."""
+def _sweep(
+    crowd: Crowd, config: BlockConfig, changed: NDArray[np.intp] | None, hasty: bool
+) -> NDArray[np.intp]:
+    """Fit each source, or each that changed, once more; return those of blocks that gained.
+
+    Hastily, only a few steps, since the neighbors move too; what has not converged then is
+    returned as well.
+    """
     numbers = crowd.numbers
     xy = crowd.fits(numbers).xy
     due = None if changed is None else np.flatnonzero(np.isin(numbers, changed))
     gained: list[int] = []
     for block in blocks(xy, config.max_joint_sources, due):
         group = numbers[block]
-        trial = crowd.try_fit(group, crowd.fits(group), crowd.starts(group))
+        must_gain = UNREACHED if hasty else -np.inf
+        trial = crowd.try_fit(group, crowd.fits(group), crowd.starts(group), must_gain)
         crowd.accept(trial)
-        if trial.gain > config.settled:
+        if trial.gain > config.settled or (hasty and not trial.fit.converged):
             gained += group.tolist()
         if crowd.at_limit():
             break
