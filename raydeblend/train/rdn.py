@@ -83,7 +83,7 @@ def fit_channels(model: RdnConfig, bands: tuple[str, ...], scaling: Scaling) -> 
 
 
 # Sections II.D and III.A.1: 50,000 blends of two galaxies in batches of 128 are 391 steps.
-# An image takes 0.9 GB of a CPU's memory, so that a batch is done in parts.
+# An image takes about 1 GB of memory in training, so that a batch is done in parts.
 _PAPER = RdnRun("rdn", "paper", RdnConfig(), 128, 391, 150, 1e-4, recipe=TWO, images_at_once=8)
 PRESETS: Mapping[str, RdnRun] = {
     "paper": _PAPER,
