@@ -55,9 +55,13 @@ RADIUS = 2.5
 FACTOR = 3.0
 """Its flux is at most so many times more or less than the true one."""
 FLUX_BAND = "i"
-SIZES = {"tiny": (1, 2, 256, 5), "small": (3, 9, 1400, 150), "paper": (6, 18, 2000, 400)}
-"""By preset: grids, galaxies of each class and magnitude on one, side of a field in pixels, and
-blends of two and of three galaxies."""
+SIZES = {
+    "tiny": (1, 1, 2, 256, 5),
+    "small": (5, 3, 18, 900, 150),
+    "paper": (6, 6, 18, 2000, 400),
+}
+"""By preset: grids to learn from and to score on, with a field each, galaxies of each class and
+magnitude on one, side of a field in pixels, and blends of two and of three galaxies."""
 VALIDATION_SEEDS = 500
 """By which the seeds of the validation split are higher."""
 
@@ -103,11 +107,12 @@ def train_structure(
     real = {split: find_stamps(stamps, split) for split in ("train", "validation")}
     if not all(len(each) for each in real.values()):
         raise ConfigError("the structure of galaxies is learned from real ones: --data FOLDER")
-    train = make_examples(real["train"], preset, seed)
+    grids, scored, *_ = SIZES[preset]
+    train = make_examples(real["train"], preset, seed, grids)
     logistic, _ = fit_logistic(
         train.features, train.is_structure, np.zeros(len(train.features), dtype=bool)
     )
-    held = make_examples(real["validation"], preset, seed + VALIDATION_SEEDS)
+    held = make_examples(real["validation"], preset, seed + VALIDATION_SEEDS, scored)
     table, scores = score(logistic, held, StructureConfig())
     card = card_of(
         {
@@ -124,9 +129,9 @@ def train_structure(
     return write_trained(out, "structure.json", model, write_structure, to_markdown([table]))
 
 
-def make_examples(stamps: Stamps, preset: str, seed: int) -> StructureExamples:
-    """Return the sources of grids, fields and blends."""
-    grids, repeats, size, blends = SIZES[preset]
+def make_examples(stamps: Stamps, preset: str, seed: int, grids: int) -> StructureExamples:
+    """Return the sources of so many grids and fields, and of blends."""
+    *_, repeats, size, blends = SIZES[preset]
     survey = get_survey(SURVEY)
     plan = SinglesPlan(classes=(REAL, HUDF), repeats=repeats)
     parts: list[tuple[str, Array, Bools, NDArray[np.intp]]] = []

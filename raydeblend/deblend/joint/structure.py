@@ -53,11 +53,15 @@ FEATURES = (
     "ln misfit of the host",
     "ln misfit",
     "sources attached to the host",
+    "ln signal to noise of the host, were it alone",
+    "ln radius of the host",
+    "ln contrast to all others",
 )
 _LEAST_CONTRAST, _MOST_CONTRAST = 0.05, 1e3
 BODY_SIGMA, ABOUT_WIDTHS = 3.0, 2.5
 """A host's body is where it is above so many sigma; about a source are so many PSF widths."""
 _LEAST_PART, _LEAST_RADIUS, _LEAST_MISFIT, _LEAST_DISTANCE = 1e-3, 0.05, 2e-3, 0.02
+_LEAST_LIGHT = 1e-12
 _MOST_SHEAR = 0.95
 
 
@@ -167,7 +171,9 @@ def attachments(
     radius = np.exp(fit.theta[:, LOG_RADIUS])
     offset = fit.xy[source] - fit.xy[host]
     inside = _isophote(offset, fit.theta[host, SHEAR]) * stamp.pixel_scale
-    alone = np.sqrt([_overlap(stamp, patches[i], patches[i]) for i in source.tolist()])
+    square = np.array([_overlap(stamp, patch, patch) for patch in patches])
+    alone = np.log(square) / 2
+    others = _under(stamp, patches, total) - square
     about = {i: _misfit(stamp, total, _body(stamp, patches[i])) for i in set(host.tolist())}
     columns = [
         np.log(contrast),
@@ -176,13 +182,16 @@ def attachments(
         np.log(np.maximum(inside / np.maximum(radius[host], _LEAST_RADIUS), _LEAST_DISTANCE)),
         np.log(np.maximum(np.hypot(*offset.T) / stamp.width, _LEAST_DISTANCE)),
         np.log(fit.snr[source]),
-        np.log(alone),
+        alone[source],
         np.log(radius[source]),
         np.log(fit.snr[host]),
         fit.theta[host, LOG_INDEX],
         np.array([about[i] for i in host.tolist()]),
         np.array([_misfit(stamp, total, _about(stamp, xy)) for xy in fit.xy[source]]),
         attached[host],
+        alone[host],
+        np.log(radius[host]),
+        np.log(_ratio(square, others)[source]),
     ]
     features = np.array(columns, dtype=np.float64).reshape(len(FEATURES), len(source)).T
     return Attachments(source, host, np.nan_to_num(features))
@@ -208,9 +217,24 @@ def _contrasts(stamp: Stamp, patches: Sequence[Patch], light: Array) -> tuple[Ar
             under[i] = _overlap(stamp, patches[source], patches[i])
         best = host[source] = int(np.argmax(under))
         square = _overlap(stamp, patches[source], patches[source])
-        ratio = square / under[best] if under[best] > 0 else _MOST_CONTRAST
-        contrast[source] = np.clip(ratio, _LEAST_CONTRAST, _MOST_CONTRAST)
+        contrast[source] = _ratio(square, under[best])
     return contrast, host
+
+
+def _ratio(square: Array | float, under: Array | float) -> Array:
+    """Return Σ w I² / Σ w I H within bounds."""
+    return np.clip(square / np.maximum(under, _LEAST_LIGHT), _LEAST_CONTRAST, _MOST_CONTRAST)
+
+
+def _under(stamp: Stamp, patches: Sequence[Patch], total: Array) -> Array:
+    """Return Σ w I T ``(k,)`` of each source, with T the light ``(bands, y, x)`` of all."""
+    windows = [(slice(None), *patch.box.slices) for patch in patches]
+    return np.array(
+        [
+            np.einsum("byx,byx,byx->", stamp.weight[at], patch.light, total[at], dtype=np.float64)
+            for at, patch in zip(windows, patches, strict=True)
+        ]
+    )
 
 
 def _overlap(stamp: Stamp, one: Patch, other: Patch) -> float:

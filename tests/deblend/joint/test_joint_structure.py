@@ -103,6 +103,11 @@ def test_what_is_seen_of_a_source_by_hand():
     own = 6000**2 / (4 * np.pi * b)
     under = 6000 * 30000 / (2 * np.pi * (a + b)) * np.exp(-(1.5**2) / (2 * (a + b)))
     assert np.exp(feature["ln contrast"]) == pytest.approx(own / under, rel=0.1)
+    # There is no other, and the noise is 1 in each band.
+    assert feature["ln contrast to all others"] == pytest.approx(feature["ln contrast"], abs=1e-3)
+    alone = np.sqrt(30000**2 / (4 * np.pi * a) * SCALE**2 * (COLORS**2).sum())
+    measured = np.exp(feature["ln signal to noise of the host, were it alone"])
+    assert measured == pytest.approx(alone, rel=0.1)
     # One color, and a fit as good as the noise: next to nothing is seen of them.
     assert feature["ln of 1 + chi2 of the color"] < 1.5
     assert np.exp(feature["ln misfit of the host"]) < 0.02
