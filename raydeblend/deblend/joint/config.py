@@ -138,7 +138,8 @@ class SearchConfig:
         The same of the sum over a PSF: what the mixtures for profiles and PSF miss.
     min_gain
         What a source is worth in ln posterior: one that is there stays for it, and one more must
-        gain at least as much.
+        gain at least as much.  Half of five sigma squared, as detection asks of one that stands
+        alone: with less, noise in the skirts of bright galaxies becomes sources.
     gain_per_parameter
         What one more must gain for each of its parameters, if that is more: noise alone gains a
         half, and Akaike (1974) asks for one.
@@ -158,7 +159,7 @@ class SearchConfig:
     candidate_radius: float = 5.0
     model_error: float = 0.03
     smooth_error: float = 0.005
-    min_gain: float = 9.0
+    min_gain: float = 12.5
     gain_per_parameter: float = 2 / 3
     added_error: float = 0.02
     underlying_radius: float = 1.5
