@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from raydeblend.detect.cores import closed_cores, one_peak_a_core
 from raydeblend.detect.cutouts import cut_blend
 from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
 from raydeblend.detect.smoothing import Smoothing, smoothed
@@ -44,6 +45,8 @@ class DetectConfig:
         standard deviations.
     contrast
         The same as a fraction of the peak.
+    rim
+        Widths of the PSF from a saturated core within which peaks are its star's.
     margin
         Pixels between a footprint and the edge of its stamp.
 
@@ -58,6 +61,7 @@ class DetectConfig:
     min_area: int = 5
     prominence: float = 4.0
     contrast: float = 0.05
+    rim: float = 1.5
     margin: int = 12
 
     def __post_init__(self) -> None:
@@ -69,9 +73,9 @@ class DetectConfig:
             raise ConfigError(
                 "a peak's contrast must be within 0 and 1, its prominence not negative"
             )
-        if self.min_area < 1 or self.margin < 0:
+        if self.min_area < 1 or self.margin < 0 or not self.rim >= 0:
             raise ConfigError(
-                "a footprint needs at least one pixel and a margin that is not negative"
+                "a footprint needs at least one pixel, a margin and a rim that are not negative"
             )
 
     @property
@@ -89,8 +93,11 @@ def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
         Background-subtracted.
     """
     significance = detection_image(tile)
-    detected = significance > config.outline
-    peaks, xy = significant_peaks(significance, psf_width(tile), config)
+    detected, width = significance > config.outline, psf_width(tile)
+    peaks, xy = significant_peaks(significance, width, config)
+    cores = closed_cores(detected, tile.saturated & tile.unusable.all(axis=0))
+    detected |= cores > 0
+    peaks, xy = one_peak_a_core(cores, int(np.ceil(config.rim * width)), peaks, xy)
     labels = label_footprints(detected, peaks, config.min_area)
     owner = labels[tuple(peaks.T)]
     peaks, xy, owner = peaks[owner > 0], xy[owner > 0], owner[owner > 0]
