@@ -311,26 +311,7 @@ def _missed(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArra
     residual = blend.image - models.sum(axis=0)
     more, more_xy = classical_models(residual, blend.variance, blend.unusable)
     wanted = ~_far_from(more_xy, blend.xy[missed]) & _far_from(more_xy, xy)
-    if not blend.flags & Flag.SATURATED:
-        return more[wanted], more_xy[wanted]
-    return _one_a_peak(more[wanted], more_xy[wanted], blend.xy[missed])
-
-
-def _one_a_peak(
-    models: FloatArray, xy: FloatArray, peaks: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Add up models nearest to one peak: a star that its masked trail cuts in two is one source.
-
-    It lies at the mean of their positions, weighted by their light.
-    """
-    nearest = np.linalg.norm(xy[:, None] - peaks[None], axis=2).argmin(axis=1)
-    kept, group = np.unique(nearest, return_inverse=True)
-    summed = np.zeros((len(kept), *models.shape[1:]), dtype=np.float32)
-    np.add.at(summed, group, models)
-    light = np.maximum(models.sum(axis=(1, 2, 3), dtype=np.float64), 1e-30)
-    total = np.bincount(group, light, len(kept))
-    center = [np.bincount(group, light * axis, len(kept)) / total for axis in xy.T]
-    return summed, np.stack(center, axis=1).astype(np.float32)
+    return more[wanted], more_xy[wanted]
 
 
 def _far_from(xy: FloatArray, others: FloatArray) -> BoolArray:

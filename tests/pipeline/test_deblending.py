@@ -217,22 +217,6 @@ def test_a_peak_that_the_network_missed_is_deblended_from_the_residual():
     assert not alone.flags
 
 
-def test_a_missed_star_that_its_bleed_trail_cuts_in_two_is_one_source():
-    noise = np.random.default_rng(0).normal(0, 1, (2, 32, 32))
-    rows, columns = np.mgrid[:32, :32]
-    star = 400 * np.exp(-((rows - 20) ** 2 + (columns - 20) ** 2) / 2.5)
-    image = (noise + blob(9, 9, 60) + star).astype(np.float32)
-    trail = np.zeros(image.shape, dtype=bool)
-    trail[:, 5:, 20] = True
-    blend = replace(make_blend([[9, 9], [20, 20]]), image=np.where(trail, 0, image), unusable=trail)
-    (two,) = separate([blend], OnlyOne())
-    assert len(two.xy) == 3
-    (part,) = separate([replace(blend, flags=int(Flag.SATURATED))], OnlyOne())
-    np.testing.assert_allclose(part.xy, [[9, 9], [20, 20]], atol=0.5)
-    seen = np.where(trail, 0, star)[0].sum()
-    np.testing.assert_allclose(part.models[1].sum(axis=(1, 2)), seen, rtol=0.1)
-
-
 def test_a_missing_band_is_shown_to_the_deblender_as_missing():
     blend = make_blend([[9, 9]])
     unusable = blend.unusable.copy()
