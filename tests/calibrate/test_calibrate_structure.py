@@ -46,9 +46,10 @@ def test_scores_count_what_was_not_seen() -> None:
     _, scores = score(logistic, held, StructureConfig(min_probability=0.5))
     assert scores["sources that are structure"] == 200
     assert scores["galaxies with structure"] == 100
-    # ln 0.5 and ln 50 are 4.6 apart with a scatter of 1 each: 1 % are on the wrong side.
-    assert scores["taken for it"] > 185
-    assert scores["still split"] < 15
+    # ln 0.5 and ln 50 are 4.6 apart with a scatter of 1 each, so that 1 % are on the wrong side; of
+    # structure 4 % have a contrast above the most that counts, 3; and 400 examples are few.
+    assert scores["taken for it"] > 176
+    assert scores["still split"] < 24
     assert scores["neighbors in fields"] == scores["neighbors in blends"] == 100
     assert scores["neighbors in fields taken for structure"] < 8
     _, all_parts = score(logistic, held, StructureConfig(min_probability=0.0, max_contrast=np.inf))
