@@ -24,10 +24,6 @@ class CheckConfig:
         Part by which the PSF's width in a band may differ from that of the other bands, as bright
         sources tell; and the place of the source, the narrowest first, that must not be narrower
         than the PSF by as much.
-    star_snr, alike, widest_star
-        Signal to noise of sources so alike, in T over that of the PSF, that the `narrow` narrowest
-        of them are stars, even if all are wider than the PSF; and how wide these may be, or they
-        are galaxies.
     position
         Pixels by which the positions of a band may be off those of the others.
     zero_point, locus_chi2
@@ -58,9 +54,6 @@ class CheckConfig:
     sigma: float = 4.0
     psf_width: float = 0.06
     narrow: int = 3
-    star_snr: float = 100.0
-    alike: float = 0.03
-    widest_star: float = 0.4
     position: float = 0.2
     zero_point: float = 0.06
     locus_chi2: float = 5.0

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.checks.config import CheckConfig
 from raydeblend.checks.sources import BandByBand
 from raydeblend.simulate.population.stars import LOCUS, SCATTER
 from raydeblend.survey import NJY_ZERO_POINT
@@ -46,18 +45,6 @@ def narrowest(sources: BandByBand, n: int) -> float:
     """
     width = np.sort(_middle(sources.excess))
     return float(width[n - 1]) if len(width) >= n else float("nan")
-
-
-def stars_alike(sources: BandByBand, config: CheckConfig) -> float:
-    """Return T over that of the PSF of the narrowest bright sources, if they are alike; else NaN.
-
-    Galaxies are of all widths, so what is as wide as others are, and narrower than all else, is
-    stars.
-    """
-    snr = np.median(sources.flux / sources.flux_err, axis=1)
-    width = np.sort(_middle(sources.excess)[snr >= config.star_snr])[: config.narrow]
-    are_stars = len(width) == config.narrow and np.ptp(width) < config.alike
-    return float(np.median(width)) if are_stars else float("nan")
 
 
 def are_points(sources: BandByBand) -> BoolArray:

@@ -18,7 +18,6 @@ from raydeblend.checks.stars import (
     band_excess,
     locus_offset,
     narrowest,
-    stars_alike,
 )
 from raydeblend.inject.statistics import column, is_control, spread
 from raydeblend.psf import TilePsf
@@ -125,9 +124,6 @@ def _psf_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     least = broader_by(narrowest(facts.sources, config.narrow))
     if least > config.psf_width:
         yield f"the PSFs are {least:.0%} broader than the stars"
-    stars = stars_alike(facts.sources, config)
-    if stars < config.widest_star and -broader_by(stars) > config.psf_width:
-        yield f"the PSFs are {-broader_by(stars):.0%} narrower than the stars"
     more = band_excess(facts.sources)
     for i, band in enumerate(facts.bands):
         excess, error = (float(v[0]) for v in _robust_mean(more[:, i, None]))
