@@ -85,15 +85,16 @@ def kill_busy(root, kind, rng, seconds=60.0):
     kill(int(rng.choice(found)))
 
 
-def wait_for(condition, seconds):
-    """Return what `condition` gives once it is true."""
+def wait_for(condition, seconds, log=None):
+    """Return what `condition` gives once it is true; or raise what a run wrote to its log."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.02)
-    raise TimeoutError(f"nothing came in {seconds} s")
+    said = "" if log is None else f": {log.read_text()}"
+    raise TimeoutError(f"nothing came in {seconds} s{said}")
 
 
 def n_recorded(out):

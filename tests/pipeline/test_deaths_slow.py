@@ -78,7 +78,7 @@ def test_a_node_may_die(undisturbed, tiles, tmp_path):
     run = deaths.start_run(RUN_ON_NODES, tiles, out, log=log)
     try:
         moment = int(rng.integers(2, 8))
-        deaths.wait_for(lambda: deaths.n_recorded(out) >= moment, 400)
+        deaths.wait_for(lambda: deaths.n_recorded(out) >= moment, 400, log)
         _, *nodes = deaths.raylets(run.pid)
         deaths.kill(int(rng.choice(nodes)))
         run.wait(timeout=500)
