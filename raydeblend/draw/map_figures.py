@@ -177,11 +177,20 @@ def _figure(sky: Outlines, drawn: SkyMap) -> bytes:
         if not np.isfinite(values).all():
             axes.legend(handles=[Patch(color=HOLE, label=drawn.hole)], fontsize=7)
     grid[0].set_ylabel("dec / deg" if sky.pole is None else "degrees towards RA 0°")
+    figure.supxlabel(_across(sky), fontsize=9)
     # Over a single narrow map a long title takes two lines.
     narrow = n == 1 and width < SIDE
     figure.suptitle(drawn.title.replace(": ", ":\n", 1) if narrow else drawn.title, fontsize=10)
     figure.tight_layout(pad=0.5)
     return to_png(figure)
+
+
+def _across(sky: Outlines) -> str:
+    """Return the label of the first axis, of which all panels have one."""
+    if sky.pole is None:
+        return "ra / deg"
+    towards = 270 if sky.pole > 0 else 90
+    return f"degrees from the pole at dec {sky.pole:+.0f}°, towards RA {towards}°"
 
 
 def _size(sky: Outlines) -> tuple[float, float]:
@@ -222,10 +231,7 @@ def _sky_axes(axes: Axes, sky: Outlines) -> None:
     axes.set_aspect(1 / _east(sky))
     axes.tick_params(labelsize=7)
     if sky.pole is not None:
-        axes.set_xlabel(f"degrees from the pole at dec {sky.pole:+.0f}°, towards RA "
-                        f"{270 if sky.pole > 0 else 90}°")  # fmt: skip
         return
-    axes.set_xlabel("ra / deg")
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     # As many decimals as tell one tick from the next.
