@@ -172,7 +172,7 @@ def attachments(
     offset = fit.xy[source] - fit.xy[host]
     inside = _isophote(offset, fit.theta[host, SHEAR]) * stamp.pixel_scale
     square = np.array([_overlap(stamp, patch, patch) for patch in patches])
-    alone = np.log(square) / 2
+    alone = np.log(np.maximum(square, _LEAST_LIGHT)) / 2
     others = _under(stamp, patches, total) - square
     about = {i: _misfit(stamp, total, _body(stamp, patches[i])) for i in set(host.tolist())}
     columns = [
