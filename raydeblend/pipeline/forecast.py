@@ -16,7 +16,7 @@ from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.preparation import RunRequest, connect_once, prepare
 from raydeblend.session import cluster_address
 
-CPU_SECONDS: Mapping[str, float] = {"joint": 1.39}
+CPU_SECONDS: Mapping[str, float] = {"joint": 0.59}
 """Of one square arcminute in one band at HSC's full depth, by `benchmarks.sizing`; see
 docs/howto/cluster.md."""
 PIXEL_BYTES = 12
