@@ -103,11 +103,10 @@ def train_structure(
     ConfigError
         If `preset` is unknown, `out` cannot be written, or no real galaxies are at hand.
     """
-    begin_calibration(out, preset, SIZES, seed)
+    grids, scored, *_ = begin_calibration(out, preset, SIZES, seed)
     real = {split: find_stamps(stamps, split) for split in ("train", "validation")}
     if not all(len(each) for each in real.values()):
         raise ConfigError("the structure of galaxies is learned from real ones: --data FOLDER")
-    grids, scored, *_ = SIZES[preset]
     train = make_examples(real["train"], preset, seed, grids)
     logistic, _ = fit_logistic(
         train.features, train.is_structure, np.zeros(len(train.features), dtype=bool)

@@ -134,7 +134,7 @@ def export_hats(
     start = time.monotonic()
     config = config or HatsConfig()
     _check_installed()
-    source = read_source([outs] if isinstance(outs, str) else outs)
+    source = read_source(outs)
     target = storage.absolute(target)
     plan = _plan(source, target, config)
     _open_target(target, _state(source, config), resume, overwrite)

@@ -74,7 +74,7 @@ def export_lsst(
     ConfigError
         See `raydeblend.export.single_table.read_rows`; or if a catalog has no table of footprints.
     """
-    source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
+    source = read_source(outs, even_empty=True)
     paths = [storage.join(folder, name) for name in (OBJECT, PARENT, SCHEMA)]
     access.check_writable(folder)
     refuse_earlier(folder, [path for path in paths if storage.exists(path)], overwrite)

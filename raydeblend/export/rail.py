@@ -77,7 +77,7 @@ def export_rail(
     config = RailConfig() if config is None else config
     if not target.endswith(".parquet"):
         raise ConfigError(f"the table for RAIL is a Parquet file: {target} must end in .parquet")
-    source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
+    source = read_source(outs, even_empty=True)
     paths = [target, target.removesuffix(".parquet") + ".yaml"]
     access.check_file_writable(target)
     refuse_earlier(storage.parent(target), [p for p in paths if storage.exists(p)], overwrite)

@@ -47,7 +47,7 @@ def export_table(
         If one of `outs` holds no catalog or they are too large for a file, if they are not of one
         configuration, or if `target` is there and not to be replaced.
     """
-    source = read_source([outs] if isinstance(outs, str) else outs, even_empty=True)
+    source = read_source(outs, even_empty=True)
     access.check_file_writable(target)
     refuse_earlier(storage.parent(target), [target] if storage.exists(target) else [], overwrite)
     rows = read_rows(source, all_rows)

@@ -44,8 +44,8 @@ class Source:
         return " and ".join(self.outs)
 
 
-def read_source(outs: Sequence[str], even_empty: bool = False) -> Source:
-    """Read the ledgers of the catalogs to export, `even_empty` ones.
+def read_source(outs: str | Sequence[str], even_empty: bool = False) -> Source:
+    """Read the ledgers of the catalogs to export, one or several, `even_empty` ones.
 
     Raises
     ------
@@ -53,7 +53,8 @@ def read_source(outs: Sequence[str], even_empty: bool = False) -> Source:
         If one of them is no catalog, two are of different configurations or have a cell in common,
         or none has a source.
     """
-    outs = tuple(storage.absolute(out) for out in find_runs(outs))
+    named = [outs] if isinstance(outs, str) else outs
+    outs = tuple(storage.absolute(out) for out in find_runs(named))
     runs = [read_run(out) for out in outs]
     cells: dict[tuple[str, str], tuple[str, LedgerEntry]] = {}
     n_failed = 0
