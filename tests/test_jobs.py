@@ -19,7 +19,7 @@ def submit(head: Head, *command: str) -> subprocess.CompletedProcess[str]:
     line = [RAY, "job", "submit", "--address", head.dashboard, "--working-dir", str(ROOT), "--"]
     for _ in range(30):
         job = subprocess.run(
-            [*line, *command], env=head.environment, capture_output=True, text=True, timeout=120
+            [*line, *command], env=head.environment, capture_output=True, text=True, timeout=400
         )
         # The dashboard listens a few seconds before the agent that runs jobs.
         if "No available agent" not in job.stderr:
