@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.cells import CellCataloger
 from benchmarks.circumstances import circumstances
@@ -25,9 +26,9 @@ from raydeblend.evaluate.common.sky import pair_catalog, primary
 from raydeblend.evaluate.common.tables import markdown, number
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.inject.config import INJECTION
-from raydeblend.inject.places import usable_pixels
+from raydeblend.inject.places import NEAR, usable_pixels
 from raydeblend.inject.sources import GALAXY, point_depth, reference_band
-from raydeblend.inject.statistics import column, weighted_middle, weighted_spread
+from raydeblend.inject.statistics import column, middle, spread
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
@@ -116,7 +117,8 @@ def _do_tile(options: argparse.Namespace, seed: int, cataloger: CellCataloger) -
         tasks = [plan.task(i) for i in range(len(plan))]
         clean = [cataloger.catalog(cataloger.detect(task)) for task in tasks]
         injected = [
-            cataloger.recover(cataloger.copy(task, time), rows)
+            # Tiles of a survey differ by name, on which the draw depends; all of these have one name.
+            cataloger.recover(cataloger.copy(task, options.times * seed + time), rows)
             for task, rows in zip(tasks, clean, strict=True)
             for time in range(options.times)
         ]
@@ -135,7 +137,8 @@ def _of_sky(header: TileHeader, rows: pa.Table, truth: pa.Table) -> pa.Table:
     magnitude = column(truth, "magnitude")
     depth = point_depth(tile, reference_band(BANDS))
     alike = (magnitude - depth >= INJECTION.brightest) & (magnitude - depth < INJECTION.faintest)
-    chosen = np.flatnonzero(pairing.counted & usable_pixels(tile)[low, high] & alike)
+    usable = ndimage.minimum_filter(usable_pixels(tile), 2 * NEAR + 1, mode="nearest")
+    chosen = np.flatnonzero(pairing.counted & usable[low, high] & alike)
     match = pairing.match[chosen]
     flux, error = (
         np.where(match >= 0, column(primary(rows), f"{name}_{BAND}")[match], np.nan)
@@ -184,11 +187,11 @@ def _complete(galaxies: Galaxies) -> float:
 
 
 def _bias(galaxies: Galaxies) -> float:
-    return weighted_middle(galaxies.error, galaxies.weight)
+    return middle(galaxies.error, galaxies.weight)
 
 
 def _pull_width(galaxies: Galaxies) -> float:
-    return weighted_spread(galaxies.pull, galaxies.weight)
+    return spread(galaxies.pull, galaxies.weight)
 
 
 SCORES: dict[str, tuple[Statistic, str]] = {
