@@ -40,7 +40,6 @@ from raydeblend.tile import TileHeader
 BANDS = ("g", "r", "i")
 BAND = BANDS[reference_band(BANDS)]
 EDGES = (20.0, 21.0, 22.0, 23.0, 23.5, 24.0, 24.5, 25.0, 25.5, 26.0, 26.5)
-CELL = 512
 DRAWS = 400
 """Of the bootstrap."""
 INTERVAL = (2.5, 97.5)
@@ -77,7 +76,7 @@ def main() -> None:
     """Measure and print the table."""
     options = _options()
     print(circumstances(), flush=True)
-    config = CatalogConfig(BANDS, survey="HSC", inject=options.density, cell_size=CELL)
+    config = CatalogConfig(BANDS, survey="HSC", inject=options.density, cell_size=options.size)
     cataloger = CellCataloger(config)
     for tile in range(options.tiles):
         _do_tile(options, options.seed + tile, cataloger)
@@ -90,7 +89,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", help="folder of what each tile came to")
     parser.add_argument("--tiles", type=int, default=12)
-    parser.add_argument("--size", type=int, default=1024, help="side of a tile in pixels")
+    parser.add_argument("--size", type=int, default=512, help="side of a tile, one cell, in pixels")
     parser.add_argument("--density", type=float, default=30, help="injected at once, per arcmin²")
     parser.add_argument("--times", type=int, default=2, help="injections into each tile")
     parser.add_argument("--seed", type=int, default=31, help="of the first tile")
@@ -113,16 +112,15 @@ def _do_tile(options: argparse.Namespace, seed: int, cataloger: CellCataloger) -
     with tempfile.TemporaryDirectory() as folder:
         write_tile(scene, 0, seed, folder)
         ((header,), _) = find_tiles(folder, BANDS)
-        plan = plan_survey([header], CELL, cataloger.config.border)
-        tasks = [plan.task(i) for i in range(len(plan))]
-        clean = [cataloger.catalog(cataloger.detect(task)) for task in tasks]
-        injected = [
-            # Tiles of a survey differ by name, on which the draw depends; all of these have one name.
-            cataloger.recover(cataloger.copy(task, options.times * seed + time), rows)
-            for task, rows in zip(tasks, clean, strict=True)
-            for time in range(options.times)
-        ]
-        true = _of_sky(header, pa.concat_tables(clean), truth_table(scene))
+        plan = plan_survey([header], options.size, cataloger.config.border)
+        (task,) = [plan.task(i) for i in range(len(plan))]
+        cell = cataloger.detect(task)
+        clean, pixels = cataloger.catalog(cell), cataloger.read(task)
+        # Tiles of a survey differ by name, on which the draw depends; all of these have one name.
+        seeds = [options.times * seed + time for time in range(options.times)]
+        copies = [cataloger.copy(pixels, cell, each) for each in seeds]
+        injected = [cataloger.recover(copy, clean) for copy in copies]
+        true = _of_sky(header, clean, truth_table(scene))
     both = pa.concat_tables([true, _of_injected(pa.concat_tables(injected))])
     storage.write_bytes(path, tables.to_parquet(both))
     print(f"tile {seed}: {len(both)} galaxies", flush=True)

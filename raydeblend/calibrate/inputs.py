@@ -56,7 +56,7 @@ def train_inputs(out: str, preset: str = "small", seed: int = 0) -> Trained[Inpu
     """
     n_groups = begin_calibration(out, preset, GROUPS, seed)
     blends = np.concatenate([training_statistics(seed, k) for k in range(n_groups)])
-    sharp = np.concatenate(list(sharp_statistics(seed, len(blends))))
+    sharp = np.concatenate(list(sharp_statistics(seed, n_groups)))
     families = familiar_from(blends, BLENDERS), familiar_from(sharp, SHARPENERS)
     faint = SHARP_PRESETS["small"].faint
     card = card_of(
@@ -82,20 +82,20 @@ def training_statistics(seed: int, number: int) -> Array:
     return statistics(stamps, psf_widths(group.psf, BLENDS), survey.pixel_scale)
 
 
-def sharp_statistics(seed: int, n: int) -> Iterator[Array]:
-    """Yield the statistics of `n` stamps of `srgan`'s training or a few more, by seeing ``(m, 5)``.
+def sharp_statistics(seed: int, groups: int) -> Iterator[Array]:
+    """Yield the statistics of stamps of `srgan`'s training, by seeing ``(m, 5)``.
 
-    Its galaxies are the parametric half of those.
+    At least `BLENDS` for each of the groups.  Their galaxies are the parametric half of those.
     """
     run = SHARP_PRESETS["small"]
     (band,), (scale, _) = run.bands, run.pixel_scale()
-    galaxies = draw_sharp(GALAXIES * GROUPS["small"], run.bands, np.random.default_rng(seed))
+    galaxies = draw_sharp(GALAXIES * groups, run.bands, np.random.default_rng(seed))
     survey, name = get_survey("HSC"), COUNTERPARTS[band]
     low, high, steps = run.recipe.seeing
     for number, factor in enumerate(np.linspace(low, high, steps).tolist()):
         recipe = replace(run.recipe, seeing=(factor, factor, 1))
         generator = torch.Generator().manual_seed(seed + number)
-        m = -(-n // steps)
+        m = -(-BLENDS * groups // steps)
         pairs = compose_pairs(make_pool(galaxies, recipe), m, recipe, generator)
         fwhm = factor * survey.band(name).psf_fwhm
         psf = draw_psf(psf_profile(survey, name, fwhm), scale)
