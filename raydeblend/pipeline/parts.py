@@ -196,10 +196,15 @@ def without_models(separated: DeblendedCell) -> DeblendedCell:
     return replace(separated, parts=tuple(_slim(*pair, detected.psf) for pair in pairs))
 
 
+def no_pixels_of(models: FloatArray) -> FloatArray:
+    """Return models without pixels ``(k, bands, 0, 0)``; a view would keep those in memory."""
+    return models[:, :, :0, :0].copy()
+
+
 def _slim(blend: Blend, part: DeblendedParent, psf: TilePsf) -> DeblendedParent:
     if not part.models.size or part.n_measured < len(part.xy):
         return part
-    nothing = part.models[:, :, :0, :0]
+    nothing = no_pixels_of(part.models)
     if part.points is not None:
         return replace(part, models=nothing)
     return replace(

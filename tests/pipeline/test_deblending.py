@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raydeblend.config import DEBLENDERS, CatalogConfig
+from raydeblend.config import DEBLENDER_NETWORKS, DEBLENDERS, CatalogConfig
 from raydeblend.deblend.masks import merge_bands
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
@@ -18,6 +18,13 @@ HEADER = TileHeader("t", ("g", "i"), (None, None), (300, 300), "", 0.168)
 CELL = Cell("c", HEADER, HEADER.box, HEADER.box)
 PSF = (np.ones((3, 3), np.float32) / 9, np.ones((5, 5), np.float32) / 25)
 CONFIG = CatalogConfig(bands=("g", "i"), deblender="sep")
+
+
+def usual_psf():
+    """HSC's seeing, about."""
+    y, x = np.mgrid[-12:13, -12:13]
+    stamp = np.exp(-(x**2 + y**2) / (2 * 1.9**2)).astype(np.float32)
+    return constant((stamp / stamp.sum(), stamp / stamp.sum()))
 
 
 def make_blend(xy, size=32, flags=0):
@@ -318,22 +325,19 @@ def test_a_search_that_was_ended_is_flagged_and_its_sources_kept():
     assert part.flags == 0
 
 
+@pytest.mark.parametrize("network", DEBLENDER_NETWORKS)
 @pytest.mark.parametrize("factor", [1.0, 1e6])
-def test_a_stamp_unlike_the_networks_training_is_flagged(factor):
-    sigma = 1.9
-    y, x = np.mgrid[-12:13, -12:13]
-    stamp = np.exp(-(x**2 + y**2) / (2 * sigma**2)).astype(np.float32)
-    psf = constant((stamp / stamp.sum(), stamp / stamp.sum()))
+def test_a_stamp_unlike_the_networks_training_is_flagged(network, factor):
     blend = make_blend([[8, 8], [22, 22]])
     blend = replace(blend, image=blend.image * np.float32(factor))
 
     class Network:
-        name = "rdn"
+        name = network
 
         def __call__(self, images, **_):
             models = np.repeat(images[:, None] / 2, 2, axis=1)
             return Deblended(models, np.array([2]), blend.xy[None], np.array(["high"]))
 
     deblend = DeblendCell(CONFIG, Network())
-    (part,) = deblend(Detected(CellTask(CELL), (blend,), psf)).parts
+    (part,) = deblend(Detected(CellTask(CELL), (blend,), usual_psf())).parts
     assert bool(part.flags & Flag.UNLIKE_TRAINING) == (factor > 1)
