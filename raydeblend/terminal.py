@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 BAR_WIDTH = 24
 
@@ -39,7 +40,9 @@ def bar(done: float | None, total: float, *said: str) -> RenderableType:
     """Draw a bar with text beside it; without `done` one that only shows that something goes on."""
     filled = ProgressBar(total=max(total, 1), completed=done or 0, width=BAR_WIDTH)
     row = Table.grid(padding=(0, 1))
-    row.add_row(ProgressBar(pulse=True, width=BAR_WIDTH) if done is None else filled, *said)
+    row.add_row(
+        ProgressBar(pulse=True, width=BAR_WIDTH) if done is None else filled, *map(Text, said)
+    )
     return row
 
 

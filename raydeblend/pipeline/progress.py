@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.under_way import UnderWay
@@ -74,7 +75,7 @@ class Watch:
             return bar(None, 1, elapsed, self.doing)
         cells = f"{tally.cells} of {tally.total} cells"
         said = "; ".join(part for part in (under_way(), tally.rates()) if part)
-        return Group(bar(tally.cells, tally.total, cells, elapsed, tally.left()), said)
+        return Group(bar(tally.cells, tally.total, cells, elapsed, tally.left()), Text(said))
 
 
 def under_way() -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from raydeblend import storage
 from raydeblend.terminal import bar, duration, is_quiet, live, terminal
@@ -131,7 +132,9 @@ class Watch:
         elapsed = duration(time.monotonic() - self._start)
         total, done = self._steps * self._epochs, self._done(self._now)
         started = self._first is not None
-        return Group(bar(done if started else None, total, elapsed, self.left()), self.where())
+        return Group(
+            bar(done if started else None, total, elapsed, self.left()), Text(self.where())
+        )
 
 
 @contextmanager

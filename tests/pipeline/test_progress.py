@@ -133,5 +133,7 @@ def mocked_stage(n):
 
 
 class SomeStage(MapOperator):
+    __abstractmethods__ = frozenset()
+
     def num_active_tasks(self):
         return self.n
