@@ -133,7 +133,8 @@ def mocked_stage(n):
 
 
 class SomeStage(MapOperator):
-    __abstractmethods__ = frozenset()
-
     def num_active_tasks(self):
         return self.n
+
+
+SomeStage.__abstractmethods__ = frozenset()
