@@ -8,18 +8,14 @@ to be typed.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
-from astropy.io import fits
-from astropy.table import Table
 
 from raydeblend.catalog import columns
 from raydeblend.cli.main import app
@@ -37,28 +33,6 @@ PAGES = (
     "howto/forced.md",
     "howto/report.md",
 )
-
-
-HSC_PAGE = "tutorial_hsc.md"
-HSC = ROOT.parent / "shared" / "data" / "hsc" / "calexp_fields"
-HSC_SIDE = 100
-"""Pixels of the middle of the field: all of it takes minutes."""
-
-
-def write_hsc_field(folder: Path) -> None:
-    """Write the middle of the real field under the names that the page tells to give the files."""
-    folder.mkdir()
-    for path in HSC.iterdir():
-        if path.stem.endswith("_psf"):
-            shutil.copy(path, folder)
-            continue
-        with fits.open(path) as hdus:
-            for hdu in hdus[1:4]:
-                corner = [(side - HSC_SIDE) // 2 for side in hdu.data.shape]
-                hdu.data = hdu.data[tuple(slice(low, low + HSC_SIDE) for low in corner)]
-                hdu.header["CRPIX1"] -= corner[1]
-                hdu.header["CRPIX2"] -= corner[0]
-            fits.HDUList(hdus[:4]).writeto(folder / path.name)
 
 
 def blocks(page: str) -> Iterator[tuple[str, str, str]]:
@@ -87,23 +61,8 @@ def _commands(page: str, folder: Path) -> Iterator[list[str]]:
             yield [sys.executable, "-c", EACH_ALONE, *texts]
 
 
-@pytest.mark.skipif(not HSC.is_dir(), reason="needs ../shared/data/hsc")
-def test_the_commands_of_the_real_field_work(address: str, tmp_path: Path) -> None:
-    write_hsc_field(tmp_path / "field")
-    run_page(HSC_PAGE, address, tmp_path)
-    sources = Table.read(tmp_path / "hsc.fits", hdu=1)
-    assert np.isfinite(sources["flux_i"]).sum() > 10
-    for made in ("blend.pdf", "colors.png"):
-        assert (tmp_path / made).stat().st_size > 5_000
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_work(page: str, address: str, tmp_path: Path) -> None:
-    run_page(page, address, tmp_path)
-
-
-def run_page(page: str, address: str, tmp_path: Path) -> None:
-    """Run what a page tells to type, in an empty folder or one with its input."""
     scripts = Path(sys.executable).parent
     environment = {
         **os.environ,
