@@ -103,7 +103,9 @@ def _report(
 ) -> None:
     """Keep the checkpoint, if there is one; all workers wait for it."""
     assert metrics
+    number = len(list(folder.glob("checkpoint_*")))
+    torch.distributed.barrier()
     if checkpoint is not None:
-        number = len(list(folder.glob("checkpoint_*")))
-        shutil.copytree(checkpoint.path, folder / f"checkpoint_{number:04d}")
+        target = folder / f"checkpoint_{number:04d}"
+        shutil.copytree(checkpoint.path, target, dirs_exist_ok=True)
     torch.distributed.barrier()
