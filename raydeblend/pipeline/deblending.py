@@ -27,7 +27,7 @@ from raydeblend.pipeline.accounting import (
 )
 from raydeblend.pipeline.accounts import Account
 from raydeblend.pipeline.bad import shipped_bad
-from raydeblend.pipeline.batches import deblender_image, psf_for
+from raydeblend.pipeline.batches import cores_for, deblender_image, psf_for
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -132,6 +132,7 @@ class DeblendCell:
             blend.unusable,
             psf_for(self.deblender, detected.psf, [blend]),
             detected.task.cell.tile.pixel_scale,
+            **cores_for(self.deblender, [blend]),
         )
         if not len(found.xy):
             return classical_pieces(blend, found.limited, found.work)
@@ -194,6 +195,7 @@ class DeblendCell:
             psf=psf_for(self.deblender, detected.psf, blends),
             bands=header.bands,
             pixel_scale=header.pixel_scale,
+            **cores_for(self.deblender, blends),
         )
 
 
