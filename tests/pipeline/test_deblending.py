@@ -224,6 +224,23 @@ def test_a_peak_that_the_network_missed_is_deblended_from_the_residual():
     assert not alone.flags
 
 
+class WithParts(OnlyOne):
+    """One that has put the second together with the first, but not all of its light."""
+
+    def __call__(self, images, **options):
+        parts = np.tile(np.float32([[20, 21], [np.nan, np.nan]]), (len(images), 1, 1))
+        return replace(super().__call__(images, **options), extra={"parts_xy": parts})
+
+
+def test_a_peak_that_is_part_of_a_source_was_not_missed():
+    noise = np.random.default_rng(0).normal(0, 1, (2, 32, 32))
+    image = (noise + blob(9, 9, 60) + blob(21, 20, 40)).astype(np.float32)
+    blend = replace(make_blend([[9, 9], [20, 21]]), image=image)
+    (part,) = separate([blend], WithParts())
+    np.testing.assert_allclose(part.xy, [[9, 9]])
+    np.testing.assert_allclose(part.parts_xy, [[20, 21]])
+
+
 def test_a_missing_band_is_shown_to_the_deblender_as_missing():
     blend = make_blend([[9, 9]])
     unusable = blend.unusable.copy()
