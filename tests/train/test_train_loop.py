@@ -25,7 +25,7 @@ from raydeblend.cli.main import main
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import load_weights
 from raydeblend.simulate.shards import read_shard, write_shard
-from raydeblend.train.loop import train
+from raydeblend.train.loop import TrainResult, train
 from raydeblend.train.progress import read_history
 from raydeblend.train.stopping import TrainingDiverged
 
@@ -114,41 +114,31 @@ ON_RAY = ("rdn-joint",)
 """Of the presets, that of several networks; what Ray Train does is the same for all of them."""
 
 
-def check_tiny(tiny: Tiny, shards: str, folder: Path) -> None:
-    """Train on two workers and look at all that is exported."""
+def check_exports(tiny: Tiny, result: TrainResult, folder: Path) -> None:
+    """Look at all that a training below `folder` left."""
     out = str(folder / "run")
-    kept = shards if tiny.shared else None
-    result = train(tiny.network, out, "tiny", workers=2, shards=kept, epochs=2)
-    assert len(result.history) == 2
     assert np.isfinite(result.history[-1][tiny.score])
     for name in tiny.files:
         _, card = load_weights(storage.join(out, f"{name}.safetensors"))
         assert (card.network, card.training["preset"]) == (name, "tiny")
     assert result.weights == storage.join(out, f"{tiny.files[0]}.safetensors")
-    assert len(list(folder.glob("run/samples/*.png"))) == 2
+    assert len(list(folder.glob("run/samples/*.png"))) == len(result.history)
 
 
 @pytest.mark.parametrize("tiny", [t for t in TINY if t.network in ON_RAY], ids=lambda t: t.network)
 def test_tiny_presets_run_on_two_workers_of_ray(
     tiny: Tiny, shards: str, ray_local: None, tmp_path: Path
 ) -> None:
-    check_tiny(tiny, shards, tmp_path)
+    out, kept = str(tmp_path / "run"), shards if tiny.shared else None
+    result = train(tiny.network, out, "tiny", workers=2, shards=kept, epochs=2)
+    assert len(result.history) == 2
+    check_exports(tiny, result, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def other_worker() -> Iterator[Pool]:
     with other_process() as pool:
         yield pool
-
-
-@pytest.mark.parametrize(
-    "tiny", [t for t in TINY if t.network not in ON_RAY], ids=lambda t: t.network
-)
-def test_every_other_tiny_preset_runs_on_two_workers(
-    tiny: Tiny, shards: str, other_worker: Pool, tmp_path: Path
-) -> None:
-    with without_ray(other_worker):
-        check_tiny(tiny, shards, tmp_path)
 
 
 @pytest.mark.parametrize("tiny", TINY, ids=lambda t: t.network)
@@ -159,6 +149,7 @@ def test_a_run_broken_within_an_epoch_ends_as_the_unbroken_one(
     options = {"workers": 2, "shards": kept, "epochs": 1, "steps": 12, "checkpoint_seconds": 0.0}
     with without_ray(other_worker):
         whole = train(tiny.network, str(out), "tiny", **options)
+        check_exports(tiny, whole, tmp_path)
         within, end = sorted(tmp_path.glob("run/checkpoints/*/checkpoint_*"))
         assert {path.name for path in within.iterdir()} == {"state.pt", "begun-0.pt", "begun-1.pt"}
         weights = [load_weights(str(out / f"{name}.safetensors"))[0] for name in tiny.files]
@@ -211,7 +202,7 @@ def test_a_collapsed_generator_ends_the_run(
 
 DRIVER = """
 import os, sys, ray
-from raydeblend.train.loop import train
+from raydeblend.train.loop import TrainResult, train
 aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 ray.init(runtime_env={"env_vars": aws}, logging_level="ERROR", log_to_driver=False)
 out, shards, resume = sys.argv[1:]
