@@ -157,7 +157,7 @@ def test_a_run_broken_within_an_epoch_ends_as_the_unbroken_one(
 ) -> None:
     out, kept = tmp_path / "run", shards if tiny.shared else None
     options = {"workers": 2, "shards": kept, "epochs": 1, "steps": 12, "checkpoint_seconds": 0.0}
-    with without_ray_train(other_worker):
+    with without_ray(other_worker):
         whole = train(tiny.network, str(out), "tiny", **options)
         within, end = sorted(tmp_path.glob("run/checkpoints/*/checkpoint_*"))
         assert {path.name for path in within.iterdir()} == {"state.pt", "begun-0.pt", "begun-1.pt"}
