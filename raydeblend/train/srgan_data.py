@@ -165,9 +165,7 @@ def compose_pairs(
     return PairBatch(low, scene[:, :, inside, inside] / pool.sky_sigma * deeper, xy, counts)
 
 
-def draw_low(
-    galaxies: SharpGalaxies, n: int, recipe: PairRecipe, seed: int
-) -> NDArray[np.float32]:
+def draw_low(galaxies: SharpGalaxies, n: int, recipe: PairRecipe, seed: int) -> NDArray[np.float32]:
     """Draw what HSC sees of `n` pairs, ``(n, bands, y, x)`` in sky sigmas."""
     generator = torch.Generator().manual_seed(seed)
     return compose_pairs(make_pool(galaxies, recipe), n, recipe, generator).low.numpy()
