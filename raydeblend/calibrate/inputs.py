@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.deblend.familiar import (
@@ -35,7 +34,7 @@ from raydeblend.survey import draw_psf, get_survey, psf_profile
 from raydeblend.train.blends import BlendRecipe
 from raydeblend.train.data import blends_of
 from raydeblend.train.srgan import PRESETS as SHARP_PRESETS
-from raydeblend.train.srgan_data import compose_pairs, make_pool
+from raydeblend.train.srgan_data import draw_low
 
 SURVEYS, BANDS, FAINT = ("LSST", "HSC"), ("g", "r", "i"), 25.3
 BLENDERS, SHARPENERS = ("rdn", "rdn-joint", "branched", "vae"), ("srgan",)
@@ -94,12 +93,11 @@ def sharp_statistics(seed: int, groups: int) -> Iterator[Array]:
     low, high, steps = run.recipe.seeing
     for number, factor in enumerate(np.linspace(low, high, steps).tolist()):
         recipe = replace(run.recipe, seeing=(factor, factor, 1))
-        generator = torch.Generator().manual_seed(seed + number)
         m = -(-BLENDS * groups // steps)
-        pairs = compose_pairs(make_pool(galaxies, recipe), m, recipe, generator)
+        stamps = draw_low(galaxies, m, recipe, seed + number)
         fwhm = factor * survey.band(name).psf_fwhm
         psf = draw_psf(psf_profile(survey, name, fwhm), scale)
-        yield statistics(pairs.low.numpy(), np.full(m, gaussian_width([psf])), scale)
+        yield statistics(stamps, np.full(m, gaussian_width([psf])), scale)
 
 
 def _table(model: Familiar, seen: Array) -> Table:
