@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def _start_ray(tries: int = 3) -> None:
     """Start Ray, again if the machine was too busy: it gives itself no more than 30 seconds."""
     import ray
 
+    others = _children()
     for left in reversed(range(tries)):
         try:
             ray.init(
@@ -77,10 +79,19 @@ def _start_ray(tries: int = 3) -> None:
             )
         except Exception as error:
             ray.shutdown()
+            # A start that failed leaves them, and they would slow down the next.
+            for process in _children() - others:
+                os.kill(process, signal.SIGKILL)
             if not left or "timed out during startup" not in str(error):
                 raise
         else:
             return
+
+
+def _children() -> set[int]:
+    """Process ids of the children of this process, where /proc tells them."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(process) for path in lists for process in path.read_text().split()}
 
 
 @pytest.fixture(scope="session")
