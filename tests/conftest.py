@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import galsim
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from galaxy_stamps import BANDS, FLUX, Truth, draw, make_blend
 from numpy.typing import NDArray
+from token_head import Head, running_head
 
 from raydeblend.survey import get_survey, nominal_psf
 
@@ -27,6 +28,7 @@ def pytest_configure():
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # of ten seconds
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -79,6 +81,13 @@ def _start_ray(tries: int = 3) -> None:
                 raise
         else:
             return
+
+
+@pytest.fixture(scope="session")
+def token_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A cluster with a token that this process does not have."""
+    with running_head(tmp_path_factory.mktemp("head")) as head:
+        yield head
 
 
 @pytest.fixture(scope="session")

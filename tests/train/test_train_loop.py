@@ -18,7 +18,7 @@ import pytest
 import ray
 import torch
 from s3 import S3Server, s3_server  # noqa: F401
-from two_workers import other_process, without_ray_train
+from two_workers import other_process, without_ray
 
 from raydeblend import storage
 from raydeblend.cli.main import main
@@ -34,7 +34,7 @@ TIMEOUT_S = 300.0
 
 
 @pytest.fixture(scope="module")
-def shards(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the isolated images of the tiny preset are; the first run renders them."""
     return str(tmp_path_factory.mktemp("isolated"))
 
@@ -67,7 +67,7 @@ def kill_a_worker(out: str, killed: list[int]) -> None:
     os.kill(killed[0], signal.SIGKILL)
 
 
-def test_two_workers_of_which_one_is_killed(shards: str, tmp_path: Path) -> None:
+def test_two_workers_of_which_one_is_killed(ray_local: None, shards: str, tmp_path: Path) -> None:
     out, killed = str(tmp_path / "run"), []
     killer = threading.Thread(target=kill_a_worker, args=(out, killed))
     killer.start()
@@ -110,8 +110,8 @@ TINY = (
     Tiny("vae", ("vae",), "flux_nmad"),
     Tiny("vae-deblend", ("vae-deblend",), "flux_nmad"),
 )
-ON_RAY = ("rdn-joint", "vae")
-"""Of the presets; what Ray Train does is the same for all of them."""
+ON_RAY = ("rdn-joint",)
+"""Of the presets, that of several networks; what Ray Train does is the same for all of them."""
 
 
 def check_tiny(tiny: Tiny, shards: str, folder: Path) -> None:
@@ -129,7 +129,9 @@ def check_tiny(tiny: Tiny, shards: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("tiny", [t for t in TINY if t.network in ON_RAY], ids=lambda t: t.network)
-def test_tiny_presets_run_on_two_workers_of_ray(tiny: Tiny, shards: str, tmp_path: Path) -> None:
+def test_tiny_presets_run_on_two_workers_of_ray(
+    tiny: Tiny, shards: str, ray_local: None, tmp_path: Path
+) -> None:
     check_tiny(tiny, shards, tmp_path)
 
 
@@ -145,7 +147,7 @@ def other_worker() -> Iterator[Pool]:
 def test_every_other_tiny_preset_runs_on_two_workers(
     tiny: Tiny, shards: str, other_worker: Pool, tmp_path: Path
 ) -> None:
-    with without_ray_train(other_worker):
+    with without_ray(other_worker):
         check_tiny(tiny, shards, tmp_path)
 
 
@@ -155,7 +157,7 @@ def test_a_run_broken_within_an_epoch_ends_as_the_unbroken_one(
 ) -> None:
     out, kept = tmp_path / "run", shards if tiny.shared else None
     options = {"workers": 2, "shards": kept, "epochs": 1, "steps": 12, "checkpoint_seconds": 0.0}
-    with without_ray_train(other_worker):
+    with without_ray(other_worker):
         whole = train(tiny.network, str(out), "tiny", **options)
         within, end = sorted(tmp_path.glob("run/checkpoints/*/checkpoint_*"))
         assert {path.name for path in within.iterdir()} == {"state.pt", "begun-0.pt", "begun-1.pt"}
@@ -225,6 +227,7 @@ def start_driver(out: str, shards: str, resume: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_killed_driver_is_resumed_from_s3(
+    ray_local: None,
     shards: str,
     s3_server: S3Server,  # noqa: F811
 ) -> None:

@@ -34,7 +34,7 @@ from raydeblend.deblend.joint.seen_psf import Psf, SeenPsf, psf_of_each
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp, lit_samples
 from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, shipped_structure
-from raydeblend.deblend.preparation import prepare
+from raydeblend.deblend.preparation import Prepared, prepare
 from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.detect.footprints import matched_filter
 from raydeblend.detect.smoothing import smoothed_stamp
@@ -80,6 +80,7 @@ class JointDeblender:
     name: str = "joint"
     band_masks: ClassVar[bool] = True
     psf_by_place: ClassVar[bool] = True
+    takes_cores: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:
@@ -101,6 +102,7 @@ class JointDeblender:
         bands: tuple[str, ...] | None = None,
         pixel_scale: float | None = None,
         xy: Sequence[ArrayLike] | None = None,
+        cores: FloatArray | None = None,
     ) -> Deblended:
         """Deblend a batch; see `raydeblend.tile.Deblender`.
 
@@ -111,6 +113,8 @@ class JointDeblender:
         xy
             Per stamp the positions ``(k, 2)`` of its sources; then none is added, and none
             dropped but with `drop_given`.
+        cores
+            ``(n, bands, y, x)`` light that the mask hides, which tells where its stars are.
 
         Returns
         -------
@@ -123,7 +127,7 @@ class JointDeblender:
         ConfigError
             If shapes do not agree.
         """
-        found = self.find(images, variance, mask, psf, pixel_scale, xy)
+        found = self.find(images, variance, mask, psf, pixel_scale, xy, cores)
         return stack_sources(found, np.shape(images))
 
     def find(
@@ -134,9 +138,10 @@ class JointDeblender:
         psf: Psf | None = None,
         pixel_scale: float | None = None,
         xy: Sequence[ArrayLike] | None = None,
+        cores: FloatArray | None = None,
     ) -> list[Sources]:
         """Return the sources of each stamp, measured; the arguments are those of a call."""
-        stamps, sigma = self.make_stamps(images, variance, mask, psf, pixel_scale)
+        stamps, sigma = self.make_stamps(images, variance, mask, psf, pixel_scale, cores)
         with one_thread(), torch.inference_mode():
             if xy is None:
                 found = find_all(stamps, self.settings, self.config.limits.most_values)
@@ -172,6 +177,7 @@ class JointDeblender:
         pixel_scale: float,
         xy: ArrayLike | None = None,
         position_sigma: float | None = None,
+        cores: FloatArray | None = None,
     ) -> Separated:
         """Separate one footprint of any size; see `raydeblend.tile.Separated`.
 
@@ -183,9 +189,11 @@ class JointDeblender:
             ``(k, 2)`` positions of its sources, and how well they are known, in pixels.  Then none
             is added or dropped; the positions come back as they are, ``shift`` is what the fit
             moved them.
+        cores
+            ``(1, bands, y, x)``, as for a batch.
         """
         images, variances, masks = (np.asarray(each)[None] for each in (image, variance, mask))
-        stamps, sigma = self.make_stamps(images, variances, masks, psf, pixel_scale)
+        stamps, sigma = self.make_stamps(images, variances, masks, psf, pixel_scale, cores)
         given = None if xy is None else np.asarray(xy, dtype=np.float64).reshape(-1, 2)
         with one_thread(), torch.inference_mode():
             if given is None:
@@ -269,6 +277,7 @@ class JointDeblender:
         mask: ArrayLike | None,
         psf: Psf | None,
         pixel_scale: float | None,
+        cores: FloatArray | None = None,
     ) -> tuple[list[Stamp], FloatArray]:
         """Return what is fitted of each stamp, and their noise ``(n, bands, 1, 1)``."""
         made = prepare(images, variance, mask)
@@ -277,14 +286,15 @@ class JointDeblender:
         if psf is None:
             nominal = nominal_psf(survey, DEFAULT_BAND, pixel_scale=pixel_scale)
             psf = np.stack([nominal] * made.image.shape[1])
-        light = np.clip(made.image, 0, None)
-        error = self.config.pixels.model_error * light
-        weight = made.weight / (1 + made.weight * error**2)
+        config = self.config.pixels
+        weight = _with_model_error(made.image, made.weight, config)
+        shown = made.image, weight
+        if cores is not None:
+            image, full = _with_cores(made, np.asarray(variance), cores)
+            shown = image, _with_model_error(image, full, config)
         seen = psf_of_each(psf, made.image.shape)
-        stamps = [
-            _stamp(image, weighted, own, pixel_scale, self.config.pixels)
-            for image, weighted, own in zip(made.image, weight, seen, strict=True)
-        ]
+        columns = zip(made.image, weight, *shown, seen, strict=True)
+        stamps = [_stamp(*row, pixel_scale, config) for row in columns]
         return stamps, made.sigma
 
     def _sources(
@@ -333,16 +343,39 @@ def _nearest_each(fitted: NDArray[np.float64], given: NDArray[np.float64]) -> ND
     return np.asarray(linear_sum_assignment(apart)[1], dtype=np.intp)
 
 
+def _with_model_error(image: FloatArray, weight: FloatArray, config: PixelConfig) -> FloatArray:
+    """Return weights with the part of the light that may be wrong among the noise."""
+    error = config.model_error * np.clip(image, 0, None)
+    return np.asarray(weight / (1 + weight * error**2))
+
+
+def _with_cores(
+    made: Prepared, variance: FloatArray, cores: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return images and weights in which the hidden cores of stars are seen."""
+    hidden = cores > 0
+    # Where a pixel is used, this is the variance in whose unit the weights are.
+    unit = (made.weight * variance).max(axis=(2, 3), keepdims=True)
+    image = np.where(hidden, cores / made.sigma, made.image)
+    return image, np.where(hidden, unit / variance, made.weight).astype(np.float32)
+
+
 def _stamp(
     image: FloatArray,
     weight: FloatArray,
+    shown: FloatArray,
+    shown_weight: FloatArray,
     psf: SeenPsf,
     pixel_scale: float,
     config: PixelConfig,
 ) -> Stamp:
-    """Make a stamp; a band whose PSF cannot be used is treated as missing."""
-    weight = np.where(psf.known[:, None, None], weight, np.float32(0))
-    significance = matched_filter(image, weight, psf.width, smoothed_stamp)
+    """Make a stamp; a band whose PSF cannot be used is treated as missing.
+
+    Its peaks are those of `shown`.
+    """
+    known = psf.known[:, None, None]
+    weight, shown_weight = (np.where(known, each, np.float32(0)) for each in (weight, shown_weight))
+    significance = matched_filter(shown, shown_weight, psf.width, smoothed_stamp)
     stamp = Stamp(
         image,
         weight,
