@@ -19,6 +19,8 @@ RIM = 2
 NEAR_SATURATION = 12
 FEW_PIXELS = 500
 FEW_RIM = 200
+FEW_BRIGHT = 20_000
+"""Of fewer pixels none need be bright: a small tile, a sliver of data, may hold no source."""
 BRIGHT = 5.0
 CENTRAL = (15.87, 84.13)
 """Percentiles a standard deviation from the middle."""
@@ -43,7 +45,7 @@ class PixelFacts:
     rim
         Median signal to noise of pixels beside masked ones, saturated stars left out.
     bright
-        Part of the usable pixels that is brighter than `BRIGHT` sigma.
+        Part of the usable pixels that is brighter than `BRIGHT` sigma, of `FEW_BRIGHT` or more.
     constant
         Part of the usable pixels that is exactly 0, beyond what rounded values make of noise.
     """
@@ -95,7 +97,7 @@ def _band(
     noise = _spread(snr[seen & blank]) if len(sky) >= FEW_PIXELS else np.nan
     beside = ndimage.binary_dilation(~seen & ~saturated, iterations=RIM) & seen & ~saturated
     rim = float(np.median(snr[beside])) if beside.sum() >= FEW_RIM else np.nan
-    bright = float(np.mean(snr[seen] > BRIGHT))
+    bright = float(np.mean(snr[seen] > BRIGHT)) if seen.sum() >= FEW_BRIGHT else np.nan
     return float(seen.mean()), noise, rim, bright, _dead(tile.image[band], seen)
 
 
