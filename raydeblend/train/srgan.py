@@ -48,9 +48,10 @@ from raydeblend.train.adversarial import (
 from raydeblend.train.config import RunConfig, check_choice, learning_rate_at
 from raydeblend.train.epoch import Step
 from raydeblend.train.network_training import Networks, NetworkTraining
-from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, make_pool, pair_stream
+from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, compose_pairs, make_pool
 from raydeblend.train.srgan_scores import draw_pairs, pair_scores
 from raydeblend.train.state import Scalars, TrainState, update_averages
+from raydeblend.train.streams import RandomStream, ResumableStep
 
 ADVERSARIAL = ("minimax", "non_saturating")
 SHARP_SIZE = 72
@@ -192,6 +193,7 @@ class SrganTraining(NetworkTraining[SrganRun, SharpPool, SharpPool]):
     """Train generator and discriminator on pairs of low and high resolution (section 3)."""
 
     exported: ClassVar[tuple[str, ...]] = ("generator",)
+    columns: ClassVar[tuple[str, ...]] = ("survey", "network", "HST")
 
     def check(self, root: str) -> None:
         """Raise ConfigError unless the real galaxies and the weights to start from can be used."""
@@ -241,14 +243,15 @@ class SrganTraining(NetworkTraining[SrganRun, SharpPool, SharpPool]):
         self, state: TrainState, networks: Networks, data: SharpPool, n: int, seed: int
     ) -> Step:
         """Return the step function of one epoch."""
-        stream = pair_stream(data, n, self.config.recipe, seed)
+        generator = torch.Generator(data.images.device).manual_seed(seed)
 
         def step(number: int) -> dict[str, Tensor]:
-            scalars = self.update(state, networks, next(stream), number)
+            batch = compose_pairs(data, n, self.config.recipe, generator)
+            scalars = self.update(state, networks, batch, number)
             update_averages(state, self.config.ema, number)
             return scalars
 
-        return step
+        return ResumableStep(step, RandomStream(generator))
 
     def update(
         self, state: TrainState, networks: Networks, batch: PairBatch, number: int

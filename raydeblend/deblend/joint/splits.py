@@ -107,4 +107,4 @@ def _around(width: float, reach: float, step: float) -> Array:
     steps = np.arange(-reach, reach + step / 2, step) * width
     grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
     distance = np.hypot(*grid.T)
-    return grid[(distance <= reach * width) & (distance > step * width / 2)]
+    return np.asarray(grid[(distance <= reach * width) & (distance > step * width / 2)])
