@@ -102,9 +102,8 @@ def choose_places(
     places: list[FloatArray | None] = []
     hosts = ground.peaks_about(region)
     for arcsec in clear:
-        by_host = not arcsec and len(hosts) > 0 and rng.random() < ground.companions
         tries = list(_anywhere(region, config.tries, rng))
-        if by_host:
+        if not arcsec and len(hosts) and rng.random() < ground.companions:
             tries = [*_by_hosts(hosts, ground.pixel_scale, config.tries, rng), *tries]
         others = np.array([xy for xy in places if xy is not None]).reshape(-1, 2)
         allowed = (

@@ -46,7 +46,7 @@ class BegunEpoch:
             return
         cpu, *gpu = self.random
         torch.set_rng_state(cpu)
-        if gpu:
+        if gpu and torch.cuda.is_available():
             torch.cuda.set_rng_state(gpu[0])
         step.stream.load_state_dict(self.stream or {})
 

@@ -21,7 +21,7 @@ from scipy.spatial.distance import cdist
 
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.blend_fit import BlendFit
-from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
+from raydeblend.deblend.joint.config import JointConfig, QualityConfig
 from raydeblend.deblend.joint.crowds.light import blendedness, neighbor_flux
 from raydeblend.deblend.joint.crowds.light import images as images_of
 from raydeblend.deblend.joint.crowds.patches import Patch
@@ -29,15 +29,14 @@ from raydeblend.deblend.joint.find import Found, find_all, fit_all_given
 from raydeblend.deblend.joint.fitting import render
 from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.photometry import measure_galaxies
+from raydeblend.deblend.joint.pixels import make_stamps
 from raydeblend.deblend.joint.prune import drop_sources
-from raydeblend.deblend.joint.seen_psf import Psf, SeenPsf, psf_of_each
+from raydeblend.deblend.joint.seen_psf import Psf, psf_of_each
 from raydeblend.deblend.joint.settings import FitSettings
-from raydeblend.deblend.joint.stamp import Stamp, lit_samples
+from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, shipped_structure
-from raydeblend.deblend.preparation import Prepared, prepare
+from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.detect.footprints import matched_filter
-from raydeblend.detect.smoothing import smoothed_stamp
 from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.measure.blendedness import neighbor_flux as flux_of_neighbors
@@ -286,15 +285,8 @@ class JointDeblender:
         if psf is None:
             nominal = nominal_psf(survey, DEFAULT_BAND, pixel_scale=pixel_scale)
             psf = np.stack([nominal] * made.image.shape[1])
-        config = self.config.pixels
-        weight = _with_model_error(made.image, made.weight, config)
-        shown = made.image, weight
-        if cores is not None:
-            image, full = _with_cores(made, np.asarray(variance), cores)
-            shown = image, _with_model_error(image, full, config)
         seen = psf_of_each(psf, made.image.shape)
-        columns = zip(made.image, weight, *shown, seen, strict=True)
-        stamps = [_stamp(*row, pixel_scale, config) for row in columns]
+        stamps = make_stamps(made, variance, cores, seen, pixel_scale, self.config.pixels)
         return stamps, made.sigma
 
     def _sources(
@@ -341,54 +333,6 @@ def _nearest_each(fitted: NDArray[np.float64], given: NDArray[np.float64]) -> ND
     """Return which given position each fitted one is, no two the same."""
     apart = cdist(fitted, given, "sqeuclidean")
     return np.asarray(linear_sum_assignment(apart)[1], dtype=np.intp)
-
-
-def _with_model_error(image: FloatArray, weight: FloatArray, config: PixelConfig) -> FloatArray:
-    """Return weights with the part of the light that may be wrong among the noise."""
-    error = config.model_error * np.clip(image, 0, None)
-    return np.asarray(weight / (1 + weight * error**2))
-
-
-def _with_cores(
-    made: Prepared, variance: FloatArray, cores: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return images and weights in which the hidden cores of stars are seen."""
-    hidden = cores > 0
-    # Where a pixel is used, this is the variance in whose unit the weights are.
-    unit = (made.weight * variance).max(axis=(2, 3), keepdims=True)
-    image = np.where(hidden, cores / made.sigma, made.image)
-    return image, np.where(hidden, unit / variance, made.weight).astype(np.float32)
-
-
-def _stamp(
-    image: FloatArray,
-    weight: FloatArray,
-    shown: FloatArray,
-    shown_weight: FloatArray,
-    psf: SeenPsf,
-    pixel_scale: float,
-    config: PixelConfig,
-) -> Stamp:
-    """Make a stamp; a band whose PSF cannot be used is treated as missing.
-
-    Its peaks are those of `shown`.
-    """
-    known = psf.known[:, None, None]
-    weight, shown_weight = (np.where(known, each, np.float32(0)) for each in (weight, shown_weight))
-    significance = matched_filter(shown, shown_weight, psf.width, smoothed_stamp)
-    stamp = Stamp(
-        image,
-        weight,
-        psf.mixtures,
-        psf.width,
-        pixel_scale,
-        *lit_samples(significance, psf.width, weight, config),
-        config.min_shown_fraction,
-        significance=significance,
-        places=psf.places,
-    )
-    stamp.remember(mixture=psf.mixture(pixel_scale))
-    return stamp
 
 
 @contextmanager

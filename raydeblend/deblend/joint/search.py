@@ -39,9 +39,8 @@ def add_sources(
 ) -> tuple[list[BlendFit], set[int]]:
     """Try the residual's peaks as more sources, and long sources as two, while that gains.
 
-    The best trial is kept if it gains enough, and the blend is looked at again, until it has twice
-    as many sources as it had peaks, and `extra_sources`: what is left of a bright galaxy could be
-    fitted with ever more.
+    A blend is looked at again after each gain, until it has twice as many sources as it had peaks,
+    and `extra_sources`: what is left of a bright galaxy could be fitted with ever more.
 
     Returns
     -------
@@ -56,30 +55,45 @@ def add_sources(
         going = within_limit(best, going, settings.limit)
         models = {i: render(stamps[i], best[i], settings.device) for i in going}
         found = find_candidates([stamps[i] for i in going], list(models.values()), settings)
-        trials: list[tuple[int, FitRequest]] = []
-        for i, candidates in zip(going, found, strict=True):
-            own = list(_trials(stamps[i], best[i], models[i], candidates, most[i], settings))
-            if any(len(r.start) > settings.config.blocks.max_joint_sources for r in own):
-                crowds.add(i)
-            else:
-                trials += [(i, trial) for trial in own]
-        going = _keep_best(best, trials, settings)
+        trials = {
+            i: _trials(stamps[i], best[i], models[i], candidates, most[i], settings)
+            for i, candidates in zip(going, found, strict=True)
+        }
+        gained, grown = _keep_best(best, trials, settings)
+        crowds |= grown
+        going = sorted(gained - grown)
         if not going:
             break
     return best, crowds
 
 
 def _keep_best(
-    best: list[BlendFit], trials: Sequence[tuple[int, FitRequest]], settings: FitSettings
-) -> list[int]:
-    """Put the best trial of each blend in the place of its fit; return which blends gained."""
+    best: list[BlendFit], trials: dict[int, Iterator[FitRequest]], settings: FitSettings
+) -> tuple[set[int], set[int]]:
+    """Put the best trial of each blend in the place of its fit.
+
+    A single source more that clearly gains ends the trials of its blend: others mostly find the
+    same one, at the price of a whole fit.  Returns which blends gained, and which want more sources
+    than are fitted at once.
+    """
     gains: dict[int, float] = {}
-    tried = fit_requests([request for _, request in trials], settings)
-    for (i, request), fit in zip(trials, tried, strict=True):
-        gain = _gain(request, fit, settings)
-        best[i] = better_of(best[i], fit, gain > gains.get(i, 0.0))
-        gains[i] = max(gain, gains.get(i, 0.0))
-    return sorted(i for i, gain in gains.items() if gain > 0)
+    crowds: set[int] = set()
+    count = {i: len(best[i].theta) for i in trials}
+    while trials:
+        requests = {i: request for i, own in trials.items() if (request := next(own, None))}
+        largest = settings.config.blocks.max_joint_sources
+        crowds |= {i for i, request in requests.items() if len(request.start) > largest}
+        requests = {i: request for i, request in requests.items() if i not in crowds}
+        tried = fit_requests(list(requests.values()), settings)
+        for (i, request), fit in zip(requests.items(), tried, strict=True):
+            gain = _gain(request, fit, settings)
+            best[i] = better_of(best[i], fit, gain > gains.get(i, 0.0))
+            if gain > 0:
+                gains[i] = max(gain, gains.get(i, 0.0))
+        clear = {i for i, gain in gains.items() if gain > settings.config.search.clear_gain}
+        done = {i for i in clear if len(best[i].theta) == count[i] + 1}
+        trials = {i: own for i, own in trials.items() if i in requests and i not in done}
+    return set(gains), crowds
 
 
 def _gain(request: FitRequest, fit: BlendFit, settings: FitSettings) -> float:
@@ -104,7 +118,7 @@ def _trials(
     most: int,
     settings: FitSettings,
 ) -> Iterator[FitRequest]:
-    """Yield fits with more sources to try, at most `most` of them."""
+    """Yield fits with more sources to try, at most `most` of them, the most promising first."""
     config = settings.config.search
     added = candidates[: most - len(fit.theta)]
     if len(added):
@@ -125,7 +139,9 @@ def _splits(
     offsets = split_offsets(stamp, fit, config)
     scores = split_scores(stamp, fit, offsets, settings)
     order = np.argsort(-scores, kind="stable")[: config.max_splits]
-    for source in order[scores[order] > 0]:
+    # What is too little even in the dark needs no look at the light that is there.
+    least = config.min_score_fraction * least_gain_in_the_dark(stamp, search)
+    for source in order[scores[order] > least]:
         ends = np.stack([fit.xy[source] + offsets[source], fit.xy[source] - offsets[source]])
         least = least_gains(stamp, models, ends, search).min()
         if scores[source] > config.min_score_fraction * least:

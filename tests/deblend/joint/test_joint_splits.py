@@ -1,12 +1,15 @@
 """Which sources may be two, and that such pairs are found."""
 
+from dataclasses import replace
+
 import galsim
 import numpy as np
 
+from raydeblend.deblend.joint.blend_fit import refit
 from raydeblend.deblend.joint.crowds.separate import find_sources
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.find import fit_together
-from raydeblend.deblend.joint.search import add_sources
+from raydeblend.deblend.joint.search import _keep_best, add_sources
 from raydeblend.deblend.joint.splits import split_scores
 
 SCALE, SIZE = 0.2, 80
@@ -63,6 +66,20 @@ def test_a_bright_pair_is_found_and_a_long_galaxy_is_not_split() -> None:
     (found,), _ = add_sources([stamp], [fit], JOINT.settings)
     order = np.argsort(found.theta[:, 0])
     np.testing.assert_allclose(found.theta[order, :2], [[30, 40], [32.2, 41], [60, 40]], atol=0.4)
+
+
+def test_a_clear_gain_by_one_source_more_ends_the_trials_of_a_blend() -> None:
+    stamp, fit = fitted(PAIR, [[30.5, 40.2]])
+    second = fit.theta.copy()
+    second[0, :2] = 32.4, 40.6
+    one_more = refit(stamp, fit.add(second, compact=True), np.array([1]), fit.objective)
+    search = JOINT.config.search
+    for clear, tried in ((search.clear_gain, 1), (np.inf, 2)):
+        config = replace(JOINT.config, search=replace(search, clear_gain=clear))
+        best, trials = [fit], iter([one_more, one_more])
+        gained, crowds = _keep_best(best, {0: trials}, replace(JOINT.settings, config=config))
+        assert (gained, crowds, len(best[0].theta)) == ({0}, set(), 2)
+        assert len(list(trials)) == 2 - tried
 
 
 def test_in_a_crowd_the_pair_is_found_too() -> None:
