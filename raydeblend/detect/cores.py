@@ -35,8 +35,10 @@ class CoreConfig:
     Attributes
     ----------
     guard
-        Pixels about saturated ones that are not used either: the last pixel of a trail holds what
-        was left of the charge.
+        Pixels about saturated ones that are used only if they hold no more than the star's light:
+        the last pixel of a trail holds what was left of the charge.
+    excess, excess_sigma
+        How much more it may be, as a fraction and in sigma.
     least
         Significance from which the light about a hole is that of a star.
     contrast
@@ -50,6 +52,8 @@ class CoreConfig:
     """
 
     guard: int = 1
+    excess: float = 0.5
+    excess_sigma: float = 5.0
     least: float = 50.0
     contrast: float = 0.2
     reach: int = 8
@@ -58,7 +62,7 @@ class CoreConfig:
 
 
 def with_cores(tile: Tile, config: CoreConfig) -> tuple[Tile, FloatArray]:
-    """Return a tile whose guard pixels are unusable, and what the cores of its stars hide.
+    """Return a tile without what was left of charge, and what the cores of its stars hide.
 
     Returns
     -------
@@ -68,24 +72,34 @@ def with_cores(tile: Tile, config: CoreConfig) -> tuple[Tile, FloatArray]:
         ``(bands, y, x)`` light of the stars where the mask of saturation hides it, else 0.
     """
     cores = np.zeros_like(tile.image)
-    holes = tile.unusable & tile.saturated
-    if not holes.any():
+    saturated = tile.unusable & tile.saturated
+    if not saturated.any():
         return tile, cores
     width = 2 * config.guard + 1
-    holes = ndimage.maximum_filter(holes, size=(1, width, width))
+    holes = ndimage.maximum_filter(saturated, size=(1, width, width))
     unusable, variance = tile.unusable | holes, tile.variance.copy()
     guarded = replace(tile, unusable=unusable, variance=variance)
+    guard = holes & ~tile.unusable
     labels, _ = ndimage.label(holes.any(axis=0), structure=_TOUCHING)
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         box = Box(rows.start, columns.start, rows.stop, columns.stop)
-        _fill(guarded, holes, labels == label, box, cores, config)
+        _fill(guarded, (holes, guard), labels == label, box, cores, config)
     return guarded, cores
 
 
 def _fill(
-    tile: Tile, holes: BoolArray, hole: BoolArray, box: Box, cores: FloatArray, config: CoreConfig
+    tile: Tile,
+    masks: tuple[BoolArray, BoolArray],
+    hole: BoolArray,
+    box: Box,
+    cores: FloatArray,
+    config: CoreConfig,
 ) -> None:
-    """Put the light of the stars in one hole, and its variance, into `cores` and the tile."""
+    """Put the light of the stars in one hole, and its variance, into `cores` and the tile.
+
+    `masks` ``(bands, y, x)`` are the holes of all bands and their guards; of a guard, pixels that
+    hold no more than that light are made usable again.
+    """
     depth = int(np.ceil(ndimage.distance_transform_cdt(hole[box.slices]).max()))
     x, y = (box.x0 + box.x1) / 2 + tile.box.x0, (box.y0 + box.y1) / 2 + tile.box.y0
     psf = [_with_wings(stamp, 2 * depth + config.reach) for stamp in tile.psf.at(x, y)]
@@ -101,10 +115,14 @@ def _fill(
     for band, (seen, own) in enumerate(zip(image, weight, strict=True)):
         light = _fitted(seen, own, psf[band], stars)
         light *= _local_ratio(seen, own, light, config)
-        inside = holes[band][window] & hole[window]
+        inside, guard = (mask[band][window] & hole[window] for mask in masks)
+        variance = tile.variance[band][window]
+        most = (1 + config.excess) * light + config.excess_sigma * np.sqrt(variance)
+        clean = guard & (tile.image[band][window] <= most)
+        tile.unusable[band][window][clean] = False
+        inside &= ~clean
         cores[band][window][inside] = light[inside]
-        noise = _variance_of(light, seen, tile.variance[band][window], own > 0)
-        tile.variance[band][window][inside] = noise[inside]
+        variance[inside] = _variance_of(light, seen, variance, own > 0)[inside]
 
 
 def _stars(

@@ -26,8 +26,10 @@ class UnderWay(ExecutionCallback):  # type: ignore[misc]  # Ray Data is not type
     def on_execution_step(self, executor: Any) -> None:
         """Count the blocks that are with a worker."""
         stages = [stage for stage in executor._topology if isinstance(stage, MapOperator)]
-        active = (stage.num_active_tasks() for stage in stages)
-        self.counts.update(zip(STAGES, active, strict=True))
+        # Nothing that is only shown may end a run.
+        if len(stages) == len(STAGES):
+            active = (stage.num_active_tasks() for stage in stages)
+            self.counts.update(zip(STAGES, active, strict=True))
 
     def after_execution_succeeds(self, executor: Any) -> None:
         """Forget a graph that has ended."""

@@ -23,6 +23,7 @@ STORE_BYTES = 120_000_000
 START_S = 300
 ASK = """
 import json, os, sys, time
+from http.client import HTTPException
 from urllib.request import Request, urlopen
 address, *wanted = sys.argv[1:]
 token = {"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKEN"]}
@@ -32,7 +33,7 @@ while True:
         nodes = nodes["data"]["result"]["result"]
         if {n["node_ip"] for n in nodes if n["state"] == "ALIVE"} == set(wanted):
             break
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, HTTPException, ValueError, LookupError, TypeError):
         pass  # it has just started
     time.sleep(0.3)
 """

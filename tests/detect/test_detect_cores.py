@@ -4,7 +4,7 @@ import galsim
 import numpy as np
 import pytest
 from sky_tiles import make_tile, noise
-from star_tiles import SIDE, Trail, draw, galaxy, saturated_tile, star
+from star_tiles import SIDE, Trail, draw, galaxy, saturated_tile, star, strip
 
 from raydeblend.detect.cores import CoreConfig, with_cores
 from raydeblend.detect.footprints import DetectConfig, find_blends
@@ -102,12 +102,14 @@ def test_beyond_the_psf_stamp_wings_go_on():
     assert np.hypot(x - PLACE[0], y - PLACE[1]) < 3
 
 
-def test_pixels_beside_saturated_ones_are_not_used():
-    tile = saturated_tile(star(BRIGHT, PLACE), [(PLACE, Trail(1.5, 20))], grown=0)
-    guarded, _ = with_cores(tile, CoreConfig(guard=1))
-    first = int(np.flatnonzero(tile.unusable[0, :, 80])[0])
-    assert guarded.unusable[0, first - 1, 79:82].all()
-    assert not guarded.unusable[0, first - 2, 80]
+def test_what_is_left_of_the_charge_is_not_used_and_the_star_s_own_light_is():
+    trail = Trail(1.5, 20)
+    tile = saturated_tile(star(BRIGHT, PLACE), [(PLACE, trail)], grown=0)
+    guarded, _ = with_cores(tile, CoreConfig())
+    more = guarded.unusable & ~tile.unusable
+    left = strip(PLACE, trail, 1.0) & ~strip(PLACE, trail)
+    assert more[:, left].all()
+    assert not more[:, ~left].any()
 
 
 def test_saturated_pixels_without_a_star_hide_nothing():

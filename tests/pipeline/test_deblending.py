@@ -286,6 +286,8 @@ def test_measured_sources_travel_without_models_but_with_their_blendedness():
     (part,) = without_models(DeblendedCell(detected, (kept,))).parts
     assert part.measured is not None
     assert (len(part.models), part.models.nbytes) == (2, 0)
+    # No view, which would keep the pixels.
+    assert part.models.base is None
     # Two equal halves: half of the light at each belongs to the other.
     np.testing.assert_allclose(part.blendedness, [0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(blendedness(kept.models), part.blendedness)

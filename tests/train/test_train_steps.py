@@ -93,6 +93,16 @@ def test_a_stream_feeds_back_residuals_that_still_hold_galaxies(isolated: Isolat
     assert (second.n_sources > 0).all()
 
 
+def test_a_stream_put_back_gives_the_same_images(isolated: IsolatedImages) -> None:
+    stream, again = (PeelStream(isolated, RECIPE, seed, residual_fraction=0.5) for seed in (4, 9))
+    batch = stream.draw(8)
+    stream.feed_back(batch, 0.9 * batch.sources[:, 0], torch.zeros(8, dtype=torch.long))
+    again.load_state_dict(stream.state_dict())
+    expected, drawn = stream.draw(8), again.draw(8)
+    for name, tensor in vars(expected).items():
+        assert torch.equal(getattr(drawn, name), tensor)
+
+
 def test_the_counter_sees_residuals_with_the_number_that_is_left(isolated: IsolatedImages) -> None:
     def perfect(batch: PeelBatch) -> PeelBatch:
         return batch.peel(batch.sources[:, 0], torch.zeros(len(batch.n_sources), dtype=torch.long))

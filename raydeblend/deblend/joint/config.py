@@ -143,9 +143,6 @@ class SearchConfig:
     gain_per_parameter
         What one more must gain for each of its parameters, if that is more: noise alone gains a
         half, and Akaike (1974) asks for one.
-    clear_gain
-        What a trial must gain beyond that to end the trials of its blend, if it has one source
-        more: where little decides, another minimum of the same sources may decide otherwise.
     added_error
         Part of the light under a new source that may be wrong.  Half the squared significance of
         so much of it must be gained beside `min_gain`.
@@ -164,7 +161,6 @@ class SearchConfig:
     smooth_error: float = 0.005
     min_gain: float = 12.5
     gain_per_parameter: float = 2 / 3
-    clear_gain: float = 25.0
     added_error: float = 0.02
     underlying_radius: float = 1.5
     rescue_fraction: float = 0.3
@@ -195,7 +191,7 @@ class SplitConfig:
     """
 
     max_splits: int = 2
-    min_score_fraction: float = 0.35
+    min_score_fraction: float = 0.3
     min_offset: float = 1.0
     max_offset: float = 6.0
     min_snr: float = 8.0

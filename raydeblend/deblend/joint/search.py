@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,27 +73,26 @@ def _keep_best(
 ) -> tuple[set[int], set[int]]:
     """Put the best trial of each blend in the place of its fit.
 
-    A single source more that clearly gains ends the trials of its blend: others mostly find the
-    same one, at the price of a whole fit.  Returns which blends gained, and which want more sources
-    than are fitted at once.
+    They are made one after the other, and each is given up as soon as it will hardly gain more than
+    the best before it: most find the same source, some from a start that leads nowhere.  Returns
+    which blends gained, and which want more sources than are fitted at once.
     """
     gains: dict[int, float] = {}
     crowds: set[int] = set()
-    count = {i: len(best[i].theta) for i in trials}
+    largest = settings.config.blocks.max_joint_sources
     while trials:
         requests = {i: request for i, own in trials.items() if (request := next(own, None))}
-        largest = settings.config.blocks.max_joint_sources
         crowds |= {i for i, request in requests.items() if len(request.start) > largest}
         requests = {i: request for i, request in requests.items() if i not in crowds}
-        tried = fit_requests(list(requests.values()), settings)
+        harder = [replace(own, goal=own.goal - gains.get(i, 0.0)) for i, own in requests.items()]
+        tried = fit_requests(harder, settings)
         for (i, request), fit in zip(requests.items(), tried, strict=True):
             gain = _gain(request, fit, settings)
-            best[i] = better_of(best[i], fit, gain > gains.get(i, 0.0))
-            if gain > 0:
-                gains[i] = max(gain, gains.get(i, 0.0))
-        clear = {i for i, gain in gains.items() if gain > settings.config.search.clear_gain}
-        done = {i for i in clear if len(best[i].theta) == count[i] + 1}
-        trials = {i: own for i, own in trials.items() if i in requests and i not in done}
+            better = gain > gains.get(i, 0.0)
+            best[i] = better_of(best[i], fit, better)
+            if better:
+                gains[i] = gain
+        trials = {i: trials[i] for i in requests}
     return set(gains), crowds
 
 
@@ -105,7 +105,8 @@ def _gain(request: FitRequest, fit: BlendFit, settings: FitSettings) -> float:
     if gain <= 0 or request.compact[-1]:
         return gain
     fainter = len(fit.theta) - 2 + np.argsort(fit.total[:, -2:].sum(0))[0]
-    others = render(stamp, fit.without(fainter), settings.device)
+    # All are drawn, since the next look asks for them if this trial is kept.
+    others = np.delete(render(stamp, fit, settings.device), fainter, axis=0)
     least = least_gain(stamp, others, fit.xy[fainter], config)
     return gain - (least - least_gain_in_the_dark(stamp, config))
 

@@ -1,7 +1,5 @@
 """Which sources may be two, and that such pairs are found."""
 
-from dataclasses import replace
-
 import galsim
 import numpy as np
 
@@ -68,18 +66,25 @@ def test_a_bright_pair_is_found_and_a_long_galaxy_is_not_split() -> None:
     np.testing.assert_allclose(found.theta[order, :2], [[30, 40], [32.2, 41], [60, 40]], atol=0.4)
 
 
-def test_a_clear_gain_by_one_source_more_ends_the_trials_of_a_blend() -> None:
+def test_what_is_tried_after_a_gain_is_given_up_unless_it_gains_more() -> None:
     stamp, fit = fitted(PAIR, [[30.5, 40.2]])
-    second = fit.theta.copy()
-    second[0, :2] = 32.4, 40.6
-    one_more = refit(stamp, fit.add(second, compact=True), np.array([1]), fit.objective)
-    search = JOINT.config.search
-    for clear, tried in ((search.clear_gain, 1), (np.inf, 2)):
-        config = replace(JOINT.config, search=replace(search, clear_gain=clear))
-        best, trials = [fit], iter([one_more, one_more])
-        gained, crowds = _keep_best(best, {0: trials}, replace(JOINT.settings, config=config))
-        assert (gained, crowds, len(best[0].theta)) == ({0}, set(), 2)
-        assert len(list(trials)) == 2 - tried
+
+    def trial(x: float, y: float):
+        second = fit.theta.copy()
+        second[0, :2] = x, y
+        return refit(stamp, fit.add(second, compact=True), np.array([1]), fit.objective)
+
+    def keep(*trials):
+        best = [fit]
+        assert _keep_best(best, {0: iter(trials)}, JOINT.settings) == ({0}, set())
+        return best[0]
+
+    right, wrong = trial(32.4, 40.6), trial(29.0, 45.0)
+    first, second, both = keep(right), keep(wrong), keep(right, wrong)
+    assert first.objective < second.objective - 1
+    assert both.objective == first.objective
+    assert both.work - fit.work < 0.9 * (first.work + second.work - 2 * fit.work)
+    assert keep(wrong, right).objective == first.objective
 
 
 def test_in_a_crowd_the_pair_is_found_too() -> None:
