@@ -372,7 +372,9 @@ def differences(earlier: Run, later: Run) -> list[str]:
     if dict(earlier.weights) != dict(later.weights):
         said.append(_change("weights", dict(earlier.weights), dict(later.weights)))
     if not said and earlier.config_hash != later.config_hash:
-        said.append(_change("photometry", earlier.config_hash, later.config_hash))
+        said.append(
+            _change("detection, photometry or checks", earlier.config_hash, later.config_hash)
+        )
     return said
 
 

@@ -8,6 +8,7 @@ from importlib import metadata
 from raydeblend.checks.config import CHECKS
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
+from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GIVEN
 from raydeblend.fit.config import PROFILE_FIT
 from raydeblend.fit.single_priors import DEFAULT_PRIORS
@@ -22,8 +23,17 @@ from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.share import WHOLE, Share
 
-TUNED = (DEFAULT_CONFIG, DEFAULT_PRIORS, PROFILE_FIT, PLAUSIBLE, INJECTION, CHECKS, GIVEN)
-"""What was tuned in the photometry, in what it may publish, and in how the run checks itself."""
+TUNED = (
+    DetectConfig(),
+    DEFAULT_CONFIG,
+    DEFAULT_PRIORS,
+    PROFILE_FIT,
+    PLAUSIBLE,
+    INJECTION,
+    CHECKS,
+    GIVEN,
+)
+"""What was tuned in detection and photometry, in what is published, and in how a run checks itself."""
 
 VERSIONED = (
     "raydeblend",
