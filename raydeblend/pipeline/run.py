@@ -33,7 +33,7 @@ TUNED = (
     CHECKS,
     GIVEN,
 )
-"""What was tuned in detection, in photometry, in what is published, and in how a run checks itself."""
+"""What was tuned in detection, in photometry, in what is published and in what checks the run."""
 
 VERSIONED = (
     "raydeblend",

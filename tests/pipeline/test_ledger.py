@@ -198,7 +198,7 @@ def test_cells_beside_a_tile_that_came_or_changed_are_done_again(out, how):
     [
         ({"config": {"bands": ("g", "i"), "border": 50}}, r"border \(96 then, 50 now\)"),
         ({"weights": {"rdn": "456"}}, "weights .*123.*456"),
-        ({"config_hash": "abd"}, r"photometry \('abc' then, 'abd' now\)"),
+        ({"config_hash": "abd"}, r"detection, photometry or checks \('abc' then, 'abd' now\)"),
         ({"input": "elsewhere"}, r"input \('tiles' then, 'elsewhere' now\)"),
     ],
 )
