@@ -12,7 +12,6 @@ from raydeblend.networks.srflow import (
     Srflow,
     SrflowConfig,
     embedded,
-    normalized,
     target,
 )
 from raydeblend.networks.srgan import SrganConfig
@@ -85,14 +84,11 @@ def test_where_the_velocity_is_that_of_a_gaussian_so_are_the_samples(
 
 def test_ends_are_in_units_of_the_spread(network: Srflow) -> None:
     condition = network.condition(torch.rand(2, 1, 12, 12))
-    image = condition.generated + 2 * network.spread(condition)
+    image = condition.generated + 2 * CONFIG.spread
     assert torch.allclose(target(network, condition, image), torch.tensor(2.0), atol=1e-4)
-    assert float(network.spread(condition).min()) >= CONFIG.floor
 
 
-def test_times_are_told_apart_and_the_norm_is_of_a_pixel() -> None:
+def test_times_are_told_apart() -> None:
     codes = embedded(torch.linspace(0, 1, 21), 64)
     distances = torch.cdist(codes, codes) + 10 * torch.eye(21)
     assert float(distances.min()) > 0.5
-    x = torch.randn(2, 8, 5, 5) * torch.rand(2, 1, 5, 5).add(0.5)
-    assert torch.allclose(normalized(x).square().mean(dim=1), torch.tensor(1.0), atol=1e-3)
