@@ -114,7 +114,7 @@ def agreement(xy: NDArray[np.floating], peaks: Peaks) -> NDArray[np.float64]:
 
     In fine pixels; a peak stands for one source.
     """
-    return np.mean([matched(own, xy) >= 0 for own in peaks], axis=0)
+    return np.asarray(np.mean([matched(own, xy) >= 0 for own in peaks], axis=0))
 
 
 def quality_of(probability: NDArray[np.float64], config: AgreementConfig) -> str:

@@ -55,7 +55,7 @@ class SampleScores:
     psnr: Mapping[str, Array]
     inside: Mapping[int, Array]
     inside_lit: Mapping[int, Array]
-    p_blend: Array
+    p_blend: NDArray[np.float32]
     is_blend: NDArray[np.bool_]
 
 
