@@ -10,7 +10,15 @@ from raydeblend.config import CatalogConfig
 from raydeblend.pipeline.injection import carry_on, conclude, rows_of
 from raydeblend.pipeline.parts import Detected, Injection
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.stages import choose_photometry, detect_cell, measure_cell, stages_of
+from raydeblend.pipeline.stages import (
+    choose_photometry,
+    copy_cell,
+    detect_cell,
+    measure_cell,
+    read_cell,
+    stages_of,
+)
+from raydeblend.tile import Tile
 
 
 class CellCataloger:
@@ -24,13 +32,17 @@ class CellCataloger:
         """Find the footprints of a cell, without a copy of it."""
         return detect_cell(task, replace(self.config, inject=0))
 
+    def read(self, task: CellTask) -> Tile:
+        """Read the pixels of a cell."""
+        return read_cell(task, self.config)
+
     def catalog(self, detected: Detected) -> pa.Table:
         """Return the rows of a cell or of a copy."""
         return measure_cell(self.deblend(detected), self.config).table
 
-    def copy(self, task: CellTask, seed: int) -> Injection | None:
-        """Find the footprints of a cell, and of a copy with sources in it, which is returned."""
-        return detect_cell(task, replace(self.config, seed=seed)).injection
+    def copy(self, tile: Tile, detected: Detected, seed: int) -> Injection | None:
+        """Find the footprints of a copy of a cell, of which `tile` are the pixels, with sources."""
+        return copy_cell(tile, detected, replace(self.config, seed=seed))
 
     def recover(self, copy: Injection | None, clean: pa.Table) -> pa.Table:
         """Return the table of what was injected into a copy of a cell with the rows `clean`.

@@ -13,6 +13,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -43,13 +44,21 @@ def main() -> None:
     config = CatalogConfig(BANDS, survey="HSC", deblender=options.deblender, cell_size=options.size)
     with tempfile.TemporaryDirectory() as folder:
         write_tile(f"{folder}/tiles", "crowd", crowd(options.sources, options.size))
-        entry, seconds = make_cell(f"{folder}/tiles", f"{folder}/out", config)
-        rows = list(_lines(entry, seconds, f"{folder}/out"))
+        entry, spent = make_cell(f"{folder}/tiles", f"{folder}/out", config)
+        rows = list(_lines(entry, spent, f"{folder}/out"))
     print(markdown([f"{options.deblender}, {options.sources} drawn", ""], rows))
 
 
-def make_cell(tiles: str, out: str, config: CatalogConfig) -> tuple[LedgerEntry, dict[str, float]]:
-    """Do the one cell of a tile in this process; return its entry and CPU seconds by stage."""
+@dataclass(frozen=True)
+class Spent:
+    """CPU seconds of a stage, and the largest resident memory of the process by its end, in MiB."""
+
+    seconds: float
+    peak: float
+
+
+def make_cell(tiles: str, out: str, config: CatalogConfig) -> tuple[LedgerEntry, dict[str, Spent]]:
+    """Do the one cell of a tile in this process; return its entry and what each stage took."""
     config = resolve(config, tiles, out)
     compile_ahead(config, 0)
     (header,), _ = find_tiles(tiles, config.bands)
@@ -59,15 +68,19 @@ def make_cell(tiles: str, out: str, config: CatalogConfig) -> tuple[LedgerEntry,
         "deblend": made.deblend(),
         "measure": made.measure,
     }
-    seconds = {}
+    spent = {"start": Spent(0.0, _peak())}
     for name, stage in stages.items():
         start = time.process_time()
         work = run_stage(work, name, stage)
-        seconds[name] = time.process_time() - start
-    return write_cell(work, out, "", ""), seconds
+        spent[name] = Spent(time.process_time() - start, _peak())
+    return write_cell(work, out, "", ""), spent
 
 
-def _lines(entry: LedgerEntry, seconds: dict[str, float], out: str) -> Iterator[list[str]]:
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _lines(entry: LedgerEntry, spent: dict[str, Spent], out: str) -> Iterator[list[str]]:
     yield ["ended", f"{entry.status} {entry.reason}".strip()]
     yield [
         "sources",
@@ -80,10 +93,10 @@ def _lines(entry: LedgerEntry, seconds: dict[str, float], out: str) -> Iterator[
     yield ["peaks", f"{entry.peaks}: {entry.sources - added} rows{reasons}; {left} unaccounted for"]
     yield ["rows beside the peaks", str(added)]
     yield ["footprints not in full", ", ".join(f"{n} {r}" for r, n in entry.shortfalls.items())]
-    stages = ", ".join(f"{name} {s:.1f}" for name, s in seconds.items())
-    yield ["core-seconds", f"{sum(seconds.values()):.1f} ({stages})"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    yield ["peak memory", f"{peak:.0f} MiB"]
+    stages = ", ".join(f"{name} {each.seconds:.1f}" for name, each in spent.items())
+    yield ["core-seconds", f"{sum(each.seconds for each in spent.values()):.1f} ({stages})"]
+    peaks = ", ".join(f"{name} {each.peak:.0f}" for name, each in spent.items())
+    yield ["peak memory", f"{_peak():.0f} MiB (by the end of {peaks})"]
     yield ["flags", ", ".join(f"{name} {n}" for name, n in sorted(entry.flags.items()))]
 
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from benchmarks.cells import CellCataloger
 from benchmarks.circumstances import circumstances
@@ -25,9 +26,9 @@ from raydeblend.evaluate.common.sky import pair_catalog, primary
 from raydeblend.evaluate.common.tables import markdown, number
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.inject.config import INJECTION
-from raydeblend.inject.places import usable_pixels
+from raydeblend.inject.places import NEAR, usable_pixels
 from raydeblend.inject.sources import GALAXY, point_depth, reference_band
-from raydeblend.inject.statistics import column, weighted_middle, weighted_spread
+from raydeblend.inject.statistics import column, middle, spread
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps
@@ -39,7 +40,6 @@ from raydeblend.tile import TileHeader
 BANDS = ("g", "r", "i")
 BAND = BANDS[reference_band(BANDS)]
 EDGES = (20.0, 21.0, 22.0, 23.0, 23.5, 24.0, 24.5, 25.0, 25.5, 26.0, 26.5)
-CELL = 512
 DRAWS = 400
 """Of the bootstrap."""
 INTERVAL = (2.5, 97.5)
@@ -76,7 +76,7 @@ def main() -> None:
     """Measure and print the table."""
     options = _options()
     print(circumstances(), flush=True)
-    config = CatalogConfig(BANDS, survey="HSC", inject=options.density, cell_size=CELL)
+    config = CatalogConfig(BANDS, survey="HSC", inject=options.density, cell_size=options.size)
     cataloger = CellCataloger(config)
     for tile in range(options.tiles):
         _do_tile(options, options.seed + tile, cataloger)
@@ -89,7 +89,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", help="folder of what each tile came to")
     parser.add_argument("--tiles", type=int, default=12)
-    parser.add_argument("--size", type=int, default=1024, help="side of a tile in pixels")
+    parser.add_argument("--size", type=int, default=512, help="side of a tile, one cell, in pixels")
     parser.add_argument("--density", type=float, default=30, help="injected at once, per arcmin²")
     parser.add_argument("--times", type=int, default=2, help="injections into each tile")
     parser.add_argument("--seed", type=int, default=31, help="of the first tile")
@@ -112,15 +112,15 @@ def _do_tile(options: argparse.Namespace, seed: int, cataloger: CellCataloger) -
     with tempfile.TemporaryDirectory() as folder:
         write_tile(scene, 0, seed, folder)
         ((header,), _) = find_tiles(folder, BANDS)
-        plan = plan_survey([header], CELL, cataloger.config.border)
-        tasks = [plan.task(i) for i in range(len(plan))]
-        clean = [cataloger.catalog(cataloger.detect(task)) for task in tasks]
-        injected = [
-            cataloger.recover(cataloger.copy(task, time), rows)
-            for task, rows in zip(tasks, clean, strict=True)
-            for time in range(options.times)
-        ]
-        true = _of_sky(header, pa.concat_tables(clean), truth_table(scene))
+        plan = plan_survey([header], options.size, cataloger.config.border)
+        (task,) = [plan.task(i) for i in range(len(plan))]
+        cell = cataloger.detect(task)
+        clean, pixels = cataloger.catalog(cell), cataloger.read(task)
+        # Tiles of a survey differ by name, on which the draw depends; all of these have one name.
+        seeds = [options.times * seed + time for time in range(options.times)]
+        copies = [cataloger.copy(pixels, cell, each) for each in seeds]
+        injected = [cataloger.recover(copy, clean) for copy in copies]
+        true = _of_sky(header, clean, truth_table(scene))
     both = pa.concat_tables([true, _of_injected(pa.concat_tables(injected))])
     storage.write_bytes(path, tables.to_parquet(both))
     print(f"tile {seed}: {len(both)} galaxies", flush=True)
@@ -135,7 +135,8 @@ def _of_sky(header: TileHeader, rows: pa.Table, truth: pa.Table) -> pa.Table:
     magnitude = column(truth, "magnitude")
     depth = point_depth(tile, reference_band(BANDS))
     alike = (magnitude - depth >= INJECTION.brightest) & (magnitude - depth < INJECTION.faintest)
-    chosen = np.flatnonzero(pairing.counted & usable_pixels(tile)[low, high] & alike)
+    usable = ndimage.minimum_filter(usable_pixels(tile), 2 * NEAR + 1, mode="nearest")
+    chosen = np.flatnonzero(pairing.counted & usable[low, high] & alike)
     match = pairing.match[chosen]
     flux, error = (
         np.where(match >= 0, column(primary(rows), f"{name}_{BAND}")[match], np.nan)
@@ -184,11 +185,11 @@ def _complete(galaxies: Galaxies) -> float:
 
 
 def _bias(galaxies: Galaxies) -> float:
-    return weighted_middle(galaxies.error, galaxies.weight)
+    return middle(galaxies.error, galaxies.weight)
 
 
 def _pull_width(galaxies: Galaxies) -> float:
-    return weighted_spread(galaxies.pull, galaxies.weight)
+    return spread(galaxies.pull, galaxies.weight)
 
 
 SCORES: dict[str, tuple[Statistic, str]] = {

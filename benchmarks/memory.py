@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,16 +167,15 @@ def write_tiles(folder: str, n: int) -> None:
 
 
 def measure_run(n: int, deblender: str) -> Result:
-    """Make the catalog of `n` tiles in a Ray started for it, and watch the memory."""
+    """Make the catalog of `n` tiles in the Ray that runs, and watch the memory."""
     from raydeblend.pipeline.survey import run_catalog
-    from raydeblend.session import ray_session
 
     # The same wherever it runs; ngmix would take most of the time.
     photometry = "joint" if deblender == "joint" else "mixture"
     config = CatalogConfig(BANDS, "HSC", deblender, photometry, cell_size=SIDE, border=32)
     with tempfile.TemporaryDirectory() as folder:
         write_tiles(f"{folder}/tiles", n)
-        with ray_session(), MemoryWatch() as watch:
+        with MemoryWatch() as watch:
             start = time.perf_counter()
             summary = run_catalog(f"{folder}/tiles", f"{folder}/out", config, progress=False)
             seconds = time.perf_counter() - start
@@ -187,8 +186,21 @@ def measure_run(n: int, deblender: str) -> Result:
 
 def run_alone(n: int, deblender: str) -> Result:
     """Return `measure_run` of a process of its own."""
+    (result,) = run_in_turn((n,), deblender)
+    return result
+
+
+def run_in_turn(numbers: Sequence[int], deblender: str) -> list[Result]:
+    """Return `measure_run` of each of some numbers of tiles, in one process and one Ray."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measure_run, (n, deblender))
+        return pool.apply(_measure_in_turn, (numbers, deblender))
+
+
+def _measure_in_turn(numbers: Sequence[int], deblender: str) -> list[Result]:
+    from raydeblend.session import ray_session
+
+    with ray_session():
+        return [measure_run(n, deblender) for n in numbers]
 
 
 def main() -> None:

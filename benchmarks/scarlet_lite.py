@@ -9,12 +9,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.sources import Sources
 from raydeblend.evaluate.common.baselines import SCARLET_LITE
-from raydeblend.evaluate.common.given import GivenBlend, given_blends
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.evaluate.common.given import GivenBlend, GivenDeblender
+from raydeblend.tile import FloatArray
 
 # The settings of Rubin's pipeline (meas_extensions_scarlet).
 MODEL_SIGMA = 0.8
@@ -27,7 +26,7 @@ LARGEST_SHAPE = (101, 101)
 
 
 @dataclass(frozen=True)
-class ScarletLite:
+class ScarletLite(GivenDeblender):
     """scarlet_lite as a deblender that must be given positions."""
 
     lite: ModuleType
@@ -41,33 +40,20 @@ class ScarletLite:
         except ImportError:
             return None
 
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-        xy: Sequence[ArrayLike] | None = None,
-    ) -> Deblended:
-        """Deblend a batch; see `raydeblend.tile.Deblender`.
-
-        Raises
-        ------
-        ConfigError
-            If positions, variance or PSF are missing.
-        """
-        blends = given_blends(self.name, images, variance, mask, psf, xy)
-        return stack_sources([self._deblend(blend) for blend in blends], np.shape(images))
-
-    def _deblend(self, given: GivenBlend) -> Sources:
-        """Return the sources of one blend."""
-        image, variance, weight, psf, xy = given
-        lite, bands = self.lite, tuple(range(len(image)))
+    def separate(
+        self, blend: GivenBlend, bands: Sequence[str] | None, pixel_scale: float | None
+    ) -> Sources:
+        """Return the sources of one blend, brightest first."""
+        image, variance, weight, psf, xy = blend
+        lite = self.lite
         model_psf = lite.utils.integrated_circular_gaussian(sigma=MODEL_SIGMA)
         observation = lite.Observation(
-            image, variance, weight, psf, model_psf[None].astype(np.float32), bands=bands
+            image,
+            variance,
+            weight,
+            psf,
+            model_psf[None].astype(np.float32),
+            bands=tuple(range(len(image))),
         )
         # Its centers are whole pixels, (y, x).
         centers = [(int(y), int(x)) for x, y in np.floor(xy + 0.5)]
@@ -75,11 +61,11 @@ class ScarletLite:
         start = lite.initialization.FactorizedInitialization(
             observation, centers, min_snr=MIN_SNR, monotonicity=monotonicity
         )
-        blend = lite.Blend(start.sources, observation).fit_spectra()
-        blend.parameterize(lite.component.default_adaprox_parameterization)
-        blend.fit(MAX_STEPS, e_rel=RELATIVE_ERROR, min_iter=MIN_STEPS)
-        kept = [k for k, source in enumerate(blend.sources) if not source.is_null]
-        models = np.stack([self._seen(blend.sources[k], observation) for k in kept])
+        fit = lite.Blend(start.sources, observation).fit_spectra()
+        fit.parameterize(lite.component.default_adaprox_parameterization)
+        fit.fit(MAX_STEPS, e_rel=RELATIVE_ERROR, min_iter=MIN_STEPS)
+        kept = [k for k, source in enumerate(fit.sources) if not source.is_null]
+        models = np.stack([self._seen(fit.sources[k], observation) for k in kept])
         order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
         return Sources(models[order], xy[kept][order].astype(np.float32), "medium")
 

@@ -287,17 +287,15 @@ def _injection_row(header: TileHeader, config: CatalogConfig, options: argparse.
     """Compare the work for a cell and that for copies with the usual density of sources."""
     cataloger, cpu = CellCataloger(config), time.process_time
     task = plan_survey([header], config.cell_size, config.border).task(0)
+    tile = cataloger.read(task)
     cataloger.catalog(cataloger.detect(task))  # loads and compiles
     start = cpu()
-    clean = cataloger.catalog(cataloger.detect(task))
-    usual, n, spent = cpu() - start, 0, 0.0
-    for seed in range(options.injections):
-        marks = [cpu()]
-        cataloger.detect(task)
-        marks.append(cpu())
-        n += len(cataloger.recover(cataloger.copy(task, seed), clean))
-        # With the copy's footprints those of the cell itself are found too.
-        spent += (cpu() - marks[1] - (marks[1] - marks[0])) / options.injections
+    detected = cataloger.detect(task)
+    clean = cataloger.catalog(detected)
+    usual, start = cpu() - start, cpu()
+    copies = [cataloger.copy(tile, detected, seed) for seed in range(options.injections)]
+    n = sum(len(cataloger.recover(copy, clean)) for copy in copies)
+    spent = (cpu() - start) / options.injections
     return [
         "injection",
         f"{100 * spent / usual:.1f} %",

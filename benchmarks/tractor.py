@@ -9,13 +9,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.sources import Sources
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import TRACTOR
-from raydeblend.evaluate.common.given import GivenBlend, given_blends
-from raydeblend.tile import Deblended, FloatArray
+from raydeblend.evaluate.common.given import GivenBlend, GivenDeblender
+from raydeblend.tile import FloatArray
 
 FIRST_RADIUS, FIRST_INDEX = 0.3, 1.0
 """Start of every galaxy, round: half-light radius in arcsec and Sérsic index."""
@@ -26,7 +26,7 @@ CORE = 3
 
 
 @dataclass(frozen=True)
-class TractorSersic:
+class TractorSersic(GivenDeblender):
     """Tractor with a Sérsic galaxy at each given position, all bands at once."""
 
     tractor: ModuleType
@@ -44,28 +44,19 @@ class TractorSersic:
             return None
         return cls(tractor, sersic, optimizer)
 
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-        xy: Sequence[ArrayLike] | None = None,
-    ) -> Deblended:
-        """Deblend a batch; see `raydeblend.tile.Deblender`.
+    def separate(
+        self, blend: GivenBlend, bands: Sequence[str] | None, pixel_scale: float | None
+    ) -> Sources:
+        """Return the sources of one blend, brightest first.
 
         Raises
         ------
         ConfigError
-            If anything but a mask is missing.
+            If bands or pixel scale are missing.
         """
         if bands is None or pixel_scale is None:
             raise ConfigError(f"{self.name} must be given bands and pixel scale")
-        blends = given_blends(self.name, images, variance, mask, psf, xy)
-        found = [self._deblend(self._views(each, bands, pixel_scale), each.xy) for each in blends]
-        return stack_sources(found, np.shape(images))
+        return self._fitted(self._views(blend, bands, pixel_scale), blend.xy)
 
     def _views(self, blend: GivenBlend, bands: Sequence[str], pixel_scale: float) -> list[Any]:
         """Return an image of Tractor's for each band."""
@@ -84,8 +75,8 @@ class TractorSersic:
             )
         ]
 
-    def _deblend(self, views: list[Any], xy: NDArray[np.float64]) -> Sources:
-        """Return the sources of one blend."""
+    def _fitted(self, views: list[Any], xy: NDArray[np.float64]) -> Sources:
+        """Return the sources that fit some views."""
         galaxies = [self._galaxy(views, x, y) for x, y in xy]
         fit = self.tractor.Tractor(views, galaxies, optimizer=self.optimizer.ConstrainedOptimizer())
         fit.freezeParam("images")

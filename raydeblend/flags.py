@@ -50,7 +50,7 @@ DESCRIPTIONS: Mapping[Flag, str] = {
     Flag.DEBLEND_LIMITED: "footprint at a limit of work or memory, or done in pieces",
     Flag.PSF_TRUNCATED: "a PSF stamp too small for its wings: over 2 % of its light lies outside",
     Flag.PSF_DISCONTINUOUS: "footprint over an edge of cells whose PSFs differ",
-    Flag.UNLIKE_TRAINING: "deblended by a network that has not learnt from stamps like this",
+    Flag.UNLIKE_TRAINING: "deblended, or seen again, by a network not trained on stamps like this",
     Flag.UNLISTED_PEAK: "footprint with a detected peak for which --positions has no source",
     Flag.REPEATED_POSITION: "in the pixel of another of --positions, whose row has the values",
 }

@@ -201,6 +201,9 @@ class Blend:
         ``(k, 2)`` detected peaks in stamp pixels (x, y), brightest first.
     flags
         Bits of `raydeblend.flags.Flag` that hold for the whole footprint.
+    cores
+        ``(bands, y, x)`` light of saturated stars that their masks hide, as their PSF continues it
+        (0 elsewhere); it says where they are, and is no data.  None where there is no such star.
     """
 
     parent_id: int
@@ -211,6 +214,7 @@ class Blend:
     footprint: BoolArray
     xy: FloatArray
     flags: int = 0
+    cores: FloatArray | None = None
 
     def on_tile(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return positions ``(n, 2)`` of the stamp in pixels of the tile."""
@@ -361,6 +365,9 @@ class Deblender(Protocol):
     or ``(n, bands, y, x)`` in each.  The catalog gives the latter to a deblender that has a true
     attribute ``band_masks``, as all that ship with the package; to others it gives the former, true
     where any band is unusable, since a pixel cannot then be trusted as a whole.
+
+    One with a true attribute ``takes_cores`` gets as ``cores`` the light ``(n, bands, y, x)`` of
+    saturated stars that the mask hides, where a stamp of a call has any.
 
     A blend has the PSF of its brightest peak.  Where a tile has several, a deblender with a true
     attribute ``psf_by_place`` gets as `psf` a `raydeblend.psf.TilePsf` for each stamp instead, by

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import galsim
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from galaxy_stamps import BANDS, FLUX, Truth, draw, make_blend
 from numpy.typing import NDArray
+from token_head import Head, running_head
 
 from raydeblend.survey import get_survey, nominal_psf
 
@@ -27,6 +29,7 @@ def pytest_configure():
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # of ten seconds
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -63,6 +66,7 @@ def _start_ray(tries: int = 3) -> None:
     """Start Ray, again if the machine was too busy: it gives itself no more than 30 seconds."""
     import ray
 
+    others = _children()
     for left in reversed(range(tries)):
         try:
             ray.init(
@@ -75,10 +79,26 @@ def _start_ray(tries: int = 3) -> None:
             )
         except Exception as error:
             ray.shutdown()
+            # A start that failed leaves them, and they would slow down the next.
+            for process in _children() - others:
+                os.kill(process, signal.SIGKILL)
             if not left or "timed out during startup" not in str(error):
                 raise
         else:
             return
+
+
+def _children() -> set[int]:
+    """Process ids of the children of this process, where /proc tells them."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(process) for path in lists for process in path.read_text().split()}
+
+
+@pytest.fixture(scope="session")
+def token_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A cluster with a token that this process does not have."""
+    with running_head(tmp_path_factory.mktemp("head")) as head:
+        yield head
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 For tests of what a catalog holds; how Ray brings the cells through is for `tests/pipeline`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from raydeblend.config import CatalogConfig
+from raydeblend.evaluate.shear import run as shear_protocol
 from raydeblend.evaluate.singles import run as singles_protocol
 from raydeblend.evaluate.survey import run as survey_protocol
 from raydeblend.pipeline import preparation, survey
@@ -26,12 +27,21 @@ from raydeblend.pipeline.stages import Stages, stages_of
 def catalogs_in_process() -> Iterator[None]:
     """Let `run_catalog` do its cells in this process meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (preparation, survey_protocol, singles_protocol):
+        for module in (preparation, survey_protocol, singles_protocol, shear_protocol):
             patch.setattr(module, "ray_session", lambda *_: nullcontext())
+        patch.setattr(shear_protocol, "write_in_parallel", write_in_turn)
         patch.setattr(survey, "claim_gpus", lambda *_: 0)
         patch.setattr(survey, "shared_folder", lambda *_: nullcontext(""))
         patch.setattr(survey, "process", process)
         yield
+
+
+def write_in_turn(
+    write: Callable[[Any, int, int, str], int], sky: object, n_tiles: int, seed: int, out: str
+) -> Iterator[int]:
+    """Write tiles as `write_in_parallel` does, one after the other."""
+    for tile in range(n_tiles):
+        yield write(sky, tile, seed, out)
 
 
 def process(

@@ -30,6 +30,7 @@ FOUNDATION = (
     "instruments",
     "outputs",
     "stderr",
+    "terminal",
     "ucds",
     "parents",
     "models",
@@ -56,6 +57,7 @@ RAY_HOMES = (
     "pipeline/backpressure.py",
     "pipeline/lost_blocks.py",
     "pipeline/ray_internals.py",
+    "pipeline/under_way.py",
     "pipeline/cell_memory.py",
     # Ray's own metrics; the driver counts.
     "pipeline/metrics.py",

@@ -3,28 +3,17 @@
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from token_head import Head, free_port
 
 from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_reachable, compare, seconds_ahead
-
-RAY = str(Path(sys.executable).with_name("ray"))
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -34,10 +23,10 @@ def test_a_clock_is_ahead_by_what_the_way_does_not_explain(there, ahead):
     assert seconds_ahead(there, before=100.0, after=105.0) == ahead
 
 
-def test_an_address_where_nobody_answers(unused_port: int) -> None:
+def test_an_address_where_nobody_answers() -> None:
     start = time.monotonic()
     with pytest.raises(ConfigError, match="no Ray cluster answers at"):
-        check_reachable(f"127.0.0.1:{unused_port}")
+        check_reachable(f"127.0.0.1:{free_port()}")
     assert time.monotonic() - start < 15
 
 
@@ -107,56 +96,22 @@ def test_the_warning_of_restarts_is_left_out_and_nothing_else() -> None:
     assert lines[2:] == ["after"]
 
 
-@pytest.fixture
-def closed_head(unused_port: int, tmp_path: Path) -> Iterator[str]:
-    """The address of a cluster with a token that we do not have."""
-    token = tmp_path / "token"
-    token.write_text(secrets.token_hex(32))
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    with tempfile.TemporaryDirectory(prefix="rs", ignore_cleanup_errors=True) as folder:
-        command = [RAY, "start", "--head", "--block", "--num-cpus=1", f"--temp-dir={folder}"]
-        command += ["--node-ip-address=127.0.0.1", f"--port={unused_port}"]
-        command += ["--include-dashboard=false", "--disable-usage-stats"]
-        with (tmp_path / "head.log").open("w") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            _wait_for(unused_port)
-            yield f"127.0.0.1:{unused_port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(120):
-        with socket.socket() as trial:
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    raise AssertionError("the head did not start")
-
-
 @pytest.mark.ray
-def test_a_wrong_token_ends_the_command_with_2(closed_head: str, tmp_path: Path) -> None:
+def test_a_wrong_token_ends_the_command_with_2(token_head: Head, tmp_path: Path) -> None:
     token = tmp_path / "other"
     token.write_text(secrets.token_hex(32))
-    command = [
-        sys.executable,
-        "-m",
-        "raydeblend",
-        "simulate",
-        "tiles",
-        str(tmp_path / "sky"),
-    ]
+    command = [sys.executable, "-m", "raydeblend", "simulate", "tiles", str(tmp_path / "sky")]
     done = subprocess.run(
-        [*command, "--n-tiles", "2", "--size", "64", "--address", closed_head],
+        [*command, "--n-tiles", "2", "--size", "64", "--address", token_head.address],
         env={**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 2
-    assert f"raydeblend: the Ray cluster at {closed_head} refuses the connection" in done.stderr
+    assert (
+        f"raydeblend: the Ray cluster at {token_head.address} refuses the connection" in done.stderr
+    )
 
 
 # In a process of its own, since the suite's Ray stays connected in this one.
@@ -164,7 +119,6 @@ CLUSTER = """
 import os, sys
 import ray
 from ray.cluster_utils import Cluster
-from raydeblend import session
 from raydeblend import session
 from raydeblend.errors import ConfigError
 from raydeblend.session import check_nodes, claim_gpus

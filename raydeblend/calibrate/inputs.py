@@ -1,12 +1,14 @@
 """`raydeblend train inputs`: what stamps the shipped networks have learnt from, as a few numbers.
 
 Blends are composed as in the training of `rdn`, `rdn-joint`, `branched` and `vae-deblend`: galaxies
-of i < 25.3 behind the PSFs of LSST and HSC, one to four on a stamp.
+of i < 25.3 behind the PSFs of LSST and HSC, one to four on a stamp; and as in that of `srgan`:
+up to three galaxies of one band behind HSC's PSF.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,27 +18,34 @@ from raydeblend.deblend.familiar import (
     TAIL,
     Array,
     Familiar,
+    Inputs,
     familiar_from,
     statistics,
-    write_familiar,
+    write_inputs,
 )
 from raydeblend.deblend.peaks import psf_widths
+from raydeblend.detect.footprints import gaussian_width
 from raydeblend.evaluate.common.tables import Table, to_markdown
+from raydeblend.instruments import COUNTERPARTS
 from raydeblend.simulate.galaxies import draw_galaxies
 from raydeblend.simulate.isolated import render_group
-from raydeblend.survey import get_survey
+from raydeblend.simulate.sharp import draw_sharp
+from raydeblend.survey import draw_psf, get_survey, psf_profile
 from raydeblend.train.blends import BlendRecipe
 from raydeblend.train.data import blends_of
+from raydeblend.train.srgan import PRESETS as SHARP_PRESETS
+from raydeblend.train.srgan_data import draw_low
 
 SURVEYS, BANDS, FAINT = ("LSST", "HSC"), ("g", "r", "i"), 25.3
-DEBLENDERS = ("rdn", "rdn-joint", "branched", "vae")
+BLENDERS, SHARPENERS = ("rdn", "rdn-joint", "branched", "vae"), ("srgan",)
+"""Deblenders by what their networks learn from."""
 GALAXIES, BLENDS = 40, 60
 """Behind one PSF."""
 GROUPS: Mapping[str, int] = {"tiny": 2, "small": 40, "paper": 200}
 """PSFs, by preset; half of each survey."""
 
 
-def train_inputs(out: str, preset: str = "small", seed: int = 0) -> Trained[Familiar]:
+def train_inputs(out: str, preset: str = "small", seed: int = 0) -> Trained[Inputs]:
     """Draw stamps, measure, write ``inputs.json`` and ``report.md``.
 
     Raises
@@ -45,19 +54,22 @@ def train_inputs(out: str, preset: str = "small", seed: int = 0) -> Trained[Fami
         If `preset` is unknown or `out` cannot be written.
     """
     n_groups = begin_calibration(out, preset, GROUPS, seed)
-    seen = np.concatenate([training_statistics(seed, k) for k in range(n_groups)])
+    blends = np.concatenate([training_statistics(seed, k) for k in range(n_groups)])
+    sharp = np.concatenate(list(sharp_statistics(seed, n_groups)))
+    families = familiar_from(blends, BLENDERS), familiar_from(sharp, SHARPENERS)
+    faint = SHARP_PRESETS["small"].faint
     card = card_of(
         {
-            "data": f"blends of {' and '.join(SURVEYS)}, parametric galaxies of i < {FAINT}",
-            "stamps": len(seen),
+            "data": f"blends of {' and '.join(SURVEYS)}, parametric galaxies of i < {FAINT}; "
+            f"for srgan of HSC in one band, i < {faint}",
+            "stamps": len(blends) + len(sharp),
             "seed": seed,
             "statistics": list(STATISTICS),
         },
         {"within the limit": TAIL},
     )
-    model = familiar_from(seen, DEBLENDERS, card)
-    report = to_markdown([_table(model, seen)])
-    return write_trained(out, "inputs.json", model, write_familiar, report)
+    report = to_markdown([_table(*each) for each in zip(families, (blends, sharp), strict=True)])
+    return write_trained(out, "inputs.json", Inputs(families, card), write_inputs, report)
 
 
 def training_statistics(seed: int, number: int) -> Array:
@@ -69,6 +81,25 @@ def training_statistics(seed: int, number: int) -> Array:
     return statistics(stamps, psf_widths(group.psf, BLENDS), survey.pixel_scale)
 
 
+def sharp_statistics(seed: int, groups: int) -> Iterator[Array]:
+    """Yield the statistics of stamps of `srgan`'s training, by seeing ``(m, 5)``.
+
+    At least `BLENDS` for each of the groups.  Their galaxies are the parametric half of those.
+    """
+    run = SHARP_PRESETS["small"]
+    (band,), (scale, _) = run.bands, run.pixel_scale()
+    galaxies = draw_sharp(GALAXIES * groups, run.bands, np.random.default_rng(seed))
+    survey, name = get_survey("HSC"), COUNTERPARTS[band]
+    low, high, steps = run.recipe.seeing
+    for number, factor in enumerate(np.linspace(low, high, steps).tolist()):
+        recipe = replace(run.recipe, seeing=(factor, factor, 1))
+        m = -(-BLENDS * groups // steps)
+        stamps = draw_low(galaxies, m, recipe, seed + number)
+        fwhm = factor * survey.band(name).psf_fwhm
+        psf = draw_psf(psf_profile(survey, name, fwhm), scale)
+        yield statistics(stamps, np.full(m, gaussian_width([psf])), scale)
+
+
 def _table(model: Familiar, seen: Array) -> Table:
     rows = [
         (name, *(f"{value:.3f}" for value in values))
@@ -77,4 +108,5 @@ def _table(model: Familiar, seen: Array) -> Table:
         )
     ]
     header = ("statistic", "median", "width", "least", "largest")
-    return Table(header, rows, f"{len(seen)} training stamps; limit {model.limit:.2f}")
+    names = ", ".join(model.deblenders)
+    return Table(header, rows, f"{names}: {len(seen)} training stamps; limit {model.limit:.2f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Annotated
 
@@ -23,6 +24,8 @@ from raydeblend.cli.options import (
 )
 from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
 from raydeblend.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 reading_option = partial(typer.Option, rich_help_panel="What is read")
 detection_option = partial(typer.Option, rich_help_panel="Detection")
@@ -199,6 +202,8 @@ def catalog_command(
     if not more_work > 1:
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     _check_seconds(patience=patience, cell_timeout=cell_timeout)
+    # What follows takes seconds.
+    log.info("loading the pipeline")
     from raydeblend.pipeline.region import parse_region
     from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines

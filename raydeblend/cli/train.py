@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
@@ -17,6 +18,8 @@ from raydeblend.cli.options import (
 )
 from raydeblend.config import LARGEST_SEED
 from raydeblend.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 NETWORKS = (
     "gan", "srgan", "srgan-multiband", "srflow", "branched", "rdn", "counter", "rdn-joint",
@@ -128,6 +131,8 @@ def train_command(
         _refuse_other_options(context, f"train {network}", taken, "the networks")
         _calibrate(network, out, preset.value, seed or 0, data)
         return
+    # What follows takes seconds.
+    log.info("loading the networks")
     from raydeblend.train.loop import train as run
 
     result = run(

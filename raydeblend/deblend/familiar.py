@@ -4,13 +4,14 @@ Of each stamp a few numbers are taken: how bright its brightest pixel is, how fa
 its color, the PSF's width and the pixel scale.  The distance from the training stamps is the
 largest deviation of any of them from the median, in robust standard deviations; the limit is the
 distance beyond which one training stamp in a thousand lies.  The numbers are in
-``weights/inputs.json``, with how they came about; `raydeblend train inputs` measures them.
+``weights/inputs.json``, by families of networks that learn from the same stamps, with how they came
+about; `raydeblend train inputs` measures them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ FLOOR = 0.05
 
 @dataclass(frozen=True)
 class Familiar:
-    """What some networks have learnt from.
+    """What one family of networks has learnt from.
 
     Attributes
     ----------
@@ -47,18 +48,12 @@ class Familiar:
         ``(5,)`` medians and robust standard deviations of `STATISTICS`.
     limit
         Distance from which a stamp is unlike the training's.
-    card
-        Where it comes from.
-    sha256
-        Of the file it was read from.
     """
 
     deblenders: tuple[str, ...]
     center: Array
     width: Array
     limit: float
-    card: Mapping[str, Any]
-    sha256: str = ""
 
     def distance(self, seen: Array) -> Array:
         """Return how far statistics ``(n, 5)`` are from those of the training, ``(n,)``."""
@@ -69,6 +64,29 @@ class Familiar:
         return np.asarray(self.distance(seen) > self.limit)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What all networks have learnt from.
+
+    Attributes
+    ----------
+    families
+        No deblender is in two of them.
+    card
+        Where it comes from.
+    sha256
+        Of the file it was read from.
+    """
+
+    families: tuple[Familiar, ...]
+    card: Mapping[str, Any]
+    sha256: str = ""
+
+    def of(self, deblender: str) -> Familiar | None:
+        """Return what the networks of a deblender have learnt from, None if it is not known."""
+        return next((each for each in self.families if deblender in each.deblenders), None)
+
+
 def statistics(
     stamps: NDArray[np.floating], psf_width: NDArray[np.floating], pixel_scale: float
 ) -> Array:
@@ -77,7 +95,7 @@ def statistics(
     Parameters
     ----------
     stamps
-        ``(n, bands, y, x)`` in units of each band's noise, 0 where unusable.
+        ``(n, bands, y, x)`` in units of each band's noise, 0 where unusable; the network's bands.
     psf_width
         ``(n,)`` sigma of the PSF in pixels.
     pixel_scale
@@ -98,29 +116,27 @@ def statistics(
     )
 
 
-def familiar_from(seen: Array, deblenders: tuple[str, ...], card: Mapping[str, Any]) -> Familiar:
+def familiar_from(seen: Array, deblenders: tuple[str, ...]) -> Familiar:
     """Return what the statistics ``(n, 5)`` of training stamps say."""
     low, center, high = np.percentile(seen, [15.87, 50, 84.13], axis=0)
     width = np.maximum((high - low) / 2, FLOOR)
-    found = Familiar(deblenders, center, width, np.inf, card)
-    limit = float(np.quantile(found.distance(seen), TAIL))
-    return Familiar(deblenders, center, width, limit, card)
+    found = Familiar(deblenders, center, width, np.inf)
+    return replace(found, limit=float(np.quantile(found.distance(seen), TAIL)))
 
 
 @cache
-def shipped_familiar(deblender: str) -> Familiar | None:
-    """Return what the shipped networks of a deblender have learnt from, None if it is not known.
+def shipped_inputs() -> Inputs:
+    """Return what the shipped networks have learnt from.
 
     Raises
     ------
     ConfigError
         If the file is missing or damaged.
     """
-    found = read_familiar(SHIPPED / "inputs.json")
-    return found if deblender in found.deblenders else None
+    return read_inputs(SHIPPED / "inputs.json")
 
 
-def read_familiar(path: str | Path) -> Familiar:
+def read_inputs(path: str | Path) -> Inputs:
     """Read the file.
 
     Raises
@@ -129,23 +145,28 @@ def read_familiar(path: str | Path) -> Familiar:
         If there is none or it is damaged.
     """
 
-    def make(content: Mapping[str, Any], sha256: str) -> Familiar:
-        center, width = (np.array(content[name], np.float64) for name in ("center", "width"))
-        if center.shape != width.shape or len(center) != len(STATISTICS):
-            raise ValueError("there must be a center and a width of each statistic")
-        names = tuple(content["deblenders"])
-        return Familiar(names, center, width, float(content["limit"]), content["card"], sha256)
+    def make(content: Mapping[str, Any], sha256: str) -> Inputs:
+        return Inputs(tuple(map(_family, content["families"])), content["card"], sha256)
 
     return read_calibration(path, "inputs", make)
 
 
-def write_familiar(path: str, found: Familiar) -> None:
+def _family(content: Mapping[str, Any]) -> Familiar:
+    center, width = (np.array(content[name], np.float64) for name in ("center", "width"))
+    if center.shape != width.shape or len(center) != len(STATISTICS):
+        raise ValueError("there must be a center and a width of each statistic")
+    return Familiar(tuple(content["deblenders"]), center, width, float(content["limit"]))
+
+
+def write_inputs(path: str, inputs: Inputs) -> None:
     """Write the file as JSON."""
-    content = {
-        "deblenders": list(found.deblenders),
-        "center": found.center.round(6).tolist(),
-        "width": found.width.round(6).tolist(),
-        "limit": round(found.limit, 4),
-        "card": dict(found.card),
-    }
-    write_calibration(path, content)
+    families = [
+        {
+            "deblenders": list(each.deblenders),
+            "center": each.center.round(6).tolist(),
+            "width": each.width.round(6).tolist(),
+            "limit": round(each.limit, 4),
+        }
+        for each in inputs.families
+    ]
+    write_calibration(path, {"families": families, "card": dict(inputs.card)})

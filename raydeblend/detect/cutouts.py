@@ -24,6 +24,7 @@ over 28, a stamp of standard size over its margin and up to 16 more."""
 
 def cut_blend(
     tile: Tile,
+    cores: FloatArray,
     labels: NDArray[np.int32],
     label: int,
     bounds: tuple[slice, slice],
@@ -35,6 +36,8 @@ def cut_blend(
 
     Parameters
     ----------
+    cores
+        ``(bands, y, x)`` light that the masks of saturated stars hide.
     labels
         ``(y, x)`` footprints by number, 0 where there is none.
     bounds
@@ -61,7 +64,14 @@ def cut_blend(
         footprint=footprint,
         xy=(xy - [box.x0, box.y0]).astype(np.float32),
         flags=_flags(tile, box, bounds, footprint, unusable),
+        cores=_own_cores(cores, box, blocked),
     )
+
+
+def _own_cores(cores: FloatArray, box: Box, blocked: BoolArray) -> FloatArray | None:
+    """Return the hidden light ``(bands, y, x)`` in a stamp, None if there is none."""
+    own = np.where(blocked, np.float32(0), _window(cores, box, 0))
+    return own if own.any() else None
 
 
 def _stamp_box(bounds: tuple[slice, slice], margin: int) -> Box:

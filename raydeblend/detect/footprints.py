@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raydeblend.detect.cores import closed_cores, one_peak_a_core
+from raydeblend.detect.cores import CoreConfig, with_cores
 from raydeblend.detect.cutouts import cut_blend
 from raydeblend.detect.peaks import find_peaks, refine_peaks, sharpened
 from raydeblend.detect.smoothing import Smoothing, smoothed
@@ -45,10 +45,10 @@ class DetectConfig:
         standard deviations.
     contrast
         The same as a fraction of the peak.
-    rim
-        Widths of the PSF from a saturated core within which peaks are its star's.
     margin
         Pixels between a footprint and the edge of its stamp.
+    cores
+        How the cores of saturated stars are seen.
 
     Raises
     ------
@@ -61,8 +61,8 @@ class DetectConfig:
     min_area: int = 5
     prominence: float = 4.0
     contrast: float = 0.05
-    rim: float = 1.5
     margin: int = 12
+    cores: CoreConfig = field(default_factory=CoreConfig)
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < np.inf:
@@ -73,10 +73,8 @@ class DetectConfig:
             raise ConfigError(
                 "a peak's contrast must be within 0 and 1, its prominence not negative"
             )
-        if self.min_area < 1 or self.margin < 0 or not self.rim >= 0:
-            raise ConfigError(
-                "a footprint needs at least one pixel, a margin and a rim that are not negative"
-            )
+        if self.min_area < 1 or self.margin < 0:
+            raise ConfigError("a footprint needs at least one pixel and a margin not negative")
 
     @property
     def outline(self) -> float:
@@ -92,20 +90,16 @@ def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
     tile
         Background-subtracted.
     """
-    significance = detection_image(tile)
-    detected, width = significance > config.outline, psf_width(tile)
-    peaks, xy = significant_peaks(significance, width, config)
-    cores = closed_cores(detected, tile.saturated & tile.unusable.all(axis=0))
-    detected |= cores > 0
-    peaks, xy = one_peak_a_core(cores, int(np.ceil(config.rim * width)), peaks, xy)
-    labels = label_footprints(detected, peaks, config.min_area)
+    tile, cores = with_cores(tile, config.cores)
+    significance = detection_image(tile, cores)
+    peaks, xy = significant_peaks(significance, psf_width(tile), config)
+    labels = label_footprints(significance > config.outline, peaks, config.min_area)
     owner = labels[tuple(peaks.T)]
     peaks, xy, owner = peaks[owner > 0], xy[owner > 0], owner[owner > 0]
     return [
-        cut_blend(
-            tile, labels, label, box, peaks[owner == label], xy[owner == label], config.margin
-        )
+        cut_blend(tile, cores, labels, label, box, peaks[own], xy[own], config.margin)
         for label, box in enumerate(ndimage.find_objects(labels), start=1)
+        for own in [owner == label]
     ]
 
 
@@ -131,7 +125,7 @@ def significant_peaks(
     return peaks, refine_peaks(sharp, peaks)
 
 
-def detection_image(tile: Tile) -> FloatArray:
+def detection_image(tile: Tile, cores: FloatArray | None = None) -> FloatArray:
     """Return the significance ``(y, x)`` of a point source at each pixel, all bands together.
 
     The matched filter for a source of equal flux density in every band and a Gaussian PSF k,
@@ -139,10 +133,16 @@ def detection_image(tile: Tile) -> FloatArray:
     pixels and missing bands simply without weight, so that narrow gaps are bridged.  How large the
     variance is says nothing about coverage: in the core of a bright star most of it is the star's
     own photon noise.  Where no band has data over more than a PSF there is nothing to detect.
+
+    Parameters
+    ----------
+    cores
+        Light of saturated stars that their masks hide, see `cores`, which counts as data.
     """
-    inverse = np.where(tile.unusable, 0.0, 1.0 / tile.variance)
+    hidden = np.float32(0) if cores is None else cores
+    inverse = np.where(tile.unusable & (hidden == 0), 0.0, 1.0 / tile.variance)
     width = psf_width(tile)
-    found = matched_filter(np.where(tile.unusable, 0.0, tile.image), inverse, width)
+    found = matched_filter(np.where(tile.unusable, hidden, tile.image), inverse, width)
     found[_is_hole(tile, width)] = 0
     return found
 

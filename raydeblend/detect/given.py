@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from raydeblend.detect.cores import with_cores
 from raydeblend.detect.cutouts import cut_blend
 from raydeblend.detect.footprints import (
     DetectConfig,
@@ -67,7 +68,8 @@ def find_given(
     """
     if not len(xy):
         return []
-    significance, width = detection_image(tile), psf_width(tile)
+    tile, cores = with_cores(tile, config.cores)
+    significance, width = detection_image(tile, cores), psf_width(tile)
     own = xy - np.array([tile.box.x0, tile.box.y0])
     pixels = np.floor(own[:, ::-1] + 0.5).astype(np.intp)
     order = np.argsort(-significance[tuple(pixels.T)], kind="stable")
@@ -83,7 +85,7 @@ def find_given(
     for label in range(1, int(owner.max()) + 1):
         mine = owner == label
         blend = cut_blend(
-            tile, labels, label, boxes[label - 1], pixels[mine], own[mine], config.margin
+            tile, cores, labels, label, boxes[label - 1], pixels[mine], own[mine], config.margin
         )
         more = int(Flag.UNLISTED_PEAK) if label in unlisted else 0
         blends.append(replace(blend, flags=blend.flags | more))

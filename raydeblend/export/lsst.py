@@ -15,11 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raydeblend import access, storage, tables
+from raydeblend import storage, tables
 from raydeblend.export.felis import schema_yaml
-from raydeblend.export.single_table import read_rows
-from raydeblend.export.source import read_source
-from raydeblend.outputs import refuse_earlier
+from raydeblend.export.rows import rows_for
 from raydeblend.parents import Shortfall, read_parents
 
 OBJECT, PARENT, SCHEMA = "Object.parquet", "Parent.parquet", "schema.yaml"
@@ -72,13 +70,10 @@ def export_lsst(
     Raises
     ------
     ConfigError
-        See `raydeblend.export.single_table.read_rows`; or if a catalog has no table of footprints.
+        See `raydeblend.export.rows.rows_for`; or if a catalog has no table of footprints.
     """
-    source = read_source(outs, even_empty=True)
     paths = [storage.join(folder, name) for name in (OBJECT, PARENT, SCHEMA)]
-    access.check_writable(folder)
-    refuse_earlier(folder, [path for path in paths if storage.exists(path)], overwrite)
-    rows = read_rows(source, all_rows)
+    source, rows = rows_for(paths, outs, all_rows=all_rows, overwrite=overwrite)
     footprints = whole_footprints(pa.concat_tables([read_parents(out) for out in source.outs]))
     if not all_rows:
         needed = pc.is_in(footprints["parent_id"], rows["parent_id"])

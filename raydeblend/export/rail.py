@@ -16,12 +16,10 @@ import pyarrow as pa
 import yaml
 from numpy.typing import NDArray
 
-from raydeblend import access, storage, tables
+from raydeblend import storage, tables
 from raydeblend.draw.maps import DETECTION, depth
 from raydeblend.errors import ConfigError
-from raydeblend.export.single_table import read_rows
-from raydeblend.export.source import read_source
-from raydeblend.outputs import refuse_earlier
+from raydeblend.export.rows import rows_for
 from raydeblend.survey import NJY_ZERO_POINT
 
 NOT_DETECTED = 99.0
@@ -72,16 +70,14 @@ def export_rail(
     Raises
     ------
     ConfigError
-        See `raydeblend.export.single_table.read_rows`; or if the name does not end so.
+        See `raydeblend.export.rows.rows_for`; or if the name does not end so.
     """
     config = RailConfig() if config is None else config
     if not target.endswith(".parquet"):
         raise ConfigError(f"the table for RAIL is a Parquet file: {target} must end in .parquet")
-    source = read_source(outs, even_empty=True)
     paths = [target, target.removesuffix(".parquet") + ".yaml"]
-    access.check_file_writable(target)
-    refuse_earlier(storage.parent(target), [p for p in paths if storage.exists(p)], overwrite)
-    rows, bands = read_rows(source, config.all_rows), source.run.bands
+    source, rows = rows_for(paths, outs, all_rows=config.all_rows, overwrite=overwrite)
+    bands = source.run.bands
     storage.write_bytes(paths[0], tables.to_parquet(to_magnitudes(rows, bands, config.least_snr)))
     said = yaml.safe_dump(parameters(rows, bands), sort_keys=False)
     storage.write_bytes(paths[1], said.encode())

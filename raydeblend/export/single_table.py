@@ -7,18 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from astropy.io import fits
 from astropy.io.votable import from_table, writeto
 from astropy.table import Column, Table
 
-from raydeblend import access, catalog, storage
-from raydeblend.errors import ConfigError
-from raydeblend.export.source import Source, read_source
-from raydeblend.outputs import refuse_earlier
-
-MOST_ROWS = 50_000_000
-"""Of one file; at some 200 bytes a row it would take 10 GB of memory."""
+from raydeblend import storage
+from raydeblend.export.rows import rows_for
 
 
 def export_table(
@@ -44,34 +38,11 @@ def export_table(
     Raises
     ------
     ConfigError
-        If one of `outs` holds no catalog or they are too large for a file, if they are not of one
-        configuration, or if `target` is there and not to be replaced.
+        See `raydeblend.export.rows.rows_for`.
     """
-    source = read_source(outs, even_empty=True)
-    access.check_file_writable(target)
-    refuse_earlier(storage.parent(target), [target] if storage.exists(target) else [], overwrite)
-    rows = read_rows(source, all_rows)
+    _, rows = rows_for([target], outs, all_rows=all_rows, overwrite=overwrite)
     storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
     return int(rows.num_rows)
-
-
-def read_rows(source: Source, all_rows: bool) -> pa.Table:
-    """Return the rows of a catalog, only the primary ones or all.
-
-    Raises
-    ------
-    ConfigError
-        If they are too many for one file, or a shard is damaged.
-    """
-    rows = pa.concat_tables([catalog.read_catalog(out) for out in source.outs])
-    if not all_rows:
-        rows = rows.filter(pc.field("is_primary"))
-    if rows.num_rows > MOST_ROWS:
-        raise ConfigError(
-            f"{source} has {rows.num_rows} rows, too many for one file; "
-            "use `raydeblend export hats`"
-        )
-    return rows
 
 
 def _format(kind: str, target: str) -> str:

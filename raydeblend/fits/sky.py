@@ -175,8 +175,9 @@ def check_same_grid(one: tuple[str, inputs.Grid], other: tuple[str, inputs.Grid]
     for path, grid in (one, other):
         _core(path, grid)
     wcs_a, wcs_b = (WCS(fits.Header.fromstring(grid.wcs)) for grid in (a, b))
-    corners = np.array([[0.0, 0.0], [a.shape[1] - 1.0, a.shape[0] - 1.0]])
-    offset = wcs_b.wcs_world2pix(wcs_a.wcs_pix2world(corners, 0), 0) - corners
+    # With their distortions; two opposite corners are where they are in a mirror image too.
+    places = np.array(list(product(*((0, (n - 1) / 2, n - 1) for n in a.shape[::-1]))))
+    offset = wcs_b.all_world2pix(wcs_a.all_pix2world(places, 0), 0, quiet=True) - places
     if not np.abs(offset).max() <= GRID_TOLERANCE:
         raise TileError(f"{path_a} and {path_b} are not on one pixel grid")
 

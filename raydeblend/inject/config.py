@@ -29,9 +29,9 @@ class InjectionConfig:
     control_clear
         Arcsec from a control to the next detected peak.
     spacing
-        Pixels of the square that a source has to itself.
-    margin
-        Pixels of it on each side that stay free, so that two sources are twice as far apart.
+        Pixels between two of them, at least.
+    room
+        Square root of the pixels that the copied part of a cell has for each.
     tries
         Draws of a place before a source is given up.
     match_radius
@@ -46,8 +46,8 @@ class InjectionConfig:
     control_magnitude: float = -4.5
     control_r50: float = 0.5
     control_clear: float = 4.0
-    spacing: int = 64
-    margin: int = 10
+    spacing: float = 32.0
+    room: int = 64
     tries: int = 20
     match_radius: float = 0.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,25 +26,13 @@ NEAR = 2
 """Pixels around a source that must be usable."""
 
 
-def choose_region(inner: Box, n: int, spacing: int, rng: np.random.Generator) -> Box:
-    """Return a part of a cell, somewhere in it, with room for `n` squares if there is that much."""
-    side = spacing * int(np.ceil(np.sqrt(n)))
+def choose_region(inner: Box, n: int, room: int, rng: np.random.Generator) -> Box:
+    """Return a part of a cell, somewhere in it, with `room`² pixels for each of `n` sources."""
+    side = room * int(np.ceil(np.sqrt(n)))
     height, width = (min(side, whole) for whole in inner.shape)
     y = int(rng.integers(inner.y0, inner.y1 - height + 1))
     x = int(rng.integers(inner.x0, inner.x1 - width + 1))
     return Box(y, x, y + height, x + width)
-
-
-def choose_squares(region: Box, n: int, spacing: int, rng: np.random.Generator) -> list[Box]:
-    """Return up to `n` squares of the regular grid of a region, in random order."""
-    rows, columns = (max(1, side // spacing) for side in region.shape)
-    chosen = rng.permutation(rows * columns)[:n]
-    height, width = region.shape[0] // rows, region.shape[1] // columns
-    corners = [divmod(int(i), columns) for i in chosen]
-    return [
-        Box(0, 0, height, width).shift(region.y0 + row * height, region.x0 + column * width)
-        for row, column in corners
-    ]
 
 
 def usable_pixels(tile: Tile) -> BoolArray:
@@ -86,40 +75,63 @@ class Ground:
         return bool(near.size and near.all())
 
     def is_clear(self, xy: FloatArray, arcsec: float) -> bool:
-        """Tell whether no detected source is near."""
-        if not len(self.peaks):
-            return True
-        return bool(np.linalg.norm(self.peaks - xy, axis=1).min() >= arcsec / self.pixel_scale)
+        """Tell whether no detected source is nearer than some arcsec, 0 for anywhere."""
+        return _are_apart(self.peaks, xy, arcsec / self.pixel_scale)
+
+    def peaks_about(self, region: Box) -> FloatArray:
+        """Return the detected sources ``(k, 2)`` of which a companion may lie in a region."""
+        around = region.grow(int(CLUSTER_RANGE[1] / self.pixel_scale))
+        return np.array([xy for xy in self.peaks if around.contains(xy[1], xy[0])]).reshape(-1, 2)
 
 
-def place(
-    square: Box, ground: Ground, clear: float, config: InjectionConfig, rng: np.random.Generator
-) -> FloatArray | None:
-    """Draw a place ``(x, y)`` within a square; None if no try finds one.
+def choose_places(
+    region: Box,
+    clear: Sequence[float],
+    ground: Ground,
+    config: InjectionConfig,
+    rng: np.random.Generator,
+) -> list[FloatArray | None]:
+    """Return a place ``(x, y)`` in a region for each of n sources; None where no try finds one.
 
     Parameters
     ----------
     clear
-        Arcsec to the nearest detected source, of which then none is a companion; 0 for anywhere.
+        ``(n,)`` arcsec to the nearest detected source, of which then none is a companion; 0 for
+        anywhere.
     """
-    part = square.grow(-min(config.margin, min(square.shape) // 4))
-    for _ in range(config.tries):
-        xy = rng.uniform((part.x0, part.y0), (part.x1, part.y1)) - 0.5
-        if not clear and rng.random() < ground.companions:
-            xy = _beside(part, ground, xy, rng)
-        if ground.is_usable(xy) and (not clear or ground.is_clear(xy, clear)):
-            return np.asarray(xy)
-    return None
+    places: list[FloatArray | None] = []
+    hosts = ground.peaks_about(region)
+    for arcsec in clear:
+        tries = list(_anywhere(region, config.tries, rng))
+        if not arcsec and len(hosts) and rng.random() < ground.companions:
+            tries = [*_by_hosts(hosts, ground.pixel_scale, config.tries, rng), *tries]
+        others = np.array([xy for xy in places if xy is not None]).reshape(-1, 2)
+        allowed = (
+            xy
+            for xy in tries
+            if region.contains(xy[1], xy[0])
+            and ground.is_usable(xy)
+            and ground.is_clear(xy, arcsec)
+            and _are_apart(others, xy, config.spacing)
+        )
+        places.append(next(allowed, None))
+    return places
 
 
-def _beside(
-    part: Box, ground: Ground, otherwise: FloatArray, rng: np.random.Generator
-) -> FloatArray:
-    """Return a place by a detected source, as the population clusters, if one is in the box."""
+def _anywhere(region: Box, n: int, rng: np.random.Generator) -> Iterator[FloatArray]:
+    yield from rng.uniform((region.x0, region.y0), (region.x1, region.y1), (n, 2)) - 0.5
+
+
+def _by_hosts(
+    hosts: FloatArray, pixel_scale: float, n: int, rng: np.random.Generator
+) -> Iterator[FloatArray]:
+    """Yield places by sources, as the population clusters."""
     low, high = (edge**CLUSTER_SLOPE for edge in CLUSTER_RANGE)
-    n = len(ground.peaks)
-    distance = rng.uniform(low, high, n) ** (1 / CLUSTER_SLOPE) / ground.pixel_scale
+    distance = rng.uniform(low, high, n) ** (1 / CLUSTER_SLOPE) / pixel_scale
     angle = rng.uniform(0, 2 * np.pi, n)
-    there = ground.peaks + distance[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
-    inside = [i for i, (x, y) in enumerate(there) if part.contains(y, x)]
-    return np.asarray(there[rng.choice(inside)] if inside else otherwise)
+    offset = distance[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    yield from hosts[rng.integers(len(hosts), size=n)] + offset
+
+
+def _are_apart(others: FloatArray, xy: FloatArray, pixels: float) -> bool:
+    return not len(others) or bool(np.linalg.norm(others - xy, axis=1).min() >= pixels)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.inject.config import InjectionConfig
-from raydeblend.inject.places import Ground, choose_squares, place
+from raydeblend.inject.places import Ground, choose_places
 from raydeblend.psf import TilePsf
 from raydeblend.simulate.galaxies import COUNTS_SLOPE, SERSIC
 from raydeblend.simulate.population.draw import draw_realistic
@@ -116,13 +116,9 @@ def draw_sources(
     depth
         AB magnitude of a point source of five sigma in the reference band.
     """
-    squares = choose_squares(region, n, config.spacing, rng)
-    drawn = _draw(len(squares), depth, bands, config, rng)
-    controls = np.isin(drawn.kind, CONTROLS)
-    clear = np.where(controls, config.control_clear, 0.0)
-    places = [
-        place(square, ground, own, config, rng) for square, own in zip(squares, clear, strict=True)
-    ]
+    drawn = _draw(n, depth, bands, config, rng)
+    clear = np.where(np.isin(drawn.kind, CONTROLS), config.control_clear, 0.0)
+    places = choose_places(region, clear.tolist(), ground, config, rng)
     kept = np.array([i for i, xy in enumerate(places) if xy is not None], dtype=np.intp)
     if not len(kept):
         return drawn.take(kept)

@@ -118,7 +118,7 @@ def score_bin(rows: pa.Table, low: float, high: float, bands: Sequence[str]) -> 
     rate, error = weighted_part(found, weight)
     offset = 1000 * np.column_stack([column(part, name) for name in ("dx", "dy")])
     seen = offset[np.isfinite(offset).all(axis=1)]
-    middle = np.median(seen, axis=0) if len(seen) else np.full(2, np.nan)
+    center = np.array([middle(seen[:, 0]), middle(seen[:, 1])])
     n_found, extra = found.sum(), column(part, "extra").sum()
     return InjectedBin(
         low=low,
@@ -128,8 +128,8 @@ def score_bin(rows: pa.Table, low: float, high: float, bands: Sequence[str]) -> 
         completeness_err=error,
         purity=float(n_found / (n_found + extra)) if n_found else float("nan"),
         bands={band: _band_bin(part, band) for band in bands},
-        offset=(float(middle[0]), float(middle[1])),
-        position_scatter=spread((seen - middle).ravel()) if len(seen) > 1 else float("nan"),
+        offset=(float(center[0]), float(center[1])),
+        position_scatter=spread((seen - center).ravel()) if len(seen) > 1 else float("nan"),
     )
 
 
@@ -152,12 +152,12 @@ def effective_number(weight: FloatArray) -> float:
 def _band_bin(rows: pa.Table, band: str) -> BandBin:
     error, pull = flux_errors(rows, band)
     weight = column(rows, "weight")
-    width = weighted_spread(pull, weight)
+    width = spread(pull, weight)
     # The median absolute deviation has 0.37 of a standard deviation's efficiency.
     return BandBin(
-        weighted_middle(error, weight),
-        weighted_spread(error, weight),
-        weighted_middle(pull, weight),
+        middle(error, weight),
+        spread(error, weight),
+        middle(pull, weight),
         width,
         float(width * 1.17 / np.sqrt(max(effective_number(weight[np.isfinite(pull)]), 1))),
     )
@@ -181,39 +181,32 @@ def column(rows: pa.Table, name: str) -> FloatArray:
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)
 
 
-def middle(values: FloatArray) -> float:
-    """Return the median of the finite values, NaN of none."""
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else float("nan")
-
-
-def spread(values: FloatArray) -> float:
-    """Return `weighted_spread` of equal weights."""
-    return weighted_spread(values, np.ones(len(values)))
-
-
-def weighted_middle(values: FloatArray, weight: FloatArray) -> float:
-    """Return the weighted median of the finite values, NaN of none."""
+def middle(values: FloatArray, weight: FloatArray | None = None) -> float:
+    """Return the median of the finite values, NaN of none; weighted if there are weights."""
     known = np.isfinite(values)
     order = np.argsort(values[known])
-    sorted_, own = values[known][order], weight[known][order]
+    sorted_, own = values[known][order], _weights(values, weight)[known][order]
     if not len(sorted_):
         return float("nan")
     # Each value stands for its weight around it: with equal weights this is the usual median.
     return float(np.interp(own.sum() / 2, np.cumsum(own) - own / 2, sorted_))
 
 
-def weighted_spread(values: FloatArray, weight: FloatArray) -> float:
-    """Return 1.4826 times the weighted median absolute deviation of the finite values.
+def spread(values: FloatArray, weight: FloatArray | None = None) -> float:
+    """Return 1.4826 times the median absolute deviation of the finite values, weighted alike.
 
     Few values lie nearer to their own median than to that of all (Croux & Rousseeuw 1992).  NaN of
     fewer than two.
     """
-    n = effective_number(weight[np.isfinite(values)])
+    n = effective_number(_weights(values, weight)[np.isfinite(values)])
     if n < FEWEST_SPREAD:
         return float("nan")
-    off = np.abs(values - weighted_middle(values, weight))
-    return n / (n - SMALL_SAMPLE) * SIGMA_PER_MAD * weighted_middle(off, weight)
+    off = np.abs(values - middle(values, weight))
+    return n / (n - SMALL_SAMPLE) * SIGMA_PER_MAD * middle(off, weight)
+
+
+def _weights(values: FloatArray, weight: FloatArray | None) -> FloatArray:
+    return np.ones(len(values)) if weight is None else weight
 
 
 def _magnitudes(rows: pa.Table, band: str) -> FloatArray:

@@ -19,6 +19,14 @@ def deblender_image(blend: Blend) -> FloatArray:
     return np.where(missing, np.float32(np.nan), usable)
 
 
+def cores_for(deblender: Deblender, blends: Sequence[Blend]) -> dict[str, FloatArray]:
+    """Return what a deblender is told of saturated stars: see `raydeblend.tile.Deblender`."""
+    if not getattr(deblender, "takes_cores", False) or all(b.cores is None for b in blends):
+        return {}
+    each = [np.zeros_like(b.image) if b.cores is None else b.cores for b in blends]
+    return {"cores": np.stack(each)}
+
+
 def stack_psf(psf: Sequence[FloatArray]) -> FloatArray:
     """Return PSF stamps of odd sizes as one array ``(bands, py, px)``, padded with zeros."""
     sizes = np.array([stamp.shape for stamp in psf])

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from raydeblend.checks.config import CHECKS
-from raydeblend.checks.verdict import CellFacts, cell_facts, control_faults, find_faults
+from raydeblend.checks.faults import CellFacts, cell_facts, control_faults, find_faults
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.findings import BETWEEN
 from raydeblend.pipeline.parts import Detected

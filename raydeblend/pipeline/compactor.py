@@ -52,10 +52,5 @@ class LedgerCompactor:
         """Write what waits as one table, then remove the files that it stands for."""
         path = storage.join(self.out, "ledger", f"compact-{self.number:05d}.parquet")
         storage.write_bytes(path, catalog.to_bytes(to_table(self.waiting)))
-        _remove_files([entry_path(self.out, *entry.key) for entry in self.waiting])
+        storage.remove_files([entry_path(self.out, *entry.key) for entry in self.waiting])
         self.number, self.waiting = self.number + 1, []
-
-
-def _remove_files(paths: Sequence[str]) -> None:
-    """Remove the files of entries that a table holds."""
-    storage.remove_files(paths)

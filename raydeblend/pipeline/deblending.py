@@ -12,7 +12,7 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
-from raydeblend.deblend.familiar import shipped_familiar, statistics
+from raydeblend.deblend.familiar import shipped_inputs, statistics
 from raydeblend.deblend.masks import mask_for
 from raydeblend.deblend.plugins import OwnDeblender
 from raydeblend.deblend.unrecognized.model import shipped_model
@@ -27,7 +27,7 @@ from raydeblend.pipeline.accounting import (
 )
 from raydeblend.pipeline.accounts import Account
 from raydeblend.pipeline.bad import shipped_bad
-from raydeblend.pipeline.batches import deblender_image, psf_for
+from raydeblend.pipeline.batches import cores_for, deblender_image, psf_for
 from raydeblend.pipeline.parts import (
     JOINT,
     DeblendedCell,
@@ -82,8 +82,8 @@ class DeblendCell:
         source = self.deblender.source_hash if isinstance(self.deblender, OwnDeblender) else ""
         suspects = self.suspects.weights_hash if self.suspects else ""
         shipped = [model.sha256[:16] for model in (shipped_stars(), shipped_bad())]
-        familiar = shipped_familiar(self.deblender.name)
-        shipped += [familiar.sha256[:16]] if familiar else []
+        inputs = shipped_inputs()
+        shipped += [inputs.sha256[:16]] if inputs.of(self.deblender.name) else []
         return "-".join(part for part in (own, source, suspects, *shipped) if part)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
@@ -132,6 +132,7 @@ class DeblendCell:
             blend.unusable,
             psf_for(self.deblender, detected.psf, [blend]),
             detected.task.cell.tile.pixel_scale,
+            **cores_for(self.deblender, [blend]),
         )
         if not len(found.xy):
             return classical_pieces(blend, found.limited, found.work)
@@ -173,16 +174,16 @@ class DeblendCell:
 
     def _flags(self, blends: Sequence[Blend], detected: Detected) -> list[int]:
         """Return the flags ``(n,)`` of stamps unlike those that the network has learnt from."""
-        known = shipped_familiar(self.deblender.name)
+        known = shipped_inputs().of(self.deblender.name)
         if known is None or self.config.weights is not None:
             return [0] * len(blends)
-        images = np.stack([deblender_image(blend) for blend in blends])
-        noise = np.sqrt(np.stack([blend.variance for blend in blends]))
-        seen = statistics(
-            np.nan_to_num(images / noise),
-            np.array([gaussian_width(detected.psf_of(blend)) for blend in blends]),
-            detected.task.cell.tile.pixel_scale,
-        )
+        header = detected.task.cell.tile
+        bands = network_bands(self.deblender, header.bands)
+        images = np.stack([deblender_image(blend)[bands] for blend in blends])
+        noise = np.sqrt(np.stack([blend.variance[bands] for blend in blends]))
+        psfs = [detected.psf_of(blend) for blend in blends]
+        widths = [gaussian_width([psf[band] for band in bands]) for psf in psfs]
+        seen = statistics(np.nan_to_num(images / noise), np.array(widths), header.pixel_scale)
         return [int(Flag.UNLIKE_TRAINING) if unlike else 0 for unlike in known.is_unlike(seen)]
 
     def _call(self, blends: Sequence[Blend], detected: Detected) -> Deblended:
@@ -194,7 +195,18 @@ class DeblendCell:
             psf=psf_for(self.deblender, detected.psf, blends),
             bands=header.bands,
             pixel_scale=header.pixel_scale,
+            **cores_for(self.deblender, blends),
         )
+
+
+def network_bands(deblender: Deblender, bands: tuple[str, ...]) -> list[int]:
+    """Return which bands of a tile a deblender's network sees, all of them where it does not say.
+
+    In their order, each once.
+    """
+    channels = getattr(deblender, "channels", None)
+    chosen = range(len(bands)) if channels is None else channels(bands, len(bands))
+    return sorted(set(chosen))
 
 
 def load_suspects(deblender: Deblender, threshold: float) -> Suspects | None:

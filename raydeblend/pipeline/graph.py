@@ -34,6 +34,7 @@ from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.lost_blocks import lost_block_errors, tolerate_lost_blocks
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.stages import Stages
+from raydeblend.pipeline.under_way import count_blocks
 from raydeblend.session import unseen_by_this_node
 
 WITHOUT_END = -1.0
@@ -72,6 +73,7 @@ def run_once(
     graph.context.enable_progress_bars = False
     tolerate_lost_blocks(graph)
     set_limits(graph)
+    count_blocks(graph)
     graph.context.execution_no_progress_timeout_s = patience or WITHOUT_END
     with lost_block_errors() as errors:
         for row in graph.iter_rows():

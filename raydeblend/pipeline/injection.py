@@ -58,7 +58,7 @@ def begin_injection(
     n = int(expected_number(config.inject, cell.tile, cell.inner) + rng.random())
     if not n:
         return None
-    region = choose_region(cell.inner, n, INJECTION.spacing, rng)
+    region = choose_region(cell.inner, n, INJECTION.room, rng)
     outer = region.grow(config.border).clip(cell.outer)
     task = replace(detected.task, cell=replace(cell, outer=outer))
     around = tile.crop(outer.grow(REACH))

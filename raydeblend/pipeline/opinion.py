@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from raydeblend.config import CatalogConfig
 from raydeblend.detect.ids import mixed
+from raydeblend.flags import Flag
 from raydeblend.pipeline.accounts import nearest_pairs
 from raydeblend.pipeline.deblending import CROWDED, DeblendCell
 from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
@@ -58,8 +59,10 @@ class SecondOpinion:
         }
         for i, blend in zip(chosen, blends, strict=True):
             if blend.parent_id in found:
-                other = found[blend.parent_id]
-                parts[i] = replace(parts[i], opinion=difference(blend, parts[i], other))
+                other, own = found[blend.parent_id], parts[i]
+                unlike = other.flags & int(Flag.UNLIKE_TRAINING)
+                opinion = difference(blend, own, other)
+                parts[i] = replace(own, opinion=opinion, flags=own.flags | unlike)
         return replace(separated, parts=tuple(parts))
 
     def _chosen(self, separated: DeblendedCell) -> list[int]:

@@ -196,10 +196,15 @@ def without_models(separated: DeblendedCell) -> DeblendedCell:
     return replace(separated, parts=tuple(_slim(*pair, detected.psf) for pair in pairs))
 
 
+def no_pixels_of(models: FloatArray) -> FloatArray:
+    """Return models without pixels ``(k, bands, 0, 0)``; a view would keep those in memory."""
+    return models[:, :, :0, :0].copy()
+
+
 def _slim(blend: Blend, part: DeblendedParent, psf: TilePsf) -> DeblendedParent:
     if not part.models.size or part.n_measured < len(part.xy):
         return part
-    nothing = part.models[:, :, :0, :0]
+    nothing = no_pixels_of(part.models)
     if part.points is not None:
         return replace(part, models=nothing)
     return replace(
@@ -237,7 +242,7 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Deblen
         part = _costing(classical(blend), result, row)
         return replace(part, flags=part.flags | int(Flag.DEBLEND_FALLBACK | limited))
     models, xy, first = _distinct(blend, result.models[row, :n], result.xy[row, :n])
-    more, more_xy = _missed(blend, models, xy)
+    more, more_xy = _missed(blend, models, np.concatenate([xy, _parts_xy(result, row)]))
     if not len(models) + len(more):
         failed = _costing(undivided(blend, "none", deblender), result, row)
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
@@ -258,10 +263,15 @@ def _costing(part: DeblendedParent, result: Deblended, row: int) -> DeblendedPar
     """Return the part with what the deblender tells of its work and of parts of galaxies."""
     if "work" in result.extra:
         part = replace(part, work=float(result.extra["work"][row]))
+    return replace(part, parts_xy=_parts_xy(result, row))
+
+
+def _parts_xy(result: Deblended, row: int) -> FloatArray:
+    """Return the positions ``(m, 2)`` of what was put together with brighter sources."""
     if "parts_xy" not in result.extra:
-        return part
+        return np.empty((0, 2), np.float32)
     places = np.asarray(result.extra["parts_xy"][row], np.float32)
-    return replace(part, parts_xy=places[np.isfinite(places).all(axis=1)])
+    return places[np.isfinite(places).all(axis=1)]
 
 
 def _flag_added(part: DeblendedParent, first: int) -> DeblendedParent:
@@ -304,7 +314,10 @@ def measurements_of(
 
 
 def _missed(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return classical models and positions of the detected peaks that no model explains."""
+    """Return classical models and positions of the detected peaks that no model explains.
+
+    Explained is what is near one of `xy` ``(n, 2)``: the sources, and parts of them.
+    """
     missed = _far_from(blend.xy, xy)
     if not missed.any() or len(blend.xy) < 2:
         return models[:0], xy[:0]

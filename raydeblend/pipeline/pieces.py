@@ -23,6 +23,7 @@ from raydeblend.pipeline.parts import (
     DeblendedParent,
     distinct_sources,
     measurements_of,
+    no_pixels_of,
     peak_pixels,
     undivided,
 )
@@ -86,7 +87,7 @@ def separated_pieces(
             points = measure_points(piece, models, piece.xy, psf.each(piece.on_tile(piece.xy)))
             covered = seen_part(models, piece.unusable)
             share = found.blendedness[kept[rows]]
-            models = models if keep_models else models[:, :, :0, :0]
+            models = models if keep_models else no_pixels_of(models)
         yield (
             piece,
             DeblendedParent(

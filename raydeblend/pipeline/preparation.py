@@ -27,7 +27,7 @@ from raydeblend.pipeline.selection import EVERYTHING, Choice, Selection, choose
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import choose_photometry
 from raydeblend.positions import SkyPositions, read_positions
-from raydeblend.session import ray_session
+from raydeblend.session import cluster_address, ray_session
 from raydeblend.tile import TileHeader
 
 log = logging.getLogger(__name__)
@@ -117,10 +117,16 @@ def prepare(
     return Prepared(root, config, headers, of_this_part, tiles, plan, run, done, choice)
 
 
-def connect_once(session: ExitStack, address: str | None) -> Callable[[], None]:
-    """Return what connects to Ray until the end of `session`, if that is not done yet."""
+def connect_once(
+    session: ExitStack, address: str | None, say: Callable[[str], None] = log.debug
+) -> Callable[[], None]:
+    """Return what connects to Ray until the end of `session`, if that is not done yet.
+
+    `say` is told that it does.
+    """
 
     def connect() -> None:
+        say("starting Ray" if cluster_address(address) is None else "connecting to Ray")
         session.enter_context(ray_session(address))
 
     return connect

@@ -1,41 +1,123 @@
-"""How far a run is: a bar on a terminal, plain log lines elsewhere."""
+"""How far a run is, from its first second: a live bar on a terminal, plain log lines elsewhere."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.under_way import UnderWay
+from raydeblend.terminal import bar, duration, is_quiet, live, terminal
 
 LOG_EVERY_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
-def track(
-    entries: Iterable[LedgerEntry], total: int, show: bool, before: int = 0
-) -> Iterator[LedgerEntry]:
-    """Pass on the `entries` of a run and show how many cells are done.
+class Watch:
+    """What is to be seen of a run.
+
+    Attributes
+    ----------
+    doing
+        What it does before its first cell.
+    tally
+        Of its cells, once they are known.
+    """
+
+    def __init__(self) -> None:
+        self.doing = ""
+        self.tally: Tally | None = None
+        self.start = time.monotonic()
+
+    def say(self, doing: str) -> None:
+        """Show what the run does now."""
+        self.doing = doing
+
+    def track(
+        self, entries: Iterable[LedgerEntry], total: int, before: int = 0
+    ) -> Iterator[LedgerEntry]:
+        """Pass on the `entries` of a run and count them.
+
+        Parameters
+        ----------
+        total, before
+            Cells of the whole run, and how many of them were done before.
+        """
+        tally = self.tally = Tally(total, before)
+        for entry in entries:
+            tally.add(entry)
+            _tell(entry)
+            yield entry
+
+    def line(self) -> str:
+        """Say in a line how far it is."""
+        if self.tally is None:
+            return self.doing
+        tally = self.tally
+        parts = (f"{tally.cells} of {tally.total} cells", under_way(), tally.rates(), tally.left())
+        return "; ".join(part for part in parts if part)
+
+    def render(self) -> RenderableType:
+        """Draw a bar, and below it what is under way."""
+        tally, elapsed = self.tally, duration(time.monotonic() - self.start)
+        if tally is None:
+            return bar(None, 1, elapsed, self.doing)
+        cells = f"{tally.cells} of {tally.total} cells"
+        said = "; ".join(part for part in (under_way(), tally.rates()) if part)
+        return Group(bar(tally.cells, tally.total, cells, elapsed, tally.left()), Text(said))
+
+
+def under_way() -> str:
+    """Say how many blocks of cells are with a worker, by stage."""
+    return ", ".join(f"{stage} {n}" for stage, n in UnderWay.counts.items())
+
+
+@contextmanager
+def watched(show: bool) -> Iterator[Watch]:
+    """Show how far the run is that tells what it gives while the block runs.
 
     Parameters
     ----------
-    total, before
-        Cells of the whole run, and how many of them were done before.
     show
         Whether to show it; never where the log tells no more than warnings.
     """
-    if not show or not log.isEnabledFor(logging.INFO):
-        return iter(entries)
-    console, tally = Console(stderr=True), Tally(total, before)
-    return _bar(entries, tally, console) if console.is_terminal else _lines(entries, tally)
+    watch, console = Watch(), terminal()
+    if not show or is_quiet():
+        yield watch
+        return
+    with _lines(watch) if console is None else live(watch.render, console):
+        yield watch
+
+
+@contextmanager
+def _lines(watch: Watch) -> Iterator[None]:
+    """Log a line every so often, whether anything came meanwhile or not, and one in the end."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_log_until, args=(watch, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if watch.tally is not None:
+            log.info("%s", watch.line())
+
+
+def _log_until(watch: Watch, ended: threading.Event) -> None:
+    while not ended.wait(LOG_EVERY_S):
+        log.info("%s", watch.line())
 
 
 def track_json(
@@ -43,39 +125,13 @@ def track_json(
 ) -> Iterator[LedgerEntry]:
     """Pass on the `entries` of a run and say of each, in a line of JSON, what became of the cell.
 
-    The parameters are those of `track`; the lines are on standard error.
+    The lines are on standard error; the other parameters are those of `Watch.track`.
     """
     for n, entry in enumerate(entries, start=before + 1):
         if show:
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             line = {"time": now, **asdict(entry), "n": n, "of": total}
             print(json.dumps(line), file=sys.stderr, flush=True)
-        yield entry
-
-
-def _bar(entries: Iterable[LedgerEntry], tally: Tally, console: Console) -> Iterator[LedgerEntry]:
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    text = TextColumn("cells {task.fields[rates]}")
-    left = TextColumn("{task.fields[left]}")
-    with Progress(text, *columns, left, console=console) as progress:
-        bar = progress.add_task(
-            "", total=tally.total, completed=tally.before, rates="the first is on its way", left=""
-        )
-        for entry in entries:
-            tally.add(entry)
-            _tell(entry)
-            progress.update(bar, advance=1, rates=tally.rates(), left=tally.left())
-            yield entry
-
-
-def _lines(entries: Iterable[LedgerEntry], tally: Tally) -> Iterator[LedgerEntry]:
-    total, last = tally.total, time.monotonic()
-    for entry in entries:
-        tally.add(entry)
-        _tell(entry)
-        if time.monotonic() - last > LOG_EVERY_S or tally.cells == total:
-            log.info("%d of %d cells; %s; %s", tally.cells, total, tally.rates(), tally.left())
-            last = time.monotonic()
         yield entry
 
 
@@ -102,11 +158,15 @@ class Tally:
 
     def rates(self) -> str:
         """Say how many sources came, how fast, and how many cells failed."""
+        if self.cells == self.before:
+            return "the first cell is on its way"
         rate = self.sources / max(time.monotonic() - self.start, 1e-3)
         return f"{self.sources} sources, {rate:.1f}/s, {self.failed} failed"
 
     def left(self) -> str:
         """Say how much time is left if the cells to come take as long as those that came."""
+        if self.cells == self.before:
+            return ""
         elapsed = time.monotonic() - self.start
-        seconds = elapsed / max(self.cells - self.before, 1) * (self.total - self.cells)
-        return f"{timedelta(seconds=round(seconds))} left"
+        seconds = elapsed / (self.cells - self.before) * (self.total - self.cells)
+        return f"{duration(seconds)} left"

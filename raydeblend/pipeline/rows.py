@@ -99,10 +99,11 @@ class MeasuredSources:
         return np.asarray(part.xy + np.nan_to_num(self.values["shift"]), dtype=np.float64)
 
     def points(self, blend: Blend, part: DeblendedParent, psf: TilePsf) -> PointSources:
-        """Return what the sources are as points."""
+        """Return what the sources are as points; at their peaks where the deblender fitted all."""
         if part.points is not None:
             return part.points
-        return measure_points(blend, part.models, self.xy(part), psf.each(blend.on_tile(part.xy)))
+        places = part.xy if part.n_measured == len(part.xy) else self.xy(part)
+        return measure_points(blend, part.models, places, psf.each(blend.on_tile(part.xy)))
 
 
 def parent_rows(

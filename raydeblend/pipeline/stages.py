@@ -34,6 +34,7 @@ from raydeblend.pipeline.parts import (
     DeblendedCell,
     DeblendedParent,
     Detected,
+    Injection,
     unmeasured,
     without_models,
 )
@@ -135,11 +136,9 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     OSError
         If they cannot be read.
     """
-    cell, images = task.cell, bool({"residual", "segmentation"} & set(config.save))
-    # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
-    box = cell.outer.grow(REACH)
+    images = bool({"residual", "segmentation"} & set(config.save))
     try:
-        tile = read_tile(cell.tile, box, get_survey(config.survey), config.bad_planes)
+        tile = read_cell(task, config)
     except NoDataError:
         return _without_data(task, config, images)
     found = _detect(tile, task, config, images)
@@ -149,8 +148,19 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     detected = replace(due_again(found), seen=look_at(tile, found))
     if detected.work_factor > 1:
         return detected
-    copy = begin_injection(tile, detected, config, partial(_detect, config=config))
-    return replace(detected, injection=copy)
+    return replace(detected, injection=copy_cell(tile, detected, config))
+
+
+def read_cell(task: CellTask, config: CatalogConfig) -> Tile:
+    """Read a cell's pixels; see `raydeblend.fits.read_tile` for what is raised."""
+    # The sky of every pixel of a stamp takes as many around it, or it would depend on the cut.
+    box = task.cell.outer.grow(REACH)
+    return read_tile(task.cell.tile, box, get_survey(config.survey), config.bad_planes)
+
+
+def copy_cell(tile: Tile, detected: Detected, config: CatalogConfig) -> Injection | None:
+    """Find the footprints in a copy of a cell's pixels with injected sources, if any are asked."""
+    return begin_injection(tile, detected, config, partial(_detect, config=config))
 
 
 def _without_data(task: CellTask, config: CatalogConfig, images: bool) -> Detected:

@@ -31,6 +31,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ from raydeblend.pipeline.ledger_files import list_ledger, read_loose
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.preparation import Prepared, RunRequest, connect_once, prepare
-from raydeblend.pipeline.progress import track, track_json
+from raydeblend.pipeline.progress import track_json, watched
 from raydeblend.pipeline.rounds import process
 from raydeblend.pipeline.run import fail_tile
 from raydeblend.pipeline.seen import fail_unseen
@@ -133,10 +134,12 @@ def run_catalog(
     check_price(price)
     check_memory(memory_per_cell)
     with ExitStack() as session:
-        connect = connect_once(session, address)
+        watch = session.enter_context(watched(progress and not log_json))
+        connect = connect_once(session, address, watch.say)
         if gpus:
             connect()
             claim_gpus(gpus, address)
+        watch.say("looking for tiles and planning cells")
         prepared = prepare(input, out, config, request, connect)
         root, plan, todo = prepared.root, prepared.plan, prepared.choice.now
         log.info("%d tiles in %d cells, of which %s", len(plan.tiles), len(plan), prepared.choice)
@@ -154,9 +157,9 @@ def run_catalog(
             how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
             how |= {"memory": memory_per_cell, "cell_timeout": cell_timeout}
             work = process(plan, todo, root, prepared.config, prepared.run, stages, **how)
-            show = track_json if log_json else track
             n_before = len(prepared.done)
-            entries = show(counted(work, len(todo)), n_before + len(todo), progress, n_before)
+            track = partial(track_json, show=progress) if log_json else watch.track
+            entries = track(counted(work, len(todo)), n_before + len(todo), before=n_before)
             try:
                 totals.add_all(_compact(entries, root))
             except Stopped as stop:

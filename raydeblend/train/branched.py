@@ -49,6 +49,7 @@ from raydeblend.train.isolated import (
 )
 from raydeblend.train.network_training import Networks
 from raydeblend.train.state import Scalars, TrainState, update_averages
+from raydeblend.train.streams import ResumableStep
 
 BLENDS = ("galaxy_zoo", "survey")
 CHOICES = (
@@ -186,6 +187,7 @@ class BranchedTraining(IsolatedTraining[BranchedRun, Data]):
     """Train the generator and its discriminator on pairs of galaxies (sections 2.2 and 2.4)."""
 
     exported: ClassVar[tuple[str, ...]] = ("generator",)
+    columns: ClassVar[tuple[str, ...]] = ("blend", "model 1", "truth 1", "model 2", "truth 2")
 
     @property
     def _from_survey(self) -> bool:
@@ -257,7 +259,7 @@ class BranchedTraining(IsolatedTraining[BranchedRun, Data]):
             update_averages(state, config.ema, number)
             return scalars
 
-        return step
+        return ResumableStep(step, stream)
 
     def _stream(self, data: Data, seed: int) -> PairStream:
         """Return the training pairs of one worker in one epoch."""

@@ -6,7 +6,7 @@ sums of survey images in noise units, as for every other deblender here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.simulate.galaxy_zoo import ZooBlends, compose_zoo
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
 from raydeblend.train.data import VALIDATION_CHUNK, VALIDATION_SEED, validation_blends
-from raydeblend.train.peeling import PeelBatch, fresh_blends
+from raydeblend.train.peeling import PeelBatch, fresh_blends, restore_stream, stream_state
 
 ZOO_SIGMAS = 80.0
 """Sky noise of a Galaxy Zoo picture at 80 pixels: its corners scatter by about 1/80."""
@@ -71,6 +71,14 @@ class ZooStream:
     def feed_back(self, output: Tensor) -> None:
         """Do nothing: there are always two galaxies, so that nothing is left of a blend."""
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the random state."""
+        return stream_state(self._generator, None)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` has returned."""
+        restore_stream(self._generator, state)
+
 
 class SurveyStream:
     """An endless stream of survey blends; a part of each batch is residuals of the one before.
@@ -118,6 +126,14 @@ class SurveyStream:
         n_sources = (drawn.n_sources - BRANCHES).clamp(min=0)
         gone = _is_gone(model, drawn.sources[:, :BRANCHES].sum(dim=1))
         self._left = PeelBatch(drawn.image - model, sources, n_sources).select(gone)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the random state and the residuals for the next draw."""
+        return stream_state(self._generator, self._left)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` has returned."""
+        self._left = restore_stream(self._generator, state)
 
 
 def _is_gone(model: Tensor, truth: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 log = logging.getLogger(__name__)
 
 
-def load_newest(state: TrainState, folder: str) -> bool:
-    """Load the newest checkpoint below `folder` that is whole; tell whether there is any at all.
+def load_newest(state: TrainState, folder: str) -> str | None:
+    """Load the newest checkpoint below `folder` that is whole; return its folder, None without any.
 
     Raises
     ------
@@ -38,13 +38,13 @@ def load_newest(state: TrainState, folder: str) -> bool:
         except ConfigError as error:
             log.warning("%s; the checkpoint before it is looked at", error)
         else:
-            return True
+            return storage.parent(path)
     if paths:
         raise ConfigError(
             f"none of the {len(paths)} checkpoints in {folder} is whole, the newest is {paths[0]}; "
             "begin again in another place"
         )
-    return False
+    return None
 
 
 def mend_snapshot(folder: str) -> None:

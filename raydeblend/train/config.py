@@ -18,7 +18,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.networks.scaling import Scaling
 
 SCHEDULES = ("constant", "milestones", "cosine")
-NOT_HASHED = {"epochs", "images_at_once"}
+NOT_HASHED = {"epochs", "images_at_once", "checkpoint_seconds"}
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class RunConfig(ABC):
         How images become input.
     validation
         Images that are never trained on, the same after every epoch.
-    checkpoint_every
-        Epochs between checkpoints.
+    checkpoint_every, checkpoint_seconds
+        Epochs between checkpoints, and the time after which one is made within an epoch.
     grace
         Epochs in which a generator's samples may still be all alike or all black.
     """
@@ -70,6 +70,7 @@ class RunConfig(ABC):
     scaling: Scaling = field(default_factory=Scaling)
     validation: int = 1000
     checkpoint_every: int = 1
+    checkpoint_seconds: float = 600.0
     grace: int = 0
     seed: int = 0
 
@@ -157,8 +158,8 @@ def learning_rate_at(config: RunConfig, step: int, rate: float | None = None) ->
 def config_hash(config: RunConfig) -> str:
     """Return the hash that names a run: equal for two runs if one may continue the other.
 
-    `epochs` is left out, so that a finished run can be given more; so is how many images are in
-    memory at once, so that it can go on where there is less.
+    `epochs` is left out, so that a finished run can be given more; so are how many images are in
+    memory at once, so that it can go on where there is less, and when checkpoints are made.
     """
     values = asdict(config)
     for name in NOT_HASHED & set(values):

@@ -16,7 +16,7 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
 from raydeblend.train.board import draw_columns
 from raydeblend.train.config import learning_rate_at
-from raydeblend.train.counting import Peel, count_batches, make_peel
+from raydeblend.train.counting import CountStream, Peel, make_peel
 from raydeblend.train.data import VALIDATION_CHUNK, VALIDATION_SEED
 from raydeblend.train.epoch import Step
 from raydeblend.train.isolated import (
@@ -35,6 +35,7 @@ from raydeblend.train.network_training import Networks
 from raydeblend.train.peeling import PeelBatch
 from raydeblend.train.state import Scalars, TrainState, update_averages
 from raydeblend.train.steps import counter_step
+from raydeblend.train.streams import ResumableStep
 
 EXAMPLES = 8
 """Images in each row of the picture on the board."""
@@ -105,6 +106,7 @@ class CounterTraining(IsolatedTraining[CounterRun, CounterData]):
     """Classify blends of none to three galaxies, and what a deblender leaves of them (Eq. 2)."""
 
     exported: ClassVar[tuple[str, ...]] = ("counter",)
+    columns: ClassVar[tuple[str, ...]] = ("counted 0", "1", "2", "3 or more")
 
     def check(self, root: str) -> None:
         """Check the deblender named in the configuration and the place of the shards."""
@@ -145,7 +147,7 @@ class CounterTraining(IsolatedTraining[CounterRun, CounterData]):
     ) -> Step:
         """Return the step function of one epoch: classify a batch (Eq. 2)."""
         config = self.config
-        batches = count_batches(
+        batches = CountStream(
             data.isolated, config.recipe, n, seed, data.peel, config.residual_fraction
         )
 
@@ -158,7 +160,7 @@ class CounterTraining(IsolatedTraining[CounterRun, CounterData]):
             update_averages(state, config.ema, number)
             return {"loss": loss.detach(), "training_accuracy": accuracy}
 
-        return step
+        return ResumableStep(step, batches)
 
     def validate(self, state: TrainState, held_out: CounterData) -> Scalars:
         """Return the accuracy on noisy, noiseless and once more peeled images, and per class."""
@@ -189,7 +191,7 @@ class CounterTraining(IsolatedTraining[CounterRun, CounterData]):
         chunks = -(-self.config.validation // (2 * VALIDATION_CHUNK))
         for kind, noiseless in (("noisy", 0.0), ("noiseless", 1.0)):
             recipe = replace(self.config.recipe, noiseless=noiseless)
-            stream = count_batches(held_out.isolated, recipe, VALIDATION_CHUNK, VALIDATION_SEED)
+            stream = CountStream(held_out.isolated, recipe, VALIDATION_CHUNK, VALIDATION_SEED)
             for batch in islice(stream, chunks):
                 yield kind, batch
                 if held_out.peel is not None and kind == "noisy":

@@ -60,9 +60,13 @@ def worker_share(paths: Sequence[str], rank: int, world: int) -> list[str]:
     return list(paths[rank::world] or paths)
 
 
-def stream_seed(seed: int, epoch: int, rank: int) -> int:
-    """Return the seed of one worker's blends in one epoch; distinct triples do not collide."""
-    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1, np.uint64)[0] >> 1)
+def stream_seed(seed: int, epoch: int, rank: int, step: int = 0) -> int:
+    """Return the seed of one worker's blends in one epoch, or in what is left of it from `step` on.
+
+    Different arguments do not collide.
+    """
+    numbers = [seed, epoch, rank, *([step] if step else [])]
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def blends_of(group: IsolatedGroup, n: int, recipe: BlendRecipe, seed: int) -> FloatArray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,36 +18,91 @@ Step = Callable[[int], dict[str, Tensor]]
 
 It returns ``{"loss": ..., ...}``, detached and ``()``; a scalar whose name begins with "loss" must
 stay finite, or the run stops."""
-CHECK_EVERY = 50
+CHECK_EVERY = 10
 """Steps after which the workers tell each other their losses, and stop if one is not finite."""
 
 
-def run_epoch(step: Step, first: int, count: int) -> Scalars:
-    """Do `count` steps, of which the first is number `first`; return the means over all workers.
+@dataclass
+class EpochSoFar:
+    """What has been done of an epoch.
+
+    Attributes
+    ----------
+    steps
+        Done, on each worker.
+    sums
+        Of each scalar over these steps, each step's a mean over the workers.
+    """
+
+    steps: int = 0
+    sums: Scalars = field(default_factory=dict)
+
+    def add(self, scalars: Scalars) -> None:
+        """Count one step."""
+        self.steps += 1
+        for name, value in scalars.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    @property
+    def means(self) -> Scalars:
+        """Mean of each scalar."""
+        return {name: value / self.steps for name, value in self.sums.items()}
+
+
+class Observer(Protocol):
+    """Is told of an epoch while it runs."""
+
+    def stepped(self, steps: int) -> None:
+        """Hear how many steps of the epoch this worker has done."""
+
+    def checked(self, so_far: EpochSoFar, last: Scalars) -> None:
+        """Hear what all workers have done; `last` are the scalars of the last step."""
+
+
+def run_epoch(
+    step: Step,
+    first: int,
+    count: int,
+    so_far: EpochSoFar | None = None,
+    observer: Observer | None = None,
+) -> Scalars:
+    """Do the steps of an epoch; return the means over all of them and over all workers.
+
+    Parameters
+    ----------
+    first, count
+        The number of the epoch's first step, and how many there are.
+    so_far
+        What of them was done before; it is carried on.
 
     Raises
     ------
     TrainingDiverged
         If a loss is not finite, on every worker.
     """
-    means: list[tuple[int, Scalars]] = []
-    for begin in range(first, first + count, CHECK_EVERY):
-        end = min(begin + CHECK_EVERY, first + count)
-        scores = mean_over_workers([step(number) for number in range(begin, end)])
-        check_finite(scores, end - 1)
-        means.append((end - begin, scores))
-    return {name: sum(n * scores[name] for n, scores in means) / count for name in means[0][1]}
+    so_far = so_far or EpochSoFar()
+    while so_far.steps < count:
+        scalars = []
+        for done in range(so_far.steps, min(so_far.steps + CHECK_EVERY, count)):
+            scalars.append(step(first + done))
+            if observer:
+                observer.stepped(done + 1)
+        for each in mean_over_workers(scalars):
+            check_finite(each, first + so_far.steps)
+            so_far.add(each)
+        if observer:
+            observer.checked(so_far, each)
+    return so_far.means
 
 
-def mean_over_workers(scalars: list[dict[str, Tensor]]) -> Scalars:
-    """Return the mean of each scalar over the steps of this worker and over the workers."""
+def mean_over_workers(scalars: list[dict[str, Tensor]]) -> list[Scalars]:
+    """Return the scalars of each step of this worker as means over the workers."""
     names = list(scalars[0])
     mean = torch.stack([torch.stack([step[name].float() for name in names]) for step in scalars])
-    mean = mean.mean(dim=0)
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(mean)
         mean = mean / torch.distributed.get_world_size()
-    return dict(zip(names, mean.tolist(), strict=True))
+    return [dict(zip(names, row, strict=True)) for row in mean.tolist()]
 
 
 def descend(optimizer: Optimizer, loss: Tensor, rate: float, clip: float = 0.0) -> None:

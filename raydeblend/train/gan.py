@@ -27,6 +27,7 @@ from raydeblend.train.gan_scores import likeness_scores
 from raydeblend.train.health import discriminator_scores, variety_scores
 from raydeblend.train.network_training import Networks, NetworkTraining
 from raydeblend.train.state import Scalars, TrainState, update_averages
+from raydeblend.train.streams import RandomStream, ResumableStep
 
 AdversarialLoss = Literal["minimax", "non-saturating"]
 
@@ -148,6 +149,7 @@ class GanTraining(NetworkTraining[GanRun, GalaxyImages, GalaxyImages]):
     """Train a generator of galaxies against a discriminator of images under the sky."""
 
     exported: ClassVar[tuple[str, ...]] = ("generator",)
+    columns: ClassVar[tuple[str, ...]] = ("real",) * 2 + ("sample",) * 4
     # An adversarial run does not end where it is best.
     best: ClassVar[str | None] = "ks"
 
@@ -205,7 +207,7 @@ class GanTraining(NetworkTraining[GanRun, GalaxyImages, GalaxyImages]):
             update_averages(state, config.ema, number)
             return {"loss": loss.detach(), "loss_discriminator": discriminated.detach()}
 
-        return step
+        return ResumableStep(step, RandomStream(draw))
 
     def scale(self, images: Tensor) -> Tensor:
         """Return images in sky sigmas as the networks see them, -1..1."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,14 +19,15 @@ import ray.train.torch
 import torch
 
 from raydeblend import access, storage
-from raydeblend.errors import ConfigError
+from raydeblend.errors import ConfigError, Stopped
 from raydeblend.session import claim_gpus, ray_session
 from raydeblend.survey import survey_key
+from raydeblend.train.begun import load_begun
 from raydeblend.train.checkpoints import load_newest, mend_snapshot, storage_of
 from raydeblend.train.config import RunConfig, check_workers, config_hash
 from raydeblend.train.export import count_parameters, export_weights
 from raydeblend.train.networks import get_config, get_training
-from raydeblend.train.progress import HISTORY, follow
+from raydeblend.train.progress import follow
 from raydeblend.train.run import Run
 from raydeblend.train.state import Scalars
 from raydeblend.train.stopping import STOPPED, read_stop
@@ -113,7 +117,7 @@ def train(
         state = training.start(torch.device("cpu"))
         # Here too, since Ray would try the workers of a run without a whole checkpoint four times.
         load_newest(state, run.checkpoints)
-        with follow(storage.join(out, HISTORY), config.epochs):
+        with follow(out, config.epochs, config.steps):
             _fit(run, workers if min_workers is None else (min_workers, workers), use_gpu)
         load_newest(state, run.checkpoints)
     return TrainResult(export_weights(run, state), state.history)
@@ -205,5 +209,41 @@ def _fit(run: Run, workers: int | tuple[int, int], use_gpu: bool) -> None:
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    trainer.fit()
+    try:
+        _in_thread(trainer.fit)
+    except Stopped as stop:
+        raise Stopped(stop.number, _how_far(run)) from None
     read_stop(stopped)
+
+
+def _in_thread(work: Callable[[], object]) -> None:
+    """Do work in a thread, which leaves signals to this one.
+
+    Ray Train would end the process with exit code 0 on Ctrl-C.
+    """
+    done = Future[None]()
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  it is raised by who waits
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=do, daemon=True).start()
+    done.result()
+
+
+def _how_far(run: Run) -> str:
+    """Say what a run that was stopped can go on from."""
+    state = get_training(run.config).start(torch.device("cpu"))
+    newest = load_newest(state, run.checkpoints)
+    if newest is None:
+        return f"there is no checkpoint yet; begin again in another place than {run.out}"
+    begun = load_begun(newest, 0, 1)
+    steps = "" if begun is None else f" and {begun.so_far.steps} steps of the next"
+    return (
+        f"{state.epoch} of {run.config.epochs} epochs{steps} are in the last checkpoint; go on "
+        "with the same command and --resume"
+    )

@@ -39,6 +39,8 @@ class NetworkTraining(ABC, Generic[C, D, V]):
     exported
         Names in `TrainState.networks` of what is exported, the first as
         ``<network>.safetensors``, others as ``<network>-<name>.safetensors``.
+    columns
+        What the columns of `picture` show; none are named by default.
     best
         Score of `validate` whose lowest epoch is exported; None: the last epoch is.
     """
@@ -46,6 +48,7 @@ class NetworkTraining(ABC, Generic[C, D, V]):
     config: C
 
     exported: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]] = ()
     best: ClassVar[str | None] = None
 
     @abstractmethod

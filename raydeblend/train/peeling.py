@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +81,26 @@ class PeelStream:
         """Keep the residuals of `batch` for the next draw."""
         left = batch.peel(model.detach(), chosen)
         self._residual = left.select(left.n_sources > 0)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the random state and the residuals for the next draw."""
+        return stream_state(self._generator, self._residual)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state_dict` has returned."""
+        self._residual = restore_stream(self._generator, state)
+
+
+def stream_state(generator: torch.Generator, kept: PeelBatch | None) -> dict[str, Tensor]:
+    """Return the state of a stream that keeps a part of one batch for the next."""
+    return {"generator": generator.get_state(), **({} if kept is None else vars(kept))}
+
+
+def restore_stream(generator: torch.Generator, state: Mapping[str, Tensor]) -> PeelBatch | None:
+    """Put a generator back to a `stream_state`; return what was kept."""
+    generator.set_state(state["generator"].cpu())
+    kept = {name: each.to(generator.device) for name, each in state.items() if name != "generator"}
+    return PeelBatch(**kept) if kept else None
 
 
 def fresh_blends(

@@ -25,6 +25,7 @@ from raydeblend.train.network_training import Networks
 from raydeblend.train.peeling import PeelBatch, PeelStream
 from raydeblend.train.state import Scalars, TrainState, update_averages
 from raydeblend.train.steps import rdn_scores, rdn_step
+from raydeblend.train.streams import ResumableStep
 
 EXAMPLES = 6
 """Blends in the picture on the board."""
@@ -116,6 +117,7 @@ class RdnTraining(BlendTraining[RdnRun]):
     """Peel blends of two galaxies once and compare with the brightest (Eq. 1)."""
 
     exported: ClassVar[tuple[str, ...]] = ("rdn",)
+    columns: ClassVar[tuple[str, ...]] = ("blend", "model", "truth", "residual")
 
     def build(self) -> dict[str, nn.Module]:
         """Return the deblender at random."""
@@ -138,7 +140,7 @@ class RdnTraining(BlendTraining[RdnRun]):
             update_averages(state, config.ema, number)
             return {"loss": torch.stack(loss).sum()}
 
-        return step
+        return ResumableStep(step, stream)
 
     def _losses(
         self, network: nn.Module, batch: PeelBatch, peeled: list[Peeled]

@@ -35,6 +35,7 @@ from raydeblend.train.rdn import PRESETS as RDN_PRESETS
 from raydeblend.train.rdn import DeblenderRun, RdnRun, RdnTraining, fit_channels
 from raydeblend.train.state import Scalars, TrainState, update_averages
 from raydeblend.train.steps import rdn_step
+from raydeblend.train.streams import RandomStream, ResumableStep
 
 PEELS = 2
 """The deblender is run twice because the input contains two galaxies."""
@@ -190,6 +191,7 @@ class RdnJointTraining(BlendTraining[RdnJointRun]):
     """Train phase one's deblender by Eq. 4 and its counter by Eq. 3, on the same blends."""
 
     exported: ClassVar[tuple[str, ...]] = ("rdn", "counter")
+    columns: ClassVar[tuple[str, ...]] = ("blend", "model", "truth", "residual")
 
     def check(self, root: str) -> None:
         """Check that phase one's networks are there and of the right size, and the shards."""
@@ -239,7 +241,7 @@ class RdnJointTraining(BlendTraining[RdnJointRun]):
             parts = {"loss": loss, "loss_rdn": deblend, "loss_counter": counted}
             return {name: torch.stack(list(values)).sum() for name, values in parts.items()}
 
-        return step
+        return ResumableStep(step, RandomStream(generator))
 
     def _deblender_losses(
         self, rdn: nn.Module, counter: nn.Module, batch: PeelBatch, peeled: list[Peeled]

@@ -25,8 +25,9 @@ from raydeblend.train.epoch import Step
 from raydeblend.train.network_training import Networks
 from raydeblend.train.sharp_run import SharpRun, SharpTraining, first_generator
 from raydeblend.train.srflow_scores import draw_samples, sample_scores
-from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, pair_stream
+from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, compose_pairs
 from raydeblend.train.state import Scalars, TrainState, update_averages
+from raydeblend.train.streams import RandomStream, ResumableStep
 
 FLOW = "flow"
 
@@ -118,6 +119,7 @@ class SrflowTraining(SharpTraining[SrflowRun]):
     """Train the velocity on pairs of low and high resolution."""
 
     exported: ClassVar[tuple[str, ...]] = (FLOW,)
+    columns: ClassVar[tuple[str, ...]] = ("survey", "GAN", "sample 1", "sample 2", "mean", "HST")
 
     def build(self) -> dict[str, nn.Module]:
         """Return a network whose velocity is random, around the generator to start from."""
@@ -135,16 +137,16 @@ class SrflowTraining(SharpTraining[SrflowRun]):
         self, state: TrainState, networks: Networks, data: SharpPool, n: int, seed: int
     ) -> Step:
         """Return the step function of one epoch."""
-        stream = pair_stream(data, n, self.config.recipe, seed)
         generator = torch.Generator(data.images.device).manual_seed(seed)
 
         def step(number: int) -> dict[str, Tensor]:
-            loss = self.loss(state, networks[FLOW], next(stream), generator)
+            batch = compose_pairs(data, n, self.config.recipe, generator)
+            loss = self.loss(state, networks[FLOW], batch, generator)
             self.descend(state, FLOW, loss, learning_rate_at(self.config, number))
             update_averages(state, self.config.ema, number)
             return {"loss": loss.detach()}
 
-        return step
+        return ResumableStep(step, RandomStream(generator))
 
     def loss(
         self, state: TrainState, network: nn.Module, batch: PairBatch, generator: torch.Generator

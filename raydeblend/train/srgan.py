@@ -37,9 +37,10 @@ from raydeblend.train.config import check_choice, learning_rate_at
 from raydeblend.train.epoch import Step
 from raydeblend.train.network_training import Networks
 from raydeblend.train.sharp_run import SharpRun, SharpTraining, first_generator
-from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, pair_stream
+from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, compose_pairs
 from raydeblend.train.srgan_scores import draw_pairs, pair_scores
 from raydeblend.train.state import Scalars, TrainState, update_averages
+from raydeblend.train.streams import RandomStream, ResumableStep
 
 ADVERSARIAL = ("minimax", "non_saturating")
 
@@ -151,6 +152,7 @@ class SrganTraining(SharpTraining[SrganRun]):
     """Train generator and discriminator on pairs of low and high resolution (section 3)."""
 
     exported: ClassVar[tuple[str, ...]] = ("generator",)
+    columns: ClassVar[tuple[str, ...]] = ("survey", "network", "HST")
 
     def build(self) -> dict[str, nn.Module]:
         """Return the generator to start from, and the discriminator at random."""
@@ -168,14 +170,15 @@ class SrganTraining(SharpTraining[SrganRun]):
         self, state: TrainState, networks: Networks, data: SharpPool, n: int, seed: int
     ) -> Step:
         """Return the step function of one epoch."""
-        stream = pair_stream(data, n, self.config.recipe, seed)
+        generator = torch.Generator(data.images.device).manual_seed(seed)
 
         def step(number: int) -> dict[str, Tensor]:
-            scalars = self.update(state, networks, next(stream), number)
+            batch = compose_pairs(data, n, self.config.recipe, generator)
+            scalars = self.update(state, networks, batch, number)
             update_averages(state, self.config.ema, number)
             return scalars
 
-        return step
+        return ResumableStep(step, RandomStream(generator))
 
     def update(
         self, state: TrainState, networks: Networks, batch: PairBatch, number: int

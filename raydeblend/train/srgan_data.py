@@ -166,6 +166,12 @@ def compose_pairs(
     return PairBatch(low, scene[:, :, inside, inside] / pool.sky_sigma * deeper, xy, counts)
 
 
+def draw_low(galaxies: SharpGalaxies, n: int, recipe: PairRecipe, seed: int) -> NDArray[np.float32]:
+    """Draw what HSC sees of `n` pairs, ``(n, bands, y, x)`` in sky sigmas."""
+    generator = torch.Generator().manual_seed(seed)
+    return compose_pairs(make_pool(galaxies, recipe), n, recipe, generator).low.numpy()
+
+
 def _brightening(n: int, recipe: PairRecipe, generator: torch.Generator) -> Tensor:
     """Return ``(n, 1, 1, 1)`` how many times more significant each image is."""
     exponent, chance = torch.rand((2, n), generator=generator, device=generator.device)

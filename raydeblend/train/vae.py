@@ -38,6 +38,7 @@ from raydeblend.train.isolated import (
 )
 from raydeblend.train.network_training import Networks, NetworkTraining
 from raydeblend.train.state import Scalars, TrainState, update_averages
+from raydeblend.train.streams import RandomStream, ResumableStep
 from raydeblend.train.vae_blends import CenteredBatch, CenteredRecipe, compose_centered
 from raydeblend.train.vae_passes import second_pass
 from raydeblend.train.vae_steps import VaeLoss, encode_decode, vae_scores, vae_step
@@ -229,6 +230,7 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CenteredBatch]]):
     """Stage one: encode and decode isolated galaxies."""
 
     exported: ClassVar[tuple[str, ...]] = ("vae",)
+    columns: ClassVar[tuple[str, ...]] = ("image", "model", "truth", "residual")
     validated_on: ClassVar[tuple[float, float, float, float]] = ALONE
     """Probability of 0, 1, 2 and 3 neighbors in the images kept for validation."""
 
@@ -305,7 +307,7 @@ class VaeTraining(NetworkTraining[VaeRun, IsolatedImages, list[CenteredBatch]]):
             update_averages(state, config.ema, number)
             return {"loss": loss.detach(), **parts}
 
-        return step
+        return ResumableStep(step, RandomStream(generator))
 
     def _cleaned(
         self, network: nn.Module, batch: CenteredBatch, generator: torch.Generator

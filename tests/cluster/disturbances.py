@@ -25,11 +25,14 @@ class Disturbance:
         What was done, in words.
     act, heal
         Do it to a cluster, and undo it when the run has ended.
+    act_again
+        Do more when the run goes on.
     """
 
     done: str
     act: Callable[[Cluster], None]
     heal: Callable[[Cluster], None] = leave_alone
+    act_again: Callable[[Cluster], None] = leave_alone
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,13 @@ def empty_disk(cluster):
 
 
 NOTHING = Disturbance("nothing", leave_alone)
-SHORT = (
+SHORT = Disturbance(
+    "the driver is killed; when the run goes on, a worker's host is cut off for 20 s",
+    kill_driver, act_again=cut_for_20_s,
+)  # fmt: skip
+LONG = (
     Disturbance("a worker's host is cut off for 20 s", cut_for_20_s),
     Disturbance("the driver is killed", kill_driver),
-)
-LONG = (
     Disturbance(
         "a worker's link loses 5 % of all packets and delays the others by 200 ms",
         degrade_link, mend_link,

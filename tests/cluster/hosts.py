@@ -13,7 +13,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from deaths import wait_for
+from waiting import wait_for
 
 NETWORK = "10.77.0"
 TOOLS = ("unshare", "nsenter", "ip", "cc")

@@ -22,12 +22,22 @@ GCS_PORT, DASHBOARD_PORT, S3_PORT = 6379, 8265, 9000
 STORE_BYTES = 120_000_000
 START_S = 300
 ASK = """
-import json, os, sys
+import json, os, sys, time
+from http.client import HTTPException
 from urllib.request import Request, urlopen
+address, *wanted = sys.argv[1:]
 token = {"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKEN"]}
-nodes = json.load(urlopen(Request(sys.argv[1] + "/api/v0/nodes", headers=token), timeout=10))
-print(*(n["node_ip"] for n in nodes["data"]["result"]["result"] if n["state"] == "ALIVE"))
+while True:
+    try:
+        nodes = json.load(urlopen(Request(address + "/api/v0/nodes", headers=token), timeout=10))
+        nodes = nodes["data"]["result"]["result"]
+        if {n["node_ip"] for n in nodes if n["state"] == "ALIVE"} == set(wanted):
+            break
+    except (OSError, HTTPException, ValueError, LookupError, TypeError):
+        pass  # it has just started
+    time.sleep(0.3)
 """
+"""Returns when Ray takes just the nodes at some addresses for alive."""
 
 
 class Cluster:
@@ -68,7 +78,7 @@ class Cluster:
             self.head, "--head", f"--port={GCS_PORT}", "--num-cpus=0",
             f"--dashboard-host={self.head.address}", f"--dashboard-port={DASHBOARD_PORT}",
         )  # fmt: skip
-        hosts.wait_for(lambda: self.alive() == {self.head.address}, START_S)
+        self.wait_for_nodes(())
 
     def start_worker(self, name):
         clock = self.clock.environment if name == "odd" else {}
@@ -76,15 +86,10 @@ class Cluster:
 
     def wait_for_nodes(self, names):
         """Wait until Ray takes just these workers for alive."""
-        there = {self.head.address, *(self.workers[name].address for name in names)}
-        hosts.wait_for(lambda: self.alive() == there, START_S)
-
-    def alive(self):
-        """Addresses of the nodes that Ray takes for alive."""
-        code, said = self.head.run(
-            [sys.executable, "-c", ASK, self.dashboard], env=self.environment
-        )
-        return set(said.split()) if code == 0 else set()
+        there = [self.head.address, *(self.workers[name].address for name in names)]
+        ask = [sys.executable, "-c", ASK, self.dashboard, *there]
+        code, said = self.head.run(ask, timeout=START_S, env=self.environment)
+        assert code == 0, said
 
     def raydeblend(self, *arguments):
         """Return the command, as a host runs it."""

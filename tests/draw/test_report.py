@@ -7,6 +7,7 @@ from pathlib import Path
 import galsim
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.wcs import WCS
 from coadds import SCALE, galaxies
@@ -16,6 +17,7 @@ from raydeblend.cli.main import main
 from raydeblend.draw.finished import open_finished
 from raydeblend.draw.report.area import owned_parts
 from raydeblend.draw.report.colors import Colors, locus_distance, locus_of
+from raydeblend.draw.report.completeness import injected_sources
 from raydeblend.draw.report.cost import cost_tables
 from raydeblend.draw.report.failures import (
     FlagCounts,
@@ -29,6 +31,7 @@ from raydeblend.draw.report.star_sizes import size_ratio
 from raydeblend.draw.report.tally import tally_catalog
 from raydeblend.draw.report.worst_blends import WorstBlends
 from raydeblend.flags import Flag
+from raydeblend.inject.sources import CONTROL_STAR
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.findings import Finding
 from raydeblend.pipeline.ledger_files import read_entries
@@ -96,7 +99,7 @@ def test_the_page_of_a_run(out: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     # Four maps, counts, colors and two blends; the field has no stars.
     assert page.pictures == 8
     assert "No star could be measured: 0" in page.text
-    assert "injected no sources" in page.text
+    assert "injected no galaxies" in page.text
     assert "No cell failed." in page.text
     table = catalog.read_catalog(out)
     assert f"{len(table):,}rows in all" in page.text
@@ -105,6 +108,13 @@ def test_the_page_of_a_run(out: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     own = worst.filter(chi2 == chi2.max())
     assert f"1. χ² {chi2.max():.2f}" in page.text
     assert any(f"inspect OUT {name}" in page.text for name in own["source_id"].to_pylist())
+
+
+@pytest.mark.parametrize(("kinds", "known"), [(["star", CONTROL_STAR], False), (["galaxy"], True)])
+def test_stars_alone_measure_no_completeness(tmp_path: Path, kinds: list[str], known: bool) -> None:
+    (tmp_path / "injected").mkdir()
+    pq.write_table(pa.table({"kind": kinds}), tmp_path / "injected" / "cell.parquet")
+    assert (injected_sources(str(tmp_path)) is not None) == known
 
 
 def test_what_failed_and_what_is_gone_is_said(

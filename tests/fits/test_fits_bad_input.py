@@ -174,10 +174,32 @@ def test_bands_of_different_shape(tmp_path):
     assert "bands differ in shape" in failure(tmp_path, ("g", "r"))
 
 
-def test_bands_on_different_grids(tmp_path):
-    write(tmp_path, "bad_g.fits", complete())
-    write(tmp_path, "bad_r.fits", complete(wcs=wcs_header(CRPIX1=1.5)))
+SIP = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"CRPIX1": 1.5}),
+        # Off by 2e-4 × 39² pixels in x at the far edge.
+        ({}, {**SIP, "A_2_0": 2e-4, "B_0_2": 0.0}),
+        # The mirror image about a diagonal, on which two corners lie.
+        ({"CRPIX1": 20.5, "CRPIX2": 20.5}, {"CRPIX1": 20.5, "CRPIX2": 20.5, "CD1_1": 0.0,
+          "CD2_2": 0.0, "CD1_2": -0.2 / 3600, "CD2_1": 0.2 / 3600}),
+    ],
+)  # fmt: skip
+def test_bands_on_different_grids(tmp_path, one, other):
+    for band, cards in (("g", one), ("r", other)):
+        write(tmp_path, f"bad_{band}.fits", complete(shape=(40, 40), wcs=wcs_header(**cards)))
     assert "are not on one pixel grid" in failure(tmp_path, ("g", "r"))
+
+
+def test_bands_of_one_distorted_grid(tmp_path):
+    for band, a_2_0 in (("g", 2e-4), ("r", 2.01e-4)):
+        wcs = wcs_header(**SIP, A_2_0=a_2_0, B_0_2=0.0)
+        write(tmp_path, f"a_{band}.fits", complete(wcs=wcs))
+    _, failures = fits.find_tiles(str(tmp_path), ("g", "r"))
+    assert not failures
 
 
 # --- a cell

@@ -7,7 +7,7 @@ import pytest
 
 from raydeblend.inject.config import INJECTION
 from raydeblend.inject.drawing import inject, variance_per_light
-from raydeblend.inject.places import Ground, choose_region, choose_squares, place
+from raydeblend.inject.places import Ground, choose_places, choose_region
 from raydeblend.inject.sources import (
     CONTROL_DISK,
     CONTROL_STAR,
@@ -122,47 +122,57 @@ def test_photon_noise_is_that_of_the_gain_in_the_variance(tile, gain):
     assert more == pytest.approx(20000 / (2 * np.pi * 4) / gain, rel=0.06)
 
 
-def test_squares_of_a_region_share_no_pixel():
-    region = choose_region(Box(100, 200, 1100, 1200), 9, 64, np.random.default_rng(0))
+def places(region, ground, n, clear=0.0, seed=0):
+    return choose_places(region, [clear] * n, ground, INJECTION, np.random.default_rng(seed))
+
+
+def test_sources_of_a_region_are_apart(tile):
+    region = choose_region(Box(0, 0, SIZE, SIZE), 9, INJECTION.room, np.random.default_rng(0))
     assert region.shape == (192, 192)
-    squares = choose_squares(region, 9, 64, np.random.default_rng(0))
-    hit = np.zeros((1300, 1300), int)
-    for square in squares:
-        hit[square.slices] += 1
-    assert hit.max() == 1
-    assert hit[region.slices].all()
+    chosen = np.array(places(region, ground(tile), 9))
+    apart = np.linalg.norm(chosen[:, None] - chosen, axis=2) + 1e9 * np.eye(9)
+    assert apart.min() >= INJECTION.spacing
+    assert all(region.contains(y, x) for x, y in chosen)
 
 
-def test_a_small_cell_has_fewer_squares():
-    region = choose_region(Box(0, 0, 50, 70), 30, 64, np.random.default_rng(0))
-    assert len(choose_squares(region, 30, 64, np.random.default_rng(0))) == 1
+def test_a_small_cell_has_fewer(tile):
+    region = choose_region(Box(0, 0, 50, 70), 30, INJECTION.room, np.random.default_rng(0))
+    assert region.shape == (50, 70)
+    chosen = [xy for xy in places(region, ground(tile), 30) if xy is not None]
+    assert 1 <= len(chosen) <= 8
 
 
 def test_no_source_stands_on_unusable_pixels(tile):
     tile.unusable[0, :, :100] = True
-    places = [
-        place(Box(60, 60, 140, 140), ground(tile), 0, INJECTION, np.random.default_rng(i))
-        for i in range(30)
-    ]
-    assert min(x for x, _ in places) > 101.4
+    region = Box(60, 60, 140, 140)
+    chosen = [places(region, ground(tile), 1, seed=i)[0] for i in range(30)]
+    assert min(x for x, _ in chosen) > 101.4
     tile.unusable[1] = True
-    nowhere = place(Box(60, 60, 140, 140), ground(tile), 0, INJECTION, np.random.default_rng(0))
-    assert nowhere is None
+    assert places(region, ground(tile), 1) == [None]
 
 
-def test_controls_stay_clear_of_detected_sources_and_others_go_by_them(tile):
-    peaks = np.array([[100.0, 100.0]])
-    near = ground(tile, peaks, density=1e6)
-    square = Box(40, 40, 160, 160)
-    rngs = [np.random.default_rng(i) for i in range(300)]
-    control = [place(square, near, 4.0, INJECTION, rng) for rng in rngs]
-    assert min(np.hypot(*(xy - 100)) for xy in control) >= 20
-    alone = replace(near, density=0.0)
-    by = [np.mean([np.hypot(*(place(square, g, 0, INJECTION, rng) - 100)) < 15 for rng in rngs])
-          for g in (near, alone)]  # fmt: skip
-    # By chance the part of the square's inner 100 x 100 pixels.
-    assert by[1] == pytest.approx(np.pi * 15**2 / 100**2, abs=0.05)
-    assert by[0] > by[1] + 0.05
+def test_controls_stay_clear_of_detected_sources(tile):
+    near = ground(tile, [[100.0, 100.0]], density=1e6)
+    chosen = [places(Box(40, 40, 160, 160), near, 1, clear=4.0, seed=i)[0] for i in range(100)]
+    assert min(np.hypot(*(xy - 100)) for xy in chosen) >= 4.0 / SCALE
+
+
+def test_others_go_by_detected_sources_as_galaxies_do(tile):
+    host = np.array([100.0, 100.0])
+    chosen = [
+        [
+            places(Box(0, 0, SIZE, SIZE), ground(tile, [host], density), 1, seed=i)[0]
+            for i in range(400)
+        ]
+        for density in (1e6, 0.0)
+    ]
+    radius = 5.0 / SCALE
+    by_host, alone = (np.mean([np.hypot(*(xy - host)) < radius for xy in some]) for some in chosen)
+    by_chance = np.pi * radius**2 / SIZE**2
+    assert alone == pytest.approx(by_chance, abs=0.04)
+    # Half of them by it, of which so many are within a third of the range: r^1.2 from 0.2" to 15".
+    within = (5**1.2 - 0.2**1.2) / (15**1.2 - 0.2**1.2)
+    assert by_host == pytest.approx(0.5 * within + 0.5 * by_chance, abs=0.06)
 
 
 def test_a_cell_without_psf_gets_no_source(tile):

@@ -9,10 +9,9 @@ from raydeblend.inject.statistics import (
     WIDTH,
     half_complete,
     half_limit,
+    middle,
     score_bin,
     spread,
-    weighted_middle,
-    weighted_spread,
 )
 from raydeblend.survey import NJY_ZERO_POINT
 
@@ -112,10 +111,10 @@ def test_a_weight_is_as_many_values():
     rng = np.random.default_rng(4)
     values, times = rng.normal(3, 2, 500), rng.integers(1, 5, 500)
     repeated = np.repeat(values, times)
-    assert weighted_middle(values, times) == pytest.approx(np.median(repeated), abs=0.02)
+    assert middle(values, times) == pytest.approx(np.median(repeated), abs=0.02)
     off = np.abs(repeated - np.median(repeated))
-    assert weighted_spread(values, times) == pytest.approx(1.4826 * np.median(off), abs=0.02)
-    assert weighted_middle(values[:7], np.ones(7)) == np.median(values[:7])
+    assert spread(values, times) == pytest.approx(1.4826 * np.median(off), abs=0.02)
+    assert middle(values[:7], np.ones(7)) == np.median(values[:7])
 
 
 @pytest.mark.parametrize("n", [4, 5, 8, 15])
@@ -126,7 +125,7 @@ def test_few_values_spread_as_many_do(n):
 
 def test_of_nothing_nothing_is_known():
     nothing = np.full(3, np.nan)
-    assert np.isnan([spread(nothing), spread(np.ones(1)), weighted_middle(nothing, nothing)]).all()
+    assert np.isnan([spread(nothing), spread(np.ones(1)), middle(nothing, nothing)]).all()
 
 
 def test_controls_do_not_tell_the_limit():

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import survey_sky as sky
+from waiting import wait_for
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
@@ -83,18 +84,6 @@ def kill_busy(root, kind, rng, seconds=60.0):
     """Kill one of the workers of a kind, as soon as there is one."""
     found = wait_for(lambda: busy(root, kind), seconds)
     kill(int(rng.choice(found)))
-
-
-def wait_for(condition, seconds, log=None):
-    """Return what `condition` gives once it is true; or raise what a run wrote to its log."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    said = "" if log is None else f": {log.read_text()}"
-    raise TimeoutError(f"nothing came in {seconds} s{said}")
 
 
 def n_recorded(out):

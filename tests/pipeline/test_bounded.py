@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from ray import cloudpickle
 
-from benchmarks.memory import MemoryWatch, run_alone
+from benchmarks.memory import MemoryWatch, run_in_turn
 from benchmarks.scale import patches
 from benchmarks.survey import make_nothing, no_rows
 from raydeblend.config import CatalogConfig
@@ -126,7 +126,7 @@ def test_a_star_of_100000_pixels_is_flagged_and_counted(tmp_path, deblender):
 @pytest.mark.ray
 def test_memory_does_not_grow_with_the_tiles_and_nothing_spills():
     """Coarse, since Ray's processes take turns; `benchmarks.memory --soak` is the fine measure."""
-    few, many = (run_alone(n, "sep") for n in (4, 16))
+    few, many = run_in_turn((4, 16), "sep")
     assert (few.cells, many.cells) == (4, 16)
     assert few.spilled == many.spilled == 0
     assert 20 < many.watch.peak("driver") < few.watch.peak("driver") + 25

@@ -46,7 +46,7 @@ def test_workers_and_actors_may_die_at_any_moment(undisturbed, tiles, tmp_path, 
     out, rng = str(tmp_path / "out"), np.random.default_rng(11)
     at = rng.integers(1, 8, 2)
     moments = [("deblend", int(at[0]), "actor"), ("measure", int(at[1]), "worker")]
-    stages = deaths.watched(deaths.CONFIG, tmp_path, seconds=0.3)
+    stages = deaths.watched(deaths.CONFIG, tmp_path, seconds=0.15)
     killed = []
     killer = threading.Thread(target=kill_at, args=(moments, tmp_path, rng, killed))
     killer.start()
@@ -93,10 +93,10 @@ def test_a_cell_that_hangs_is_failed_with_its_reason_and_healed_by_resume(
     out, until = str(tmp_path / "out"), tmp_path / "go on"
     stages = stages_of(deaths.CONFIG)
     hanging = replace(stages, detect=deaths.Hanging(stages.detect, CELL, str(until)))
-    summary = run_catalog(tiles, out, deaths.CONFIG, progress=False, stages=hanging, patience=15.0)
+    summary = run_catalog(tiles, out, deaths.CONFIG, progress=False, stages=hanging, patience=8.0)
     until.touch()
     failed = {entry.cell: entry.reason for entry in read_entries(out) if not entry.done}
-    assert failed[CELL] == "nothing moved for 15 seconds"
+    assert failed[CELL] == "nothing moved for 8 seconds"
     assert (summary.n_cells, summary.n_failed) == (deaths.N_CELLS, len(failed))
     healed = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
     assert (healed.n_cells, healed.n_failed) == (deaths.N_CELLS, 0)

@@ -88,27 +88,6 @@ def test_a_node_may_die(undisturbed, tiles, tmp_path):
     assert same(out, undisturbed)
 
 
-def test_the_driver_may_die(undisturbed, tiles, tmp_path, ray_local):
-    """The run that goes on has two CPUs instead of one."""
-    out, log = str(tmp_path / "out"), tmp_path / "log"
-    run = deaths.start_run(RUN, tiles, out, log=log)
-    try:
-        deaths.wait_for(lambda: deaths.n_recorded(out) >= 5, 400)
-        orphans = deaths.tree(run.pid)
-        deaths.kill(run.pid)
-        run.wait()
-    finally:
-        end(run)
-    deaths.wait_for(lambda: not any(map(deaths.alive, orphans)), 120)
-    done = {path: os.stat(path).st_mtime_ns for path in deaths.recorded(out)}
-    assert 5 <= len(done) < deaths.N_CELLS
-    summary = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
-    assert (summary.n_cells, summary.n_failed) == (deaths.N_CELLS, 0)
-    assert {path: os.stat(path).st_mtime_ns for path in done} == done
-    assert same(out, undisturbed)
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
 def test_an_s3_server_in_trouble_and_nothing_of_it_in_the_logs(
     undisturbed,
     tiles,
@@ -149,7 +128,7 @@ def test_an_s3_server_in_trouble_and_nothing_of_it_in_the_logs(
 
 
 def test_forty_tiles_and_three_random_kills(tmp_path, ray_local):
-    """The acceptance: two workers or actors and the driver killed, resumed, verify exits 0."""
+    """Two workers or actors and the driver are killed; the run that goes on has two CPUs."""
     tiles, out, whole = str(tmp_path / "tiles"), str(tmp_path / "out"), str(tmp_path / "whole")
     for i in range(40):
         sky.write_tile(tiles, f"t{i:02d}", 58 * (i % 7), 58 * (i // 7), size=70)
@@ -164,12 +143,18 @@ def test_forty_tiles_and_three_random_kills(tmp_path, ray_local):
             deaths.wait_for(lambda n=n: deaths.n_recorded(out) >= n, 400)
             deaths.kill_busy(run.pid, "any", rng)
         deaths.wait_for(lambda: deaths.n_recorded(out) >= moments[2], 400)
+        orphans = deaths.tree(run.pid)
         deaths.kill(run.pid)
         run.wait()
     finally:
         end(run)
+    deaths.wait_for(lambda: not any(map(deaths.alive, orphans)), 120)
+    done = {path: os.stat(path).st_mtime_ns for path in deaths.recorded(out)}
+    assert moments[2] <= len(done) < 40
     resumed = CliRunner().invoke(app, [*command, "--resume"])
     assert resumed.exit_code == 0, resumed.output
+    assert {path: os.stat(path).st_mtime_ns for path in done} == done
+    assert not list(tmp_path.rglob("*.tmp"))
     verified = CliRunner().invoke(app, ["verify", out])
     assert verified.exit_code == 0
     assert verified.output.splitlines()[-1] == f"{out} is complete"

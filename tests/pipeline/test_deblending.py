@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raydeblend.config import DEBLENDERS, CatalogConfig
+from raydeblend.config import DEBLENDER_NETWORKS, DEBLENDERS, CatalogConfig
 from raydeblend.deblend.masks import merge_bands
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
@@ -18,6 +18,13 @@ HEADER = TileHeader("t", ("g", "i"), (None, None), (300, 300), "", 0.168)
 CELL = Cell("c", HEADER, HEADER.box, HEADER.box)
 PSF = (np.ones((3, 3), np.float32) / 9, np.ones((5, 5), np.float32) / 25)
 CONFIG = CatalogConfig(bands=("g", "i"), deblender="sep")
+
+
+def usual_psf():
+    """HSC's seeing, about."""
+    y, x = np.mgrid[-12:13, -12:13]
+    stamp = np.exp(-(x**2 + y**2) / (2 * 1.9**2)).astype(np.float32)
+    return constant((stamp / stamp.sum(), stamp / stamp.sum()))
 
 
 def make_blend(xy, size=32, flags=0):
@@ -217,6 +224,23 @@ def test_a_peak_that_the_network_missed_is_deblended_from_the_residual():
     assert not alone.flags
 
 
+class WithParts(OnlyOne):
+    """One that has put the second together with the first, but not all of its light."""
+
+    def __call__(self, images, **options):
+        parts = np.tile(np.float32([[20, 21], [np.nan, np.nan]]), (len(images), 1, 1))
+        return replace(super().__call__(images, **options), extra={"parts_xy": parts})
+
+
+def test_a_peak_that_is_part_of_a_source_was_not_missed():
+    noise = np.random.default_rng(0).normal(0, 1, (2, 32, 32))
+    image = (noise + blob(9, 9, 60) + blob(21, 20, 40)).astype(np.float32)
+    blend = replace(make_blend([[9, 9], [20, 21]]), image=image)
+    (part,) = separate([blend], WithParts())
+    np.testing.assert_allclose(part.xy, [[9, 9]])
+    np.testing.assert_allclose(part.parts_xy, [[20, 21]])
+
+
 def test_a_missing_band_is_shown_to_the_deblender_as_missing():
     blend = make_blend([[9, 9]])
     unusable = blend.unusable.copy()
@@ -262,6 +286,8 @@ def test_measured_sources_travel_without_models_but_with_their_blendedness():
     (part,) = without_models(DeblendedCell(detected, (kept,))).parts
     assert part.measured is not None
     assert (len(part.models), part.models.nbytes) == (2, 0)
+    # No view, which would keep the pixels.
+    assert part.models.base is None
     # Two equal halves: half of the light at each belongs to the other.
     np.testing.assert_allclose(part.blendedness, [0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(blendedness(kept.models), part.blendedness)
@@ -318,22 +344,19 @@ def test_a_search_that_was_ended_is_flagged_and_its_sources_kept():
     assert part.flags == 0
 
 
+@pytest.mark.parametrize("network", DEBLENDER_NETWORKS)
 @pytest.mark.parametrize("factor", [1.0, 1e6])
-def test_a_stamp_unlike_the_networks_training_is_flagged(factor):
-    sigma = 1.9
-    y, x = np.mgrid[-12:13, -12:13]
-    stamp = np.exp(-(x**2 + y**2) / (2 * sigma**2)).astype(np.float32)
-    psf = constant((stamp / stamp.sum(), stamp / stamp.sum()))
+def test_a_stamp_unlike_the_networks_training_is_flagged(network, factor):
     blend = make_blend([[8, 8], [22, 22]])
     blend = replace(blend, image=blend.image * np.float32(factor))
 
     class Network:
-        name = "rdn"
+        name = network
 
         def __call__(self, images, **_):
             models = np.repeat(images[:, None] / 2, 2, axis=1)
             return Deblended(models, np.array([2]), blend.xy[None], np.array(["high"]))
 
     deblend = DeblendCell(CONFIG, Network())
-    (part,) = deblend(Detected(CellTask(CELL), (blend,), psf)).parts
+    (part,) = deblend(Detected(CellTask(CELL), (blend,), usual_psf())).parts
     assert bool(part.flags & Flag.UNLIKE_TRAINING) == (factor > 1)

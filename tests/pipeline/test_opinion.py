@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_deblending import CELL, CONFIG, PSF, make_blend
+from test_deblending import CELL, CONFIG, PSF, make_blend, usual_psf
 
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
+from raydeblend.flags import Flag
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.opinion import SecondOpinion, difference, is_chosen, second_opinion
 from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import _disagreement
 from raydeblend.psf import constant
+from raydeblend.tile import Deblended
 
 XY = np.array([[8.0, 8.0], [22.0, 22.0]], dtype=np.float32)
 
@@ -74,6 +76,25 @@ def test_only_blends_are_asked_about_and_all_else_stays():
     for before, after in zip(first.parts, told.parts, strict=True):
         assert after.models is before.models
     assert [p.opinion for p in replace(opinion, fraction=1e-9)(first).parts] == [None] * 3
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_a_network_that_has_not_learnt_from_such_stamps_flags_its_opinion(factor):
+    blend = make_blend(XY)
+    blend = replace(blend, image=blend.image * np.float32(factor))
+    detected = Detected(CellTask(CELL), (blend,), usual_psf())
+    first = DeblendedCell(detected, (part(XY, [(50.0, 50.0), (50.0, 50.0)]),))
+
+    class Network:
+        name = "rdn"
+
+        def __call__(self, images, **_):
+            models = np.repeat(images[:, None] / 2, 2, axis=1)
+            return Deblended(models, np.array([2]), XY[None], np.array(["high"]))
+
+    (told,) = SecondOpinion(DeblendCell(CONFIG, Network()), 1.0)(first).parts
+    assert told.opinion is not None
+    assert bool(told.flags & Flag.UNLIKE_TRAINING) == (factor > 1)
 
 
 def test_a_configuration_names_another_deblender():

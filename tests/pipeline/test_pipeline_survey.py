@@ -1,8 +1,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -245,22 +243,13 @@ def test_what_cannot_be_used_is_refused_before_any_work(finished, tiles, tmp_pat
 
 
 def test_from_s3_to_s3(finished, s3_server):  # noqa: F811
-    """In a process of its own, since Ray's workers know the AWS variables of its start."""
+    """Through workers: `test_deaths_slow`, of a server in trouble."""
     source, out = f"s3://{s3_server.bucket}/sky", f"s3://{s3_server.bucket}/runs/1"
     sky.write_tile(source, "whole")
-    script = (
-        "import sys; from raydeblend.config import CatalogConfig; "
-        "from raydeblend.pipeline.survey import run_catalog; "
-        "config = CatalogConfig(('g', 'r', 'i'), deblender='sep', photometry='mixture', "
-        "cell_size=220, border=60); "
-        "print(run_catalog(*sys.argv[1:], config).n_sources)"
-    )
-    command = [sys.executable, "-c", script, source, out]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
+    with catalogs_in_process():
+        summary = run_catalog(source, out, CONFIG, progress=False)
     local, remote = read_catalog(finished[0]), read_catalog(out)
-    assert int(done.stdout.split()[-1]) == remote.num_rows
+    assert summary.n_sources == remote.num_rows
     assert remote.equals(local)
     assert verify_catalog(out) == []
 

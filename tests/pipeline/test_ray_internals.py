@@ -3,6 +3,7 @@
 import inspect
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import ray
@@ -13,7 +14,13 @@ from ray.exceptions import RayTaskError
 
 from raydeblend.pipeline.backpressure import InFlightLimit, set_limits
 from raydeblend.pipeline.lost_blocks import lost_block_errors, tolerate_lost_blocks
-from raydeblend.pipeline.ray_internals import BLOCK_LOG, BackpressurePolicy, MapOperator
+from raydeblend.pipeline.ray_internals import (
+    BLOCK_LOG,
+    BackpressurePolicy,
+    ExecutionCallback,
+    MapOperator,
+)
+from raydeblend.pipeline.under_way import UnderWay
 
 ROOT = Path(__file__).parents[2]
 INSIDE = re.compile(r"^\s*(from|import) ray\S*\._|getLogger\(.ray\.\S*\._|\bray\._", re.MULTILINE)
@@ -50,6 +57,25 @@ def policies(context):
 
 def test_blocks_that_are_left_out_are_told_of_by_the_logger_we_listen_to():
     assert streaming_executor_state.logger is BLOCK_LOG
+
+
+def test_a_callback_is_called_as_ours_answers(ray_local):
+    class Seen(ExecutionCallback):
+        steps: ClassVar[list[int]] = []
+
+        def on_execution_step(self, executor):
+            stages = [stage for stage in executor._topology if isinstance(stage, MapOperator)]
+            self.steps.append(sum(stage.num_active_tasks() for stage in stages))
+
+    for name in ("on_execution_step", "after_execution_succeeds", "after_execution_fails"):
+        asked, ours = (getattr(kind, name) for kind in (ExecutionCallback, UnderWay))
+        assert (
+            inspect.signature(asked).parameters.keys() == inspect.signature(ours).parameters.keys()
+        )
+    graph = ray.data.range(4, override_num_blocks=4).map(lambda row: row)
+    graph.context.custom_execution_callback_classes = [Seen]
+    assert len(list(graph.iter_rows())) == 4
+    assert max(Seen.steps) > 0
 
 
 def test_an_error_that_is_no_death_comes_through(ray_local):

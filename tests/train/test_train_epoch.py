@@ -115,7 +115,7 @@ def test_random_numbers_come_back_with_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_a_number_stops_the_epoch(isolated: IsolatedImages) -> None:
     broken = dataclasses.replace(isolated, sky_sigma=isolated.sky_sigma * 0)
-    with pytest.raises(TrainingDiverged, match="loss is nan by step 4"):
+    with pytest.raises(TrainingDiverged, match="loss is nan by step 1"):
         train_epochs(get_config("rdn", "tiny", steps=4), broken)
 
 

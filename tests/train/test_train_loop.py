@@ -1,6 +1,7 @@
 """Training on a real Ray: two workers, one of them killed; a killed driver; s3; bad arguments."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +18,14 @@ import pytest
 import ray
 import torch
 from s3 import S3Server, s3_server  # noqa: F401
-from two_workers import other_process, without_ray_train
+from two_workers import other_process, without_ray
 
 from raydeblend import storage
 from raydeblend.cli.main import main
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import load_weights
 from raydeblend.simulate.shards import read_shard, write_shard
-from raydeblend.train.loop import train
+from raydeblend.train.loop import TrainResult, train
 from raydeblend.train.progress import read_history
 from raydeblend.train.stopping import TrainingDiverged
 
@@ -33,7 +34,7 @@ TIMEOUT_S = 300.0
 
 
 @pytest.fixture(scope="module")
-def shards(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the isolated images of the tiny preset are; the first run renders them."""
     return str(tmp_path_factory.mktemp("isolated"))
 
@@ -66,7 +67,7 @@ def kill_a_worker(out: str, killed: list[int]) -> None:
     os.kill(killed[0], signal.SIGKILL)
 
 
-def test_two_workers_of_which_one_is_killed(shards: str, tmp_path: Path) -> None:
+def test_two_workers_of_which_one_is_killed(ray_local: None, shards: str, tmp_path: Path) -> None:
     out, killed = str(tmp_path / "run"), []
     killer = threading.Thread(target=kill_a_worker, args=(out, killed))
     killer.start()
@@ -85,7 +86,8 @@ def test_two_workers_of_which_one_is_killed(shards: str, tmp_path: Path) -> None
     assert list(tmp_path.glob("run/tensorboard/events*"))
     pictures = [plt.imread(path) for path in sorted(tmp_path.glob("run/samples/*.png"))]
     assert len(pictures) == 8
-    assert {picture.shape[:2] for picture in pictures} == {(6 * 32, 4 * 32)}
+    # Four columns of six stamps of 32 pixels, enlarged to 96, below their names.
+    assert {picture.shape[:2] for picture in pictures} == {(20 + 6 * 96, 4 * 96)}
 
 
 @dataclass(frozen=True)
@@ -109,27 +111,29 @@ TINY = (
     Tiny("vae", ("vae",), "flux_nmad"),
     Tiny("vae-deblend", ("vae-deblend",), "flux_nmad"),
 )
-ON_RAY = ("rdn-joint", "vae")
-"""Of the presets; what Ray Train does is the same for all of them."""
+ON_RAY = ("rdn-joint",)
+"""Of the presets, that of several networks; what Ray Train does is the same for all of them."""
 
 
-def check_tiny(tiny: Tiny, shards: str, folder: Path) -> None:
-    """Train on two workers and look at all that is exported."""
+def check_exports(tiny: Tiny, result: TrainResult, folder: Path) -> None:
+    """Look at all that a training below `folder` left."""
     out = str(folder / "run")
-    kept = shards if tiny.shared else None
-    result = train(tiny.network, out, "tiny", workers=2, shards=kept, epochs=2)
-    assert len(result.history) == 2
     assert np.isfinite(result.history[-1][tiny.score])
     for name in tiny.files:
         _, card = load_weights(storage.join(out, f"{name}.safetensors"))
         assert (card.network, card.training["preset"]) == (name, "tiny")
     assert result.weights == storage.join(out, f"{tiny.files[0]}.safetensors")
-    assert len(list(folder.glob("run/samples/*.png"))) == 2
+    assert len(list(folder.glob("run/samples/*.png"))) == len(result.history)
 
 
 @pytest.mark.parametrize("tiny", [t for t in TINY if t.network in ON_RAY], ids=lambda t: t.network)
-def test_tiny_presets_run_on_two_workers_of_ray(tiny: Tiny, shards: str, tmp_path: Path) -> None:
-    check_tiny(tiny, shards, tmp_path)
+def test_tiny_presets_run_on_two_workers_of_ray(
+    tiny: Tiny, shards: str, ray_local: None, tmp_path: Path
+) -> None:
+    out, kept = str(tmp_path / "run"), shards if tiny.shared else None
+    result = train(tiny.network, out, "tiny", workers=2, shards=kept, epochs=2)
+    assert len(result.history) == 2
+    check_exports(tiny, result, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -138,14 +142,31 @@ def other_worker() -> Iterator[Pool]:
         yield pool
 
 
-@pytest.mark.parametrize(
-    "tiny", [t for t in TINY if t.network not in ON_RAY], ids=lambda t: t.network
-)
-def test_every_other_tiny_preset_runs_on_two_workers(
+BROKEN = ("counter", "gan", "rdn-joint", "branched", "srgan", "vae")
+"""One of each kind of stream; `test_train_steps` has that of the rdn."""
+
+
+@pytest.mark.parametrize("tiny", [t for t in TINY if t.network in BROKEN], ids=lambda t: t.network)
+def test_a_run_broken_within_an_epoch_ends_as_the_unbroken_one(
     tiny: Tiny, shards: str, other_worker: Pool, tmp_path: Path
 ) -> None:
-    with without_ray_train(other_worker):
-        check_tiny(tiny, shards, tmp_path)
+    out, kept = tmp_path / "run", shards if tiny.shared else None
+    options = {"workers": 2, "shards": kept, "epochs": 1, "steps": 12, "checkpoint_seconds": 0.0}
+    with without_ray(other_worker):
+        whole = train(tiny.network, str(out), "tiny", **options)
+        check_exports(tiny, whole, tmp_path)
+        within, end = sorted(tmp_path.glob("run/checkpoints/*/checkpoint_*"))
+        assert {path.name for path in within.iterdir()} == {"state.pt", "begun-0.pt", "begun-1.pt"}
+        weights = [load_weights(str(out / f"{name}.safetensors"))[0] for name in tiny.files]
+        shutil.rmtree(end)
+        again = train(tiny.network, str(out), "tiny", resume=True, **options)
+    for name, before in zip(tiny.files, weights, strict=True):
+        after, _ = load_weights(str(out / f"{name}.safetensors"))
+        for a, b in zip(after.state_dict().values(), before.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+    for scores in (whole.history[0], again.history[0]):
+        del scores["seconds"]
+    assert again.history == whole.history
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
@@ -161,7 +182,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
         shard = read_shard(str(path))
         group = replace(shard.group, sky_sigma=0 * shard.group.sky_sigma)
         write_shard(str(path), replace(shard, group=group))
-    with pytest.raises(TrainingDiverged, match="loss is nan by step 8"):
+    with pytest.raises(TrainingDiverged, match="loss is nan by step 5"):
         train("rdn", out, "tiny", shards=own, epochs=3, steps=4, resume=True)
     assert kept[0].read_bytes() == before
     assert read_history(storage.join(out, "history.json")) == first.history
@@ -186,7 +207,7 @@ def test_a_collapsed_generator_ends_the_run(
 
 DRIVER = """
 import os, sys, ray
-from raydeblend.train.loop import train
+from raydeblend.train.loop import TrainResult, train
 aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 ray.init(runtime_env={"env_vars": aws}, logging_level="ERROR", log_to_driver=False)
 out, shards, resume = sys.argv[1:]
@@ -202,6 +223,7 @@ def start_driver(out: str, shards: str, resume: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_killed_driver_is_resumed_from_s3(
+    ray_local: None,
     shards: str,
     s3_server: S3Server,  # noqa: F811
 ) -> None:

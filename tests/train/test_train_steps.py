@@ -10,7 +10,7 @@ from raydeblend.networks.counter import Counter, CounterConfig
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages
-from raydeblend.train.counting import count_batches, make_peel
+from raydeblend.train.counting import CountStream, make_peel
 from raydeblend.train.losses import DeblendLoss
 from raydeblend.train.peeling import PeelBatch, PeelStream
 from raydeblend.train.state import update_average
@@ -59,7 +59,7 @@ def test_the_counter_learns(isolated: IsolatedImages) -> None:
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     recipe = BlendRecipe(32, 6, (0.5, 0.5, 0, 0, 0), 0.0, 0.5)
     accuracies = []
-    for batch, _ in zip(count_batches(isolated, recipe, 32, seed=2), range(50), strict=False):
+    for batch, _ in zip(CountStream(isolated, recipe, 32, seed=2), range(50), strict=False):
         loss, accuracy = counter_step(net, batch.image, batch.n_sources, Scaling("asinh"))
         optimizer.zero_grad()
         loss.backward()
@@ -93,12 +93,22 @@ def test_a_stream_feeds_back_residuals_that_still_hold_galaxies(isolated: Isolat
     assert (second.n_sources > 0).all()
 
 
+def test_a_stream_put_back_gives_the_same_images(isolated: IsolatedImages) -> None:
+    stream, again = (PeelStream(isolated, RECIPE, seed, residual_fraction=0.5) for seed in (4, 9))
+    batch = stream.draw(8)
+    stream.feed_back(batch, 0.9 * batch.sources[:, 0], torch.zeros(8, dtype=torch.long))
+    again.load_state_dict(stream.state_dict())
+    expected, drawn = stream.draw(8), again.draw(8)
+    for name, tensor in vars(expected).items():
+        assert torch.equal(getattr(drawn, name), tensor)
+
+
 def test_the_counter_sees_residuals_with_the_number_that_is_left(isolated: IsolatedImages) -> None:
     def perfect(batch: PeelBatch) -> PeelBatch:
         return batch.peel(batch.sources[:, 0], torch.zeros(len(batch.n_sources), dtype=torch.long))
 
     recipe = BlendRecipe(32, 6, (0, 0, 1, 0, 0), 0.0, 1.0)
-    batches = count_batches(isolated, recipe, 8, 5, perfect, residual_fraction=0.5)
+    batches = CountStream(isolated, recipe, 8, 5, perfect, residual_fraction=0.5)
     first, second = next(batches), next(batches)
     assert first.n_sources.tolist() == [2] * 8
     assert second.n_sources.tolist() == [2] * 4 + [1] * 4

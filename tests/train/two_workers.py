@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from multiprocessing.pool import Pool
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydeblend.simulate import shards
 from raydeblend.train import loop
 from raydeblend.train.run import Run
 from raydeblend.train.worker import train_worker
@@ -36,20 +37,31 @@ def on_two_workers(work: Callable[..., None], *arguments: object) -> None:
 
 @contextmanager
 def other_process() -> Iterator[Pool]:
-    """A process that serves as the second worker of all trainings of `without_ray_train`."""
+    """A process that serves as the second worker of all trainings of `without_ray`."""
     with torch.multiprocessing.get_context("spawn").Pool(1) as pool:
         yield pool
 
 
 @contextmanager
-def without_ray_train(other: Pool) -> Iterator[None]:
+def without_ray(other: Pool) -> Iterator[None]:
     """Let `train` do its epochs on two workers, this process and the `other` one, meanwhile.
 
     Ray Train would start three processes for each training.
     """
     with pytest.MonkeyPatch.context() as patch:
+        for module in (loop, shards):
+            patch.setattr(module, "ray_session", lambda *_: nullcontext())
+        patch.setattr(loop, "_check_capacity", lambda workers: None)
+        patch.setattr(loop, "claim_gpus", lambda *_: 0)
         patch.setattr(loop, "_fit", partial(_fit, other))
+        patch.setattr(shards, "shared_folder", lambda *_: nullcontext())
+        patch.setattr(shards, "_run", _run)
         yield
+
+
+def _run(items: list[shards.Item], task: Callable[[shards.Item], shards.Item]) -> None:
+    for item in items:
+        task(item)
 
 
 def _fit(pool: Pool, run: Run, workers: int, use_gpu: bool) -> None:
@@ -91,7 +103,9 @@ def _report(
 ) -> None:
     """Keep the checkpoint, if there is one; all workers wait for it."""
     assert metrics
+    number = len(list(folder.glob("checkpoint_*")))
+    torch.distributed.barrier()
     if checkpoint is not None:
-        number = len(list(folder.glob("checkpoint_*")))
-        shutil.copytree(checkpoint.path, folder / f"checkpoint_{number:04d}")
+        target = folder / f"checkpoint_{number:04d}"
+        shutil.copytree(checkpoint.path, target, dirs_exist_ok=True)
     torch.distributed.barrier()

@@ -21,7 +21,7 @@ from scipy.spatial.distance import cdist
 
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.blend_fit import BlendFit
-from raydeblend.deblend.joint.config import JointConfig, PixelConfig, QualityConfig
+from raydeblend.deblend.joint.config import JointConfig, QualityConfig
 from raydeblend.deblend.joint.crowds.light import blendedness, neighbor_flux
 from raydeblend.deblend.joint.crowds.light import images as images_of
 from raydeblend.deblend.joint.crowds.patches import Patch
@@ -29,15 +29,14 @@ from raydeblend.deblend.joint.find import Found, find_all, fit_all_given
 from raydeblend.deblend.joint.fitting import render
 from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.photometry import measure_galaxies
+from raydeblend.deblend.joint.pixels import make_stamps
 from raydeblend.deblend.joint.prune import drop_sources
-from raydeblend.deblend.joint.seen_psf import Psf, SeenPsf, psf_of_each
+from raydeblend.deblend.joint.seen_psf import Psf, psf_of_each
 from raydeblend.deblend.joint.settings import FitSettings
-from raydeblend.deblend.joint.stamp import Stamp, lit_samples
+from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, shipped_structure
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
-from raydeblend.detect.footprints import matched_filter
-from raydeblend.detect.smoothing import smoothed_stamp
 from raydeblend.fit.compiled.start import prepare_fit
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.measure.blendedness import neighbor_flux as flux_of_neighbors
@@ -80,6 +79,7 @@ class JointDeblender:
     name: str = "joint"
     band_masks: ClassVar[bool] = True
     psf_by_place: ClassVar[bool] = True
+    takes_cores: ClassVar[bool] = True
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:
@@ -101,6 +101,7 @@ class JointDeblender:
         bands: tuple[str, ...] | None = None,
         pixel_scale: float | None = None,
         xy: Sequence[ArrayLike] | None = None,
+        cores: FloatArray | None = None,
     ) -> Deblended:
         """Deblend a batch; see `raydeblend.tile.Deblender`.
 
@@ -111,6 +112,8 @@ class JointDeblender:
         xy
             Per stamp the positions ``(k, 2)`` of its sources; then none is added, and none
             dropped but with `drop_given`.
+        cores
+            ``(n, bands, y, x)`` light that the mask hides, which tells where its stars are.
 
         Returns
         -------
@@ -123,7 +126,7 @@ class JointDeblender:
         ConfigError
             If shapes do not agree.
         """
-        found = self.find(images, variance, mask, psf, pixel_scale, xy)
+        found = self.find(images, variance, mask, psf, pixel_scale, xy, cores)
         return stack_sources(found, np.shape(images))
 
     def find(
@@ -134,9 +137,10 @@ class JointDeblender:
         psf: Psf | None = None,
         pixel_scale: float | None = None,
         xy: Sequence[ArrayLike] | None = None,
+        cores: FloatArray | None = None,
     ) -> list[Sources]:
         """Return the sources of each stamp, measured; the arguments are those of a call."""
-        stamps, sigma = self.make_stamps(images, variance, mask, psf, pixel_scale)
+        stamps, sigma = self.make_stamps(images, variance, mask, psf, pixel_scale, cores)
         with one_thread(), torch.inference_mode():
             if xy is None:
                 found = find_all(stamps, self.settings, self.config.limits.most_values)
@@ -172,6 +176,7 @@ class JointDeblender:
         pixel_scale: float,
         xy: ArrayLike | None = None,
         position_sigma: float | None = None,
+        cores: FloatArray | None = None,
     ) -> Separated:
         """Separate one footprint of any size; see `raydeblend.tile.Separated`.
 
@@ -183,9 +188,11 @@ class JointDeblender:
             ``(k, 2)`` positions of its sources, and how well they are known, in pixels.  Then none
             is added or dropped; the positions come back as they are, ``shift`` is what the fit
             moved them.
+        cores
+            ``(1, bands, y, x)``, as for a batch.
         """
         images, variances, masks = (np.asarray(each)[None] for each in (image, variance, mask))
-        stamps, sigma = self.make_stamps(images, variances, masks, psf, pixel_scale)
+        stamps, sigma = self.make_stamps(images, variances, masks, psf, pixel_scale, cores)
         given = None if xy is None else np.asarray(xy, dtype=np.float64).reshape(-1, 2)
         with one_thread(), torch.inference_mode():
             if given is None:
@@ -269,6 +276,7 @@ class JointDeblender:
         mask: ArrayLike | None,
         psf: Psf | None,
         pixel_scale: float | None,
+        cores: FloatArray | None = None,
     ) -> tuple[list[Stamp], FloatArray]:
         """Return what is fitted of each stamp, and their noise ``(n, bands, 1, 1)``."""
         made = prepare(images, variance, mask)
@@ -277,14 +285,8 @@ class JointDeblender:
         if psf is None:
             nominal = nominal_psf(survey, DEFAULT_BAND, pixel_scale=pixel_scale)
             psf = np.stack([nominal] * made.image.shape[1])
-        light = np.clip(made.image, 0, None)
-        error = self.config.pixels.model_error * light
-        weight = made.weight / (1 + made.weight * error**2)
         seen = psf_of_each(psf, made.image.shape)
-        stamps = [
-            _stamp(image, weighted, own, pixel_scale, self.config.pixels)
-            for image, weighted, own in zip(made.image, weight, seen, strict=True)
-        ]
+        stamps = make_stamps(made, variance, cores, seen, pixel_scale, self.config.pixels)
         return stamps, made.sigma
 
     def _sources(
@@ -331,31 +333,6 @@ def _nearest_each(fitted: NDArray[np.float64], given: NDArray[np.float64]) -> ND
     """Return which given position each fitted one is, no two the same."""
     apart = cdist(fitted, given, "sqeuclidean")
     return np.asarray(linear_sum_assignment(apart)[1], dtype=np.intp)
-
-
-def _stamp(
-    image: FloatArray,
-    weight: FloatArray,
-    psf: SeenPsf,
-    pixel_scale: float,
-    config: PixelConfig,
-) -> Stamp:
-    """Make a stamp; a band whose PSF cannot be used is treated as missing."""
-    weight = np.where(psf.known[:, None, None], weight, np.float32(0))
-    significance = matched_filter(image, weight, psf.width, smoothed_stamp)
-    stamp = Stamp(
-        image,
-        weight,
-        psf.mixtures,
-        psf.width,
-        pixel_scale,
-        *lit_samples(significance, psf.width, weight, config),
-        config.min_shown_fraction,
-        significance=significance,
-        places=psf.places,
-    )
-    stamp.remember(mixture=psf.mixture(pixel_scale))
-    return stamp
 
 
 @contextmanager

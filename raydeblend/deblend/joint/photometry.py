@@ -47,7 +47,7 @@ def measure_galaxies(
 ) -> dict[str, Array]:
     """Return the measurements of the m galaxies of a stamp.
 
-    A galaxy has the light of all its parts; shape, size and place are those of its brightest.
+    A galaxy has the light of all its parts and its center; shape and size are its brightest's.
 
     Parameters
     ----------
@@ -61,13 +61,17 @@ def measure_galaxies(
     Returns
     -------
     ``flux``, ``flux_err`` and ``bulge_fraction`` ``(m, bands)``; ``flux_cov``
-    ``(m, bands, bands)``; ``position_cov`` ``(m, 2, 2)`` in pixels² and ``shift`` ``(m, 2)``, 0 as
-    the positions are the fit's own; ``response`` ``(m, 3)`` of the shape to shear (R11, R22, R12);
+    ``(m, bands, bands)``; ``shift`` ``(m, 2)`` in pixels (x, y) from the brightest part to the
+    center of the light, and the ``position_cov`` ``(m, 2, 2)`` of that; ``response`` ``(m, 3)`` of
+    the shape to shear (R11, R22, R12);
     signal to noise, ``r50`` (arcsec), ``T`` (arcsec²), ``g1``, ``g2``, their errors and the blend's
     reduced χ², ``(m,)``.
     """
     parts = _measure(stamp, fit, unit, config.shear)
     values = {name: own[galaxies.brightest] for name, own in parts.items()}
+    values["shift"], values["position_cov"] = _centers(
+        fit, galaxies, np.nansum(parts["flux"], axis=1), config.structure.flux_error
+    )
     attached = galaxies.sums(parts["flux"]) - values["flux"]
     values["flux"] = values["flux"] + attached
     doubt = config.structure.flux_error * attached
@@ -88,6 +92,31 @@ def measure_galaxies(
     ratio = values["flux"] / np.where(values["flux_err"] > 0, values["flux_err"], np.inf)
     values["snr"] = np.sqrt(np.nansum(ratio**2, axis=1))
     return values
+
+
+def _centers(
+    fit: BlendFit, galaxies: Galaxies, light: Array, flux_error: float
+) -> tuple[Array, Array]:
+    """Return where the light of each galaxy is centered, and the covariances of that.
+
+    From its brightest part, ``(m, 2)`` in pixels (x, y); covariances ``(m, 2, 2)``.
+
+    Parameters
+    ----------
+    light
+        ``(k,)`` flux of each source, all bands together.
+    flux_error
+        Part of the light of the other parts that may not be the galaxy's.
+    """
+    total = galaxies.sums(light)[galaxies.part_of]
+    share = np.zeros(len(light))
+    share[galaxies.brightest] = 1.0
+    np.divide(light, total, out=share, where=total > 0)
+    away = fit.xy - fit.xy[galaxies.brightest[galaxies.part_of]]
+    shift = galaxies.sums(share[:, None] * away)
+    covariance = galaxies.sums(share[:, None, None] ** 2 * fit.theta_cov[:, POSITION, POSITION])
+    doubt = flux_error * shift
+    return shift, covariance + doubt[:, :, None] * doubt[:, None]
 
 
 def _measure(
@@ -112,8 +141,6 @@ def _measure(
         "r50": r50,
         "response": shear_response(fit, shares, by_theta, config),
         "chi2": np.full(len(fit.theta), fit.chi2 / freedom),
-        "shift": np.zeros((len(fit.theta), 2)),
-        "position_cov": fit.theta_cov[:, POSITION, POSITION],
         **dict(zip(("T", "g1", "g2"), shape, strict=True)),
         **dict(zip(("T_err", "g1_err", "g2_err"), error, strict=True)),
     }

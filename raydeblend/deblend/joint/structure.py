@@ -166,6 +166,8 @@ def attachments(
     near = (host >= 0) & (contrast < config.attached_contrast)
     attached = np.bincount(host[near], minlength=len(light))
     source = np.flatnonzero((host >= 0) & (contrast < most_contrast))
+    if not len(source):
+        return Attachments(source, host[source], np.zeros((0, len(FEATURES))))
     host, contrast = host[source], contrast[source]
     total = total_light(patches, stamp.image.shape)
     radius = np.exp(fit.theta[:, LOG_RADIUS])
@@ -193,7 +195,7 @@ def attachments(
         np.log(radius[host]),
         np.log(_ratio(square, others)[source]),
     ]
-    features = np.array(columns, dtype=np.float64).reshape(len(FEATURES), len(source)).T
+    features = np.array(columns, dtype=np.float64).T
     return Attachments(source, host, np.nan_to_num(features))
 
 

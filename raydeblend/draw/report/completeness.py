@@ -15,10 +15,11 @@ from raydeblend.draw.report.style import BANDS, FAINT, MARK, WIDTH, legend_above
 from raydeblend.evaluate.common.figures import to_png
 from raydeblend.evaluate.common.tables import Table, number
 from raydeblend.inject.read import FOLDER, read_injected
+from raydeblend.inject.sources import GALAXY
 from raydeblend.inject.statistics import InjectedBin, half_complete
 
 ABSENT = (
-    "This run injected no sources, so its completeness was not measured. The counts above end "
+    "This run injected no galaxies, so its completeness was not measured. The counts above end "
     "where the catalog does; the dashed lines are the depth of five sigma."
 )
 MARKERS = "osD^vP"
@@ -27,7 +28,7 @@ FEW = 5
 
 
 def injected_sources(out: str) -> pa.Table | None:
-    """Return the injected sources of a run; None of one that injected nothing.
+    """Return the injected sources of a run; None of one that injected no galaxy.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def injected_sources(out: str) -> pa.Table | None:
     if not storage.list_files(storage.join(out, FOLDER), ".parquet"):
         return None
     rows = read_injected(out)
-    return rows if len(rows) else None
+    return rows if GALAXY in rows["kind"].to_pylist() else None
 
 
 def completeness_table(bins: Sequence[InjectedBin], bands: Sequence[str]) -> Table:
@@ -77,10 +78,11 @@ def completeness_figure(bins: Sequence[InjectedBin], bands: Sequence[str]) -> by
     """Draw completeness, flux bias and pull width by true magnitude."""
     filled = [each for each in bins if each.n]
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-    complete, bias, pull = figure.subplots(1, 3)
+    complete, bias, pull = figure.subplots(1, 3, sharex=True)
     x = np.array([(each.low + each.high) / 2 for each in filled])
     rate, error = np.transpose([(e.completeness, e.completeness_err) for e in filled])
-    complete.errorbar(x, rate, error, fmt="o-", ms=3.5, lw=1, color=MARK)
+    within = np.minimum(error, [rate, 1 - rate])
+    complete.errorbar(x, rate, within, fmt="o-", ms=3.5, lw=1, color=MARK)
     complete.set(ylim=(-0.03, 1.05), ylabel="completeness")
     known = np.array([each.n for each in filled]) >= FEW
     for band, color, marker in zip(bands, cycle(BANDS), cycle(MARKERS), strict=False):

@@ -1,15 +1,17 @@
-"""What deblenders take that must be given positions: peers that the protocols compare."""
+"""Deblenders that must be given positions: peers that the protocols compare."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.errors import ConfigError
-from raydeblend.tile import FloatArray
+from raydeblend.tile import Deblended, FloatArray
 
 
 class GivenBlend(NamedTuple):
@@ -23,6 +25,39 @@ class GivenBlend(NamedTuple):
     weight: FloatArray
     psf: FloatArray
     xy: NDArray[np.float64]
+
+
+class GivenDeblender(ABC):
+    """A deblender of one blend at a time, which must be given positions, variance and PSF."""
+
+    name: str
+
+    def __call__(
+        self,
+        images: ArrayLike,
+        variance: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        psf: ArrayLike | None = None,
+        bands: tuple[str, ...] | None = None,
+        pixel_scale: float | None = None,
+        xy: Sequence[ArrayLike] | None = None,
+    ) -> Deblended:
+        """Deblend a batch; see `raydeblend.tile.Deblender`.
+
+        Raises
+        ------
+        ConfigError
+            If positions, variance or PSF are missing.
+        """
+        blends = given_blends(self.name, images, variance, mask, psf, xy)
+        found = [self.separate(blend, bands, pixel_scale) for blend in blends]
+        return stack_sources(found, np.shape(images))
+
+    @abstractmethod
+    def separate(
+        self, blend: GivenBlend, bands: Sequence[str] | None, pixel_scale: float | None
+    ) -> Sources:
+        """Return the sources of one blend, brightest first."""
 
 
 def given_blends(

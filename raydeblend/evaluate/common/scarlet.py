@@ -12,12 +12,10 @@ from importlib import import_module
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.sources import Sources
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.common.given import GivenBlend, given_blends
-from raydeblend.tile import Deblended
+from raydeblend.evaluate.common.given import GivenBlend, GivenDeblender
 
 NAME = "scarlet"
 MODEL_SIGMA = 0.8
@@ -38,7 +36,7 @@ def find_scarlet() -> ModuleType | None:
 
 
 @dataclass(frozen=True)
-class ScarletDeblender:
+class ScarletDeblender(GivenDeblender):
     """scarlet 1.0, run to convergence, as a deblender that must be given positions."""
 
     scarlet: ModuleType
@@ -58,28 +56,10 @@ class ScarletDeblender:
             raise ConfigError("scarlet is not installed here; it needs an environment of its own")
         return cls(found)
 
-    def __call__(
-        self,
-        images: ArrayLike,
-        variance: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        psf: ArrayLike | None = None,
-        bands: tuple[str, ...] | None = None,
-        pixel_scale: float | None = None,
-        xy: Sequence[ArrayLike] | None = None,
-    ) -> Deblended:
-        """Deblend a batch; see `raydeblend.tile.Deblender`.
-
-        Raises
-        ------
-        ConfigError
-            If positions, variance or PSF are missing.
-        """
-        blends = given_blends(self.name, images, variance, mask, psf, xy)
-        return stack_sources([self._deblend(blend) for blend in blends], np.shape(images))
-
-    def _deblend(self, blend: GivenBlend) -> Sources:
-        """Return the sources of one blend."""
+    def separate(
+        self, blend: GivenBlend, bands: Sequence[str] | None, pixel_scale: float | None
+    ) -> Sources:
+        """Return the sources of one blend, brightest first."""
         image, _, weight, psf, xy = blend
         scarlet, channels = self.scarlet, list(range(len(image)))
         model_psf = scarlet.GaussianPSF(sigma=(MODEL_SIGMA,) * len(image))

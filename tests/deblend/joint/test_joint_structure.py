@@ -43,14 +43,14 @@ def deblend(images, joint=JOINT, **options):
     return joint(images, variance=np.ones_like(images), psf=PSF, pixel_scale=SCALE, **options)
 
 
-def spiral(flux=30000):
-    """A disk with four clumps of its color, each of 8 % of its light."""
+def spiral(flux=30000, angles=(0.4, 1.9, 3.6, 5.2)):
+    """A disk with clumps of its color, each of 8 % of the light of one with four."""
     disk = galsim.Exponential(half_light_radius=0.9, flux=0.68 * flux)
     clumps = [
         galsim.Gaussian(half_light_radius=0.15, flux=0.08 * flux).shift(
             1.1 * np.cos(angle), 0.9 * np.sin(angle)
         )
-        for angle in (0.4, 1.9, 3.6, 5.2)
+        for angle in angles
     ]
     return galsim.Sum([disk, *clumps])
 
@@ -68,6 +68,23 @@ def test_a_clumpy_galaxy_is_one_row_with_all_its_light(clumpy):
     np.testing.assert_allclose(result.extra["flux"][0, 0], 30000 * COLORS, rtol=0.06)
     # The parts are added up, pixel by pixel too.
     np.testing.assert_allclose(result.models[0].sum(0), fitted.models[0].sum(0), atol=1e-3)
+
+
+def test_a_lopsided_galaxy_lies_where_its_light_is_centered():
+    galaxy = spiral(angles=(0.4, 5.2))
+    result = deblend(observe(galaxy))
+    assert result.n_sources[0] == 1
+    center = (SIZE - 1) / 2 + np.array([galaxy.centroid.x, galaxy.centroid.y]) / SCALE
+    shift, error = result.extra["shift"][0, 0], result.extra["position_cov"][0, 0]
+    assert shift[0] > 0.4
+    np.testing.assert_allclose(result.xy[0, 0] + shift, center, atol=0.15)
+    # Part of the light of the clumps may be another's.
+    assert 0.03 * shift[0] < np.sqrt(error[0, 0]) < 0.2
+
+
+def test_a_galaxy_of_one_part_lies_where_it_was_fitted():
+    result = deblend(observe(galsim.Exponential(half_light_radius=0.5, flux=5000)))
+    assert result.extra["shift"][0].tolist() == [[0.0, 0.0]]
 
 
 def test_a_neighbor_of_another_color_stays():

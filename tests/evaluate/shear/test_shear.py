@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
+from in_process import catalogs_in_process
 from matplotlib.image import imread
 
 from raydeblend.evaluate.common.tables import to_markdown
@@ -135,9 +136,10 @@ def test_tables_and_figure_show_all():
     assert imread(io.BytesIO(bias_figure(rows))).std() > 0.05
 
 
-def test_rings_through_the_pipeline(ray_local, tmp_path):
+def test_rings_through_the_pipeline(tmp_path):
     plan = {SINGLE: RingPlan(edges=(20.5, 21.0))}
-    rows = evaluate_shear(("sep",), 4, 1, str(tmp_path), "HSC", plans=plan)
+    with catalogs_in_process():
+        rows = evaluate_shear(("sep",), 4, 1, str(tmp_path), "HSC", plans=plan)
     (total,) = (r for r in rows if r["galaxy"] == ALL)
     assert (total["n"], total["found"]) == (4, 1)
     # Bright galaxies; sep's photometry has no responses.

@@ -19,7 +19,7 @@ from raydeblend.checks.stars import (
     locus_offset,
     narrowest,
 )
-from raydeblend.inject.statistics import column, is_control, spread
+from raydeblend.inject.statistics import column, flux_errors, is_control, middle, spread
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, Box, Tile
 
@@ -111,7 +111,7 @@ def _pixel_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
 def _position_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     off = facts.sources.xy - np.nanmedian(facts.sources.xy, axis=1, keepdims=True)
     for i, band in enumerate(facts.bands):
-        shift, error = _robust_mean(off[:, i])
+        shift, error = _median(off[:, i])
         distance = float(np.hypot(*shift))
         if distance - config.sigma * float(error.max()) > config.position:
             yield (
@@ -126,7 +126,7 @@ def _psf_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
         yield f"the PSFs are {least:.0%} broader than the stars"
     more = band_excess(facts.sources)
     for i, band in enumerate(facts.bands):
-        excess, error = (float(v[0]) for v in _robust_mean(more[:, i, None]))
+        excess, error = (float(v[0]) for v in _median(more[:, i, None]))
         broader = broader_by(excess)
         if abs(broader) - config.sigma * error / 2 > config.psf_width:
             word = "broader" if broader > 0 else "narrower"
@@ -161,13 +161,12 @@ def control_faults(injected: pa.Table, bands: Sequence[str], config: CheckConfig
     if found.mean() < config.found:
         yield f"only {int(found.sum())} of {len(found)} bright injected sources were found"
     for band in bands:
-        error = column(controls, f"flux_{band}") / column(controls, f"true_flux_{band}") - 1
-        bias, _ = (float(v[0]) for v in _robust_mean(error[:, None]))
+        bias = middle(flux_errors(controls, band)[0])
         if abs(bias) > config.flux:
             yield f"the fluxes of bright injected sources in band {band} are wrong by {bias:+.0%}"
 
 
-def _robust_mean(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _median(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the medians ``(k,)`` of values ``(n, k)`` and their standard errors; NaN of none."""
     known = values[np.isfinite(values).all(axis=1)]
     if not len(known):
