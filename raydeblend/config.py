@@ -20,6 +20,7 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
     "branched": "raydeblend.deblend.peeling.branched:BranchedDeblender.load",
     "vae": "raydeblend.deblend.vae.deblender:VaeDeblender.load",
     "srgan": "raydeblend.deblend.srgan.deblender:SrganDeblender.load",
+    "srflow": "raydeblend.deblend.srgan.srflow:SrflowDeblender.load",
     "sep": "raydeblend.deblend.sep:SepDeblender.load",
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
@@ -29,6 +30,7 @@ DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "branched": (("branched",),),
     "vae": (("vae-deblend",),),
     "srgan": (("srgan", "srgan-multiband"),),
+    "srflow": (("srflow",),),
 }
 """The networks of a deblender, the one that gives the models first, each by the names that its
 weights may have."""

@@ -22,8 +22,8 @@ from raydeblend.errors import ConfigError
 log = logging.getLogger(__name__)
 
 NETWORKS = (
-    "gan", "srgan", "srgan-multiband", "branched", "rdn", "counter", "rdn-joint", "vae",
-    "vae-deblend",
+    "gan", "srgan", "srgan-multiband", "srflow", "branched", "rdn", "counter", "rdn-joint",
+    "vae", "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.networks` loads torch."""
 CALIBRATIONS = ("bad", "inputs", "suspect", "star", "structure")
@@ -99,7 +99,8 @@ def train_command(
         str | None, path_option(help="vae-deblend: stage one's VAE, a file or shipped name.")
     ] = None,
     srgan_weights: Annotated[
-        str | None, path_option(help="srgan: weights to start from, a file or shipped name.")
+        str | None,
+        path_option(help="srgan: weights to start from, srflow: its generator; a file or name."),
     ] = None,
     vgg19_weights: Annotated[
         str | None, path_option(help="branched: torchvision's VGG-19 state dict, a file.")

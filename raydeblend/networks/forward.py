@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from raydeblend.errors import ConfigError
 
 
-def forward(network: nn.Module, channels: Tensor) -> Tensor:
+def forward(network: nn.Module, channels: Tensor, *others: Tensor) -> Tensor:
     """Run `network` on ``(n, channels, y, x)`` in bfloat16, channels last; float32 out.
 
     That layout and precision are what makes small convolutional networks fast on CPUs and GPUs.
+    `others` are what else the network takes.
     """
     with torch.autocast(channels.device.type, torch.bfloat16):
-        output: Tensor = network(channels.contiguous(memory_format=torch.channels_last))
+        output: Tensor = network(channels.contiguous(memory_format=torch.channels_last), *others)
     return output.float()
 
 

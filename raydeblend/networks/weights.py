@@ -20,6 +20,7 @@ from raydeblend.networks.counter import Counter, CounterConfig
 from raydeblend.networks.gan import GanConfig, Generator
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
+from raydeblend.networks.srflow import Srflow, SrflowConfig
 from raydeblend.networks.srgan import Srgan, SrganConfig
 from raydeblend.networks.vae import Vae, VaeConfig
 from raydeblend.shipped import SHIPPED
@@ -33,6 +34,7 @@ NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "branched": (Branched, BranchedConfig),
     "srgan": (Srgan, SrganConfig),
     "srgan-multiband": (Srgan, SrganConfig),
+    "srflow": (Srflow, SrflowConfig),
     "vae": (Vae, VaeConfig),
     "vae-deblend": (Vae, VaeConfig),
 }

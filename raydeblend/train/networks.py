@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from raydeblend.errors import ConfigError
-from raydeblend.train import branched, counter, gan, rdn, rdn_joint, srgan, vae
+from raydeblend.train import branched, counter, gan, rdn, rdn_joint, srflow, srgan, vae
 from raydeblend.train.config import RunConfig
 from raydeblend.train.family import Family, Training, load_family
 
@@ -19,6 +19,7 @@ NETWORKS: Mapping[str, Family] = {
     "branched": Family(branched.BranchedTraining, branched.PRESETS),
     "srgan": Family(srgan.SrganTraining, srgan.PRESETS),
     "srgan-multiband": Family(srgan.SrganTraining, srgan.MULTIBAND_PRESETS),
+    "srflow": Family(srflow.SrflowTraining, srflow.PRESETS),
     "vae": Family(vae.VaeTraining, vae.VAE_PRESETS),
     "vae-deblend": Family(vae.VaeDeblendTraining, vae.DEBLEND_PRESETS),
 }

@@ -7,7 +7,6 @@ sigmas of the coarse pixels, the unit in which `raydeblend.deblend` knows any im
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -211,10 +210,3 @@ def _observe(
     noise = torch.randn(flux.shape, generator=generator, device=flux.device)
     photons = flux.clamp(min=0) / pool.electrons / pool.sky_sigma**2
     return deeper * flux / pool.sky_sigma + noise * torch.sqrt(1 + photons)
-
-
-def pair_stream(pool: SharpPool, n: int, recipe: PairRecipe, seed: int) -> Iterator[PairBatch]:
-    """Yield batches of `n` fresh pairs for ever; the same for the same seed."""
-    generator = torch.Generator(pool.images.device).manual_seed(seed)
-    while True:
-        yield compose_pairs(pool, n, recipe, generator)

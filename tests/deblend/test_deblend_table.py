@@ -11,7 +11,7 @@ from raydeblend.errors import ConfigError
 
 
 def test_the_names_are_those_of_the_table() -> None:
-    assert DEBLENDERS == ("joint", "rdn", "rdn-joint", "branched", "vae", "srgan", "sep")
+    assert DEBLENDERS == ("joint", "rdn", "rdn-joint", "branched", "vae", "srgan", "srflow", "sep")
     assert tuple(DEBLENDER_LOADERS) == DEBLENDERS
 
 

@@ -107,6 +107,7 @@ TINY = (
     Tiny("branched", ("branched",), "psnr_1"),
     Tiny("srgan", ("srgan",), "psnr"),
     Tiny("srgan-multiband", ("srgan-multiband",), "psnr"),
+    Tiny("srflow", ("srflow",), "psnr"),
     Tiny("vae", ("vae",), "flux_nmad"),
     Tiny("vae-deblend", ("vae-deblend",), "flux_nmad"),
 )

@@ -7,10 +7,11 @@ the PSF; sky sigmas are of a coarse pixel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import pi
 
 from raydeblend.detect.sharp_peaks import PeakRule
+from raydeblend.networks.srflow import Sampling
 
 _SOURCE_RULE = PeakRule(
     threshold=15.0, curvature=20.0, prominence=20.0, contrast=0.5, relative=0.3, smoothing=2.0
@@ -149,3 +150,30 @@ class SrganDeblenderConfig:
     confirm: ConfirmConfig = ConfirmConfig()
     segments: SegmentConfig = SegmentConfig()
     position_scatter: float = 1.5
+
+
+@dataclass(frozen=True)
+class AgreementConfig:
+    """How the samples of a flow tell sources apart.
+
+    Attributes
+    ----------
+    high, medium
+        Least part of the samples that shows a source, for all sources of a stamp, up to which the
+        quality of its deblend is ``high`` or ``medium``.
+    """
+
+    high: float = 0.9
+    medium: float = 0.5
+
+
+@dataclass(frozen=True)
+class SrflowDeblenderConfig(SrganDeblenderConfig):
+    """The configuration of a `SrflowDeblender`.
+
+    Its map of sources is the mean of what each sample shows; the heights are parts of the samples.
+    """
+
+    peaks: PeakConfig = PeakConfig(source_height=0.7, candidate_height=0.15, hint_height=0.05)
+    sampling: Sampling = field(default_factory=Sampling)
+    agreement: AgreementConfig = AgreementConfig()

@@ -69,6 +69,7 @@ class SrganDeblender(NetworkDeblender):
     """
 
     shipped: ClassVar[str] = "srgan"
+    networks: ClassVar[tuple[str, ...]] = ("srgan", "srgan-multiband")
 
     name: str = "srgan"
     config: SrganDeblenderConfig = field(default_factory=SrganDeblenderConfig)
@@ -81,15 +82,17 @@ class SrganDeblender(NetworkDeblender):
         config: SrganDeblenderConfig | None = None,
     ) -> Self:
         """Load as others; the hash is of its configuration and of the fit's too."""
-        loaded = replace(super().load(device, weights), config=config or SrganDeblenderConfig())
+        loaded = super().load(device, weights)
+        if config is not None:
+            loaded = replace(loaded, config=config)
         hashes = (loaded.weights_hash, loaded._fitter().weights_hash, hash_of(loaded.config))
         return replace(loaded, weights_hash="-".join(hashes))
 
     @classmethod
     def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
         """Refuse weights of another network."""
-        if card.network not in ("srgan", "srgan-multiband"):
-            raise ConfigError(f"{path} is a {card.network}, not an srgan")
+        if card.network not in cls.networks:
+            raise ConfigError(f"{path} is a {card.network}, not an {cls.shipped}")
 
     def channels(self, bands: Sequence[str] | None, n_bands: int) -> list[int]:
         """Return which band of the stamps stands for each of the network's."""
@@ -127,9 +130,10 @@ class SrganDeblender(NetworkDeblender):
             batch.stamps, call.bands, view, peaks.candidate_rule, peaks.candidate_height
         )
         hints = self.positions(batch.stamps, call.bands, view, peaks.hint_rule, peaks.hint_height)
-        return self._fitter(hints).find(
+        found = self._fitter(hints).find(
             call.images, call.variance, call.mask, call.psf, call.pixel_scale, xy=xy
         )
+        return self.rate(view, found)
 
     def separate(self, batch: Batch) -> list[Sources]:
         """Fit an amplitude in each band to the blurred segment of each position."""
@@ -137,10 +141,15 @@ class SrganDeblender(NetworkDeblender):
         positions = self.positions(batch.stamps, batch.call.bands, view)
         stamps = batch.stamps
         pixels = zip(stamps.image, stamps.weight, stamps.sigma, strict=True)
-        return [
+        found = [
             fit_segments(*own, sharp, xy, self.config.segments)
             for own, sharp, xy in zip(pixels, view.sharp, positions, strict=True)
         ]
+        return self.rate(view, found)
+
+    def rate(self, view: SharpView, found: list[Sources]) -> list[Sources]:
+        """Return the sources of each stamp with what the network's view tells of them: nothing."""
+        return found
 
     def sharpen(self, stamps: Prepared, bands: Sequence[str] | None) -> FloatArray:
         """Return ``(n, 3 y, 3 x)`` the network's image in its reference band, in sky sigmas."""

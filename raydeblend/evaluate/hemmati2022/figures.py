@@ -149,8 +149,8 @@ def resolution_figure(examples: Sequence[Example], network: str) -> bytes:
         high, low = _images(example)
         panels: list[Floats] = [high, low, example.sharp, example.sharp - high]
         for axes, panel in zip(row, panels, strict=True):
-            _show(axes, panel, FACTOR**2 if panel is low else 1)
-    _finish(figure, grid, titles)
+            show(axes, panel, FACTOR**2 if panel is low else 1)
+    finish(figure, grid, titles)
     return to_png(figure)
 
 
@@ -164,13 +164,13 @@ def peaks_figure(examples: Sequence[Example], network: str) -> bytes:
         band = reference_band(example.blend.bands)
         high, low = _images(example)
         for k in range(2):
-            _show(row[k], example.blend.isolated[0, k, band])
+            show(row[k], example.blend.isolated[0, k, band])
             row[k].plot(*example.blend.xy[0, k], "+", color="tab:red", ms=8, mew=1.4)
         images: list[Floats] = [high, low, example.sharp]
         for axes, image, method in zip(row[2:], images, (HIGH, LOW, network), strict=True):
-            _show(axes, image, FACTOR**2 if image is low else 1)
+            show(axes, image, FACTOR**2 if image is low else 1)
             axes.plot(*example.peaks[method].T, "o", mfc="none", mec="tab:red", ms=6, mew=1.1)
-    _finish(figure, grid, titles)
+    finish(figure, grid, titles)
     return to_png(figure)
 
 
@@ -181,15 +181,15 @@ def bands_figure(example: Example, network: str) -> bytes:
     grid = figure.subplots(3, len(bands), squeeze=False)
     reference = reference_band(bands)
     for index in range(len(bands)):
-        _show(grid[0, index], example.blend.high[0, index])
-        _show(grid[1, index], example.blend.low[0, index], FACTOR**2)
+        show(grid[0, index], example.blend.high[0, index])
+        show(grid[1, index], example.blend.low[0, index], FACTOR**2)
         if index == reference:
-            _show(grid[2, index], example.sharp)
+            show(grid[2, index], example.sharp)
         else:
             grid[2, index].axis("off")
     for row, method in zip(grid[:, reference], (HIGH, LOW, network), strict=True):
         row.plot(*example.peaks[method].T, "x", color="tab:red", ms=6)
-    _finish(figure, grid, bands)
+    finish(figure, grid, bands)
     return to_png(figure)
 
 
@@ -198,7 +198,7 @@ def _images(example: Example) -> tuple[Floats, Floats]:
     return example.blend.high[0, band], example.blend.low[0, band]
 
 
-def _show(axes: Axes, image: Floats, area: int = 1) -> None:
+def show(axes: Axes, image: Floats, area: int = 1) -> None:
     """Draw ``(y, x)``, flux per fine pixel on one arcsinh scale, on the fine pixels' axes."""
     side = image.shape[0] * (FACTOR if area > 1 else 1)
     scaled = np.arcsinh(image / area / 0.12)
@@ -208,7 +208,8 @@ def _show(axes: Axes, image: Floats, area: int = 1) -> None:
     axes.set_yticks([])
 
 
-def _finish(figure: Figure, grid: NDArray[np.object_], titles: Sequence[str]) -> None:
+def finish(figure: Figure, grid: NDArray[np.object_], titles: Sequence[str]) -> None:
+    """Write the titles above the first row and close the gaps."""
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=8, pad=3)
     figure.tight_layout(pad=0.3)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from raydeblend import access
 from raydeblend.deblend import load_deblender
 from raydeblend.deblend.srgan.deblender import SrganDeblender
+from raydeblend.deblend.srgan.srflow import SrflowDeblender
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.hemmati2022.figures import draw_figures
 from raydeblend.evaluate.hemmati2022.photometry import photometry_table
+from raydeblend.evaluate.hemmati2022.samples import sample_rows, sample_tables, score_samples
+from raydeblend.evaluate.hemmati2022.samples_figure import samples_figure
 from raydeblend.evaluate.hemmati2022.scores import (
     DEFAULT_N,
     PROTOCOL,
@@ -21,7 +24,7 @@ from raydeblend.networks.weights import one_network
 from raydeblend.simulate.sharp_blends import SharpTest, read_real
 from raydeblend.tile import Deblender
 
-SINGLE, MULTI = "srgan", "srgan-multiband"
+SINGLE, MULTI, FLOW = "srgan", "srgan-multiband", "srflow"
 BANDS = {1: ("F775W",), len(HST_BANDS): HST_BANDS}
 
 
@@ -37,7 +40,7 @@ def run(request: Request) -> Report:
         If there is no network of so many bands, or a deblender or folder is unknown.
     """
     bands = 1 if request.bands is None else request.bands
-    networks = load_networks(bands, request.weights)
+    networks = load_networks(bands, request.weights, FLOW in request.chosen)
     # The network's candidates told apart by the pixels come from the deblender of its name.
     beside: dict[str, Deblender] = dict(networks)
     beside |= {name: load_deblender(name) for name in request.chosen if name not in networks}
@@ -47,11 +50,23 @@ def run(request: Request) -> Report:
     results = evaluate_hemmati2022(networks, beside, test)
     rows = make_rows(results)
     tables = [score_table(results, rows), photometry_table(results.photometry, rows)]
-    return Report(rows, tables, draw_figures(results, request.seed))
+    figures = draw_figures(results, request.seed)
+    main = networks[results.network]
+    if isinstance(main, SrflowDeblender):
+        others = {name: network for name, network in networks.items() if network is not main}
+        scores = score_samples(main, others, test)
+        rows += sample_rows(scores, main.name)
+        tables += sample_tables(scores, rows)
+        figures["samples.png"] = samples_figure(main, results.examples)
+    return Report(rows, tables, figures)
 
 
-def load_networks(bands: int, weights: str | None = None) -> dict[str, SrganDeblender]:
-    """Return the network of so many bands by name; of seven, with the shipped one of one beside.
+def load_networks(
+    bands: int, weights: str | None = None, flow: bool = False
+) -> dict[str, SrganDeblender]:
+    """Return the network of so many bands by name, or the flow.
+
+    Beside the flow, and beside the network of seven bands, is the shipped network of one.
 
     Raises
     ------
@@ -61,6 +76,11 @@ def load_networks(bands: int, weights: str | None = None) -> dict[str, SrganDebl
     if bands not in BANDS:
         known = " or ".join(map(str, BANDS))
         raise ConfigError(f"{PROTOCOL} knows networks of {known} bands, not of {bands}")
+    if flow and bands != 1:
+        raise ConfigError(f"{FLOW} has one band, not {bands}")
+    if flow:
+        own = SrflowDeblender.load(weights=one_network(weights, FLOW))
+        return {FLOW: own, SINGLE: SrganDeblender.load()}
     if bands == 1:
         return {SINGLE: SrganDeblender.load(weights=one_network(weights, SINGLE))}
     multi = SrganDeblender.load(weights=one_network(weights, MULTI))
