@@ -12,6 +12,10 @@ weights are frozen.  ``x_1`` is what that image lacks, in units of how much it u
 (`SrflowConfig.spread`), so that the flow has only the posterior around it to learn.  The network
 is a U-Net (Ronneberger et al. 2015) on the coarse pixels, of which the nine fine ones are
 channels.  It has no norm, so that what it does in a place does not depend on how large a stamp is.
+
+Samples of a short training are too much alike: what a mean squared loss has not yet learned to
+tell apart, it averages.  Samples are therefore moved away from their mean, by a factor that is
+measured on galaxies kept for validation (`SrflowConfig.inflation`).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 
 from raydeblend.instruments import FACTOR
@@ -51,6 +56,9 @@ class SrflowConfig:
     spread
         Unit of what the generator's image lacks, stretched: its root mean square is 0.02 to 0.05
         in pixels of any brightness.
+    inflation
+        Factor by which samples are moved away from their mean; 1 while training, whose end
+        measures it (`raydeblend.train.srflow_scores`).
     generator
         Size of the super-resolution GAN's generator.
     """
@@ -59,6 +67,7 @@ class SrflowConfig:
     widths: tuple[int, ...] = (48, 64, 96)
     embedding: int = 64
     spread: float = 0.03
+    inflation: float = 1.0
     generator: SrganConfig = field(default_factory=SrganConfig)
 
     def __post_init__(self) -> None:
@@ -185,16 +194,22 @@ class Srflow(nn.Module):
 
     @torch.no_grad()
     def samples(self, condition: Condition, sampling: Sampling) -> Tensor:
-        """Return samples ``(k, n, bands, 3 y, 3 x)`` of n images, stretched."""
+        """Return samples ``(k, n, bands, 3 y, 3 x)`` of n images, stretched.
+
+        One alone is not moved from the mean, which it is.
+        """
         shape, device = condition.generated.shape, condition.generated.device
         random = torch.Generator().manual_seed(sampling.seed)
         noise = torch.randn((sampling.samples, *shape[1:]), generator=random).to(device)
-        images = [self.sample(condition, own.expand(shape), sampling.steps) for own in noise]
-        return torch.stack(images)
+        images = torch.stack(
+            [self.sample(condition, own.expand(shape), sampling.steps) for own in noise]
+        )
+        mean = images.mean(dim=0)
+        return (mean + self.config.inflation * (images - mean)).clamp(-HIGHEST, HIGHEST)
 
     @torch.no_grad()
     def sample(self, condition: Condition, noise: Tensor, steps: int) -> Tensor:
-        """Return the samples ``(n, bands, 3 y, 3 x)``, stretched, to which `noise` leads.
+        """Return the images ``(n, bands, 3 y, 3 x)``, stretched, to which `noise` leads.
 
         `noise` has the same shape.  Heun's method takes the mean of two velocities for a step; the
         last step takes one, so that none is asked for at t = 1.
@@ -206,8 +221,7 @@ class Srflow(nn.Module):
                 ahead = self._velocity(state + length * slope, (step + 1) * length, condition)
                 slope = (slope + ahead) / 2
             state = state + length * slope
-        image = condition.generated + self.config.spread * state
-        return image.clamp(-HIGHEST, HIGHEST)
+        return condition.generated + self.config.spread * state
 
     def _velocity(self, state: Tensor, time: float, condition: Condition) -> Tensor:
         times = torch.full((len(state),), time, device=state.device)
@@ -217,6 +231,15 @@ class Srflow(nn.Module):
 def target(network: Srflow, condition: Condition, image: Tensor) -> Tensor:
     """Return the ends ``x_1`` of the paths that lead to stretched images."""
     return (image - condition.generated) / network.config.spread
+
+
+def half_width(samples: int, level: float) -> float:
+    """Return the half-width of the central interval of so many samples, in standard deviations.
+
+    About their mean, with their unbiased standard deviation: a further Gaussian sample is within
+    it with probability `level` (Student's prediction interval).
+    """
+    return float(stats.t.ppf((1 + level) / 2, samples - 1)) * math.sqrt(1 + 1 / samples)
 
 
 def embedded(time: Tensor, size: int) -> Tensor:

@@ -44,11 +44,12 @@ def export_weights(run: Run, state: TrainState) -> str:
 
 
 def _card(config: RunConfig, state: TrainState, name: str, file: str) -> Card:
-    epoch = best_epoch(state.history, get_training(config).best)
+    training = get_training(config)
+    epoch = best_epoch(state.history, training.best)
     done = {"data": config.describe_data(), "epochs_done": epoch + 1}
     return Card(
         network=file,
-        architecture=config.architecture(name),
+        architecture=training.architecture(name, state.history[epoch]),
         bands=config.bands,
         pixel_scale=config.pixel_scale(),
         scaling=config.scaling_of(name),

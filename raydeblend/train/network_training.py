@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +126,10 @@ class NetworkTraining(ABC, Generic[C, D, V]):
     @abstractmethod
     def picture(self, state: TrainState, held_out: V) -> Tensor:
         """Draw samples for people to look at, ``(3, y, x)`` in 0..1."""
+
+    def architecture(self, name: str, scores: Scalars) -> dict[str, Any]:
+        """Return the configuration of an exported network of an epoch with these scores."""
+        return self.config.architecture(name)
 
     def exported_as(self) -> dict[str, str]:
         """Return the names of the files (without suffix) by the names of the networks."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -163,6 +163,10 @@ class SrflowTraining(SharpTraining[SrflowRun]):
         config, network = self.config, cast(Srflow, state.final(FLOW))
         options = (config.recipe, config.scaling, config.validation, config.sampling)
         return sample_scores(network, held_out, *options)
+
+    def architecture(self, name: str, scores: Scalars) -> dict[str, Any]:
+        """Return the network's configuration with the inflation that validation measured."""
+        return super().architecture(name, scores) | {"inflation": scores["inflation"]}
 
     def picture(self, state: TrainState, held_out: SharpPool) -> Tensor:
         """Draw low resolution, generator, samples, their mean and HST's image, a row each."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from raydeblend.networks.scaling import Scaling
-from raydeblend.networks.srflow import Sampling, Srflow
+from raydeblend.networks.srflow import Sampling, Srflow, half_width
 from raydeblend.networks.srgan import enlarge, stretch, unstretch
 from raydeblend.train.board import draw_columns
 from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool
@@ -15,6 +15,10 @@ from raydeblend.train.state import Scalars
 
 LIT = 0.02
 """Stretched brightness of the generator's image above which a pixel has light."""
+LEVELS = (68, 95)
+"""Percent, of the intervals whose coverage is reported."""
+CALIBRATED = 0.8
+"""Of the interval that the inflation makes hold: between the others, which then nearly do."""
 
 
 @torch.no_grad()
@@ -29,9 +33,9 @@ def sample_scores(
     """Return the means over `n` blends of two, always the same.
 
     ``psnr_generator``, ``psnr_sample`` and ``psnr`` (dB) of the stretched image of the generator,
-    of one sample and of the samples' mean; ``inside``: fraction of the lit pixels within the range
-    of the samples, for ``inside_expected`` of a perfect network.  The network is left in training
-    mode.
+    of one sample and of the samples' mean; ``inflation`` with which the samples' intervals hold in
+    pixels with light, and ``inside_68`` and ``inside_95``, the fractions of these pixels that are
+    then inside.  The network is left in training mode.
     """
     network.eval()
     scores: dict[str, list[Tensor]] = {}
@@ -39,8 +43,22 @@ def sample_scores(
         for name, values in _scores(network, batch, scaling, sampling).items():
             scores.setdefault(name, []).append(values)
     network.train()
+    errors = torch.cat(scores.pop("errors"))
     means = {name: float(torch.cat(values).mean()) for name, values in scores.items()}
-    return means | {"inside_expected": (sampling.samples - 1) / (sampling.samples + 1)}
+    return means | calibrated(errors, network.config.inflation, sampling.samples)
+
+
+def calibrated(errors: Tensor, inflation: float, samples: int) -> Scalars:
+    """Return the inflation and the coverage from errors ``(n,)`` in standard deviations.
+
+    `inflation` is that of the samples that they are errors of.
+    """
+    factor = float(errors.quantile(CALIBRATED)) / half_width(samples, CALIBRATED)
+    scores = {"inflation": factor * inflation}
+    for level in LEVELS:
+        inside = errors <= factor * half_width(samples, level / 100)
+        scores[f"inside_{level}"] = float(inside.float().mean())
+    return scores
 
 
 def _scores(
@@ -51,8 +69,8 @@ def _scores(
     truth = stretch(batch.high, scaling.softening)
     images = {"psnr_generator": generated, "psnr_sample": samples[0], "psnr": samples.mean(dim=0)}
     scores = {name: decibels(image, truth) for name, image in images.items()}
-    within = (truth >= samples.amin(dim=0)) & (truth <= samples.amax(dim=0))
-    return scores | {"inside": within[generated > LIT].float()}
+    errors = (truth - samples.mean(dim=0)).abs() / samples.std(dim=0).clamp_min(1e-6)
+    return scores | {"errors": errors[generated > LIT]}
 
 
 def sampled(

@@ -12,6 +12,7 @@ from raydeblend.networks.srflow import (
     Srflow,
     SrflowConfig,
     embedded,
+    half_width,
     target,
 )
 from raydeblend.networks.srgan import SrganConfig
@@ -80,6 +81,27 @@ def test_where_the_velocity_is_that_of_a_gaussian_so_are_the_samples(
     ends = target(network, condition, images)
     assert float(ends.mean()) == pytest.approx(mean, abs=0.02)
     assert float(ends.std()) == pytest.approx(width, rel=0.05)
+
+
+def test_inflation_moves_samples_from_their_mean(network: Srflow) -> None:
+    condition = network.condition(torch.rand(2, 1, 12, 12))
+    wider = Srflow(replace(CONFIG, inflation=1.5)).eval()
+    wider.load_state_dict(network.state_dict())
+    before, after = (each.samples(condition, Sampling(4, 2)) for each in (network, wider))
+    assert torch.allclose(after.mean(dim=0), before.mean(dim=0), atol=1e-5)
+    ratio = after.std(dim=0) / before.std(dim=0)
+    assert torch.allclose(ratio, torch.tensor(1.5), rtol=1e-3)
+    one = wider.samples(condition, Sampling(1, 2))
+    assert torch.allclose(one, before[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [0.68, 0.95])
+def test_a_further_sample_is_in_the_interval_as_often_as_said(level: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    samples, further = torch.randn((9, 40000), generator=random).split([8, 1])
+    reach = half_width(8, level) * samples.std(dim=0)
+    inside = ((further - samples.mean(dim=0)).abs() <= reach).float().mean()
+    assert float(inside) == pytest.approx(level, abs=0.01)
 
 
 def test_ends_are_in_units_of_the_spread(network: Srflow) -> None:

@@ -15,7 +15,7 @@ from raydeblend.simulate.sharp import draw_sharp
 from raydeblend.train.epoch import run_epoch
 from raydeblend.train.networks import get_config
 from raydeblend.train.srflow import FLOW, SrflowRun, SrflowTraining, matching_loss
-from raydeblend.train.srflow_scores import decibels
+from raydeblend.train.srflow_scores import calibrated, decibels
 from raydeblend.train.srgan_data import PairRecipe, SharpPool, make_pool
 from raydeblend.train.state import TrainState, load_state, save_state
 
@@ -109,14 +109,23 @@ def test_scores_and_picture(pool: SharpPool) -> None:
     training = SrflowTraining(config)
     state = training.start(CPU)
     scores = training.validate(state, pool)
-    assert scores["inside_expected"] == pytest.approx(3 / 5)
-    assert 0 <= scores["inside"] <= 1
+    assert 0 < scores["inside_68"] < scores["inside_95"] <= 1
+    assert training.architecture(FLOW, scores)["inflation"] == scores["inflation"]
     # The mean of samples is nearer to the truth than one of them.
     assert scores["psnr"] > scores["psnr_sample"]
     assert training.validate(state, pool) == scores
     picture = training.picture(state, pool)
     assert picture.shape == (3, 8 * 66, 6 * 66)
     assert 0 <= picture.min() <= picture.max() <= 1
+
+
+def test_inflation_is_how_much_too_alike_the_samples_are() -> None:
+    random = torch.Generator().manual_seed(0)
+    errors = 1.7 * torch.randn(100000, generator=random).abs()
+    scores = calibrated(errors, 2.0, 1000)
+    assert scores["inflation"] == pytest.approx(2 * 1.7, rel=0.01)
+    assert scores["inside_68"] == pytest.approx(0.68, abs=0.01)
+    assert scores["inside_95"] == pytest.approx(0.95, abs=0.01)
 
 
 def test_decibels_of_a_known_difference() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -19,9 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydeblend.deblend.bands import network_image
+from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.preparation import Prepared, batch_rows
 from raydeblend.deblend.sources import Sources
-from raydeblend.deblend.srgan.config import AgreementConfig, SrflowDeblenderConfig
+from raydeblend.deblend.srgan.config import (
+    AgreementConfig,
+    SrflowDeblenderConfig,
+    SrganDeblenderConfig,
+)
 from raydeblend.deblend.srgan.deblender import SharpView, SrganDeblender
 from raydeblend.deblend.srgan.resolutions import high_peaks, matched, to_fine
 from raydeblend.networks.srflow import Srflow
@@ -71,6 +76,18 @@ class SrflowDeblender(SrganDeblender):
 
     name: str = "srflow"
     config: SrflowDeblenderConfig = field(default_factory=SrflowDeblenderConfig)
+
+    @classmethod
+    def load(
+        cls,
+        device: str | None = None,
+        weights: str | None = None,
+        config: SrganDeblenderConfig | None = None,
+    ) -> Self:
+        """Load as others; the hash is of what the card says of the network, too."""
+        loaded = super().load(device, weights, config)
+        network = hash_of(cast(Srflow, loaded.network).config)
+        return replace(loaded, weights_hash=f"{loaded.weights_hash}-{network}")
 
     @torch.inference_mode()
     def look(self, stamps: Prepared, bands: Sequence[str] | None) -> SampledView:

@@ -20,16 +20,15 @@ from raydeblend.evaluate.common.rows import Row, cell, fraction, measured
 from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.hemmati2022.scores import PROTOCOL, NetworkFinder
 from raydeblend.instruments import FACTOR
+from raydeblend.networks.srflow import half_width
 from raydeblend.networks.srgan import stretch
 from raydeblend.simulate.sharp_blends import SharpBlends, SharpTest, reference_band
 
 Array = NDArray[np.float64]
 Key = TypeVar("Key")
 
-SAMPLES = 39
-"""Of each image: the outermost of so many are the limits of the 95 % interval."""
 MOST = 100
-"""Blends, and single galaxies, that are sampled so often."""
+"""Blends, and single galaxies, whose samples are scored."""
 LEVELS = (68, 95)
 LIT = 0.25
 """Coarse sky sigmas in a coarse pixel: where the mean has more, a pixel has light."""
@@ -50,6 +49,8 @@ class SampleScores:
         within the samples' interval.
     p_blend, is_blend
         ``(2 n,)`` part of the samples with more than one source; whether HST's image has more.
+    samples
+        Of each image.
     """
 
     psnr: Mapping[str, Array]
@@ -57,14 +58,14 @@ class SampleScores:
     inside_lit: Mapping[int, Array]
     p_blend: NDArray[np.float32]
     is_blend: NDArray[np.bool_]
+    samples: int
 
 
 def score_samples(
     network: SrflowDeblender, beside: Mapping[str, SrganDeblender], test: SharpTest
 ) -> SampleScores:
     """Score a flow's samples, and the images of other networks `beside`, on a test set's first."""
-    sampling = replace(network.config.sampling, samples=SAMPLES)
-    finder = NetworkFinder(replace(network, config=replace(network.config, sampling=sampling)))
+    finder = NetworkFinder(network)
     others = {name: NetworkFinder(other) for name, other in beside.items()}
     parts = []
     for k in (2, 1):
@@ -77,6 +78,7 @@ def score_samples(
         _joined([part.inside_lit for part in two]),
         np.concatenate([part.p_blend for part in parts]),
         np.concatenate([part.is_blend for part in parts]),
+        network.config.sampling.samples,
     )
 
 
@@ -88,12 +90,14 @@ def _score(
     band = reference_band(blends.bands)
     is_blend = np.array([len(high_peaks(image)) > 1 for image in blends.high[:, band]])
     if not others:
-        return SampleScores({}, {}, {}, view.p_blend, is_blend)
+        return SampleScores({}, {}, {}, view.p_blend, is_blend, len(view.samples))
     truth = blends.isolated.sum(axis=1)[:, band]
     images = {f"{finder.network.name}, mean": view.sharp, "one sample": view.samples[0]}
     images |= {name: other.look(blends)[1].sharp for name, other in others.items()}
     psnr = {name: decibels(image, truth, softening) for name, image in images.items()}
-    within = {level: inside(view.samples, truth, level / 100) for level in LEVELS}
+    stretched = [stretch(torch.from_numpy(each), softening).numpy()
+                 for each in (view.samples, np.asarray(truth))]  # fmt: skip
+    within = {level: inside(stretched[0], stretched[1], level / 100) for level in LEVELS}
     lit = view.sharp * FACTOR**2 > LIT
     return SampleScores(
         psnr,
@@ -101,6 +105,7 @@ def _score(
         {level: (hits & lit).sum((1, 2)) / lit.sum((1, 2)) for level, hits in within.items()},
         view.p_blend,
         is_blend,
+        len(view.samples),
     )
 
 
@@ -119,11 +124,10 @@ def inside(
 ) -> NDArray[np.bool_]:
     """Tell where the truth is in the central interval of samples ``(k, ...)`` with this level.
 
-    A truth drawn as the k samples are falls below the i-th of them with probability i / (k + 1),
-    which is where the limits are taken ("weibull"; Hyndman & Fan 1996, definition 6).
+    Both in the unit in which the network adds its samples up, stretched.
     """
-    limits = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull")
-    return np.asarray((truth >= limits[0]) & (truth <= limits[1]))
+    reach = half_width(len(samples), level) * samples.std(axis=0, ddof=1)
+    return np.asarray(np.abs(truth - samples.mean(axis=0)) <= reach)
 
 
 def sample_rows(scores: SampleScores, name: str) -> list[Row]:
@@ -134,7 +138,7 @@ def sample_rows(scores: SampleScores, name: str) -> list[Row]:
         start | {"deblender": name, "image": image} | measured("psnr_mean", values, np.mean)
         for image, values in scores.psnr.items()
     ]
-    intervals = start | {"deblender": name, "samples": SAMPLES}
+    intervals = start | {"deblender": name, "samples": scores.samples}
     for level in LEVELS:
         intervals |= measured(f"inside_{level}", scores.inside[level], np.mean)
         intervals |= measured(f"inside_{level}_lit", scores.inside_lit[level], np.mean)

@@ -1,6 +1,6 @@
 """The srflow deblender: samples of known content in, agreement, probabilities and quality out."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +160,9 @@ def test_any_size_and_other_weights_are_refused(tmp_path: Path) -> None:
     assert result.models.shape[0] == 3
     assert result.models.shape[3:] == (33, 40)
     assert deblender.weights_hash != SrflowDeblender.load("cpu", path).weights_hash
+    wider = replace(card, architecture=asdict(replace(config, inflation=1.5)))
+    widened = save_weights(str(tmp_path / "wider"), "srflow", deblender.network, wider)
+    assert deblender.weights_hash != SrflowDeblender.load("cpu", widened, few).weights_hash
     card = Card("srgan", asdict(generator), ("F775W",), (0.18, 0.18), SCALING)
     other = save_weights(str(tmp_path), "srgan", Srgan(generator), card)
     with pytest.raises(ConfigError, match="is a srgan, not an srflow"):

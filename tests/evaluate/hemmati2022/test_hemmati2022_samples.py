@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 def test_coverage_of_gaussian_samples(level: float, width: float) -> None:
     """Truths from the samples' own Gaussian are inside as often as said; from a wider one, less."""
     rng = np.random.default_rng(1)
-    samples = width * rng.standard_normal((39, 60000))
+    samples = width * rng.standard_normal((16, 60000))
     covered = inside(samples, rng.standard_normal(60000), level).mean()
     if width == 1:
         assert covered == pytest.approx(level, abs=0.01)
@@ -54,7 +54,9 @@ def test_tables_say_how_often_hst_agrees() -> None:
     p_blend = np.array([0.02, 0.05, 0.95, 0.97, 0.99, 1.0])
     is_blend = np.array([False, False, True, True, True, False])
     part = {68: np.array([0.6, 0.8]), 95: np.array([0.9, 1.0])}
-    scores = SampleScores({"srflow, mean": np.array([30.0, 32.0])}, part, part, p_blend, is_blend)
+    scores = SampleScores(
+        {"srflow, mean": np.array([30.0, 32.0])}, part, part, p_blend, is_blend, 16
+    )
     rows = sample_rows(scores, "srflow")
     assert rows[0]["psnr_mean"] == pytest.approx(31)
     assert rows[1]["inside_68_lit"] == pytest.approx(0.7)
