@@ -59,6 +59,12 @@ SHOWN: Mapping[str, tuple[Shown, ...]] = {
     ),
     "rdn-joint": (Shown("rdn-joint", SCORES, ("rdn-joint",)),),
     "rdn-joint-counter": (Shown("rdn-joint", SCORES, ("rdn-joint",)),),
+    "srflow": (
+        Shown("srflow", "Table 1", ("srflow", "srflow (fit)")),
+        Shown("srflow", "Samples: images"),
+        Shown("srflow", "Samples: intervals"),
+        Shown("srflow", "Samples: probabilities"),
+    ),
     "srgan": (
         Shown("hemmati2022", ONLY, ("srgan", "srgan (fit)")),
         Shown("wang2022", SCORES, ("srgan",)),

@@ -123,6 +123,13 @@ RUNS = (
         ("srgan-multiband",),
     ),
     Run(
+        "srflow",
+        # Sixteen samples an image take their time.
+        f"raydeblend evaluate hemmati2022 --data {HST} --deblender srflow --n 100",
+        HST,
+        ("srflow",),
+    ),
+    Run(
         "madness",
         # The test set names the galaxies that no training has seen.
         f"raydeblend evaluate madness --catalog {CATSIM} --data {VALID} --deblender joint --n 10",
