@@ -191,7 +191,7 @@ class SplitConfig:
     """
 
     max_splits: int = 2
-    min_score_fraction: float = 0.3
+    min_score_fraction: float = 0.25
     min_offset: float = 1.0
     max_offset: float = 6.0
     min_snr: float = 8.0

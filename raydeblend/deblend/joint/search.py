@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +39,9 @@ def add_sources(
 ) -> tuple[list[BlendFit], set[int]]:
     """Try the residual's peaks as more sources, and long sources as two, while that gains.
 
-    A blend is looked at again after each gain, until it has twice as many sources as it had peaks,
-    and `extra_sources`: what is left of a bright galaxy could be fitted with ever more.
+    The best trial is kept if it gains enough, and the blend is looked at again, until it has twice
+    as many sources as it had peaks, and `extra_sources`: what is left of a bright galaxy could be
+    fitted with ever more.
 
     Returns
     -------
@@ -56,44 +56,30 @@ def add_sources(
         going = within_limit(best, going, settings.limit)
         models = {i: render(stamps[i], best[i], settings.device) for i in going}
         found = find_candidates([stamps[i] for i in going], list(models.values()), settings)
-        trials = {
-            i: _trials(stamps[i], best[i], models[i], candidates, most[i], settings)
-            for i, candidates in zip(going, found, strict=True)
-        }
-        gained, grown = _keep_best(best, trials, settings)
-        crowds |= grown
-        going = sorted(gained - grown)
+        trials: list[tuple[int, FitRequest]] = []
+        for i, candidates in zip(going, found, strict=True):
+            own = list(_trials(stamps[i], best[i], models[i], candidates, most[i], settings))
+            if any(len(r.start) > settings.config.blocks.max_joint_sources for r in own):
+                crowds.add(i)
+            else:
+                trials += [(i, trial) for trial in own]
+        going = _keep_best(best, trials, settings)
         if not going:
             break
     return best, crowds
 
 
 def _keep_best(
-    best: list[BlendFit], trials: dict[int, Iterator[FitRequest]], settings: FitSettings
-) -> tuple[set[int], set[int]]:
-    """Put the best trial of each blend in the place of its fit.
-
-    They are made one after the other, and each is given up as soon as it will hardly gain more than
-    the best before it: most find the same source, some from a start that leads nowhere.  Returns
-    which blends gained, and which want more sources than are fitted at once.
-    """
+    best: list[BlendFit], trials: Sequence[tuple[int, FitRequest]], settings: FitSettings
+) -> list[int]:
+    """Put the best trial of each blend in the place of its fit; return which blends gained."""
     gains: dict[int, float] = {}
-    crowds: set[int] = set()
-    largest = settings.config.blocks.max_joint_sources
-    while trials:
-        requests = {i: request for i, own in trials.items() if (request := next(own, None))}
-        crowds |= {i for i, request in requests.items() if len(request.start) > largest}
-        requests = {i: request for i, request in requests.items() if i not in crowds}
-        harder = [replace(own, goal=own.goal - gains.get(i, 0.0)) for i, own in requests.items()]
-        tried = fit_requests(harder, settings)
-        for (i, request), fit in zip(requests.items(), tried, strict=True):
-            gain = _gain(request, fit, settings)
-            better = gain > gains.get(i, 0.0)
-            best[i] = better_of(best[i], fit, better)
-            if better:
-                gains[i] = gain
-        trials = {i: trials[i] for i in requests}
-    return set(gains), crowds
+    tried = fit_requests([request for _, request in trials], settings)
+    for (i, request), fit in zip(trials, tried, strict=True):
+        gain = _gain(request, fit, settings)
+        best[i] = better_of(best[i], fit, gain > gains.get(i, 0.0))
+        gains[i] = max(gain, gains.get(i, 0.0))
+    return sorted(i for i, gain in gains.items() if gain > 0)
 
 
 def _gain(request: FitRequest, fit: BlendFit, settings: FitSettings) -> float:
@@ -105,8 +91,7 @@ def _gain(request: FitRequest, fit: BlendFit, settings: FitSettings) -> float:
     if gain <= 0 or request.compact[-1]:
         return gain
     fainter = len(fit.theta) - 2 + np.argsort(fit.total[:, -2:].sum(0))[0]
-    # All are drawn, since the next look asks for them if this trial is kept.
-    others = np.delete(render(stamp, fit, settings.device), fainter, axis=0)
+    others = render(stamp, fit.without(fainter), settings.device)
     least = least_gain(stamp, others, fit.xy[fainter], config)
     return gain - (least - least_gain_in_the_dark(stamp, config))
 
@@ -119,7 +104,7 @@ def _trials(
     most: int,
     settings: FitSettings,
 ) -> Iterator[FitRequest]:
-    """Yield fits with more sources to try, at most `most` of them, the most promising first."""
+    """Yield fits with more sources to try, at most `most` of them."""
     config = settings.config.search
     added = candidates[: most - len(fit.theta)]
     if len(added):
@@ -140,9 +125,7 @@ def _splits(
     offsets = split_offsets(stamp, fit, config)
     scores = split_scores(stamp, fit, offsets, settings)
     order = np.argsort(-scores, kind="stable")[: config.max_splits]
-    # What is too little even in the dark needs no look at the light that is there.
-    least = config.min_score_fraction * least_gain_in_the_dark(stamp, search)
-    for source in order[scores[order] > least]:
+    for source in order[scores[order] > 0]:
         ends = np.stack([fit.xy[source] + offsets[source], fit.xy[source] - offsets[source]])
         least = least_gains(stamp, models, ends, search).min()
         if scores[source] > config.min_score_fraction * least:

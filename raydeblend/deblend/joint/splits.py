@@ -6,8 +6,6 @@ first order.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -92,19 +90,14 @@ def _places(
     xy: Array, offsets: Array, width: float, config: SplitConfig
 ) -> tuple[Array, NDArray[np.intp]]:
     """Return positions ``(m, 2)`` near the sources and at their ends, and whose ``(m,)``."""
-    grid = _around(width, config.reach, config.step)
+    reach, step = config.reach, config.step
+    steps = np.arange(-reach, reach + step / 2, step) * width
+    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+    distance = np.hypot(*grid.T)
+    grid = grid[(distance <= reach * width) & (distance > step * width / 2)]
     sources = np.flatnonzero(offsets.any(1))
     near = (xy[sources, None] + grid).reshape(-1, 2)
     owner = np.repeat(sources, len(grid))
     own = cdist(near, xy).argmin(1) == owner
     ends = [xy[sources] + offsets[sources], xy[sources] - offsets[sources]]
     return np.concatenate([near[own], *ends]), np.concatenate([owner[own], sources, sources])
-
-
-@lru_cache(maxsize=256)
-def _around(width: float, reach: float, step: float) -> Array:
-    """Return the places ``(m, 2)`` within `reach` widths of a center, `step` apart, but that."""
-    steps = np.arange(-reach, reach + step / 2, step) * width
-    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-    distance = np.hypot(*grid.T)
-    return np.asarray(grid[(distance <= reach * width) & (distance > step * width / 2)])

@@ -3,11 +3,10 @@
 import galsim
 import numpy as np
 
-from raydeblend.deblend.joint.blend_fit import refit
 from raydeblend.deblend.joint.crowds.separate import find_sources
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.joint.find import fit_together
-from raydeblend.deblend.joint.search import _keep_best, add_sources
+from raydeblend.deblend.joint.search import add_sources
 from raydeblend.deblend.joint.splits import split_scores
 
 SCALE, SIZE = 0.2, 80
@@ -64,27 +63,6 @@ def test_a_bright_pair_is_found_and_a_long_galaxy_is_not_split() -> None:
     (found,), _ = add_sources([stamp], [fit], JOINT.settings)
     order = np.argsort(found.theta[:, 0])
     np.testing.assert_allclose(found.theta[order, :2], [[30, 40], [32.2, 41], [60, 40]], atol=0.4)
-
-
-def test_what_is_tried_after_a_gain_is_given_up_unless_it_gains_more() -> None:
-    stamp, fit = fitted(PAIR, [[30.5, 40.2]])
-
-    def trial(x: float, y: float):
-        second = fit.theta.copy()
-        second[0, :2] = x, y
-        return refit(stamp, fit.add(second, compact=True), np.array([1]), fit.objective)
-
-    def keep(*trials):
-        best = [fit]
-        assert _keep_best(best, {0: iter(trials)}, JOINT.settings) == ({0}, set())
-        return best[0]
-
-    right, wrong = trial(32.4, 40.6), trial(29.0, 45.0)
-    first, second, both = keep(right), keep(wrong), keep(right, wrong)
-    assert first.objective < second.objective - 1
-    assert both.objective == first.objective
-    assert both.work - fit.work < 0.9 * (first.work + second.work - 2 * fit.work)
-    assert keep(wrong, right).objective == first.objective
 
 
 def test_in_a_crowd_the_pair_is_found_too() -> None:
