@@ -79,7 +79,6 @@ _PAPER = SrflowRun(
     scaling=Scaling("asinh", 12.0),
     validation=256,
     srgan_weights="srgan",
-    sampling=Sampling(samples=8),
 )  # fmt: skip
 _SMALL = replace(
     _PAPER,
@@ -91,7 +90,7 @@ _SMALL = replace(
     warmup=200,
     model=SrflowConfig(generator=_SHIPPED_GENERATOR),
     recipe=PairRecipe(brighten=1.0),
-    validation=64,
+    validation=128,
 )
 _TINY = replace(
     _PAPER,
