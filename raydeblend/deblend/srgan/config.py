@@ -174,6 +174,6 @@ class SrflowDeblenderConfig(SrganDeblenderConfig):
     Its map of sources is the mean of what each sample shows; the heights are parts of the samples.
     """
 
-    peaks: PeakConfig = PeakConfig(source_height=0.7, candidate_height=0.15, hint_height=0.05)
+    peaks: PeakConfig = PeakConfig(source_height=0.55, candidate_height=0.15, hint_height=0.05)
     sampling: Sampling = field(default_factory=Sampling)
     agreement: AgreementConfig = AgreementConfig()
