@@ -13,9 +13,10 @@ weights are frozen.  ``x_1`` is what that image lacks, in units of how much it u
 is a U-Net (Ronneberger et al. 2015) on the coarse pixels, of which the nine fine ones are
 channels.  It has no norm, so that what it does in a place does not depend on how large a stamp is.
 
-Samples of a short training are too much alike: what a mean squared loss has not yet learned to
-tell apart, it averages.  Samples are therefore moved away from their mean, by a factor that is
-measured on galaxies kept for validation (`SrflowConfig.inflation`).
+Samples are too much alike: few steps along a path fall short of its end, and what a short training
+by a mean squared loss has not learned to tell apart, it averages.  They are therefore moved away
+from their mean, by a factor that is measured on galaxies kept for validation
+(`SrflowConfig.inflation`).
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Sampling:
     samples
         Of each image.
     steps
-        Of Heun's method to each, of which the last is Euler's.
+        Of Heun's method to each, of which the last is Euler's.  Samples of more steps differ more,
+        and need less inflation than that of a card, which is of these defaults.
     seed
         Of the noise, which is the same for all stamps of one shape: an image's samples do not
         depend on what is sampled beside it.
