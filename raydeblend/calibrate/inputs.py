@@ -37,7 +37,7 @@ from raydeblend.train.srgan import PRESETS as SHARP_PRESETS
 from raydeblend.train.srgan_data import draw_low
 
 SURVEYS, BANDS, FAINT = ("LSST", "HSC"), ("g", "r", "i"), 25.3
-BLENDERS, SHARPENERS = ("rdn", "rdn-joint", "branched", "vae"), ("srgan",)
+BLENDERS, SHARPENERS = ("rdn", "rdn-joint", "branched", "vae"), ("srgan", "srflow")
 """Deblenders by what their networks learn from."""
 GALAXIES, BLENDS = 40, 60
 """Behind one PSF."""
@@ -61,7 +61,7 @@ def train_inputs(out: str, preset: str = "small", seed: int = 0) -> Trained[Inpu
     card = card_of(
         {
             "data": f"blends of {' and '.join(SURVEYS)}, parametric galaxies of i < {FAINT}; "
-            f"for srgan of HSC in one band, i < {faint}",
+            f"for srgan and srflow of HSC in one band, i < {faint}",
             "stamps": len(blends) + len(sharp),
             "seed": seed,
             "statistics": list(STATISTICS),
