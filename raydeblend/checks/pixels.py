@@ -43,7 +43,8 @@ class PixelFacts:
     noise
         Scatter of blank pixels over the square root of the variance.
     rim
-        Median signal to noise of pixels beside masked ones, saturated stars left out.
+        Median signal to noise of pixels beside masked ones, saturated stars left out, over that of
+        all usable pixels: where a galaxy fills the cell, there is light beside every cosmic ray.
     bright
         Part of the usable pixels that is brighter than `BRIGHT` sigma, of `FEW_BRIGHT` or more.
     constant
@@ -96,7 +97,9 @@ def _band(
     snr = (tile.image[band] - level) / np.sqrt(tile.variance[band])
     noise = _spread(snr[seen & blank]) if len(sky) >= FEW_PIXELS else np.nan
     beside = ndimage.binary_dilation(~seen & ~saturated, iterations=RIM) & seen & ~saturated
-    rim = float(np.median(snr[beside])) if beside.sum() >= FEW_RIM else np.nan
+    rim = np.nan
+    if beside.sum() >= FEW_RIM:
+        rim = float(np.median(snr[beside]) - np.median(snr[seen]))
     bright = float(np.mean(snr[seen] > BRIGHT)) if seen.sum() >= FEW_BRIGHT else np.nan
     return float(seen.mean()), noise, rim, bright, _dead(tile.image[band], seen)
 
