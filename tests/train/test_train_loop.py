@@ -169,6 +169,18 @@ def test_a_run_broken_within_an_epoch_ends_as_the_unbroken_one(
     assert again.history == whole.history
 
 
+@pytest.mark.parametrize(
+    "tiny", [t for t in TINY if t.network not in BROKEN], ids=lambda t: t.network
+)
+def test_every_other_tiny_preset_runs_on_two_workers(
+    tiny: Tiny, shards: str, other_worker: Pool, tmp_path: Path
+) -> None:
+    out, kept = str(tmp_path / "run"), shards if tiny.shared else None
+    with without_ray(other_worker):
+        result = train(tiny.network, out, "tiny", workers=2, shards=kept, epochs=1, steps=3)
+    check_exports(tiny, result, tmp_path)
+
+
 def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
     ray_local: None, tmp_path: Path
 ) -> None:
