@@ -16,8 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raydeblend.instruments import FACTOR
@@ -175,6 +177,11 @@ def stretch(high: Tensor, softening: float) -> Tensor:
     with this factor equal surface brightness is equal; arcsinh and divisor are the input's.
     """
     return (torch.asinh(high * FACTOR**2) / softening).clamp(-HIGHEST, HIGHEST)
+
+
+def stretched(high: NDArray[np.floating], softening: float) -> NDArray[np.floating]:
+    """Return the same of an array of any shape."""
+    return np.asarray(stretch(torch.from_numpy(np.asarray(high)), softening).numpy())
 
 
 def unstretch(image: Tensor, softening: float) -> Tensor:

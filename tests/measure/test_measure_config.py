@@ -1,4 +1,4 @@
-"""What was tuned in the photometry: each number is in the hash of a run."""
+"""What was tuned in detection and photometry: each number is in the hash of a run."""
 
 from dataclasses import fields, replace
 
@@ -7,6 +7,7 @@ import pytest
 from raydeblend.checks.config import CheckConfig
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
+from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GivenConfig
 from raydeblend.fit.config import (
     BlendFitConfig,
@@ -46,5 +47,5 @@ def test_a_run_carries_the_hash() -> None:
     config = CatalogConfig(("g",), deblender="sep", photometry="mixture")
     run = describe("tiles", config, plan_survey([], 100, 20))
     fits = MeasureConfig(), Priors(), ProfileFitConfig(), PlausibleConfig()
-    tuned = hash_of(*fits, InjectionConfig(), CheckConfig(), GivenConfig())
+    tuned = hash_of(DetectConfig(), *fits, InjectionConfig(), CheckConfig(), GivenConfig())
     assert run.config_hash == f"{config.hash}-{tuned}"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raydeblend.deblend.srgan.deblender import SrganDeblender
@@ -21,7 +20,7 @@ from raydeblend.evaluate.common.tables import Table
 from raydeblend.evaluate.hemmati2022.scores import PROTOCOL, NetworkFinder
 from raydeblend.instruments import FACTOR
 from raydeblend.networks.srflow import half_width
-from raydeblend.networks.srgan import stretch
+from raydeblend.networks.srgan import stretched
 from raydeblend.simulate.sharp_blends import SharpBlends, SharpTest, reference_band
 
 Array = NDArray[np.float64]
@@ -95,9 +94,8 @@ def _score(
     images = {f"{finder.network.name}, mean": view.sharp, "one sample": view.samples[0]}
     images |= {name: other.look(blends)[1].sharp for name, other in others.items()}
     psnr = {name: decibels(image, truth, softening) for name, image in images.items()}
-    stretched = [stretch(torch.from_numpy(each), softening).numpy()
-                 for each in (view.samples, np.asarray(truth))]  # fmt: skip
-    within = {level: inside(stretched[0], stretched[1], level / 100) for level in LEVELS}
+    samples, there = stretched(view.samples, softening), stretched(truth, softening)
+    within = {level: inside(samples, there, level / 100) for level in LEVELS}
     lit = view.sharp * FACTOR**2 > LIT
     return SampleScores(
         psnr,
@@ -115,8 +113,8 @@ def _joined(parts: Sequence[Mapping[Key, Array]]) -> dict[Key, Array]:
 
 def decibels(image: NDArray[np.floating], truth: NDArray[np.floating], softening: float) -> Array:
     """Return the PSNR ``(n,)`` of images ``(n, 3 y, 3 x)`` in the network's stretched unit."""
-    pair = [stretch(torch.from_numpy(np.asarray(each)), softening) for each in (image, truth)]
-    return np.asarray(-10 * torch.log10((pair[0] - pair[1]).square().mean(dim=(1, 2))))
+    error = stretched(image, softening) - stretched(truth, softening)
+    return np.asarray(-10 * np.log10(np.mean(error**2, axis=(1, 2))))
 
 
 def inside(
