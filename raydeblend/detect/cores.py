@@ -107,7 +107,8 @@ def _fill(
     window = box.grow(half).clip(Box(0, 0, *hole.shape)).slices
     bands = (slice(None), *window)
     usable = ~tile.unusable[bands]
-    weight = np.where(usable, 1 / tile.variance[bands].astype(np.float64), 0.0)
+    # Where a pixel is not usable its variance may be anything.
+    weight = np.divide(1.0, tile.variance[bands], out=np.zeros(usable.shape), where=usable)
     image = np.where(usable, tile.image[bands], 0.0).astype(np.float64)
     stars = _stars(image, weight, psf, hole[window], config)
     if not len(stars):
@@ -120,7 +121,7 @@ def _fill(
         most = (1 + config.excess) * light + config.excess_sigma * np.sqrt(variance)
         clean = guard & (tile.image[band][window] <= most)
         tile.unusable[band][window][clean] = False
-        inside &= ~clean
+        inside &= ~clean & (light > 0)
         cores[band][window][inside] = light[inside]
         variance[inside] = _variance_of(light, seen, variance, own > 0)[inside]
 
@@ -174,9 +175,9 @@ def _drawn(shape: tuple[int, ...], psf: Array, xy: Array) -> Array:
 
 def _variance_of(light: Array, image: Array, variance: FloatArray, usable: BoolArray) -> Array:
     """Return the variance ``(y, x)`` of some light: sky, and photons as the usable pixels have."""
-    sky = np.median(variance[usable]) if usable.any() else np.median(variance)
-    bright = np.where(usable, np.maximum(image, 0), 0)
-    slope = np.sum((variance - sky) * bright) / max(float(np.sum(bright**2)), 1e-300)
+    sky = np.median(variance[usable]) if usable.any() else 0.0  # Without any, there is no light.
+    bright, above = np.maximum(image[usable], 0), variance[usable] - sky
+    slope = np.sum(above * bright) / max(float(np.sum(bright**2)), 1e-300)
     return np.asarray(sky + max(float(slope), 0.0) * np.maximum(light, 0))
 
 

@@ -92,6 +92,15 @@ def test_its_variance_is_that_of_photons():
     np.testing.assert_allclose(slope, 1 / 20, rtol=0.05)
 
 
+@pytest.mark.parametrize("variance", [np.nan, np.inf, 0.0])
+def test_the_variance_of_masked_pixels_may_be_anything(variance):
+    tile = saturated_tile(star(BRIGHT, PLACE))
+    (known,) = peaks(tile)
+    tile.variance[tile.unusable] = variance
+    (xy,) = peaks(tile)
+    np.testing.assert_allclose(xy, known)
+
+
 def test_beyond_the_psf_stamp_wings_go_on():
     """A hole larger than the stamp, of a Moffat profile whose wings fall as they are taken to."""
     psf = galsim.Moffat(beta=1.5, fwhm=4.0)
