@@ -32,7 +32,8 @@ OPTIONS = ("--bands", "g,r,i", "--deblender", "sep", "--photometry", "mixture",
 N_CELLS = 64
 AT = 8
 """Cells that are done when something happens."""
-RUN_S = 400
+RUN_S = 900
+"""A host that is lost for good takes Ray minutes to give up."""
 DOCUMENT = Path(__file__).parents[2] / "docs/howto/cluster.md"
 TABLE = re.compile(r"(?<=<!-- written by tests/cluster -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
