@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
@@ -21,8 +23,17 @@ from raydeblend.simulate.hst import load_hst
 from raydeblend.simulate.sharp import SharpGalaxies, draw_sharp, join, real_sharp
 from raydeblend.simulate.sharp_blends import reference_band
 from raydeblend.train.config import RunConfig
-from raydeblend.train.network_training import NetworkTraining
-from raydeblend.train.srgan_data import PairRecipe, SharpPool, make_pool
+from raydeblend.train.epoch import Step
+from raydeblend.train.network_training import Networks, NetworkTraining
+from raydeblend.train.srgan_data import (
+    PairBatch,
+    PairRecipe,
+    SharpPool,
+    compose_pairs,
+    make_pool,
+)
+from raydeblend.train.state import TrainState, update_averages
+from raydeblend.train.streams import RandomStream, ResumableStep
 
 SHARP_SIZE = 72
 """Side of the single galaxies in fine pixels, 4.3 arcsec."""
@@ -79,7 +90,7 @@ R = TypeVar("R", bound=SharpRun)
 
 
 class SharpTraining(NetworkTraining[R, SharpPool, SharpPool]):
-    """The data of such a run: single galaxies, drawn and read once."""
+    """Such a run: its data are single galaxies, drawn and read once; each step blends new pairs."""
 
     def check(self, root: str) -> None:
         """Raise ConfigError unless the real galaxies and the weights to start from can be used."""
@@ -101,6 +112,34 @@ class SharpTraining(NetworkTraining[R, SharpPool, SharpPool]):
     def load(self, paths: Sequence[str], rank: int, world: int, device: torch.device) -> SharpPool:
         """Return all galaxies to train on; each worker blends them differently."""
         return self._read(paths[0], validation=False).to(device)
+
+    def steps(
+        self, state: TrainState, networks: Networks, data: SharpPool, n: int, seed: int
+    ) -> Step:
+        """Return the step function of one epoch: an `update` by new pairs."""
+        generator = torch.Generator(data.images.device).manual_seed(seed)
+
+        def step(number: int) -> dict[str, Tensor]:
+            batch = compose_pairs(data, n, self.config.recipe, generator)
+            scalars = self.update(state, networks, batch, number, generator)
+            update_averages(state, self.config.ema, number)
+            return scalars
+
+        return ResumableStep(step, RandomStream(generator))
+
+    @abstractmethod
+    def update(
+        self,
+        state: TrainState,
+        networks: Networks,
+        batch: PairBatch,
+        number: int,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Update the networks once, as step `number`; return detached losses ``()``.
+
+        What is random beside the pairs is drawn from `generator`.
+        """
 
     def load_validation(self, paths: Sequence[str], device: torch.device) -> SharpPool:
         """Return the galaxies kept for validation."""

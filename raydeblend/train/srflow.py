@@ -21,13 +21,11 @@ from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.srflow import Condition, Sampling, Srflow, SrflowConfig, target
 from raydeblend.networks.srgan import SrganConfig, stretch
 from raydeblend.train.config import learning_rate_at
-from raydeblend.train.epoch import Step
 from raydeblend.train.network_training import Networks
 from raydeblend.train.sharp_run import SharpRun, SharpTraining, first_generator
 from raydeblend.train.srflow_scores import draw_samples, sample_scores
-from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, compose_pairs
-from raydeblend.train.state import Scalars, TrainState, update_averages
-from raydeblend.train.streams import RandomStream, ResumableStep
+from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool
+from raydeblend.train.state import Scalars, TrainState
 
 FLOW = "flow"
 
@@ -132,30 +130,22 @@ class SrflowTraining(SharpTraining[SrflowRun]):
         learned = [p for p in network.parameters() if p.requires_grad]
         return torch.optim.Adam(learned, self.config.learning_rate)
 
-    def steps(
-        self, state: TrainState, networks: Networks, data: SharpPool, n: int, seed: int
-    ) -> Step:
-        """Return the step function of one epoch."""
-        generator = torch.Generator(data.images.device).manual_seed(seed)
-
-        def step(number: int) -> dict[str, Tensor]:
-            batch = compose_pairs(data, n, self.config.recipe, generator)
-            loss = self.loss(state, networks[FLOW], batch, generator)
-            self.descend(state, FLOW, loss, learning_rate_at(self.config, number))
-            update_averages(state, self.config.ema, number)
-            return {"loss": loss.detach()}
-
-        return ResumableStep(step, RandomStream(generator))
-
-    def loss(
-        self, state: TrainState, network: nn.Module, batch: PairBatch, generator: torch.Generator
-    ) -> Tensor:
-        """Return the loss ``()`` of a batch; noise and times are drawn from `generator`."""
-        flow = cast(Srflow, state.networks[FLOW])
-        low, _ = self.config.scaling.apply(batch.low)
+    def update(
+        self,
+        state: TrainState,
+        networks: Networks,
+        batch: PairBatch,
+        number: int,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Update the velocity once; noise and times are drawn from `generator`."""
+        config, flow = self.config, cast(Srflow, state.networks[FLOW])
+        low, _ = config.scaling.apply(batch.low)
         condition = flow.condition(low)
-        end = target(flow, condition, stretch(batch.high, self.config.scaling.softening))
-        return matching_loss(network, condition, end, self.config.draws, generator)
+        end = target(flow, condition, stretch(batch.high, config.scaling.softening))
+        loss = matching_loss(networks[FLOW], condition, end, config.draws, generator)
+        self.descend(state, FLOW, loss, learning_rate_at(config, number))
+        return {"loss": loss.detach()}
 
     def validate(self, state: TrainState, held_out: SharpPool) -> Scalars:
         """Return the scores on galaxies never trained on; see `srflow_scores`."""

@@ -34,13 +34,11 @@ from raydeblend.train.adversarial import (
     frozen,
 )
 from raydeblend.train.config import check_choice, learning_rate_at
-from raydeblend.train.epoch import Step
 from raydeblend.train.network_training import Networks
 from raydeblend.train.sharp_run import SharpRun, SharpTraining, first_generator
-from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool, compose_pairs
+from raydeblend.train.srgan_data import PairBatch, PairRecipe, SharpPool
 from raydeblend.train.srgan_scores import draw_pairs, pair_scores
-from raydeblend.train.state import Scalars, TrainState, update_averages
-from raydeblend.train.streams import RandomStream, ResumableStep
+from raydeblend.train.state import Scalars, TrainState
 
 ADVERSARIAL = ("minimax", "non_saturating")
 
@@ -166,22 +164,13 @@ class SrganTraining(SharpTraining[SrganRun]):
         rate, betas = self.config.learning_rate, (self.config.momentum, 0.999)
         return torch.optim.Adam(network.parameters(), rate, betas=betas)
 
-    def steps(
-        self, state: TrainState, networks: Networks, data: SharpPool, n: int, seed: int
-    ) -> Step:
-        """Return the step function of one epoch."""
-        generator = torch.Generator(data.images.device).manual_seed(seed)
-
-        def step(number: int) -> dict[str, Tensor]:
-            batch = compose_pairs(data, n, self.config.recipe, generator)
-            scalars = self.update(state, networks, batch, number)
-            update_averages(state, self.config.ema, number)
-            return scalars
-
-        return ResumableStep(step, RandomStream(generator))
-
     def update(
-        self, state: TrainState, networks: Networks, batch: PairBatch, number: int
+        self,
+        state: TrainState,
+        networks: Networks,
+        batch: PairBatch,
+        number: int,
+        generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Update the discriminator once and the generator once; return detached losses ``()``."""
         config, rate = self.config, learning_rate_at(self.config, number)

@@ -105,7 +105,7 @@ def test_both_networks_learn_and_the_critic_is_left_alone(pool: SharpPool) -> No
         for name, network in state.networks.items()
     }
     batch = compose_pairs(pool, 4, RECIPE, generator())
-    SrganTraining(config).update(state, state.networks, batch, 0)
+    SrganTraining(config).update(state, state.networks, batch, 0, generator())
     for name, network in state.networks.items():
         moved = [
             not torch.equal(a, b) for a, b in zip(before[name], network.parameters(), strict=True)
