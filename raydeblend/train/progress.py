@@ -59,8 +59,7 @@ class ProgressNote:
     def __init__(self, out: str) -> None:
         self.loss: float | None = None
         self._path = storage.join(out, PROGRESS)
-        # A request a second for hours costs money.
-        self._every = POLL_S if storage.is_local(out) else 10 * POLL_S
+        self._every = _seconds_between_looks(out)
         self._written = -self._every
 
     def write(self, epoch: int, steps: int) -> None:
@@ -70,6 +69,12 @@ class ProgressNote:
         note = asdict(Progress(epoch, steps, self.loss))
         storage.write_bytes(self._path, json.dumps(note).encode())
         self._written = time.monotonic()
+
+
+def _seconds_between_looks(out: str) -> float:
+    """Return how often a run's files are written and looked at."""
+    # Requests each second for hours cost money.
+    return POLL_S if storage.is_local(out) else 10 * POLL_S
 
 
 def read_progress(out: str) -> Progress | None:
@@ -145,7 +150,8 @@ def follow(out: str, epochs: int, steps: int) -> Iterator[None]:
     """
     watch, finished = Watch(out, epochs, steps), threading.Event()
     console = None if is_quiet() else terminal()
-    thread = threading.Thread(target=_poll, args=(watch, finished, console is None), daemon=True)
+    options = (finished, _seconds_between_looks(out), console is None)
+    thread = threading.Thread(target=_poll, args=(watch, *options), daemon=True)
     with nullcontext() if console is None else live(watch.render, console):
         thread.start()
         try:
@@ -155,11 +161,11 @@ def follow(out: str, epochs: int, steps: int) -> Iterator[None]:
             thread.join()
 
 
-def _poll(watch: Watch, finished: threading.Event, lines: bool) -> None:
+def _poll(watch: Watch, finished: threading.Event, every: float, lines: bool) -> None:
     last, said = False, time.monotonic()
     while not last:
         # One more look after the end.
-        last = finished.wait(POLL_S)
+        last = finished.wait(every)
         watch.look()
         if lines and not last and time.monotonic() - said > LOG_EVERY_S:
             log.info("%s; %s", watch.where(), watch.left())
