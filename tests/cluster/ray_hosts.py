@@ -1,5 +1,6 @@
 """A cluster of Ray on hosts of their own: a head without CPUs, three workers of one CPU, and s3."""
 
+import json
 import os
 import secrets
 import shlex
@@ -20,6 +21,10 @@ WORKERS = ("steady", "slow", "odd")
 """The link of ``slow`` can be degraded; ``odd`` loses its link, its disk and its time."""
 GCS_PORT, DASHBOARD_PORT, S3_PORT = 6379, 8265, 9000
 STORE_BYTES = 120_000_000
+SYSTEM_CONFIG = json.dumps(
+    {"grpc_client_keepalive_time_ms": 20000, "grpc_client_keepalive_timeout_ms": 30000}
+)
+"""What the files in cluster/ set."""
 START_S = 300
 ASK = """
 import json, os, sys, time
@@ -76,6 +81,7 @@ class Cluster:
     def start_head(self):
         self._ray(
             self.head, "--head", f"--port={GCS_PORT}", "--num-cpus=0",
+            f"--system-config={SYSTEM_CONFIG}",
             f"--dashboard-host={self.head.address}", f"--dashboard-port={DASHBOARD_PORT}",
         )  # fmt: skip
         self.wait_for_nodes(())

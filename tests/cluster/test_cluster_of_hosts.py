@@ -13,8 +13,9 @@ import deaths
 import hosts
 import pytest
 import survey_sky as sky
-from disturbances import HOUR, LONG, NOTHING, SHORT, Outcome, table
+from disturbances import HOUR, LONG, NOTHING, SHORT
 from in_process import catalogs_in_process
+from outcomes import outcome, record
 from ray_hosts import running_cluster
 
 from raydeblend.pipeline.ledger_files import read_entries
@@ -35,7 +36,6 @@ AT = 8
 RUN_S = 900
 """A host that is lost for good takes Ray minutes to give up."""
 DOCUMENT = Path(__file__).parents[2] / "docs/howto/cluster.md"
-TABLE = re.compile(r"(?<=<!-- written by tests/cluster -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +68,10 @@ def cluster(tiles, tmp_path_factory):
         yield cluster
 
 
-@pytest.fixture(scope="module")
-def outcomes():
-    """The rows of the table; written into its page if RAYDEBLEND_CLUSTER_TABLE is set."""
-    rows = []
-    yield rows
+def note(done, came, seconds, catalog=""):
+    """Write what came of something into the table, if RAYDEBLEND_CLUSTER_TABLE is set."""
     if os.environ.get("RAYDEBLEND_CLUSTER_TABLE"):
-        text = "\n".join([*table(rows), ""])
-        DOCUMENT.write_text(TABLE.sub(lambda _: text, DOCUMENT.read_text()))
+        record(DOCUMENT, outcome(done, came, seconds, catalog))
 
 
 def hash_of(out):
@@ -169,15 +165,6 @@ def check(cluster, out, undisturbed):
     assert hash_of(out) == undisturbed
 
 
-def run_and_check(cluster, disturbance, undisturbed, outcomes):
-    name = f"r{[NOTHING, SHORT, *LONG].index(disturbance)}"
-    start = time.monotonic()
-    came, out = disturbed(cluster, disturbance, name)
-    seconds = time.monotonic() - start
-    check(cluster, out, undisturbed)
-    outcomes.append(Outcome(disturbance.done, came, seconds, hash_of(out)))
-
-
 def cluster_long(disturbance):
     return pytest.param(disturbance, marks=pytest.mark.cluster_long)
 
@@ -188,8 +175,13 @@ def cluster_long(disturbance):
     [cluster_long(NOTHING), SHORT, *map(cluster_long, LONG)],
     ids=lambda d: d.done,
 )
-def test_the_catalog_does_not_depend_on_what_happens(cluster, disturbance, undisturbed, outcomes):
-    run_and_check(cluster, disturbance, undisturbed, outcomes)
+def test_the_catalog_does_not_depend_on_what_happens(cluster, disturbance, undisturbed):
+    name = f"r{[NOTHING, SHORT, *LONG].index(disturbance)}"
+    start = time.monotonic()
+    came, out = disturbed(cluster, disturbance, name)
+    seconds = time.monotonic() - start
+    check(cluster, out, undisturbed)
+    note(disturbance.done, came, seconds, hash_of(out))
 
 
 @pytest.mark.cluster_long
