@@ -42,7 +42,7 @@ class Outcome:
 
 def outcome(done, came, seconds, catalog=""):
     """Return the outcome of a run that has just ended."""
-    asked = ["git", "describe", "--always", "--dirty"]
+    asked = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(
         asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -1,7 +1,7 @@
 """A cluster of Ray on hosts of their own: a head without CPUs, three workers of one CPU, and s3."""
 
-import json
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -21,10 +21,9 @@ WORKERS = ("steady", "slow", "odd")
 """The link of ``slow`` can be degraded; ``odd`` loses its link, its disk and its time."""
 GCS_PORT, DASHBOARD_PORT, S3_PORT = 6379, 8265, 9000
 STORE_BYTES = 120_000_000
-SYSTEM_CONFIG = json.dumps(
-    {"grpc_client_keepalive_time_ms": 20000, "grpc_client_keepalive_timeout_ms": 30000}
-)
-"""What the files in cluster/ set."""
+PAGE = (ROOT / "docs" / "howto" / "cluster.md").read_text()
+SYSTEM_CONFIG = re.search("--system-config='(.*)'", PAGE)[1]
+"""As for a cluster that is started by hand."""
 START_S = 300
 ASK = """
 import json, os, sys, time
