@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
@@ -127,9 +126,7 @@ class Cluster:
         command = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={host.address}",
                    f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats",
                    f"--temp-dir={hosts.FOLDER}/ray", *options]  # fmt: skip
-        # Ray gives itself half a minute to start, which a busy machine may not have.
-        again = f"for i in 1 2 3; do {shlex.join(command)} && break; done"
-        self._start(host, ["sh", "-c", again], **environment)
+        self._start(host, command, **environment)
 
     def _start(self, host, command, log=None, **environment):
         path = log or self.folder / f"{host.name}.log"
@@ -158,7 +155,9 @@ def _environment(endpoint):
         | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_agent_register_timeout_ms": "120000",
+            # A busy machine takes its time; Ray gives a node half a minute, and an agent as much.
+            "RAY_raylet_start_wait_time_s": "240",
+            "RAY_agent_register_timeout_ms": "240000",
             "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
             "RAY_worker_niceness": "0",
             "RAY_TMPDIR": hosts.FOLDER,
