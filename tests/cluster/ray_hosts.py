@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -62,9 +63,10 @@ class Cluster:
         """Start all of it; returns when every node is there."""
         self.start_s3()
         self.start_head()
-        for name in WORKERS:
+        for i, name in enumerate(WORKERS):
+            # One at a time, since all together take longer than Ray gives each.
             self.start_worker(name)
-        self.wait_for_nodes(WORKERS)
+            self.wait_for_nodes(WORKERS[: i + 1])
 
     def start_s3(self):
         served = self.folder / "s3"
@@ -126,7 +128,9 @@ class Cluster:
         command = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={host.address}",
                    f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats",
                    f"--temp-dir={hosts.FOLDER}/ray", *options]  # fmt: skip
-        self._start(host, command, **environment)
+        # Ray gives itself half a minute to start, which a busy machine may not have.
+        again = f"until {shlex.join(command)}; do :; done"
+        self._start(host, ["sh", "-c", again], **environment)
 
     def _start(self, host, command, log=None, **environment):
         path = log or self.folder / f"{host.name}.log"
@@ -155,8 +159,6 @@ def _environment(endpoint):
         | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            # A busy machine takes its time; Ray gives a node half a minute, and an agent as much.
-            "RAY_raylet_start_wait_time_s": "240",
             "RAY_agent_register_timeout_ms": "240000",
             "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
             "RAY_worker_niceness": "0",
