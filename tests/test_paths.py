@@ -80,7 +80,6 @@ def test_what_is_on_no_known_storage_is_refused(path, tmp_path, monkeypatch):
         storage.list_files,
         storage.read_bytes,
         storage.open_file,
-        storage.remove_tree,
         lambda it: storage.write_bytes(it, b""),
         lambda it: storage.remove_files([it]),
     ):
@@ -199,7 +198,6 @@ def test_no_path_is_a_pattern(root, name):
     assert storage.list_files(own) == [f"{own}/b/c"]
     # What fsspec's own functions do, which Ray Train calls.
     storage.make_filesystem(root).rm(f"{own}/b", recursive=True)
-    storage.remove_tree(own)
     assert storage.list_files(root) == neighbors
 
 

@@ -8,7 +8,6 @@ workers do by accident gives the same shard twice.
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -48,8 +47,6 @@ UNNAMED = re.compile(
 )
 """Files below an output that are this package's though no plan names them: tables of entries, tiles
 without a plan, damaged files set aside, and what `raydeblend map` drew of the catalog."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -109,12 +109,11 @@ def _trials(
     added = candidates[: most - len(fit.theta)]
     if len(added):
         base = fit.add(added, compact=True)
-        changed = np.arange(len(fit.theta), len(base.theta))
         least = least_gains(stamp, models, added[:, POSITION], config).sum()
-        yield refit(stamp, base, changed, fit.objective - float(least))
+        yield refit(stamp, base, fit.objective - float(least))
     goal = fit.objective - least_gain_in_the_dark(stamp, config)
     for base in _splits(stamp, fit, models, settings):
-        yield refit(stamp, base, np.arange(len(base.theta) - 2, len(base.theta)), goal)
+        yield refit(stamp, base, goal)
 
 
 def _splits(
