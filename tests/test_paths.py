@@ -97,7 +97,7 @@ def test_every_command_refuses_it_before_any_work(command, path, tmp_path, monke
         main([path if word == "PATH" else word for word in command])
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert "valid is a local path" in said or "names no bucket" in said
+    assert "valid: a local path" in said or "names no bucket" in said
     assert said.count("\n") == 1
     assert os.listdir(tmp_path) == []
 

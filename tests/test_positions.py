@@ -46,7 +46,10 @@ def test_rows_without_an_id_are_called_by_their_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"RA": [10.5, 361.0, 0.0]}, r"row 1 .* is no place on the sky: ra 361\.0.* 0 to 360"),
+        (
+            {"RA": [10.5, 361.0, 0.0]},
+            r"row 1 .* not a position on the sky: ra 361\.0.* 0 to 360",
+        ),
         ({"Dec": [0.0, np.nan, 0.0]}, "row 1 .* dec nan"),
         ({"id": ["a", "b", "a"]}, "have the id a twice"),
         ({"RA": ["1h", "2h", "3h"]}, "ra of the positions .* in degrees, as numbers"),

@@ -106,7 +106,7 @@ def train_structure(
     grids, scored, *_ = begin_calibration(out, preset, SIZES, seed)
     real = {split: find_stamps(stamps, split) for split in ("train", "validation")}
     if not all(len(each) for each in real.values()):
-        raise ConfigError("the structure of galaxies is learned from real ones: --data FOLDER")
+        raise ConfigError("structure is learned from real galaxies; give --data FOLDER")
     train = make_examples(real["train"], preset, seed, grids)
     logistic, _ = fit_logistic(
         train.features, train.is_structure, np.zeros(len(train.features), dtype=bool)

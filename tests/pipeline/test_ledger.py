@@ -60,9 +60,9 @@ def test_the_description_of_a_run_does_not_grow_with_its_cells(out):
 
 def test_an_output_in_use_is_refused(out):
     open_output(out)
-    with pytest.raises(ConfigError, match="--resume to go on or --overwrite"):
+    with pytest.raises(ConfigError, match="--resume to continue or --overwrite"):
         open_output(out)
-    with pytest.raises(ConfigError, match="exclude each other"):
+    with pytest.raises(ConfigError, match="are mutually exclusive"):
         open_output(out, resume=True, overwrite=True)
 
 

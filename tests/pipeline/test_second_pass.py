@@ -146,7 +146,7 @@ def test_what_a_run_saves_would_be_of_the_first_pass(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--retry-limited"], "--retry-limited goes with --resume"),
+        (["--retry-limited"], "--retry-limited requires --resume"),
         (["--resume", "--retry-limited", "--more-work", "1"], "must be a factor above 1, not 1"),
     ],
 )
