@@ -31,8 +31,8 @@ from raydeblend.deblend.joint.structure import (
     is_structure,
     write_structure,
 )
+from raydeblend.deblend.logistic import Logistic
 from raydeblend.deblend.masks import mask_for
-from raydeblend.deblend.unrecognized.model import Logistic
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.pipeline.batches import deblender_image, psf_for
