@@ -251,7 +251,7 @@ def test_a_folder_without_the_mark_of_an_export_is_left_alone(out: str, tmp_path
     with pytest.raises(ConfigError, match="not an export's: catalog/"):
         export_hats(out, out, CONFIG, workers=1, overwrite=True)
     assert storage.exists(f"{out}/run.json")
-    with pytest.raises(ConfigError, match="take \\* \\? \\[ and \\] for a pattern"):
+    with pytest.raises(ConfigError, match="treat \\* \\? \\[ and \\] as a pattern"):
         export_hats(out, str(tmp_path / "t*" / "hats"), CONFIG, workers=1, overwrite=True)
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "mine"
 

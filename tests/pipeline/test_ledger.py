@@ -100,14 +100,14 @@ def test_overwrite_refuses_what_is_not_the_runs_and_names_it(out, name):
     write_finished_run(out)
     storage.write_bytes(f"{out}/{name}", b"mine")
     before = storage.list_stamps(out)
-    with pytest.raises(ConfigError, match=f"what is not the run's: {re.escape(name)}; move"):
+    with pytest.raises(ConfigError, match=f"files that are not the run's: {re.escape(name)}; move"):
         open_output(out, overwrite=True)
     assert storage.list_stamps(out) == before
 
 
 @pytest.mark.parametrize(
     ("record", "said"),
-    [(None, r"holds no run, which would have a run\.json"), (b"", "is damaged, or the record"),
+    [(None, r"holds no run \(there is no run\.json\)"), (b"", "is damaged, or the record"),
      (b'{"tool": "another"}', "is damaged, or the record")],
 )  # fmt: skip
 @pytest.mark.parametrize("choice", [{"overwrite": True}, {"resume": True}])
