@@ -79,7 +79,7 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_not_taken_for_a_number(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("ra,dec,id\n1,0,a\n,0,b\n3,0,c\n")
-    with pytest.raises(ConfigError, match=r"row 1 .* no place on the sky: ra nan"):
+    with pytest.raises(ConfigError, match=r"row 1 .* not a position on the sky: ra nan"):
         read_positions(str(tmp_path / "t.csv"))
     (tmp_path / "t.csv").write_text("ra,dec,id\n1,0,5\n2,0,\n")
     with pytest.raises(ConfigError, match=r"row 1 of the positions .* has no id"):
