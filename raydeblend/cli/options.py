@@ -35,7 +35,7 @@ def read_options(context: typer.Context, path: str | None) -> str | None:
     unknown = sorted(values.keys() - several.keys())
     if unknown:
         raise ConfigError(
-            f"{path} has unknown options for {context.info_name}: {', '.join(unknown)}; valid "
+            f"{path} has unknown options for {context.info_name}: {', '.join(unknown)}; valid: "
             f"{', '.join(sorted(several))}"
         )
     context.default_map = {name: _value(v, several[name]) for name, v in values.items()}
