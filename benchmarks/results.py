@@ -186,7 +186,7 @@ def select(names: Sequence[str]) -> tuple[Run, ...]:
     known = {run.name: run for run in RUNS}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ResultsError(f"unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        raise ResultsError(f"unknown {', '.join(unknown)}; known: {', '.join(known)}")
     return tuple(known[name] for name in names) if names else RUNS
 
 

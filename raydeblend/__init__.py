@@ -14,19 +14,19 @@ __all__ = ["__version__", "load"]
 def load(name: str, device: str | None = None, weights: str | None = None) -> Deblender:
     """Return the deblender called `name`, with its shipped weights if it is a network.
 
-    It takes images in any linear unit, of any type and memory order; pixels that are masked
-    (`numpy.ma`), NaN or of no positive variance are not used.
+    It accepts images in any linear unit, data type and memory order; pixels that are masked
+    (`numpy.ma`), NaN or without a positive variance are not used.
 
     Parameters
     ----------
     name
         One of `raydeblend.config.DEBLENDERS`, or a user's own as ``module:name``.
     device
-        A torch device; by default the GPU where there is one, else the CPU.  ``sep`` needs none,
-        and a user's own chooses for itself.
+        A torch device; by default the GPU if there is one, else the CPU.  ``sep`` needs none,
+        and a user's own deblender chooses for itself.
     weights
-        Of a network, in place of those shipped: a file, a folder that a training left (also
-        ``s3://``), or the name of other shipped ones.
+        Weights of a network to use in place of the shipped ones: a file, the output folder of a
+        training (also ``s3://``), or the name of other shipped weights.
 
     Raises
     ------

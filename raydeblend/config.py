@@ -62,24 +62,24 @@ LARGEST_SEED = 2**32 - 1
 class CatalogConfig:
     """Everything that decides what a catalog holds, except the input and the weights.
 
-    How many workers there are is not part of it, since the catalog does not depend on that.
+    The number of workers is not part of it, since the catalog does not depend on it.
 
     Attributes
     ----------
     bands
         Bands to detect and measure in, in the order of the arrays and columns.
     survey
-        Gives the nominal PSFs and the known bands; ``auto`` for that of the layout, or else HSC.
-        A YAML file of one's own is read at once: its text takes its place, here and in the hash.
+        Defines the nominal PSFs and the known bands; ``auto`` for the layout's survey, else HSC.
+        A user's YAML file is read at once: its text replaces its path, here and in the hash.
     deblender, photometry
         One of `DEBLENDERS`, or a user's own as ``module:name``; one of `PHOTOMETRY`, of which
-        ``joint`` is that of the joint deblender and goes with no other.
+        ``joint`` is only available with the deblender of that name.
     weights
-        A file, a folder that a training left, or a shipped name: the deblender's networks in place
-        of those of its name.  Not part of the hash, since a run knows them by their content.
+        A file, the output folder of a training, or a shipped name: networks to use in place of the
+        deblender's own.  Not part of the hash, since a run identifies them by their content.
     deblend_singles
-        Whether footprints with a single detected peak are offered to the deblender too, since
-        it may know a blend that the peaks do not show.
+        Whether footprints with a single detected peak are deblended too, since the deblender may
+        recognize a blend that the peaks do not show.
     cell_size, border
         Largest side of a cell's inner region and the overlap read around it, in pixels.
     image_pattern, psf_pattern
@@ -87,12 +87,12 @@ class CatalogConfig:
     manifest
         A Parquet or CSV table ``tile, band, image[, psf]`` that replaces the patterns.
     layout
-        A shipped layout (`raydeblend.fits.layouts`), a user's own as FILE.yaml, or ``auto``: what
-        the files show, but native with a manifest or with patterns of one's own.
+        A shipped layout (`raydeblend.fits.layouts`), a user's own as FILE.yaml, or ``auto``:
+        recognized from the files, or native with a manifest or the user's own patterns.
     zeropoint
-        AB magnitude of one count for files that do not say it themselves.
+        AB magnitude of one count, for files that lack it.
     bad_planes
-        Mask planes that make a pixel unusable; None for those that the layout names.
+        Mask planes that make a pixel unusable; None for the layout's.
     background
         One of `BACKGROUNDS`.
     noise
@@ -100,24 +100,24 @@ class CatalogConfig:
     detect_threshold
         Detection threshold in sigma of the combined and smoothed image.
     suspect_threshold
-        Probability of being two from which a source is flagged and its footprint deblended again
-        at the recovered positions; above 1 for never.
+        Probability of being a blend above which a source is flagged and its footprint deblended
+        again at the recovered positions; above 1 for never.
     detect_min_area
         Fewest connected pixels above the threshold.
     second_opinion, second_opinion_fraction
-        Another deblender, and the part of the footprints of several sources that it deblends too,
-        to see where the two differ; None for none.
+        Another deblender, and the fraction of the footprints with several sources that it deblends
+        too, to see where the two differ; None for none.
     seed
-        Of whatever is random in the measurement.
+        Seed of everything random in the measurement.
     positions, positions_hash, free_positions
-        A table (`raydeblend.positions`) at whose places sources are measured, and no other; the
-        hash of what it says, which a run fills in; and whether a fit may move them.  The hash
-        counts in that of the configuration, the place of the table does not.
+        A table (`raydeblend.positions`) of the only positions at which to measure sources; the hash
+        of its content, which a run fills in; and whether the fit may move them.  The
+        configuration's hash includes that of the content, but not the path of the table.
     inject
-        Sources per square arcminute that are drawn into a copy of each cell, to see what becomes
-        of them (`raydeblend.inject`); 0 for none.
+        Sources per square arcminute to inject into a copy of each cell, to test their recovery
+        (`raydeblend.inject`); 0 for none.
     save
-        Products beside the catalog, of `PRODUCTS`; what the catalog holds does not depend on them.
+        Products to save beside the catalog, of `PRODUCTS`; the catalog does not depend on them.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def _check_deblending(config: CatalogConfig) -> None:
             "use auto, ngmix or mixture"
         )
     if config.free_positions and config.positions is None:
-        raise ConfigError("--free-positions goes with --positions")
+        raise ConfigError("--free-positions requires --positions")
     if config.positions is not None and (config.deblender, config.photometry) not in FORCED:
         raise ConfigError(
             "positions are fitted by the deblender joint with its own photometry, not by "
@@ -238,7 +238,7 @@ def _check_second(name: str | None, fraction: float, first: str) -> None:
     if ":" not in name:
         _check_choice("second opinion", name, DEBLENDERS)
     if name == first:
-        raise ConfigError(f"a second opinion must be of another deblender than {first!r}")
+        raise ConfigError(f"a second opinion must come from another deblender than {first!r}")
     if not 0 < fraction <= 1:
         raise ConfigError(
             f"the fraction of a second opinion must be above 0 and at most 1, not {fraction:g}"
@@ -247,7 +247,7 @@ def _check_second(name: str | None, fraction: float, first: str) -> None:
 
 def _check_choice(what: str, value: str, valid: Sequence[str]) -> None:
     if value not in valid:
-        raise ConfigError(f"unknown {what} {value!r}; valid are {', '.join(valid)}")
+        raise ConfigError(f"unknown {what} {value!r}; valid: {', '.join(valid)}")
 
 
 def _check_at_least(what: str, value: int, least: int) -> None:

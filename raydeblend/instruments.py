@@ -52,7 +52,7 @@ def check_hst_bands(bands: Sequence[str]) -> None:
     """Raise ConfigError unless all `bands` are HST's."""
     unknown = [band for band in bands if band not in HST_BANDS]
     if unknown:
-        raise ConfigError(f"unknown HST band {unknown[0]!r}; known are {', '.join(HST_BANDS)}")
+        raise ConfigError(f"unknown HST band {unknown[0]!r}; known: {', '.join(HST_BANDS)}")
 
 
 def hst_psf(band: str) -> galsim.GSObject:

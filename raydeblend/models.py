@@ -14,7 +14,6 @@ import pyarrow as pa
 from raydeblend.catalog import Column, schema_of
 from raydeblend.tile import Box, FloatArray
 
-FOLDER = "models"
 KEPT_BITS = 12
 """Of the 23 of a float32's fraction: pixels are kept to 1 part in 8,000, and compress to half."""
 CORNER = ("y0", "x0")

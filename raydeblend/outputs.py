@@ -25,7 +25,7 @@ def refuse_earlier(out: str, found: Sequence[str], overwrite: bool) -> None:
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     names = ", ".join(os.path.basename(path) for path in found[:NAMED]) + more
     raise ConfigError(
-        f"{out} holds {names} already; give --overwrite to replace them, or name another place"
+        f"{out} holds {names} already; give --overwrite to replace them, or choose another location"
     )
 
 

@@ -41,9 +41,9 @@ def absolute(path: str) -> str:
         If it is empty, of an unknown scheme, or names no bucket.
     """
     if not path.strip():
-        raise ConfigError(f"an empty path was given; valid is {VALID}")
+        raise ConfigError(f"an empty path was given; valid: {VALID}")
     if _CONTROL.search(path):
-        raise ConfigError(f"the path {path!r} holds a control character")
+        raise ConfigError(f"the path {path!r} contains a control character")
     if is_url(path):
         return _absolute_url(path)
     local = os.path.expanduser(path)
@@ -67,7 +67,7 @@ def _absolute_url(path: str) -> str:
         return _local_of(path, rest)
     scheme = "s3" if scheme == "s3a" else scheme
     if scheme != "s3" and scheme not in OTHER_STORES:
-        raise ConfigError(f"{path} is on no storage that is known here; valid is {VALID}")
+        raise ConfigError(f"{path} is on storage that is not supported; valid: {VALID}")
     if scheme != "s3":
         _check_other_store(path, scheme)
     bucket, _, key = rest.removeprefix("//").partition("/")
@@ -93,10 +93,10 @@ def _check_other_store(path: str, scheme: str) -> None:
     try:
         fsspec.get_filesystem_class(scheme)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be used here: {error}; valid is {VALID}") from error
+        raise ConfigError(f"{path} cannot be used here: {error}; valid: {VALID}") from error
     if PATTERN.search(path):
         # Their clients would take it for one.
-        raise ConfigError(f"{path} may not hold * ? [ or ], which only local paths and s3 may")
+        raise ConfigError(f"{path} may not contain * ? [ or ]; only local paths and s3 may")
 
 
 def is_local(path: str) -> bool:

@@ -144,8 +144,9 @@ def _check(path: str, positions: SkyPositions) -> None:
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise ConfigError(
-            f"row {first} of the positions {path} is no place on the sky: ra {positions.ra[first]}"
-            f", dec {positions.dec[first]}; valid are 0 to 360 and -90 to 90 degrees"
+            f"row {first} of the positions {path} is not a position on the sky: "
+            f"ra {positions.ra[first]}, dec {positions.dec[first]}; valid: "
+            "0 to 360 and -90 to 90 degrees"
         )
     names, counts = np.unique(positions.names, return_counts=True)
     if (counts > 1).any():

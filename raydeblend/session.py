@@ -98,8 +98,7 @@ def _connect(address: str) -> None:
         if TIMED_OUT not in str(error):
             raise
         raise ConfigError(
-            "Ray did not start in the time that it gives itself: this machine is too busy, or out "
-            "of memory; try again"
+            "Ray did not start in time: this machine is too busy, or out of memory; try again"
         ) from error
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -144,7 +143,7 @@ def check_reachable(address: str) -> None:
     except OSError as error:
         raise ConfigError(
             f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or "
-            "leave the address out to use this machine alone"
+            "leave out the address to use only this machine"
         ) from error
 
 
@@ -178,7 +177,7 @@ def check_nodes() -> None:
         different = compare(here, there)
         if different:
             raise ConfigError(
-                f"node {node} of the cluster does not have what this process has: {different}; "
+                f"node {node} of the cluster differs from this process: {different}; "
                 "use one image or environment on all nodes"
             )
     _check_clocks()
@@ -191,8 +190,8 @@ def _check_clocks() -> None:
         if abs(ahead) > CLOCK_S:
             where = "ahead of" if ahead > 0 else "behind"
             raise ConfigError(
-                f"the clock of node {node} is {abs(ahead):.0f} s {where} the one here; set it "
-                "right, since s3 refuses what such a node asks for"
+                f"the clock of node {node} is {abs(ahead):.0f} s {where} the one here; correct it, "
+                "since s3 refuses requests from such a node"
             )
 
 
@@ -320,8 +319,8 @@ def claim_gpus(wanted: int | None = None, address: str | None = None) -> int:
     if wanted > _count("GPU"):
         raise ConfigError(
             f"{wanted} GPU(s) were asked for; the cluster has {_count('GPU')} GPU(s) and "
-            f"{_count('CPU')} CPU(s) on {len(ray.nodes())} node(s). Nodes that still join are "
-            "in `ray status`"
+            f"{_count('CPU')} CPU(s) on {len(ray.nodes())} node(s). Nodes that are still joining "
+            "show up in `ray status`"
         )
     return wanted
 

@@ -241,16 +241,6 @@ def _remove_objects(paths: Sequence[str]) -> None:
         raise PermissionError(errno.EACCES, refused.get("Message", "not removed"), where)
 
 
-def remove_tree(path: str) -> None:
-    """Remove all files below a directory or prefix, whatever they are; nothing if there is none.
-
-    Only for what is known to be this package's own alone.
-    """
-    path = absolute(path)
-    remove_files(sorted(_find(path)))
-    remove_empty_folders(path)
-
-
 def remove_empty_folders(root: str) -> None:
     """Remove the folders below a local `root`, and itself, that hold nothing; s3 has none."""
     if not is_local(root):

@@ -118,7 +118,7 @@ def survey_key(key: str) -> str:
         return key
     if not key.endswith(FILES):
         raise ConfigError(
-            f"unknown survey {key!r}; known are {', '.join(SURVEYS)}, or a file as FILE.yaml"
+            f"unknown survey {key!r}; known: {', '.join(SURVEYS)}, or a file as FILE.yaml"
         )
     try:
         text = storage.read_bytes(key).decode()
@@ -158,7 +158,7 @@ def check_band(name: str) -> None:
     bands = {survey: surveycodex.get_survey(survey).available_filters for survey in SURVEYS}
     if not any(name in names for names in bands.values()):
         known = "; ".join(f"{survey} {', '.join(names)}" for survey, names in bands.items())
-        raise ConfigError(f"there is no band {name!r} in any survey; known are {known}")
+        raise ConfigError(f"there is no band {name!r} in any survey; known: {known}")
 
 
 def _band(source: surveycodex.survey.Survey, name: str) -> Band:

@@ -56,7 +56,7 @@ def parse_survey(text: str, origin: str) -> Survey:
         plain = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"the survey {origin} is no YAML: {' '.join(str(error).split())}"
+            f"the survey {origin} is not valid YAML: {' '.join(str(error).split())}"
         ) from error
     plain = _mapping(f"the survey {origin}", plain, ("name", *CAMERA, "bands"), CAMERA_DEFAULTS)
     name, bands = plain["name"], plain["bands"]
@@ -92,7 +92,7 @@ def _mapping(
     if not isinstance(plain, dict):
         raise ConfigError(f"{where} must be a mapping with {', '.join(keys)}, not {plain!r}")
     if unknown := [str(key) for key in plain if key not in keys]:
-        raise ConfigError(f"{where} has unknown {', '.join(unknown)}; valid are {', '.join(keys)}")
+        raise ConfigError(f"{where} has unknown {', '.join(unknown)}; valid: {', '.join(keys)}")
     full = {**defaults, **plain}
     if missing := [key for key in keys if key not in full]:
         raise ConfigError(f"{where} lacks {', '.join(missing)}")

@@ -236,6 +236,8 @@ class Deblended:
         ``(n, k, 2)`` positions (x, y), 0-based; NaN where there is no k-th source.
     quality
         ``(n,)`` of ``high``, ``medium``, ``low``, ``none`` (Wang et al. 2022, section II.A).
+    extra
+        The deblender's own measurements by name, ``(n, ...)`` or ``(n, k, ...)``.
     """
 
     models: FloatArray
@@ -262,8 +264,8 @@ class Deblended:
         Returns
         -------
         An astropy table: ``stamp``, ``source`` (0 is the brightest), ``x``, ``y``, ``flux_<band>``
-        (the sum of the model's pixels, in the unit of the input), ``quality``, and what of `extra`
-        has one number for each source.
+        (the sum of the model's pixels, in the unit of the input), ``quality``, and those entries
+        of `extra` that have one number for each source.
 
         Raises
         ------
@@ -287,18 +289,18 @@ class Deblended:
         return Table(columns | {k: v[stamp, source] for k, v in of_source.items()})
 
     def plot(self, images: ArrayLike | None = None, most: int = 6) -> Figure:
-        """Draw the first stamps: all models, each model, and with `images` what is left of those.
+        """Draw the first stamps: all models, each model and, given `images`, the residual.
 
         Parameters
         ----------
         images
-            ``(n, bands, y, x)``, what was deblended.
+            ``(n, bands, y, x)`` images that were deblended.
         most
-            Stamps, and models of each, that are drawn.
+            Largest number of stamps, and of models of each, to draw.
 
         Returns
         -------
-        A figure of matplotlib, which a notebook shows; ``figure.savefig("blends.pdf")`` keeps it.
+        A matplotlib figure, which a notebook shows; ``figure.savefig("blends.pdf")`` saves it.
 
         Raises
         ------
@@ -329,19 +331,20 @@ class Separated:
     xy
         ``(k, 2)`` positions (x, y), brightest first.
     boxes, lights
-        Of each the pixels that it reaches, and ``(bands, h, w)`` on them, in the unit of the input.
+        For each source, the box of its pixels, and its light ``(bands, h, w)`` there, in the unit
+        of the input.
     quality
         As in `Deblended`.
     limited
-        Whether a limit of the work ended the search; without sources if it did so early.
+        Whether a work limit ended the search; if that happened early there are no sources.
     blendedness
-        ``(k,)``.
+        ``(k,)``, as the catalog's column.
     extra
         The deblender's own measurements, ``(k, ...)`` by name.
     work
-        What it cost, in a unit of the deblender's that is the same on any machine.
+        Amount of work, in a unit of the deblender's own that does not depend on the machine.
     parts_xy
-        ``(m, 2)`` positions of what was put together with brighter sources.
+        ``(m, 2)`` positions of sources that were merged into brighter ones.
     """
 
     xy: FloatArray
@@ -361,17 +364,17 @@ class Deblender(Protocol):
     ``images`` is ``(n, bands, y, x)`` in any linear unit, stamps of 24 to 256 pixels.
     ``variance`` has the same shape and the unit squared; ``psf`` is ``(bands, py, px)`` or
     ``(n, bands, py, px)``; `bands` names the bands (by default those of the network) and
-    `pixel_scale` is in arcsec.  ``mask`` is true where unusable: ``(n, y, x)`` in all bands alike,
-    or ``(n, bands, y, x)`` in each.  The catalog gives the latter to a deblender that has a true
-    attribute ``band_masks``, as all that ship with the package; to others it gives the former, true
-    where any band is unusable, since a pixel cannot then be trusted as a whole.
+    `pixel_scale` is in arcsec.  ``mask`` is true where unusable: ``(n, y, x)`` for all bands alike,
+    or ``(n, bands, y, x)`` for each.  The catalog passes the latter to a deblender with a true
+    attribute ``band_masks``, which all shipped ones have; others get the former, true where any
+    band is unusable.
 
-    One with a true attribute ``takes_cores`` gets as ``cores`` the light ``(n, bands, y, x)`` of
-    saturated stars that the mask hides, where a stamp of a call has any.
+    A deblender with a true attribute ``takes_cores`` gets as ``cores`` the light
+    ``(n, bands, y, x)`` of saturated stars that the mask hides, if a stamp of the call has any.
 
-    A blend has the PSF of its brightest peak.  Where a tile has several, a deblender with a true
-    attribute ``psf_by_place`` gets as `psf` a `raydeblend.psf.TilePsf` for each stamp instead, by
-    place in its pixels.
+    A blend has the PSF at its brightest peak.  If a tile has several PSFs, a deblender with a true
+    attribute ``psf_by_place`` instead gets as `psf` a `raydeblend.psf.TilePsf` for each stamp, in
+    pixels of the stamp.
     """
 
     @property

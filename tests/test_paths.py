@@ -80,7 +80,6 @@ def test_what_is_on_no_known_storage_is_refused(path, tmp_path, monkeypatch):
         storage.list_files,
         storage.read_bytes,
         storage.open_file,
-        storage.remove_tree,
         lambda it: storage.write_bytes(it, b""),
         lambda it: storage.remove_files([it]),
     ):
@@ -98,7 +97,7 @@ def test_every_command_refuses_it_before_any_work(command, path, tmp_path, monke
         main([path if word == "PATH" else word for word in command])
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert "valid is a local path" in said or "names no bucket" in said
+    assert "valid: a local path" in said or "names no bucket" in said
     assert said.count("\n") == 1
     assert os.listdir(tmp_path) == []
 
@@ -163,7 +162,7 @@ def test_a_store_whose_package_is_installed_is_used(tmp_path, monkeypatch):
     assert storage.read_bytes("GS://bucket/a/b") == b"content"
     storage.remove_files(["gs://bucket/a/b", "gs://bucket/a/none"])
     assert storage.list_files("gs://bucket/a") == []
-    with pytest.raises(ConfigError, match="may not hold"):
+    with pytest.raises(ConfigError, match="may not contain"):
         storage.list_files("gs://bucket/a*")
 
 
@@ -199,7 +198,6 @@ def test_no_path_is_a_pattern(root, name):
     assert storage.list_files(own) == [f"{own}/b/c"]
     # What fsspec's own functions do, which Ray Train calls.
     storage.make_filesystem(root).rm(f"{own}/b", recursive=True)
-    storage.remove_tree(own)
     assert storage.list_files(root) == neighbors
 
 

@@ -46,7 +46,10 @@ def test_rows_without_an_id_are_called_by_their_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"RA": [10.5, 361.0, 0.0]}, r"row 1 .* is no place on the sky: ra 361\.0.* 0 to 360"),
+        (
+            {"RA": [10.5, 361.0, 0.0]},
+            r"row 1 .* not a position on the sky: ra 361\.0.* 0 to 360",
+        ),
         ({"Dec": [0.0, np.nan, 0.0]}, "row 1 .* dec nan"),
         ({"id": ["a", "b", "a"]}, "have the id a twice"),
         ({"RA": ["1h", "2h", "3h"]}, "ra of the positions .* in degrees, as numbers"),
@@ -76,7 +79,7 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_not_taken_for_a_number(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("ra,dec,id\n1,0,a\n,0,b\n3,0,c\n")
-    with pytest.raises(ConfigError, match=r"row 1 .* no place on the sky: ra nan"):
+    with pytest.raises(ConfigError, match=r"row 1 .* not a position on the sky: ra nan"):
         read_positions(str(tmp_path / "t.csv"))
     (tmp_path / "t.csv").write_text("ra,dec,id\n1,0,5\n2,0,\n")
     with pytest.raises(ConfigError, match=r"row 1 of the positions .* has no id"):

@@ -207,9 +207,7 @@ def test_unknown_products_and_sources_are_refused(
     with pytest.raises(SystemExit) as stopped:
         main(["catalog", str(tmp_path), str(tmp_path / "o"), "--bands", "g", "--save", "models,x"])
     assert stopped.value.code == 2
-    assert "unknown product 'x'; valid are models, residual, segmentation" in (
-        capsys.readouterr().err
-    )
+    assert "unknown product 'x'; valid: models, residual, segmentation" in (capsys.readouterr().err)
     with pytest.raises(ConfigError, match="has no cell with source 12"):
         open_products(out).model(12)
 

@@ -174,5 +174,5 @@ def test_gpus_that_no_node_has_are_refused_with_what_there_is(said_of_a_cluster:
 @pytest.mark.ray
 def test_a_node_with_other_packages_is_named(said_of_a_cluster: list[str]) -> None:
     assert len(said_of_a_cluster) == 3
-    different = "does not have what this process has: numpy is 0.0.1 there and 2"
+    different = "differs from this process: numpy is 0.0.1 there and 2"
     assert different in said_of_a_cluster[2]

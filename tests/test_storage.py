@@ -55,14 +55,6 @@ def test_listings_are_never_stale(root):
     assert len(storage.list_files(root)) == 2
 
 
-def test_remove_tree(root):
-    storage.remove_tree(root)
-    storage.write_bytes(storage.join(root, "a", "b"), b"")
-    storage.write_bytes(storage.join(root, "c"), b"")
-    storage.remove_tree(root)
-    assert not storage.exists(root)
-
-
 def test_a_missing_file_is_said(root):
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(root, "nothing"))

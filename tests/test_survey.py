@@ -29,7 +29,7 @@ def test_hsc_is_as_published():
 
 
 def test_unknown_names_are_answered_with_the_known():
-    with pytest.raises(ConfigError, match=r"unknown survey 'SDSSX'; known are .*HSC.*LSST"):
+    with pytest.raises(ConfigError, match=r"unknown survey 'SDSSX'; known: .*HSC.*LSST"):
         get_survey("SDSSX")
     with pytest.raises(ConfigError, match="HSC has no band 'u'; its bands are g, r, i, z, y"):
         get_survey("HSC").band("u")

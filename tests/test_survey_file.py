@@ -59,12 +59,12 @@ def test_hsc_as_a_file_is_hsc(tmp_path: Path) -> None:
         ("pixel_scale: 0.214", "pixel_scale: -1", "pixel_scale of the survey .* from 0.01 to 10"),
         ("pixel_scale: 0.214", "pixel_scale: yes", "pixel_scale .* must be a number"),
         ("pixel_scale: 0.214\n", "", "lacks pixel_scale"),
-        ("mirror_diameter", "mirror", "unknown mirror; valid are name, pixel_scale"),
+        ("mirror_diameter", "mirror", "unknown mirror; valid: name, pixel_scale"),
         ("sky: 20.9, ", "", "band r of the survey .* lacks sky"),
         ("psf_fwhm: 0.68", "psf_fwhm: .nan", "psf_fwhm of band r .* not nan"),
         ("name: KiDS", "name: a/b", "name of the survey .* letters, digits"),
         ("  g:", "  g b:", "name of band g b .* letters, digits"),
-        ("bands:", "bands: [", "is no YAML"),
+        ("bands:", "bands: [", "is not valid YAML"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -24,7 +24,7 @@ from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, writ
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import PAIRS, fit_logistic
 from raydeblend.config import CatalogConfig
-from raydeblend.deblend.unrecognized.model import Logistic, probability
+from raydeblend.deblend.logistic import Logistic, probability
 from raydeblend.evaluate.common.calibration import calibration, calibration_table
 from raydeblend.evaluate.common.sky import pair_catalog
 from raydeblend.evaluate.common.tables import Table, to_markdown

@@ -33,7 +33,7 @@ def begin_calibration(out: str, preset: str, presets: Mapping[str, Preset], seed
         If `preset` is unknown, `seed` out of range, or `out` cannot be written.
     """
     if preset not in presets:
-        raise ConfigError(f"unknown preset {preset!r}; valid are {', '.join(presets)}")
+        raise ConfigError(f"unknown preset {preset!r}; valid: {', '.join(presets)}")
     check_seed(seed)
     access.check_writable(out)
     return presets[preset]

@@ -26,7 +26,7 @@ from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import fit_logistic, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.unrecognized.model import Logistic
+from raydeblend.deblend.logistic import Logistic
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.measure.point_sources import PointSources, measure_points
 from raydeblend.pipeline.deblending import DeblendCell

@@ -31,8 +31,8 @@ from raydeblend.deblend.joint.structure import (
     is_structure,
     write_structure,
 )
+from raydeblend.deblend.logistic import Logistic
 from raydeblend.deblend.masks import mask_for
-from raydeblend.deblend.unrecognized.model import Logistic
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.pipeline.batches import deblender_image, psf_for
@@ -106,7 +106,7 @@ def train_structure(
     grids, scored, *_ = begin_calibration(out, preset, SIZES, seed)
     real = {split: find_stamps(stamps, split) for split in ("train", "validation")}
     if not all(len(each) for each in real.values()):
-        raise ConfigError("the structure of galaxies is learned from real ones: --data FOLDER")
+        raise ConfigError("structure is learned from real galaxies; give --data FOLDER")
     train = make_examples(real["train"], preset, seed, grids)
     logistic, _ = fit_logistic(
         train.features, train.is_structure, np.zeros(len(train.features), dtype=bool)

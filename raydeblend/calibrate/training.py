@@ -26,13 +26,8 @@ from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, writ
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.unrecognized.model import (
-    Logistic,
-    SuspectModel,
-    probability,
-    terms,
-    write_model,
-)
+from raydeblend.deblend.logistic import Logistic, probability, terms
+from raydeblend.deblend.unrecognized.model import SuspectModel, write_model
 from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES, FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import FEATURES, Views, features, join
 from raydeblend.evaluate.common.calibration import (

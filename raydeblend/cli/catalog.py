@@ -27,12 +27,12 @@ from raydeblend.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-reading_option = partial(typer.Option, rich_help_panel="What is read")
+reading_option = partial(typer.Option, rich_help_panel="Input")
 detection_option = partial(typer.Option, rich_help_panel="Detection")
 deblending_option = partial(typer.Option, rich_help_panel="Deblending")
-checks_option = partial(typer.Option, rich_help_panel="Checks of the run")
-selection_option = partial(typer.Option, rich_help_panel="Which cells, and runs that go on")
-run_option = partial(typer.Option, rich_help_panel="How it runs, and what is kept")
+checks_option = partial(typer.Option, rich_help_panel="Self-checks")
+selection_option = partial(typer.Option, rich_help_panel="Selecting cells and resuming")
+run_option = partial(typer.Option, rich_help_panel="Execution and output")
 """Options of `catalog_command`, by the panel of ``--help`` in which they stand."""
 
 
@@ -59,21 +59,19 @@ def catalog_command(
     layout: Annotated[
         str,
         reading_option(
-            help="How INPUT is delivered: auto, a name of `raydeblend layouts`, FILE.yaml."
+            help="Layout of INPUT: auto, a name from `raydeblend layouts`, or FILE.yaml."
         ),
     ] = "auto",
     zeropoint: Annotated[
-        float | None, reading_option(help="AB magnitude of one count where the files do not say.")
+        float | None, reading_option(help="AB magnitude of one count, if the files lack it.")
     ] = None,
     bad_planes: Annotated[
         str | None,
-        reading_option(help="Mask planes whose pixels are not used; by default the layout's."),
+        reading_option(help="Mask planes that make a pixel unusable; by default the layout's."),
     ] = None,
     background: Annotated[
         str,
-        reading_option(
-            help="local: take the sky off; none: the tiles have none left; auto: by layout."
-        ),
+        reading_option(help="local: subtract the sky; none: already subtracted; auto: by layout."),
     ] = "auto",
     positions: Annotated[
         str | None,
@@ -85,33 +83,31 @@ def catalog_command(
     min_area: Annotated[int, detection_option(help="Fewest pixels of a footprint.")] = 5,
     noise: Annotated[
         str,
-        detection_option(
-            help="correlated: measured where sources are sums of pixels; or independent."
-        ),
+        detection_option(help="correlated: measure the covariance of pixels; or independent."),
     ] = "correlated",
     deblend_singles: Annotated[
         bool,
         detection_option(
             "--deblend-singles/--only-blends",
-            help="Whether footprints with one peak are deblended too.",
+            help="Whether to deblend footprints with one peak too.",
         ),
     ] = True,
     suspect_threshold: Annotated[
-        float, deblending_option(help="Probability from which a source is deblended as two.")
+        float, deblending_option(help="Probability above which a source is deblended as two.")
     ] = 0.5,
     second_opinion: Annotated[
         str | None,
         deblending_option(
-            help="Another deblender for blends: how far it differs is `disagreement`."
+            help="Another deblender for blends; `disagreement` is how far it differs."
         ),
     ] = None,
     second_opinion_fraction: Annotated[
-        str, deblending_option(help="Part of the blends that it sees: 0 to 1, or all.")
+        str, deblending_option(help="Fraction of the blends that it sees: 0 to 1, or all.")
     ] = "all",
     free_positions: Annotated[
         bool,
         deblending_option(
-            "--free-positions", help="Let the fit move --positions, by parts of a pixel."
+            "--free-positions", help="Let the fit move --positions by fractions of a pixel."
         ),
     ] = False,
     inject: Annotated[
@@ -120,12 +116,10 @@ def catalog_command(
     ] = INJECT,
     max_suspect: Annotated[
         float,
-        checks_option(
-            min=0, max=1, help="Part of the cells that may be suspect before exit code 1."
-        ),
+        checks_option(min=0, max=1, help="Largest fraction of suspect cells without exit code 1."),
     ] = 0.1,
     part: Annotated[
-        str | None, selection_option(help="A part of the tiles, 2/4 of four runs.")
+        str | None, selection_option(help="Do one part of the tiles: 2/4 is the second of four.")
     ] = None,
     only: Annotated[
         str | None,
@@ -135,10 +129,12 @@ def catalog_command(
         str | None,
         selection_option(
             metavar="RA,DEC,RADIUS",
-            help="Only cells within RADIUS of a place: degrees, or a radius such as 6arcmin.",
+            help="Only cells within RADIUS of a place, in degrees or as 6arcmin.",
         ),
     ] = None,
-    resume: Annotated[bool, selection_option("--resume", help="Do what the ledger lacks.")] = False,
+    resume: Annotated[
+        bool, selection_option("--resume", help="Process what the ledger lacks.")
+    ] = False,
     overwrite: Annotated[
         bool, selection_option("--overwrite", help="Replace an earlier run.")
     ] = False,
@@ -149,49 +145,51 @@ def catalog_command(
         bool,
         selection_option(
             "--retry-limited",
-            help="With --resume: deblend footprints whose work reached a limit again, with more.",
+            help="With --resume: redo footprints that reached a work limit, with more work.",
         ),
     ] = False,
     more_work: Annotated[
-        float, selection_option(help="How many times the usual limits --retry-limited allows.")
+        float, selection_option(help="Factor on the usual work limits for --retry-limited.")
     ] = 4.0,
     accept_other_versions: Annotated[
         bool,
-        selection_option("--accept-other-versions", help="Resume what other versions began."),
+        selection_option("--accept-other-versions", help="Resume a run that other versions began."),
     ] = False,
     cell_size: Annotated[int, run_option(help="Side of a cell in pixels.")] = 1024,
-    border: Annotated[int, run_option(help="Overlap read around a cell, in pixels.")] = 96,
+    border: Annotated[int, run_option(help="Border read around a cell, in pixels.")] = 96,
     cell_timeout: Annotated[
         float,
         run_option(
-            help="Seconds that detection, deblending or measurement of one cell may take; then the "
-            "cell has failed and the run goes on."
+            help="Time limit in seconds for detection, deblending or measurement of one cell, "
+            "after which the cell fails and the run continues."
         ),
     ] = 7200.0,
     patience: Annotated[
         float | None,
         run_option(
-            help="Seconds without any progress after which cells that are left have failed: a "
-            "hanging read, no worker; by default it waits without end.",
+            help="Seconds without any progress (a hanging read, no worker) after which the "
+            "remaining cells fail; by default the run waits forever.",
         ),
     ] = None,
     memory_per_cell: Annotated[
         float | None,
-        run_option(help="GiB that a cell takes: where there is less, fewer are done at a time."),
+        run_option(help="GiB to reserve for a cell; with less memory, fewer run at a time."),
     ] = None,
     save: Annotated[
         str, run_option(help="Products to keep: models, residual, segmentation; none by default.")
     ] = "",
     log_json: Annotated[
-        bool, run_option("--log-json", help="A line of JSON for each cell, on standard error.")
+        bool, run_option("--log-json", help="Write a line of JSON per cell to standard error.")
     ] = False,
     price: Annotated[
         float | None,
-        run_option(help="Of a core-hour: summary.json says what 1,000 square degrees cost."),
+        run_option(
+            help="Price of a core-hour, for the cost of 1,000 square degrees in summary.json."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
-        run_option("--dry-run", help="Say what there is to do and how long it takes."),
+        run_option("--dry-run", help="Print what there is to do and how long it would take."),
     ] = False,
 ) -> None:
     """Make the deblended catalog of the tiles in INPUT."""
@@ -202,7 +200,7 @@ def catalog_command(
     if not more_work > 1:
         raise ConfigError(f"--more-work must be a factor above 1, not {more_work:g}")
     _check_seconds(patience=patience, cell_timeout=cell_timeout)
-    # What follows takes seconds.
+    # These imports take seconds.
     log.info("loading the pipeline")
     from raydeblend.pipeline.region import parse_region
     from raydeblend.pipeline.selection import Selection
@@ -273,7 +271,7 @@ def catalog_command(
 def _refuse_without_resume(resume: bool, **given: bool) -> None:
     for name, is_given in given.items():
         if is_given and not resume:
-            raise ConfigError(f"--{name.replace('_', '-')} goes with --resume")
+            raise ConfigError(f"--{name.replace('_', '-')} requires --resume")
 
 
 def _check_seconds(**given: float | None) -> None:

@@ -54,13 +54,13 @@ def evaluate_command(
         typer.Option(help="survey: cosmos (the default), parametric or catsim (with --catalog)."),
     ] = None,
     stamps: Annotated[
-        str | None, path_option(help="survey, singles, shear: HST galaxies to draw too.")
+        str | None, path_option(help="survey, singles, shear: folder of HST galaxies to add.")
     ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     config: OptionsFile = None,
 ) -> None:
-    """Score deblenders by a paper's protocol, with sep and the paper's numbers beside.
+    """Score deblenders by a paper's protocol, next to sep and the paper's numbers.
 
     An option that the protocol does not use is refused.
     """
@@ -88,16 +88,16 @@ def evaluate_command(
 def report_command(
     results: Annotated[
         list[str],
-        path_argument(metavar="DIR...", help="What `evaluate` wrote, or the OUT of a catalog."),
+        path_argument(metavar="DIR...", help="Output of `evaluate`, or of `catalog`."),
     ],
-    out: Annotated[str, path_option(help="The page, local or s3://.")] = "report.html",
+    out: Annotated[str, path_option(help="HTML file to write, local or s3://.")] = "report.html",
     blends: Annotated[
-        int, typer.Option(min=0, help="Of a catalog: how many of the worst blends are drawn.")
+        int, typer.Option(min=0, help="For a catalog: how many of the worst blends to draw.")
     ] = 10,
 ) -> None:
-    """Put results, or a catalog's run, into one HTML page that needs no other file.
+    """Summarize results, or a catalog run, in one self-contained HTML page.
 
-    Of results: tables, figures and provenance.  Of a run: counts, maps, completeness, colors,
+    For results: tables, figures and provenance.  For a run: counts, maps, completeness, colors,
     stars' sizes, failures, the worst blends and the cost.
     """
     from raydeblend.draw.report.page import is_survey, write_survey_report

@@ -20,10 +20,12 @@ log = logging.getLogger(__name__)
 Out = Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")]
 Outs = Annotated[
     list[str],
-    path_argument(metavar="OUT…", help="Directory or s3:// prefix; of all parts, or a pattern."),
+    path_argument(
+        metavar="OUT…", help="Catalogs (directory or s3:// prefix) of all parts, or a pattern."
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an export that stopped.")]
-ReplaceHats = Annotated[bool, typer.Option("--overwrite", help="Replace what is in HATS_DIR.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished export.")]
+ReplaceHats = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of HATS_DIR.")]
 
 export = typer.Typer(no_args_is_help=True, help="Write a catalog in the formats of other tools.")
 
@@ -33,8 +35,8 @@ def verify_command(
 ) -> None:
     """Check that a catalog is complete: every cell done, plan, ledger and shards agree.
 
-    Counts the cells, gives examples of what is wrong, and the command that does the rest.  Exit
-    code 1: a cell is not done, or something is wrong.
+    Prints counts of cells, examples of problems, and the command that does the rest.  Exit
+    code 1: a cell is not done, or there is a problem.
     """
     from raydeblend.pipeline.verdict import verdict_lines
     from raydeblend.pipeline.verify import check_parts
@@ -49,7 +51,7 @@ def verify_command(
 def export_hats_command(
     outs: Outs,
     target: Annotated[
-        str, path_argument(metavar="HATS_DIR", help="Directory or s3:// prefix to make.")
+        str, path_argument(metavar="HATS_DIR", help="Directory or s3:// prefix to create.")
     ],
     all_rows: Annotated[
         bool,
@@ -57,7 +59,7 @@ def export_hats_command(
     ] = False,
     margin: Annotated[float, typer.Option(help="Margin cache in arcsec.")] = 10.0,
     rows_per_partition: Annotated[
-        int, typer.Option(help="Most rows of a HEALPix partition.")
+        int, typer.Option(help="Largest number of rows in a HEALPix partition.")
     ] = 1_000_000,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes here; by default one per CPU, up to 8.")
@@ -67,7 +69,7 @@ def export_hats_command(
 ) -> None:
     """Write OUT as a HATS catalog with margin cache, which LSDB opens and cross-matches.
 
-    A source is exported once: of copies in overlapping tiles the primary one.
+    A source is exported once: only the primary of its copies in overlapping tiles.
     Needs pip install 'raydeblend[hats]'.
     """
     from raydeblend.export.hats import HatsConfig, export_hats
@@ -138,8 +140,8 @@ def export_lsst_command(
 ) -> None:
     """Write OUT as tables Object and Parent under the Rubin Observatory's column names.
 
-    A column has Rubin's name where it means the same, else its own. DIR/schema.yaml says what each
-    is, in the language of Rubin's schemas (felis).
+    A column has Rubin's name if it means the same, else ours. DIR/schema.yaml describes each in
+    felis, the language of Rubin's schemas.
     """
     from raydeblend.export.lsst import export_lsst
 
@@ -154,14 +156,15 @@ def export_rail_command(
         str, path_argument(metavar="FILE.parquet", help="The file to write, local or s3://.")
     ],
     least_snr: Annotated[
-        float, typer.Option(help="Fluxes of fewer errors than this are not detected.")
+        float, typer.Option(help="Fluxes below this many errors count as not detected.")
     ] = 1.0,
     all_rows: AllRows = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write OUT as magnitudes and errors for the photometric redshifts of RAIL.
 
-    Not detected is 99, not measured is NaN. FILE.yaml has the parameters for RAIL's stages.
+    Non-detections are 99, values that were not measured NaN. FILE.yaml has the parameters for
+    RAIL's stages.
     """
     from raydeblend.export.rail import RailConfig, export_rail
 
@@ -183,8 +186,8 @@ def inspect_command(
 ) -> None:
     """Draw the blend of a source: image, models, residual, neighbors and measurements.
 
-    The tile is read and the footprint deblended again, by the stages that made the catalog; models
-    that were saved are drawn as they are.
+    Reads the tile and deblends the footprint again with the stages that made the catalog; saved
+    models are drawn as they are.
     """
     from raydeblend.draw.inspect import inspect_source
 
@@ -207,7 +210,7 @@ def map_command(
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw sky maps by cell: depth, density, failures, blends, what injected sources say."""
+    """Draw sky maps by cell: depth, density, failures, blends, recovery of injected sources."""
     from raydeblend.draw.maps import map_catalog
 
     print("\n".join(map_catalog(outs, folder, overwrite, split_names(what))))
@@ -215,12 +218,12 @@ def map_command(
 
 def injected_command(
     out: Out,
-    step: Annotated[float, typer.Option(help="Magnitudes of a bin.")] = 0.5,
+    step: Annotated[float, typer.Option(help="Width of a bin in magnitudes.")] = 0.5,
     nside: Annotated[
         int | None, typer.Option(help="By HEALPix pixel instead, ring scheme: 64, 128, ….")
     ] = None,
 ) -> None:
-    """Print what became of the sources injected into copies of OUT's cells, by magnitude.
+    """Print how well the sources injected into copies of OUT's cells were recovered, by magnitude.
 
     Galaxies of the realistic population: completeness, shredding, flux bias, pulls, astrometry.
     """

@@ -79,23 +79,23 @@ def before_command(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell of every cell.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every cell.")] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Tell of nothing but warnings and the result.")
+        bool, typer.Option("--quiet", "-q", help="Log only warnings and the result.")
     ] = False,
     log_file: Annotated[
-        str | None, typer.Option(help="Everything that --verbose tells goes to this file too.")
+        str | None, typer.Option(help="Also write the --verbose log to this file.")
     ] = None,
 ) -> None:
-    """Take what goes before the name of a command."""
+    """Take the options that precede the command's name."""
     if verbose and quiet:
-        raise ConfigError("--verbose and --quiet exclude each other")
+        raise ConfigError("--verbose and --quiet are mutually exclusive")
     least = logging.WARNING if quiet else logging.INFO
     set_up_logging(logging.DEBUG if verbose else least, log_file)
 
 
 def set_up_logging(level: int, file: str | None = None) -> None:
-    """Let the package tell of what it does on stderr, and of everything in a file.
+    """Log the package's progress to stderr, and everything to a file.
 
     Raises
     ------

@@ -35,8 +35,8 @@ def read_options(context: typer.Context, path: str | None) -> str | None:
     unknown = sorted(values.keys() - several.keys())
     if unknown:
         raise ConfigError(
-            f"{path} names {', '.join(unknown)}, which {context.info_name} does not have; valid "
-            f"are {', '.join(sorted(several))}"
+            f"{path} has unknown options for {context.info_name}: {', '.join(unknown)}; valid: "
+            f"{', '.join(sorted(several))}"
         )
     context.default_map = {name: _value(v, several[name]) for name, v in values.items()}
     return path
@@ -66,7 +66,7 @@ OptionsFile = Annotated[
         "--config",
         is_eager=True,
         callback=read_options,
-        help="YAML file of options; those on the command line win.",
+        help="YAML file of options; the command line overrides it.",
     ),
 ]
 """The option that a command takes for such a file."""
@@ -102,12 +102,12 @@ Weights = Annotated[
     str | None,
     path_option(
         metavar="FILE|DIR",
-        help="The deblender's own networks: a .safetensors file, or what `train` left in DIR.",
+        help="Weights for the deblender: a .safetensors file, or the DIR of `train`.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Gpus = Annotated[
-    int | None, typer.Option(min=0, help="GPUs to ask for; by default those that there are.")
+    int | None, typer.Option(min=0, help="GPUs to request; by default all that are available.")
 ]
 LayoutsSurvey = Annotated[
     str,
@@ -119,10 +119,10 @@ Bands = Annotated[str, typer.Option(help="Bands, separated by commas.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Address = Annotated[
     str | None,
-    typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine alone."),
+    typer.Option(help="Ray cluster; by default RAY_ADDRESS, else this machine."),
 ]
 
 
 def split_names(names: str) -> tuple[str, ...]:
-    """Return what stands between the commas of `names`."""
+    """Split a comma-separated list of names."""
     return tuple(name.strip() for name in names.split(",") if name.strip())

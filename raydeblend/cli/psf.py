@@ -23,20 +23,18 @@ def psf_command(
     bands: Bands,
     survey: LayoutsSurvey = "auto",
     image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,
-    layout: Annotated[str, typer.Option(help="How INPUT is delivered, as for catalog.")] = "auto",
+    layout: Annotated[str, typer.Option(help="Layout of INPUT, as for catalog.")] = "auto",
     background: Annotated[
         str,
-        typer.Option(
-            help="local: take the sky off; none: the tiles have none left; auto: by layout."
-        ),
+        typer.Option(help="local: subtract the sky; none: already subtracted; auto: by layout."),
     ] = "auto",
     picture: Annotated[
         str | None, path_option(help="PNG to write; by default psf.png in OUT.")
     ] = None,
 ) -> None:
-    """Make PSFs from the stars of tiles that were delivered without.
+    """Make PSFs from the stars of tiles that come without one.
 
-    Writes OUT/{tile}_{band}_psf.fits, a picture, and OUT/manifest.parquet, for
+    Writes OUT/{tile}_{band}_psf.fits, a figure, and OUT/manifest.parquet, for
     `raydeblend catalog INPUT CATALOG --manifest OUT/manifest.parquet`.  Exit code 1: a band has
     too few stars.
     """

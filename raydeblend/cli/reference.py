@@ -22,7 +22,7 @@ def columns_command(
     known: Mapping[str, Callable[[Sequence[str]], Sequence[catalog.Column]]]
     known = {"catalog": catalog.columns, "parents": parents.columns, "models": models.columns}
     if table not in known:
-        raise ConfigError(f"unknown table {table!r}; valid are {', '.join(known)}")
+        raise ConfigError(f"unknown table {table!r}; valid: {', '.join(known)}")
     described = known[table](split_names(bands))
     rows = [(c.name, str(c.type), c.unit or "-", c.description) for c in described]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
@@ -36,12 +36,12 @@ def flags_command(
         int | None, typer.Argument(help="A value of the column flags; by default all are listed.")
     ] = None,
 ) -> None:
-    """Say what the flags of a source mean: raydeblend flags 72."""
+    """Explain the flags of a source: raydeblend flags 72."""
     print("\n".join(_flag_lines(value)))
 
 
 def reasons_command() -> None:
-    """List why a footprint was not deblended in full, and why a peak is no row of the catalog."""
+    """List the reasons why a footprint is not fully deblended, or a peak has no row."""
     from raydeblend.parents import PEAK_REASONS, SHORTFALLS
 
     print("a footprint not deblended in full (shortfall):")
@@ -54,7 +54,7 @@ def _flag_lines(value: int | None) -> Iterator[str]:
     """Yield a line for each flag that is set in a value, or for each that there is."""
     known = sum(DESCRIPTIONS)
     if value is not None and value & ~known:
-        raise ConfigError(f"{value} is no value of flags; each is a sum of {list(DESCRIPTIONS)}")
+        raise ConfigError(f"{value} is not a sum of flags {list(DESCRIPTIONS)}")
     if value == 0:
         yield "no flag is set"
     for flag, description in DESCRIPTIONS.items():

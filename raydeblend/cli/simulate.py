@@ -22,12 +22,12 @@ from raydeblend.errors import ConfigError
 log = logging.getLogger(__name__)
 
 Survey = Annotated[
-    str, typer.Option(help="Gives PSF, noise and pixel scale: a name, or your own FILE.yaml.")
+    str, typer.Option(help="Survey for PSF, noise and pixel scale: a name or FILE.yaml.")
 ]
-Split = Annotated[str, typer.Option(help="Of the real galaxies: train, validation or test.")]
+Split = Annotated[str, typer.Option(help="Split of the real galaxies: train, validation or test.")]
 StampFolder = Annotated[
     str | None,
-    path_option(help="Folder of HST galaxies; clumpy galaxies stand for them without one."),
+    path_option(help="Folder of HST galaxies; without it, simulated clumpy ones are used."),
 ]
 
 simulate = typer.Typer(no_args_is_help=True, help="Simulate survey tiles or blends, with truth.")
@@ -55,15 +55,15 @@ def simulate_tiles_command(
     ] = "parametric",
     split: Split = "train",
     stamps: StampFolder = None,
-    catalog: Annotated[str | None, path_option(help="catsim: the table.")] = None,
+    catalog: Annotated[str | None, path_option(help="catsim: table of galaxies.")] = None,
     psf_variation: Annotated[
-        str, typer.Option(help="Of the PSF over a tile: none, smooth, or cells with jumps.")
+        str, typer.Option(help="Variation of the PSF over a tile: none, smooth, or cells (jumps).")
     ] = "none",
     psf_cells: Annotated[
-        int, typer.Option(min=1, help="Cells along a tile's side, each with its PSF.")
+        int, typer.Option(min=1, help="Cells along a tile's side, each with its own PSF.")
     ] = 3,
     correlated_noise: Annotated[
-        bool, typer.Option("--correlated-noise", help="That of resampled exposures.")
+        bool, typer.Option("--correlated-noise", help="Noise as in resampled exposures.")
     ] = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -154,7 +154,7 @@ def simulate_neighbors_command(
 @simulate.command("blends")
 def simulate_blends_command(
     out: Annotated[str, path_argument(help="An .npz file or a directory, local or s3://.")],
-    protocol: Annotated[str, typer.Option(help="Whose blends: wang2022.")] = "wang2022",
+    protocol: Annotated[str, typer.Option(help="Protocol of the blends: wang2022.")] = "wang2022",
     n: Annotated[int, typer.Option(min=1, help="Blends of two and as many of three.")] = 1000,
     training: Annotated[
         bool,
@@ -180,6 +180,6 @@ def simulate_blends_command(
         print("\n".join(render_training(out, n, seed, catalog, address)))
         return
     if address is not None:
-        raise ConfigError("--address goes with --training; blends are drawn in this process")
+        raise ConfigError("--address requires --training; blends are drawn in this process")
     path = write_blends(out, protocol, n, seed, catalog, overwrite)
     print(f"{n} blends of two and {n} of three galaxies in {path}")

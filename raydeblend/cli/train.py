@@ -45,8 +45,8 @@ def train_command(
         str,
         typer.Argument(
             help=f"One of {', '.join(NETWORKS)}, or your own as module:name; bad, inputs, suspect, "
-            "star, structure: the calibrations of p_bad, of what networks have learnt from, of "
-            "p_unrecognized_blend, of p_star and of what is part of a galaxy."
+            "star, structure: calibrations of p_bad, UNLIKE_TRAINING, p_unrecognized_blend, "
+            "p_star and of which sources are parts of a galaxy."
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -54,20 +54,20 @@ def train_command(
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers.")] = 1,
     min_workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Begin and go on with as few, where hosts come and go."),
+        typer.Option(min=1, help="Fewest workers to run with, if hosts come and go."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint.")
     ] = False,
     shards: Annotated[
-        str | None, path_option(help="Where images made for training are kept; default OUT.")
+        str | None, path_option(help="Where to keep images made for training; by default OUT.")
     ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Instead of the preset's, separated by commas.")
     ] = None,
     surveys: Annotated[
         str | None,
-        typer.Option(help="Whose PSF, noise and pixel scale: names or FILE.yaml, with commas."),
+        typer.Option(help="Surveys for PSF, noise and pixel scale: names or FILE.yaml, by commas."),
     ] = None,
     data: Annotated[
         str | None,
@@ -77,7 +77,7 @@ def train_command(
         str | None, path_option(help="CatSim table of galaxies instead of the parametric ones.")
     ] = None,
     held_out: Annotated[
-        str | None, path_option(help="Test set (.npz) whose galaxies are left out of --catalog.")
+        str | None, path_option(help="Test set (.npz) whose galaxies to exclude from --catalog.")
     ] = None,
     blends: Annotated[
         str | None,
@@ -106,11 +106,11 @@ def train_command(
         str | None, path_option(help="branched: torchvision's VGG-19 state dict, a file.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Per epoch.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Over all workers.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps per epoch.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size over all workers.")] = None,
     images_at_once: Annotated[
         int | None,
-        typer.Option(min=0, help="rdn, rdn-joint: of a batch in memory together; 0 for all."),
+        typer.Option(min=0, help="rdn, rdn-joint: images of a batch in memory at once; 0: all."),
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
     n_galaxies: Annotated[int | None, typer.Option(min=1, help="Galaxies to render.")] = None,
@@ -219,7 +219,7 @@ def _refuse_other_options(
 
 
 def weights_command(
-    name: Annotated[str | None, typer.Argument(help="Weights whose card is printed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Weights whose card to print.")] = None,
 ) -> None:
     """List the shipped weights and calibrations: bands, scale, data; or print one card."""
     from raydeblend.networks.listing import describe_shipped, list_shipped

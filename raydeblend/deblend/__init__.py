@@ -29,7 +29,7 @@ def load_deblender(name: str, device: str | None = None, weights: str | None = N
         return load_own(name)
     if name not in DEBLENDER_LOADERS:
         raise ConfigError(
-            f"unknown deblender {name!r}; known are {', '.join(DEBLENDER_LOADERS)}, or your own as "
+            f"unknown deblender {name!r}; known: {', '.join(DEBLENDER_LOADERS)}, or your own as "
             "module:name"
         )
     module, _, loader = DEBLENDER_LOADERS[name].partition(":")
@@ -44,7 +44,7 @@ def _find(name: str, weights: str) -> list[str | None]:
 
     if name not in DEBLENDER_NETWORKS:
         raise ConfigError(
-            f"{name} has no network that weights could be of; those with one are "
+            f"{name} has no network and takes no weights; those with one are "
             f"{', '.join(DEBLENDER_NETWORKS)}"
         )
     return find_weights(weights, DEBLENDER_NETWORKS[name])

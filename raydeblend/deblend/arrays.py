@@ -239,8 +239,7 @@ def _check_names(arrays: Arrays) -> None:
     unknown = sorted(arrays.keys() - set(NAMES))
     if unknown:
         raise ConfigError(
-            f"the file has arrays of unknown names: {', '.join(unknown)}; known are "
-            f"{', '.join(NAMES)}"
+            f"the file has arrays of unknown names: {', '.join(unknown)}; known: {', '.join(NAMES)}"
         )
 
 

@@ -91,7 +91,7 @@ def load_own(name: str) -> OwnDeblender:
         deblender = factory()
     if not callable(deblender) or not isinstance(getattr(deblender, "name", None), str):
         raise ConfigError(
-            f"{name} gives {deblender!r}, which is no deblender: it must be callable and have a "
+            f"{name} gives {deblender!r}, which is not a deblender: it must be callable and have a "
             "name (raydeblend.tile.Deblender)"
         )
     return OwnDeblender(deblender, name, hash_source(module))

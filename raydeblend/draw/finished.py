@@ -107,10 +107,10 @@ class Finished:
             If the input has no such tile any more, or it is cut in another way.
         """
         if tile not in self.headers:
-            raise ConfigError(f"tile {tile} is not in the input {self.run.input} any more")
+            raise ConfigError(f"tile {tile} is no longer in the input {self.run.input}")
         tasks = self._tasks(tile)
         if (tile, cell) not in tasks:
-            raise ConfigError(f"tile {tile} has no cell {cell} any more: its size has changed")
+            raise ConfigError(f"tile {tile} no longer has cell {cell}: its size has changed")
         return tasks[tile, cell]
 
     def _tasks(self, tile: str) -> dict[tuple[str, str], CellTask]:

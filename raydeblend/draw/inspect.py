@@ -89,7 +89,7 @@ def inspect_source(outs: str | Sequence[str], target: str, picture: str | None =
     Raises
     ------
     ConfigError
-        If there is no such source, its tile cannot be read any more, or `picture` is of no format
+        If there is no such source, its tile can no longer be read, or `picture` is of no format
         that can be drawn.
     """
     from raydeblend.draw.blend_figure import blend_figure
@@ -120,7 +120,7 @@ def take_apart(finished: Finished, row: pa.Table) -> Inspected:
     try:
         detected = detect_cell(task, replace(finished.config, inject=0.0))
     except (TileError, OSError) as error:
-        raise ConfigError(f"tile {tile} cannot be read any more: {error}") from error
+        raise ConfigError(f"tile {tile} can no longer be read: {error}") from error
     blends = [blend for blend in detected.blends if blend.parent_id == parent]
     if not blends:
         raise ConfigError(

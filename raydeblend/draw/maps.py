@@ -151,7 +151,7 @@ def _check_names(what: Sequence[str]) -> None:
     known = (*CATALOG_MAPS, *INJECTED_MAPS)
     for name in what:
         if name not in known:
-            raise ConfigError(f"unknown map {name!r}; known are {', '.join(known)}")
+            raise ConfigError(f"unknown map {name!r}; known: {', '.join(known)}")
 
 
 def cell_statistics(finished: Finished) -> list[CellStatistics]:

@@ -196,7 +196,7 @@ def check_request(request: Request) -> None:
     """
     name = request.protocol
     if name not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol {name!r}; known are {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     protocol = PROTOCOLS[name]
     for option in request.given:
         if option not in protocol.takes:
@@ -204,11 +204,11 @@ def check_request(request: Request) -> None:
             raise ConfigError(f"{name} does not take --{option}; it is for {others}")
         if option in protocol.draws and request.data is not None:
             raise ConfigError(
-                f"{name} draws nothing where --data names a test set, so that --{option} would "
+                f"{name} draws nothing where --data names a test set, so --{option} would "
                 "change nothing; leave one of them out"
             )
     if request.weights and not protocol.own_network and len(request.deblenders or ()) != 1:
-        raise ConfigError("--weights are those of one deblender; name it with --deblender")
+        raise ConfigError("--weights belong to one deblender; name it with --deblender")
     if request.n is not None and request.n < 1:
         raise ConfigError(f"the number of blends must be at least 1, not {request.n}")
 

@@ -87,7 +87,9 @@ class HatsConfig:
                 f"{self.margin_arcsec}"
             )
         if self.rows_per_partition < 1:
-            raise ConfigError(f"a partition must hold a row, not {self.rows_per_partition}")
+            raise ConfigError(
+                f"a partition must have at least a row, not {self.rows_per_partition}"
+            )
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _name(target: str) -> str:
         )
     if PATTERN.search(parent):
         raise ConfigError(
-            f"{target} cannot be a HATS catalog: its readers take * ? [ and ] for a pattern"
+            f"{target} cannot be a HATS catalog: its readers treat * ? [ and ] as a pattern"
         )
     return name
 
@@ -206,7 +208,7 @@ def _name(target: str) -> str:
 def _open_target(target: str, state: dict[str, object], resume: bool, overwrite: bool) -> None:
     """Make the target ready, and remember in it what is exported."""
     if resume and overwrite:
-        raise ConfigError("resume and overwrite exclude each other")
+        raise ConfigError("resume and overwrite are mutually exclusive")
     access.check_writable(target)
     if overwrite:
         remove_export(target)
@@ -215,13 +217,13 @@ def _open_target(target: str, state: dict[str, object], resume: bool, overwrite:
     if begun is not None and not begun["files"]:
         if not resume:
             raise ConfigError(
-                f"an export to {target} was begun; give --resume to go on or --overwrite to "
-                "replace it"
+                f"there is an unfinished export in {target}; give --resume to continue "
+                "or --overwrite to replace it"
             )
         if any(begun.get(name) != value for name, value in state.items()):
             raise ConfigError(
                 f"cannot resume {target}: it was begun from another catalog or with other options; "
-                "give --overwrite to begin again"
+                "give --overwrite to start over"
             )
     elif storage.list_files(target):
         raise ConfigError(
@@ -267,8 +269,8 @@ def _as_config_error(source: str) -> Iterator[None]:
         raise
     except (ValueError, BrokenProcessPool, *storage.READ_ERRORS) as error:
         raise ConfigError(
-            f"the export of {source} stopped: {storage.explain(error)}; `raydeblend verify` tells "
-            "whether the catalog is whole; --resume goes on"
+            f"the export of {source} stopped: {storage.explain(error)}; `raydeblend verify` says "
+            "whether the catalog is complete; use --resume to continue"
         ) from error
 
 

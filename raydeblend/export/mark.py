@@ -44,8 +44,8 @@ def remove_export(target: str) -> None:
         names = ", ".join(path.removeprefix(base) for path in foreign[:NAMED])
         more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
         raise ConfigError(
-            f"{target} cannot be replaced, since it holds what is not an export's: {names}{more}; "
-            "move that away, or name another place"
+            f"{target} cannot be replaced, since it holds files that are not an export's: "
+            f"{names}{more}; move that away, or choose another location"
         )
     # The mark last: what a killed process leaves can be replaced.
     storage.remove_files([path for path in found if path != mark])
@@ -59,15 +59,15 @@ def read_mark(path: str) -> Mapping[str, Any]:
     Raises
     ------
     ConfigError
-        If the file is no mark of an export.
+        If the file is not the mark of an export.
     """
     try:
         record = json.loads(storage.read_bytes(path))
         if record["export"] == FORMAT:
             return {**record, "files": frozenset(record["files"])}
     except (ValueError, LookupError, TypeError) as error:
-        raise ConfigError(f"{path} is no mark of an export: {error}") from error
-    raise ConfigError(f"{path} is no mark of an export to {FORMAT}")
+        raise ConfigError(f"{path} is not the mark of an export: {error}") from error
+    raise ConfigError(f"{path} is not the mark of an export to {FORMAT}")
 
 
 def _is_own(name: str, target: str, record: Mapping[str, Any]) -> bool:

@@ -48,7 +48,7 @@ class RailConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.least_snr < np.inf:
-            raise ConfigError(f"a least S/N is a number above 0, not {self.least_snr:g}")
+            raise ConfigError(f"--least-snr must be a number above 0, not {self.least_snr:g}")
 
 
 def export_rail(

@@ -106,7 +106,7 @@ def profile(name: str) -> Profile:
         If there is no such profile.
     """
     if name not in MODELS:
-        raise ConfigError(f"unknown galaxy model {name!r}; known are {', '.join(MODELS)}")
+        raise ConfigError(f"unknown galaxy model {name!r}; known: {', '.join(MODELS)}")
     if name == "bdf":
         return _bulge_and_disk()
     table, t_per_radius2 = _TABLES[name]

@@ -178,11 +178,3 @@ def _model(q: Array, x: Array, y: Array) -> tuple[Array, Array]:
     center = [(light * np.exp(-a) * (z1 - b * slant)).sum(0), (light * slant).sum(0)]
     amounts = weights[1:, None] * (unit[1:] - total)
     return total, np.concatenate([center, amounts, (light[:, None] * shapes).reshape(3 * k, -1)]).T
-
-
-def _render(weights: Array, center: Array, covariances: Array, x: Array, y: Array) -> Array:
-    offset = np.stack([x - center[0], y - center[1]])
-    inverse = np.linalg.inv(covariances)
-    chi2 = np.einsum("ip,kij,jp->kp", offset, inverse, offset)
-    norm = weights / (2 * np.pi * np.sqrt(np.linalg.det(covariances)))
-    return np.asarray(norm @ np.exp(-0.5 * chi2))

@@ -287,7 +287,7 @@ def _check_left(
         lacking = noise if is_float(one.hdu) else mask
         if lacking is None and one.meaning in (Meaning.UNKNOWN, Meaning.UNNAMED):
             raise TileError(
-                f"{path}: nothing tells what {one} is; names that are known are "
+                f"{path}: nothing tells what {one} is; known names: "
                 + ", ".join(_first_names(layout))
             )
 

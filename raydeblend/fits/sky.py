@@ -106,7 +106,9 @@ def _check_place(path: str, cards: Cards) -> None:
         degrees = str(cards.get(f"CUNIT{axis}") or "deg").strip().lower() in ("deg", "degree")
         limit = 90.0 if ctype.startswith(("DEC-", "GLAT", "ELAT", "SLAT")) else limit
         if degrees and abs(float(str(cards[card]))) > limit:
-            raise TileError(f"{path} has a bad WCS: {card} = {cards[card]} is no place on the sky")
+            raise TileError(
+                f"{path} has a bad WCS: {card} = {cards[card]} is not a position on the sky"
+            )
 
 
 def check_text(path: str, wcs: str) -> None:

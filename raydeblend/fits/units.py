@@ -17,7 +17,7 @@ COUNTS = re.compile(
 )
 NO_UNIT = ("", "unknown", "none", "dimensionless", "unitless")
 UNITS_HELP = (
-    "valid are nJy, uJy, Jy, W/m2/Hz and the like, nanomaggy and maggy, and counts (adu, electron, "
+    "valid: nJy, uJy, Jy, W/m2/Hz and the like, nanomaggy and maggy, and counts (adu, electron, "
     "ct) with a zero point"
 )
 

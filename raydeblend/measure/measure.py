@@ -63,9 +63,9 @@ def measure_blends(
 ) -> list[Measurements]:
     """Measure every source on its blend's image minus the other sources' models.
 
-    A source that cannot be measured gets NaN and a flag; nothing about a blend's pixels raises.
-    The result of a source does not depend on which blends it is measured with.  Errors of fluxes
-    include what the neighbors leave open (`docs/photometry.md`).
+    A source that cannot be measured gets NaN and a flag; bad pixels never raise an exception.
+    The result for a blend does not depend on the other blends of the call.  Errors of fluxes
+    include the uncertainty due to neighbors (`docs/photometry.md`).
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def measure_blends(
     engine
         ``ngmix`` or ``mixture``; see `choose_engine`.
     seed
-        For the engines that guess.
+        Seed for engines that start from random guesses.
     model
         A profile, one of `profiles.MODELS`, or ``template``: the deblended models themselves, one
         amplitude per source and band, whatever the engine.
@@ -89,7 +89,7 @@ def measure_blends(
         Fit the sources of a blend together, starting from the fits of single sources
         (`raydeblend.fit.blend`); ngmix always fits them one by one.
     config
-        What was tuned.
+        Tuned parameters.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def noise_part(
 def _check(model: str) -> None:
     if model not in (*MODELS, TEMPLATE):
         known = ", ".join((*MODELS, TEMPLATE))
-        raise ConfigError(f"unknown galaxy model {model!r}; known are {known}")
+        raise ConfigError(f"unknown galaxy model {model!r}; known: {known}")
 
 
 def _of_one_psf(seeing: Sequence[Psf]) -> list[list[int]]:

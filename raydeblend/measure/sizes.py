@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raydeblend.fit.half_light import Components, exponential_t, half_light_radius
 from raydeblend.fit.profiles import BULGE_RADIUS, profile
 from raydeblend.fit.result import Measurements
-
-Array = NDArray[np.float64]
 
 
 def with_sizes(measured: Measurements) -> Measurements:

@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 
 from raydeblend.catalog import coverage_name
 from raydeblend.deblend.calibration import read_calibration, write_calibration
-from raydeblend.deblend.unrecognized.model import (
-    Logistic,
-    probability,
-    read_logistic,
-    write_logistic,
-)
+from raydeblend.deblend.logistic import Logistic, probability, read_logistic, write_logistic
 from raydeblend.flags import Flag
 from raydeblend.shipped import SHIPPED
 

@@ -8,7 +8,6 @@ workers do by accident gives the same shard twice.
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -48,8 +47,6 @@ UNNAMED = re.compile(
 )
 """Files below an output that are this package's though no plan names them: tables of entries, tiles
 without a plan, damaged files set aside, and what `raydeblend map` drew of the catalog."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -202,7 +199,7 @@ def check_output(
         or not a run's alone.
     """
     if resume and overwrite:
-        raise ConfigError("resume and overwrite exclude each other")
+        raise ConfigError("resume and overwrite are mutually exclusive")
     found = storage.list_files(out)
     if not found:
         return SCHEMA.empty_table()
@@ -213,13 +210,13 @@ def check_output(
         return _resume(out, run, plan, tiles)
     if not overwrite:
         raise ConfigError(
-            f"{out} is not empty; give --resume to go on or --overwrite to replace it"
+            f"{out} is not empty; give --resume to continue or --overwrite to replace it"
         )
     foreign = sorted(set(found) - _own_files(out, found))
     if foreign:
         raise ConfigError(
-            f"{out} cannot be replaced, since it holds what is not the run's: "
-            f"{_some(out, foreign)}; move that away, or name another place"
+            f"{out} cannot be replaced, since it holds files that are not the run's: "
+            f"{_some(out, foreign)}; move that away, or choose another location"
         )
     return SCHEMA.empty_table()
 
@@ -297,8 +294,8 @@ def _check_mark(out: str, found: Sequence[str]) -> None:
     """Check that `out`, which holds files, holds a run: its ``run.json``."""
     if storage.join(storage.absolute(out), RUN_FILE) not in found:
         raise ConfigError(
-            f"{out} is not empty and holds no run, which would have a {RUN_FILE}, but "
-            f"{_some(out, found)}; name another place"
+            f"{out} is not empty and holds no run (there is no {RUN_FILE}), but "
+            f"{_some(out, found)}; choose another location"
         )
     read_run(out)
 

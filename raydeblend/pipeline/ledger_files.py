@@ -40,13 +40,6 @@ def list_ledger(out: str) -> LedgerFiles:
     return LedgerFiles(tuple(tables), tuple(path for path in paths if path.endswith(".json")))
 
 
-def read_tables(files: LedgerFiles) -> pa.Table:
-    """Read the entries in tables; a damaged table is told of in the log and left out."""
-    table, damaged = _read_tables(files)
-    _warn(damaged)
-    return table
-
-
 def _read_tables(files: LedgerFiles) -> tuple[pa.Table, list[DamagedEntryError]]:
     read = [_whole(read_table, path) for path in files.tables]
     tables = [table for table in read if isinstance(table, pa.Table)]

@@ -53,8 +53,8 @@ def parse_region(text: str) -> Region:
     except ValueError:
         pass
     raise ConfigError(
-        f"{text!r} is no region RA,DEC,RADIUS; write degrees, as 150.1,2.2,0.1, or a radius with "
-        "its unit, as 6arcmin or 360arcsec"
+        f"{text!r} is not a region RA,DEC,RADIUS; write degrees (150.1,2.2,0.1) or a radius with "
+        "its unit (6arcmin, 360arcsec)"
     )
 
 

@@ -33,7 +33,9 @@ def _expand(out: str) -> Iterator[str]:
         return
     found = storage.glob(storage.join(out, RUN_FILE))
     if not found:
-        raise ConfigError(f"{out} is no catalog, nor a pattern of which a folder has a {RUN_FILE}")
+        raise ConfigError(
+            f"{out} is neither a catalog nor a pattern that matches a folder with a {RUN_FILE}"
+        )
     # Parts 1 to 12 in order of their numbers.
     for path in sorted(found, key=lambda name: (len(name), name)):
         yield storage.parent(path)

@@ -41,7 +41,7 @@ def check_renewable(out: str, save: Sequence[str]) -> None:
     if save or here:
         kept = ", ".join(save or here)
         raise ConfigError(
-            f"--retry-limited cannot renew what --save keeps ({kept}); make such a run anew"
+            f"--retry-limited cannot update what --save keeps ({kept}); start the run from scratch"
         )
 
 

@@ -46,7 +46,7 @@ class Selection:
     def check(self, resume: bool) -> None:
         """Check that it goes with a run; a ConfigError if not."""
         if self.retry_failed and not resume:
-            raise ConfigError("--retry-failed goes with --resume")
+            raise ConfigError("--retry-failed requires --resume")
 
     @property
     def is_all(self) -> bool:

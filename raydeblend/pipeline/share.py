@@ -57,5 +57,5 @@ def parse_share(text: str | None) -> Share:
         return WHOLE
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if not match:
-        raise ConfigError(f"{text!r} is no part of a survey; write 2/4 for the second of four")
+        raise ConfigError(f"{text!r} is not a part of a survey; write 2/4 for the second of four")
     return Share(int(match[1]), int(match[2]))

@@ -16,12 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.calibration import read_calibration, write_calibration
-from raydeblend.deblend.unrecognized.model import (
-    Logistic,
-    probability,
-    read_logistic,
-    write_logistic,
-)
+from raydeblend.deblend.logistic import Logistic, probability, read_logistic, write_logistic
 from raydeblend.measure.point_sources import PointSources
 from raydeblend.shipped import SHIPPED
 from raydeblend.survey import NJY_ZERO_POINT

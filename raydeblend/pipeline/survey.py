@@ -8,21 +8,21 @@
 
 What survives which death
 -------------------------
-- **A worker or an actor**: Ray tries nothing again; a cell that was with a process that died
-  just does not come back.  When all others have, the driver sends what is missing through the
-  graph again, in all `TRIES` times: a *round* is a run over what the ledger lacks.  A cell that
-  is missing after the last round is failed: "its worker died 4 times".  Ray's own retries
-  would do a poisonous cell without end.  Three deaths cost no cell, since each costs one try.
+- **A worker or an actor**: Ray retries nothing; a cell whose process died does not come back.
+  When all others have, the driver sends the missing cells through the graph again, up to `TRIES`
+  times in all: a *round* is a run over what the ledger lacks.  A cell that is missing after the
+  last round has failed: "its worker died 4 times".  Ray's own retries would repeat a poisonous
+  cell forever.  Three deaths cost no cell, since each costs one try.
 - **A node**: the same for all the cells that were on it; nothing is rebuilt from lineage, since
-  a cell on its way is only some seconds of work.  Actors start again on the nodes left.
+  a cell in flight is only some seconds of work.  Actors restart on the remaining nodes.
 - **The driver**: every finished cell is in the ledger, and ``--resume`` does the others.  Orphaned
-  workers may outlive it by seconds; all write the same bytes, whole or not at all.
-- **A folder that the nodes do not share**: the driver leaves a file in the output that every node
-  must see, before the run and before each shard is written; at the end it looks for all shards.
-- **The s3 server**: `storage` asks again for a minute; then the cell is failed.
+  workers may outlive it by seconds; all write the same bytes, atomically.
+- **A folder that the nodes do not share**: the driver writes a file to the output that every node
+  must see, before the run and before each shard is written; at the end it checks for all shards.
+- **The s3 server**: `storage` retries for a minute; then the cell fails.
 
-An error that is no death, such as a package that the workers lack, ends the run.  A stage's own
-mistake on one cell fails that cell (`cell_state.run_stage_safely`).
+An error that is not a death, such as a package that the workers lack, ends the run.  A stage's own
+exception on one cell fails that cell (`cell_state.run_stage_safely`).
 """
 
 from __future__ import annotations
@@ -93,36 +93,36 @@ def run_catalog(
     input, out
         Directories, local or ``s3://bucket/prefix``.
     resume, overwrite
-        What to do where `out` holds a run already: do only what its ledger lacks, or replace it.
+        What to do if `out` already holds a run: do only what its ledger lacks, or replace it.
     address
         A Ray cluster; by default ``RAY_ADDRESS``, else this machine.
     progress
-        Whether to show how far the run is.
+        Whether to show the run's progress.
     stages
-        What is done to a cell, if not what `config` says.
+        The processing of a cell, in place of that defined by `config`.
     part
-        Which tiles to do, such as ``2/4``; what is primary is decided among all.
+        Which part of the tiles to do, such as ``2/4``; `is_primary` is decided among all tiles.
     gpus
-        How many to deblend on, by default all there are.
+        Number of GPUs to deblend on, by default all that are available.
     accept_other_versions
         Resume a run that other versions of raydeblend or of its packages began.
     patience
-        Seconds without any progress, on any machine, after which the cells that are left have
-        failed: something hangs, or no worker comes.  None waits without end.
+        Seconds without any progress, on any machine, after which the remaining cells fail:
+        something hangs, or no worker comes.  None waits forever.
     cell_timeout
-        Seconds that each stage may take on a cell; what takes longer is ended and has failed.
+        Seconds that each stage may take on a cell, after which the cell fails.
     retry_limited
-        With `resume`, deblend footprints whose work reached a limit once more, with limits so many
-        times the usual ones.
+        With `resume`, deblend footprints that reached a work limit again, with limits multiplied by
+        this factor.
     selection
-        Which of the cells that are not done to do now.
+        Which of the unfinished cells to do now.
     memory_per_cell
-        GiB of memory that a process which works on a cell asks Ray for: where there is less, fewer
-        cells are done at a time.  None asks for nothing.
+        GiB of memory to reserve in Ray for a process that works on a cell: with less, fewer cells
+        run at a time.  None reserves nothing.
     log_json
-        Whether to say of each cell what became of it, as a line of JSON on standard error.
+        Whether to write a line of JSON about each cell to standard error.
     price
-        Of a core-hour, for what a survey costs in ``summary.json``.
+        Price of a core-hour, for the cost estimate in ``summary.json``.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def run_catalog(
 
 
 def _begin(prepared: Prepared, overwrite: bool) -> Totals:
-    """Write what the run is, and return what is counted before its first cell."""
+    """Write the run's record, and return the counts before its first cell."""
     root = prepared.root
     begin_output(root, prepared.run, prepared.plan, prepared.tiles, overwrite)
     totals = Totals(prepared.done)
@@ -181,7 +181,7 @@ def _begin(prepared: Prepared, overwrite: bool) -> Totals:
 def _finish(
     prepared: Prepared, totals: Totals, out: str, seconds: float, price: float | None
 ) -> RunSummary:
-    """Look for all shards, and write the summary if anything was done."""
+    """Check for all shards, and write the summary if anything was done."""
     root, plan, later = prepared.root, prepared.plan, prepared.choice.later
     _remove_temporary(root)
     totals = fail_unseen(root, plan, prepared.run, totals, later)

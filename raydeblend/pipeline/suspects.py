@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.unrecognized.model import SuspectModel, probability
+from raydeblend.deblend.logistic import probability
+from raydeblend.deblend.unrecognized.model import SuspectModel
 from raydeblend.deblend.unrecognized.networks import FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import (
     Views,

@@ -94,7 +94,7 @@ def _draw_blend(
 def check_protocol(protocol: str) -> None:
     """Raise a `ConfigError` for a protocol that is not one of `PROTOCOLS`."""
     if protocol not in PROTOCOLS:
-        raise ConfigError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
 
 
 def write_blends(

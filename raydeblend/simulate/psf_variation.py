@@ -86,7 +86,7 @@ def draw_variation(
         If the kind is unknown.
     """
     if kind not in KINDS:
-        raise ConfigError(f"unknown variation {kind!r} of the PSF; known are {', '.join(KINDS)}")
+        raise ConfigError(f"unknown variation {kind!r} of the PSF; known: {', '.join(KINDS)}")
     if kind == "none":
         return None
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(8,)))

@@ -149,7 +149,7 @@ def _manifest(config: IsolatedConfig) -> bytes:
 def _read_table(config: IsolatedConfig) -> Galaxies | None:
     if config.catalog is None:
         if config.held_out is not None:
-            raise ConfigError("held_out goes with a catalog: drawn galaxies are in no test set")
+            raise ConfigError("held_out requires a catalog: drawn galaxies are in no test set")
         return None
     if not os.path.exists(config.catalog):
         raise ConfigError(f"there is no catalog {config.catalog}")

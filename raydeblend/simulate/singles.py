@@ -87,7 +87,7 @@ def singles_scene(
     """
     unknown = [name for name in plan.classes if name not in CLASSES]
     if unknown:
-        raise ConfigError(f"unknown class {unknown[0]!r}; known are {', '.join(CLASSES)}")
+        raise ConfigError(f"unknown class {unknown[0]!r}; known: {', '.join(CLASSES)}")
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3,)))
     classes = [name for name in plan.classes if _available(name, stamps)]
     names = np.repeat(classes, len(plan.magnitudes) * plan.repeats)

@@ -191,7 +191,7 @@ def simulate_neighbors(
     table = _checked_survey(survey, bands)
     check_seed(seed)
     if kind not in NEIGHBORS:
-        raise ConfigError(f"unknown kind {kind!r} of neighbors; known are {', '.join(NEIGHBORS)}")
+        raise ConfigError(f"unknown kind {kind!r} of neighbors; known: {', '.join(NEIGHBORS)}")
     if n < 1:
         raise ConfigError(f"the number of {kind} must be at least 1, not {n}")
     _make_room(out, overwrite)
@@ -272,7 +272,7 @@ def check_population(population: str, stamps: str | None, catalog: str | None) -
         If it is unknown, lacks its catalog, or would not use what is named.
     """
     if population not in POPULATIONS:
-        raise ConfigError(f"unknown population {population!r}; known are {', '.join(POPULATIONS)}")
+        raise ConfigError(f"unknown population {population!r}; known: {', '.join(POPULATIONS)}")
     if (population == "catsim") != (catalog is not None):
         raise ConfigError("the population catsim, and no other, is read from a --catalog")
     if stamps is not None and population != "cosmos":

@@ -42,7 +42,7 @@ def load_newest(state: TrainState, folder: str) -> str | None:
     if paths:
         raise ConfigError(
             f"none of the {len(paths)} checkpoints in {folder} is whole, the newest is {paths[0]}; "
-            "begin again in another place"
+            "begin again in another location"
         )
     return None
 

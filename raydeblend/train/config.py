@@ -115,7 +115,7 @@ def check_positive(name: str, value: float) -> None:
 def check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
     """Raise ConfigError unless `value` is one of `valid`."""
     if value not in valid:
-        raise ConfigError(f"unknown {name} {value!r}; known are {', '.join(valid)}")
+        raise ConfigError(f"unknown {name} {value!r}; known: {', '.join(valid)}")
 
 
 def check_workers(config: RunConfig, workers: int, min_workers: int | None = None) -> None:

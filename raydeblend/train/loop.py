@@ -162,7 +162,7 @@ def _check_out(out: str, config: RunConfig, resume: bool) -> None:
     access.check_writable(out)
     if storage.list_files(out):
         if not resume:
-            raise ConfigError(f"{out} is not empty; resume the run in it or name another place")
+            raise ConfigError(f"{out} is not empty; resume its run or choose another location")
         if not storage.exists(path):
             raise ConfigError(f"{out} holds no training run to resume")
         if _begun_hash(path) != config_hash(config):
@@ -173,7 +173,7 @@ def _begun_hash(path: str) -> str:
     try:
         return str(json.loads(storage.read_bytes(path))["hash"])
     except (ValueError, LookupError, TypeError) as error:
-        raise ConfigError(f"{path} is no record of a training run: {error}") from error
+        raise ConfigError(f"{path} is not the record of a training run: {error}") from error
 
 
 def _write_manifest(out: str, config: RunConfig) -> None:
@@ -240,7 +240,7 @@ def _how_far(run: Run) -> str:
     state = get_training(run.config).start(torch.device("cpu"))
     newest = load_newest(state, run.checkpoints)
     if newest is None:
-        return f"there is no checkpoint yet; begin again in another place than {run.out}"
+        return f"there is no checkpoint yet; begin again in another location than {run.out}"
     begun = load_begun(newest, 0, 1)
     steps = "" if begun is None else f" and {begun.so_far.steps} steps of the next"
     return (

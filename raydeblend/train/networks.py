@@ -37,7 +37,7 @@ def find_family(network: str) -> Family:
         return load_family(network)
     if network not in NETWORKS:
         known = ", ".join(NETWORKS)
-        raise ConfigError(f"unknown network {network!r}; known are {known}, or module:name")
+        raise ConfigError(f"unknown network {network!r}; known: {known}, or module:name")
     return NETWORKS[network]
 
 
@@ -57,7 +57,7 @@ def get_config(network: str, preset: str = "paper", **overrides: Any) -> Any:
     """
     presets = find_family(network).presets
     if preset not in presets:
-        raise ConfigError(f"unknown preset {preset!r}; known are {', '.join(presets)}")
+        raise ConfigError(f"unknown preset {preset!r}; known: {', '.join(presets)}")
     config = presets[preset]
     given = {name: value for name, value in overrides.items() if value is not None}
     unknown = sorted(set(given) - {option.name for option in fields(config)})

@@ -68,5 +68,5 @@ def test_bad_is_far_off_in_errors_and_in_itself():
 
 
 def test_an_unknown_preset_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="valid are tiny, small, paper"):
+    with pytest.raises(ConfigError, match="valid: tiny, small, paper"):
         train_bad(str(tmp_path), "huge")

@@ -17,5 +17,5 @@ def test_a_small_measurement_is_written_and_read(tmp_path):
     assert 0.168 <= scale["rdn"] <= 0.2
     assert scale["srgan"] == pytest.approx(0.18)
     assert "log_peak" in (tmp_path / "report.md").read_text()
-    with pytest.raises(ConfigError, match="valid are tiny"):
+    with pytest.raises(ConfigError, match="valid: tiny"):
         train_inputs(str(tmp_path), "huge")

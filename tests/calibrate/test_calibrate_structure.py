@@ -58,7 +58,7 @@ def test_scores_count_what_was_not_seen() -> None:
 
 
 def test_it_is_not_learned_without_real_galaxies(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="learned from real ones"):
+    with pytest.raises(ConfigError, match="learned from real galaxies"):
         train_structure(str(tmp_path / "out"), "tiny")
     with pytest.raises(ConfigError, match="unknown preset"):
         train_structure(str(tmp_path / "out"), "huge")

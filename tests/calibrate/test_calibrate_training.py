@@ -11,7 +11,8 @@ from raydeblend.calibrate.training import (
     predict,
     train_suspects,
 )
-from raydeblend.deblend.unrecognized.model import probability, read_model
+from raydeblend.deblend.logistic import probability
+from raydeblend.deblend.unrecognized.model import read_model
 from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES
 from raydeblend.deblend.unrecognized.statistics import FEATURES
 from raydeblend.errors import ConfigError

@@ -127,4 +127,4 @@ def test_layouts_are_listed_and_printed(capsys: pytest.CaptureFixture[str], tmp_
     assert (code, run(capsys, "layouts", str(tmp_path / "mine.yaml"))[:2]) == (0, (0, f"{text}\n"))
     code, _, message = run(capsys, "layouts", "des")
     assert code == 2
-    assert "valid are auto, euclid-mer, hsc" in message
+    assert "valid: auto, euclid-mer, hsc" in message

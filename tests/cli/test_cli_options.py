@@ -65,7 +65,7 @@ def test_an_option_of_the_file_that_would_be_dropped_is_refused(
         (["--manifest", "m.csv", "--layout", "hsc"], "--manifest says which files are read"),
         (["--manifest", "m.csv", "--psf-pattern", "{tile}.fits"], "leave out --psf-pattern"),
         (["--layout", "lsst", "--image-pattern", "{tile}_{band}"], "--layout lsst says"),
-        (["--accept-other-versions"], "--accept-other-versions goes with --resume"),
+        (["--accept-other-versions"], "--accept-other-versions requires --resume"),
     ],
 )
 def test_an_option_that_another_replaces_is_refused(
@@ -79,7 +79,7 @@ def test_an_option_that_another_replaces_is_refused(
 def test_blends_are_drawn_on_no_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "blends.npz"
     assert run("simulate", "blends", str(out), "--n", "1", "--address", "auto") == 2
-    assert "--address goes with --training" in capsys.readouterr().err
+    assert "--address requires --training" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -118,7 +118,7 @@ def test_a_number_outside_its_domain_is_found_before_any_work(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("deblnder: sep\n", "names deblnder, which deblend does not have; valid are deblender"),
+        ("deblnder: sep\n", "has unknown options for deblend: deblnder; valid: deblender"),
         ("- sep\n", "holds no options"),
         ("a: [1\n", "cannot read the options"),
         ("!!python/object/apply:os.system ['true']\n", "cannot read the options"),

@@ -64,7 +64,7 @@ def test_a_value_of_flags_is_taken_apart(capsys: pytest.CaptureFixture[str]) -> 
     assert run(capsys, "flags", "0")[1] == "no flag is set\n"
     code, _, said = run(capsys, "flags", str(1 << 30))
     assert code == 2
-    assert "is no value of flags" in said
+    assert "is not a sum of flags" in said
 
 
 def test_quiet_verbose_and_a_file_of_the_log(
@@ -95,7 +95,7 @@ def test_the_columns_of_the_other_tables_are_listed_too(
     assert all(c.ucd for c in described)
     code, _, said = run(capsys, "columns", "--table", "stars")
     assert code == 2
-    assert "unknown table 'stars'; valid are catalog, parents, models" in said
+    assert "unknown table 'stars'; valid: catalog, parents, models" in said
 
 
 def test_every_reason_is_listed_and_has_a_column(capsys: pytest.CaptureFixture[str]) -> None:

@@ -236,6 +236,6 @@ def test_what_is_in_the_images_unit_is_scaled_and_the_rest_not():
 
 def test_a_misspelled_array_is_refused(tmp_path):
     np.savez(tmp_path / "in.npz", **valid(), var=np.ones((2, 3, 48, 48)), ids=[1, 2])
-    with pytest.raises(ConfigError, match="unknown names: ids, var; known are images, variance"):
+    with pytest.raises(ConfigError, match="unknown names: ids, var; known: images, variance"):
         deblend_file(str(tmp_path / "in.npz"), str(tmp_path / "out.npz"), SepDeblender())
     assert not (tmp_path / "out.npz").exists()

@@ -21,7 +21,7 @@ def test_every_name_loads_what_carries_it(name: str) -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(ConfigError, match="'scarlett'; known are joint, rdn, rdn-joint, branched"):
+    with pytest.raises(ConfigError, match="'scarlett'; known: joint, rdn, rdn-joint, branched"):
         load_deblender("scarlett")
 
 

@@ -157,7 +157,7 @@ def test_a_tile_that_is_gone_is_named(out: str, tmp_path: Path) -> None:
     image = next(file.image for file in header.files if file)
     shutil.move(image, tmp_path / "away.fits")
     try:
-        with pytest.raises(ConfigError, match="tile field cannot be read any more"):
+        with pytest.raises(ConfigError, match="tile field can no longer be read"):
             take_apart(finished, source)
     finally:
         shutil.move(tmp_path / "away.fits", image)

@@ -132,7 +132,7 @@ def test_what_failed_and_what_is_gone_is_said(
         shutil.move(tmp_path / "away.fits", image)
     page = Page(file.read_text())
     assert "detect: no <disk> left" in page.text
-    assert "could not be drawn: tile field cannot be read any more" in page.text
+    assert "could not be drawn: tile field can no longer be read" in page.text
     code, said = report(capsys, copy, out, "--out", str(file))
     assert code == 2
     assert "one catalog" in said

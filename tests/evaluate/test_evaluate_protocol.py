@@ -69,7 +69,7 @@ def test_what_does_not_exist_is_null_in_json():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"protocol": "wang2023"}, "unknown protocol 'wang2023'; known are wang2022"),
+        ({"protocol": "wang2023"}, "unknown protocol 'wang2023'; known: wang2022"),
         ({"deblenders": ("xyz",)}, "xyz"),
         ({"n": 0}, "at least 1"),
         ({"data": "missing.npz"}, "no file missing.npz"),

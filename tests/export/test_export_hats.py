@@ -143,7 +143,7 @@ def test_parts_are_exported_as_one(out: str, exported: Exported, tmp_path: Path)
     assert partitions(target) == partitions(exported.path)
     with pytest.raises(ConfigError, match="both have cell c0 of t%,0"):
         export_hats([out, str(tmp_path / "outs" / "part1")], f"{target}2", CONFIG)
-    with pytest.raises(ConfigError, match=r"nor a pattern of which a folder has a run\.json"):
+    with pytest.raises(ConfigError, match=r"nor a pattern that matches a folder with a run\.json"):
         export_hats(str(tmp_path / "no*"), f"{target}2", CONFIG)
 
 
@@ -183,12 +183,12 @@ def test_an_export_that_stopped_goes_on(out: str, exported: Exported, tmp_path: 
     shard = sorted(copy.glob("catalog/*/*.parquet"))[3]
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-40])
-    with pytest.raises(ConfigError, match="--resume goes on") as stopped:
+    with pytest.raises(ConfigError, match="use --resume to continue") as stopped:
         export_hats(str(copy), target, CONFIG, workers=1, progress=False)
     assert str(shard) in str(stopped.value)
 
     shard.write_bytes(whole)
-    with pytest.raises(ConfigError, match="--resume to go on or --overwrite"):
+    with pytest.raises(ConfigError, match="--resume to continue or --overwrite"):
         export_hats(str(copy), target, CONFIG, workers=1, progress=False)
     other = replace(CONFIG, all_rows=True)
     with pytest.raises(ConfigError, match="with other options"):
@@ -251,7 +251,7 @@ def test_a_folder_without_the_mark_of_an_export_is_left_alone(out: str, tmp_path
     with pytest.raises(ConfigError, match="not an export's: catalog/"):
         export_hats(out, out, CONFIG, workers=1, overwrite=True)
     assert storage.exists(f"{out}/run.json")
-    with pytest.raises(ConfigError, match="take \\* \\? \\[ and \\] for a pattern"):
+    with pytest.raises(ConfigError, match="treat \\* \\? \\[ and \\] as a pattern"):
         export_hats(out, str(tmp_path / "t*" / "hats"), CONFIG, workers=1, overwrite=True)
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "mine"
 
@@ -269,7 +269,7 @@ def test_what_cannot_be_exported_is_refused(out: str, tmp_path: Path) -> None:
         export_hats(str(tmp_path), str(tmp_path / "hats"))
     with pytest.raises(ConfigError, match="letters, digits"):
         export_hats(out, str(tmp_path / "my hats"))
-    with pytest.raises(ConfigError, match="exclude each other"):
+    with pytest.raises(ConfigError, match="are mutually exclusive"):
         export_hats(out, str(tmp_path / "hats"), resume=True, overwrite=True)
     with pytest.raises(ConfigError, match="above 0 and at most 3600 arcsec"):
         HatsConfig(margin_arcsec=0)

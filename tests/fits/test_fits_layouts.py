@@ -122,7 +122,7 @@ def test_what_a_layout_cannot_sort_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"in the bands y, .*; there are images in g$"):
         match(tmp_path / "x", ("y",), "hsc")
     with pytest.raises(
-        ConfigError, match=r"valid are auto, euclid-mer, hsc, .*, or a file as FILE.yaml"
+        ConfigError, match=r"valid: auto, euclid-mer, hsc, .*, or a file as FILE.yaml"
     ):
         CatalogConfig(bands=("g",), layout="des")
 

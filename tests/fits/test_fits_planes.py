@@ -129,7 +129,7 @@ def test_a_weight_is_what_its_cards_say(tmp_path: Path, cards: dict[str, str]) -
         ([("WHT", ONES)], r"HDU 2 (WHT) is a weight of unknown meaning; name it IVAR if"),
         ([("WEIGHT", ONES)], r"HDU 2 (WEIGHT) is a weight of unknown meaning"),
         ([("VAR_POISSON", ONES)], "HDU 2 (VAR_POISSON) is a part of the variance"),
-        ([("FOO", ONES)], "nothing tells what HDU 2 (FOO) is; names that are known are IMAGE"),
+        ([("FOO", ONES)], "nothing tells what HDU 2 (FOO) is; known names: IMAGE"),
         ([VARIANCE, ("FOO", BITS)], "nothing tells what HDU 3 (FOO) is"),
         ([VARIANCE, ("ERR", ONES)], "more than one variance or error: HDU 2 (VARIANCE), HDU 3"),
         ([VARIANCE, ("SCI", IMAGE)], "more than one image: HDU 1 (IMAGE), HDU 3 (SCI)"),

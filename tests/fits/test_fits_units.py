@@ -50,4 +50,4 @@ def test_counts_need_a_zero_point(tmp_path: Path, unit: str) -> None:
 def test_other_units_are_refused_by_name(tmp_path: Path, unit: str) -> None:
     write(tmp_path, "a_g.fits", complete(wcs=wcs_header(BUNIT=unit)))
     _, (failure,) = fits.find_tiles(str(tmp_path), ("g",), zeropoint=27.0)
-    assert f"is in {unit}, which is no flux of a pixel; valid are nJy, " in failure.reason
+    assert f"is in {unit}, which is no flux of a pixel; valid: nJy, " in failure.reason

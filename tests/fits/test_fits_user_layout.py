@@ -104,10 +104,10 @@ def test_a_manifest_names_layouts(field: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("title:", "titel:", "it has the unknown key 'titel'; valid are title, source, "),
+        ("title:", "titel:", "it has the unknown key 'titel'; valid: title, source, "),
         ("source: the observer\n", "", "it lacks 'source'"),
-        ("background: none", "background: dark", "background is 'dark'; valid are local, none"),
-        ("holds: error", "holds: weight", "file 2: holds is 'weight'; valid are image, mask, "),
+        ("background: none", "background: dark", "background is 'dark'; valid: local, none"),
+        ("holds: error", "holds: weight", "file 2: holds is 'weight'; valid: image, mask, "),
         ("holds: image", "holds: error", "none of its files holds the image"),
         ("(?P<band>[a-z]+)_sci", "(?P<band>[a-z]+_sci", "file 1: name is no regular expression"),
         ("(?P<band>[a-z]+)_sci", "[a-z]+_sci", "file 1: the name of an image needs a group"),
@@ -116,11 +116,11 @@ def test_a_manifest_names_layouts(field: Path) -> None:
         ("{magnitude_of_one_count: [ZP]}", "{unit: lux}", "flux: unit is 'lux', which is no flux"),
         ("mask: {bits", "mask: {cards: MP_, bits", "mask must have either cards or bits"),
         ("HOT: 0", "HOT: 64", "mask: bits must be a mapping of planes to bits from 0 to 63"),
-        ("mask: {", "psf: everywhere\nmask: {", "psf is 'everywhere'; valid are stamp, "),
+        ("mask: {", "psf: everywhere\nmask: {", "psf is 'everywhere'; valid: stamp, "),
         ("survey: DES", "hdus: {mask: [A]}", "hdus lacks 'image'"),
         ("survey: DES", "hdus: {image: [A], mask: [a]}", "hdus: A stands for image and for mask"),
         ("bands: {red: r}", "bands: [r]", "bands must be a mapping, not ['r']"),
-        ("title: an", "title: [", "is no YAML"),
+        ("title: an", "title: [", "is not valid YAML"),
         ("survey: DES", "recognized_by: {card: X}", "recognized_by lacks 'begins'"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_layout_that_is_not_there() -> None:
         ConfigError, match=r"the layout nothing.yaml cannot be read: .*nothing.yaml"
     ):
         find_layout("nothing.yaml")
-    with pytest.raises(ConfigError, match="unknown layout 'des'; valid are auto, euclid-mer, hsc"):
+    with pytest.raises(ConfigError, match="unknown layout 'des'; valid: auto, euclid-mer, hsc"):
         find_layout("des")
 
 

@@ -234,7 +234,7 @@ def test_auto_takes_what_is_installed(monkeypatch):
 def test_unknown_engine_and_model():
     with pytest.raises(ConfigError, match="ngmix or mixture"):
         choose_engine("sextractor")
-    with pytest.raises(ConfigError, match="known are"):
+    with pytest.raises(ConfigError, match="known: "):
         measure_blends([], [], [], [], SCALE, "mixture", model="king")
 
 

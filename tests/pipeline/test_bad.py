@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from raydeblend.deblend.unrecognized.model import Logistic
+from raydeblend.deblend.logistic import Logistic
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.pipeline.bad import FEATURES, BadModel, features, read_bad, shipped_bad, write_bad

@@ -138,7 +138,7 @@ def test_the_table_counts_by_what_it_says(sky: Sky, tmp_path: Path) -> None:
 def test_positions_need_the_joint_fit(sky: Sky) -> None:
     with pytest.raises(ConfigError, match=r"fitted by the deblender joint .* not by sep"):
         replace(CONFIG, positions=sky.table, deblender="sep")
-    with pytest.raises(ConfigError, match="--free-positions goes with --positions"):
+    with pytest.raises(ConfigError, match="--free-positions requires --positions"):
         replace(CONFIG, free_positions=True)
 
 

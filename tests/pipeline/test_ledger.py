@@ -60,9 +60,9 @@ def test_the_description_of_a_run_does_not_grow_with_its_cells(out):
 
 def test_an_output_in_use_is_refused(out):
     open_output(out)
-    with pytest.raises(ConfigError, match="--resume to go on or --overwrite"):
+    with pytest.raises(ConfigError, match="--resume to continue or --overwrite"):
         open_output(out)
-    with pytest.raises(ConfigError, match="exclude each other"):
+    with pytest.raises(ConfigError, match="are mutually exclusive"):
         open_output(out, resume=True, overwrite=True)
 
 
@@ -100,14 +100,14 @@ def test_overwrite_refuses_what_is_not_the_runs_and_names_it(out, name):
     write_finished_run(out)
     storage.write_bytes(f"{out}/{name}", b"mine")
     before = storage.list_stamps(out)
-    with pytest.raises(ConfigError, match=f"what is not the run's: {re.escape(name)}; move"):
+    with pytest.raises(ConfigError, match=f"files that are not the run's: {re.escape(name)}; move"):
         open_output(out, overwrite=True)
     assert storage.list_stamps(out) == before
 
 
 @pytest.mark.parametrize(
     ("record", "said"),
-    [(None, r"holds no run, which would have a run\.json"), (b"", "is damaged, or the record"),
+    [(None, r"holds no run \(there is no run\.json\)"), (b"", "is damaged, or the record"),
      (b'{"tool": "another"}', "is damaged, or the record")],
 )  # fmt: skip
 @pytest.mark.parametrize("choice", [{"overwrite": True}, {"resume": True}])

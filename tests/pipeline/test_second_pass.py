@@ -138,7 +138,7 @@ def test_what_a_run_saves_would_be_of_the_first_pass(
         files = {path: storage.stamp(path) for path in storage.list_files(out)}
         # Kept by an earlier run, or to be kept by this one.
         now = replace(CONFIG, save=() if before else ("segmentation",))
-        with pytest.raises(ConfigError, match=f"cannot renew .*{(before or now.save)[0]}"):
+        with pytest.raises(ConfigError, match=f"cannot update .*{(before or now.save)[0]}"):
             run_catalog(tiles, out, now, retry_limited=FACTOR, **options)
     assert {path: storage.stamp(path) for path in storage.list_files(out)} == files
 
@@ -146,7 +146,7 @@ def test_what_a_run_saves_would_be_of_the_first_pass(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--retry-limited"], "--retry-limited goes with --resume"),
+        (["--retry-limited"], "--retry-limited requires --resume"),
         (["--resume", "--retry-limited", "--more-work", "1"], "must be a factor above 1, not 1"),
     ],
 )

@@ -210,8 +210,8 @@ def test_names_of_tiles_may_hold_commas_and_slashes():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--retry-failed"], "--retry-failed goes with --resume"),
-        (["--region", "150,2"], "is no region RA,DEC,RADIUS"),
+        (["--retry-failed"], "--retry-failed requires --resume"),
+        (["--region", "150,2"], "is not a region RA,DEC,RADIUS"),
         (["--price", "-1"], "--price must be"),
         (["--memory-per-cell", "0"], "--memory-per-cell must be a number of GiB above 0"),
     ],

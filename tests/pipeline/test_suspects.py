@@ -9,13 +9,11 @@ import pytest
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.logistic import Logistic, probability, terms
 from raydeblend.deblend.unrecognized.model import (
-    Logistic,
     SuspectModel,
-    probability,
     read_model,
     shipped_model,
-    terms,
     write_model,
 )
 from raydeblend.deblend.unrecognized.statistics import FEATURES

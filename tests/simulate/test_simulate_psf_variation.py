@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_psfs_and_none_gives_none():
 
 
 def test_unknown_kinds_and_too_many_cells_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="known are none, smooth, cells"):
+    with pytest.raises(ConfigError, match="known: none, smooth, cells"):
         variation("wild")
     with pytest.raises(ConfigError, match="from 1 to 3 cells"):
         simulate_tiles(str(tmp_path), "HSC", ("i",), 1, 100, psf_variation="cells", psf_cells=4)

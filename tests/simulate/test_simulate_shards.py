@@ -85,7 +85,7 @@ def test_only_missing_shards_are_rendered(tmp_path: Path) -> None:
         ({"bands": ("r", "q")}, "no band 'q'"),
         ({"group": 0}, "positive"),
         ({"catalog": "/no/such/file.fits"}, "no catalog"),
-        ({"held_out": "/no/such/file.npz"}, "goes with a catalog"),
+        ({"held_out": "/no/such/file.npz"}, "requires a catalog"),
     ],
 )
 def test_bad_settings_are_refused_before_any_work(

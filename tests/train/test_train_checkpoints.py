@@ -1,13 +1,13 @@
 """Damaged checkpoints: an older one that is whole is gone on from."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.train.checkpoints import SNAPSHOT, load_newest, mend_snapshot
 from raydeblend.train.state import TrainState, save_state, start_state
@@ -87,6 +87,6 @@ def test_a_list_of_ray_is_kept_while_its_checkpoints_are_there(checkpoints: Path
     path.write_text(json.dumps({"checkpoint_results": kept}))
     mend_snapshot(str(checkpoints))
     assert path.exists()
-    storage.remove_tree(str(folders[-1]))
+    shutil.rmtree(folders[-1])
     mend_snapshot(str(checkpoints))
     assert not path.exists()

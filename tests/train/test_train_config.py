@@ -72,15 +72,15 @@ def test_hash_tells_runs_apart_but_lets_them_go_on() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"network": "resnet"}, "unknown network 'resnet'; known are rdn, counter"),
-        ({"preset": "huge"}, "unknown preset 'huge'; known are paper, small, tiny"),
+        ({"network": "resnet"}, "unknown network 'resnet'; known: rdn, counter"),
+        ({"preset": "huge"}, "unknown preset 'huge'; known: paper, small, tiny"),
         ({"surveys": ("ACME",)}, "unknown survey"),
         ({"surveys": ()}, "at least one survey"),
         ({"bands": ("g", "q")}, "no band 'q'"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"n_galaxies": 4}, "at least 16"),
-        ({"schedule": "steps"}, "unknown schedule 'steps'; known are constant, mile"),
+        ({"schedule": "steps"}, "unknown schedule 'steps'; known: constant, mile"),
         ({"optimizer": "lion"}, "unknown optimizer"),
         ({"stamps": 3}, "rdn has no training option 'stamps'"),
     ],

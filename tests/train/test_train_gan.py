@@ -334,7 +334,7 @@ def test_likeness_compares_four_quantities(galaxies: GalaxyImages) -> None:
     ("arguments", "said"),
     [
         ({"bands": ("i",)}, "unknown HST band 'i'"),
-        ({"adversarial": "wasserstein"}, "known are minimax, non-saturating"),
+        ({"adversarial": "wasserstein"}, "known: minimax, non-saturating"),
         ({"n_galaxies": 4}, "at least 16"),
         ({"faint": 18.0}, "beyond magnitude 19"),
         ({"discriminator_rate": -1.0}, "discriminator_rate must be positive"),

@@ -180,9 +180,6 @@ class FitRequest:
         ``(k,)`` sources that were found as points.
     base
         An earlier fit to start from.
-    changed
-        Which of its sources are new or have lost a neighbor; in a large blend only they and
-        what is near them are fitted again.
     goal
         A fit that will hardly come below this objective is given up.
     """
@@ -191,7 +188,6 @@ class FitRequest:
     start: Array
     compact: BoolArray
     base: BlendFit | None = None
-    changed: NDArray[np.intp] | None = None
     goal: float = -np.inf
 
     @cached_property
@@ -215,8 +211,6 @@ class FitRequest:
         return self.goal - 0.5 * self.stamp.scatter
 
 
-def refit(
-    stamp: Stamp, base: BlendFit, changed: NDArray[np.intp], goal: float = -np.inf
-) -> FitRequest:
+def refit(stamp: Stamp, base: BlendFit, goal: float = -np.inf) -> FitRequest:
     """Return the request of a fit that starts from another; see `FitRequest`."""
-    return FitRequest(stamp, base.xy.copy(), base.compact, base, changed, goal)
+    return FitRequest(stamp, base.xy.copy(), base.compact, base, goal)

@@ -1,9 +1,9 @@
 """The joint deblender: all sources of a blend fitted at once, their number decided by evidence.
 
-Peaks say how many sources there are and where; bulge + disk galaxies are fitted to all of them
-together (`raydeblend.fit.scene_fit`); what the residual still shows is tried as another source, and
-kept if the fit gains more than a chance source would; sources without significant flux go.
-No training: PSF, variance and mask are in the likelihood.
+Bulge + disk galaxies are fitted to all peaks together (`raydeblend.fit.scene_fit`).  Peaks of the
+residual are then tried as further sources, and kept if the fit gains more than from a chance
+source; sources without significant flux are dropped.  There is no training: PSF, variance and mask
+enter the likelihood.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from raydeblend.survey import get_survey, nominal_psf
 from raydeblend.tile import Deblended, FloatArray, Separated
 
 DEFAULT_SURVEY, DEFAULT_BAND = "LSST", "r"
-"""Whose pixel scale and nominal PSF stand in where none is given; fluxes then are rough."""
+"""Survey and band whose pixel scale and nominal PSF are used if none is given, for rough fluxes."""
 
 Prune = Callable[[Sequence[Stamp], Sequence[BlendFit], FitSettings], list[BlendFit]]
 
@@ -57,17 +57,17 @@ class JointDeblender:
     Attributes
     ----------
     priors
-        Of sizes, shapes and bulges.
+        Priors on sizes, shapes and bulges.
     config
-        All that was tuned.  Its limits end the work on a blend: one whose peaks could not all be
-        fitted has no sources; one in which the search for more was ended has those found.  Both
-        have 1 in `extra["limited"]`.
+        All tuned parameters.  Its limits end the work on a blend: if its peaks could not all be
+        fitted it has no sources; if the search for more was ended it has those found so far.
+        Either way `extra["limited"]` is 1.
     drop_given
-        Whether sources at given positions are dropped by evidence, as its own are.
+        Whether sources at given positions may be dropped by evidence, as detected ones are.
     prune
-        What drops those; by default as its own.
+        How to drop those; by default as detected ones.
     structure
-        Tells which sources that it finds are parts of another; without it none is.
+        Model that tells which sources are parts of another; if None, none is.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -83,9 +83,9 @@ class JointDeblender:
 
     @classmethod
     def load(cls, device: str | None = None) -> JointDeblender:
-        """Return the deblender on a torch device, by default the GPU where there is one.
+        """Return the deblender on a torch device, by default the GPU if there is one.
 
-        On a CPU the compiled code of its fit is made ready, which takes a while the first time.
+        On a CPU this compiles the fit's code, which takes a while the first time.
         """
         chosen = choose_device(device)
         if chosen.type == "cpu":
@@ -108,18 +108,18 @@ class JointDeblender:
         Parameters
         ----------
         psf
-            By place, it is for each source that of its expected position.
+            If it varies by place, each source uses the one at its expected position.
         xy
-            Per stamp the positions ``(k, 2)`` of its sources; then none is added, and none
-            dropped but with `drop_given`.
+            Per stamp the positions ``(k, 2)`` of its sources; then none is added, and none is
+            dropped unless `drop_given`.
         cores
-            ``(n, bands, y, x)`` light that the mask hides, which tells where its stars are.
+            ``(n, bands, y, x)`` light hidden by the mask, which shows where saturated stars are.
 
         Returns
         -------
         `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`,
-        ``limited`` and ``work`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources that were put
-        together with brighter ones.
+        ``limited`` and ``work`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources that were
+        merged into brighter ones.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class JointDeblender:
         psf: Psf | None,
         pixel_scale: float,
     ) -> list[tuple[Stamp, Found, FloatArray]]:
-        """Return each stamp, what was fitted before structure is put together, and the unit.
+        """Return each stamp, its fit before structure is merged, and the unit.
 
         The unit of the fluxes is ``(bands,)``.
         """

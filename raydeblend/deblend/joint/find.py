@@ -1,4 +1,4 @@
-"""From the stamps of a call to the sources of each: few go together, crowds a few at a time."""
+"""Find the sources of each stamp of a call: fitted all at once, or in crowds a few at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Found:
-    """The sources of a stamp, and in a crowd the light of each."""
+    """The sources of a stamp and, in a crowd, the light of each."""
 
     fit: BlendFit
     patches: list[Patch] | None = None
@@ -45,12 +45,12 @@ class Found:
 def find_all(
     stamps: Sequence[Stamp], settings: FitSettings, most_values: float = np.inf
 ) -> list[Found]:
-    """Fit the peaks of each stamp, then search for more sources and drop those that are none.
+    """Fit the peaks of each stamp, then search for more sources and drop spurious ones.
 
     Parameters
     ----------
     most_values
-        Sources times bands times pixels from which a crowd is not fitted at all.
+        Sources times bands times pixels above which a crowd is not fitted at all.
     """
     settings = _with_deadline(settings, len(stamps))
     peaks = [first_peaks(stamp) for stamp in stamps]
@@ -82,9 +82,9 @@ def fit_all_given(
     *,
     drop_in_crowds: bool = False,
 ) -> list[Found]:
-    """Fit sources at the positions ``(k, 2)`` of each stamp; drop those that are none if asked to.
+    """Fit sources at the positions ``(k, 2)`` of each stamp, and drop spurious ones if asked to.
 
-    That is asked of crowds alone: few sources are dropped by the caller.
+    `drop_in_crowds` is only about crowds: otherwise the caller drops sources.
     """
     settings = _with_deadline(settings, len(stamps))
     few = [i for i, xy in enumerate(start) if not _is_crowd(xy, settings)]
@@ -103,7 +103,7 @@ def fit_all_given(
 def fit_together(
     stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings
 ) -> list[BlendFit]:
-    """Fit all sources of each stamp at once, from usual galaxies at ``(k, 2)``."""
+    """Fit all sources of each stamp at once, starting from typical galaxies at ``(k, 2)``."""
     requests = [
         FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
         for stamp, xy in zip(stamps, start, strict=True)

@@ -60,9 +60,7 @@ def _without_weakest(stamp: Stamp, fit: BlendFit, config: JointConfig) -> FitReq
     if are_one(stamp, fit, config.prune):
         among, goal = _closest_pair(fit), sys.float_info.max
     weakest = among[np.argmin(fit.snr[among])]
-    rest = fit.without(weakest)
-    distance = np.hypot(*(rest.xy - fit.xy[weakest]).T)
-    return refit(stamp, rest, np.argsort(distance)[:1], goal)
+    return refit(stamp, fit.without(weakest), goal)
 
 
 def _closest_pair(fit: BlendFit) -> NDArray[np.intp]:

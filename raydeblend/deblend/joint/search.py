@@ -39,13 +39,13 @@ def add_sources(
 ) -> tuple[list[BlendFit], set[int]]:
     """Try the residual's peaks as more sources, and long sources as two, while that gains.
 
-    The best trial is kept if it gains enough, and the blend is looked at again, until it has twice
-    as many sources as it had peaks, and `extra_sources`: what is left of a bright galaxy could be
+    The best trial is kept if it gains enough, and the blend is searched again.  The search ends at
+    twice as many sources as peaks, plus `extra_sources`: the residual of a bright galaxy could be
     fitted with ever more.
 
     Returns
     -------
-    The fits, and which blends want more sources than are fitted at once (`crowds` goes on).
+    The fits, and the blends that need more sources than are fitted at once (`crowds` continues).
     """
     best, config = list(fits), settings.config.search
     crowds: set[int] = set()
@@ -72,7 +72,7 @@ def add_sources(
 def _keep_best(
     best: list[BlendFit], trials: Sequence[tuple[int, FitRequest]], settings: FitSettings
 ) -> list[int]:
-    """Put the best trial of each blend in the place of its fit; return which blends gained."""
+    """Replace the fit of each blend by its best trial, if better; return which blends gained."""
     gains: dict[int, float] = {}
     tried = fit_requests([request for _, request in trials], settings)
     for (i, request), fit in zip(trials, tried, strict=True):
@@ -83,7 +83,10 @@ def _keep_best(
 
 
 def _gain(request: FitRequest, fit: BlendFit, settings: FitSettings) -> float:
-    """Return what a trial gains beyond what it must; of two halves the fainter one is the new."""
+    """Return how far a trial's gain exceeds the required one.
+
+    Of two halves the fainter one counts as the new source.
+    """
     stamp, config = request.stamp, settings.config.search
     if fit.limited or are_one(stamp, fit, settings.config.prune):
         return -np.inf
@@ -109,18 +112,17 @@ def _trials(
     added = candidates[: most - len(fit.theta)]
     if len(added):
         base = fit.add(added, compact=True)
-        changed = np.arange(len(fit.theta), len(base.theta))
         least = least_gains(stamp, models, added[:, POSITION], config).sum()
-        yield refit(stamp, base, changed, fit.objective - float(least))
+        yield refit(stamp, base, fit.objective - float(least))
     goal = fit.objective - least_gain_in_the_dark(stamp, config)
     for base in _splits(stamp, fit, models, settings):
-        yield refit(stamp, base, np.arange(len(base.theta) - 2, len(base.theta)), goal)
+        yield refit(stamp, base, goal)
 
 
 def _splits(
     stamp: Stamp, fit: BlendFit, models: FloatArray, settings: FitSettings
 ) -> Iterator[BlendFit]:
-    """Yield the fit with one source cut in two, the ones that promise most."""
+    """Yield the fit with one source split in two, for the most promising sources."""
     config, search = settings.config.splits, settings.config.search
     offsets = split_offsets(stamp, fit, config)
     scores = split_scores(stamp, fit, offsets, settings)

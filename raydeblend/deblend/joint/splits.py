@@ -67,7 +67,7 @@ def split_scores(stamp: Stamp, fit: BlendFit, offsets: Array, settings: FitSetti
     if not offsets.any():
         return scores
     places, owner = _places(fit.xy, offsets, stamp.width, config)
-    request = refit(stamp, fit, np.unique(owner))
+    request = refit(stamp, fit)
     found = _score_places(request, fit, places, config.width * stamp.width, settings)
     np.maximum.at(scores, owner, found)
     return scores

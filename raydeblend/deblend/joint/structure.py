@@ -24,12 +24,7 @@ from raydeblend.deblend.joint.config import StructureConfig
 from raydeblend.deblend.joint.crowds.light import total_light
 from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.deblend.unrecognized.model import (
-    Logistic,
-    probability,
-    read_logistic,
-    write_logistic,
-)
+from raydeblend.deblend.logistic import Logistic, probability, read_logistic, write_logistic
 from raydeblend.fit.parameters import LOG_INDEX, LOG_RADIUS, SHEAR
 from raydeblend.shipped import SHIPPED
 from raydeblend.tile import Box

@@ -37,10 +37,7 @@ def bound_widths(
     while going:
         wide = {i: too_wide(stamps[i], best[i], settings) for i in going}
         going = within_limit(best, [i for i in going if wide[i].any()], settings.limit)
-        requests = [
-            refit(stamps[i], narrowed(best[i], wide[i], settings), np.flatnonzero(wide[i]))
-            for i in going
-        ]
+        requests = [refit(stamps[i], narrowed(best[i], wide[i], settings)) for i in going]
         fits = fit_requests(requests, settings)
         for i, fit in zip(going, fits, strict=True):
             best[i] = better_of(best[i], fit, not fit.limited)

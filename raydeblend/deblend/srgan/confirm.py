@@ -111,24 +111,21 @@ def least_gain(stamp: Stamp, fit: BlendFit, least: float, config: ConfirmConfig)
 def _without_faintest(stamp: Stamp, fit: BlendFit) -> FitRequest:
     # By light, not by significance: the configuration was chosen so.
     faintest = int(np.argmin(fit.total.sum(0)))
-    rest = fit.without(faintest)
-    nearest = np.argsort(cdist(fit.xy[[faintest]], rest.xy)[0])[:1]
-    return refit(stamp, rest, nearest)
+    return refit(stamp, fit.without(faintest))
 
 
 def _trials(
     stamp: Stamp, fit: BlendFit, hints: Array, priors: BulgeDiskPriors, config: ConfirmConfig
 ) -> Iterator[FitRequest]:
     """Yield the fits with one source more to try."""
-    k = len(fit.theta)
-    if not k:
+    if not len(fit.theta):
         return
     goal = fit.objective - least_gain(stamp, fit, config.hint_gain, config)
     for xy in hints[(cdist(hints, fit.xy) > config.hint_radius).all(axis=1)]:
         start = priors.usual(torch.from_numpy(xy[None, None])).numpy()[0]
-        yield refit(stamp, fit.add(start, compact=False), np.array([k]), goal)
+        yield refit(stamp, fit.add(start, compact=False), goal)
     for halves in _halves(fit, stamp, config):
-        yield refit(stamp, halves, np.array([k - 1, k]), goal)
+        yield refit(stamp, halves, goal)
 
 
 def _halves(fit: BlendFit, stamp: Stamp, config: ConfirmConfig) -> Iterator[BlendFit]:

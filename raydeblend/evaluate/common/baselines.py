@@ -44,7 +44,7 @@ def load_named(name: str, weights: str | None = None) -> Deblender:
         If there is none of the name, or it cannot be loaded or, scarlet, is not installed.
     """
     if name in (SCARLET, JOINT_TRUE) and weights is not None:
-        raise ConfigError(f"{name} has no network that weights could be of")
+        raise ConfigError(f"{name} has no network and takes no weights")
     if name == SCARLET:
         return ScarletDeblender.load()
     if name == JOINT_TRUE:

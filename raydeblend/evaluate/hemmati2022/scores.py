@@ -28,7 +28,6 @@ from raydeblend.tile import Deblender
 LOGGER = logging.getLogger(__name__)
 
 PROTOCOL = "hemmati2022"
-PAPER = "Hemmati et al. 2022"
 DEFAULT_N = 5000
 LOW, HIGH = "HSC", "HST"
 EXAMPLES = 6

@@ -51,7 +51,7 @@ def find_layout(name: str) -> Layout:
         return make_layout(name)
     if not is_file(name):
         valid = ", ".join((AUTO, *shipped()))
-        raise ConfigError(f"unknown layout {name!r}; valid are {valid}, or a file as FILE.yaml")
+        raise ConfigError(f"unknown layout {name!r}; valid: {valid}, or a file as FILE.yaml")
     try:
         text = storage.read_bytes(name).decode()
     except (*storage.READ_ERRORS, UnicodeDecodeError) as error:

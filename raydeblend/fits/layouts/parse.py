@@ -47,7 +47,7 @@ def parse_layout(text: str, name: str, key: str, base: Layout | None = None) -> 
         plain = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"the layout {name} is no YAML: {' '.join(str(error).split())}"
+            f"the layout {name} is not valid YAML: {' '.join(str(error).split())}"
         ) from error
     fail = partial(_fail, name)
     plain = _mapping(fail, "it", plain, KEYS, NEEDED)
@@ -87,7 +87,7 @@ def _mapping(
     keys = tuple(keys)
     unknown = [str(key) for key in value if key not in keys]
     if unknown:
-        raise fail(f"{what} has the unknown key {unknown[0]!r}; valid are {', '.join(keys)}")
+        raise fail(f"{what} has the unknown key {unknown[0]!r}; valid: {', '.join(keys)}")
     missing = [key for key in needed if key not in value]
     if missing:
         raise fail(f"{what} lacks '{missing[0]}'")
@@ -103,7 +103,7 @@ def _text(fail: Any, what: str, value: object) -> str:
 def _choice(fail: Any, what: str, value: object, valid: Iterable[str]) -> None:
     valid = tuple(valid)
     if value not in valid:
-        raise fail(f"{what} is {value!r}; valid are {', '.join(valid)}")
+        raise fail(f"{what} is {value!r}; valid: {', '.join(valid)}")
 
 
 def _names(fail: Any, what: str, value: object) -> tuple[str, ...]:

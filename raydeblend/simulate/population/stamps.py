@@ -230,7 +230,7 @@ def find_stamps(root: str | None, split: str) -> Stamps:
         For an unknown split, or a folder that cannot be used or has no galaxy of the split.
     """
     if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}; known are {', '.join(SPLITS)}")
+        raise ConfigError(f"unknown split {split!r}; known: {', '.join(SPLITS)}")
     if root is None:
         none = np.zeros(0)
         return Stamps((), (), none.astype(np.int64), none, none, np.zeros((0, 2)))

@@ -145,7 +145,7 @@ class Crowd:
         part = self.part(self.samples_of(group, places), group)
         before = 0.5 * (self._chi2(part) + part.scatter)
         before += sum(float(self.members[number].fit.prior[0]) for number in group.tolist())
-        request = FitRequest(part, start, base.compact, base, None, before - must_gain)
+        request = FitRequest(part, start, base.compact, base, before - must_gain)
         return Trial(group, part, start, before, self._fitted(request))
 
     def fit_first(self, samples: Indices, start: Array) -> None:
