@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, without_sources
+from raydeblend.deblend.joint.bodies import Body, find_body, with_body
 from raydeblend.deblend.joint.config import BlockConfig
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.crowds.separate import find_sources, fit_positions, grow
@@ -52,6 +53,28 @@ def find_all(
         Sources times bands times pixels from which a crowd is not fitted at all.
     """
     settings = _with_deadline(settings, len(stamps))
+    bodies = {i: body for i, stamp in enumerate(stamps) if (body := find_body(stamp, settings))}
+    small = [i for i in range(len(stamps)) if i not in bodies]
+    found = dict(zip(small, _find([stamps[i] for i in small], settings, most_values), strict=True))
+    most = settings.config.bodies.most
+    found |= {i: _on_body(body, settings, most_values, most - 1) for i, body in bodies.items()}
+    return [found[i] for i in range(len(stamps))]
+
+
+def _on_body(body: Body, settings: FitSettings, most_values: float, more: int) -> Found:
+    """Find what lies on a body, and up to so many `more` bodies there, and fit it again."""
+    other = find_body(body.rest, settings) if more else None
+    if other is not None:
+        found = _on_body(other, settings, most_values, more - 1)
+    else:
+        (found,) = _find([body.rest], settings, most_values)
+    patches = found.patches_of(body.rest, settings.config.blocks)
+    fit, patch = body.again(patches, settings)
+    return Found(with_body(fit, found.fit), [patch, *patches])
+
+
+def _find(stamps: Sequence[Stamp], settings: FitSettings, most_values: float) -> list[Found]:
+    """Do the same of stamps without large galaxies."""
     peaks = [first_peaks(stamp) for stamp in stamps]
     few = [i for i, xy in enumerate(peaks) if not _is_crowd(xy, settings)]
     own, start = [stamps[i] for i in few], [peaks[i] for i in few]
