@@ -1,8 +1,8 @@
 """Bodies of large galaxies, which are fitted before what lies on them.
 
 Of a galaxy of a hundred pixels the peaks are arms, knots and noise on them, and each would take its
-share of the light.  So the smooth body is fitted first, to squares of pixels and without what stands
-out of it, and taken off; how far the light about it departs from a smooth profile is measured, and
+share of the light.  So the smooth body is fitted first, to squares of pixels and without what
+stands out of it, and taken off; how far the light departs from a smooth profile is measured, and
 counts as noise: what lies on the body is a source if it stands out from that too.
 """
 
@@ -20,12 +20,16 @@ from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.fitting import fit_requests
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp, squares
+from raydeblend.deblend.joint.search import first_peaks
+from raydeblend.deblend.peaks import DETECT
 from raydeblend.detect.footprints import matched_filter, matched_filters
 from raydeblend.detect.smoothing import smoothed_stamp
 from raydeblend.fit.parameters import LOG_RADIUS
 from raydeblend.tile import BoolArray, FloatArray
 
 Array = NDArray[np.float64]
+ONE_SIGMA = 0.841
+"""Part of a normal distribution below one standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,15 @@ class Body:
         The one source, and its light.
     rest
         The stamp without that light; what structure the body has is part of the noise.
+    structure
+        ``(n, 2)`` peaks of the stamp on the body; those at which no source is found are its
+        structure.
     """
 
     fit: BlendFit
     patch: Patch
     rest: Stamp
+    structure: Array
 
     def again(self, others: list[Patch], settings: FitSettings) -> tuple[BlendFit, Patch]:
         """Return the body fitted again without the light of what was found on it."""
@@ -75,9 +83,9 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     light = np.zeros_like(stamp.image)
     patch.add_to(light)
     part = roughness(stamp, light, weight, config)
-    if part is None or part.max() > config.max_roughness:
+    if part is None or np.median(part) > config.max_roughness:
         return None
-    return Body(fit, patch, _without(stamp, light, part))
+    return Body(fit, patch, _without(stamp, light, part), _peaks_on(stamp, light))
 
 
 def broad_light(stamp: Stamp, config: BodyConfig) -> FloatArray | None:
@@ -123,14 +131,23 @@ def roughness(
     level = np.log(own[body])
     edges = np.quantile(level, np.linspace(0, 1, config.rings + 1))
     ring = np.clip(np.searchsorted(edges, level) - 1, 0, config.rings - 1)
-    share, noise = np.abs(rest[body] / own[body]), 1 / own[body]
+    # Only what is brighter than the body can be taken for a source.
+    share, noise = np.maximum(rest[body], 0) / own[body], 1 / own[body]
     found = [
-        np.quantile(share[ring == i], 0.84) ** 2 - np.median(noise[ring == i]) ** 2
+        np.quantile(share[ring == i], ONE_SIGMA) ** 2 - np.median(noise[ring == i]) ** 2
         for i in range(config.rings)
     ]
     middle = (edges[1:] + edges[:-1]) / 2
     part = np.sqrt(np.maximum(found, 0)) + config.min_roughness
     return np.asarray(np.interp(np.log(np.maximum(own, 1.0)), middle, part), dtype=np.float32)
+
+
+def _peaks_on(stamp: Stamp, light: FloatArray) -> Array:
+    """Return the peaks ``(n, 2)`` of a stamp where a body is detected by itself."""
+    peaks = first_peaks(stamp)
+    body = matched_filter(light, stamp.weight, stamp.width, smoothed_stamp) > DETECT.threshold
+    y, x = np.floor(peaks.T[::-1] + 0.5).astype(int)
+    return peaks[body[y.clip(0, len(body) - 1), x.clip(0, body.shape[1] - 1)]]
 
 
 def _without(stamp: Stamp, light: FloatArray, part: FloatArray) -> Stamp:

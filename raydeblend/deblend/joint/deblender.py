@@ -118,8 +118,8 @@ class JointDeblender:
         Returns
         -------
         `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`,
-        ``limited`` and ``work`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources that were put
-        together with brighter ones.
+        ``limited``, ``work`` and ``has_body`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources
+        that were put together with brighter ones, and peaks on the bodies of large galaxies.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class JointDeblender:
             blendedness=blendedness(patches, stamp.image.shape),
             extra=extra,
             work=fit.work,
-            parts_xy=fit.xy[galaxies.merged].astype(np.float32),
+            parts_xy=found.parts_xy(galaxies.merged).astype(np.float32),
         )
 
     def with_work(self, factor: float) -> JointDeblender:
@@ -311,8 +311,12 @@ class JointDeblender:
             measure_galaxies(
                 stamp, fit, galaxies, galaxies.patches(parts), neighbors, unit, self.config
             ),
-            of_stamp={"limited": np.bool_(fit.limited), "work": np.float64(fit.work)},
-            beside={"parts_xy": fit.xy[galaxies.merged].astype(np.float32)},
+            of_stamp={
+                "limited": np.bool_(fit.limited),
+                "work": np.float64(fit.work),
+                "has_body": np.bool_(found.has_body),
+            },
+            beside={"parts_xy": found.parts_xy(galaxies.merged).astype(np.float32)},
         )
 
     def _galaxies(

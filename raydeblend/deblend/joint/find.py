@@ -25,15 +25,29 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Found:
-    """The sources of a stamp, and in a crowd the light of each."""
+    """The sources of a stamp, in a crowd the light of each, and peaks on bodies ``(n, 2)``.
+
+    Of peaks on the bodies of large galaxies, those at which there is no source are structure.
+    """
 
     fit: BlendFit
     patches: list[Patch] | None = None
+    structure: Array | None = None
 
     @property
     def order(self) -> NDArray[np.intp]:
         """The sources, brightest first."""
         return np.argsort(-self.fit.total.sum(0), kind="stable")
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a large galaxy is among them."""
+        return self.structure is not None
+
+    def parts_xy(self, merged: NDArray[np.intp]) -> Array:
+        """Return the positions ``(n, 2)`` of the parts of galaxies, some sources among them."""
+        own = self.fit.xy[merged]
+        return own if self.structure is None else np.concatenate([own, self.structure])
 
     def patches_of(self, stamp: Stamp, config: BlockConfig) -> list[Patch]:
         """Return the light of each source."""
@@ -70,7 +84,8 @@ def _on_body(body: Body, settings: FitSettings, most_values: float, more: int) -
         (found,) = _find([body.rest], settings, most_values)
     patches = found.patches_of(body.rest, settings.config.blocks)
     fit, patch = body.again(patches, settings)
-    return Found(with_body(fit, found.fit), [patch, *patches])
+    peaks = [body.structure] if found.structure is None else [body.structure, found.structure]
+    return Found(with_body(fit, found.fit), [patch, *patches], np.concatenate(peaks))
 
 
 def _find(stamps: Sequence[Stamp], settings: FitSettings, most_values: float) -> list[Found]:

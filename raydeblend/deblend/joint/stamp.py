@@ -241,7 +241,7 @@ def lit_samples(
 def squares(
     weight: FloatArray, joined: BoolArray, side: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return `pixels` and `starts` of a `Stamp`: the usable pixels, in squares where they are joined.
+    """Return `pixels` and `starts` of a `Stamp`: all usable pixels, some of them in squares.
 
     Parameters
     ----------
