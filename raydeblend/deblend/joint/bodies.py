@@ -18,9 +18,9 @@ from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, join
 from raydeblend.deblend.joint.config import BodyConfig
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.fitting import fit_requests
+from raydeblend.deblend.joint.search import first_peaks
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp, squares
-from raydeblend.deblend.joint.search import first_peaks
 from raydeblend.deblend.peaks import DETECT
 from raydeblend.detect.footprints import matched_filter, matched_filters
 from raydeblend.detect.smoothing import smoothed_stamp

@@ -205,7 +205,8 @@ class JointDeblender:
         galaxies = self._galaxies(stamp, fit, parts, structure)
         patches = galaxies.patches(parts)
         neighbors = neighbor_flux(patches, stamp.weight) * unit
-        extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config)
+        config = self._measuring(found)
+        extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, config)
         places = fit.xy[galaxies.brightest]
         if given is not None and len(places):
             fitted, places = places, given[_nearest_each(places, given)]
@@ -309,7 +310,13 @@ class JointDeblender:
             fit.xy[galaxies.brightest].astype(np.float32),
             quality_of(stamp, fit, self.config.quality),
             measure_galaxies(
-                stamp, fit, galaxies, galaxies.patches(parts), neighbors, unit, self.config
+                stamp,
+                fit,
+                galaxies,
+                galaxies.patches(parts),
+                neighbors,
+                unit,
+                self._measuring(found),
             ),
             of_stamp={
                 "limited": np.bool_(fit.limited),
@@ -318,6 +325,16 @@ class JointDeblender:
             },
             beside={"parts_xy": found.parts_xy(galaxies.merged).astype(np.float32)},
         )
+
+    def _measuring(self, found: Found) -> JointConfig:
+        """Return the configuration for measurements: errors of a body's structure are not capped.
+
+        They are in its curvature, and not in the noise of the stamp.
+        """
+        if not found.has_body:
+            return self.config
+        structure = replace(self.config.structure, most_curvature=np.inf)
+        return replace(self.config, structure=structure)
 
     def _galaxies(
         self,
