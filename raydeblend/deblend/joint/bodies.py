@@ -83,9 +83,14 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     light = np.zeros_like(stamp.image)
     patch.add_to(light)
     part = roughness(stamp, light, weight, config)
-    if part is None or np.median(part) > config.max_roughness:
+    if part is None or not _is_structured(part, config):
         return None
     return Body(fit, patch, _without(stamp, light, part), _peaks_on(stamp, light))
+
+
+def _is_structured(part: FloatArray, config: BodyConfig) -> bool:
+    """Tell whether a body of such `roughness` ``(y, x)`` is neither smooth nor several galaxies."""
+    return bool(part.max() > config.min_roughness and np.median(part) < config.max_roughness)
 
 
 def broad_light(stamp: Stamp, config: BodyConfig) -> FloatArray | None:
@@ -138,7 +143,7 @@ def roughness(
         for i in range(config.rings)
     ]
     middle = (edges[1:] + edges[:-1]) / 2
-    part = np.sqrt(np.maximum(found, 0)) + config.min_roughness
+    part = np.sqrt(np.maximum(found, 0))
     return np.asarray(np.interp(np.log(np.maximum(own, 1.0)), middle, part), dtype=np.float32)
 
 

@@ -315,13 +315,14 @@ class BodyConfig:
     rings
         Levels of brightness in which that is done.
     min_roughness, max_roughness
-        Part of the light within a PSF that may be structure in any case, and that of what is no
-        body but several galaxies.
+        Part of the light within a PSF that is structure, where it is brightest, of a body that is
+        worth it: smoother ones are fitted with their neighbors at once.  And on the average, that
+        of what is no body but several galaxies.
     most
         Bodies of a stamp.
     """
 
-    min_radius: float = 5.0
+    min_radius: float = 6.0
     square: int = 4
     center_radius: float = 4.0
     median_side: float = 10.0
@@ -330,7 +331,7 @@ class BodyConfig:
     standing_out_sigma: float = 5.0
     min_significance: float = 20.0
     rings: int = 4
-    min_roughness: float = 0.01
+    min_roughness: float = 0.03
     max_roughness: float = 0.6
     most: int = 3
 

@@ -14,7 +14,7 @@ SEEING = galsim.Moffat(beta=3.5, fwhm=0.7)
 PSF = np.stack([SEEING.drawImage(nx=43, ny=43, scale=SCALE).array] * 2)
 JOINT = JointDeblender.load("cpu")
 MIDDLE = np.array([127.0, 129.0])
-STAR, COMPANION = MIDDLE + (42, 20), MIDDLE + (-60, 75)
+STAR, COMPANION = MIDDLE + np.array([42, 20]), MIDDLE + np.array([-60, 75])
 BODY_FLUX, STAR_FLUX, COMPANION_FLUX = 8e5, 6e4, 6e3
 
 
@@ -91,7 +91,7 @@ def test_a_large_smooth_disk_keeps_its_light() -> None:
 
 def test_small_galaxies_have_no_body() -> None:
     small = [
-        (galsim.Exponential(half_light_radius=0.5, flux=2e4), MIDDLE + (20 * i, 11 * i))
+        (galsim.Exponential(half_light_radius=0.5, flux=2e4), MIDDLE + i * np.array([20, 11]))
         for i in range(-3, 4)
     ]
     assert find_body(stamp_of(sky(*small)), JOINT.settings) is None
