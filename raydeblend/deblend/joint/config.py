@@ -335,7 +335,7 @@ class BodyConfig:
     standing_out_sigma: float = 5.0
     min_significance: float = 20.0
     rings: int = 4
-    min_roughness: float = 0.03
+    min_roughness: float = 0.05
     max_roughness: float = 0.6
     most: int = 3
 
