@@ -152,7 +152,7 @@ def _peaks_on(stamp: Stamp, light: FloatArray) -> Array:
     peaks = first_peaks(stamp)
     body = matched_filter(light, stamp.weight, stamp.width, smoothed_stamp) > DETECT.threshold
     y, x = np.floor(peaks.T[::-1] + 0.5).astype(int)
-    return peaks[body[y.clip(0, len(body) - 1), x.clip(0, body.shape[1] - 1)]]
+    return np.asarray(peaks[body[y.clip(0, len(body) - 1), x.clip(0, body.shape[1] - 1)]])
 
 
 def _without(stamp: Stamp, light: FloatArray, part: FloatArray) -> Stamp:
