@@ -146,6 +146,8 @@ class DeblendedParent:
         (`raydeblend.pipeline.opinion`), where it was asked.
     parts_xy
         ``(m, 2)`` stamp positions of what was put together with brighter sources.
+    has_body
+        Whether a galaxy among them is so large that its body was fitted first.
     """
 
     models: FloatArray
@@ -164,6 +166,7 @@ class DeblendedParent:
     work: float = np.nan
     opinion: NDArray[np.float64] | None = None
     parts_xy: FloatArray = field(default_factory=lambda: np.empty((0, 2), np.float32))
+    has_body: bool = False
 
     @property
     def n_blended(self) -> int:
@@ -263,7 +266,8 @@ def _costing(part: DeblendedParent, result: Deblended, row: int) -> DeblendedPar
     """Return the part with what the deblender tells of its work and of parts of galaxies."""
     if "work" in result.extra:
         part = replace(part, work=float(result.extra["work"][row]))
-    return replace(part, parts_xy=_parts_xy(result, row))
+    large = "has_body" in result.extra and bool(result.extra["has_body"][row])
+    return replace(part, parts_xy=_parts_xy(result, row), has_body=large)
 
 
 def _parts_xy(result: Deblended, row: int) -> FloatArray:

@@ -134,7 +134,8 @@ class Suspects:
     ) -> DeblendedParent | None:
         """Fit a footprint from the recovered positions; None if it has no more sources then."""
         suspects = verdict.p >= self.threshold
-        if self.fitter is None or not suspects.any():
+        # The light of a large body cannot be shared among a few given positions.
+        if self.fitter is None or part.has_body or not suspects.any():
             return None
         found = self.fitter(
             deblender_image(blend)[None],

@@ -296,6 +296,51 @@ class StructureConfig:
 
 
 @dataclass(frozen=True)
+class BodyConfig:
+    """Which galaxies are so large that their body is fitted first, and what may lie on it.
+
+    Attributes
+    ----------
+    min_radius
+        Half-light radius in PSF widths of a large galaxy.
+    square
+        Side in pixels of the squares in which a body is fitted.
+    center_radius
+        PSF widths about its center in which pixels are fitted one by one.
+    median_side
+        Side in PSF widths of the square whose median is broad light.
+    min_brightness
+        Sigma of a pixel of all bands from which broad light may be a body.
+    standing_out, standing_out_sigma
+        Pixels brighter than so many times the broad light, and so many sigma, are left out of the
+        first fit.
+    min_significance
+        Sigma of the smoothed body from which its structure is measured.
+    rings
+        Levels of brightness in which that is done.
+    min_roughness, max_roughness
+        Part of the light within a PSF that is structure, where it is brightest, of a body that is
+        worth it: smoother ones are fitted with their neighbors at once.  And on the average, that
+        of what is no body but several galaxies.
+    most
+        Bodies of a stamp.
+    """
+
+    min_radius: float = 6.0
+    square: int = 4
+    center_radius: float = 4.0
+    median_side: float = 10.0
+    min_brightness: float = 2.0
+    standing_out: float = 1.5
+    standing_out_sigma: float = 5.0
+    min_significance: float = 20.0
+    rings: int = 4
+    min_roughness: float = 0.05
+    max_roughness: float = 0.6
+    most: int = 3
+
+
+@dataclass(frozen=True)
 class QualityConfig:
     """Reduced χ² up to which the quality of a deblend is ``high`` or ``medium``."""
 
@@ -320,4 +365,5 @@ class JointConfig:
     photometry: PhotometryConfig = PhotometryConfig()
     shear: ShearConfig = ShearConfig()
     structure: StructureConfig = StructureConfig()
+    bodies: BodyConfig = BodyConfig()
     quality: QualityConfig = QualityConfig()

@@ -118,8 +118,8 @@ class JointDeblender:
         Returns
         -------
         `Deblended` whose `extra` holds the measurements of `photometry.measure_galaxies`,
-        ``limited`` and ``work`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources that were
-        merged into brighter ones.
+        ``limited``, ``work`` and ``has_body`` ``(n,)``, and ``parts_xy`` ``(n, m, 2)``: sources
+        that were merged into brighter ones, and peaks on the bodies of large galaxies.
 
         Raises
         ------
@@ -205,7 +205,8 @@ class JointDeblender:
         galaxies = self._galaxies(stamp, fit, parts, structure)
         patches = galaxies.patches(parts)
         neighbors = neighbor_flux(patches, stamp.weight) * unit
-        extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, self.config)
+        config = self._measuring(found)
+        extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, config)
         places = fit.xy[galaxies.brightest]
         if given is not None and len(places):
             fitted, places = places, given[_nearest_each(places, given)]
@@ -219,7 +220,7 @@ class JointDeblender:
             blendedness=blendedness(patches, stamp.image.shape),
             extra=extra,
             work=fit.work,
-            parts_xy=fit.xy[galaxies.merged].astype(np.float32),
+            parts_xy=found.parts_xy(galaxies.merged).astype(np.float32),
         )
 
     def with_work(self, factor: float) -> JointDeblender:
@@ -309,11 +310,31 @@ class JointDeblender:
             fit.xy[galaxies.brightest].astype(np.float32),
             quality_of(stamp, fit, self.config.quality),
             measure_galaxies(
-                stamp, fit, galaxies, galaxies.patches(parts), neighbors, unit, self.config
+                stamp,
+                fit,
+                galaxies,
+                galaxies.patches(parts),
+                neighbors,
+                unit,
+                self._measuring(found),
             ),
-            of_stamp={"limited": np.bool_(fit.limited), "work": np.float64(fit.work)},
-            beside={"parts_xy": fit.xy[galaxies.merged].astype(np.float32)},
+            of_stamp={
+                "limited": np.bool_(fit.limited),
+                "work": np.float64(fit.work),
+                "has_body": np.bool_(found.has_body),
+            },
+            beside={"parts_xy": found.parts_xy(galaxies.merged).astype(np.float32)},
         )
+
+    def _measuring(self, found: Found) -> JointConfig:
+        """Return the configuration for measurements: errors of a body's structure are not capped.
+
+        They are in its curvature, and not in the noise of the stamp.
+        """
+        if not found.has_body:
+            return self.config
+        structure = replace(self.config.structure, most_curvature=np.inf)
+        return replace(self.config, structure=structure)
 
     def _galaxies(
         self,

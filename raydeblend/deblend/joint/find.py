@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, without_sources
+from raydeblend.deblend.joint.bodies import Body, find_body, with_body
 from raydeblend.deblend.joint.config import BlockConfig
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.crowds.separate import find_sources, fit_positions, grow
@@ -25,15 +26,29 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Found:
-    """The sources of a stamp and, in a crowd, the light of each."""
+    """The sources of a stamp, in a crowd the light of each, and peaks on bodies ``(n, 2)``.
+
+    Of peaks on the bodies of large galaxies, those at which there is no source are structure.
+    """
 
     fit: BlendFit
     patches: list[Patch] | None = None
+    structure: Array | None = None
 
     @property
     def order(self) -> NDArray[np.intp]:
         """The sources, brightest first."""
         return np.argsort(-self.fit.total.sum(0), kind="stable")
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a large galaxy is among them."""
+        return self.structure is not None
+
+    def parts_xy(self, merged: NDArray[np.intp]) -> Array:
+        """Return the positions ``(n, 2)`` of the parts of galaxies, some sources among them."""
+        own = self.fit.xy[merged]
+        return own if self.structure is None else np.concatenate([own, self.structure])
 
     def patches_of(self, stamp: Stamp, config: BlockConfig) -> list[Patch]:
         """Return the light of each source."""
@@ -53,6 +68,29 @@ def find_all(
         Sources times bands times pixels above which a crowd is not fitted at all.
     """
     settings = _with_deadline(settings, len(stamps))
+    bodies = {i: body for i, stamp in enumerate(stamps) if (body := find_body(stamp, settings))}
+    small = [i for i in range(len(stamps)) if i not in bodies]
+    found = dict(zip(small, _find([stamps[i] for i in small], settings, most_values), strict=True))
+    most = settings.config.bodies.most
+    found |= {i: _on_body(body, settings, most_values, most - 1) for i, body in bodies.items()}
+    return [found[i] for i in range(len(stamps))]
+
+
+def _on_body(body: Body, settings: FitSettings, most_values: float, more: int) -> Found:
+    """Find what lies on a body, and up to so many `more` bodies there, and fit it again."""
+    other = find_body(body.rest, settings) if more else None
+    if other is not None:
+        found = _on_body(other, settings, most_values, more - 1)
+    else:
+        (found,) = _find([body.rest], settings, most_values)
+    patches = found.patches_of(body.rest, settings.config.blocks)
+    fit, patch = body.again(patches, settings)
+    peaks = [body.structure] if found.structure is None else [body.structure, found.structure]
+    return Found(with_body(fit, found.fit), [patch, *patches], np.concatenate(peaks))
+
+
+def _find(stamps: Sequence[Stamp], settings: FitSettings, most_values: float) -> list[Found]:
+    """Do the same of stamps without large galaxies."""
     peaks = [first_peaks(stamp) for stamp in stamps]
     few = [i for i, xy in enumerate(peaks) if not _is_crowd(xy, settings)]
     own, start = [stamps[i] for i in few], [peaks[i] for i in few]

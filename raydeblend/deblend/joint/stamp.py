@@ -22,6 +22,9 @@ from raydeblend.fit.psf import PsfMixture, stack_places
 from raydeblend.psf import TilePsf
 from raydeblend.tile import BoolArray, FloatArray
 
+ANY_RATIO = 1e12
+"""Of weights in a square that may differ as they like, but for pixels that are not used."""
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -232,6 +235,34 @@ def lit_samples(
         smoothed = ndimage.maximum_filter(significance, 3)
         faint = usable & (smoothed < config.joined_significance)
         used = used | _join(sample, used, faint, weight, config)
+    return _in_order(sample, used)
+
+
+def squares(
+    weight: FloatArray, joined: BoolArray, side: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return `pixels` and `starts` of a `Stamp`: all usable pixels, some of them in squares.
+
+    Parameters
+    ----------
+    weight
+        ``(bands, y, x)``.
+    joined
+        ``(y, x)`` the pixels that may be part of a square.
+    side
+        Of the squares, in pixels.
+    """
+    used = np.asarray((weight > 0).any(0))
+    sample = np.arange(used.size).reshape(used.shape)
+    config = PixelConfig(joined_side=side, max_weight_ratio=ANY_RATIO)
+    _join(sample, used, used & joined, weight, config)
+    return _in_order(sample, used)
+
+
+def _in_order(
+    sample: NDArray[np.intp], used: BoolArray
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the used pixels ``(y, x)``, sample after sample, and where each sample begins."""
     pixels = np.flatnonzero(used)
     order = np.argsort(sample.ravel()[pixels], kind="stable")
     pixels = pixels[order]
