@@ -73,6 +73,9 @@ TORCH_HOMES = (
     "fit/",
     "simulate/galaxy_zoo.py",
 )
+LOADED = ("pipeline/rounds.py", "fit/blend.py", "fit/single.py", "deblend/sep.py")
+"""What the processes of a catalog by sep load; each of them, so that seconds count."""
+SLOW = ("torch", "scipy.signal", "scipy.stats", "s3fs", "matplotlib", "sklearn", "skimage")
 
 
 @cache
@@ -157,6 +160,36 @@ def test_ray_is_imported_only_where_work_is_distributed() -> None:
 def test_torch_is_imported_only_by_networks_deblenders_and_fits() -> None:
     elsewhere = [path for path in MODULES if not relative(path).startswith(TORCH_HOMES)]
     assert of_package("torch", elsewhere) == []
+
+
+def loaded(paths: Iterable[Path]) -> set[Path]:
+    """Return the modules that are loaded with some, and these."""
+    found: set[Path] = set()
+    left = set(paths)
+    while left:
+        found |= left
+        names = {name for path in left for name in imports(path, inside_functions=False)}
+        left = {module for name in names for module in modules_of(name)} - found
+    return found
+
+
+def modules_of(name: str) -> list[Path]:
+    """Return the module of the package that is or has a dotted name, as a list of at most one."""
+    path = ROOT / name.replace(".", "/")
+    candidates = (path.with_suffix(".py"), path.parent.with_suffix(".py"))
+    return [candidate for candidate in candidates if candidate in MODULES][:1]
+
+
+def test_what_a_catalog_by_sep_loads_is_soon_there() -> None:
+    modules = loaded(PACKAGE / path for path in LOADED)
+    wrong = [
+        f"{relative(path)} imports {name}"
+        for path in modules
+        for name in imports(path, inside_functions=False)
+        if name.startswith(SLOW)
+    ]
+    assert wrong == []
+    assert PACKAGE / "fit/compiled/samples.py" in modules
 
 
 def test_deblending_knows_nothing_of_the_simulator() -> None:

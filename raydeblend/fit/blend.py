@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.compiled.blend import make_samples
 from raydeblend.fit.compiled.refit import Refitted, refit
+from raydeblend.fit.compiled.samples import make_samples
 from raydeblend.fit.compiled.sources import Pixels
 from raydeblend.fit.compiled.start_photometry import prepare_photometry
 from raydeblend.fit.config import PROFILE_FIT

@@ -10,9 +10,10 @@ import torch
 from raydeblend.fit import scene as joint_model
 from raydeblend.fit import scene_fit as joint
 from raydeblend.fit import score_test as joint_score
-from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
+from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior
 from raydeblend.fit.compiled.gaussians import BLOCK
 from raydeblend.fit.compiled.kernel import Fitted, fit_blend, render
+from raydeblend.fit.compiled.samples import make_samples
 from raydeblend.fit.compiled.score import score_gains
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf_wings import fit_wings

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from raydeblend.deblend.joint.config import PixelConfig
-from raydeblend.fit.compiled.blend import Mixture, Samples, make_mixture, make_samples
+from raydeblend.fit.compiled.blend import Mixture, make_mixture
+from raydeblend.fit.compiled.samples import Samples, make_samples
 from raydeblend.fit.parameters import LOG_RADIUS, POSITION
 from raydeblend.fit.profiles import EXPONENTIAL_VARIANCE
 from raydeblend.fit.psf import PsfMixture, stack_places

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.compiled.blend import TILE
 from raydeblend.fit.compiled.cache import entry, part
 from raydeblend.fit.compiled.galaxy import Family
 from raydeblend.fit.compiled.gaussians import BLOCK
+from raydeblend.fit.compiled.samples import TILE
 from raydeblend.fit.compiled.sources import (
     Model,
     Pixels,

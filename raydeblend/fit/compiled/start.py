@@ -6,11 +6,12 @@ from functools import cache
 
 import numpy as np
 
-from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior, make_samples
+from raydeblend.fit.compiled.blend import Blend, make_mixture, make_prior
 from raydeblend.fit.compiled.cache import compile_once, ready
 from raydeblend.fit.compiled.kernel import fit_blend, render
 from raydeblend.fit.compiled.patch import draw_patch
 from raydeblend.fit.compiled.prior import PARAMETERS
+from raydeblend.fit.compiled.samples import make_samples
 from raydeblend.fit.compiled.score import score_gains
 from raydeblend.fit.priors import BulgeDiskPriors
 

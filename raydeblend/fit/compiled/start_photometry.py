@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from raydeblend.fit.compiled.blend import make_samples
 from raydeblend.fit.compiled.cache import compile_once, ready
 from raydeblend.fit.compiled.galaxy import Family
 from raydeblend.fit.compiled.refit import refit
+from raydeblend.fit.compiled.samples import make_samples
 from raydeblend.fit.compiled.sources import Pixels
 from raydeblend.fit.compiled.stamp_fit import (
     Cutouts,

@@ -1,0 +1,48 @@
+"""The samples that the compiled fits are given, side by side in memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raydeblend.fit.compiled.gaussians import BLOCK
+
+FloatArray = NDArray[np.float32]
+
+TILE = 8
+"""Side in pixels of the squares in which samples lie side by side, so that blocks are compact."""
+
+
+class Samples(NamedTuple):
+    """Samples of a blend, filled up to whole blocks with such of weight 0.
+
+    Attributes
+    ----------
+    data, weight
+        ``(b, p)`` in units of the band's noise.
+    x, y
+        ``(p,)`` in pixels.
+    """
+
+    data: FloatArray
+    weight: FloatArray
+    x: FloatArray
+    y: FloatArray
+
+
+def make_samples(data: FloatArray, weight: FloatArray, xy: FloatArray) -> Samples:
+    """Bring samples ``(b, p)`` at ``(2, p)`` to the order and size that the fit wants."""
+    tile = np.floor_divide(xy, TILE)
+    order = np.lexsort((tile[0], tile[1]))
+    size = max(-(-len(order) // BLOCK), 1) * BLOCK
+    return Samples(
+        _filled(data[:, order], size), _filled(weight[:, order], size), *_filled(xy[:, order], size)
+    )
+
+
+def _filled(rows: FloatArray, size: int) -> FloatArray:
+    out = np.zeros((len(rows), size), dtype=np.float32)
+    out[:, : rows.shape[1]] = rows
+    return out
