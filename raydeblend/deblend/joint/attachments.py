@@ -120,12 +120,7 @@ def attachments(
         np.log(radius[host]),
         np.log(_ratio(square, others)[source]),
         np.log(np.maximum(attached_light[host] / light[host], _LEAST_PART)),
-        np.array(
-            [
-                _mirrored(stamp, patches, fit.xy, *pair)
-                for pair in zip(source.tolist(), host.tolist(), strict=True)
-            ]
-        ),
+        np.array([_mirrored(stamp, patches, fit.xy, *pair) for pair in pairs]),
         _along_circle(offset, fit.theta[source, SHEAR]),
         np.log(radius[source] / np.maximum(radius[host], _LEAST_RADIUS)),
         np.log(radius[source] / (stamp.width * stamp.pixel_scale)),
