@@ -59,7 +59,7 @@ FACTOR = 3.0
 FLUX_BAND = "i"
 SIZES = {
     "tiny": (1, 1, 2, 2, 256, 20, 5),
-    "small": (4, 2, 24, 10, 700, 250, 100),
+    "small": (2, 1, 24, 10, 500, 250, 60),
     "paper": (8, 4, 24, 10, 1400, 500, 400),
 }
 """By preset: grids to learn from and to score on, with rings, a field and pairs each; real galaxies
