@@ -59,7 +59,7 @@ FACTOR = 3.0
 FLUX_BAND = "i"
 SIZES = {
     "tiny": (1, 1, 2, 2, 256, 20, 5),
-    "small": (2, 1, 24, 10, 500, 250, 60),
+    "small": (2, 1, 24, 24, 500, 250, 200),
     "paper": (8, 4, 24, 10, 1400, 500, 400),
 }
 """By preset: grids to learn from and to score on, with rings, a field and pairs each; real galaxies
@@ -69,7 +69,7 @@ RING_PLAN = SinglesPlan(classes=("1",), r50=(0.4, 1.7))
 """Of the galaxies that get rings: smaller ones show nothing of them."""
 WEIGHTS = {"pairs": 0.4}
 """Of the neighbors by origin, 1 otherwise: close pairs are rarer on the sky than here."""
-TREES, DEPTH, LEARNING_RATE, LEAF = 200, 3, 0.06, 10
+TREES, DEPTH, LEARNING_RATE, LEAF = 100, 3, 0.06, 10
 """How many and how deep, how much of each counts, and the fewest examples in a leaf."""
 ASKED, DRAWN = 0.4, 0.5
 """Part of the features that a question may ask for, and of the examples that a tree sees."""
