@@ -59,6 +59,8 @@ cpus=${SLURM_CPUS_PER_TASK:-1}
 gpus=${SLURM_GPUS_ON_NODE:-0}
 # More options for the head, for example --object-store-memory=… or --include-dashboard=false.
 read -ra more <<< "${RAYDEBLEND_HEAD_OPTIONS:-}"
+# A node that vanishes without a word is noticed in a minute, in place of seven.
+notice='{"grpc_client_keepalive_time_ms": 20000, "grpc_client_keepalive_timeout_ms": 30000}'
 common=(--num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block)
 
 # Wait until so many nodes have joined, ten minutes at most; a Ray that ends before ends the job.
@@ -101,7 +103,7 @@ echo "Ray on ${#nodes[@]} nodes with $cpus CPUs and $gpus GPUs each; head $head 
 export RAY_ADDRESS="$address:$port"
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
     env -u RAY_ADDRESS ray start --head --node-ip-address="$address" --port="$port" \
-    --dashboard-host=127.0.0.1 --temp-dir="$RAY_TMPDIR" "${common[@]}" "${more[@]}" &
+    --dashboard-host=127.0.0.1 --temp-dir="$RAY_TMPDIR" --system-config="$notice" "${common[@]}" "${more[@]}" &
 steps+=($!)
 # A node that finds no head gives up.
 wait_for_nodes 1

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import fsspec
-import s3fs
 from fsspec.implementations.local import LocalFileSystem
 
 from raydeblend.paths import absolute, is_local, is_s3, scheme_of
@@ -30,23 +29,6 @@ class RetryPolicy:
     repeats: int
     connect_s: float
     read_s: float
-
-
-class LiteralS3(s3fs.S3FileSystem):  # type: ignore[misc]
-    """s3fs that takes every path for a name.
-
-    Its own ``rm``, which Ray Train calls too, removes what ``*``, ``?`` and ``[…]`` match.
-    """
-
-    async def _expand_path(
-        self,
-        path: str | list[str],
-        recursive: bool = False,
-        maxdepth: int | None = None,
-        assume_literal: bool = True,
-    ) -> list[str]:
-        found = await super()._expand_path(path, recursive, maxdepth, assume_literal=True)
-        return list(found)
 
 
 def open_filesystem(path: str, patience: RetryPolicy) -> fsspec.AbstractFileSystem:
@@ -85,7 +67,9 @@ def _checksums(variables: Mapping[str, str]) -> dict[str, str]:
 @lru_cache(maxsize=8)
 def _s3_filesystem(
     process: int, settings: tuple[tuple[str, str], ...], patience: RetryPolicy
-) -> s3fs.S3FileSystem:
+) -> fsspec.AbstractFileSystem:
+    from raydeblend.literal_s3 import LiteralS3  # imports all that talks to s3
+
     # One client per process and per set of AWS variables: s3fs's own cache knows neither, so
     # that a forked worker or changed credentials would meet a stale client.
     config = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import ray
 import yaml
 from coadds import BANDS, write_coadd
 from jsonschema import ValidationError
@@ -61,6 +62,18 @@ def test_the_autoscaler_takes_the_cloud_configuration() -> None:
     config["available_node_types"]["cpu"]["max_worker"] = 3
     with pytest.raises(ValidationError, match="max_worker"):
         validate_config(prepare_config(config))
+
+
+def test_every_head_notices_soon_that_a_node_has_vanished() -> None:
+    starts = [CLUSTER / name for name in ("aws.yaml", "slurm.sh", *MANIFESTS)]
+    texts = [path.read_text() for path in [*starts, ROOT / "docs" / "howto" / "cluster.md"]]
+    (setting,) = {s for text in texts for s in re.findall(r"'(\{\"grpc.*\})'", text)}
+    assert all("system-config" in text and setting in text for text in texts)
+    chosen = json.loads(setting)
+    assert chosen.keys() <= set(dir(ray._config))
+    # A host may be away for 20 s; what Ray takes for its death it notices in 65 s by itself.
+    assert chosen["grpc_client_keepalive_timeout_ms"] > 20_000
+    assert sum(chosen.values()) < 65_000
 
 
 def test_who_starts_a_head_by_the_how_to_makes_a_token_first(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ FOUNDATION = (
     "tile",
     "paths",
     "filesystems",
+    "literal_s3",
     "storage",
     "access",
     "tables",

@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.signal import fftconvolve
 
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.tile import BoolArray, Box, FloatArray, Tile
@@ -134,6 +133,9 @@ def _stars(
     They are the peaks of the significance of a point source, all bands together, each with a flux
     of its own; what a hole that holds no star lies in has its peak elsewhere.
     """
+    # With half a second of imports, which few cells need.
+    from scipy.signal import fftconvolve
+
     squared = np.zeros(hole.shape)
     for seen, own, stamp in zip(image, weight, psf, strict=True):
         light = fftconvolve(seen * own, stamp[::-1, ::-1], mode="same")

@@ -20,7 +20,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.signal import fftconvolve
 
 from raydeblend.detect.peaks import find_peaks, refine_peaks
 from raydeblend.errors import ConfigError
@@ -250,6 +249,9 @@ def _spread(
     if levels.min() == levels.max() and not bad.any():
         # Up to the border too: what lies beyond is continued, see `_responses`.
         return [np.full_like(variance, np.sqrt(levels[0] * (k**2).sum())) for k in kernels]
+    # With half a second of imports, which few cells need.
+    from scipy.signal import fftconvolve
+
     # Unusable pixels and the border stand for as much noise as those around them.
     known = ndimage.gaussian_filter((~bad).astype(np.float32), len(smooth) / 8)
     around = ndimage.gaussian_filter(variance, len(smooth) / 8) / np.maximum(known, 1e-6)

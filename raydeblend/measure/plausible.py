@@ -30,12 +30,17 @@ class PlausibleConfig:
         And times the distance of that pixel.
     position_margin
         Pixels about the footprint in which a source of it may lie.
+    faint_snr, faint_r50
+        Signal to noise below which a source does not show that half its light lies within more
+        than so many arcsec: such fits are of noise, or of a neighbor's wings.
     """
 
     lowest_significance: float = -5.0
     size_margin: float = 6.0
     size_factor: float = 1.5
     position_margin: int = 1
+    faint_snr: float = 5.0
+    faint_r50: float = 1.5
 
 
 PLAUSIBLE = PlausibleConfig()
@@ -93,6 +98,7 @@ def is_absurd(
         _negative(measured, config),
         _inconsistent(measured),
         _too_large(measured, blend, place, pixel_scale, config),
+        _unseen(measured, config),
         ~_near_footprint(blend, place, config.position_margin),
     )
     fitted = np.isfinite(measured.flux).any(1)
@@ -132,6 +138,13 @@ def _too_large(
     with np.errstate(invalid="ignore", divide="ignore"):
         longer = measured.r50 / pixel_scale * np.sqrt((1 + modulus) / (1 - modulus))
         return np.asarray(longer > config.size_factor * reach + config.size_margin, dtype=bool)
+
+
+def _unseen(measured: Measurements, config: PlausibleConfig) -> BoolArray:
+    """Tell which sources are too faint to be seen as wide as they were fitted."""
+    with np.errstate(invalid="ignore"):
+        faint = signal_to_noise(measured) < config.faint_snr
+        return np.asarray(faint & (measured.r50 > config.faint_r50), dtype=bool)
 
 
 def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:

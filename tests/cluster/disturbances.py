@@ -1,4 +1,4 @@
-"""What is done to a cluster while it makes a catalog, and what came of it, as a table."""
+"""What is done to a cluster while it makes a catalog."""
 
 import sys
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import hosts
+from outcomes import UNDISTURBED
 from ray_hosts import Cluster
 
 HOUR = 3600
@@ -33,16 +34,6 @@ class Disturbance:
     act: Callable[[Cluster], None]
     heal: Callable[[Cluster], None] = leave_alone
     act_again: Callable[[Cluster], None] = leave_alone
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One row of the table."""
-
-    done: str
-    came: str
-    seconds: float
-    catalog: str
 
 
 def cut_for_20_s(cluster):
@@ -110,7 +101,7 @@ def empty_disk(cluster):
     cluster.workers["odd"].run(["rm", f"{hosts.FOLDER}/full"])
 
 
-NOTHING = Disturbance("nothing", leave_alone)
+NOTHING = Disturbance(UNDISTURBED, leave_alone)
 SHORT = Disturbance(
     "the driver is killed; when the run goes on, a worker's host is cut off for 20 s",
     kill_driver, act_again=cut_for_20_s,
@@ -129,16 +120,3 @@ LONG = (
     Disturbance("a worker's host is cut off for good", cut_for_good, take_away),
     Disturbance("a worker joins in the middle", join, all_there),
 )  # fmt: skip
-
-
-def table(outcomes):
-    """Return the lines of a table in Markdown; the first outcome is that of nothing."""
-    base = outcomes[0].seconds
-    lines = [
-        "| what was done | what came of it | seconds | lost | catalog |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for o in outcomes:
-        lost = f"{max(0, o.seconds - base):.0f}"
-        lines.append(f"| {o.done} | {o.came} | {o.seconds:.0f} | {lost} | `{o.catalog[:12]}` |")
-    return lines

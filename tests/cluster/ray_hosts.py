@@ -1,6 +1,7 @@
 """A cluster of Ray on hosts of their own: a head without CPUs, three workers of one CPU, and s3."""
 
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -20,6 +21,9 @@ WORKERS = ("steady", "slow", "odd")
 """The link of ``slow`` can be degraded; ``odd`` loses its link, its disk and its time."""
 GCS_PORT, DASHBOARD_PORT, S3_PORT = 6379, 8265, 9000
 STORE_BYTES = 120_000_000
+PAGE = (ROOT / "docs" / "howto" / "cluster.md").read_text()
+SYSTEM_CONFIG = re.search("--system-config='(.*)'", PAGE)[1]
+"""As for a cluster that is started by hand."""
 START_S = 300
 ASK = """
 import json, os, sys, time
@@ -76,6 +80,7 @@ class Cluster:
     def start_head(self):
         self._ray(
             self.head, "--head", f"--port={GCS_PORT}", "--num-cpus=0",
+            f"--system-config={SYSTEM_CONFIG}",
             f"--dashboard-host={self.head.address}", f"--dashboard-port={DASHBOARD_PORT}",
         )  # fmt: skip
         self.wait_for_nodes(())

@@ -68,6 +68,10 @@ ABSURD = {
     "a flux far below 0": {"flux": [[10.0, 20.0, 30.0], [10.0, -10.1, 30.0]]},
     "half the light beyond the footprint": {"r50": [0.4, 6.5]},
     "a long galaxy beyond the footprint": {"r50": [0.4, 4.0], "g1": [0.0, 0.7]},
+    "wider than so faint a source is seen": {
+        "r50": [0.4, 2.0],
+        "flux": [[10.0, 20.0, 30.0], [4.0, 6.0, 9.0]],
+    },
     "no error": {"flux_err": [[2.0, 2.0, 3.0], [2.0, np.inf, 3.0]]},
     "an error of 0": {"flux_err": [[2.0, 2.0, 3.0], [2.0, 0.0, 3.0]]},
     "a shear of more than 1": {"g1": [0.1, 1.2]},
@@ -88,6 +92,10 @@ def test_an_absurd_source_is_null_and_flagged_and_its_neighbor_stays(name):
 ODD = {
     "a flux 5 errors below 0": {"flux": [[10.0, 20.0, 30.0], [10.0, -9.9, 30.0]]},
     "a galaxy larger than its footprint": {"r50": [0.4, 2.0]},
+    "a faint source a little wider than most": {
+        "r50": [0.4, 1.4],
+        "flux": [[10.0, 20.0, 30.0], [4.0, 6.0, 9.0]],
+    },
     "at the edge of the footprint": {"shift": [[0.1, 0.0], [6.0, 0.0]]},
 }
 

@@ -203,7 +203,7 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Which sources are tried without.
+    """Which sources are tried without, and which narrower.
 
     Attributes
     ----------
@@ -211,10 +211,14 @@ class PruneConfig:
         Flux over error of all bands up to which a source may be none.
     min_separation
         PSF widths below which two sources are one galaxy of another profile than the model's.
+    least_significance
+        Sigma by which a wide source must stand out where peaks are found: what detection asks for
+        less its own scatter.
     """
 
     max_doubtful_snr: float = 10.0
     min_separation: float = 0.5
+    least_significance: float = 4.0
 
 
 @dataclass(frozen=True)

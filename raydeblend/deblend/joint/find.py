@@ -18,6 +18,7 @@ from raydeblend.deblend.joint.prune import drop_sources
 from raydeblend.deblend.joint.search import add_sources, first_peaks
 from raydeblend.deblend.joint.settings import FitSettings, Limit
 from raydeblend.deblend.joint.stamp import Stamp
+from raydeblend.deblend.joint.widths import bound_widths
 
 Array = NDArray[np.float64]
 
@@ -57,7 +58,9 @@ def find_all(
     own, start = [stamps[i] for i in few], [peaks[i] for i in few]
     fits, grown = add_sources(own, fit_together(own, start, settings), settings)
     kept = [row for row in range(len(few)) if row not in grown]
-    ended = drop_sources([own[row] for row in kept], [fits[row] for row in kept], settings)
+    own = [own[row] for row in kept]
+    bounded = bound_widths(own, [fits[row] for row in kept], settings)
+    ended = drop_sources(own, bounded, settings)
     found = {few[row]: Found(fit) for row, fit in zip(kept, ended, strict=True)}
     for i, (stamp, xy) in enumerate(zip(stamps, peaks, strict=True)):
         if i in found:

@@ -13,6 +13,7 @@ from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.crowds.prune import drop_sources
 from raydeblend.deblend.joint.crowds.search import add_sources
 from raydeblend.deblend.joint.crowds.sweeps import fit_peaks, settle
+from raydeblend.deblend.joint.crowds.widths import bound_widths
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
 
@@ -56,8 +57,9 @@ def fit_positions(stamp: Stamp, xy: Array, settings: FitSettings, drop: bool) ->
 
 
 def _search(crowd: Crowd, peaks: int, changed: set[int]) -> Separated:
-    """Search and drop, then fit again what that or the sweeps before it changed last."""
+    """Search, bound and drop, then fit again what that or the sweeps before it changed last."""
     changed = changed | add_sources(crowd, peaks)
+    changed |= bound_widths(crowd)
     changed |= drop_sources(crowd)
     settle(crowd, crowd.config, _indices(changed & set(crowd.members)))
     return crowd.result()
