@@ -76,7 +76,7 @@ def pairs_of(detected: Detected, xy: Array) -> Iterator[Pair]:
             scale,
         )
         patches = found.patches_of(stamp, deblender.config.blocks)
-        model, config = shipped_structure().logistic, deblender.config.structure
+        model, config = shipped_structure().trees, deblender.config.structure
         galaxy = galaxies_of(stamp, found.fit, patches, model, config)
         places = xy[own[0]] - np.array([blend.box.x0, blend.box.y0])
         distance = scale * float(np.hypot(*(places[1] - places[0])))

@@ -1,42 +1,44 @@
 """`raydeblend train structure`: which sources of a joint fit are structure of a galaxy.
 
-Isolated real galaxies are drawn on a grid: what is found beside the brightest source of one is its
-structure.  Neighbors are those of fields of the realistic population and of the blends of Wang et
-al. (2022), deep and smooth, that lie at a true galaxy other than their host's.  The galaxies are
-those of the training split; the scores are those of the validation split, which no fit has seen.
+Isolated real galaxies, and drawn ones with rings, stand on grids: what is found beside the
+brightest source of one is its structure.  Neighbors are those of fields of the realistic
+population, of close pairs, of which a field has few bright ones, and of the blends of Wang et al.
+(2022), deep and smooth, that lie at a true galaxy other than their host's.  The galaxies are those
+of the training split; the scores are those of the validation split, which no fit has seen.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.tree import DecisionTreeRegressor
 
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
+from raydeblend.calibrate.rings import Rings
 from raydeblend.calibrate.scenes import detect_scene
-from raydeblend.calibrate.training import fit_logistic, truth_places
+from raydeblend.calibrate.training import truth_places
 from raydeblend.config import CatalogConfig
+from raydeblend.deblend.joint.attachments import Attachments, attachments
 from raydeblend.deblend.joint.config import StructureConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.joint.structure import (
-    Attachments,
-    StructureModel,
-    attachments,
-    is_structure,
-    write_structure,
-)
-from raydeblend.deblend.logistic import Logistic
+from raydeblend.deblend.joint.structure import StructureModel, is_structure, write_structure
 from raydeblend.deblend.masks import mask_for
+from raydeblend.deblend.trees import BoostedTrees
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.bootstrap import fraction_interval
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.simulate.galaxies import HUDF, REAL
+from raydeblend.simulate.neighbors import pairs_scene
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import Stamps, find_stamps
 from raydeblend.simulate.protocols import wang2022_blends
@@ -56,12 +58,21 @@ FACTOR = 3.0
 """Its flux is at most so many times more or less than the true one."""
 FLUX_BAND = "i"
 SIZES = {
-    "tiny": (1, 1, 2, 256, 5),
-    "small": (5, 3, 18, 900, 150),
-    "paper": (6, 6, 18, 2000, 400),
+    "tiny": (1, 1, 2, 2, 256, 20, 5),
+    "small": (2, 1, 24, 24, 500, 250, 200),
+    "paper": (8, 4, 24, 10, 1400, 500, 400),
 }
-"""By preset: grids to learn from and to score on, with a field each, galaxies of each class and
-magnitude on one, side of a field in pixels, and blends of two and of three galaxies."""
+"""By preset: grids to learn from and to score on, with rings, a field and pairs each; real galaxies
+of each class and magnitude on one, and with rings; side of a field in pixels; how many pairs; and
+blends of two and of three galaxies."""
+RING_PLAN = SinglesPlan(classes=("1",), r50=(0.4, 1.7))
+"""Of the galaxies that get rings: smaller ones show nothing of them."""
+WEIGHTS = {"pairs": 0.4}
+"""Of the neighbors by origin, 1 otherwise: close pairs are rarer on the sky than here."""
+TREES, DEPTH, LEARNING_RATE, LEAF = 100, 3, 0.06, 10
+"""How many and how deep, how much of each counts, and the fewest examples in a leaf."""
+ASKED, DRAWN = 0.4, 0.5
+"""Part of the features that a question may ask for, and of the examples that a tree sees."""
 VALIDATION_SEEDS = 500
 """By which the seeds of the validation split are higher."""
 
@@ -77,7 +88,7 @@ class StructureExamples:
     is_structure
         ``(n,)``.
     origin
-        ``(n,)`` of `singles`, `fields` and `blends`.
+        ``(n,)`` of `real`, `rings`, `fields`, `pairs` and `blends`.
     galaxy
         ``(n,)`` number of the host, different for each.
     """
@@ -107,47 +118,58 @@ def train_structure(
     real = {split: find_stamps(stamps, split) for split in ("train", "validation")}
     if not all(len(each) for each in real.values()):
         raise ConfigError("structure is learned from real galaxies; give --data FOLDER")
+    began = time.process_time()
     train = make_examples(real["train"], preset, seed, grids)
-    logistic, _ = fit_logistic(
-        train.features, train.is_structure, np.zeros(len(train.features), dtype=bool)
-    )
     held = make_examples(real["validation"], preset, seed + VALIDATION_SEEDS, scored)
-    table, scores = score(logistic, held, StructureConfig())
+    trees = fit_trees(train, seed)
+    table, scores = score(trees, held, StructureConfig())
     card = card_of(
         {
-            "data": f"isolated HST galaxies, fields as {SURVEY} sees them in {','.join(BANDS)}, "
-            "blends of Wang et al. (2022)",
+            "data": f"isolated HST galaxies, drawn ones with rings, fields and pairs as {SURVEY} "
+            f"sees them in {','.join(BANDS)}, blends of Wang et al. (2022)",
             "preset": preset,
             "seed": seed,
             "sources": len(train.features),
             "structure": int(train.is_structure.sum()),
+            "cpu_seconds": round(time.process_time() - began),
         },
         scores,
     )
-    model = StructureModel(logistic, card)
+    model = StructureModel(trees, card)
     return write_trained(out, "structure.json", model, write_structure, to_markdown([table]))
 
 
 def make_examples(stamps: Stamps, preset: str, seed: int, grids: int) -> StructureExamples:
-    """Return the sources of so many grids and fields, and of blends."""
-    *_, repeats, size, blends = SIZES[preset]
-    survey = get_survey(SURVEY)
-    plan = SinglesPlan(classes=(REAL, HUDF), repeats=repeats)
+    """Return the sources of so many grids, fields and pairs, and of blends."""
     parts: list[tuple[str, Array, Bools, NDArray[np.intp]]] = []
     for k in range(grids):
-        scene = singles_scene(survey, BANDS, plan, seed + k, stamps)
-        parts += [("singles", *each) for each in _look_at_scene(scene, seed + k, alone=True)]
-        grid = Grid(1, size, 0, survey.pixel_scale)
-        field = realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed + k, stamps)
-        parts += [("fields", *each) for each in _look_at_scene(field, seed + k, alone=False)]
-        log.info("grid and field %d of %d", k + 1, grids)
-    parts += [("blends", *each) for each in _look_at_blends(blends, seed)]
+        for name, scene in draw_scenes(stamps, preset, seed + k).items():
+            looked = _look_at_scene(scene, seed + k, alone=name in ("real", "rings"))
+            parts += [(name, *each) for each in looked]
+        log.info("grids, field and pairs %d of %d", k + 1, grids)
+    parts += [("blends", *each) for each in _look_at_blends(SIZES[preset][-1], seed)]
     return StructureExamples(
         np.concatenate([features for _, features, _, _ in parts]),
         np.concatenate([truth for _, _, truth, _ in parts]),
         np.concatenate([np.full(len(truth), name) for name, _, truth, _ in parts]),
         np.concatenate([1000 * i + host for i, (_, _, _, host) in enumerate(parts)]),
     )
+
+
+def draw_scenes(stamps: Stamps, preset: str, seed: int) -> dict[str, Scene]:
+    """Return a grid of real galaxies, one of rings, a field, and pairs."""
+    *_, repeats, rings, size, pairs, _ = SIZES[preset]
+    survey = get_survey(SURVEY)
+    plan = SinglesPlan(classes=(REAL, HUDF), repeats=repeats)
+    smooth = singles_scene(survey, BANDS, replace(RING_PLAN, repeats=rings), seed, stamps)
+    ringed = Rings.draw(smooth.galaxies, np.random.default_rng(seed))
+    grid = Grid(1, size, 0, survey.pixel_scale)
+    return {
+        "real": singles_scene(survey, BANDS, plan, seed, stamps),
+        "rings": replace(smooth, galaxies=ringed),
+        "fields": realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps),
+        "pairs": pairs_scene(survey, BANDS, pairs, seed, stamps),
+    }
 
 
 def _look_at_scene(
@@ -221,20 +243,70 @@ def _is_neighbor(seen: Attachments, xy: Array, light: Array, place: Array, flux:
     )
 
 
+def fit_trees(train: StructureExamples, seed: int) -> BoostedTrees:
+    """Learn which examples are structure."""
+    model = GradientBoostingClassifier(
+        n_estimators=TREES,
+        learning_rate=LEARNING_RATE,
+        max_depth=DEPTH,
+        min_samples_leaf=LEAF,
+        max_features=ASKED,
+        subsample=DRAWN,
+        init="zero",
+        random_state=seed,
+    )
+    weight = np.array([WEIGHTS.get(name, 1.0) for name in train.origin.tolist()])
+    model.fit(train.features, train.is_structure, np.where(train.is_structure, 1.0, weight))
+    return complete_trees(model)
+
+
+def complete_trees(model: GradientBoostingClassifier) -> BoostedTrees:
+    """Return the trees of a boosted model of two classes that begins at even odds."""
+    trees = [_complete(tree, model.max_depth) for tree in model.estimators_[:, 0]]
+    feature, threshold, value = (np.array(each) for each in zip(*trees, strict=True))
+    return BoostedTrees(feature, threshold, model.learning_rate * value)
+
+
+def _complete(
+    tree: DecisionTreeRegressor, depth: int
+) -> tuple[list[int], list[float], list[float]]:
+    """Return questions and leaves; where a branch ends early, both answers lead to its leaf."""
+    grown = tree.tree_
+    level, asked = [0], []
+    for _ in range(depth):
+        asked += level
+        left, right = grown.children_left[level], grown.children_right[level]
+        end = left < 0
+        level = np.stack([np.where(end, level, left), np.where(end, level, right)], 1).ravel()
+        level = level.tolist()
+    feature = np.maximum(grown.feature[asked], 0)
+    return feature.tolist(), grown.threshold[asked].tolist(), grown.value[level, 0, 0].tolist()
+
+
 def score(
-    logistic: Logistic, held: StructureExamples, config: StructureConfig
+    trees: BoostedTrees, held: StructureExamples, config: StructureConfig
 ) -> tuple[Table, dict[str, Any]]:
     """Return what the calibration makes of sources that it has not seen."""
-    part, structure = is_structure(held.features, logistic, config), held.is_structure
+    part, structure = is_structure(held.features, trees, config), held.is_structure
     scores = {
         "sources that are structure": int(structure.sum()),
         "taken for it": int((part & structure).sum()),
-        "galaxies with structure": len(set(held.galaxy[structure])),
-        "still split": len(set(held.galaxy[structure & ~part])),
     }
-    for name in ("fields", "blends"):
-        neighbors = ~structure & (held.origin == name)
-        scores[f"neighbors in {name}"] = int(neighbors.sum())
-        scores[f"neighbors in {name} taken for structure"] = int((part & neighbors).sum())
-    rows = [(name, str(value)) for name, value in scores.items()]
-    return Table(("validation split", "value"), rows, "Structure"), scores
+    rows = [(name, str(value), "") for name, value in scores.items()]
+    for name in ("real", "rings"):
+        hosts = np.unique(held.galaxy[structure & (held.origin == name)])
+        split = np.isin(hosts, held.galaxy[structure & ~part])
+        scores[f"{name} galaxies with structure"] = len(hosts)
+        rows += [_row(scores, f"{name} galaxies still split", split)]
+    for name in ("fields", "pairs", "blends"):
+        taken = part[~structure & (held.origin == name)]
+        scores[f"neighbors in {name}"] = len(taken)
+        rows += [_row(scores, f"neighbors in {name} taken for structure", taken)]
+    return Table(("validation split", "value", "95 %"), rows, "Structure"), scores
+
+
+def _row(scores: dict[str, Any], name: str, hits: Bools) -> tuple[str, str, str]:
+    """Note how many are hit, and return a row of the table, with the part of all."""
+    scores[name] = int(hits.sum())
+    low, high = fraction_interval(hits)
+    return name, f"{hits.sum()} of {len(hits)}", f"{100 * low:.1f}–{100 * high:.1f} %"

@@ -346,7 +346,7 @@ class JointDeblender:
         """Return which sources are one galaxy; each is its own without a model of structure."""
         galaxy = np.arange(len(fit.theta))
         if structure is not None and len(galaxy) > 1:
-            galaxy = galaxies_of(stamp, fit, parts, structure.logistic, self.config.structure)
+            galaxy = galaxies_of(stamp, fit, parts, structure.trees, self.config.structure)
         return Galaxies.of(galaxy, fit.total.sum(0))
 
 
