@@ -2,9 +2,10 @@
 
 Isolated real galaxies, and drawn ones with rings, stand on grids: what is found beside the
 brightest source of one is its structure.  Neighbors are those of fields of the realistic
-population, of close pairs, of which a field has few bright ones, and of the blends of Wang et al.
-(2022), deep and smooth, that lie at a true galaxy other than their host's.  The galaxies are those
-of the training split; the scores are those of the validation split, which no fit has seen.
+population, of close pairs and of the cores of clusters, of which a field has few bright ones, and
+of the blends of Wang et al. (2022), deep and smooth, that lie at a true galaxy other than their
+host's.  The galaxies are those of the training split; the scores are those of the validation split,
+which no fit has seen.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.bootstrap import fraction_interval
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.pipeline.batches import deblender_image, psf_for
+from raydeblend.simulate.clusters import clusters_scene
 from raydeblend.simulate.galaxies import HUDF, REAL
 from raydeblend.simulate.neighbors import pairs_scene
 from raydeblend.simulate.population.field import realistic_scene
@@ -58,17 +60,20 @@ FACTOR = 3.0
 """Its flux is at most so many times more or less than the true one."""
 FLUX_BAND = "i"
 SIZES = {
-    "tiny": (1, 1, 2, 2, 256, 20, 5),
-    "small": (2, 1, 24, 24, 500, 250, 200),
-    "paper": (8, 4, 24, 10, 1400, 500, 400),
+    "tiny": (1, 1, 2, 2, 256, 20, 1, 5),
+    "small": (2, 1, 24, 24, 500, 250, 9, 200),
+    "paper": (8, 4, 24, 10, 1400, 500, 9, 400),
 }
-"""By preset: grids to learn from and to score on, with rings, a field and pairs each; real galaxies
-of each class and magnitude on one, and with rings; side of a field in pixels; how many pairs; and
-blends of two and of three galaxies."""
+"""By preset: grids to learn from and to score on, with rings, a field, pairs and clusters each;
+real galaxies of each class and magnitude on one, and with rings; side of a field in pixels; how
+many pairs and clusters; and blends of two and of three galaxies."""
+ALONE = ("real", "rings", "clusters")
+"""Scenes in which all that is not at another galaxy is structure."""
 RING_PLAN = SinglesPlan(classes=("1",), r50=(0.4, 1.7))
 """Of the galaxies that get rings: smaller ones show nothing of them."""
-WEIGHTS = {"pairs": 0.4}
-"""Of the neighbors by origin, 1 otherwise: close pairs are rarer on the sky than here."""
+WEIGHTS = {"pairs": 0.4, "clusters": 2.0}
+"""Of the neighbors by origin, 1 otherwise: close pairs are rarer on the sky than here, and a
+cluster's galaxies are many and bright."""
 TREES, DEPTH, LEARNING_RATE, LEAF = 100, 3, 0.06, 10
 """How many and how deep, how much of each counts, and the fewest examples in a leaf."""
 ASKED, DRAWN = 0.4, 0.5
@@ -88,7 +93,7 @@ class StructureExamples:
     is_structure
         ``(n,)``.
     origin
-        ``(n,)`` of `real`, `rings`, `fields`, `pairs` and `blends`.
+        ``(n,)`` of `real`, `rings`, `fields`, `pairs`, `clusters` and `blends`.
     galaxy
         ``(n,)`` number of the host, different for each.
     """
@@ -125,8 +130,8 @@ def train_structure(
     table, scores = score(trees, held, StructureConfig())
     card = card_of(
         {
-            "data": f"isolated HST galaxies, drawn ones with rings, fields and pairs as {SURVEY} "
-            f"sees them in {','.join(BANDS)}, blends of Wang et al. (2022)",
+            "data": "isolated HST galaxies, drawn ones with rings, fields, pairs and clusters as "
+            f"{SURVEY} sees them in {','.join(BANDS)}, blends of Wang et al. (2022)",
             "preset": preset,
             "seed": seed,
             "sources": len(train.features),
@@ -144,7 +149,7 @@ def make_examples(stamps: Stamps, preset: str, seed: int, grids: int) -> Structu
     parts: list[tuple[str, Array, Bools, NDArray[np.intp]]] = []
     for k in range(grids):
         for name, scene in draw_scenes(stamps, preset, seed + k).items():
-            looked = _look_at_scene(scene, seed + k, alone=name in ("real", "rings"))
+            looked = _look_at_scene(scene, seed + k, alone=name in ALONE)
             parts += [(name, *each) for each in looked]
         log.info("grids, field and pairs %d of %d", k + 1, grids)
     parts += [("blends", *each) for each in _look_at_blends(SIZES[preset][-1], seed)]
@@ -157,8 +162,8 @@ def make_examples(stamps: Stamps, preset: str, seed: int, grids: int) -> Structu
 
 
 def draw_scenes(stamps: Stamps, preset: str, seed: int) -> dict[str, Scene]:
-    """Return a grid of real galaxies, one of rings, a field, and pairs."""
-    *_, repeats, rings, size, pairs, _ = SIZES[preset]
+    """Return a grid of real galaxies, one of rings, a field, pairs, and clusters."""
+    *_, repeats, rings, size, pairs, clusters, _ = SIZES[preset]
     survey = get_survey(SURVEY)
     plan = SinglesPlan(classes=(REAL, HUDF), repeats=repeats)
     smooth = singles_scene(survey, BANDS, replace(RING_PLAN, repeats=rings), seed, stamps)
@@ -169,6 +174,7 @@ def draw_scenes(stamps: Stamps, preset: str, seed: int) -> dict[str, Scene]:
         "rings": replace(smooth, galaxies=ringed),
         "fields": realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps),
         "pairs": pairs_scene(survey, BANDS, pairs, seed, stamps),
+        "clusters": clusters_scene(survey, BANDS, clusters, seed, stamps),
     }
 
 
@@ -272,13 +278,12 @@ def _complete(
 ) -> tuple[list[int], list[float], list[float]]:
     """Return questions and leaves; where a branch ends early, both answers lead to its leaf."""
     grown = tree.tree_
-    level, asked = [0], []
+    level, asked = np.zeros(1, dtype=np.intp), []
     for _ in range(depth):
-        asked += level
+        asked += level.tolist()
         left, right = grown.children_left[level], grown.children_right[level]
         end = left < 0
         level = np.stack([np.where(end, level, left), np.where(end, level, right)], 1).ravel()
-        level = level.tolist()
     feature = np.maximum(grown.feature[asked], 0)
     return feature.tolist(), grown.threshold[asked].tolist(), grown.value[level, 0, 0].tolist()
 
@@ -298,7 +303,7 @@ def score(
         split = np.isin(hosts, held.galaxy[structure & ~part])
         scores[f"{name} galaxies with structure"] = len(hosts)
         rows += [_row(scores, f"{name} galaxies still split", split)]
-    for name in ("fields", "pairs", "blends"):
+    for name in ("fields", "pairs", "clusters", "blends"):
         taken = part[~structure & (held.origin == name)]
         scores[f"neighbors in {name}"] = len(taken)
         rows += [_row(scores, f"neighbors in {name} taken for structure", taken)]

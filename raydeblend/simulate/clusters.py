@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float64]
 
 SPACING = 400
 """Pixels between clusters."""
-HOST_I = (15.5, 19.0)
+HOST_I = (15.5, 20.0)
 HOST_INDEX = (2.0, 5.0)
 HOST_SHEAR = 0.08
 R50_AT_18, R50_SLOPE, LOG_R50_SCATTER = 3.0, -0.2, 0.25

@@ -73,7 +73,8 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
         return None
     y, x = np.unravel_index(np.argmax(broad), broad.shape)
     start = np.array([[x, y]], dtype=np.float64)
-    weight = np.where(_stands_out(stamp, broad, start[0], config), np.float32(0), stamp.weight)
+    outstanding = _stands_out(stamp, broad, start[0], config)
+    weight = np.where(outstanding, np.float32(0), stamp.weight)
     coarse = _coarse(stamp, start[0], weight, config)
     (fit,) = fit_requests([FitRequest(coarse, start, np.zeros(1, dtype=bool))], settings)
     radius = np.exp(fit.theta[0, LOG_RADIUS]) / stamp.pixel_scale
@@ -82,10 +83,25 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     patch = draw(stamp, fit, 0, settings.config.blocks)
     light = np.zeros_like(stamp.image)
     patch.add_to(light)
+    if _bright_neighbors(stamp, light, outstanding, config) > config.most_neighbors:
+        return None
     part = roughness(stamp, light, weight, config)
     if part is None or not _is_structured(part, config):
         return None
     return Body(fit, patch, _without(stamp, light, part), _peaks_on(stamp, light))
+
+
+def _bright_neighbors(
+    stamp: Stamp, light: FloatArray, outstanding: BoolArray, config: BodyConfig
+) -> int:
+    """Return how many regions that stand out of a body hold a good part of its light.
+
+    A knot of a spiral has less than a hundredth of it; a member of a cluster, or a star, has more.
+    """
+    on_body = (light * np.sqrt(stamp.weight)).max(0) > 1
+    regions, count = ndimage.label(outstanding & on_body)
+    excess = ndimage.sum_labels((stamp.image - light).sum(0), regions, np.arange(count) + 1)
+    return int((excess > config.neighbor_part * light.sum()).sum())
 
 
 def _is_structured(part: FloatArray, config: BodyConfig) -> bool:

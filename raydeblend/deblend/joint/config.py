@@ -322,6 +322,9 @@ class BodyConfig:
         Part of the light within a PSF that is structure, where it is brightest, of a body that is
         worth it: smoother ones are fitted with their neighbors at once.  And on the average, that
         of what is no body but several galaxies.
+    neighbor_part, most_neighbors
+        With more neighbors that have such a part of its light it is no body, but the middle of a
+        cluster.
     most
         Bodies of a stamp.
     """
@@ -337,6 +340,8 @@ class BodyConfig:
     rings: int = 4
     min_roughness: float = 0.05
     max_roughness: float = 0.6
+    neighbor_part: float = 0.01
+    most_neighbors: int = 3
     most: int = 3
 
 
