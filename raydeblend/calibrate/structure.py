@@ -61,7 +61,7 @@ FACTOR = 3.0
 FLUX_BAND = "i"
 SIZES = {
     "tiny": (1, 1, 2, 2, 256, 20, 1, 5),
-    "small": (2, 1, 24, 24, 500, 250, 9, 200),
+    "small": (5, 1, 24, 24, 500, 250, 9, 200),
     "paper": (8, 4, 24, 10, 1400, 500, 9, 400),
 }
 """By preset: grids to learn from and to score on, with rings, a field, pairs and clusters each;
