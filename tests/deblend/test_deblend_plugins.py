@@ -52,7 +52,7 @@ def test_a_class_in_the_working_directory_is_found(folder: Path) -> None:
     [
         ("no_such_module:Whole", "no_such_module"),
         ("whole_deblender:Half", "Half"),
-        ("whole_deblender:nothing", "no deblender"),
+        ("whole_deblender:nothing", "not a deblender"),
         ("whole_deblender:", "give module:name"),
     ],
 )
