@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raydeblend.deblend.joint.blend_fit import (
-    BlendFit,
-    FitRequest,
-    join,
-    refit,
-    without_sources,
-)
+from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, join
 from raydeblend.deblend.joint.config import BodyConfig
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.fitting import fit_requests
@@ -30,13 +24,7 @@ from raydeblend.deblend.joint.stamp import Stamp, squares
 from raydeblend.deblend.peaks import DETECT
 from raydeblend.detect.footprints import matched_filter, matched_filters
 from raydeblend.detect.smoothing import smoothed_stamp
-from raydeblend.fit.parameters import (
-    BULGE_LOG_RADIUS,
-    LOG_RADII,
-    LOG_RADIUS,
-    PARAMETERS,
-    POSITION,
-)
+from raydeblend.fit.parameters import LOG_RADIUS
 from raydeblend.tile import BoolArray, FloatArray
 
 Array = NDArray[np.float64]
@@ -88,7 +76,7 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     outstanding = _stands_out(stamp, broad, start[0], config)
     weight = np.where(outstanding, np.float32(0), stamp.weight)
     coarse = _coarse(stamp, start[0], weight, config)
-    (fit,) = fit_requests([refit(coarse, _first_guess(stamp, broad, start, settings))], settings)
+    (fit,) = fit_requests([FitRequest(coarse, start, np.zeros(1, dtype=bool))], settings)
     radius = np.exp(fit.theta[0, LOG_RADIUS]) / stamp.pixel_scale
     if radius < config.min_radius * stamp.width:
         return None
@@ -101,18 +89,6 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     if part is None or not _is_structured(part, config):
         return None
     return Body(fit, patch, _without(stamp, light, part), _peaks_on(stamp, light))
-
-
-def _first_guess(
-    stamp: Stamp, broad: FloatArray, start: Array, settings: FitSettings
-) -> BlendFit:
-    """Return a round galaxy whose half-light radius is half that of the broad light."""
-    area = float((broad > settings.config.bodies.min_brightness).sum())
-    theta = np.zeros((1, PARAMETERS))
-    theta[:, POSITION] = start
-    theta[:, LOG_RADII] = np.log(0.5 * np.sqrt(area / np.pi) * stamp.pixel_scale)
-    theta[:, BULGE_LOG_RADIUS] += settings.priors.log_ratio
-    return without_sources(stamp).add(theta, compact=False)
 
 
 def _bright_neighbors(
