@@ -287,7 +287,7 @@ class StructureConfig:
         were its shape given.
     """
 
-    min_probability: float = 0.5
+    min_probability: float = 0.65
     max_contrast: float = 3.0
     attached_contrast: float = 3.0
     color_error: float = 0.05
