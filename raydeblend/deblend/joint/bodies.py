@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, join
 from raydeblend.deblend.joint.config import BodyConfig
+from raydeblend.deblend.joint.crowds.light import images
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.fitting import fit_requests
 from raydeblend.deblend.joint.search import first_peaks
@@ -81,8 +82,7 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     if radius < config.min_radius * stamp.width:
         return None
     patch = draw(stamp, fit, 0, settings.config.blocks)
-    light = np.zeros_like(stamp.image)
-    patch.add_to(light)
+    (light,) = images([patch], stamp.image.shape)
     if _bright_neighbors(stamp, light, outstanding, config) > config.most_neighbors:
         return None
     part = roughness(stamp, light, weight, config)
@@ -118,8 +118,7 @@ def broad_light(stamp: Stamp, config: BodyConfig) -> FloatArray | None:
     rows, columns = (n // config.square for n in stamp.image.shape[1:])
     if min(rows, columns) < 2 * side:
         return None
-    weight = stamp.weight.sum(0)
-    signal = (stamp.weight * stamp.image).sum(0) / np.sqrt(np.maximum(weight, 1e-12))
+    signal = _signal(stamp)
     inner = signal[: rows * config.square, : columns * config.square]
     binned = inner.reshape(rows, config.square, columns, config.square).mean((1, 3))
     broad = ndimage.median_filter(binned, side, mode="constant")
@@ -189,23 +188,30 @@ def _without(stamp: Stamp, light: FloatArray, part: FloatArray) -> Stamp:
 
 def _stands_out(stamp: Stamp, broad: FloatArray, center: Array, config: BodyConfig) -> BoolArray:
     """Tell which pixels ``(y, x)`` hold far more light than what is broad, but for its center."""
-    weight = stamp.weight.sum(0)
-    signal = (stamp.weight * stamp.image).sum(0) / np.sqrt(np.maximum(weight, 1e-12))
-    bright = signal > config.standing_out * broad + config.standing_out_sigma
+    bright = _signal(stamp) > config.standing_out * broad + config.standing_out_sigma
     bright = ndimage.binary_dilation(bright, iterations=round(stamp.width))
-    y, x = np.indices(bright.shape)
-    near = np.hypot(x - center[0], y - center[1]) < config.center_radius * stamp.width
-    return np.asarray(bright & ~near)
+    return np.asarray(bright & ~_is_center(stamp, center, config))
 
 
 def _coarse(stamp: Stamp, center: Array, weight: FloatArray, config: BodyConfig) -> Stamp:
     """Return a stamp of squares of pixels, but about a center, with other weights."""
-    y, x = np.indices(weight.shape[1:])
-    near = np.hypot(x - center[0], y - center[1]) < config.center_radius * stamp.width
-    pixels, starts = squares(weight, ~near, config.square)
+    pixels, starts = squares(weight, ~_is_center(stamp, center, config), config.square)
     coarse = replace(stamp, weight=weight, pixels=pixels, starts=starts)
     coarse.remember(mixture=stamp.mixture)
     return coarse
+
+
+def _signal(stamp: Stamp) -> FloatArray:
+    """Return the significance ``(y, x)`` of each pixel, all bands together."""
+    weight = stamp.weight.sum(0)
+    return np.asarray((stamp.weight * stamp.image).sum(0) / np.sqrt(np.maximum(weight, 1e-12)))
+
+
+def _is_center(stamp: Stamp, center: Array, config: BodyConfig) -> BoolArray:
+    """Tell which pixels ``(y, x)`` are so near to a body's center that they are fitted singly."""
+    y, x = np.indices(stamp.image.shape[1:])
+    radius = config.center_radius * stamp.width
+    return np.asarray(np.hypot(x - center[0], y - center[1]) < radius)
 
 
 def with_body(body: BlendFit, others: BlendFit) -> BlendFit:
