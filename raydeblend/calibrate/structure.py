@@ -24,7 +24,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.tree import DecisionTreeRegressor
 
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
-from raydeblend.calibrate.rings import Rings
+from raydeblend.calibrate.ring_galaxies import RingGalaxies
 from raydeblend.calibrate.scenes import detect_scene
 from raydeblend.calibrate.training import truth_places
 from raydeblend.config import CatalogConfig
@@ -167,7 +167,7 @@ def draw_scenes(stamps: Stamps, preset: str, seed: int) -> dict[str, Scene]:
     survey = get_survey(SURVEY)
     plan = SinglesPlan(classes=(REAL, HUDF), repeats=repeats)
     smooth = singles_scene(survey, BANDS, replace(RING_PLAN, repeats=rings), seed, stamps)
-    ringed = Rings.draw(smooth.galaxies, np.random.default_rng(seed))
+    ringed = RingGalaxies.draw(smooth.galaxies, np.random.default_rng(seed))
     grid = Grid(1, size, 0, survey.pixel_scale)
     return {
         "real": singles_scene(survey, BANDS, plan, seed, stamps),

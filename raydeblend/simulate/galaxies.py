@@ -6,6 +6,7 @@ BlendingToolKit and Wang et al. (2022) draw from.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,6 +123,39 @@ class GalaxyTable(Protocol):
 
     def shapes(self, band: int) -> Shapes:
         """Return what the truth says of them; sizes are those in one band."""
+
+
+@dataclass(frozen=True)
+class ChangedGalaxies(ABC):
+    """Galaxies whose `profile` differs from that of the ones it is made of, and nothing else."""
+
+    galaxies: GalaxyTable
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands."""
+        return self.galaxies.bands
+
+    @property
+    def magnitude(self) -> FloatArray:
+        """``(n, bands)`` total AB magnitudes."""
+        return self.galaxies.magnitude
+
+    @property
+    def redshift(self) -> FloatArray:
+        """``(n,)``."""
+        return self.galaxies.redshift
+
+    def __len__(self) -> int:
+        return len(self.galaxies)
+
+    @abstractmethod
+    def profile(self, row: int, band: int) -> galsim.GSObject:
+        """Return a galaxy's surface brightness in one band with unit flux, before the PSF."""
+
+    def shapes(self, band: int) -> Shapes:
+        """Return what the truth says of the galaxies as they were."""
+        return self.galaxies.shapes(band)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import galsim
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.simulate.galaxies import Shapes
+from raydeblend.simulate.galaxies import ChangedGalaxies
 from raydeblend.simulate.population.depth import as_observed
 from raydeblend.simulate.population.draw import draw_realistic
 from raydeblend.simulate.population.galaxies import MixedGalaxies
@@ -69,39 +69,16 @@ PAIRS = RingPlan(spacing=64, distance=(0.6, 2.4))
 
 
 @dataclass(frozen=True)
-class TurnedGalaxies:
+class TurnedGalaxies(ChangedGalaxies):
     """Galaxies turned by `angle` degrees and then sheared by `shear` (g1, g2)."""
 
-    galaxies: MixedGalaxies
     angle: float
     shear: tuple[float, float]
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands."""
-        return self.galaxies.bands
-
-    @property
-    def magnitude(self) -> FloatArray:
-        """``(n, bands)``."""
-        return self.galaxies.magnitude
-
-    @property
-    def redshift(self) -> FloatArray:
-        """``(n,)``."""
-        return self.galaxies.redshift
-
-    def __len__(self) -> int:
-        return len(self.galaxies)
 
     def profile(self, row: int, band: int) -> galsim.GSObject:
         """Return the surface brightness of a galaxy of unit flux before the PSF."""
         turned = self.galaxies.profile(row, band).rotate(self.angle * galsim.degrees)
         return turned.shear(g1=self.shear[0], g2=self.shear[1])
-
-    def shapes(self, band: int) -> Shapes:
-        """Return what the galaxies are before they are turned."""
-        return self.galaxies.shapes(band)
 
 
 @dataclass(frozen=True)

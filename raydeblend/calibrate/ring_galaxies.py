@@ -8,7 +8,7 @@ import galsim
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.simulate.galaxies import GalaxyTable, Shapes
+from raydeblend.simulate.galaxies import ChangedGalaxies, GalaxyTable
 
 FloatArray = NDArray[np.float64]
 
@@ -23,44 +23,23 @@ INNER = 0.6
 
 
 @dataclass(frozen=True)
-class Rings:
+class RingGalaxies(ChangedGalaxies):
     """Sérsic galaxies, each shrunk and with a ring of the same center and shear about it.
 
     Attributes
     ----------
-    galaxies
-        Without rings.
     part, outer, radius
         ``(n,)``, see `PART`, `OUTER` and `RADIUS`.
     """
 
-    galaxies: GalaxyTable
     part: FloatArray
     outer: FloatArray
     radius: FloatArray
 
     @classmethod
-    def draw(cls, galaxies: GalaxyTable, rng: np.random.Generator) -> Rings:
+    def draw(cls, galaxies: GalaxyTable, rng: np.random.Generator) -> RingGalaxies:
         """Draw a ring for each galaxy."""
         return cls(galaxies, *(rng.uniform(*each, len(galaxies)) for each in (PART, OUTER, RADIUS)))
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands."""
-        return self.galaxies.bands
-
-    @property
-    def magnitude(self) -> FloatArray:
-        """``(n, bands)`` total AB magnitudes."""
-        return self.galaxies.magnitude
-
-    @property
-    def redshift(self) -> FloatArray:
-        """``(n,)``."""
-        return self.galaxies.redshift
-
-    def __len__(self) -> int:
-        return len(self.galaxies)
 
     def profile(self, row: int, band: int) -> galsim.GSObject:
         """Return a galaxy's surface brightness in one band with unit flux, before the PSF."""
@@ -69,10 +48,6 @@ class Rings:
         inside = self.galaxies.profile(row, band).dilate(INNER) * (1 - part)
         g1, g2 = shapes.g[row].tolist()
         return inside + ring(crest, float(self.outer[row]), part).shear(g1=g1, g2=g2)
-
-    def shapes(self, band: int) -> Shapes:
-        """Return what the truth says of them: of the galaxies without rings."""
-        return self.galaxies.shapes(band)
 
 
 def ring(crest: float, outer: float, flux: float) -> galsim.GSObject:

@@ -1,10 +1,10 @@
-"""Rings, against their formula and the light that they should have."""
+"""RingGalaxies, against their formula and the light that they should have."""
 
 import galsim
 import numpy as np
 import pytest
 
-from raydeblend.calibrate.rings import Rings, ring
+from raydeblend.calibrate.ring_galaxies import RingGalaxies, ring
 from raydeblend.simulate.population.draw import draw_smooth
 
 
@@ -24,7 +24,7 @@ def test_a_ring_galaxy_has_the_flux_and_shear_of_its_galaxy() -> None:
     smooth = draw_smooth(np.array([20.0, 21.0]), ("g", "i"), rng, np.ones(2))
     smooth.r50[:] = 0.8
     smooth.g[:] = [[0.3, 0.0], [0.0, 0.0]]
-    rings = Rings.draw(smooth, rng)
+    rings = RingGalaxies.draw(smooth, rng)
     assert len(rings) == 2
     assert rings.bands == ("g", "i")
     for row in range(2):
