@@ -17,6 +17,7 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
     "joint": "raydeblend.deblend.joint.deblender:JointDeblender.load",
     "rdn": "raydeblend.deblend.peeling.rdn:RdnDeblender.load",
     "rdn-joint": "raydeblend.deblend.peeling.rdn:RdnDeblender.load_joint",
+    "rdn-multiband": "raydeblend.deblend.peeling.rdn:RdnDeblender.load_multiband",
     "branched": "raydeblend.deblend.peeling.branched:BranchedDeblender.load",
     "vae": "raydeblend.deblend.vae.deblender:VaeDeblender.load",
     "srgan": "raydeblend.deblend.srgan.deblender:SrganDeblender.load",
@@ -27,6 +28,7 @@ DEBLENDERS = tuple(DEBLENDER_LOADERS)
 DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "rdn": (("rdn",), ("counter",)),
     "rdn-joint": (("rdn-joint",), ("rdn-joint-counter",)),
+    "rdn-multiband": (("rdn-multiband",), ("counter",)),
     "branched": (("branched",),),
     "vae": (("vae-deblend",),),
     "srgan": (("srgan", "srgan-multiband"),),

@@ -14,6 +14,7 @@ def isolated(peaks: list[float], sky_sigma: float = 100.0, size: int = 48) -> Is
         torch.tensor([0, len(peaks)]),
         torch.tensor([len(peaks)] * 2),
         torch.full((2, 2), sky_sigma),
+        torch.full((2, 2), 2.0),
     )
 
 
