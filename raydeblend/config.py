@@ -17,7 +17,6 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
     "joint": "raydeblend.deblend.joint.deblender:JointDeblender.load",
     "rdn": "raydeblend.deblend.peeling.rdn:RdnDeblender.load",
     "rdn-joint": "raydeblend.deblend.peeling.rdn:RdnDeblender.load_joint",
-    "rdn-multiband": "raydeblend.deblend.peeling.rdn:RdnDeblender.load_multiband",
     "branched": "raydeblend.deblend.peeling.branched:BranchedDeblender.load",
     "vae": "raydeblend.deblend.vae.deblender:VaeDeblender.load",
     "srgan": "raydeblend.deblend.srgan.deblender:SrganDeblender.load",
@@ -26,9 +25,8 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
 DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "rdn": (("rdn",), ("counter",)),
+    "rdn": (("rdn", "rdn-multiband"), ("counter",)),
     "rdn-joint": (("rdn-joint",), ("rdn-joint-counter",)),
-    "rdn-multiband": (("rdn-multiband",), ("counter",)),
     "branched": (("branched",),),
     "vae": (("vae-deblend",),),
     "srgan": (("srgan", "srgan-multiband"),),

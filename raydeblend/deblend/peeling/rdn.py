@@ -83,6 +83,11 @@ class RdnDeblender(NetworkDeblender):
         """
         count = GalaxyCounter.load(counter or "counter", device)
         loaded = cls._load(device, weights, counter=count)
+        if not set(count.bands) <= set(loaded.bands):
+            raise ConfigError(
+                f"the counter needs {', '.join(count.bands)}, and the deblender knows "
+                f"{', '.join(loaded.bands)}"
+            )
         return replace(loaded, weights_hash=f"{loaded.weights_hash}-{count.weights_hash}")
 
     @classmethod
@@ -94,17 +99,9 @@ class RdnDeblender(NetworkDeblender):
         return replace(loaded, name="rdn-joint")
 
     @classmethod
-    def load_multiband(
-        cls, device: str | None = None, weights: str | None = None, counter: str | None = None
-    ) -> Self:
-        """Load ``rdn-multiband``, which takes one to six bands, with masks and PSFs."""
-        loaded = cls.load(device, weights or "rdn-multiband", counter)
-        return replace(loaded, name="rdn-multiband")
-
-    @classmethod
     def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
         """Refuse weights of another network."""
-        if not isinstance(network, Rdn):
+        if card.network not in ("rdn", "rdn-joint", "rdn-multiband"):
             raise ConfigError(f"{path} is a {card.network}, not an rdn")
 
     def separate(self, batch: Batch) -> list[Sources]:
