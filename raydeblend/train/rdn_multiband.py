@@ -123,11 +123,10 @@ def first_network(config: RdnMultibandRun) -> Rdn:
     fits = isinstance(earlier, Rdn) and card.scaling == config.scaling
     if not fits or not set(card.bands) <= set(config.bands):
         raise ConfigError(f"{config.rdn_weights} is not an rdn that this run can begin from")
-    if earlier.config == config.model:
-        layers = earlier.state_dict()
-    else:
-        layers = widened(earlier.state_dict(), card.bands, config.bands, config.model)
+    layers = earlier.state_dict()
     try:
+        if not earlier.config.context:
+            layers = widened(layers, card.bands, config.bands, config.model)
         network.load_state_dict(layers)
     except RuntimeError as error:
         raise ConfigError(f"{config.rdn_weights} is an rdn of another size") from error

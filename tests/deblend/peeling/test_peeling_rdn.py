@@ -142,7 +142,7 @@ class Recording(Rdn):
     """Sees the scaled image and its context, which it keeps, and draws the brightest blob."""
 
     def __init__(self, bands: int) -> None:
-        super().__init__(RdnConfig(3 * bands, bands, 0, 0, 1, 1, context=True))
+        super().__init__(RdnConfig(3 * bands, bands, 1, 1, 1, 1, context=True))
         self.context = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
