@@ -186,6 +186,8 @@ PRESETS: Mapping[str, RdnMultibandRun] = {
         "small",
         rdn_weights="rdn",
         learning_rate=5e-4,
+        # Each group has a sky of its own.
+        group=64,
         loss=DeblendLoss("log_mse", flux_weight=0.5, tie_ratio=0.8),
     ),
     "tiny": _preset("tiny", n_galaxies=96, group=16),
