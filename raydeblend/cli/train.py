@@ -44,9 +44,10 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
+            metavar="NETWORK",
             help=f"One of {', '.join(NETWORKS)}, or your own as module:name; bad, inputs, suspect, "
             "star, structure: calibrations of p_bad, UNLIKE_TRAINING, p_unrecognized_blend, "
-            "p_star and of which sources are parts of a galaxy."
+            "p_star and of which sources are parts of a galaxy.",
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -223,7 +224,9 @@ def _refuse_other_options(
 
 
 def weights_command(
-    name: Annotated[str | None, typer.Argument(help="Weights whose card to print.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Weights whose card to print.")
+    ] = None,
 ) -> None:
     """List the shipped weights and calibrations: bands, scale, data; or print one card."""
     from raydeblend.networks.listing import describe_shipped, list_shipped
