@@ -25,7 +25,7 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
 DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "rdn": (("rdn",), ("counter",)),
+    "rdn": (("rdn", "rdn-multiband"), ("counter",)),
     "rdn-joint": (("rdn-joint",), ("rdn-joint-counter",)),
     "branched": (("branched",),),
     "vae": (("vae-deblend",),),

@@ -52,6 +52,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (
+    "train/interfaces.py",
     "train/loop.py",
     "train/worker.py",
     "pipeline/graph.py",

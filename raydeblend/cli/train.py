@@ -22,8 +22,8 @@ from raydeblend.errors import ConfigError
 log = logging.getLogger(__name__)
 
 NETWORKS = (
-    "gan", "srgan", "srgan-multiband", "srflow", "branched", "rdn", "counter", "rdn-joint",
-    "vae", "vae-deblend",
+    "gan", "srgan", "srgan-multiband", "srflow", "branched", "rdn", "rdn-multiband", "counter",
+    "rdn-joint", "vae", "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.networks` loads torch."""
 CALIBRATIONS = ("bad", "inputs", "suspect", "star", "structure")
@@ -91,7 +91,11 @@ def train_command(
         str | None, typer.Option(help="gan: minimax or non-saturating loss of the generator.")
     ] = None,
     rdn_weights: Annotated[
-        str | None, path_option(help="rdn-joint: phase one's deblender, a file or shipped name.")
+        str | None,
+        path_option(
+            help="rdn-joint: phase one's deblender, rdn-multiband: what to begin from; a file or "
+            "shipped name."
+        ),
     ] = None,
     counter_weights: Annotated[
         str | None, path_option(help="rdn-joint: phase one's counter, a file or shipped name.")
