@@ -33,7 +33,10 @@ def columns_command(
 
 def flags_command(
     value: Annotated[
-        int | None, typer.Argument(help="A value of the column flags; by default all are listed.")
+        int | None,
+        typer.Argument(
+            metavar="VALUE", help="A value of the column flags; by default all are listed."
+        ),
     ] = None,
 ) -> None:
     """Explain the flags of a source: raydeblend flags 72."""

@@ -31,13 +31,19 @@ from raydeblend.fit.parameters import (
     X,
     Y,
 )
-from raydeblend.fit.profiles import profile
-from raydeblend.fit.sersic import DEGREE, LOG_INDICES, VARIANCES, weight_polynomials
+from raydeblend.fit.sersic import (
+    BULGE_INDEX,
+    BULGE_VARIANCES,
+    DEGREE,
+    LOG_INDICES,
+    VARIANCES,
+    index_weights,
+    weight_polynomials,
+)
 
-# How many of the innermost Gaussians of a profile, far narrower than any seeing, are merged into
-# one; and how many where the wide Gaussians of the PSF's wings are convolved with them.
-_MERGED = (1, 4)
-_MERGED_IN_WINGS = (4, 6)
+# How many of the innermost Gaussians of disk and bulge are merged into one where they are convolved
+# with the wide Gaussians of the PSF's wings, beside which they are narrow.
+_MERGED_IN_WINGS = (2, 3)
 CORE_COMPONENTS = 2
 """Gaussians of the PSF, the narrowest first, that are its core; the others are its wings."""
 
@@ -277,7 +283,7 @@ def gaussian_pairs(psf_components: int) -> GaussianPairs:
     rows = [
         (component, c, weight, variance)
         for component in (DISK, BULGE)
-        for chosen, merged in ((core, _MERGED), (wings, _MERGED_IN_WINGS))
+        for chosen, merged in ((core, (1, 1)), (wings, _MERGED_IN_WINGS))
         for weight, variance in zip(*_merged(component, merged[component]), strict=True)
         for c in chosen
     ]
@@ -308,12 +314,12 @@ def _gaussians(psf_components: int, pixel_scale: float, device: torch.device) ->
 def _merged(component: int, first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the series of weights ``(k, d)`` and the variances ``(k,)`` of disk or bulge.
 
-    Of radius 1, its `first` innermost Gaussians one, of the variance that they have together in an
-    exponential disk.
+    Of radius 1, its `first` innermost Gaussians one, of the variance that they have together in a
+    de Vaucouleurs profile: flatter ones have next to no light in them.
     """
     weights, variances = _disk() if component == DISK else _bulge()
-    usual = weights @ _chebyshev(torch.zeros(1, dtype=torch.float64))[0].numpy()
-    inner = np.average(variances[:first], weights=usual[:first])
+    steep = index_weights(BULGE_INDEX, variances)
+    inner = np.average(variances[:first], weights=steep[:first])
     return (
         np.concatenate([weights[:first].sum(0, keepdims=True), weights[first:]]),
         np.concatenate([[inner], variances[first:]]),
@@ -325,8 +331,6 @@ def _disk() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _bulge() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a de Vaucouleurs profile; T is <x²> + <y²>, twice the variance along an axis."""
-    table = profile("dev")
-    weights = np.zeros((len(table.weights), DEGREE + 1))
-    weights[:, 0] = table.weights
-    return weights, 0.5 * table.t_per_radius2 * table.fractions
+    weights = np.zeros((len(BULGE_VARIANCES), DEGREE + 1))
+    weights[:, 0] = index_weights(BULGE_INDEX, BULGE_VARIANCES)
+    return weights, BULGE_VARIANCES

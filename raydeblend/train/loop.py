@@ -26,6 +26,7 @@ from raydeblend.train.begun import load_begun
 from raydeblend.train.checkpoints import load_newest, mend_snapshot, storage_of
 from raydeblend.train.config import RunConfig, check_workers, config_hash
 from raydeblend.train.export import count_parameters, export_weights
+from raydeblend.train.interfaces import InterfaceOfRay
 from raydeblend.train.networks import get_config, get_training
 from raydeblend.train.progress import follow
 from raydeblend.train.run import Run
@@ -199,6 +200,7 @@ def _fit(run: Run, workers: int | tuple[int, int], use_gpu: bool) -> None:
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"run": run},
+        torch_config=InterfaceOfRay(),
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=ray.train.RunConfig(
             # By the same name and place Ray Train finds the checkpoints of a killed driver.

@@ -11,7 +11,9 @@ from astropy.io import fits
 from astropy.io.votable import parse_single_table
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
+from astropy.utils.diff import report_diff_values
 from export_catalog import BANDS, PER_CELL, write_catalog
+from run_parts import in_two_parts
 
 from raydeblend import catalog
 from raydeblend.cli.main import main
@@ -68,6 +70,15 @@ def test_astropy_reads_values_units_and_descriptions(
     assert table["flux_cov_g_i"].unit == u.nJy**2
     for column in ("ra", "flux_g", "p_unrecognized_blend"):
         assert " ".join(table[column].description.split()) == DESCRIBED[column].description
+
+
+def test_parts_are_exported_as_one_table(out: str, tmp_path: Path) -> None:
+    in_two_parts(out, tmp_path / "outs", lambda tile, cell: cell == "c0")
+    pattern, whole = str(tmp_path / "outs" / "*"), str(tmp_path / "whole.fits")
+    assert export_table(pattern, str(tmp_path / "parts.fits"), "fits") == PRIMARY
+    export_table(out, whole, "fits")
+    of_parts, of_all = (Table.read(path, hdu=1) for path in (tmp_path / "parts.fits", whole))
+    assert report_diff_values(of_parts, of_all)
 
 
 def test_topcat_finds_ucds_and_descriptions_in_their_cards(out: str, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_it_finds_what_the_torch_path_finds(k: int) -> None:
         correlated, same = (
             cov / error[:, None] / error for cov in (fitted.flux_cov, flux_cov[0].numpy())
         )
-        np.testing.assert_allclose(correlated, same, atol=0.05)
+        np.testing.assert_allclose(correlated, same, atol=0.1)
         sigma, other = (
             np.sqrt(np.diagonal(each, axis1=-2, axis2=-1))
             for each in (fitted.theta_cov, theta_cov[0].numpy())

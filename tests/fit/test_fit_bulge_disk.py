@@ -37,17 +37,14 @@ def draw_by_galsim(theta, disk, bulge):
     return galaxy.drawImage(nx=SIZE, ny=SIZE, scale=SCALE, offset=(x - middle, y - middle)).array
 
 
-# Of an index of 3 the Gaussians miss the cusp.
-@pytest.mark.parametrize(
-    ("index", "off"), [(0.4, 0.01), (0.6, 0.01), (1.0, 0.01), (1.7, 0.01), (3.0, 0.03)]
-)
-def test_the_image_is_galsims(psf, pixels, index, off):
+@pytest.mark.parametrize("index", [0.4, 0.6, 1.0, 1.7, 3.0, 6.0])
+def test_the_image_is_galsims(psf, pixels, index):
     theta = [*THETA[:8], np.log(index)]
     light = unit_light(torch.tensor([theta]), psf, pixels, SCALE)
     ours = source_images(light, torch.tensor([[[700.0, 300.0]]]))[0, 0].reshape(SIZE, SIZE).numpy()
     truth = draw_by_galsim(theta, 700, 300)
     # Mixtures of Gaussians stand for the profiles and the PSF: percents of the light, not less.
-    assert np.abs(ours - truth).max() < off * truth.max()
+    assert np.abs(ours - truth).max() < 0.01 * truth.max()
     assert ours.sum() == pytest.approx(truth.sum(), rel=0.01)
 
 

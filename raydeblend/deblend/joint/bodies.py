@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, join
+from raydeblend.deblend.joint.blend_fit import (
+    BlendFit,
+    FitRequest,
+    better_of,
+    join,
+    refit,
+    without_sources,
+)
 from raydeblend.deblend.joint.config import BodyConfig
 from raydeblend.deblend.joint.crowds.light import images
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
@@ -25,7 +32,13 @@ from raydeblend.deblend.joint.stamp import Stamp, squares
 from raydeblend.deblend.peaks import DETECT
 from raydeblend.detect.footprints import matched_filter, matched_filters
 from raydeblend.detect.smoothing import smoothed_stamp
-from raydeblend.fit.parameters import LOG_RADIUS
+from raydeblend.fit.parameters import (
+    BULGE_LOG_RADIUS,
+    LOG_RADII,
+    LOG_RADIUS,
+    PARAMETERS,
+    POSITION,
+)
 from raydeblend.tile import BoolArray, FloatArray
 
 Array = NDArray[np.float64]
@@ -63,6 +76,8 @@ class Body:
         own = _coarse(self.rest.showing(shown), self.fit.xy[0], self.rest.weight, config)
         request = FitRequest(own, self.fit.xy.copy(), self.fit.compact, self.fit)
         (fit,) = fit_requests([request], settings)
+        patch = draw(self.rest, fit, 0, settings.config.blocks)
+        fit = _with_all_light(fit, patch, shown, self.rest.weight)
         return fit, draw(self.rest, fit, 0, settings.config.blocks)
 
 
@@ -77,7 +92,7 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     outstanding = _stands_out(stamp, broad, start[0], config)
     weight = np.where(outstanding, np.float32(0), stamp.weight)
     coarse = _coarse(stamp, start[0], weight, config)
-    (fit,) = fit_requests([FitRequest(coarse, start, np.zeros(1, dtype=bool))], settings)
+    fit = _best_fit(coarse, start, broad, settings)
     radius = np.exp(fit.theta[0, LOG_RADIUS]) / stamp.pixel_scale
     if radius < config.min_radius * stamp.width:
         return None
@@ -89,6 +104,45 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     if part is None or not _is_structured(part, config):
         return None
     return Body(fit, patch, _without(stamp, light, part), _peaks_on(stamp, light))
+
+
+def _with_all_light(fit: BlendFit, patch: Patch, shown: FloatArray, weight: FloatArray) -> BlendFit:
+    """Return a body's fit, its flux scaled so that its light is as much as what is shown there.
+
+    What a smooth profile does not follow, such as arms, is light of the galaxy all the same.
+
+    Parameters
+    ----------
+    shown
+        ``(bands, y, x)`` the image without the other sources.
+    """
+    part = np.where(patch.lit & (weight[:, *patch.box.slices] > 0), 1.0, 0.0)
+    model, seen = ((part * each).sum((1, 2)) for each in (patch.light, shown[:, *patch.box.slices]))
+    known = (model > 0) & (seen > 0)
+    factor = np.where(known, seen, 1.0) / np.where(known, model, 1.0)
+    flux_cov = fit.flux_cov * (factor[:, None] * factor)[..., None]
+    return replace(fit, flux=fit.flux * factor[:, None, None], flux_cov=flux_cov)
+
+
+def _best_fit(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSettings) -> BlendFit:
+    """Return the better of two fits of a body, from a usual size and from that of the broad light.
+
+    From a tenth of its size a body may end as a steep profile, far from the minimum.
+    """
+    usual = FitRequest(coarse, start, np.zeros(1, dtype=bool))
+    broad_size = refit(coarse, _as_broad(coarse, start, broad, settings))
+    small, large = fit_requests([usual, broad_size], settings)
+    return better_of(small, large, large.objective < small.objective)
+
+
+def _as_broad(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSettings) -> BlendFit:
+    """Return a round disk with a half-light radius half that of the broad light, and its bulge."""
+    area = float((broad > settings.config.bodies.min_brightness).sum())
+    theta = np.zeros((1, PARAMETERS))
+    theta[:, POSITION] = start
+    theta[:, LOG_RADII] = np.log(0.5 * np.sqrt(area / np.pi) * coarse.pixel_scale)
+    theta[:, BULGE_LOG_RADIUS] += settings.priors.log_ratio
+    return without_sources(coarse).add(theta, compact=False)
 
 
 def _bright_neighbors(

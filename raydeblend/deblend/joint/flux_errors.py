@@ -12,11 +12,9 @@ from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.parameters import LOG_INDEX
+from raydeblend.fit.sersic import BULGE_INDEX
 
 Array = NDArray[np.float64]
-
-BULGE_INDEX = 4.0
-"""Sérsic index of de Vaucouleurs' profile."""
 
 
 def summed_covariance(
