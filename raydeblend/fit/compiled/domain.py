@@ -19,9 +19,10 @@ Array = NDArray[np.float64]
 
 MOST_BULGE_SHEAR = 0.95
 """Bulges of this shear or more are outside the domain; for disks the prior sees to that."""
-# Where steps end that would make a disk or a bulge longer, and from where these are held.
-_LONGEST_DISK, _LONGEST_BULGE = 0.999, 0.999 * MOST_BULGE_SHEAR
-_HELD = 0.9999
+LONGEST_DISK, LONGEST_BULGE = 0.999, 0.999 * MOST_BULGE_SHEAR
+"""Shears at which steps end that would make a disk or a bulge longer."""
+HELD = 0.9999
+"""From this part of them on they are held."""
 _DISK_SHEAR, _BULGE_SHEAR, _LOG_INDEX = 2, 6, 8
 _LEAST_LOG_INDEX, _MOST_LOG_INDEX = LOG_INDICES
 
@@ -39,8 +40,8 @@ def hold(theta: Array, gradient: Array, held: NDArray[np.bool_]) -> None:
     for first in (_DISK_SHEAR, _BULGE_SHEAR):
         outwards = -theta[first] * gradient[first] - theta[first + 1] * gradient[first + 1]
         size = np.sqrt(theta[first] ** 2 + theta[first + 1] ** 2)
-        most = _LONGEST_DISK if first == _DISK_SHEAR else _LONGEST_BULGE
-        held[first] = held[first + 1] = outwards > 0 and size > _HELD * most
+        most = LONGEST_DISK if first == _DISK_SHEAR else LONGEST_BULGE
+        held[first] = held[first + 1] = outwards > 0 and size > HELD * most
 
 
 @part()
@@ -53,7 +54,7 @@ def limit(theta: Array, largest: tuple[float, ...], step: Array) -> None:
     for first in (_DISK_SHEAR, _BULGE_SHEAR):
         one, two = theta[first] + step[first], theta[first + 1] + step[first + 1]
         size = np.sqrt(one**2 + two**2)
-        most = _LONGEST_DISK if first == _DISK_SHEAR else _LONGEST_BULGE
+        most = LONGEST_DISK if first == _DISK_SHEAR else LONGEST_BULGE
         if size > most:
             step[first] = one * most / size - theta[first]
             step[first + 1] = two * most / size - theta[first + 1]

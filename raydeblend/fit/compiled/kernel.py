@@ -218,9 +218,7 @@ def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
     _copy(here.theta, trial.theta)
     for i in range(len(step)):
         trial.theta[moving[i // PARAMETERS], i % PARAMETERS] += step[i]
-        gain -= step[i] * here.gradient[i]
-        for j in range(len(step)):
-            gain -= 0.5 * step[i] * here.curvature[i, j] * step[j]
+        gain -= 0.5 * step[i] * here.gradient[i]
     return gain
 
 
