@@ -10,6 +10,7 @@ PACKAGE = ROOT / "raydeblend"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = (
+    "ellipses",
     "errors",
     "flags",
     "survey",
@@ -37,6 +38,8 @@ FOUNDATION = (
     "models",
     "pictures",
     "shipped",
+    "sky_tables",
+    "templates",
     "traffic",
 )
 LAYERS: dict[str, int] = {
@@ -49,6 +52,7 @@ LAYERS: dict[str, int] = {
     **dict.fromkeys(("cli", "demo", "btk", "__init__", "__main__"), 6),
 }
 RAY_HOMES = (
+    "train/interfaces.py",
     "train/loop.py",
     "train/worker.py",
     "pipeline/graph.py",

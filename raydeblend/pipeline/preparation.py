@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from raydeblend import storage
@@ -26,8 +27,9 @@ from raydeblend.pipeline.seen import cells_left, with_shards, without_limited
 from raydeblend.pipeline.selection import EVERYTHING, Choice, Selection, choose
 from raydeblend.pipeline.share import parse_share
 from raydeblend.pipeline.stages import choose_photometry
-from raydeblend.positions import SkyPositions, read_positions
+from raydeblend.positions import SkyPositions
 from raydeblend.session import cluster_address, ray_session
+from raydeblend.templates import read_given
 from raydeblend.tile import TileHeader
 
 log = logging.getLogger(__name__)
@@ -144,11 +146,16 @@ def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
 
 def _with_positions(config: CatalogConfig) -> tuple[CatalogConfig, SkyPositions | None]:
     """Read the given positions, if there are any; the configuration then says what they are."""
-    if config.positions is None:
+    where, shapes = (
+        path if path is None else storage.absolute(path)
+        for path in (config.positions, config.templates)
+    )
+    positions = read_given(where, shapes)
+    if positions is None:
         return config, None
-    path = storage.absolute(config.positions)
-    positions = read_positions(path)
-    return replace(config, positions=path, positions_hash=positions.sha256, inject=0.0), positions
+    found = positions.sha256
+    given = replace(config, positions=where, templates=shapes, positions_hash=found, inject=0.0)
+    return given, positions
 
 
 def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions | None) -> Plan:
@@ -163,4 +170,9 @@ def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions |
         placed.outside,
         placed.crowded,
     )
+    if positions.shapes is not None:
+        points = int(np.isnan(positions.shapes[:, 0]).sum())
+        log.info(
+            "%d of all positions have a template, %d are points", len(positions) - points, points
+        )
     return replace(plan, positions=placed.tiles)

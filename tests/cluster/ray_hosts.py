@@ -90,6 +90,13 @@ class Cluster:
         clock = self.clock.environment if name == "odd" else {}
         self._ray(self.workers[name], f"--address={self.address}", "--num-cpus=1", **clock)
 
+    def restart_worker(self, name):
+        """End all that runs on a worker's host, and start its Ray anew."""
+        self.workers[name].halt()
+        self.wait_for_nodes([other for other in WORKERS if other != name])
+        self.start_worker(name)
+        self.wait_for_nodes(WORKERS)
+
     def wait_for_nodes(self, names):
         """Wait until Ray takes just these workers for alive."""
         there = [self.head.address, *(self.workers[name].address for name in names)]

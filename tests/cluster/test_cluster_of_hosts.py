@@ -13,7 +13,7 @@ import deaths
 import hosts
 import pytest
 import survey_sky as sky
-from disturbances import HOUR, LONG, NOTHING, SHORT, leave_alone
+from disturbances import HOUR, LONG, NOTHING, SHORT, leave_alone, put_clock_right
 from in_process import catalogs_in_process
 from outcomes import outcome, record
 from ray_hosts import running_cluster
@@ -193,7 +193,7 @@ def test_a_worker_whose_clock_is_wrong_is_named_before_any_work(cluster):
     log, start = cluster.folder / "clock.log", time.monotonic()
     command = ["catalog", "s3://sky", "s3://runs/clock", *OPTIONS, "--address", cluster.address]
     code = cluster.start_command(*command, log=log).wait(RUN_S)
-    cluster.clock.set(0)
+    put_clock_right(cluster)
     assert code == 2
     assert "the clock of node odd is 3600 s ahead" in log.read_text()
     assert not (cluster.folder / "s3" / "runs" / "clock").exists()

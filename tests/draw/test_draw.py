@@ -6,14 +6,17 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from coadds import BANDS, NJY_PER_COUNT, SCALE, galaxies, pixels, sky_wcs
+from coadds import BANDS, NJY_PER_COUNT, SCALE, SKY, galaxies, pixels, sky_wcs, write_coadd
+from in_process import catalogs_in_process
 
 from raydeblend import catalog
 from raydeblend.cli.main import main
+from raydeblend.config import CatalogConfig
 from raydeblend.draw.blend_figure import LONGEST, _lines
 from raydeblend.draw.finished import find_source, open_finished
 from raydeblend.draw.inspect import take_apart
@@ -23,6 +26,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.survey import run_catalog
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -107,6 +111,33 @@ def test_inspect_and_map_write_pictures(
     assert code == 2
     assert "--overwrite" in said
     assert run(capsys, "map", out, "--out", str(tmp_path / "maps"), "--overwrite")[0] == 0
+
+
+def test_parts_are_one_survey(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The maps are those of the whole, and a source is found in whichever part it lies."""
+    halves = {"west": 0, "b": SKY[0] // 2}
+    for name, x in halves.items():
+        for band in BANDS:
+            path = tmp_path / "tiles" / f"{name}_{band}.fits"
+            write_coadd(path, band, x, 0, SKY[0] // 2, SKY[1])
+    config = CatalogConfig(bands=BANDS, deblender="sep", photometry="mixture", border=20)
+    whole, *parts = (str(tmp_path / name) for name in ("whole", "part1", "part2"))
+    with catalogs_in_process():
+        for out, part in zip((whole, *parts), (None, "1/2", "2/2"), strict=True):
+            run_catalog(str(tmp_path / "tiles"), out, config, part=part, progress=False)
+    for outs, maps in ((str(tmp_path / "part*"), "of_parts"), (whole, "of_all")):
+        assert run(capsys, "map", outs, "--out", str(tmp_path / maps))[0] == 0
+    of_parts, of_all = (
+        pd.read_parquet(tmp_path / maps / "cells.parquet").set_index("tile")
+        for maps in ("of_parts", "of_all")
+    )
+    assert sorted(of_parts.index) == sorted(halves)
+    pd.testing.assert_frame_equal(of_parts.loc[of_all.index], of_all)
+    for part in parts:
+        identifier = str(catalog.read_catalog(part)["source_id"][0])
+        picture = str(tmp_path / f"{identifier}.png")
+        pattern = str(tmp_path / "part*")
+        assert run(capsys, "inspect", pattern, identifier, "--out", picture)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord, search_around_sky
 from export_catalog import BANDS, PER_CELL, write_catalog
+from run_parts import in_two_parts
 from s3 import S3Server, s3_server  # noqa: F401
 from upath import UPath
 
@@ -131,12 +132,7 @@ def read_partitions(root: str | Path) -> dict[str, pa.Table]:
 
 def test_parts_are_exported_as_one(out: str, exported: Exported, tmp_path: Path) -> None:
     """Cells of one run in two outputs, by a pattern: the files of the whole."""
-    for name, tiles in (("part1", [0]), ("part2", [1, 2])):
-        shutil.copytree(out, tmp_path / "outs" / name)
-        for kind in ("ledger", "catalog"):
-            for folder in (tmp_path / "outs" / name / kind).iterdir():
-                if int(folder.name[-1]) not in tiles:
-                    shutil.rmtree(folder)
+    in_two_parts(out, tmp_path / "outs", lambda tile, cell: tile.endswith("0"))
     target = str(tmp_path / "survey")
     done = export_hats(str(tmp_path / "outs" / "*"), target, CONFIG, workers=1, progress=False)
     assert (done.n_rows, done.n_margin_rows) == (exported.n_rows, exported.n_margin_rows)

@@ -11,7 +11,9 @@ from astropy.io import fits
 from astropy.io.votable import parse_single_table
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
+from astropy.utils.diff import report_diff_values
 from export_catalog import BANDS, PER_CELL, write_catalog
+from run_parts import in_two_parts
 
 from raydeblend import catalog
 from raydeblend.cli.main import main
@@ -70,6 +72,15 @@ def test_astropy_reads_values_units_and_descriptions(
         assert " ".join(table[column].description.split()) == DESCRIBED[column].description
 
 
+def test_parts_are_exported_as_one_table(out: str, tmp_path: Path) -> None:
+    in_two_parts(out, tmp_path / "outs", lambda tile, cell: cell == "c0")
+    pattern, whole = str(tmp_path / "outs" / "*"), str(tmp_path / "whole.fits")
+    assert export_table(pattern, str(tmp_path / "parts.fits"), "fits") == PRIMARY
+    export_table(out, whole, "fits")
+    of_parts, of_all = (Table.read(path, hdu=1) for path in (tmp_path / "parts.fits", whole))
+    assert report_diff_values(of_parts, of_all)
+
+
 def test_topcat_finds_ucds_and_descriptions_in_their_cards(out: str, tmp_path: Path) -> None:
     export_table(out, str(tmp_path / "a.fits"), "fits")
     header = fits.getheader(tmp_path / "a.fits", 1)
@@ -103,4 +114,13 @@ def test_the_command_writes_csv_with_all_rows_and_replaces_nothing(
 def test_what_is_no_catalog_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no catalog"):
         export_table(str(tmp_path), str(tmp_path / "a.fits"), "fits")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("fits", "a.csv"), ("csv", "a.fits"), ("votable", "a")])
+def test_a_name_of_another_format_is_refused(
+    out: str, tmp_path: Path, kind: str, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} must end in \."):
+        export_table(out, str(tmp_path / name), kind)
     assert not list(tmp_path.iterdir())
