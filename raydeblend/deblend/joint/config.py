@@ -287,8 +287,8 @@ class StructureConfig:
         were its shape given.
     """
 
-    min_probability: float = 0.65
-    max_contrast: float = 3.0
+    min_probability: float = 0.62
+    max_contrast: float = 6.0
     attached_contrast: float = 3.0
     color_error: float = 0.05
     flux_error: float = 0.03
