@@ -85,6 +85,30 @@ _SHAPE = (
     Column("chi2", pa.float32(), "", "chi squared of the model per degree of freedom"),
 )
 
+PROFILE = ("disk_r50", "disk_n", "disk_q", "disk_pa", "bulge_r50", "bulge_q", "bulge_pa")
+"""Columns that say, with `bulge_fraction_<band>`, what a model is on the sky before the PSF."""
+
+_PROFILE = (
+    Column(
+        "disk_r50",
+        pa.float32(),
+        "arcsec",
+        "half-light radius of the model's disk before the PSF, circularized; this and the next six"
+        " columns are null for models without disk and bulge",
+    ),
+    Column("disk_n", pa.float32(), "", "Sersic index of the disk"),
+    Column("disk_q", pa.float32(), "", "axis ratio of the disk on the sky, minor over major"),
+    Column("disk_pa", pa.float32(), "deg", "position angle of the disk, from north through east"),
+    Column(
+        "bulge_r50",
+        pa.float32(),
+        "arcsec",
+        "half-light radius of the model's de Vaucouleurs bulge before the PSF, circularized",
+    ),
+    Column("bulge_q", pa.float32(), "", "axis ratio of the bulge on the sky, minor over major"),
+    Column("bulge_pa", pa.float32(), "deg", "position angle of the bulge, from north through east"),
+)
+
 _PROVENANCE = (
     Column(
         "p_star",
@@ -127,7 +151,7 @@ def columns(bands: Sequence[str]) -> tuple[Column, ...]:
     """Return the columns of a catalog in `bands`, in order."""
     fluxes = (column for band in bands for column in _flux_columns(band))
     pairs = (_covariance_column(*pair) for pair in combinations(bands, 2))
-    return (*_IDENTITY, *fluxes, *pairs, *_SHAPE, *_PROVENANCE)
+    return (*_IDENTITY, *fluxes, *pairs, *_SHAPE, *_PROFILE, *_PROVENANCE)
 
 
 def _flux_columns(band: str) -> tuple[Column, ...]:
@@ -184,6 +208,7 @@ ADDED = (
     re.compile(r"ra_err|dec_err|ra_dec_cov|flux_psf_.+|bulge_fraction_.+|flux_cov_.+|r50|p_star"),
     re.compile(r"coverage_.+|R11|R22|R12"),
     re.compile(r"disagreement|p_bad|input_id"),
+    re.compile("|".join(PROFILE)),
 )
 """Columns that early versions did not write, one addition after the other; numbers may be null,
 words are empty."""

@@ -25,7 +25,7 @@ DEBLENDER_LOADERS: Mapping[str, str] = {
 }
 DEBLENDERS = tuple(DEBLENDER_LOADERS)
 DEBLENDER_NETWORKS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "rdn": (("rdn",), ("counter",)),
+    "rdn": (("rdn", "rdn-multiband"), ("counter",)),
     "rdn-joint": (("rdn-joint",), ("rdn-joint-counter",)),
     "branched": (("branched",),),
     "vae": (("vae-deblend",),),
@@ -43,7 +43,7 @@ NOISES = ("correlated", "independent")
 
 FORCED = (("joint", "auto"), ("joint", "joint"))
 """Deblender and photometry that take given positions."""
-PLACES = ("weights", "save", "positions")
+PLACES = ("weights", "save", "positions", "templates")
 """What decides nothing: where files lie, whose content is known by its hash, and what is kept."""
 
 DEFAULT_SURVEY, AUTO = "HSC", "auto"
@@ -113,6 +113,9 @@ class CatalogConfig:
         A table (`raydeblend.positions`) of the only positions at which to measure sources; the hash
         of its content, which a run fills in; and whether the fit may move them.  The
         configuration's hash includes that of the content, but not the path of the table.
+    templates
+        Galaxies of known shape, whose fluxes alone are fitted (`raydeblend.templates`): at the
+        positions, or at their own without such.  Their content is part of `positions_hash`.
     inject
         Sources per square arcminute to inject into a copy of each cell, to test their recovery
         (`raydeblend.inject`); 0 for none.
@@ -152,6 +155,7 @@ class CatalogConfig:
     positions: str | None = None
     positions_hash: str = ""
     free_positions: bool = False
+    templates: str | None = None
 
     def __post_init__(self) -> None:
         # Imported here, since this module gives the command line's help its defaults.
@@ -163,6 +167,11 @@ class CatalogConfig:
         _check_deblending(self)
         _check_input(self)
         _check_numbers(self)
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether sources are measured at given places, and none is detected."""
+        return self.positions is not None or self.templates is not None
 
     @property
     def hash(self) -> str:
@@ -195,9 +204,13 @@ def _check_deblending(config: CatalogConfig) -> None:
         )
     if config.free_positions and config.positions is None:
         raise ConfigError("--free-positions requires --positions")
-    if config.positions is not None and (config.deblender, config.photometry) not in FORCED:
+    if config.free_positions and config.templates is not None:
+        raise ConfigError("--templates are fitted where they are; leave out --free-positions")
+    if config.is_forced and config.second_opinion is not None:
+        raise ConfigError("given positions have no second opinion; leave out --second-opinion")
+    if config.is_forced and (config.deblender, config.photometry) not in FORCED:
         raise ConfigError(
-            "positions are fitted by the deblender joint with its own photometry, not by "
+            "given positions are fitted by the deblender joint with its own photometry, not by "
             f"{config.deblender} with {config.photometry}"
         )
     _check_second(config.second_opinion, config.second_opinion_fraction, config.deblender)

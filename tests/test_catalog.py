@@ -15,7 +15,8 @@ FIXED = [
     *("g1", "g2", "g1_err", "g2_err", "chi2", "model", "photometry", "deblender", "quality"),
     *("blendedness", "p_unrecognized_blend", "flags"),
 ]
-LAST = ["input_id", "disagreement", "p_bad"]
+PROFILE = ["disk_r50", "disk_n", "disk_q", "disk_pa", "bulge_r50", "bulge_q", "bulge_pa"]
+LAST = ["input_id", "disagreement", "p_bad", *PROFILE]
 BEFORE = ["coverage_g", "coverage_i", "R11", "R22", "R12", *LAST]
 ADDED = [
     *BEFORE,
@@ -90,7 +91,7 @@ def test_reading_a_directory_without_shards_is_refused(tmp_path):
         catalog.read_catalog(str(tmp_path))
 
 
-@pytest.mark.parametrize("later", [ADDED, BEFORE, LAST])
+@pytest.mark.parametrize("later", [ADDED, BEFORE, LAST, PROFILE])
 def test_an_early_catalog_is_read_with_nulls_for_what_was_added(tmp_path, later):
     whole = catalog.to_table(make_rows(), BANDS)
     table = whole.select([name for name in whole.column_names if name not in later])

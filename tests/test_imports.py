@@ -10,6 +10,7 @@ PACKAGE = ROOT / "raydeblend"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = (
+    "ellipses",
     "errors",
     "flags",
     "survey",
@@ -37,6 +38,8 @@ FOUNDATION = (
     "models",
     "pictures",
     "shipped",
+    "sky_tables",
+    "templates",
     "traffic",
 )
 LAYERS: dict[str, int] = {

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from astropy import units as u
 from astropy.table import Table
+from export_catalog import write_catalog
 
+from raydeblend.catalog import read_catalog
 from raydeblend.errors import ConfigError
 from raydeblend.positions import read_positions
 
@@ -52,7 +54,7 @@ def test_rows_without_an_id_are_called_by_their_number(tmp_path: Path) -> None:
         ),
         ({"Dec": [0.0, np.nan, 0.0]}, "row 1 .* dec nan"),
         ({"id": ["a", "b", "a"]}, "have the id a twice"),
-        ({"RA": ["1h", "2h", "3h"]}, "ra of the positions .* in degrees, as numbers"),
+        ({"RA": ["1h", "2h", "3h"]}, "ra of the positions .* must be in deg, as numbers"),
     ],
 )
 def test_what_is_no_position_is_named(tmp_path: Path, columns: dict, said: str) -> None:
@@ -101,3 +103,11 @@ def test_a_unit_of_the_file_is_heeded(tmp_path: Path) -> None:
     units = Table({"ra": np.radians(RA) * u.rad, "dec": np.radians(DEC) * u.rad})
     units.write(tmp_path / "t.fits")
     np.testing.assert_allclose(read_positions(str(tmp_path / "t.fits")).ra, RA, atol=1e-12)
+
+
+def test_a_run_is_its_primary_rows(tmp_path: Path) -> None:
+    write_catalog(str(tmp_path), n_tiles=2, n_cells=1)
+    rows = read_catalog(str(tmp_path)).to_pandas()
+    read = read_positions(str(tmp_path))
+    assert read.names.tolist() == rows["source_id"][rows["is_primary"]].astype(str).tolist()
+    assert 0 < len(read) < len(rows)

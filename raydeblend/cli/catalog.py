@@ -37,8 +37,12 @@ run_option = partial(typer.Option, rich_help_panel="Execution and output")
 
 
 def catalog_command(
-    input: Annotated[str, path_argument(help="Directory or s3:// prefix of the tiles.")],
-    out: Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")],
+    input: Annotated[
+        str, path_argument(metavar="INPUT", help="Directory or s3:// prefix of the tiles.")
+    ],
+    out: Annotated[
+        str, path_argument(metavar="OUT", help="Directory or s3:// prefix of the catalog.")
+    ],
     bands: Bands,
     survey: LayoutsSurvey = "auto",
     deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
@@ -77,6 +81,13 @@ def catalog_command(
         str | None,
         reading_option(
             callback=check_paths, help="Table of ra, dec[, id]: measure there, detect nothing."
+        ),
+    ] = None,
+    templates: Annotated[
+        str | None,
+        reading_option(
+            callback=check_paths,
+            help="An earlier run, or a table of shapes: fit only the fluxes of its galaxies.",
         ),
     ] = None,
     threshold: Annotated[float, detection_option(help="Detection threshold in sigma.")] = 5.0,
@@ -235,6 +246,7 @@ def catalog_command(
         inject=inject,
         positions=positions,
         free_positions=free_positions,
+        templates=templates,
     )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
@@ -309,7 +321,8 @@ def _fraction(text: str) -> float:
 
 def layouts_command(
     name: Annotated[
-        str | None, typer.Argument(help="Print the YAML of one, for example to change it.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Print the YAML of one, for example to change it."),
     ] = None,
 ) -> None:
     """List the layouts in which tiles are read, or print one."""

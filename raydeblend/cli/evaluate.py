@@ -26,8 +26,9 @@ def evaluate_command(
     protocol: Annotated[
         str,
         typer.Argument(
+            metavar="PROTOCOL",
             help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, singles, "
-            "shear, hsc-blends, hst-pair or gan."
+            "shear, hsc-blends, hst-pair or gan.",
         ),
     ],
     out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
@@ -114,7 +115,9 @@ def report_command(
 
 
 def demo_command(
-    out: Annotated[str, path_argument(help="Directory for tiles, catalog and figure.")] = "demo",
+    out: Annotated[
+        str, path_argument(metavar="OUT", help="Directory for tiles, catalog and figure.")
+    ] = "demo",
 ) -> None:
     """Simulate a small HSC-like survey, catalog it, and compare with the truth."""
     from raydeblend.demo import run_demo

@@ -17,7 +17,7 @@ from raydeblend.cli.options import (
 
 log = logging.getLogger(__name__)
 
-Out = Annotated[str, path_argument(help="Directory or s3:// prefix of the catalog.")]
+Out = Annotated[str, path_argument(metavar="OUT", help="Directory or s3:// prefix of the catalog.")]
 Outs = Annotated[
     list[str],
     path_argument(

@@ -56,8 +56,9 @@ class OrderedCommands(TyperGroup):
 app = typer.Typer(
     name="raydeblend",
     cls=OrderedCommands,
-    help="Deblended galaxy catalogs from survey images, with neural deblenders on Ray.",
+    help="Deblended galaxy catalogs from survey images, by a joint fit or neural networks, on Ray.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )

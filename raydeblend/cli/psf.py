@@ -18,8 +18,12 @@ from raydeblend.config import IMAGE_PATTERN, CatalogConfig
 
 
 def psf_command(
-    input: Annotated[str, path_argument(help="Directory or s3:// prefix of the tiles.")],
-    out: Annotated[str, path_argument(help="Directory or s3:// prefix of the PSFs.")],
+    input: Annotated[
+        str, path_argument(metavar="INPUT", help="Directory or s3:// prefix of the tiles.")
+    ],
+    out: Annotated[
+        str, path_argument(metavar="OUT", help="Directory or s3:// prefix of the PSFs.")
+    ],
     bands: Bands,
     survey: LayoutsSurvey = "auto",
     image_pattern: Annotated[str, typer.Option(help="File names below INPUT.")] = IMAGE_PATTERN,

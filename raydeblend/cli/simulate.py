@@ -40,7 +40,9 @@ def register(app: typer.Typer) -> None:
 
 @simulate.command("tiles")
 def simulate_tiles_command(
-    out: Annotated[str, path_argument(help="Directory or s3:// prefix for tiles and truth.")],
+    out: Annotated[
+        str, path_argument(metavar="OUT", help="Directory or s3:// prefix for tiles and truth.")
+    ],
     survey: Survey = "HSC",
     bands: Bands = "g,r,i",
     n_tiles: Annotated[int, typer.Option(min=1, help="Tiles on one sky grid.")] = 1,
@@ -98,7 +100,9 @@ def simulate_tiles_command(
 
 @simulate.command("singles")
 def simulate_singles_command(
-    out: Annotated[str, path_argument(help="Directory or s3:// prefix for the tile and truth.")],
+    out: Annotated[
+        str, path_argument(metavar="OUT", help="Directory or s3:// prefix for the tile and truth.")
+    ],
     survey: Survey = "HSC",
     bands: Bands = "g,r,i",
     n: Annotated[int, typer.Option(min=1, help="Galaxies of each class and magnitude.")] = 4,
@@ -131,7 +135,9 @@ def simulate_singles_command(
 
 @simulate.command("neighbors")
 def simulate_neighbors_command(
-    out: Annotated[str, path_argument(help="Directory or s3:// prefix for the tile and truth.")],
+    out: Annotated[
+        str, path_argument(metavar="OUT", help="Directory or s3:// prefix for the tile and truth.")
+    ],
     kind: Annotated[str, typer.Option(help="pairs, or stars with galaxies beside them.")] = "pairs",
     survey: Survey = "HSC",
     bands: Bands = "g,r,i",
@@ -153,7 +159,9 @@ def simulate_neighbors_command(
 
 @simulate.command("blends")
 def simulate_blends_command(
-    out: Annotated[str, path_argument(help="An .npz file or a directory, local or s3://.")],
+    out: Annotated[
+        str, path_argument(metavar="OUT", help="An .npz file or a directory, local or s3://.")
+    ],
     protocol: Annotated[str, typer.Option(help="Protocol of the blends: wang2022.")] = "wang2022",
     n: Annotated[int, typer.Option(min=1, help="Blends of two and as many of three.")] = 1000,
     training: Annotated[

@@ -22,8 +22,8 @@ from raydeblend.errors import ConfigError
 log = logging.getLogger(__name__)
 
 NETWORKS = (
-    "gan", "srgan", "srgan-multiband", "srflow", "branched", "rdn", "counter", "rdn-joint",
-    "vae", "vae-deblend",
+    "gan", "srgan", "srgan-multiband", "srflow", "branched", "rdn", "rdn-multiband", "counter",
+    "rdn-joint", "vae", "vae-deblend",
 )  # fmt: skip
 """Listed here too, since the table of `raydeblend.train.networks` loads torch."""
 CALIBRATIONS = ("bad", "inputs", "suspect", "star", "structure")
@@ -44,9 +44,10 @@ def train_command(
     network: Annotated[
         str,
         typer.Argument(
+            metavar="NETWORK",
             help=f"One of {', '.join(NETWORKS)}, or your own as module:name; bad, inputs, suspect, "
             "star, structure: calibrations of p_bad, UNLIKE_TRAINING, p_unrecognized_blend, "
-            "p_star and of which sources are parts of a galaxy."
+            "p_star and of which sources are parts of a galaxy.",
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -90,7 +91,11 @@ def train_command(
         str | None, typer.Option(help="gan: minimax or non-saturating loss of the generator.")
     ] = None,
     rdn_weights: Annotated[
-        str | None, path_option(help="rdn-joint: phase one's deblender, a file or shipped name.")
+        str | None,
+        path_option(
+            help="rdn-joint: phase one's deblender, rdn-multiband: what to begin from; a file or "
+            "shipped name."
+        ),
     ] = None,
     counter_weights: Annotated[
         str | None, path_option(help="rdn-joint: phase one's counter, a file or shipped name.")
@@ -219,7 +224,9 @@ def _refuse_other_options(
 
 
 def weights_command(
-    name: Annotated[str | None, typer.Argument(help="Weights whose card to print.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Weights whose card to print.")
+    ] = None,
 ) -> None:
     """List the shipped weights and calibrations: bands, scale, data; or print one card."""
     from raydeblend.networks.listing import describe_shipped, list_shipped

@@ -15,6 +15,9 @@ from raydeblend.tile import FloatArray
 WAVELENGTHS = {"u": 368, "g": 486, "r": 625, "i": 756, "z": 870, "y": 972}
 """Effective wavelengths in nm, to find the nearest band that a network knows."""
 
+LIKELIEST = "irgzyu"
+"""Bands of surveys, the most often given first."""
+
 
 def choose_bands(given: Sequence[str] | None, n_bands: int, known: Sequence[str]) -> list[int]:
     """Return which of the `given` bands stands for each of a network's `known` bands.
@@ -34,6 +37,22 @@ def choose_bands(given: Sequence[str] | None, n_bands: int, known: Sequence[str]
     return [list(given).index(band) if band in given else _nearest(band, given) for band in known]
 
 
+def likely_bands(n_bands: int) -> tuple[str, ...] | None:
+    """Return the names that `n_bands` bands without names most likely have; None for too many."""
+    likely = LIKELIEST[:n_bands]
+    return tuple(sorted(likely, key=WAVELENGTHS.__getitem__)) if len(likely) == n_bands else None
+
+
+def own_channels(given: Sequence[str], chosen: Sequence[int], known: Sequence[str]) -> list[int]:
+    """Return one of a network's `known` bands for each of the user's that it is shown.
+
+    That is the band itself, or the first that it stands for where the network does not know it.
+    """
+    first = {band: channel for channel, band in reversed(list(enumerate(chosen)))}
+    own = {band: channel for channel, band in enumerate(chosen) if known[channel] == given[band]}
+    return sorted((first | own).values())
+
+
 def nearest_channels(chosen: Sequence[int], bands: int) -> list[int]:
     """Return the network's channel nearest to each of the user's `bands`, its own if it has one."""
     return [int(np.argmin([abs(band - other) for other in chosen])) for band in range(bands)]
@@ -41,14 +60,22 @@ def nearest_channels(chosen: Sequence[int], bands: int) -> list[int]:
 
 def network_image(stamps: Prepared, chosen: Sequence[int]) -> FloatArray:
     """Pick the network's bands; one without usable pixels is replaced by another of the stamp."""
-    image = stamps.image[:, chosen].copy()
+    bands = shown_bands(stamps, chosen)[:, :, None, None]
+    return np.take_along_axis(stamps.image, bands, axis=1)
+
+
+def shown_bands(stamps: Prepared, chosen: Sequence[int]) -> NDArray[np.intp]:
+    """Return which of the user's bands each stamp shows ``(n, channels)`` to the network.
+
+    Those `chosen`, but the nearest that is there for one without usable pixels.
+    """
+    bands = np.tile(np.asarray(chosen, dtype=np.intp), (len(stamps.image), 1))
     for row in np.flatnonzero(stamps.missing.any(axis=1)):
         there = np.flatnonzero(~stamps.missing[row])
         for channel, band in enumerate(chosen):
             if stamps.missing[row, band] and len(there):
-                nearest = there[np.argmin(np.abs(there - band))]
-                image[row, channel] = stamps.image[row, nearest]
-    return image
+                bands[row, channel] = there[np.argmin(np.abs(there - band))]
+    return bands
 
 
 def in_all_bands(models: FloatArray, stamps: Prepared, chosen: Sequence[int]) -> FloatArray:

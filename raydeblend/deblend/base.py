@@ -59,11 +59,15 @@ class Batch:
         In noise units, in the user's bands.
     channels
         Which of the user's bands stands for each of the network's.
+    own
+        The network's bands whose models are used; of a network that is told which bands are
+        missing, those that are the user's.
     """
 
     call: Call
     stamps: Prepared
     channels: Sequence[int]
+    own: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.stamps.image)
@@ -75,7 +79,7 @@ class Batch:
 
     def take(self, rows: Rows) -> Batch:
         """Return some of the stamps."""
-        return Batch(self.call.take(rows), self.stamps.take(rows), self.channels)
+        return replace(self, call=self.call.take(rows), stamps=self.stamps.take(rows))
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ class NetworkDeblender(ABC):
     def batch(self, call: Call) -> Batch:
         """Put the stamps of a call into the network's units and choose its bands."""
         stamps = prepare(call.images, call.variance, call.mask)
-        return Batch(call, stamps, self.channels(call.bands, stamps.image.shape[1]))
+        channels = self.channels(call.bands, stamps.image.shape[1])
+        return Batch(call, stamps, channels, range(len(channels)))
 
     def channels(self, bands: Sequence[str] | None, n_bands: int) -> list[int]:
         """Return which of the user's bands stands for each of the network's."""

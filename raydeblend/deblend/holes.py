@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from raydeblend.tile import BoolArray, FloatArray
@@ -62,20 +63,20 @@ def fill_from_bands(image: FloatArray, bad: BoolArray) -> FloatArray:
 
 
 def fill_from_models(
-    image: FloatArray, holes: BoolArray, light: Callable[[FloatArray], FloatArray]
+    image: FloatArray, holes: BoolArray, light: Callable[[NDArray[np.intp]], FloatArray]
 ) -> FloatArray:
     """Return stamps ``(n, bands, y, x)`` whose holes hold the light of a network's models.
 
     Parameters
     ----------
     light
-        From stamps to the sum of their models; it is asked for those with holes only.
+        From the numbers of stamps to the sums of their models; it is asked for those with holes.
     """
     rows = np.flatnonzero(holes.any(axis=(1, 2, 3)))
     if not len(rows):
         return image
     filled = image.copy()
-    filled[rows] = np.where(holes[rows], light(image[rows]), image[rows])
+    filled[rows] = np.where(holes[rows], light(rows), image[rows])
     return filled
 
 

@@ -43,6 +43,18 @@ def psf_widths(psf: ArrayLike | None, n: int) -> NDArray[np.float64]:
     """
     if psf is None:
         return np.full(n, PSF_WIDTH)
+    return np.broadcast_to([gaussian_width(list(bands)) for bands in _each(psf)], (n,))
+
+
+def band_psf_widths(psf: ArrayLike | None, n: int, n_bands: int) -> NDArray[np.float64]:
+    """Return the `psf_widths` of each band alone, ``(n, bands)``."""
+    if psf is None:
+        return np.full((n, n_bands), PSF_WIDTH)
+    widths = [[gaussian_width([band]) for band in bands] for bands in _each(psf)]
+    return np.broadcast_to(widths, (n, n_bands))
+
+
+def _each(psf: ArrayLike) -> NDArray[np.float64]:
+    """Return ``(n, bands, py, px)`` of a PSF for each stamp, or of one for all."""
     given = np.asarray(psf, dtype=np.float64)
-    each = given if given.ndim == 4 else given[np.newaxis]
-    return np.broadcast_to([gaussian_width(list(bands)) for bands in each], (n,))
+    return given if given.ndim == 4 else given[np.newaxis]

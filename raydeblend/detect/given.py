@@ -34,6 +34,8 @@ class GivenConfig:
         of the PSF.
     listed
         Within which a detected peak is that of a given position, in the same unit.
+    template_peak
+        Sigma of a pixel for which a template is drawn at least, since so it is known how far out.
     work_factor
         By how much the limits of work are larger than usual: there is no other method to go on
         with.
@@ -41,6 +43,7 @@ class GivenConfig:
 
     radius: float = 2.0
     listed: float = 2.5
+    template_peak: float = 5.0
     work_factor: float = 100.0
 
 

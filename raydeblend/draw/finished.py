@@ -27,7 +27,8 @@ from raydeblend.pipeline.plan import CellTask, plan_survey
 from raydeblend.pipeline.runs import find_runs
 from raydeblend.pipeline.shards import read_shard, shard_path
 from raydeblend.pipeline.share import parse_share
-from raydeblend.positions import SkyPositions, read_positions
+from raydeblend.positions import SkyPositions
+from raydeblend.templates import read_given
 from raydeblend.tile import TileHeader
 
 TILES_FILE = "tiles.parquet"
@@ -89,11 +90,10 @@ class Finished:
         ConfigError
             If the table has gone or says something else by now.
         """
-        if self.config.positions is None:
-            return None
-        read = read_positions(self.config.positions)
-        if read.sha256 != self.config.positions_hash:
-            raise ConfigError(f"the positions {self.config.positions} have changed since the run")
+        read = read_given(self.config.positions, self.config.templates)
+        if read is not None and read.sha256 != self.config.positions_hash:
+            where = self.config.positions or self.config.templates
+            raise ConfigError(f"the positions {where} have changed since the run")
         return read
 
     def task(self, tile: str, cell: str) -> CellTask:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.fit.parameters import PARAMETERS, POSITION
 from raydeblend.flags import Flag
 
 Array = NDArray[np.float64]
@@ -42,6 +43,9 @@ class Measurements:
     response
         ``(k, 3)`` derivatives of g1 by a shear γ1 of the sky (R11), of g2 by γ2 (R22), and of each
         by the other (R12, their mean); NaN where the method does not know them.
+    profile
+        ``(k, 7)`` shape of disk and bulge, as `fit.parameters` orders it behind the position; NaN
+        for models without these.
     chi2
         Per degree of freedom.
     shift, position_cov
@@ -66,6 +70,7 @@ class Measurements:
     g1_err: Array
     g2_err: Array
     response: Array
+    profile: Array
     chi2: Array
     shift: Array
     position_cov: Array
@@ -82,7 +87,12 @@ ARRAYS = tuple(f.name for f in fields(Measurements) if f.name not in ("model", "
 
 
 PER_BAND = ("flux", "flux_err", "bulge_fraction")
-ROW_SHAPES = {"shift": (2,), "position_cov": (2, 2), "response": (3,)}
+ROW_SHAPES = {
+    "shift": (2,),
+    "position_cov": (2, 2),
+    "response": (3,),
+    "profile": (PARAMETERS - POSITION.stop,),
+}
 
 
 def not_attempted(n: int, bands: int, model: str, photometry: str) -> Measurements:

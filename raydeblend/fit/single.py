@@ -28,7 +28,7 @@ from raydeblend.fit.parameters import G1, G2, LOG_T, POSITION
 from raydeblend.fit.profile_model import make_family, size_class
 from raydeblend.fit.profiles import profile
 from raydeblend.fit.psf import PsfMixture
-from raydeblend.fit.result import Measurements, errors_of
+from raydeblend.fit.result import ROW_SHAPES, Measurements, errors_of
 from raydeblend.fit.single_priors import DEFAULT_PRIORS, Priors
 from raydeblend.fit.stamps import Stamps
 from raydeblend.flags import Flag
@@ -146,7 +146,8 @@ def _measurements(
         "g2": found.theta[:, G2],
         "g1_err": error[:, G1],
         "g2_err": error[:, G2],
-        "response": np.full((len(size), 3), np.nan),
+        "response": np.full((len(size), *ROW_SHAPES["response"]), np.nan),
+        "profile": np.full((len(size), *ROW_SHAPES["profile"]), np.nan),
         "chi2": found.chi2 / np.maximum(freedom, 1),
         "shift": found.theta[:, POSITION],
         "position_cov": found.theta_cov[:, POSITION, POSITION],

@@ -6,10 +6,13 @@ the symbols F_-1, F_0, F_d, C, D, G_0 and G are theirs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from raydeblend.networks.context import PLANES
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,10 @@ class RdnConfig:
     Attributes
     ----------
     in_channels, out_channels
-        Channels of the scaled input and of the model.
+        Channels of the input and of the model.
+    context
+        Whether the input holds the planes of `raydeblend.networks.context` (masks and PSF) behind
+        the scaled image; the paper's network sees the image alone.
     blocks
         D, the number of residual dense blocks.
     layers
@@ -40,6 +46,7 @@ class RdnConfig:
     features: int = 64
     growth: int = 64
     downscale: int = 1
+    context: bool = False
 
 
 class ResidualDenseBlock(nn.Module):
@@ -98,3 +105,31 @@ class Rdn(nn.Module):
         features = self.fusion(torch.cat(maps, dim=1)) + first
         output: Tensor = self.output(self.upsample(features))
         return output
+
+
+def widened(
+    layers: Mapping[str, Tensor], earlier: Sequence[str], bands: Sequence[str], config: RdnConfig
+) -> dict[str, Tensor]:
+    """Return a network's layers as those of one of more bands and with context.
+
+    It begins as what it was: weights of the other bands' pixels and of the context are zero, and
+    another band's model is that of the nearest band that was known.
+
+    Parameters
+    ----------
+    layers, earlier
+        Of the earlier network by name, and its bands.
+    bands, config
+        Of the wider network; `earlier` is a part of `bands`.
+    """
+    slots = [bands.index(band) for band in earlier]
+    first, side = layers["shallow_1.weight"], config.downscale**2
+    planes = config.in_channels // len(bands)
+    wide = first.new_zeros(len(first), planes, len(bands), side, *first.shape[2:])
+    scaled = planes - PLANES
+    wide[:, :scaled, slots] = first.reshape(
+        len(first), scaled, len(earlier), side, *first.shape[2:]
+    )
+    nearest = [min(range(len(slots)), key=lambda k: abs(slots[k] - b)) for b in range(len(bands))]
+    output = {name: layers[name][nearest] for name in ("output.weight", "output.bias")}
+    return {**layers, "shallow_1.weight": wide.flatten(1, 3), **output}

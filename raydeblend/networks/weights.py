@@ -27,6 +27,7 @@ from raydeblend.shipped import SHIPPED
 
 NETWORKS: Mapping[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "rdn": (Rdn, RdnConfig),
+    "rdn-multiband": (Rdn, RdnConfig),
     "rdn-joint": (Rdn, RdnConfig),
     "counter": (Counter, CounterConfig),
     "rdn-joint-counter": (Counter, CounterConfig),

@@ -8,7 +8,9 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
+from raydeblend.deblend.joint.templates import Templates, separate_templates
 from raydeblend.detect.given import GIVEN
+from raydeblend.fit.parameters import LOG_RADII, POSITION
 from raydeblend.fit.result import Measurements, not_attempted
 from raydeblend.flags import Flag
 from raydeblend.pipeline.accounting import Piece, account_of, account_of_separated
@@ -16,7 +18,16 @@ from raydeblend.pipeline.accounts import Account
 from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.pipeline.parts import JOINT, JOINT_MODEL, DeblendedCell, DeblendedParent, Detected
 from raydeblend.pipeline.pieces import separated_pieces
+from raydeblend.pipeline.plan import CellTask
+from raydeblend.pipeline.sky_errors import sky_jacobian
+from raydeblend.pipeline.sky_profiles import pixel_profiles
+from raydeblend.templates import ERROR, FRACTION, SHAPE
 from raydeblend.tile import Blend
+
+TEMPLATE_MODEL = "template"
+"""What the catalog's column `model` says of sources whose fluxes alone were fitted."""
+POINT_RADIUS = 1e-3
+"""Arcsec: what no PSF tells from a point."""
 
 
 class ForcedCell:
@@ -42,22 +53,51 @@ class ForcedCell:
             return _without_values(blend, _repeated(blend, detected))
         if blend.unusable.all():
             return _without_values(blend, _failed(blend))
-        priors = self.deblender.priors
-        free = self.config.free_positions
-        found = self.deblender.separate_footprint(
+        pixels = (
             deblender_image(blend),
             blend.variance,
             blend.unusable,
             psf_for(self.deblender, detected.psf, [blend]),
             detected.task.cell.tile.pixel_scale,
-            xy=blend.xy,
-            position_sigma=priors.given_position_sigma if free else priors.held_position_sigma,
         )
+        if self.config.templates is None:
+            priors = self.deblender.priors
+            free = self.config.free_positions
+            sigma = priors.given_position_sigma if free else priors.held_position_sigma
+            found = self.deblender.separate_footprint(*pixels, xy=blend.xy, position_sigma=sigma)
+        else:
+            templates = _templates(blend, detected.task)
+            found = separate_templates(self.deblender, *pixels, templates, GIVEN.template_peak)
         if not len(found.xy):
             return _without_values(blend, _failed(blend))
         keep = bool(self.config.save)
-        pieces = list(separated_pieces(blend, found, JOINT, detected.psf, keep))
+        pieces = [
+            (piece, replace(part, measured=self._named(part.measured)))
+            for piece, part in separated_pieces(blend, found, JOINT, detected.psf, keep)
+        ]
         return account_of_separated(blend, found, pieces), pieces
+
+    def _named(self, measured: Measurements | None) -> Measurements | None:
+        """Return measurements under the name of what was fitted."""
+        if measured is None or self.config.templates is None:
+            return measured
+        return replace(measured, model=TEMPLATE_MODEL)
+
+
+def _templates(blend: Blend, task: CellTask) -> Templates:
+    """Return the templates at the positions of a footprint, in pixels of its stamp."""
+    assert task.positions is not None
+    header, given = task.cell.tile, task.positions.nearest(blend.on_tile(blend.xy))
+    assert given.shapes is not None
+    columns = dict(zip(SHAPE, given.shapes.T, strict=True))
+    jacobian = sky_jacobian(header, given.xy)
+    theta = pixel_profiles(columns, jacobian, header.pixel_scale)
+    points = np.isnan(columns[SHAPE[0]])
+    theta[points] = 0.0
+    theta[points, LOG_RADII] = np.log(POINT_RADIUS)
+    theta[:, POSITION] = given.xy - (blend.box.x0, blend.box.y0)
+    bulge, error = (np.where(points, 0.0, columns[name]) for name in (FRACTION, ERROR))
+    return Templates(theta, bulge, error)
 
 
 def _failed(blend: Blend) -> Measurements:

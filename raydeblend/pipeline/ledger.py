@@ -360,7 +360,7 @@ def differences(earlier: Run, later: Run) -> list[str]:
         _change(name, earlier.config.get(name), value)
         for name, value in plain(later.config).items()
         # Weights are compared by their content, below.
-        if name not in ("weights", "positions") and earlier.config.get(name) != value
+        if name not in ("weights", "positions", "templates") and earlier.config.get(name) != value
     ]
     if earlier.part != later.part:
         said.append(_change("part", earlier.part, later.part))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 JOINT, JOINT_MODEL = "joint", "bulge+disk"
 """Names of its photometry and of its model in the catalog."""
-OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov", "response")
+OPTIONAL = ("flux_cov", "r50", "bulge_fraction", "shift", "position_cov", "response", "profile")
 VALUES = tuple(name for name in ARRAYS if name not in ("flags", *OPTIONAL))
 """What a deblender that measures its sources must give in `Deblended.extra`."""
 

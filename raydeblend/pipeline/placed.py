@@ -31,20 +31,24 @@ class TilePositions:
         the nearest pixel that is free.
     names
         ``(n,)``.
+    shapes
+        ``(n, 9)``, see `SkyPositions`.
     """
 
     xy: NDArray[np.float64]
     offset: NDArray[np.float64]
     names: NDArray[np.str_]
+    shapes: NDArray[np.float64] | None = None
 
     @property
     def repeated(self) -> BoolArray:
         """Which lie ``(n,)`` in the pixel of one before them."""
         return np.asarray(self.offset.any(axis=1))
 
-    def take(self, chosen: BoolArray) -> TilePositions:
+    def take(self, chosen: BoolArray | NDArray[np.intp]) -> TilePositions:
         """Return some of them."""
-        return TilePositions(self.xy[chosen], self.offset[chosen], self.names[chosen])
+        shapes = None if self.shapes is None else self.shapes[chosen]
+        return TilePositions(self.xy[chosen], self.offset[chosen], self.names[chosen], shapes)
 
     def within(self, box: Box) -> TilePositions:
         """Return those on the pixels of a box."""
@@ -56,6 +60,10 @@ class TilePositions:
         pixels = map(tuple, nearest_pixels(self.xy).tolist())
         known = dict(zip(pixels, self.names.tolist(), strict=True))
         return [known.get(pixel, "") for pixel in zip(x.tolist(), y.tolist(), strict=True)]
+
+    def nearest(self, xy: NDArray[np.float64]) -> TilePositions:
+        """Return the position that is nearest to each of some places ``(k, 2)``."""
+        return self.take(np.asarray(KDTree(self.xy).query(xy)[1], dtype=np.intp))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +103,8 @@ def place(headers: Sequence[TileHeader], positions: SkyPositions) -> PlacedPosit
         xy, inside = pixels_of(header, sky[near])
         near, xy = near[inside], xy[inside]
         found[near] = True
-        on_tile = TilePositions(*_with_own_pixels(header, xy), positions.names[near])
+        shapes = None if positions.shapes is None else positions.shapes[near]
+        on_tile = TilePositions(*_with_own_pixels(header, xy), positions.names[near], shapes)
         crowded += int(np.sum(on_tile.repeated))
         tiles.append(on_tile)
     return PlacedPositions(tuple(tiles), int(np.sum(~found)), crowded)

@@ -24,7 +24,8 @@ from raydeblend.pipeline.cell_state import CellState
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
 from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
-from raydeblend.pipeline.sky_errors import sky_covariance
+from raydeblend.pipeline.sky_errors import sky_covariance, sky_jacobian
+from raydeblend.pipeline.sky_profiles import sky_profiles
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, BoolArray, Box
 
@@ -131,6 +132,7 @@ def parent_rows(
         "x": xy[:, 0],
         "y": xy[:, 1],
         "position_cov": values["position_cov"],
+        "profile": values["profile"],
         "blendedness": _blendedness(part),
         "flags": values["flags"] | part.flags | _source_flags(part) | psf.flags(places),
         "p_unrecognized_blend": _p_unrecognized(part),
@@ -241,7 +243,8 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
     # By pixel, so that tiles on one grid decide alike whatever a fit moved.
     pixels = np.column_stack([rows["pixel_x"], rows["pixel_y"]]).astype(np.float64)
     sky = to_sky(header, xy)
-    covariance = sky_covariance(header, xy, rows["position_cov"])
+    jacobian = sky_jacobian(header, xy)
+    covariance = sky_covariance(jacobian, rows["position_cov"])
     return {
         "tile": np.full(n, header.name),
         "cell": np.full(n, task.cell.name),
@@ -252,6 +255,7 @@ def _place(task: CellTask, rows: Rows, covered: Coverage) -> Rows:
         "dec_err": np.sqrt(covariance[:, 1, 1]),
         "ra_dec_cov": covariance[:, 0, 1],
         "is_primary": is_primary(header, task.neighbors, pixels, covered),
+        **sky_profiles(rows["profile"], jacobian, header.pixel_scale),
     }
 
 

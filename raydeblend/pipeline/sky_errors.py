@@ -1,4 +1,4 @@
-"""Errors of positions on the sky from those in pixels."""
+"""Errors of positions on the sky from those in pixels, and how the sky lies on the pixels."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ STEP = 0.5
 """Pixels to each side over which the WCS is differentiated."""
 
 
-def sky_covariance(header: TileHeader, xy: Array, covariance: Array) -> Array:
+def sky_covariance(jacobian: Array, covariance: Array) -> Array:
     """Return the covariances ``(n, 2, 2)`` of (ra cos dec, dec) in arcsec².
 
     Parameters
     ----------
-    xy
-        ``(n, 2)`` tile pixels.
+    jacobian
+        ``(n, 2, 2)``, see `sky_jacobian`.
     covariance
         ``(n, 2, 2)`` of x and y in pixels².
     """
-    jacobian = sky_jacobian(header, xy)
     return np.asarray(np.einsum("nai,nij,nbj->nab", jacobian, covariance, jacobian))
 
 
 def sky_jacobian(header: TileHeader, xy: Array) -> Array:
-    """Return d(ra cos dec, dec) / d(x, y) in arcsec per pixel, ``(n, 2, 2)``."""
+    """Return d(ra cos dec, dec) / d(x, y) in arcsec per pixel, ``(n, 2, 2)``.
+
+    At tile pixels `xy` ``(n, 2)``.
+    """
     out = np.empty((len(xy), 2, 2))
     for axis in range(2):
         step = STEP * (np.arange(2) == axis)

@@ -115,7 +115,7 @@ def _deblend_stage(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]
 
 def first_opinion(config: CatalogConfig) -> Callable[[Detected], DeblendedCell]:
     """Return what deblends a cell's footprints: its sources found, or at given positions."""
-    if config.positions is None:
+    if not config.is_forced:
         return DeblendCell(config)
     # Only here, since it loads torch, which SExtractor's catalogs do not need.
     from raydeblend.pipeline.forced import ForcedCell

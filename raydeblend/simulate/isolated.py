@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import galsim
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.simulate.galaxies import Galaxies, profile
+from raydeblend.simulate.galaxies import Galaxies, GalaxyTable
 from raydeblend.survey import NJY_ZERO_POINT, Survey, draw_psf, psf_profile
 
 FFT_LIMIT = 16384
@@ -60,27 +61,49 @@ def render_group(
         psf_profile(survey, band, survey.band(band).psf_fwhm * factor)
         for band, factor in zip(galaxies.bands, factors, strict=True)
     ]
+    images = render_all(galaxies, survey, psfs, rng, size)
+    return make_group(images, survey, galaxies.bands, psfs)
+
+
+def make_group(
+    images: NDArray[np.float16],
+    survey: Survey,
+    bands: tuple[str, ...],
+    psfs: Sequence[galsim.GSObject],
+) -> IsolatedGroup:
+    """Return images ``(n, bands, y, x)`` in sky sigmas with what is known of them."""
+    return IsolatedGroup(
+        images=images,
+        psf=np.stack([draw_psf(psf, survey.pixel_scale) for psf in psfs]),
+        sky_sigma=np.array(
+            [np.sqrt(survey.band(band).sky_electrons) for band in bands], dtype=np.float32
+        ),
+        bands=bands,
+        pixel_scale=survey.pixel_scale,
+    )
+
+
+def render_all(
+    galaxies: GalaxyTable,
+    survey: Survey,
+    psfs: Sequence[galsim.GSObject],
+    rng: np.random.Generator,
+    size: int,
+) -> NDArray[np.float16]:
+    """Render each galaxy ``(n, bands, size, size)`` at a random angle and sub-pixel offset."""
     angles = rng.uniform(0, 360, len(galaxies))
     offsets = rng.uniform(-0.5, 0.5, (len(galaxies), 2))
     images = np.zeros((len(galaxies), len(psfs), size, size), dtype=np.float16)
     for row in range(len(galaxies)):
         images[row] = render_galaxy(galaxies, row, survey, psfs, size, angles[row], offsets[row])
-    return IsolatedGroup(
-        images=images,
-        psf=np.stack([draw_psf(psf, survey.pixel_scale) for psf in psfs]),
-        sky_sigma=np.array(
-            [np.sqrt(survey.band(b).sky_electrons) for b in galaxies.bands], dtype=np.float32
-        ),
-        bands=galaxies.bands,
-        pixel_scale=survey.pixel_scale,
-    )
+    return images
 
 
 def render_galaxy(
-    galaxies: Galaxies,
+    galaxies: GalaxyTable,
     row: int,
     survey: Survey,
-    psfs: list[galsim.GSObject],
+    psfs: Sequence[galsim.GSObject],
     size: int,
     angle: float = 0.0,
     offset: NDArray[np.float64] | tuple[float, float] = (0.0, 0.0),
@@ -91,7 +114,7 @@ def render_galaxy(
     for band, psf in enumerate(psfs):
         table = survey.band(galaxies.bands[band])
         flux = 10 ** (0.4 * (NJY_ZERO_POINT - galaxies.magnitude[row, band])) / table.sky_sigma
-        shape = profile(galaxies, row, band).rotate(angle * galsim.degrees)
+        shape = galaxies.profile(row, band).rotate(angle * galsim.degrees)
         observed = galsim.Convolve(shape, psf, gsparams=gsparams) * flux
         image[band] = observed.drawImage(
             nx=size, ny=size, scale=survey.pixel_scale, offset=tuple(offset)

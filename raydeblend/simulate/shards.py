@@ -25,6 +25,8 @@ from raydeblend.session import ray_session, shared_folder
 from raydeblend.simulate.galaxies import Galaxies, draw_galaxies, read_catsim
 from raydeblend.simulate.heldout import exclude_held_out
 from raydeblend.simulate.isolated import IsolatedGroup, render_group
+from raydeblend.simulate.isolated_realistic import realistic_group
+from raydeblend.simulate.population.stamps import Stamps, find_stamps
 from raydeblend.survey import get_survey
 
 Item = dict[str, Any]
@@ -56,6 +58,9 @@ class IsolatedConfig:
         A CatSim table whose rows are drawn, or None for `draw_galaxies`.
     held_out
         A test set whose galaxies are left out of the catalog.
+    realistic, stamps
+        Whether the images are of the realistic population (`isolated_realistic`), and the folder of
+        real galaxies for it, or None for none.
     """
 
     survey: str = "HSC"
@@ -66,6 +71,8 @@ class IsolatedConfig:
     faint: float = 26.5
     catalog: str | None = None
     held_out: str | None = None
+    realistic: bool = False
+    stamps: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,12 @@ class Shard:
     @property
     def is_validation(self) -> NDArray[np.bool_]:
         """``(n,)``: true for galaxies that must not be trained on."""
-        return np.asarray(self.galaxy_id % VALIDATION_MODULUS == 0)
+        return is_validation(self.galaxy_id)
+
+
+def is_validation(galaxy_id: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which galaxies must not be trained on."""
+    return np.asarray(galaxy_id % VALIDATION_MODULUS == 0)
 
 
 def render_isolated(
@@ -147,6 +159,9 @@ def _manifest(config: IsolatedConfig) -> bytes:
 
 
 def _read_table(config: IsolatedConfig) -> Galaxies | None:
+    if config.realistic:
+        _find_sides(config)
+        return None
     if config.catalog is None:
         if config.held_out is not None:
             raise ConfigError("held_out requires a catalog: drawn galaxies are in no test set")
@@ -162,6 +177,13 @@ def make_shard(config: IsolatedConfig, index: int, table: Galaxies | None = None
     rng = np.random.default_rng([config.seed, index])
     first = index * config.group
     ids = np.arange(first, first + config.group)
+    if config.realistic:
+        survey, sides = get_survey(config.survey), _find_sides(config)
+        chosen = is_validation(ids)
+        return Shard(
+            ids,
+            realistic_group(survey, config.bands, chosen, sides, rng, config.size, config.faint),
+        )
     if table is None:
         galaxies = draw_galaxies(config.group, config.bands, rng, config.faint)
     else:
@@ -169,6 +191,11 @@ def make_shard(config: IsolatedConfig, index: int, table: Galaxies | None = None
         ids = np.random.default_rng(config.seed).permutation(len(table))[ids % len(table)]
         galaxies = table.take(ids)
     return Shard(ids, render_group(galaxies, get_survey(config.survey), rng, config.size))
+
+
+def _find_sides(config: IsolatedConfig) -> tuple[Stamps, Stamps]:
+    """Return the real galaxies to train on, and those to validate with."""
+    return find_stamps(config.stamps, "train"), find_stamps(config.stamps, "validation")
 
 
 def write_shard(path: str, shard: Shard) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from raydeblend.networks.context import context_planes
+from raydeblend.train.gaps import draw_masks, draw_present, fill_masked, stand_ins
+
 MAX_SOURCES = 4
 
 
@@ -26,12 +29,16 @@ class IsolatedImages:
         ``(groups,)`` first row and number of rows of each group.
     sky_sigma
         ``(groups, bands)`` sky noise in electrons.
+    psf_width
+        ``(groups, bands)`` pixels (sigma), see `raydeblend.networks.context`; 0 in a band that the
+        group does not have.
     """
 
     images: Tensor
     start: Tensor
     count: Tensor
     sky_sigma: Tensor
+    psf_width: Tensor
 
     def to(self, device: torch.device | str) -> IsolatedImages:
         """Return the same images on another device."""
@@ -56,6 +63,13 @@ class BlendRecipe:
         three: deeper surveys than those rendered.
     noiseless
         Fraction of blends without noise (half, for the counter: section II.D).
+    close, close_shift
+        Fraction of blends in which all galaxies are within `close_shift` pixels of the brightest
+        along each axis.
+    context
+        Whether networks are shown `raydeblend.networks.context`.
+    fewer_bands, masked
+        Fractions of blends with a random part of their bands alone, and with masked pixels.
     """
 
     stamp: int = 64
@@ -63,6 +77,11 @@ class BlendRecipe:
     n_sources: tuple[float, float, float, float, float] = (0.0, 0.15, 0.5, 0.25, 0.1)
     brighten: float = 1.0
     noiseless: float = 0.0
+    close: float = 0.0
+    close_shift: int = 5
+    context: bool = False
+    fewer_bands: float = 0.0
+    masked: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,11 +96,14 @@ class BlendBatch:
         ``(n, MAX_SOURCES, bands, y, x)`` noiseless galaxies, brightest first, then zeros.
     n_sources
         ``(n,)``.
+    context
+        ``(n, planes, y, x)`` that a network is shown beside the blend; no planes without context.
     """
 
     blend: Tensor
     sources: Tensor
     n_sources: Tensor
+    context: Tensor
 
 
 def compose(
@@ -95,8 +117,7 @@ def compose(
 
     uniform = torch.rand((n, MAX_SOURCES), generator=generator, device=device)
     rows = isolated.start[group, None] + (uniform * isolated.count[group, None]).long()
-    sources = _cut_out(isolated.images, rows.flatten(), recipe, generator)
-    sources = sources.view(n, MAX_SOURCES, *sources.shape[1:])
+    sources = _cut_out(isolated.images, rows, recipe, generator)
     present = torch.arange(MAX_SOURCES, device=device) < n_sources[:, None]
     sources = sources * present[:, :, None, None, None]
     sources = sources * _brightening(n, recipe, generator, device)
@@ -107,28 +128,75 @@ def compose(
     # Poisson noise of sky and galaxies, in units of the sky's.
     noise *= torch.sqrt(1 + scene.clamp(min=0) / isolated.sky_sigma[group, :, None, None])
     noisy = torch.rand(n, generator=generator, device=device) >= recipe.noiseless
-    return BlendBatch(scene + noise * noisy[:, None, None, None], sources, n_sources)
+    blend, context = scene + noise * noisy[:, None, None, None], scene[:, :0]
+    if recipe.context:
+        psf_width = isolated.psf_width[group]
+        blend, sources, context = _observed(blend, sources, psf_width, recipe, generator)
+    return BlendBatch(blend, sources, n_sources, context)
+
+
+def _observed(
+    blend: Tensor,
+    sources: Tensor,
+    psf_width: Tensor,
+    recipe: BlendRecipe,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return blends and sources as a survey with gaps has them, and their context.
+
+    Another band stands in for one that is not there, in the sources too: a model of what is shown.
+    """
+    present = draw_present(psf_width > 0, recipe.fewer_bands, generator)
+    bands = stand_ins(present, generator)
+    mask = draw_masks(blend, recipe.masked, generator)
+    blend, mask = (_pick(planes, bands) for planes in (fill_masked(blend, mask), mask))
+    sources = _brightest_first(_pick(sources.transpose(1, 2), bands).transpose(1, 2))
+    unobserved = mask | ~present[:, :, None, None]
+    return blend, sources, context_planes(unobserved, psf_width.gather(1, bands))
+
+
+def _pick(planes: Tensor, bands: Tensor) -> Tensor:
+    """Return the chosen `bands` ``(n, bands)`` of ``(n, bands, …)``."""
+    return planes[torch.arange(len(planes), device=planes.device)[:, None], bands]
 
 
 def _cut_out(
     images: Tensor, rows: Tensor, recipe: BlendRecipe, generator: torch.Generator
 ) -> Tensor:
-    """Cut randomly shifted, flipped and transposed stamps ``(len(rows), bands, y, x)``."""
-    n, size, stamp, device = len(rows), images.shape[-1], recipe.stamp, images.device
+    """Cut the images `rows` ``(n, k)`` randomly shifted, flipped and transposed.
+
+    The stamps are ``(n, k, bands, y, x)``.
+    """
+    (n, k), size, stamp, device = rows.shape, images.shape[-1], recipe.stamp, images.device
     shift = torch.randint(
-        -recipe.max_shift, recipe.max_shift + 1, (n, 2), generator=generator, device=device
+        -recipe.max_shift, recipe.max_shift + 1, (n, k, 2), generator=generator, device=device
     )
-    flip = torch.rand((n, 2), generator=generator, device=device) < 0.5
-    pixel = (size - stamp) // 2 + shift[:, :, None] + torch.arange(stamp, device=device)
+    flip = torch.rand((n, k, 2), generator=generator, device=device) < 0.5
+    transpose = torch.rand((n, k), generator=generator, device=device) < 0.5
+    if recipe.close:
+        shift = _close_shifts(shift, transpose, recipe, generator)
+    pixel = (size - stamp) // 2 + shift[..., None] + torch.arange(stamp, device=device)
     inside = (pixel >= 0) & (pixel < size)
-    pixel = torch.where(flip[:, :, None], size - 1 - pixel, pixel).clamp(0, size - 1)
-    bands = torch.arange(images.shape[1], device=device)
-    y, x = pixel[:, 0], pixel[:, 1]
-    row = rows[:, None, None, None]
-    cut = images[row, bands[:, None, None], y[:, None, :, None], x[:, None, None]].float()
-    cut = cut * (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
-    transpose = torch.rand(n, generator=generator, device=device) < 0.5
-    return torch.where(transpose[:, None, None, None], cut.transpose(-1, -2), cut)
+    pixel = torch.where(flip[..., None], size - 1 - pixel, pixel).clamp(0, size - 1)
+    bands = torch.arange(images.shape[1], device=device)[:, None, None]
+    y, x = pixel[:, :, 0, None, :, None], pixel[:, :, 1, None, None]
+    cut = images[rows[:, :, None, None, None], bands, y, x].float()
+    cut = cut * (inside[:, :, 0, :, None] & inside[:, :, 1, None])[:, :, None]
+    return torch.where(transpose[:, :, None, None, None], cut.transpose(-1, -2), cut)
+
+
+def _close_shifts(
+    shift: Tensor, transpose: Tensor, recipe: BlendRecipe, generator: torch.Generator
+) -> Tensor:
+    """Return shifts ``(n, k, 2)`` of which some blends' put all galaxies near their first."""
+    reach, device = recipe.close_shift, shift.device
+    # A stamp that is transposed is shifted along the other axis.
+    place = torch.where(transpose[..., None], shift.flip(-1), shift)
+    offset = torch.randint(-reach, reach + 1, shift.shape, generator=generator, device=device)
+    offset[:, 0] = 0
+    close = torch.rand(len(shift), generator=generator, device=device) < recipe.close
+    place = torch.where(close[:, None, None], place[:, :1] + offset, place)
+    return torch.where(transpose[..., None], place.flip(-1), place)
 
 
 def _brightening(

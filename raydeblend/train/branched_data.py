@@ -125,7 +125,8 @@ class SurveyStream:
         sources = torch.cat([drawn.sources[:, BRANCHES:], behind], dim=1)
         n_sources = (drawn.n_sources - BRANCHES).clamp(min=0)
         gone = _is_gone(model, drawn.sources[:, :BRANCHES].sum(dim=1))
-        self._left = PeelBatch(drawn.image - model, sources, n_sources).select(gone)
+        left = PeelBatch(drawn.image - model, sources, n_sources, drawn.context)
+        self._left = left.select(gone)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the random state and the residuals for the next draw."""
@@ -157,4 +158,4 @@ def survey_validation(
 ) -> Iterator[PairBatch]:
     """Yield the same `n` noisy survey blends of two galaxies at every call, in chunks."""
     for blends in validation_blends(isolated, recipe, n, VALIDATION_SEED):
-        yield survey_pairs(PeelBatch(blends.blend, blends.sources, blends.n_sources), scaling)
+        yield survey_pairs(PeelBatch.of(blends), scaling)

@@ -13,7 +13,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from raydeblend.detect.footprints import gaussian_width
 from raydeblend.errors import ConfigError
 from raydeblend.simulate.isolated import IsolatedGroup
 from raydeblend.simulate.shards import Shard, read_shard
@@ -26,33 +28,54 @@ VALIDATION_CHUNK = 64
 
 
 def load_isolated(
-    paths: Sequence[str], bands: tuple[str, ...], validation: bool = False
+    paths: Sequence[str], bands: tuple[str, ...], validation: bool = False, gaps: bool = False
 ) -> IsolatedImages:
     """Read shards into memory: their training galaxies, or those kept for validation.
+
+    With `gaps`, shards may lack some of the bands, whose images and PSF widths are zero then.
 
     Raises
     ------
     ConfigError
         If a shard has other bands, or none of the galaxies asked for is in any.
     """
-    images, sky_sigma = [], []
+    groups = []
     for path in paths:
         shard = read_shard(path)
-        if shard.group.bands != bands:
+        if shard.group.bands != bands and not (gaps and set(shard.group.bands) <= set(bands)):
             raise ConfigError(f"{path} holds bands {shard.group.bands}, not {bands}")
         kept = _usable(shard) & (shard.is_validation == validation)
         if kept.any():
-            images.append(torch.from_numpy(shard.group.images[kept]))
-            sky_sigma.append(torch.from_numpy(shard.group.sky_sigma))
-    if not images:
+            groups.append(_in_bands(shard.group, kept, bands))
+    if not groups:
         raise ConfigError("the isolated images hold too few galaxies to train and validate on")
+    images, sky_sigma, psf_width = zip(*groups, strict=True)
     count = torch.tensor([len(group) for group in images])
-    return IsolatedImages(torch.cat(images), count.cumsum(0) - count, count, torch.stack(sky_sigma))
+    return IsolatedImages(
+        torch.cat(images),
+        count.cumsum(0) - count,
+        count,
+        torch.stack(sky_sigma),
+        torch.stack(psf_width),
+    )
 
 
 def _usable(shard: Shard) -> NDArray[np.bool_]:
     # The brightest galaxies can overflow float16.
     return np.asarray(np.isfinite(shard.group.images).all(axis=(1, 2, 3)))
+
+
+def _in_bands(
+    group: IsolatedGroup, kept: NDArray[np.bool_], bands: tuple[str, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images ``(n, bands, y, x)``, sky noise and PSF widths ``(bands,)`` of a group."""
+    slots = [bands.index(band) for band in group.bands]
+    images = torch.zeros(int(kept.sum()), len(bands), *group.images.shape[2:], dtype=torch.float16)
+    images[:, slots] = torch.from_numpy(group.images[kept])
+    sky_sigma, psf_width = torch.ones(len(bands)), torch.zeros(len(bands))
+    sky_sigma[slots] = torch.from_numpy(group.sky_sigma)
+    psf_width[slots] = torch.tensor([gaussian_width([stamp]) for stamp in group.psf])
+    return images, sky_sigma, psf_width
 
 
 def worker_share(paths: Sequence[str], rank: int, world: int) -> list[str]:
@@ -72,8 +95,9 @@ def stream_seed(seed: int, epoch: int, rank: int, step: int = 0) -> int:
 def blends_of(group: IsolatedGroup, n: int, recipe: BlendRecipe, seed: int) -> FloatArray:
     """Return `n` noisy blends of a group's galaxies, ``(n, bands, y, x)`` in noise units."""
     count = torch.tensor([len(group.images)])
-    images, sky = torch.from_numpy(group.images), torch.from_numpy(group.sky_sigma)[None]
-    isolated = IsolatedImages(images, count - count, count, sky)
+    everything = np.ones(len(group.images), dtype=bool)
+    images, sky_sigma, psf_width = _in_bands(group, everything, group.bands)
+    isolated = IsolatedImages(images, count - count, count, sky_sigma[None], psf_width[None])
     blends = compose(isolated, n, recipe, torch.Generator().manual_seed(seed)).blend
     return np.asarray(blends.numpy())
 

@@ -17,7 +17,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import Card, load_weights, weights_path
 from raydeblend.simulate.shards import IsolatedConfig, check_isolated, render_isolated
-from raydeblend.survey import get_survey
+from raydeblend.survey import Survey, get_survey
 from raydeblend.train.blends import BlendRecipe, IsolatedImages
 from raydeblend.train.config import RunConfig, check_choice
 from raydeblend.train.data import load_isolated, worker_share
@@ -79,9 +79,7 @@ class BlendRun(RunConfig):
             raise ConfigError(
                 f"a survey is given twice in {', '.join(survey.name for survey in surveys)}"
             )
-        for survey in surveys:
-            for band in self.bands:
-                survey.band(band)
+        self.check_bands(surveys)
         super().check()
         if self.group < 16 or self.n_galaxies < 16:
             raise ConfigError(
@@ -92,6 +90,12 @@ class BlendRun(RunConfig):
                 f"stamp must be 24 to {ISOLATED_SIZE} pixels, not {self.recipe.stamp}"
             )
         check_choice("optimizer", self.optimizer, ("adam", "sgd"))
+
+    def check_bands(self, surveys: Sequence[Survey]) -> None:
+        """Raise ConfigError unless the surveys have the bands that are needed: all of them."""
+        for survey in surveys:
+            for band in self.bands:
+                survey.band(band)
 
 
 UP_TO_THREE: tuple[float, float, float, float, float] = (0.25, 0.25, 0.25, 0.25, 0.0)

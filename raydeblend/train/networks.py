@@ -7,12 +7,23 @@ from dataclasses import fields, replace
 from typing import Any
 
 from raydeblend.errors import ConfigError
-from raydeblend.train import branched, counter, gan, rdn, rdn_joint, srflow, srgan, vae
+from raydeblend.train import (
+    branched,
+    counter,
+    gan,
+    rdn,
+    rdn_joint,
+    rdn_multiband,
+    srflow,
+    srgan,
+    vae,
+)
 from raydeblend.train.config import RunConfig
 from raydeblend.train.family import Family, Training, load_family
 
 NETWORKS: Mapping[str, Family] = {
     "rdn": Family(rdn.RdnTraining, rdn.PRESETS),
+    "rdn-multiband": Family(rdn_multiband.RdnMultibandTraining, rdn_multiband.PRESETS),
     "counter": Family(counter.CounterTraining, counter.PRESETS),
     "gan": Family(gan.GanTraining, gan.PRESETS),
     "rdn-joint": Family(rdn_joint.RdnJointTraining, rdn_joint.PRESETS),

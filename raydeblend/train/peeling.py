@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from raydeblend.train.blends import BlendRecipe, IsolatedImages, compose
+from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages, compose
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,23 @@ class PeelBatch:
         ``(n, k, bands, y, x)``, brightest first, zeros behind the last.
     n_sources
         ``(n,)``, at least 1.
+    context
+        ``(n, planes, y, x)``, what a network is shown beside the images.
     """
 
     image: Tensor
     sources: Tensor
     n_sources: Tensor
+    context: Tensor
+
+    @classmethod
+    def of(cls, blends: BlendBatch) -> PeelBatch:
+        """Return blends that nothing was peeled from."""
+        return cls(blends.blend, blends.sources, blends.n_sources, blends.context)
 
     def select(self, rows: Tensor) -> PeelBatch:
         """Return the chosen images."""
-        return PeelBatch(self.image[rows], self.sources[rows], self.n_sources[rows])
+        return PeelBatch(*(tensor[rows] for tensor in vars(self).values()))
 
     def parts(self, size: int) -> Iterator[PeelBatch]:
         """Yield the images in parts of at most `size`; all at once for 0."""
@@ -41,7 +49,7 @@ class PeelBatch:
     def peel(self, model: Tensor, chosen: Tensor) -> PeelBatch:
         """Subtract `model`, which stands for source `chosen`; some may have none left."""
         others = _without(self.sources, chosen)
-        return PeelBatch(self.image - model, others, self.n_sources - 1)
+        return PeelBatch(self.image - model, others, self.n_sources - 1, self.context)
 
     def join(self, other: PeelBatch) -> PeelBatch:
         """Return both batches as one."""
@@ -107,8 +115,7 @@ def fresh_blends(
     isolated: IsolatedImages, recipe: BlendRecipe, n: int, generator: torch.Generator
 ) -> PeelBatch:
     """Compose `n` blends that nothing was peeled from."""
-    blends = compose(isolated, n, recipe, generator)
-    return PeelBatch(blends.blend, blends.sources, blends.n_sources)
+    return PeelBatch.of(compose(isolated, n, recipe, generator))
 
 
 def _without(sources: Tensor, chosen: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from raydeblend.errors import ConfigError
+from raydeblend.networks.context import PLANES
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages
@@ -80,7 +81,9 @@ class Examples:
 
 def fit_channels(model: RdnConfig, bands: tuple[str, ...], scaling: Scaling) -> RdnConfig:
     """Return the network's size with channels for these bands."""
-    return replace(model, in_channels=scaling.channels(len(bands)), out_channels=len(bands))
+    planes = PLANES * len(bands) if model.context else 0
+    channels = scaling.channels(len(bands)) + planes
+    return replace(model, in_channels=channels, out_channels=len(bands))
 
 
 # Sections II.D and III.A.1: 50,000 blends of two galaxies in batches of 128 are 391 steps.
@@ -183,8 +186,7 @@ class RdnTraining(BlendTraining[RdnRun]):
         """Peel each blend once."""
         scaling = self.config.scaling
         network.eval()
-        batch = PeelBatch(blends.blend, blends.sources, blends.n_sources)
-        _, model, chosen = rdn_step(network, batch, scaling, self.config.loss)
+        _, model, chosen = rdn_step(network, PeelBatch.of(blends), scaling, self.config.loss)
         network.train()
         truth = blends.sources[torch.arange(len(chosen), device=chosen.device), chosen]
         _, maximum = scaling.apply(blends.blend)

@@ -26,7 +26,7 @@ def rdn_step(
         model stands for.
     """
     channels, maximum = scaling.apply(batch.image)
-    model = forward(network, channels)
+    model = forward(network, torch.cat([channels, batch.context], dim=1))
     value, chosen = loss(model, batch.sources / maximum[:, None])
     return value, model * maximum, chosen
 
@@ -55,7 +55,7 @@ def rdn_scores(
     either order, as `loss` says.
     """
     network.eval()
-    first = PeelBatch(blends.blend, blends.sources, blends.n_sources)
+    first = PeelBatch.of(blends)
     collected: dict[str, list[Tensor]] = {}
     everything = torch.arange(len(first.n_sources), device=first.image.device)
     for rows in torch.split(everything, batch):

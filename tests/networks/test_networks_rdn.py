@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from raydeblend.networks.rdn import Rdn, RdnConfig, ResidualDenseBlock
+from raydeblend.networks.rdn import Rdn, RdnConfig, ResidualDenseBlock, widened
 
 SMALL = RdnConfig(blocks=2, layers=2, features=8, growth=4)
 
@@ -72,3 +74,17 @@ def test_gradients_reach_every_parameter() -> None:
     network = Rdn(SMALL)
     network(torch.randn(1, 3, 16, 16)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_a_widened_network_begins_as_it_was() -> None:
+    torch.manual_seed(0)
+    three = RdnConfig(in_channels=6, blocks=1, layers=2, features=8, growth=4, downscale=2)
+    # Twice six scaled bands, and two planes of context of each.
+    six = replace(three, in_channels=24, out_channels=6, context=True)
+    earlier, network = Rdn(three), Rdn(six)
+    network.load_state_dict(widened(earlier.state_dict(), "gri", "ugrizy", six))
+    scaled = torch.randn(2, 2, 6, 16, 16)
+    shown = torch.cat([scaled.flatten(1, 2), torch.randn(2, 12, 16, 16)], dim=1)
+    expected = earlier(scaled[:, :, 1:4].flatten(1, 2))
+    # The nearest known band's model is that of u, z and y.
+    torch.testing.assert_close(network(shown), expected[:, [0, 0, 1, 2, 2, 2]])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -14,6 +16,7 @@ def isolated(peaks: list[float], sky_sigma: float = 100.0, size: int = 48) -> Is
         torch.tensor([0, len(peaks)]),
         torch.tensor([len(peaks)] * 2),
         torch.full((2, 2), sky_sigma),
+        torch.full((2, 2), 2.0),
     )
 
 
@@ -74,3 +77,40 @@ def test_the_same_seed_gives_the_same_blends_and_another_does_not() -> None:
     recipe = BlendRecipe(stamp=32, max_shift=6)
     torch.testing.assert_close(draw(recipe, seed=1).blend, draw(recipe, seed=1).blend)
     assert not torch.equal(draw(recipe, seed=1).blend, draw(recipe, seed=2).blend)
+
+
+def test_close_galaxies_are_near_the_first_whatever_way_they_are_turned() -> None:
+    recipe = BlendRecipe(44, 6, (0, 0, 0, 0, 1), 0.0, 1.0, close=1.0, close_shift=2)
+    sources = draw(recipe, n=200).sources[:, :, 0]
+    axis = torch.arange(44) - 43 / 2
+    flux = sources.sum(dim=(2, 3))
+    x = (sources * axis).sum(dim=(2, 3)) / flux
+    y = (sources * axis[:, None]).sum(dim=(2, 3)) / flux
+    for position in (x, y):
+        reach = position.amax(1) - position.amin(1)
+        assert 3 < reach.max() < 4.1
+        assert position.abs().max() > 5
+
+
+def test_what_stands_in_for_a_band_is_a_blend_of_its_own_sources() -> None:
+    recipe = BlendRecipe(32, 6, (0, 0, 1, 0, 0), 0.0, 1.0, context=True, fewer_bands=1.0)
+    images = isolated([10.0, 20.0, 30.0])
+    colors = torch.tensor([1.0, 3.0])[:, None, None]
+    images = replace(images, images=images.images * colors.half())
+    batch = compose(images, 64, recipe, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(batch.blend, batch.sources.sum(dim=1))
+    missing = batch.context[:, :2].flatten(2).all(2)
+    assert missing.any(0).all()
+    assert not missing.all(1).any()
+    same = (batch.blend[:, 0] == batch.blend[:, 1]).flatten(1).all(1)
+    assert torch.equal(same, missing.any(1))
+
+
+def test_masks_are_shown_and_filled() -> None:
+    recipe = BlendRecipe(32, 6, (0, 1, 0, 0, 0), 0.0, 1.0, context=True, masked=1.0)
+    batch = draw(recipe)
+    mask = batch.context[:, :2] > 0
+    assert mask.flatten(1).any(1).all()
+    truth = batch.sources.sum(dim=1)
+    torch.testing.assert_close(batch.blend[~mask], truth[~mask])
+    assert not torch.equal(batch.blend[mask], truth[mask])

@@ -50,7 +50,8 @@ def isolated() -> IsolatedImages:
     peak = 10 ** (1 + torch.rand(40, 3, 1, 1, generator=rng))
     shape = torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * width**2))
     images = (peak * shape[:, None]).half()
-    return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), torch.full((1, 3), 200.0))
+    sky, width = torch.full((1, 3), 200.0), torch.full((1, 3), 1.5)
+    return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), sky, width)
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,17 @@ def test_other_bands_are_refused(shards: list[str]) -> None:
         load_isolated(shards, ("g", "r", "i"))
 
 
+def test_groups_may_lack_bands_where_gaps_are_allowed(shards: list[str]) -> None:
+    isolated = load_isolated(shards[:1], ("u", "r", "g"), gaps=True)
+    assert isolated.images[0, :, 0, 0].tolist() == [0, 1, 1]
+    assert isolated.sky_sigma.tolist() == [[1, 100, 100]]
+    # As high as a Gaussian of this width: 1 / (2 pi sigma^2) = 0.04.
+    width = 1 / np.sqrt(0.08 * np.pi)
+    np.testing.assert_allclose(isolated.psf_width, [[0, width, width]], rtol=1e-5)
+    with pytest.raises(ConfigError, match="bands"):
+        load_isolated(shards, ("u", "g"), gaps=True)
+
+
 def test_a_split_without_galaxies_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "few.npz", np.array([1, 2, 3]))
     with pytest.raises(ConfigError, match="too few"):

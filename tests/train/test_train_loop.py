@@ -104,6 +104,7 @@ TINY = (
     Tiny("counter", ("counter",), "accuracy", True),
     Tiny("gan", ("gan",), "diversity", True),
     Tiny("rdn-joint", ("rdn-joint", "rdn-joint-counter"), "psnr_2", True),
+    Tiny("rdn-multiband", ("rdn-multiband",), "psnr_2"),
     Tiny("branched", ("branched",), "psnr_1"),
     Tiny("srgan", ("srgan",), "psnr"),
     Tiny("srgan-multiband", ("srgan-multiband",), "psnr"),

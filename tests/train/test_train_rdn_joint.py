@@ -30,7 +30,8 @@ def isolated() -> IsolatedImages:
     peak = 10 ** (1 + torch.rand(40, 3, 1, 1, generator=draw))
     shape = torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * width**2))
     images = (peak * shape[:, None]).half()
-    return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), torch.full((1, 3), 200.0))
+    sky, width = torch.full((1, 3), 200.0), torch.full((1, 3), 1.5)
+    return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), sky, width)
 
 
 def small_run(**overrides: object) -> RdnJointRun:
@@ -103,7 +104,8 @@ def pair() -> PeelBatch:
     sources = torch.zeros(2, 4, 3, 16, 16)
     sources[:, 0, :, 5:9, 3:6] = 50 + 50 * torch.rand((2, 3, 4, 3), generator=draw)
     sources[:, 1, :, 5:9, 10:13] = 10 + 10 * torch.rand((2, 3, 4, 3), generator=draw)
-    return PeelBatch(sources.sum(dim=1), sources, torch.tensor([2, 2]))
+    blend = sources.sum(dim=1)
+    return PeelBatch(blend, sources, torch.tensor([2, 2]), blend[:, :0])
 
 
 def test_losses_are_equations_3_and_4() -> None:

@@ -29,7 +29,8 @@ def isolated() -> IsolatedImages:
     peak = 10 ** (1 + torch.rand(40, 3, 1, 1, generator=rng))
     shape = torch.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * width**2))
     images = (peak * shape[:, None]).half()
-    return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), torch.full((1, 3), 200.0))
+    sky, width = torch.full((1, 3), 200.0), torch.full((1, 3), 1.5)
+    return IsolatedImages(images, torch.tensor([0]), torch.tensor([40]), sky, width)
 
 
 def network() -> Rdn:
@@ -124,7 +125,8 @@ def test_a_trained_deblender_peels_whichever_galaxy_its_model_is_nearer_to() -> 
 
     sources = torch.zeros(1, 2, 1, 8, 8)
     sources[0, 0, 0, 6, 6], sources[0, 1, 0, 2, 2] = 100, 90
-    batch = PeelBatch(sources.sum(dim=1), sources, torch.tensor([2]))
+    blend = sources.sum(dim=1)
+    batch = PeelBatch(blend, sources, torch.tensor([2]), blend[:, :0])
     left = make_peel(Fainter(), Scaling("maximum"))(batch)
     torch.testing.assert_close(left.sources[0, 0], sources[0, 0])
 
@@ -153,7 +155,8 @@ def test_scores_of_a_second_peel_leave_out_blends_of_one() -> None:
     sources = torch.zeros(2, 4, 1, 16, 16)
     sources[:, 0, 0, 4, 4] = 100
     sources[1, 1, 0, 4, 12] = 50
-    blends = BlendBatch(sources.sum(dim=1), sources, torch.tensor([1, 2]))
+    blend = sources.sum(dim=1)
+    blends = BlendBatch(blend, sources, torch.tensor([1, 2]), blend[:, :0])
     scores = rdn_scores(Brightest(), blends, Scaling("maximum"), DeblendLoss("l1"))
     assert scores["flux_error_1"] == pytest.approx(0, abs=0.01)
     # With the blend of one galaxy counted, its missing second galaxy would be an error of 1.

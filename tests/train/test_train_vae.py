@@ -35,7 +35,8 @@ def isolated() -> IsolatedImages:
     peak = 10 ** (1 + 1.5 * torch.rand(40, 1, 1, generator=rng))
     images = (peak * torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * width**2))).half()
     count = torch.tensor([40])
-    return IsolatedImages(images[:, None], torch.tensor([0]), count, torch.full((1, 1), 1e4))
+    sky, width = torch.full((1, 1), 1e4), torch.full((1, 1), 1.5)
+    return IsolatedImages(images[:, None], torch.tensor([0]), count, sky, width)
 
 
 def centroid(image: torch.Tensor) -> torch.Tensor:

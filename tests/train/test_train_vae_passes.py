@@ -80,7 +80,8 @@ def test_pixels_beyond_the_edge_of_a_stamp_stay_empty() -> None:
 def test_the_shifts_of_a_batch_are_where_its_neighbors_are() -> None:
     point = torch.zeros(4, 1, 48, 48, dtype=torch.float16)
     point[:, 0, 24, 24] = 3000
-    isolated = IsolatedImages(point, torch.tensor([0]), torch.tensor([4]), torch.full((1, 1), 1e4))
+    sky, width = torch.full((1, 1), 1e4), torch.full((1, 1), 1.5)
+    isolated = IsolatedImages(point, torch.tensor([0]), torch.tensor([4]), sky, width)
     recipe = CenteredRecipe(stamp=40, annulus=(6.0, 12.0))
     batch = compose_centered(isolated, 50, recipe, torch.Generator().manual_seed(2))
     other = (batch.image - batch.target).flatten(1).argmax(dim=1)

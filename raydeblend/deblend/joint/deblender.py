@@ -371,7 +371,11 @@ def quality_of(stamp: Stamp, fit: BlendFit, config: QualityConfig) -> str:
     """Return ``high``, ``medium`` or ``low`` by reduced χ² and convergence, ``none`` if empty."""
     if not len(fit.theta):
         return "none"
-    reduced = fit.chi2 / max(stamp.n_values, 1)
-    if fit.converged and reduced < config.high_chi2:
+    return quality_by(fit.chi2 / max(stamp.n_values, 1), fit.converged, config)
+
+
+def quality_by(reduced: float, converged: bool, config: QualityConfig) -> str:
+    """Return the quality of a fit of some reduced χ²."""
+    if converged and reduced < config.high_chi2:
         return "high"
     return "medium" if reduced < config.medium_chi2 else "low"

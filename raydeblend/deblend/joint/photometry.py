@@ -63,7 +63,7 @@ def measure_galaxies(
     ``flux``, ``flux_err`` and ``bulge_fraction`` ``(m, bands)``; ``flux_cov``
     ``(m, bands, bands)``; ``shift`` ``(m, 2)`` in pixels (x, y) from the brightest part to the
     center of the light, and the ``position_cov`` ``(m, 2, 2)`` of that; ``response`` ``(m, 3)`` of
-    the shape to shear (R11, R22, R12);
+    the shape to shear (R11, R22, R12); ``profile`` ``(m, 7)``, theta without the position;
     signal to noise, ``r50`` (arcsec), ``T`` (arcsec²), ``g1``, ``g2``, their errors and the blend's
     reduced χ², ``(m,)``.
     """
@@ -140,6 +140,7 @@ def _measure(
         "bulge_fraction": parts.fraction(BULGE),
         "r50": r50,
         "response": shear_response(fit, shares, by_theta, config),
+        "profile": fit.theta[:, POSITION.stop :],
         "chi2": np.full(len(fit.theta), fit.chi2 / freedom),
         **dict(zip(("T", "g1", "g2"), shape, strict=True)),
         **dict(zip(("T_err", "g1_err", "g2_err"), error, strict=True)),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raydeblend.deblend.bands import in_all_bands, network_image
@@ -25,38 +26,44 @@ Found = tuple[FloatArray, FloatArray]
 """Models ``(k, bands, y, x)`` in the user's unit and positions ``(k, 2)`` of one stamp."""
 
 
-def image_to_peel(batch: Batch, device: torch.device, peel: Callable[[Tensor], Tensor]) -> Tensor:
+def image_to_peel(
+    batch: Batch, device: torch.device, peel: Callable[..., Tensor], *others: Tensor
+) -> Tensor:
     """Return ``(n, bands, y, x)``, whose holes hold what `peel` makes of them: the models' light.
 
-    `peel` is from such images to models ``(n, k, bands, y, x)``.
+    `peel` is from such images, and `others`, to models ``(n, k, bands, y, x)``.
     """
+    image = network_image(batch.stamps, batch.channels)
 
-    def light(image: FloatArray) -> FloatArray:
-        models = peel(torch.from_numpy(image).to(device))
+    def light(rows: NDArray[np.intp]) -> FloatArray:
+        shown = torch.from_numpy(image[rows]).to(device)
+        models = peel(shown, *(other[rows] for other in others))
         return np.asarray(models.sum(dim=1).cpu().numpy())
 
-    image = network_image(batch.stamps, batch.channels)
     filled = fill_from_models(image, batch.stamps.holes[:, batch.channels], light)
     return torch.from_numpy(filled).to(device)
 
 
-def finish(batch: Batch, image: Tensor, peeled: Tensor, network: Brightest) -> list[Found]:
+def finish(
+    batch: Batch, image: Tensor, peeled: Tensor, network: Brightest, *others: Tensor
+) -> list[Found]:
     """Deblend again, give the user's other bands models, and correct those that pixels contradict.
 
     Parameters
     ----------
     image, peeled
         What the network saw, ``(n, bands, y, x)``, and its models ``(n, k, bands, y, x)``.
-    network
-        From images to models of the brightest galaxy of each.
+    network, others
+        From images, and these, to models of the brightest galaxy of each.
     """
     stamps = batch.stamps
     pixels = zip(stamps.image, stamps.weight, batch.psf_widths, strict=True)
     peaks = [stamp_peaks(*each) for each in pixels]
-    models = second_pass(image, peeled, peaks, network).cpu().numpy()
-    selected = map(select_sources, in_all_bands(models, stamps, batch.channels), stamps.weight)
+    models = second_pass(image, peeled, peaks, network, *others)[:, :, batch.own].cpu().numpy()
+    channels = [batch.channels[k] for k in batch.own]
+    selected = map(select_sources, in_all_bands(models, stamps, channels), stamps.weight)
     return [
-        (correct_residuals(own, weight, found, batch.channels) * sigma, xy)
+        (correct_residuals(own, weight, found, channels) * sigma, xy)
         for own, weight, sigma, (found, xy) in zip(
             stamps.image, stamps.weight, stamps.sigma, selected, strict=True
         )

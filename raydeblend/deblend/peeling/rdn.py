@@ -8,6 +8,7 @@ models are corrected where the pixels contradict them (`raydeblend.deblend.peeli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -16,13 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raydeblend.deblend.base import Batch, NetworkDeblender
+from raydeblend.deblend.bands import likely_bands, own_channels, shown_bands
+from raydeblend.deblend.base import Batch, Call, NetworkDeblender
 from raydeblend.deblend.counter import GalaxyCounter
+from raydeblend.deblend.peaks import band_psf_widths
 from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
 from raydeblend.deblend.sources import Sources
 from raydeblend.errors import ConfigError
+from raydeblend.networks.context import context_planes
 from raydeblend.networks.counter import CLASSES
 from raydeblend.networks.forward import forward
+from raydeblend.networks.rdn import Rdn
 from raydeblend.networks.weights import Card
 from raydeblend.tile import FloatArray
 
@@ -56,7 +61,8 @@ class RdnDeblender(NetworkDeblender):
     """The RDN and the counter together; implements `raydeblend.tile.Deblender`.
 
     They were trained over a range of seeing and use no `pixel_scale`; `psf` sets the width of the
-    filter that finds peaks.
+    filter that finds peaks.  A network with context (`rdn-multiband`) is shown masks and the PSF's
+    width in each band too.
     """
 
     shipped: ClassVar[str] = "rdn"
@@ -77,6 +83,11 @@ class RdnDeblender(NetworkDeblender):
         """
         count = GalaxyCounter.load(counter or "counter", device)
         loaded = cls._load(device, weights, counter=count)
+        if not set(count.bands) <= set(loaded.bands):
+            raise ConfigError(
+                f"the counter needs {', '.join(count.bands)}, and the deblender knows "
+                f"{', '.join(loaded.bands)}"
+            )
         return replace(loaded, weights_hash=f"{loaded.weights_hash}-{count.weights_hash}")
 
     @classmethod
@@ -90,14 +101,15 @@ class RdnDeblender(NetworkDeblender):
     @classmethod
     def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
         """Refuse weights of another network."""
-        if card.network not in ("rdn", "rdn-joint"):
+        if card.network not in ("rdn", "rdn-joint", "rdn-multiband"):
             raise ConfigError(f"{path} is a {card.network}, not an rdn")
 
     def separate(self, batch: Batch) -> list[Sources]:
         """Peel each stamp, then finish its models; ``p_blend`` is the counter's."""
-        image = image_to_peel(batch, self.device, lambda image: self.peel(image).models)
-        peeled = self.peel(image)
-        found = finish(batch, image, peeled.models, self._brightest)
+        context = self.context(batch)
+        image = image_to_peel(batch, self.device, lambda *shown: self.peel(*shown).models, context)
+        peeled = self.peel(image, context)
+        found = finish(batch, image, peeled.models, self._brightest, context)
         return [
             Sources(
                 models,
@@ -110,16 +122,60 @@ class RdnDeblender(NetworkDeblender):
             )
         ]
 
-    def peel(self, image: Tensor) -> Peeled:
-        """Run the loop of section II.A on ``(n, bands, y, x)`` in noise units."""
+    def batch(self, call: Call) -> Batch:
+        """Choose the network's bands; one that is told which are missing speaks for those given."""
+        batch = super().batch(call)
+        given = self._names(call.bands, batch.stamps.image.shape[1])
+        if not self._with_context or given is None:
+            return batch
+        return replace(batch, own=own_channels(given, batch.channels, self.bands))
+
+    def channels(self, bands: Sequence[str] | None, n_bands: int) -> list[int]:
+        """Return which of the user's bands stands for each of the network's."""
+        return super().channels(self._names(bands, n_bands), n_bands)
+
+    def _names(self, bands: Sequence[str] | None, n_bands: int) -> Sequence[str] | None:
+        return likely_bands(n_bands) if bands is None and self._with_context else bands
+
+    @property
+    def _with_context(self) -> bool:
+        return isinstance(self.network, Rdn) and self.network.config.context
+
+    def context(self, batch: Batch) -> Tensor:
+        """Return what the network is shown beside the image, ``(n, planes, y, x)``, if anything."""
+        stamps, channels = batch.stamps, list(batch.channels)
+        n, n_bands, y, x = stamps.image.shape
+        if not self._with_context:
+            return torch.zeros(n, 0, y, x, device=self.device)
+        unobserved = stamps.weight[:, channels] == 0
+        unobserved[:, [k for k in range(len(channels)) if k not in batch.own]] = True
+        widths = np.take_along_axis(
+            band_psf_widths(batch.call.psf, n, n_bands), shown_bands(stamps, channels), axis=1
+        )
+        return context_planes(
+            torch.from_numpy(unobserved).to(self.device),
+            torch.from_numpy(widths.astype(np.float32)).to(self.device),
+        )
+
+    def peel(self, image: Tensor, context: Tensor) -> Peeled:
+        """Run the loop of section II.A.
+
+        Parameters
+        ----------
+        image
+            ``(n, bands, y, x)`` in noise units.
+        context
+            What the network is shown beside it, see `context`.
+        """
         residual = image.clone()
         n = len(image)
         counts = np.full((n, MAX_PEELS + 1), -1)
         models: list[Tensor] = []
         active = torch.arange(n, device=image.device)
         p_blend = np.zeros(n, dtype=np.float32)
+        counted = [self.bands.index(band) for band in self.counter.bands]
         for step in range(MAX_PEELS + 1):
-            probability = self.counter.probabilities(residual[active])
+            probability = self.counter.probabilities(residual[active][:, counted])
             rows = active.cpu().numpy()
             counts[rows, step] = probability.argmax(dim=1).cpu().numpy()
             if step == 0:
@@ -129,7 +185,7 @@ class RdnDeblender(NetworkDeblender):
             if step == MAX_PEELS or len(active) == 0:
                 break
             model = torch.zeros_like(image)
-            model[active] = self._brightest(residual[active])
+            model[active] = self._brightest(residual[active], context[active])
             residual -= model
             models.append(model)
         stacked = (
@@ -137,9 +193,10 @@ class RdnDeblender(NetworkDeblender):
         )
         return Peeled(stacked, counts, p_blend)
 
-    def _brightest(self, image: Tensor) -> Tensor:
+    def _brightest(self, image: Tensor, context: Tensor) -> Tensor:
         """Model of the brightest galaxy, ``(n, bands, y, x)``, never negative."""
-        channels, maximum = self.scaling.apply(image)
+        scaled, maximum = self.scaling.apply(image)
+        channels = torch.cat([scaled, context], dim=1)
         y, x = image.shape[2:]
         # The trunk works at half resolution: odd stamps get one row or column more.
         padded = nn.functional.pad(channels, (0, x % 2, 0, y % 2))

@@ -8,6 +8,7 @@ as one, or not at all, since the network cannot tell which is the brightest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 
 from raydeblend.deblend.sources import MERGE_RADIUS, galaxies_of, positions_of
 
-Brightest = Callable[[Tensor], Tensor]
-"""From images ``(n, bands, y, x)`` to models of the brightest galaxy of each."""
+Brightest = Callable[..., Tensor]
+"""From images ``(n, bands, y, x)``, and what else the network is shown of each stamp
+``(n, …, y, x)``, to models of the brightest galaxy of each."""
 
 PEAK_RADIUS = 4.0
 """Pixels, about the seeing, from a peak within which a model can be its."""
@@ -42,7 +44,11 @@ of a bright galaxy with structure can drive each other away."""
 
 
 def second_pass(
-    image: Tensor, peeled: Tensor, peaks: Sequence[NDArray[np.floating]], network: Brightest
+    image: Tensor,
+    peeled: Tensor,
+    peaks: Sequence[NDArray[np.floating]],
+    network: Brightest,
+    *others: Tensor,
 ) -> Tensor:
     """Add the galaxies that were left out, and deblend all again.
 
@@ -53,6 +59,8 @@ def second_pass(
         noise units.
     peaks
         ``(m, 2)`` (x, y) of each stamp.
+    others
+        ``(n, …, y, x)``, what the network is shown beside the image.
 
     Returns
     -------
@@ -60,9 +68,9 @@ def second_pass(
         ``(n, k', bands, y, x)``; repeats are added to the first, and 0 is left of them.
     """
     first = merge_repeats(peeled)
-    more = recover_missed(image, first, peaks, network)
+    more = recover_missed(image, first, peaks, network, *others)
     models = torch.cat([_without(first, more), more], dim=1)
-    again = deblend_again(image, models, first.shape[1], network)
+    again = deblend_again(image, models, first.shape[1], network, *others)
     # The seeds may already be better than the peels, or make things worse until all were redone.
     peeled_rest, seeded_rest = _squared_residual(image, first), _squared_residual(image, models)
     base = _choose(seeded_rest < peeled_rest, models, first)
@@ -87,7 +95,11 @@ def _without(models: Tensor, more: Tensor) -> Tensor:
 
 
 def recover_missed(
-    image: Tensor, models: Tensor, peaks: Sequence[NDArray[np.floating]], network: Brightest
+    image: Tensor,
+    models: Tensor,
+    peaks: Sequence[NDArray[np.floating]],
+    network: Brightest,
+    *others: Tensor,
 ) -> Tensor:
     """Return a model for each peak ``(n, m, bands, y, x)`` that has none yet and where one is.
 
@@ -105,8 +117,9 @@ def recover_missed(
         wanted.extend(xy[unseen])
     if not seeds:
         return models[:, :0]
+    rows = [row for row, _ in seeds]
     shown = torch.stack([shown for _, shown in seeds])
-    found = _deblend_near(shown, shown, network)
+    found = _deblend_near(shown, shown, network, *(other[rows] for other in others))
     moved = np.hypot(*(positions_of(found.cpu().numpy()) - np.array(wanted)).T)
     there: list[list[Tensor]] = [[] for _ in range(len(image))]
     for (row, _), model, distance in zip(seeds, found, moved, strict=True):
@@ -115,7 +128,9 @@ def recover_missed(
     return _stack(there, models)
 
 
-def deblend_again(image: Tensor, models: Tensor, n_peeled: int, network: Brightest) -> Tensor:
+def deblend_again(
+    image: Tensor, models: Tensor, n_peeled: int, network: Brightest, *others: Tensor
+) -> Tensor:
     """Deblend each galaxy again from the image less the others, `SWEEPS` times.
 
     Models from `n_peeled` on have been seen in a window only, and are all deblended once.
@@ -128,23 +143,24 @@ def deblend_again(image: Tensor, models: Tensor, n_peeled: int, network: Brighte
     new[:, :n_peeled] = False
     total = models.sum(1)
     for k in list(range(models.shape[1])) * SWEEPS:
-        own, others = models[:, k], total - models[:, k]
-        change = (others - taken[:, k]).abs()
+        own, rest = models[:, k], total - models[:, k]
+        change = (rest - taken[:, k]).abs()
         again = new[:, k] | (_product(own, change) > MAX_CONTAMINATION * _product(own, own))
         if not again.any():
             continue
         before = own[again]
-        after = _deblend_near((image - others)[again], before, network)
+        beside = [other[again] for other in others]
+        after = _deblend_near((image - rest)[again], before, network, *beside)
         norms = _product(before, before) * _product(after, after)
         same = _product(before, after) > MIN_COSINE * norms.sqrt()
         models[again, k] = torch.where(same[:, None, None, None], after, before)
-        total = others + models[:, k]
-        taken[again, k] = others[again]
+        total = rest + models[:, k]
+        taken[again, k] = rest[again]
         new[:, k] = False
     return models
 
 
-def _deblend_near(image: Tensor, about: Tensor, network: Brightest) -> Tensor:
+def _deblend_near(image: Tensor, about: Tensor, network: Brightest, *others: Tensor) -> Tensor:
     """Deblend the part of each image in which something of `about` is not zero, and a margin.
 
     In a large stamp that takes less time, and nothing bright elsewhere is in the way.
@@ -154,17 +170,21 @@ def _deblend_near(image: Tensor, about: Tensor, network: Brightest) -> Tensor:
     shape = list(image.shape[2:])
     size = [min(side, most) for side, most in zip(size, shape, strict=True)]
     if size == shape:
-        return network(image)
+        return network(image, *others)
     models = torch.zeros_like(image)
     starts = [
         [max(0, min(m - s // 2, n - s)) for m, s, n in zip(middle, size, shape, strict=True)]
         for middle, _ in frames
     ]
     windows = [(..., slice(y, y + size[0]), slice(x, x + size[1])) for y, x in starts]
-    found = network(torch.stack([own[w] for own, w in zip(image, windows, strict=True)]))
+    found = network(*(_cut(planes, windows) for planes in (image, *others)))
     for model, window, part in zip(models, windows, found, strict=True):
         model[window] = part
     return models
+
+
+def _cut(stamps: Tensor, windows: Sequence[tuple[EllipsisType | slice, ...]]) -> Tensor:
+    return torch.stack([own[window] for own, window in zip(stamps, windows, strict=True)])
 
 
 def _frame(stamp: Tensor) -> tuple[list[int], list[int]]:

@@ -78,7 +78,7 @@ class FeatureNetworks:
         reach = REACH / pixel_scale
         for batch, stamps, n in _batches(views):
             sharp = self.srgan.sharpen(stamps, tuple(bands))
-            chosen = choose_bands(tuple(bands), stamps.image.shape[1], self.rdn.bands)
+            chosen = choose_bands(tuple(bands), stamps.image.shape[1], self.rdn.counter.bands)
             image = torch.from_numpy(stamps.image[:, chosen].copy()).to(self.rdn.device)
             counts = self.rdn.counter.probabilities(image)
             for k in range(n):

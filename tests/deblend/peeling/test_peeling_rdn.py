@@ -1,5 +1,8 @@
 """The loop with networks whose answers are known, then the shipped weights."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,11 @@ from torch import Tensor, nn
 import raydeblend
 from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.deblend.peeling.rdn import MAX_PEELS, RdnDeblender, quality_of
+from raydeblend.errors import ConfigError
+from raydeblend.networks.context import USUAL_WIDTH
+from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
+from raydeblend.networks.weights import load_weights, save_weights, shipped_path
 from raydeblend.simulate.protocols import wang2022_blends
 
 
@@ -129,6 +136,70 @@ def test_any_bands_may_be_given(bands: tuple[str, ...]) -> None:
     assert result.n_sources.tolist() == [2]
     for band in range(len(bands)):
         np.testing.assert_allclose(result.models[0, 0, band], blob(22, 20, 200.0), atol=2)
+
+
+class Recording(Rdn):
+    """Sees the scaled image and its context, which it keeps, and draws the brightest blob."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__(RdnConfig(3 * bands, bands, 1, 1, 1, 1, context=True))
+        self.context = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image, self.context = x.tensor_split([self.config.out_channels], dim=1)
+        return BrightestBlob()(image)
+
+
+def multiband() -> RdnDeblender:
+    return replace(deblender(PeakCount()), network=Recording(6), bands=tuple("ugrizy"))
+
+
+@pytest.mark.parametrize("bands", ["i", "gi", "grizy", "ugrizy", "gw"])
+def test_a_network_with_context_is_told_which_bands_are_there(bands: str) -> None:
+    rdn = multiband()
+    one = scene((10, 8, 50.0), (22, 20, 200.0))[:, :1]
+    images = np.repeat(one, len(bands), axis=1)
+    result = rdn(images, variance=np.ones_like(images), bands=tuple(bands))
+    assert result.n_sources.tolist() == [2]
+    for band in range(len(bands)):
+        np.testing.assert_allclose(result.models[0, 0, band], blob(22, 20, 200.0), atol=2)
+    # What it does not know, w, stands for the bands nearest to it, and is the first of them.
+    own = [band in bands or (band == "r" and "w" in bands) for band in "ugrizy"]
+    assert rdn.network.context[0, :6].flatten(1).any(1).tolist() == [not known for known in own]
+
+
+def test_unnamed_bands_are_the_likeliest() -> None:
+    rdn = multiband()
+    images = np.repeat(scene((10, 8, 50.0))[:, :1], 3, axis=1)
+    rdn(images, variance=np.ones_like(images))
+    missing = rdn.network.context[0, :6].flatten(1).any(1)
+    assert missing.tolist() == [True, False, False, False, True, True]
+
+
+def test_a_network_with_context_is_shown_masks_and_the_psfs_of_what_it_sees() -> None:
+    rdn = multiband()
+    images = scene((10, 8, 50.0))
+    mask = np.zeros(images.shape, dtype=bool)
+    mask[0, 1, 20:22, 25] = True
+    mask[0, 2] = True
+    axis = np.arange(31) - 15
+    sigma = np.array([1.5, 2.0, 3.0])[:, None, None]
+    psf = np.exp(-(axis[:, None] ** 2 + axis**2) / (2 * sigma**2))
+    rdn(images, variance=np.ones_like(images), mask=mask, psf=psf, bands=("g", "r", "i"))
+    unobserved, width = rdn.network.context[0].split(6)
+    assert unobserved[1].sum() == 0
+    assert np.argwhere(unobserved[2].numpy()).tolist() == [[20, 25], [21, 25]]
+    assert unobserved[3].all()
+    # u is replaced by g, all of i by r, and z and y, which are not given, by i and hence by r too.
+    expected = np.log(np.array([1.5, 1.5, 2.0, 2.0, 2.0, 2.0]) / USUAL_WIDTH)
+    np.testing.assert_allclose(width[:, 0, 0], expected, atol=0.01)
+
+
+def test_a_counter_of_bands_that_the_deblender_lacks_is_refused(tmp_path: Path) -> None:
+    network, card = load_weights(shipped_path("counter"))
+    other = save_weights(str(tmp_path), "counter", network, replace(card, bands=("r", "i", "z")))
+    with pytest.raises(ConfigError, match="counter needs r, i, z"):
+        RdnDeblender.load("cpu", counter=other)
 
 
 @pytest.fixture(scope="module")

@@ -114,3 +114,20 @@ def test_in_a_large_stamp_the_network_sees_the_surroundings_alone() -> None:
     models[models < 0.01] = 0
     again = deblend_again(image, models, 2, BrightestBlob())
     assert again[0, :, 0].amax(dim=(1, 2)).tolist() == pytest.approx([100, 60], rel=1e-2)
+
+
+def test_what_else_the_network_is_shown_is_cut_like_the_image() -> None:
+    size = 3 * MIN_SIDE
+    image = torch.from_numpy(scene((20, 20, 100.0), (20, 24, 60.0), size=size)).repeat(2, 1, 1, 1)
+    models = blobs((20, 20, 108.0), (20, 24, 45.0), size=size).repeat(2, 1, 1, 1, 1)
+    models[models < 0.01] = 0
+    number = torch.arange(2 * size**2).view(2, 1, size, size)
+    seen = set()
+
+    def network(shown: Tensor, numbers: Tensor) -> Tensor:
+        brightest = shown[:, 0].flatten(1).argmax(1)
+        seen.update(numbers.flatten(1).gather(1, brightest[:, None]).flatten().tolist())
+        return BrightestBlob()(shown)
+
+    deblend_again(image, models, 2, network, number)
+    assert seen == {stamp * size**2 + 20 * size + x for stamp in (0, 1) for x in (20, 24)}

@@ -117,6 +117,10 @@ class Crowd:
             return without_sources(self.stamp)
         return join([self.members[number].fit for number in group.tolist()])
 
+    def positions(self, group: Indices) -> Array:
+        """Return where some of its sources are, ``(k, 2)``."""
+        return self._places[group]
+
     def starts(self, group: Indices) -> Array:
         """Return the expected positions ``(k, 2)`` of some of its sources."""
         return np.array([self.members[n].start for n in group.tolist()]).reshape(-1, 2)

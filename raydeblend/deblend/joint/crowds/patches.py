@@ -52,12 +52,33 @@ class Patch:
 
 def draw(stamp: Stamp, fit: BlendFit, source: int, config: BlockConfig) -> Patch:
     """Return the patch of a source of a fit."""
-    theta = np.array(fit.theta[source], dtype=np.float64)
-    flux = np.array(fit.flux[:, source], dtype=np.float64, order="C")
-    place = np.array(fit.place[:, source], dtype=np.int64)
+    own = fit.theta[source], fit.flux[:, source], fit.place[:, source]
+    return draw_source(stamp, *own, config)
+
+
+def draw_source(
+    stamp: Stamp,
+    theta: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    place: NDArray[np.int64],
+    config: BlockConfig,
+) -> Patch:
+    """Return the patch of a source.
+
+    Parameters
+    ----------
+    theta, flux, place
+        ``(9,)``, ``(bands, 2)`` of disk and bulge, and ``(bands,)``; see `BlendFit`.
+    """
     height, width = stamp.image.shape[1:]
     y0, x0, light = draw_patch(
-        stamp.mixture, place, theta, flux, height, width, config.faintest_drawn
+        stamp.mixture,
+        np.array(place, dtype=np.int64),
+        np.array(theta, dtype=np.float64),
+        np.array(flux, dtype=np.float64, order="C"),
+        height,
+        width,
+        config.faintest_drawn,
     )
     box = Box(y0, x0, y0 + light.shape[1], x0 + light.shape[2])
     return Patch(box, light, light.max(0) > config.min_light)

@@ -59,7 +59,7 @@ def _sweep(
     returned as well.
     """
     numbers = crowd.numbers
-    xy = crowd.fits(numbers).xy
+    xy = crowd.positions(numbers)
     due = None if changed is None else np.flatnonzero(np.isin(numbers, changed))
     gained: list[int] = []
     for block in blocks(xy, config.max_joint_sources, due):
