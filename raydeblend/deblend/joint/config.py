@@ -119,6 +119,22 @@ class LimitConfig:
 
 
 @dataclass(frozen=True)
+class SteepConfig:
+    """Which galaxies are tried as one steep profile.
+
+    Attributes
+    ----------
+    min_bulge_fraction
+        Of the light in the bulge, from which one is.
+    min_snr
+        Flux over error of all bands that it must have.
+    """
+
+    min_bulge_fraction: float = 0.4
+    min_snr: float = 30.0
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """What is tried as another source, and what it must gain.
 
@@ -364,6 +380,7 @@ class JointConfig:
     pixels: PixelConfig = PixelConfig()
     blocks: BlockConfig = BlockConfig()
     limits: LimitConfig = LimitConfig()
+    steep: SteepConfig = SteepConfig()
     search: SearchConfig = SearchConfig()
     splits: SplitConfig = SplitConfig()
     prune: PruneConfig = PruneConfig()
