@@ -25,10 +25,11 @@ def held(theta: Tensor, gradient: Tensor) -> Tensor:
 def limited(theta: Tensor, largest: Tensor, step: Tensor) -> Tensor:
     """Return steps ``(..., 9)``, as large as allowed, `largest` ``(9,)`` at most."""
     step = step.clamp(-largest, largest)
-    after = theta + step
-    after[..., LOG_INDEX] = after[..., LOG_INDEX].clamp(*LOG_INDICES)
-    for shear, most in _LONGEST:
-        own = after[..., shear]
+    least, most = (bound - theta[..., LOG_INDEX] for bound in LOG_INDICES)
+    step[..., LOG_INDEX] = step[..., LOG_INDEX].clamp(least, most)
+    for shear, longest in _LONGEST:
+        own = theta[..., shear] + step[..., shear]
         size = own.norm(dim=-1, keepdim=True)
-        after[..., shear] = torch.where(size > most, own * most / size, own)
-    return torch.where(after == theta + step, step, after - theta)
+        shorter = own * longest / size - theta[..., shear]
+        step[..., shear] = torch.where(size > longest, shorter, step[..., shear])
+    return step

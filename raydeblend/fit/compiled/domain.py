@@ -49,8 +49,8 @@ def limit(theta: Array, largest: tuple[float, ...], step: Array) -> None:
     """Shorten the step of a source ``(9,)`` to what is allowed, in place."""
     for i in range(len(step)):
         step[i] = min(max(step[i], -largest[i]), largest[i])
-    index = theta[_LOG_INDEX] + step[_LOG_INDEX]
-    step[_LOG_INDEX] = min(max(index, _LEAST_LOG_INDEX), _MOST_LOG_INDEX) - theta[_LOG_INDEX]
+    least, most = _LEAST_LOG_INDEX - theta[_LOG_INDEX], _MOST_LOG_INDEX - theta[_LOG_INDEX]
+    step[_LOG_INDEX] = min(max(step[_LOG_INDEX], least), most)
     for first in (_DISK_SHEAR, _BULGE_SHEAR):
         one, two = theta[first] + step[first], theta[first + 1] + step[first + 1]
         size = np.sqrt(one**2 + two**2)

@@ -38,7 +38,7 @@ FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
-UNSEEN = 3e-5
+UNSEEN = 2e-4
 """Sigma of a source's light in a pixel below which one of its Gaussians does not matter there."""
 RIDGE = 0.01
 """Of a source's own curvature: lets sources on one spot share its light in their first fluxes."""

@@ -250,8 +250,8 @@ def _newton_step(state: State, damping: float, moving: Indices) -> Array:
             limit(state.theta[moving[m]], LARGEST_STEP, step[own])
         ended = False
         for i in range(len(step)):
-            fixed[i] |= step[i] != right[i, 0]
-            ended |= fixed[i]
+            if step[i] != right[i, 0]:
+                fixed[i] = ended = True
         if not ended:
             break
     return step
