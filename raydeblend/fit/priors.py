@@ -33,7 +33,6 @@ from raydeblend.fit.parameters import (
 from raydeblend.fit.sersic import LOG_INDICES
 
 
-
 @dataclass(frozen=True)
 class BulgeDiskPriors:
     """Priors of each source; fluxes are free but not negative.

@@ -136,7 +136,8 @@ def _most_light(blend: Blend) -> float:
     for band in range(len(data)):
         total = 0.0
         for n in range(data.shape[1]):
-            total += max(data[band, n], np.float32(0)) if weight[band, n] > 0 else np.float32(0)
+            if weight[band, n] > 0 and data[band, n] > 0:
+                total += float(data[band, n])
         most = max(most, total)
     return most
 
@@ -144,7 +145,7 @@ def _most_light(blend: Blend) -> float:
 @part()
 def _log_faintest(flux: float) -> float:
     """Return the logarithm of the part of its light below which a Gaussian does not matter."""
-    return max(np.log(UNSEEN / max(flux, 1.0)), LOG_FAINTEST)
+    return float(max(np.log(UNSEEN / max(flux, 1.0)), LOG_FAINTEST))
 
 
 @part()
