@@ -57,7 +57,9 @@ def _flag_lines(value: int | None) -> Iterator[str]:
     """Yield a line for each flag that is set in a value, or for each that there is."""
     known = sum(DESCRIPTIONS)
     if value is not None and value & ~known:
-        raise ConfigError(f"{value} is not a sum of flags {list(DESCRIPTIONS)}")
+        raise ConfigError(
+            f"{value} is not a sum of flags; `raydeblend flags` lists them, {int(known)} is all"
+        )
     if value == 0:
         yield "no flag is set"
     for flag, description in DESCRIPTIONS.items():

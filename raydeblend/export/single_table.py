@@ -12,6 +12,7 @@ from astropy.io.votable import from_table, writeto
 from astropy.table import Column, Table
 
 from raydeblend import storage
+from raydeblend.errors import ConfigError
 from raydeblend.export.rows import rows_for
 
 
@@ -38,8 +39,10 @@ def export_table(
     Raises
     ------
     ConfigError
-        See `raydeblend.export.rows.rows_for`.
+        See `raydeblend.export.rows.rows_for`; or if the name ends as that of another format does.
     """
+    if not target.lower().endswith(ENDINGS[kind]):
+        raise ConfigError(f"{target} must end in {' or '.join(ENDINGS[kind])}")
     _, rows = rows_for([target], outs, all_rows=all_rows, overwrite=overwrite)
     storage.write_bytes(target, WRITERS[_format(kind, target)](to_astropy(rows)))
     return int(rows.num_rows)
@@ -103,6 +106,12 @@ def _to_ecsv(table: Table) -> bytes:
     return text.getvalue().encode()
 
 
+ENDINGS = {
+    "fits": (".fits", ".fit"),
+    "votable": (".vot", ".votable", ".xml"),
+    "csv": (".csv", ".ecsv"),
+}
+"""Of the names of files, by which TOPCAT and astropy know their format."""
 WRITERS: Mapping[str, Callable[[Table], bytes]] = {
     "fits": _to_fits,
     "votable": _to_votable,

@@ -126,8 +126,10 @@ def widened(
     first, side = layers["shallow_1.weight"], config.downscale**2
     planes = config.in_channels // len(bands)
     wide = first.new_zeros(len(first), planes, len(bands), side, *first.shape[2:])
-    scaled = first.unflatten(1, (planes - PLANES, len(earlier), side))
-    wide[:, : planes - PLANES, slots] = scaled
+    scaled = planes - PLANES
+    wide[:, :scaled, slots] = first.reshape(
+        len(first), scaled, len(earlier), side, *first.shape[2:]
+    )
     nearest = [min(range(len(slots)), key=lambda k: abs(slots[k] - b)) for b in range(len(bands))]
     output = {name: layers[name][nearest] for name in ("output.weight", "output.bias")}
     return {**layers, "shallow_1.weight": wide.flatten(1, 3), **output}

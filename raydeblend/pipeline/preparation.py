@@ -172,5 +172,7 @@ def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions |
     )
     if positions.shapes is not None:
         points = int(np.isnan(positions.shapes[:, 0]).sum())
-        log.info("%d of them have a template, %d are points", len(positions) - points, points)
+        log.info(
+            "%d of all positions have a template, %d are points", len(positions) - points, points
+        )
     return replace(plan, positions=placed.tiles)

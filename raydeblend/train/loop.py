@@ -9,8 +9,9 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "train.json"
 PATH_OPTIONS = ("catalog", "held_out", "data", "vgg19_weights")
+GO_ON = "go on with the same command and --resume"
 MAX_FAILURES = 3
 """How often lost workers are replaced before a run gives up."""
 
@@ -114,13 +116,14 @@ def train(
         _check_capacity(fewest)
         use_gpu = claim_gpus(gpus, address) >= fewest
         _write_manifest(out, config)
-        run = Run(config, out, training.prepare(shards))
-        state = training.start(torch.device("cpu"))
-        # Here too, since Ray would try the workers of a run without a whole checkpoint four times.
-        load_newest(state, run.checkpoints)
-        with follow(out, config.epochs, config.steps):
-            _fit(run, workers if min_workers is None else (min_workers, workers), use_gpu)
-        load_newest(state, run.checkpoints)
+        with _saying_how_far(Run(config, out, ())):
+            run = Run(config, out, training.prepare(shards))
+            state = training.start(torch.device("cpu"))
+            # Here too, since Ray would try workers without a whole checkpoint four times.
+            load_newest(state, run.checkpoints)
+            with follow(out, config.epochs, config.steps):
+                _fit(run, workers if min_workers is None else (min_workers, workers), use_gpu)
+            load_newest(state, run.checkpoints)
     return TrainResult(export_weights(run, state), state.history)
 
 
@@ -211,10 +214,7 @@ def _fit(run: Run, workers: int | tuple[int, int], use_gpu: bool) -> None:
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    try:
-        _in_thread(trainer.fit)
-    except Stopped as stop:
-        raise Stopped(stop.number, _how_far(run)) from None
+    _in_thread(trainer.fit)
     read_stop(stopped)
 
 
@@ -237,15 +237,21 @@ def _in_thread(work: Callable[[], object]) -> None:
     done.result()
 
 
+@contextmanager
+def _saying_how_far(run: Run) -> Iterator[None]:
+    """Let a stop say what the run can go on from."""
+    try:
+        yield
+    except Stopped as stop:
+        raise Stopped(stop.number, _how_far(run)) from None
+
+
 def _how_far(run: Run) -> str:
-    """Say what a run that was stopped can go on from."""
     state = get_training(run.config).start(torch.device("cpu"))
     newest = load_newest(state, run.checkpoints)
     if newest is None:
-        return f"there is no checkpoint yet; begin again in another location than {run.out}"
+        return f"there is no checkpoint in {run.out} yet; {GO_ON}"
     begun = load_begun(newest, 0, 1)
     steps = "" if begun is None else f" and {begun.so_far.steps} steps of the next"
-    return (
-        f"{state.epoch} of {run.config.epochs} epochs{steps} are in the last checkpoint; go on "
-        "with the same command and --resume"
-    )
+    done = f"{state.epoch} of {run.config.epochs} epochs{steps}"
+    return f"{done} are in the last checkpoint of {run.out}; {GO_ON}"

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raydeblend.errors import ConfigError
-from raydeblend.networks.counter import CLASSES, CounterConfig
+from raydeblend.networks.counter import CLASSES, Counter, CounterConfig
 from raydeblend.networks.forward import forward
-from raydeblend.networks.rdn import RdnConfig
+from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import IsolatedImages
 from raydeblend.train.config import check_positive, learning_rate_at
@@ -211,7 +211,9 @@ class RdnJointTraining(BlendTraining[RdnJointRun]):
                 f"--{name}-weights must name a trained {name} of the same preset"
             )
         network, card = load_network(weights, name, config.bands, torch.device("cpu"))
-        same_size = dict(card.architecture) == config.architecture(name)
+        same_size = isinstance(network, Rdn | Counter) and (
+            asdict(network.config) == config.architecture(name)
+        )
         if not same_size or card.scaling != config.scaling_of(name):
             raise ConfigError(f"{weights} is not a {name} of the preset {config.preset}")
         return network

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
@@ -120,16 +120,15 @@ def first_network(config: RdnMultibandRun) -> Rdn:
     if config.rdn_weights is None:
         return network
     earlier, card = load_weights(weights_path(config.rdn_weights))
-    fits = isinstance(earlier, Rdn) and card.scaling == config.scaling
-    if not fits or not set(card.bands) <= set(config.bands):
-        raise ConfigError(f"{config.rdn_weights} is not an rdn that this run can begin from")
-    layers = earlier.state_dict()
+    if not isinstance(earlier, Rdn) or card.scaling != config.scaling:
+        raise ConfigError(f"{config.rdn_weights} is not an rdn of this run's scaling")
+    layers: Mapping[str, Tensor] = earlier.state_dict()
     try:
         if not earlier.config.context:
             layers = widened(layers, card.bands, config.bands, config.model)
         network.load_state_dict(layers)
-    except RuntimeError as error:
-        raise ConfigError(f"{config.rdn_weights} is an rdn of another size") from error
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"{config.rdn_weights} is an rdn of another size or bands") from error
     return network
 
 

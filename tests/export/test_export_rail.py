@@ -56,6 +56,19 @@ def test_the_file_has_rails_default_columns_and_parameters(
         export_rail(out, str(target))
 
 
+def test_rails_own_reader_reads_it(tmp_path: Path) -> None:
+    """By tables_io, which RAIL's handles of data use."""
+    tables_io = pytest.importorskip("tables_io")
+    write_catalog(str(tmp_path / "out"), n_tiles=1, n_cells=1)
+    target = str(tmp_path / "photometry.parquet")
+    n_rows = export_rail(str(tmp_path / "out"), target)
+    read = tables_io.read(target, tables_io.types.NUMPY_DICT)
+    said = yaml.safe_load((tmp_path / "photometry.yaml").read_text())
+    for name in (said["object_id_col"], *said["bands"], *said["err_bands"]):
+        assert np.shape(read[name]) == (n_rows,), name
+    np.testing.assert_array_equal(read["mag_i_lsst"], pd.read_parquet(target)["mag_i_lsst"])
+
+
 def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must end in \.parquet"):
         export_rail(str(tmp_path), str(tmp_path / "a.hdf5"))

@@ -115,3 +115,12 @@ def test_what_is_no_catalog_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no catalog"):
         export_table(str(tmp_path), str(tmp_path / "a.fits"), "fits")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("fits", "a.csv"), ("csv", "a.fits"), ("votable", "a")])
+def test_a_name_of_another_format_is_refused(
+    out: str, tmp_path: Path, kind: str, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} must end in \."):
+        export_table(out, str(tmp_path / name), kind)
+    assert not list(tmp_path.iterdir())

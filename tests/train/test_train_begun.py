@@ -91,7 +91,9 @@ def test_a_signal_ends_the_wait_for_a_training() -> None:
 def test_a_stopped_run_says_what_is_kept(tmp_path: Path) -> None:
     config = get_config("rdn", "tiny", epochs=4)
     run = Run(config, str(tmp_path), ())
-    assert "there is no checkpoint yet" in _how_far(run)
+    assert _how_far(run) == (
+        f"there is no checkpoint in {tmp_path} yet; go on with the same command and --resume"
+    )
     folder = f"{run.checkpoints}/checkpoint_1"
     os.makedirs(folder)
     state = get_training(config).start(torch.device("cpu"))

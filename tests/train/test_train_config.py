@@ -72,7 +72,7 @@ def test_hash_tells_runs_apart_but_lets_them_go_on() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"network": "resnet"}, "unknown network 'resnet'; known: rdn, counter"),
+        ({"network": "resnet"}, "unknown network 'resnet'; known: rdn, rdn-multiband, counter"),
         ({"preset": "huge"}, "unknown preset 'huge'; known: paper, small, tiny"),
         ({"surveys": ("ACME",)}, "unknown survey"),
         ({"surveys": ()}, "at least one survey"),
