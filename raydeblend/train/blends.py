@@ -64,7 +64,7 @@ class BlendRecipe:
     noiseless
         Fraction of blends without noise (half, for the counter: section II.D).
     close, close_shift
-        Fraction of blends in which all galaxies are within `close_shift` pixels of the brightest
+        Fraction of blends in which all galaxies are within `close_shift` pixels of one of them
         along each axis.
     context
         Whether networks are shown `raydeblend.networks.context`.

@@ -55,7 +55,11 @@ def test_the_shipped_counter_stands_beside_an_rdn_of_ones_own(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "given", "said"),
     [
-        ("rdn", "{trained}", "holds no weights .* rdn.safetensors, counter.safetensors"),
+        (
+            "rdn",
+            "{trained}",
+            "holds no .* rdn.safetensors, rdn-multiband.safetensors, counter.safetensors",
+        ),
         ("rdn", "{trained}/branched.safetensors", "is a branched, not an rdn"),
         ("rdn", "{trained}/missing", "no file or folder"),
         ("rdn", "shipped-by-nobody", "there are branched"),
