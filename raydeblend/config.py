@@ -206,6 +206,8 @@ def _check_deblending(config: CatalogConfig) -> None:
         raise ConfigError("--free-positions requires --positions")
     if config.free_positions and config.templates is not None:
         raise ConfigError("--templates are fitted where they are; leave out --free-positions")
+    if config.is_forced and config.second_opinion is not None:
+        raise ConfigError("given positions have no second opinion; leave out --second-opinion")
     if config.is_forced and (config.deblender, config.photometry) not in FORCED:
         raise ConfigError(
             "given positions are fitted by the deblender joint with its own photometry, not by "

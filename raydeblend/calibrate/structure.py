@@ -71,10 +71,10 @@ ALONE = ("real", "rings", "clusters")
 """Scenes in which all that is not at another galaxy is structure."""
 RING_PLAN = SinglesPlan(classes=("1",), r50=(0.4, 1.7))
 """Of the galaxies that get rings: smaller ones show nothing of them."""
-WEIGHTS = {"pairs": 0.4, "clusters": 2.0}
+WEIGHTS = {"pairs": 0.4, "clusters": 3.0}
 """Of the neighbors by origin, 1 otherwise: close pairs are rarer on the sky than here, and a
 cluster's galaxies are many and bright."""
-TREES, DEPTH, LEARNING_RATE, LEAF = 100, 3, 0.06, 10
+TREES, DEPTH, LEARNING_RATE, LEAF = 200, 3, 0.06, 10
 """How many and how deep, how much of each counts, and the fewest examples in a leaf."""
 ASKED, DRAWN = 0.4, 0.5
 """Part of the features that a question may ask for, and of the examples that a tree sees."""
@@ -107,7 +107,7 @@ class StructureExamples:
 def train_structure(
     out: str, preset: str = "small", seed: int = 0, stamps: str | None = None
 ) -> Trained[StructureModel]:
-    """Simulate, fit, look, fit the logistic model, score; write ``structure.json``, ``report.md``.
+    """Simulate, fit, look, learn the trees, score; write ``structure.json``, ``report.md``.
 
     Parameters
     ----------

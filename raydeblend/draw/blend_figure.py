@@ -69,8 +69,9 @@ def _shown(seen: Inspected, most: int) -> list[int]:
 
 def _title(figure: Figure, seen: Inspected, rows: list[Row], height: float) -> None:
     chosen = next(row for row in rows if row["source_id"] == seen.source_id)
-    n = len(seen.part.models)
+    n, drawn = seen.part.n_blended, len(seen.part.models)
     first = f"source {seen.source_id}:  {n} source{'s' * (n > 1)} in its footprint"
+    first += f", {drawn} of them here" * (drawn < n)
     second = (
         f"ra {chosen['ra']:.5f}°, dec {chosen['dec']:+.5f}°   tile {chosen['tile']}, "
         f"cell {chosen['cell']}   deblender {chosen['deblender']}, "
@@ -86,13 +87,13 @@ def _top_row(figure: Figure, seen: Inspected, bottom: float, height: float) -> N
     titles = (_image_title(seen), "models", "residual / noise")
     axes = []
     for i, title in enumerate(titles):
-        axes.append(figure.add_axes((0.01 + 0.323 * i, bottom, 0.305, height * 0.91)))
+        axes.append(figure.add_axes((0.01 + 0.32 * i, bottom, 0.305, height * 0.91)))
         axes[-1].set_title(title, fontsize=9, pad=3)
     # The stretch of the tile's own image, so that image and models compare.
     _picture(axes[0], color_image(around, sigma))
     _picture(axes[1], color_image(model, sigma))
     image = _significance(axes[2], seen)
-    bar = figure.colorbar(image, ax=axes[2], fraction=0.045, pad=0.02)
+    bar = figure.colorbar(image, cax=axes[2].inset_axes((1.02, 0, 0.03, 1)))
     bar.ax.tick_params(labelsize=7)
     axes[0].contour(_footprint(seen), [0.5], colors="white", linewidths=0.6, linestyles="dotted")
     for each in axes:

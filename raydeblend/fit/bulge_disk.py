@@ -227,7 +227,7 @@ def _convolved(
         (powers[:, : len(series.T)] @ series.T)[:, None] * psf_weight[:, :, table.psf]
         for series in (table.weights, table.slopes)
     )
-    inside = (theta[:, LOG_INDEX] >= LOG_INDICES[0]) & (theta[:, LOG_INDEX] <= LOG_INDICES[1])
+    inside = (theta[:, LOG_INDEX] > LOG_INDICES[0]) & (theta[:, LOG_INDEX] < LOG_INDICES[1])
     return weights, by_index * inside[:, None, None], cov, slopes, table.disk
 
 

@@ -15,7 +15,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from raydeblend.fit.compiled.domain import MOST_BULGE_SHEAR
 from raydeblend.fit.parameters import (
     BULGE_G1,
     BULGE_G2,
@@ -32,6 +31,8 @@ from raydeblend.fit.parameters import (
 )
 from raydeblend.fit.sersic import LOG_INDICES
 
+# Bulges of this shear or more are outside the domain; for disks the prior sees to that.
+_MAX_BULGE_SHEAR = 0.95
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def log_prior(
 
     shear = theta[..., SHEAR]
     room = 1 - (shear**2).sum(-1)
-    inside = (room > 1e-6) & ((theta[..., BULGE_SHEAR] ** 2).sum(-1) < MOST_BULGE_SHEAR**2)
+    inside = (room > 1e-6) & ((theta[..., BULGE_SHEAR] ** 2).sum(-1) < _MAX_BULGE_SHEAR**2)
     room = torch.where(inside, room, 1.0)
     gradient[..., SHEAR] += 4 * shear / room[..., None]
     barrier = 8 * shear[..., :, None] * shear[..., None, :] / room[..., None, None] ** 2

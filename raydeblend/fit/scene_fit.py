@@ -23,7 +23,6 @@ from raydeblend.fit.compiled.kernel import (
     TOLERANCE,
     TRIAL_STEPS,
 )
-from raydeblend.fit.domain import held, limited
 from raydeblend.fit.parameters import BULGE, COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import log_prior
 from raydeblend.fit.scene import (
@@ -170,7 +169,7 @@ def _descend(
         here = state.take(active)
         step, gain = _step(here, damping[active])
         rounding = ROUNDING * here.objective
-        done = (gain >= 0) & (gain < TOLERANCE + rounding) & (damping[active] < 1.0)
+        done = (gain < TOLERANCE + rounding) & (damping[active] < 1.0)
         converged[active[done]] = True
         if goal is not None and number >= TRIAL_STEPS:
             done |= here.objective - HOPE * gain > goal[active]
@@ -184,45 +183,21 @@ def _descend(
         fall = here.objective - trial.objective
         better = fall >= -rounding
         state.put(active[better], trial.take(better))
-        damping[active] = next_damping(damping[active], torch.where(gain > 0, fall / gain, -1.0))
+        damping[active] = next_damping(damping[active], fall / gain)
     return state, converged, evaluations
 
 
 def _step(state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Return the damped step ``(n, K, 9)`` and the fall of the objective that it promises."""
-    step = newton_step(state, damping)
-    gain = -0.5 * (step * state.gradient).sum(1)
-    step = torch.unflatten(step, 1, (-1, PARAMETERS))
-    frozen = state.theta.shape[1] - step.shape[1]
-    return pad(step, (0, 0, 0, frozen)), gain
-
-
-def newton_step(state: SceneState, damping: Tensor) -> Tensor:
-    """Return the damped step ``(n, 9 m)`` to the minimum, to first order, as far as is allowed.
-
-    Of the m sources that move; what ends at its bound is told to the others.
-    """
-    theta = state.theta[:, : state.gradient.shape[1] // PARAMETERS]
-    largest, step = theta.new_tensor(LARGEST_STEP), torch.zeros_like(state.gradient)
-    fixed = held(theta, state.gradient.view_as(theta)).flatten(1)
-    for _ in range(2):
-        whole = _solve(state, damping, fixed, step)
-        step = limited(theta, largest, whole.view_as(theta)).flatten(1)
-        fixed = fixed | (step != whole)
-    return step
-
-
-def _solve(state: SceneState, damping: Tensor, fixed: Tensor, step: Tensor) -> Tensor:
-    """Return the damped step ``(n, 9 m)`` of which some is fixed to what it is in `step`."""
     diagonal = state.curvature.diagonal(dim1=1, dim2=2)
     matrix = state.curvature + torch.diag_embed(damping[:, None] * diagonal)
-    known = torch.where(fixed, step, 0.0)
-    right = -state.gradient - (matrix @ known[..., None])[..., 0]
-    right = torch.where(fixed, known, right)
-    both = fixed[:, :, None] | fixed[:, None]
-    matrix = torch.where(both, torch.diag_embed(fixed.to(matrix)), matrix)
-    found, info = torch.linalg.solve_ex(matrix, right)
-    return torch.where((info == 0)[:, None] & found.isfinite(), found, 0.0)
+    step, info = torch.linalg.solve_ex(matrix, -state.gradient)
+    step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
+    gain = -0.5 * (step * state.gradient).sum(1)
+    largest = step.new_tensor(LARGEST_STEP)
+    step = torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest)
+    frozen = state.theta.shape[1] - step.shape[1]
+    return pad(step, (0, 0, 0, frozen)), gain
 
 
 def evaluate(

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from raydeblend import storage
 from raydeblend.config import CatalogConfig
+from raydeblend.errors import ConfigError
 from raydeblend.fits.headers import TileFailure
 from raydeblend.fits.manifest import to_manifest
 from raydeblend.pipeline.inputs import find_survey_tiles, with_layout
@@ -102,7 +103,7 @@ def prepare(
     """
     share = parse_share(request.part)
     input, root = storage.absolute(input), storage.absolute(out)
-    config, positions = _with_positions(resolve(config, input, root))
+    config, positions = _with_positions(resolve(config, input, root), root)
     if request.retry_limited:
         check_renewable(root, config.save)
     headers, unusable = find_survey_tiles(input, config, connect)
@@ -144,12 +145,16 @@ def resolve(config: CatalogConfig, input: str, out: str) -> CatalogConfig:
     return replace(config, photometry=choose_photometry(config))
 
 
-def _with_positions(config: CatalogConfig) -> tuple[CatalogConfig, SkyPositions | None]:
+def _with_positions(config: CatalogConfig, out: str) -> tuple[CatalogConfig, SkyPositions | None]:
     """Read the given positions, if there are any; the configuration then says what they are."""
     where, shapes = (
         path if path is None else storage.absolute(path)
         for path in (config.positions, config.templates)
     )
+    for path in (where, shapes):
+        # With --overwrite they would be lost.
+        if path is not None and f"{path}/".startswith(f"{out}/"):
+            raise ConfigError(f"{path} is in the output of this run; choose another output")
     positions = read_given(where, shapes)
     if positions is None:
         return config, None
@@ -159,10 +164,18 @@ def _with_positions(config: CatalogConfig) -> tuple[CatalogConfig, SkyPositions 
 
 
 def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions | None) -> Plan:
-    """Return the plan with the given positions, and say how many lie on tiles."""
+    """Return the plan with the given positions, and say how many lie on tiles.
+
+    Raises
+    ------
+    ConfigError
+        If none does.
+    """
     if positions is None:
         return plan
     placed = place(headers, positions)
+    if placed.outside == len(positions):
+        raise ConfigError(f"none of the {len(positions)} given positions lies on a tile")
     log.info(
         "%d positions on %d tiles; %d on none, %d in the pixel of another, which has the values",
         sum(len(tile.xy) for tile in placed.tiles),

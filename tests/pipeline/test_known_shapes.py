@@ -219,5 +219,20 @@ def test_a_table_of_shapes_at_some_positions(sky: Sky, known: pa.Table, folder: 
 def test_templates_do_not_move() -> None:
     with pytest.raises(ConfigError, match="leave out --free-positions"):
         _config(SHALLOW, positions="p.csv", templates="t.fits", free_positions=True)
+    with pytest.raises(ConfigError, match="have no second opinion"):
+        _config(SHALLOW, templates="t.fits", second_opinion="sep")
     with pytest.raises(ConfigError, match="fitted by the deblender joint"):
         _config(SHALLOW, templates="t.fits", deblender="sep")
+
+
+def test_templates_are_not_overwritten_and_lie_on_tiles(
+    deep: pa.Table, folder: Path, tmp_path: Path
+) -> None:
+    config = _config(SHALLOW, templates=str(folder / "deep"))
+    with pytest.raises(ConfigError, match="deep is in the output of this run"):
+        run_catalog(str(folder), str(folder / "deep"), config, overwrite=True, progress=False)
+    assert read_catalog(str(folder / "deep")).num_rows == len(deep)
+    Table({"ra": [10.0], "dec": [2.0]}).write(tmp_path / "far.csv")
+    far = _config(SHALLOW, positions=str(tmp_path / "far.csv"))
+    with pytest.raises(ConfigError, match="none of the 1 given positions lies on a tile"):
+        run_catalog(str(folder), str(tmp_path / "out"), far, progress=False)

@@ -2,7 +2,8 @@
 
 A picture shows how a galaxy's structure differs from its neighbors: arms and clumps lie within
 the light of their host and add little to it, have its color, are several, often on both sides of
-it, and lie along the circle about it; and the fit about them is worse than noise.
+it, and lie along the circle about it; there is no valley between them and its center; and the fit
+about them is worse than noise.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from raydeblend.deblend.joint.blend_fit import BlendFit
 from raydeblend.deblend.joint.config import StructureConfig
@@ -23,6 +25,7 @@ from raydeblend.tile import Box
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+Bools = NDArray[np.bool_]
 Pixels = tuple[Indices, Indices]
 """Rows and columns."""
 
@@ -49,14 +52,20 @@ FEATURES = (
     "ln radius over the host's",
     "ln radius, in PSF widths",
     "ln Sérsic index of its disk",
+    "ln contrast of the others attached to the host, on the average",
+    "ln of the least light on the way to the host, over that at the source",
+    "part of what the host alone leaves of its body that the fit leaves too",
 )
 _LEAST_CONTRAST, _MOST_CONTRAST = 0.05, 1e3
 BODY_SIGMA, ABOUT_WIDTHS = 3.0, 2.5
 """A host's body is where it is above so many sigma; about a source are so many PSF widths."""
+WAY_POINTS = 21
+"""At which the light between a source and its host is looked at."""
 _LEAST_PART, _LEAST_RADIUS, _LEAST_MISFIT, _LEAST_DISTANCE = 1e-3, 0.05, 2e-3, 0.02
 _LEAST_LIGHT = 1e-12
 _MOST_SHEAR = 0.95
 _MIRRORED = (-1.0, 2.0)
+_LEFT, _LEAST_EXCESS = (-1.0, 2.0), 1.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,8 @@ def attachments(
     near = (host >= 0) & (contrast < config.attached_contrast)
     attached = np.bincount(host[near], minlength=len(light))
     attached_light = np.bincount(host[near], light[near], minlength=len(light))
+    none = np.log(config.attached_contrast)
+    others_contrast = _mean_of_others(np.log(contrast), host, near, none)
     source = np.flatnonzero((host >= 0) & (contrast < most_contrast))
     if not len(source):
         return Attachments(source, host[source], np.zeros((0, len(FEATURES))))
@@ -100,7 +111,9 @@ def attachments(
     square = np.array([_overlap(stamp, patch, patch) for patch in patches])
     alone = np.log(np.maximum(square, _LEAST_LIGHT)) / 2
     others = _under(stamp, patches, total) - square
-    about = {i: _misfit(stamp, total, _body(stamp, patches[i])) for i in set(host.tolist())}
+    bodies = {i: _body(stamp, patches[i]) for i in set(host.tolist())}
+    about = {i: _misfit(stamp, total, body) for i, body in bodies.items()}
+    left = {i: _left(stamp, total, patches[i], body) for i, body in bodies.items()}
     pairs = list(zip(source.tolist(), host.tolist(), strict=True))
     columns = [
         np.log(contrast),
@@ -125,6 +138,9 @@ def attachments(
         np.log(radius[source] / np.maximum(radius[host], _LEAST_RADIUS)),
         np.log(radius[source] / (stamp.width * stamp.pixel_scale)),
         fit.theta[source, LOG_INDEX],
+        others_contrast[source],
+        _valleys(total, fit.xy[source], fit.xy[host]),
+        np.array([left[i] for i in host.tolist()]),
     ]
     features = np.array(columns, dtype=np.float64).T
     return Attachments(source, host, np.nan_to_num(features))
@@ -152,6 +168,14 @@ def _contrasts(stamp: Stamp, patches: Sequence[Patch], light: Array) -> tuple[Ar
         square = _overlap(stamp, patches[source], patches[source])
         contrast[source] = _ratio(square, under[best])
     return contrast, host
+
+
+def _mean_of_others(values: Array, host: Indices, attached: Bools, none: float) -> Array:
+    """Return the mean ``(k,)`` of the others that are attached to a source's host, or `none`."""
+    rows = np.flatnonzero(attached)
+    count = np.bincount(host[rows], minlength=len(host))[host] - attached
+    rest = np.bincount(host[rows], values[rows], minlength=len(host))[host] - attached * values
+    return np.where(count > 0, rest / np.maximum(count, 1), none)
 
 
 def _ratio(square: Array | float, under: Array | float) -> Array:
@@ -232,6 +256,18 @@ def _color_chi2(fit: BlendFit, source: Indices, host: Indices, floor: float) -> 
     return np.asarray(((ratio - mean) ** 2 / (error**2 + floor**2)).sum(0))
 
 
+def _valleys(total: Array, source: Array, host: Array) -> Array:
+    """Return ln of the least light on the way to a host, over that at the source, ``(m,)``.
+
+    `total` ``(bands, y, x)`` is the light of all sources; positions are ``(m, 2)``.
+    """
+    way = source[..., None] + (host - source)[..., None] * np.linspace(0, 1, WAY_POINTS)
+    x, y = way.swapaxes(0, 1)
+    light = ndimage.map_coordinates(total.sum(0), [y, x], order=1, mode="nearest")
+    light = np.maximum(light, _LEAST_LIGHT)
+    return np.asarray(np.log(light.min(1) / light[:, 0]))
+
+
 def _body(stamp: Stamp, patch: Patch) -> Pixels:
     """Return the pixels in which a source is above the noise."""
     window = patch.box.slices
@@ -262,7 +298,25 @@ def _misfit(stamp: Stamp, total: Array, pixels: Pixels) -> float:
     at = (slice(None), *pixels)
     weight, light = stamp.weight[at], total[at]
     n = int((weight > 0).sum())
-    chi2 = float((weight * (stamp.image[at] - light) ** 2).sum(dtype=np.float64))
-    beyond = max(chi2 - n - np.sqrt(2 * n), 0)
+    beyond = max(_excess(stamp, light, pixels) - np.sqrt(2 * n), 0)
     whole = float((weight * light**2).sum(dtype=np.float64))
     return float(np.log(max(np.sqrt(beyond / max(whole, 1e-9)), _LEAST_MISFIT)))
+
+
+def _left(stamp: Stamp, total: Array, host: Patch, body: Pixels) -> float:
+    """Return the part of what a host alone leaves in the pixels of its body that all sources leave.
+
+    Both are χ² beyond noise; `total` ``(bands, y, x)`` is the light of all sources.
+    """
+    rows, columns = body
+    alone = host.light[:, rows - host.box.y0, columns - host.box.x0]
+    left = _excess(stamp, total[:, rows, columns], body)
+    return float(np.clip(left / max(_excess(stamp, alone, body), _LEAST_EXCESS), *_LEFT))
+
+
+def _excess(stamp: Stamp, light: NDArray[np.floating], pixels: Pixels) -> float:
+    """Return χ² of some pixels beyond that of noise if they have the light ``(bands, n)``."""
+    at = (slice(None), *pixels)
+    weight = stamp.weight[at]
+    chi2 = (weight * (stamp.image[at] - light) ** 2).sum(dtype=np.float64)
+    return float(chi2 - (weight > 0).sum())

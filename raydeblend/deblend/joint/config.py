@@ -119,6 +119,22 @@ class LimitConfig:
 
 
 @dataclass(frozen=True)
+class SteepConfig:
+    """Which galaxies are tried as one steep profile.
+
+    Attributes
+    ----------
+    min_bulge_fraction
+        Of the light in the bulge, from which one is.
+    min_snr
+        Flux over error of all bands that it must have.
+    """
+
+    min_bulge_fraction: float = 0.4
+    min_snr: float = 30.0
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """What is tried as another source, and what it must gain.
 
@@ -287,8 +303,8 @@ class StructureConfig:
         were its shape given.
     """
 
-    min_probability: float = 0.65
-    max_contrast: float = 3.0
+    min_probability: float = 0.62
+    max_contrast: float = 6.0
     attached_contrast: float = 3.0
     color_error: float = 0.05
     flux_error: float = 0.03
@@ -364,6 +380,7 @@ class JointConfig:
     pixels: PixelConfig = PixelConfig()
     blocks: BlockConfig = BlockConfig()
     limits: LimitConfig = LimitConfig()
+    steep: SteepConfig = SteepConfig()
     search: SearchConfig = SearchConfig()
     splits: SplitConfig = SplitConfig()
     prune: PruneConfig = PruneConfig()

@@ -77,23 +77,14 @@ def separate_templates(
     with one_thread():
         (stamp,), sigma = deblender.make_stamps(images, variances, masks, psf, pixel_scale)
     config, unit = deblender.config, sigma[0, :, 0, 0]
-    drawn, flux = _draw(stamp, templates, least_peak, config.blocks)
-    amplitude, error = _solve(stamp, drawn, flux)
-    value, curvature = amplitude * unit, error * unit
-    scale = amplitude / np.where(flux > 0, flux, 1)
+    drawn, as_drawn = _draw(stamp, templates, least_peak, config.blocks)
+    flux, noise = _solve(stamp, drawn, as_drawn)
+    scale = flux / np.where(as_drawn > 0, as_drawn, 1)
     patches = [_scaled(patch, own) for patch, own in zip(drawn, scale, strict=True)]
     reduced = _reduced_chi2(stamp, patches)
-    common = np.hypot(templates.error, config.photometry.own_fraction)[:, None] * value
-    covariance = common[:, :, None] * common[:, None]
-    covariance += np.square(curvature)[:, :, None] * np.eye(len(unit))
-    order = np.argsort(-np.nansum(value, axis=1), kind="stable")
-    extra = _unknown(len(order), len(unit)) | {
-        "flux": value,
-        "flux_err": np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)),
-        "flux_cov": covariance,
-        "shift": np.zeros((len(order), 2)),
-        "chi2": np.full(len(order), reduced),
-    }
+    common = np.hypot(templates.error, config.photometry.own_fraction)
+    extra = _measured(flux * unit, noise * unit, common, reduced)
+    order = np.argsort(-np.nansum(extra["flux"], axis=1), kind="stable")
     visible = [replace(patch, light=np.maximum(patch.light, 0)) for patch in patches]
     return Separated(
         xy=templates.theta[order, POSITION].astype(np.float32),
@@ -108,15 +99,33 @@ def separate_templates(
     )
 
 
-def _unknown(k: int, bands: int) -> dict[str, Array]:
-    nothing = not_attempted(k, bands, "", "")
-    return {name: getattr(nothing, name) for name in ARRAYS if name != "flags"}
+def _measured(flux: Array, noise: Array, common: Array, reduced: float) -> dict[str, Array]:
+    """Return the measurements of k templates by name.
+
+    Parameters
+    ----------
+    flux, noise
+        ``(k, bands)`` fluxes and their errors from the noise.
+    common
+        ``(k,)`` by which part of itself a flux may be off, in all bands alike.
+    """
+    k, bands = flux.shape
+    off = common[:, None] * flux
+    covariance = off[:, :, None] * off[:, None] + np.square(noise)[:, :, None] * np.eye(bands)
+    unknown = not_attempted(k, bands, "", "")
+    return {name: getattr(unknown, name) for name in ARRAYS if name != "flags"} | {
+        "flux": flux,
+        "flux_err": np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)),
+        "flux_cov": covariance,
+        "shift": np.zeros((k, 2)),
+        "chi2": np.full(k, reduced),
+    }
 
 
 def _draw(
     stamp: Stamp, templates: Templates, least_peak: float, config: BlockConfig
 ) -> tuple[list[Patch], Array]:
-    """Return each template and its flux ``(k, bands)`` as drawn: at least as bright as it looks."""
+    """Return each template and its flux ``(k, bands)`` as drawn: no fainter than it looks."""
     places = stamp.place(templates.theta[:, POSITION]).T
     drawn, fluxes = [], np.empty((len(places), len(stamp.image)))
     shape = stamp.image.shape[1:]
@@ -133,10 +142,10 @@ def _draw(
     return drawn, fluxes
 
 
-def _solve(stamp: Stamp, drawn: Sequence[Patch], flux: Array) -> tuple[Array, Array]:
+def _solve(stamp: Stamp, drawn: Sequence[Patch], as_drawn: Array) -> tuple[Array, Array]:
     """Return the fluxes ``(k, bands)`` of templates and their errors; NaN where a band hides one.
 
-    `flux` ``(k, bands)`` is that of the templates as drawn.
+    `as_drawn` ``(k, bands)`` are those of the templates as drawn.
     """
     good = stamp.weight > 0
     size = good[0].size
@@ -144,7 +153,7 @@ def _solve(stamp: Stamp, drawn: Sequence[Patch], flux: Array) -> tuple[Array, Ar
     rows = np.concatenate([pixels[patch.box.slices].ravel() for patch in drawn])
     ends = np.cumsum([0, *(patch.light[0].size for patch in drawn)])
     seen_anywhere = good.any(0).ravel()
-    value, error = np.empty_like(flux), np.empty_like(flux)
+    flux, error = np.full_like(as_drawn, np.nan), np.full_like(as_drawn, np.nan)
     for band, weight in enumerate(stamp.weight.reshape(len(good), -1).astype(np.float64)):
         light = np.concatenate([patch.light[band].ravel() for patch in drawn]).astype(np.float64)
         images = sparse.csc_array((light, rows, ends), shape=(size, len(drawn)))
@@ -157,9 +166,10 @@ def _solve(stamp: Stamp, drawn: Sequence[Patch], flux: Array) -> tuple[Array, Ar
         squares = images.power(2).T
         shown, most = squares @ (weight > 0), squares @ seen_anywhere
         known = (shown > 0) & (shown >= stamp.min_shown * most)
-        value[:, band] = np.where(known, amplitude, np.nan) * flux[:, band]
-        error[:, band] = np.where(known, np.sqrt(np.diagonal(covariance)), np.nan) * flux[:, band]
-    return value, error
+        unit = as_drawn[known, band]
+        flux[known, band] = amplitude[known] * unit
+        error[known, band] = np.sqrt(np.diagonal(covariance))[known] * unit
+    return flux, error
 
 
 def _scaled(patch: Patch, scale: Array) -> Patch:

@@ -18,7 +18,6 @@ from raydeblend.fit.compiled.cache import part
 from raydeblend.fit.compiled.gaussians import (
     BLOCK,
     COLUMNS,
-    LOG_FAINTEST,
     SLOPES,
     SUMS,
     all_sums,
@@ -38,8 +37,6 @@ FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
-UNSEEN = 3e-5
-"""Sigma of a source's light in a pixel below which one of its Gaussians does not matter there."""
 RIDGE = 0.01
 """Of a source's own curvature: lets sources on one spot share its light in their first fluxes."""
 
@@ -56,14 +53,11 @@ class Work(NamedTuple):
         ``(b, K, 2, 6, p)`` derivatives of those images, see `gaussians.write_block`.
     products
         ``(b, 1 + 11 K, 1 + 11 K)`` weighted products of the rows.
-    log_faintest
-        ``(K,)`` see `tell_fluxes`.
     """
 
     rows: FloatArray
     slopes: FloatArray
     products: Array
-    log_faintest: Array
     dx: FloatArray
     dy: FloatArray
     nearest: Array
@@ -116,7 +110,6 @@ def make_work(blend: Blend) -> Work:
         np.empty((bands, rows, p), dtype=np.float32),
         np.empty((bands, k, 2, SLOPES, p), dtype=np.float32),
         np.zeros((bands, rows, rows)),
-        np.full(k, _log_faintest(_most_light(blend))),
         np.empty(p, dtype=np.float32),
         np.empty(p, dtype=np.float32),
         np.empty(p // BLOCK),
@@ -126,32 +119,6 @@ def make_work(blend: Blend) -> Work:
         np.empty((SUMS, BLOCK), dtype=np.float32),
         np.empty((TALL, CHUNK), dtype=np.float32),
     )
-
-
-@part()
-def _most_light(blend: Blend) -> float:
-    """Return about how much light no source has more of in a band: all that is there."""
-    data, weight = blend.samples.data, blend.samples.weight
-    most = 0.0
-    for band in range(len(data)):
-        total = 0.0
-        for n in range(data.shape[1]):
-            total += max(data[band, n], np.float32(0)) if weight[band, n] > 0 else np.float32(0)
-        most = max(most, total)
-    return most
-
-
-@part()
-def _log_faintest(flux: float) -> float:
-    """Return the logarithm of the part of its light below which a Gaussian does not matter."""
-    return max(np.log(UNSEEN / max(flux, 1.0)), LOG_FAINTEST)
-
-
-@part()
-def tell_fluxes(scale: Array, work: Work) -> None:
-    """Let Gaussians of sources of these fluxes ``(b, K)`` end where they do not matter."""
-    for k in range(scale.shape[1]):
-        work.log_faintest[k] = _log_faintest(scale[:, k].max())
 
 
 @part()
@@ -181,8 +148,7 @@ def draw_source(blend: Blend, theta: Array, k: int, work: Work) -> None:
     weigh(blend.mixture, theta[8], work.weights)
     disk, all_of_them = blend.mixture.disk, len(blend.mixture.variance)
     for band in range(len(blend.samples.data)):
-        place, log_faintest = blend.place[band, k], work.log_faintest[k]
-        convolve(blend.mixture, cov, work.weights, band, place, log_faintest, work.table)
+        convolve(blend.mixture, cov, work.weights, band, blend.place[band, k], work.table)
         for block in range(len(work.nearest)):
             at = slice(block * BLOCK, (block + 1) * BLOCK)
             dx, dy = work.dx[at], work.dy[at]
@@ -264,11 +230,12 @@ def _expect_fluxes(hidden: BoolArray, scale: Array, matrix: Array, right: Array)
 
 @part()
 def evaluate(blend: Blend, work: Work, scale: Array, state: State) -> None:
-    """Solve the fluxes of what is drawn and weighed, and write objective and residuals.
+    """Solve the fluxes of what is drawn, and write objective and residuals.
 
     `scale` ``(b, K)`` is `flux_scale`, in whose units bulges scatter.
     """
     images, prior = 2 * len(blend.start), blend.prior
+    weigh_images(blend, work)
     chi2 = 0.0
     for band in range(len(work.rows)):
         products, rows, flux = work.products[band], work.rows[band], state.flux[band]

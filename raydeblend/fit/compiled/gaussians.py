@@ -45,10 +45,9 @@ MOST_EXPONENT = 30.0
 """Gaussians end at exp(−30): smaller values would end in slow, denormal numbers."""
 
 FAINTEST = 1e-9
-"""Part of any source's light in a pixel below which a Gaussian does not matter there: of one of a
+"""Part of a source's light in a pixel below which a Gaussian does not matter there: of one of a
 million sigma, a thousandth of sigma."""
-LOG_FAINTEST = float(np.log(FAINTEST))
-_LOG_2 = float(np.log(2))
+_LOG_FAINTEST, _LOG_2 = float(np.log(FAINTEST)), float(np.log(2))
 
 _LOG2_E = float(np.log2(np.e))
 _HALF = np.float32(-0.5 * _LOG2_E)
@@ -122,7 +121,7 @@ def weigh(mixture: Any, log_index: float, weight: Array) -> None:
     Those of the disk are Chebyshev series, T_j+1 = 2 x T_j − T_j−1, in ln n scaled to [−1, 1].
     """
     low, high = _LEAST_LOG_INDEX, _MOST_LOG_INDEX
-    inside = low <= log_index <= high
+    inside = low < log_index < high
     x = 2 * (min(max(log_index, low), high) - low) / (high - low) - 1
     for g in range(len(mixture.variance)):
         own, slope = mixture.weight[g], mixture.slope[g]
@@ -147,18 +146,11 @@ def _log_above(value: np.float32) -> float:
 
 @part()
 def convolve(
-    mixture: Any,
-    cov: Array,
-    weights: Array,
-    band: int,
-    place: int,
-    log_faintest: float,
-    table: FloatArray,
+    mixture: Any, cov: Array, weights: Array, band: int, place: int, table: FloatArray
 ) -> None:
     """Write the `COLUMNS` ``(7, g)`` of each Gaussian behind the PSF of a band at a place.
 
-    Beyond its reach along the longest axis a Gaussian is below the faintest that matters, or
-    exp(−MOST_EXPONENT).
+    Beyond its reach along the longest axis a Gaussian is below `FAINTEST`, or exp(−MOST_EXPONENT).
     """
     for g in range(len(mixture.variance)):
         own = mixture.variance[g]
@@ -180,7 +172,7 @@ def convolve(
         table[4, g] = own
         table[5, g] = weights[1, g] * peak
         brightest = max(abs(table[3, g]), abs(table[5, g]))
-        depth = _log_above(brightest) - log_faintest if brightest != 0 else -1.0
+        depth = _log_above(brightest) - _LOG_FAINTEST if brightest != 0 else -1.0
         table[6, g] = 2 * min(depth, MOST_EXPONENT) * largest
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.blend import Blend, Mixture
 from raydeblend.fit.compiled.cache import entry, part
-from raydeblend.fit.compiled.domain import hold, limit
 from raydeblend.fit.compiled.evaluation import (
     Indices,
     State,
@@ -20,13 +19,11 @@ from raydeblend.fit.compiled.evaluation import (
     make_state,
     make_work,
     normal_equations,
-    tell_fluxes,
     weigh_images,
 )
 from raydeblend.fit.compiled.gaussians import (
     BLOCK,
     COLUMNS,
-    LOG_FAINTEST,
     convolve,
     offsets,
     one_sum,
@@ -34,8 +31,8 @@ from raydeblend.fit.compiled.gaussians import (
     weigh,
     within_reach,
 )
-from raydeblend.fit.compiled.linear import fix, invert, solve
-from raydeblend.fit.compiled.prior import PARAMETERS
+from raydeblend.fit.compiled.linear import invert, solve
+from raydeblend.fit.compiled.prior import PARAMETERS, inside
 from raydeblend.fit.compiled.shear import shear_response
 
 Array = NDArray[np.float64]
@@ -113,7 +110,6 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
     # One call of `_descend` for both stages halves what there is to compile.
     for stage in range(1 if warm or k == 1 else 0, 2):
         scale = flux_scale(blend, work)
-        tell_fluxes(scale, work)
         moving = everything if stage else _brightest(scale)
         steps = MAX_STEPS if stage else FIRST_STEPS
         state, converged, spent = _descend(
@@ -124,7 +120,6 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
             _copy(state.theta, theta)
             draw_source(blend, theta[moving[0]], moving[0], work)
             weigh_images(blend, work)
-    rest = _newton_step(state, 0.0, everything).reshape(k, PARAMETERS)
     # Of the last fit: the curvature is not needed any more.
     covariance = np.empty_like(state.curvature)
     invert(state.curvature, covariance)
@@ -135,7 +130,7 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
         state.flux,
         flux_cov,
         shear_response(blend, state.theta, covariance),
-        rest,
+        _rest(state, covariance),
         state.prior,
         state.value[0],
         state.value[1],
@@ -184,7 +179,7 @@ def _descend(
     steps: int,
     goal: float,
 ) -> tuple[State, bool, int]:
-    """Levenberg–Marquardt from theta, at which all is drawn and weighed, of what moves."""
+    """Levenberg–Marquardt from theta, at which all is drawn, of the sources that move."""
     here, trial = make_state(blend, len(moving)), make_state(blend, len(moving))
     _copy(theta, here.theta)
     evaluate(blend, work, scale, here)
@@ -193,68 +188,51 @@ def _descend(
     for number in range(steps):
         gain = _step(here, damping, moving, trial)
         rounding = ROUNDING * here.value[0]
-        if 0 <= gain < TOLERANCE + rounding:
+        if gain < TOLERANCE + rounding:
             # A step that is short for its damping says little of the minimum, but leads nowhere.
             return here, damping < 1, evaluations
         if number >= TRIAL_STEPS and here.value[0] - HOPE * gain > goal:
             return here, False, evaluations
         evaluations += 1
-        for k in moving:
-            draw_source(blend, trial.theta[k], k, work)
-        weigh_images(blend, work)
-        evaluate(blend, work, scale, trial)
-        fall = here.value[0] - trial.value[0]
-        if fall >= -rounding:
-            here, trial = trial, here
-            normal_equations(blend, work, moving, here)
-        damping = _next_damping(damping, fall / gain if gain > 0 else -1.0)
+        fall = -np.inf
+        if _all_inside(trial.theta):
+            for k in moving:
+                draw_source(blend, trial.theta[k], k, work)
+            evaluate(blend, work, scale, trial)
+            fall = here.value[0] - trial.value[0]
+            if fall >= -rounding:
+                here, trial = trial, here
+                normal_equations(blend, work, moving, here)
+        damping = _next_damping(damping, fall / gain)
     return here, False, evaluations
+
+
+@part()
+def _all_inside(theta: Array) -> bool:
+    good = True
+    for k in range(len(theta)):
+        good = good and inside(theta[k])
+    return good
 
 
 @part()
 def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
     """Write theta after a damped step to the trial; return the fall that it promises."""
-    step, gain = _newton_step(here, damping, moving), 0.0
+    matrix, step = np.empty_like(here.curvature), np.empty((len(here.gradient), 1))
+    _copy(here.curvature, matrix)
+    for i in range(len(step)):
+        matrix[i, i] *= 1 + damping
+        step[i, 0] = -here.gradient[i]
+    # What is singular gives no numbers, and so no step.
+    solve(matrix, step)
+    gain = 0.0
     _copy(here.theta, trial.theta)
     for i in range(len(step)):
-        trial.theta[moving[i // PARAMETERS], i % PARAMETERS] += step[i]
-        gain -= 0.5 * step[i] * here.gradient[i]
+        own = step[i, 0] if np.isfinite(step[i, 0]) else 0.0
+        gain -= 0.5 * own * here.gradient[i]
+        most = LARGEST_STEP[i % PARAMETERS]
+        trial.theta[moving[i // PARAMETERS], i % PARAMETERS] += min(max(own, -most), most)
     return gain
-
-
-@part()
-def _newton_step(state: State, damping: float, moving: Indices) -> Array:
-    """Return the damped step ``(9 m,)`` to the minimum, to first order, as far as is allowed.
-
-    What ends at its bound is told to the others.
-    """
-    matrix, right = np.empty_like(state.curvature), np.empty((len(state.gradient), 1))
-    step, fixed = np.zeros(len(right)), np.zeros(len(right), dtype=np.bool_)
-    for m in range(len(moving)):
-        own = slice(PARAMETERS * m, PARAMETERS * (m + 1))
-        hold(state.theta[moving[m]], state.gradient[own], fixed[own])
-    for _ in range(2):
-        _copy(state.curvature, matrix)
-        for i in range(len(step)):
-            matrix[i, i] *= 1 + damping
-            right[i, 0] = -state.gradient[i]
-        for i in range(len(step)):
-            if fixed[i]:
-                fix(matrix, right, i, step[i])
-        solve(matrix, right)
-        for i in range(len(step)):
-            # What is singular gives no numbers, and so no step.
-            step[i] = right[i, 0] if np.isfinite(right[i, 0]) else 0.0
-        for m in range(len(moving)):
-            own = slice(PARAMETERS * m, PARAMETERS * (m + 1))
-            limit(state.theta[moving[m]], LARGEST_STEP, step[own])
-        ended = False
-        for i in range(len(step)):
-            fixed[i] |= step[i] != right[i, 0]
-            ended |= fixed[i]
-        if not ended:
-            break
-    return step
 
 
 @part()
@@ -262,6 +240,16 @@ def _next_damping(damping: float, ratio: float) -> float:
     """Return the next damping from true over promised fall; see `scene_fit`."""
     factor = 0.1 if ratio > 0.75 else (10.0 if ratio < 0.25 else 1.0)
     return min(max(damping * factor, _LEAST_DAMPING), _MOST_DAMPING)
+
+
+@part()
+def _rest(state: State, covariance: Array) -> Array:
+    """Return the undamped step from theta ``(K, 9)``, to first order."""
+    out = np.zeros_like(state.theta)
+    for i in range(len(state.gradient)):
+        for j in range(len(state.gradient)):
+            out[i // PARAMETERS, i % PARAMETERS] -= covariance[i, j] * state.gradient[j]
+    return out
 
 
 @part()
@@ -337,7 +325,7 @@ def render(
         offsets(x, y, theta[source], dx, dy, nearest)
         weigh(mixture, theta[source, 8], weights)
         for band in range(bands):
-            convolve(mixture, cov, weights, band, place[band, source], LOG_FAINTEST, table)
+            convolve(mixture, cov, weights, band, place[band, source], table)
             for g in range(count):
                 table[3, g] *= flux[band, source, 0 if g < mixture.disk else 1]
             for block in range(len(nearest)):

@@ -69,15 +69,6 @@ def solve(matrix: Array, right: Array) -> bool:
 
 
 @part()
-def fix(matrix: Array, right: Array, i: int, value: float) -> None:
-    """Let an unknown of matrix x = right ``(n, 1)`` have a value."""
-    for j in range(len(right)):
-        right[j, 0] -= matrix[j, i] * value
-        matrix[i, j] = matrix[j, i] = 0.0
-    matrix[i, i], right[i, 0] = 1.0, value
-
-
-@part()
 def invert(matrix: Array, out: Array) -> None:
     """Write the inverse of a matrix, which is overwritten."""
     for i in range(len(out)):

@@ -23,8 +23,6 @@ FloatArray = NDArray[np.float32]
 SIDE = 8
 """Side of the squares of pixels that are summed together, `BLOCK` of them."""
 _GROWTH = 1.25  # From one radius that is looked at to the next.
-_PART_OF_FAINTEST = 0.1  # What a Gaussian adds to a pixel may be left out below so much of it.
-_LEAST_FLUX = 1e-6
 
 
 @entry
@@ -51,9 +49,8 @@ def draw_patch(
     unit_covariances(theta, cov, by_shape)
     tables, weights = np.empty((bands, COLUMNS, count), dtype=np.float32), np.empty((2, count))
     weigh(mixture, theta[8], weights)
-    log_faintest = np.log(_PART_OF_FAINTEST * faintest / max(np.abs(flux).max(), _LEAST_FLUX))
     for band in range(bands):
-        convolve(mixture, cov, weights, band, place[band], log_faintest, tables[band])
+        convolve(mixture, cov, weights, band, place[band], tables[band])
         for g in range(count):
             tables[band, 3, g] *= flux[band, 0 if g < mixture.disk else 1]
     x0, x1 = _span(theta[0], _half_width(tables, 0, faintest, width), width)

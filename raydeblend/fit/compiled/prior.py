@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.cache import part
-from raydeblend.fit.compiled.domain import inside
 from raydeblend.fit.sersic import LOG_INDICES
 
 Array = NDArray[np.float64]
 
 PARAMETERS = 9
 _LEAST_LOG_INDEX, _MOST_LOG_INDEX = LOG_INDICES
+MOST_BULGE_SHEAR = 0.95
+"""Bulges of this shear or more are outside the domain; for disks the prior sees to that."""
 
 
 class Prior(NamedTuple):
@@ -34,6 +35,13 @@ class Prior(NamedTuple):
     bulge_scatter: float
     largest: float
     largest_scatter: float
+
+
+@part()
+def inside(theta: Array) -> bool:
+    """Tell whether the shears of a source ``(9,)`` are in the domain."""
+    room = 1 - theta[2] ** 2 - theta[3] ** 2
+    return bool(room > 1e-6 and theta[6] ** 2 + theta[7] ** 2 < MOST_BULGE_SHEAR**2)
 
 
 @part()

@@ -14,8 +14,6 @@ from raydeblend.fit.compiled.evaluation import (
     make_state,
     make_work,
     normal_equations,
-    tell_fluxes,
-    weigh_images,
 )
 from raydeblend.fit.compiled.gaussians import power_of_two
 from raydeblend.fit.compiled.linear import invert, solve
@@ -52,12 +50,10 @@ def score_gains(blend: Blend, theta: Array, scale: Array, xy: Array, width: floa
     """
     k, bands = len(theta), len(scale)
     work, state = make_work(blend), make_state(blend, k)
-    tell_fluxes(scale, work)
     for source in range(k):
         for i in range(PARAMETERS):
             state.theta[source, i] = theta[source, i]
         draw_source(blend, theta[source], source, work)
-    weigh_images(blend, work)
     evaluate(blend, work, scale, state)
     normal_equations(blend, work, np.arange(k), state)
     spread, flux_cov = np.empty_like(state.curvature), np.empty_like(state.free)

@@ -7,8 +7,12 @@ import pytest
 from raydeblend.deblend.joint.attachments import (
     FEATURES,
     _along_circle,
+    _body,
     _contrasts,
+    _left,
+    _mean_of_others,
     _mirrored,
+    _valleys,
     attachments,
 )
 from raydeblend.deblend.joint.config import StructureConfig
@@ -90,6 +94,37 @@ def test_an_arc_lies_along_the_circle_and_a_spoke_does_not():
     offset = np.array([[3.0, 0.0], [0.0, 3.0], [2.0, 2.0], [2.0, 2.0]])
     shear = np.array([[-0.4, 0.0], [-0.4, 0.0], [0.0, -0.4], [0.4, 0.0]])
     np.testing.assert_allclose(_along_circle(offset, shear), [0.4, -0.4, 0.4, 0.0], atol=1e-12)
+
+
+def test_between_two_galaxies_there_is_a_valley_and_not_before_an_arm():
+    # Two equal Gaussians of sigma 2, ten pixels apart, have 2 exp(-5²/8) of their peak between.
+    galaxies = gaussian(30, 40, 1000) + gaussian(40, 40, 1000)
+    at, host = np.array([[40.0, 40.0]]), np.array([[30.0, 40.0]])
+    assert np.exp(_valleys(galaxies, at, host)) == pytest.approx(2 * np.exp(-25 / 8), rel=0.02)
+    arm = gaussian(30, 40, 20000, 6) + gaussian(40, 40, 500)
+    assert _valleys(arm, at, host) == 0
+
+
+def test_the_others_are_the_other_sources_that_are_attached_to_the_same_host():
+    # The first is brightest; three lie in its light, one of them apart; the last in the second's.
+    host = np.array([-1, 0, 0, 0, 1])
+    attached = np.array([False, True, True, False, True])
+    values = np.array([9.0, 1.0, 2.0, 4.0, 8.0])
+    mean = _mean_of_others(values, host, attached, 5.0)
+    assert mean[1:].tolist() == [2.0, 1.0, 1.5, 5.0]
+
+
+def test_what_all_sources_leave_is_a_part_of_what_the_host_leaves():
+    host, clump, rest = gaussian(40, 40, 50000, 4), gaussian(44, 40, 2000), gaussian(36, 40, 1000)
+    noise = np.random.default_rng(0).normal(size=host.shape).astype(np.float32)
+    seen = (host + clump + rest + noise)[None]
+    (stamp,), sigma = JOINT.make_stamps(seen, np.ones_like(seen), None, PSF, SCALE)
+    patch = Patch.whole(host / sigma[0])
+    # The clump has twice the light of what no source has, and lies in the body as well.
+    alone, left = ((clump + rest) ** 2).sum(), (rest**2).sum()
+    part = _left(stamp, (host + clump) / sigma[0], patch, _body(stamp, patch))
+    assert part == pytest.approx(left / alone, abs=0.02)
+    assert _left(stamp, (host + clump + rest) / sigma[0], patch, _body(stamp, patch)) < 0.02
 
 
 def test_the_host_is_the_brighter_one_whose_light_a_source_lies_in_most():
