@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 SURVEY, BANDS = "HSC", ("g", "r", "i")
 DEBLENDER, OPINION = "joint", "rdn"
-TILES = {"tiny": (2, 256), "small": (24, 512), "paper": (64, 1024)}
+TILES = {"tiny": (2, 256), "small": (48, 512), "paper": (64, 1024)}
 """Tiles, half of them with pairs, and their side in pixels, by preset."""
 RIDGE = 10.0
 """Of the weights, whose features have unit variance."""
