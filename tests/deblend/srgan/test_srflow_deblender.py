@@ -95,7 +95,8 @@ def test_what_the_pixels_do_not_show_goes(undecided: SrflowDeblender, psf: np.nd
     result = undecided(image, np.ones_like(image), psf=psf, bands=("i",), pixel_scale=0.18)
     assert result.n_sources[0] == 1
     assert result.extra["probability"][0] == pytest.approx([1])
-    assert list(result.quality) == ["high"]
+    # No doubt is left; whether it is high depends on the convergence of the fit.
+    assert result.quality[0] != "low"
 
 
 def test_without_a_psf_most_samples_decide(undecided: SrflowDeblender) -> None:
