@@ -59,6 +59,10 @@ SHOWN: Mapping[str, tuple[Shown, ...]] = {
     ),
     "rdn-joint": (Shown("rdn-joint", SCORES, ("rdn-joint",)),),
     "rdn-joint-counter": (Shown("rdn-joint", SCORES, ("rdn-joint",)),),
+    "rdn-multiband": (
+        Shown("rdn-multiband", SCORES, ("rdn",)),
+        Shown("hsc-blends-multiband", "Real HSC blends", ("rdn",)),
+    ),
     "srflow": (
         Shown("srflow", "Table 1", ("srflow", "srflow (fit)")),
         Shown("srflow", "Samples: images"),

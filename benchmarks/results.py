@@ -99,6 +99,18 @@ RUNS = (
         ("rdn-joint",),
     ),
     Run(
+        "rdn-multiband",
+        f"raydeblend evaluate wang2022 --data {VALID} --deblender rdn --weights rdn-multiband",
+        VALID,
+        ("rdn-multiband",),
+    ),
+    Run(
+        "hsc-blends-multiband",
+        f"raydeblend evaluate hsc-blends --data {BLENDS} --deblender rdn --weights rdn-multiband",
+        BLENDS,
+        ("rdn-multiband",),
+    ),
+    Run(
         "reiman2019",
         f"raydeblend evaluate reiman2019 --data {ZOO} --deblender branched-zoo",
         ZOO,

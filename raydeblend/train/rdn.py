@@ -12,7 +12,6 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from raydeblend.errors import ConfigError
-from raydeblend.networks.context import PLANES
 from raydeblend.networks.rdn import Rdn, RdnConfig
 from raydeblend.networks.scaling import Scaling
 from raydeblend.train.blends import BlendBatch, BlendRecipe, IsolatedImages
@@ -81,9 +80,7 @@ class Examples:
 
 def fit_channels(model: RdnConfig, bands: tuple[str, ...], scaling: Scaling) -> RdnConfig:
     """Return the network's size with channels for these bands."""
-    planes = PLANES * len(bands) if model.context else 0
-    channels = scaling.channels(len(bands)) + planes
-    return replace(model, in_channels=channels, out_channels=len(bands))
+    return replace(model, in_channels=scaling.channels(len(bands)), out_channels=len(bands))
 
 
 # Sections II.D and III.A.1: 50,000 blends of two galaxies in batches of 128 are 391 steps.

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from raydeblend import storage
 from raydeblend.errors import ConfigError
+from raydeblend.networks.context import PLANES
 from raydeblend.networks.rdn import Rdn, widened
 from raydeblend.networks.weights import load_weights, weights_path
 from raydeblend.simulate.galaxies import CATSIM_BANDS
@@ -52,6 +53,12 @@ class RdnMultibandRun(RdnRun):
 
     data: str | None = None
     rdn_weights: str | None = None
+
+    def fitted(self) -> Self:
+        """Return this with the channels that `bands`, `scaling` and the context ask for."""
+        fitted = super().fitted()
+        channels = fitted.model.in_channels + PLANES * len(self.bands)
+        return replace(fitted, model=replace(fitted.model, in_channels=channels))
 
     def pixel_scale(self) -> tuple[float, float]:
         """Arcsec per pixel of the training images, smallest and largest."""
