@@ -172,17 +172,10 @@ class RdnMultibandTraining(RdnTraining):
         return {"rdn": first_network(self.config)}
 
 
-def _preset(name: str, stamp: int | None = None, **fields: Any) -> RdnMultibandRun:
+def _preset(name: str, **fields: Any) -> RdnMultibandRun:
     """Return the preset of `rdn` with all bands, their gaps and close pairs."""
     base = RDN_PRESETS[name]
-    recipe = replace(
-        base.recipe,
-        stamp=stamp or base.recipe.stamp,
-        close=0.25,
-        context=True,
-        fewer_bands=0.5,
-        masked=0.25,
-    )
+    recipe = replace(base.recipe, close=0.25, context=True, fewer_bands=0.5, masked=0.25)
     common = {
         "network": "rdn-multiband",
         "bands": CATSIM_BANDS,
@@ -197,8 +190,6 @@ PRESETS: Mapping[str, RdnMultibandRun] = {
     "paper": _preset("paper"),
     "small": _preset(
         "small",
-        # Half the cost of 64 pixels; the weights that it begins from have seen those.
-        stamp=48,
         rdn_weights="rdn",
         learning_rate=5e-4,
         # Each group has a sky of its own.
