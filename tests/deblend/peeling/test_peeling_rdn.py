@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import galsim
 import numpy as np
 import pytest
 import torch
@@ -229,3 +230,33 @@ def test_shipped_weights_do_not_care_about_unit_batch_or_odd_sizes(
     np.testing.assert_allclose(plain.models * 1024, scaled.models, rtol=1e-5, atol=1e-3)
     k = int(alone.n_sources[0])
     np.testing.assert_allclose(plain.models[0, :k], alone.models[0, :k], rtol=0.05, atol=0.1)
+
+
+def test_the_shipped_weights_of_any_bands_separate_a_pair_in_one_of_them() -> None:
+    """In i alone, with a PSF and pixels of HSC and a masked row through one of the two."""
+    xy, flux, size = [(26.0, 32.0), (38.0, 31.0)], [900.0, 500.0], 64
+    psf = galsim.Moffat(3.0, fwhm=0.65)
+    total = galsim.ImageD(size, size, scale=0.168)
+    for (x, y), total_flux in zip(xy, flux, strict=True):
+        galaxy = galsim.Exponential(half_light_radius=0.35, flux=total_flux)
+        center = galsim.PositionD(x + 1, y + 1)
+        total += galsim.Convolve(galaxy, psf).drawImage(
+            image=total.copy(), center=center, method="no_pixel"
+        )
+    image = total.array + np.random.default_rng(1).standard_normal((size, size))
+    mask = np.zeros((1, 1, size, size), bool)
+    mask[..., 29, 33:44] = True
+    image[mask[0, 0]] = np.nan
+    stamp = psf.drawImage(nx=41, ny=41, scale=0.168, method="no_pixel").array
+    found = raydeblend.load("rdn", weights="rdn-multiband")(
+        image[None, None],
+        np.ones((1, 1, size, size)),
+        mask=mask,
+        psf=stamp[None],
+        bands=("i",),
+        pixel_scale=0.168,
+    )
+    assert found.n_sources[0] == 2
+    order = np.argsort(found.xy[0][:2, 0])
+    assert found.xy[0][order] == pytest.approx(np.array(xy), abs=0.7)
+    assert found.models[0][order].sum(axis=(1, 2, 3)) == pytest.approx(flux, rel=0.12)
