@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from benchmarks.circumstances import circumstances
 from raydeblend import storage, tables
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.common.sky import pair_catalog, primary
-from raydeblend.evaluate.common.tables import markdown, number
+from raydeblend.evaluate.common.tables import Table, number, to_file, to_markdown
 from raydeblend.fits import find_tiles, read_tile
 from raydeblend.inject.config import INJECTION
 from raydeblend.inject.places import NEAR, usable_pixels
@@ -82,7 +83,10 @@ def main() -> None:
         _do_tile(options, options.seed + tile, cataloger)
     paths = [_path(options.out, options.seed + tile) for tile in range(options.tiles)]
     rows = [tables.from_parquet(storage.read_bytes(path)) for path in paths]
-    print(markdown(_header(), list(_rows(pa.concat_tables(rows)))))
+    table = Table(_header(), list(_rows(pa.concat_tables(rows))))
+    print(to_markdown([table]))
+    if options.json:
+        options.json.write_bytes(to_file([table]))
 
 
 def _options() -> argparse.Namespace:
@@ -93,6 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--density", type=float, default=30, help="injected at once, per arcmin²")
     parser.add_argument("--times", type=int, default=2, help="injections into each tile")
     parser.add_argument("--seed", type=int, default=31, help="of the first tile")
+    parser.add_argument("--json", type=Path, help="file that gets the table too")
     return parser.parse_args()
 
 
