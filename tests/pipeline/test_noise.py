@@ -20,18 +20,20 @@ from raydeblend.pipeline.stages import DeblendCell, detect_cell, measure_cell
 from raydeblend.simulate.resampling import resample
 from raydeblend.survey import get_survey
 
-SIZE, STEP = 640, 40
+SIZE, STEP = 960, 40
 CONFIG = CatalogConfig(bands=sky.BANDS, deblender="sep", photometry="mixture", cell_size=SIZE)
 RATIO = 1.27
 """Of Lanczos-3 and half a pixel behind this PSF: tests/detect/test_detect_noise_correlation.py."""
+BINS = ((5, 10), (10, 20), (20, 50))
+"""Of signal to noise."""
 
 
 def true_sources():
-    """Columns x, y, flux of stars on a grid, of a signal to noise of 6 to 50 in each band."""
+    """Columns x, y, flux of stars on a grid, of a signal to noise of 5 to 50 in each band."""
     rng = np.random.default_rng(8)
     places = np.stack(np.meshgrid(*[np.arange(STEP // 2, SIZE, STEP)] * 2), -1).reshape(-1, 2)
     error = np.sqrt(4 * np.pi) * sky.PSF_SIGMA * sky.NOISE
-    flux = error * np.exp(rng.uniform(np.log(7), np.log(45), len(places)))
+    flux = error * np.exp(rng.uniform(np.log(5 * RATIO), np.log(50 * RATIO), len(places)))
     return np.column_stack([places + rng.uniform(-5, 5, places.shape), flux])
 
 
@@ -78,16 +80,16 @@ def pulls(header, noise):
 
 def test_errors_of_correlated_noise_are_right(header):
     pull, snr = pulls(header, "correlated")
-    for low, high in ((5, 15), (15, 50)):
+    for low, high in BINS:
         some = pull[(snr > low) & (snr < high)]
-        assert len(some) > 250
-        # Of 250 pulls the width is known to 0.045.
-        assert np.std(some) == pytest.approx(1, abs=0.12)
+        assert len(some) > 300
+        # The width of n pulls is known to 1 / sqrt(2 n).
+        assert np.std(some) == pytest.approx(1, abs=0.05 + 1 / np.sqrt(2 * len(some)))
 
 
 def test_without_it_they_are_visibly_too_small(header):
     pull, snr = pulls(header, "independent")
-    for low, high in ((5, 15), (15, 60)):
+    for low, high in BINS:
         assert np.std(pull[(snr > low) & (snr < high)]) > 1.18
 
 
