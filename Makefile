@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: help install demo test test-with-ray test-without-ray check docs results format clean
+.PHONY: help install demo test check docs results format clean
 
 help:
 	@echo "make demo     simulate a small survey, catalog it, score it (installs what it needs)"
@@ -33,24 +33,30 @@ demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
 # Tests with Ray wait most of their time, for processes to start and to die; beside them the others
-# compute.  Two that start Ray would wait for each other.
+# compute, in two parts of about the same length.  Two that start Ray would wait for each other.
+TESTS := test-with-ray test-without-ray-1 test-without-ray-2
+.PHONY: $(TESTS)
+PART_2 := tests/networks tests/simulate tests/stellar_psf tests/train $(wildcard tests/test_*.py)
+
 test: $(READY)
-	@echo "tests run in two processes, which write test-with-ray.log and test-without-ray.log"
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-with-ray test-without-ray
+	@echo "tests run in three processes, which write $(TESTS:=.log)"
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 $(TESTS)
 
 test-with-ray: MARKED = ray
+test-without-ray-1 test-without-ray-2: MARKED = not ray
+test-without-ray-1: PATHS = $(PART_2:%=--ignore=%)
+test-without-ray-2: PATHS = $(PART_2)
 # Whatever would start Ray here after all finds no cluster, and fails.
-test-without-ray: MARKED = not ray
-test-without-ray: export RAY_ADDRESS = 127.0.0.1:9
+test-without-ray-1 test-without-ray-2: export RAY_ADDRESS = 127.0.0.1:9
 
-test-with-ray test-without-ray: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' \
+$(TESTS): $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' $(PATHS) \
 		> $@.log 2>&1; code=$$?; cat $@.log; exit $$code
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/python -m pytest tests/test_imports.py
 
 docs: $(READY)
@@ -64,4 +70,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf demo site test-with*-ray.log .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo site test-with*.log .pytest_cache .mypy_cache .ruff_cache
