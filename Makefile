@@ -32,22 +32,24 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
-# Tests with Ray wait most of their time, for processes to start and to die; beside them the others
-# compute, in two parts of about the same length.  Two that start Ray would wait for each other.
-TESTS := test-with-ray test-without-ray-1 test-without-ray-2
+# Tests with Ray wait most of their time, for processes to start and to die: those that share one and
+# those that start their own.  Beside them the others compute, in two parts of about the same length.
+TESTS := test-ray-shared test-ray-own test-others-1 test-others-2
 .PHONY: $(TESTS)
-PART_2 := tests/networks tests/simulate tests/stellar_psf tests/train $(wildcard tests/test_*.py)
+PART_2 := tests/evaluate tests/networks tests/simulate tests/stellar_psf tests/train \
+	$(wildcard tests/test_*.py)
 
 test: $(READY)
-	@echo "tests run in three processes, which write $(TESTS:=.log)"
-	@$(MAKE) --no-print-directory --keep-going --jobs=3 $(TESTS)
+	@echo "tests run in four processes, which write $(TESTS:=.log)"
+	@$(MAKE) --no-print-directory --keep-going --jobs=4 $(TESTS)
 
-test-with-ray: MARKED = ray
-test-without-ray-1 test-without-ray-2: MARKED = not ray
-test-without-ray-1: PATHS = $(PART_2:%=--ignore=%)
-test-without-ray-2: PATHS = $(PART_2)
+test-ray-shared: MARKED = ray and ray_local
+test-ray-own: MARKED = ray and not ray_local
+test-others-1 test-others-2: MARKED = not ray
+test-others-1: PATHS = $(PART_2:%=--ignore=%)
+test-others-2: PATHS = $(PART_2)
 # Whatever would start Ray here after all finds no cluster, and fails.
-test-without-ray-1 test-without-ray-2: export RAY_ADDRESS = 127.0.0.1:9
+test-others-1 test-others-2: export RAY_ADDRESS = 127.0.0.1:9
 
 $(TESTS): $(READY)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' $(PATHS) \
@@ -70,4 +72,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf demo site test-with*.log .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo site $(TESTS:=.log) .pytest_cache .mypy_cache .ruff_cache
