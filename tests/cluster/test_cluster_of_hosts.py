@@ -165,8 +165,8 @@ def n_done(out):
 
 def again(said):
     """Say which cells were done again, by what a run said."""
-    lost = [int(n) for n in re.findall(r"(\d+) cells were lost with their workers", said)]
-    return f"; {' and then '.join(map(str, lost))} cells were done again" if lost else ""
+    lost = re.findall(r"(\d+) cells were lost with their workers", said)
+    return f"; cells done again: {', then '.join(lost)}" if lost else ""
 
 
 def check(out, undisturbed):
