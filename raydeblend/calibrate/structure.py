@@ -62,7 +62,7 @@ FACTOR = 3.0
 FLUX_BAND = "i"
 SIZES = {
     "tiny": (1, 1, 2, 2, 256, 20, 1, 1, 5),
-    "small": (10, 1, 24, 12, 400, 200, 12, 9, 200),
+    "small": (8, 1, 24, 12, 400, 200, 12, 9, 200),
     "paper": (16, 4, 24, 10, 1400, 500, 12, 9, 400),
 }
 """By preset: grids to learn from and to score on, with rings, a field, pairs, clusters and large
