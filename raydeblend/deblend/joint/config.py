@@ -334,13 +334,19 @@ class BodyConfig:
         Sigma of the smoothed body from which its structure is measured.
     rings
         Levels of brightness in which that is done.
-    min_roughness, max_roughness
+    min_roughness
         Part of the light within a PSF that is structure, where it is brightest, of a body that is
-        worth it: smoother ones are fitted with their neighbors at once.  And on the average, that
-        of what is no body but several galaxies.
+        worth it: smoother ones are fitted with their neighbors at once.
     neighbor_part, most_neighbors
-        With more neighbors that have such a part of its light it is no body, but the middle of a
-        cluster.
+        With more peaks that have such a part of its light, as points, it is no body, but the middle
+        of a cluster.
+    most_uneven
+        Over the light of its profile, the most that a body has beside it.
+    most_others
+        Over the light of its profile, that of others in a pixel up to which it shows what a body
+        has beside it.
+    looks
+        How often what lies on a body is looked for, each time without what is known by then.
     most
         Bodies of a stamp.
     """
@@ -355,9 +361,11 @@ class BodyConfig:
     min_significance: float = 20.0
     rings: int = 4
     min_roughness: float = 0.05
-    max_roughness: float = 0.6
     neighbor_part: float = 0.01
-    most_neighbors: int = 3
+    most_neighbors: int = 5
+    most_uneven: float = 1.0
+    most_others: float = 0.1
+    looks: int = 2
     most: int = 3
 
 
