@@ -119,22 +119,6 @@ class LimitConfig:
 
 
 @dataclass(frozen=True)
-class SteepConfig:
-    """Which galaxies are tried as one steep profile.
-
-    Attributes
-    ----------
-    min_bulge_fraction
-        Of the light in the bulge, from which one is.
-    min_snr
-        Flux over error of all bands that it must have.
-    """
-
-    min_bulge_fraction: float = 0.4
-    min_snr: float = 30.0
-
-
-@dataclass(frozen=True)
 class SearchConfig:
     """What is tried as another source, and what it must gain.
 
@@ -261,10 +245,10 @@ class PhotometryConfig:
         faint all over is held by its prior instead.
     """
 
-    neighbor_fraction: float = 0.3
+    neighbor_fraction: float = 0.15
     max_neighbor_errors: float = 2.0
     own_fraction: float = 0.002
-    faint_fraction: float = 0.17
+    faint_fraction: float = 0.12
     faint_sigma: float = 0.5
 
 
@@ -388,7 +372,6 @@ class JointConfig:
     pixels: PixelConfig = PixelConfig()
     blocks: BlockConfig = BlockConfig()
     limits: LimitConfig = LimitConfig()
-    steep: SteepConfig = SteepConfig()
     search: SearchConfig = SearchConfig()
     splits: SplitConfig = SplitConfig()
     prune: PruneConfig = PruneConfig()
