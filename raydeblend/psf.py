@@ -316,7 +316,7 @@ class TilePsf:
         pairs = zip(self.bands, self.numbers(xy), strict=True)
         of_bands = [np.array(band.flags, dtype=np.int32)[numbers] for band, numbers in pairs]
         nominal = np.where(self.missing(xy).any(axis=1), np.int32(Flag.PSF_NOMINAL), np.int32(0))
-        return np.bitwise_or.reduce([*of_bands, nominal])
+        return np.asarray(np.bitwise_or.reduce([*of_bands, nominal]), dtype=np.int32)
 
     def jumps(self, xy: ArrayLike) -> bool:
         """Tell whether any band's PSF jumps between the positions: they span an edge of cells."""

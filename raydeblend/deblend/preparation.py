@@ -135,10 +135,13 @@ def _fill(image: FloatArray, bad: BoolArray) -> FloatArray:
 
 def _fill_holes(image: FloatArray, bad: BoolArray) -> FloatArray:
     """Fill unusable pixels with a weighted mean of the usable ones near them, else 0."""
-    if not bad.any():
+    rows = np.flatnonzero(bad.any(axis=(1, 2, 3)))
+    if not len(rows):
         return image
+    filled, holes = image.copy(), bad[rows]
     smooth = [0, 0, HOLE_SIGMA, HOLE_SIGMA]
-    usable = (~bad).astype(np.float32)
+    usable = (~holes).astype(np.float32)
     near = gaussian_filter(usable, smooth, truncate=2.5)
-    mean = gaussian_filter(image * usable, smooth, truncate=2.5) / np.maximum(near, 1e-3)
-    return np.where(bad, np.where(near > 1e-2, mean, 0), image).astype(np.float32)
+    mean = gaussian_filter(image[rows] * usable, smooth, truncate=2.5) / np.maximum(near, 1e-3)
+    filled[rows] = np.where(holes, np.where(near > 1e-2, mean, 0), image[rows])
+    return filled

@@ -46,6 +46,30 @@ class PixelConfig:
 
 
 @dataclass(frozen=True)
+class StarConfig:
+    """Which sources are narrower than the given PSF, and show the right one; see `star_psf`.
+
+    Attributes
+    ----------
+    min_significance
+        Sigma of the smoothed image, all bands together, from which a peak is looked at.
+    min_snr
+        Signal to noise of a source in a band that shows the PSF of that band.
+    radius
+        PSF widths about its peak within which it is fitted.
+    most_width, least_width
+        Of it over the PSF's: a source that is wider is no star narrower than the PSF, and what is
+        narrower no star.
+    """
+
+    min_significance: float = 200.0
+    min_snr: float = 100.0
+    radius: float = 2.5
+    most_width: float = 0.99
+    least_width: float = 0.6
+
+
+@dataclass(frozen=True)
 class BlockConfig:
     """How a blend of many sources is fitted.
 
@@ -370,6 +394,7 @@ class JointConfig:
     """
 
     pixels: PixelConfig = PixelConfig()
+    stars: StarConfig = StarConfig()
     blocks: BlockConfig = BlockConfig()
     limits: LimitConfig = LimitConfig()
     search: SearchConfig = SearchConfig()
