@@ -73,6 +73,8 @@ class Grid:
 
     def numbers(self, xy: Array) -> Numbers:
         """See `Places`."""
+        if self.number.size == 1:
+            return np.full(len(xy), self.number[0, 0])
         return np.asarray(self.number[self._cells(xy)])
 
     def missing(self, xy: Array) -> BoolArray:
@@ -311,12 +313,10 @@ class TilePsf:
 
     def flags(self, xy: ArrayLike) -> NDArray[np.int32]:
         """Return the bits ``(n,)`` that the PSFs at positions set."""
-        of_stamps = [
-            np.bitwise_or.reduce([b.flags[i] for b, i in zip(self.bands, key, strict=True)])
-            for key in self.keys(xy)
-        ]
-        nominal = np.where(self.missing(xy).any(axis=1), int(Flag.PSF_NOMINAL), 0)
-        return np.asarray(np.array(of_stamps, dtype=np.int32) | nominal, dtype=np.int32)
+        pairs = zip(self.bands, self.numbers(xy), strict=True)
+        of_bands = [np.array(band.flags, dtype=np.int32)[numbers] for band, numbers in pairs]
+        nominal = np.where(self.missing(xy).any(axis=1), np.int32(Flag.PSF_NOMINAL), np.int32(0))
+        return np.asarray(np.bitwise_or.reduce([*of_bands, nominal]), dtype=np.int32)
 
     def jumps(self, xy: ArrayLike) -> bool:
         """Tell whether any band's PSF jumps between the positions: they span an edge of cells."""

@@ -29,7 +29,13 @@ from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.logistic import Logistic, probability, terms
 from raydeblend.deblend.unrecognized.model import SuspectModel, write_model
 from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES, FeatureNetworks
-from raydeblend.deblend.unrecognized.statistics import FEATURES, Views, features, join
+from raydeblend.deblend.unrecognized.statistics import (
+    FEATURES,
+    Views,
+    features,
+    join,
+    may_be_doubtful,
+)
 from raydeblend.evaluate.common.calibration import (
     calibration,
     calibration_figure,
@@ -60,8 +66,9 @@ RIDGE = 10.0
 MOST_PEAKS = 2
 """Of a footprint that is learnt from: larger ones cost most of the time and hold few sources."""
 FOLDS = 5
-CHEAP_DOUBT = 0.02
-"""Probability by the cheap statistics from which the networks are run."""
+CHEAP_DOUBT = 0.3
+"""Probability by the cheap statistics from which the networks are asked: where they decide whether
+a footprint is taken apart.  Asked of all above 0.02 they add nothing (docs/research/speed.md)."""
 MIN_DOUBTFUL = 10
 """Sources in doubt from which the second step can be fitted."""
 SEEING = (1.3, 2.6)
@@ -170,12 +177,6 @@ def examples_of(
     run = networks(views.take(doubtful), header.bands, header.pixel_scale)
     of_networks[doubtful] = run.features
     return Examples(statistics, of_networks, blended, paired)
-
-
-def may_be_doubtful(statistics: Array) -> NDArray[np.bool_]:
-    """Tell which sources could be in doubt under any fit: the residual shows something."""
-    gain = statistics[:, FEATURES.index("log_gain")]
-    return np.asarray(gain >= np.log1p(3.4))
 
 
 def truth_of(

@@ -157,10 +157,17 @@ def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:
     columns, rows = np.floor(np.where(good[:, None], place, 0.0) + 0.5).astype(int).T
     height, width = blend.footprint.shape
     inside = good & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    seen = ~np.asarray(blend.unusable.all(0))
-    # Most stamps have no pixel that no band sees, and nothing to fill.
-    if not seen.all():
-        seen |= ndimage.binary_fill_holes(blend.footprint)
-    near = ndimage.maximum_filter(blend.footprint, 2 * margin + 1, mode="constant")
     at = np.where(inside, rows, 0), np.where(inside, columns, 0)
-    return np.asarray(inside & near[at] & seen[at])
+    seen = ~blend.unusable[:, *at].all(0)
+    # Most sources lie in a pixel that a band sees.
+    if not seen.all():
+        seen |= ndimage.binary_fill_holes(blend.footprint)[at]
+    near = [
+        blend.footprint[_about(y, margin), _about(x, margin)].any()
+        for y, x in zip(*at, strict=True)
+    ]
+    return np.asarray(inside & np.array(near, dtype=bool) & seen)
+
+
+def _about(pixel: int, margin: int) -> slice:
+    return slice(max(pixel - margin, 0), pixel + margin + 1)

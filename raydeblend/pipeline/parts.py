@@ -250,7 +250,9 @@ def part_of(blend: Blend, result: Deblended, row: int, deblender: str) -> Deblen
         failed = _costing(undivided(blend, "none", deblender), result, row)
         return replace(failed, flags=int(Flag.DEBLEND_FAILED))
     measured = _measured(blend, result, row, first)
-    models, xy, _ = _distinct(blend, np.concatenate([models, more]), np.concatenate([xy, more_xy]))
+    if len(more):
+        both = np.concatenate([models, more]), np.concatenate([xy, more_xy])
+        models, xy, _ = _distinct(blend, *both)
     single = len(models) == 1 and len(blend.xy) == 1
     quality = "isolated" if single else str(result.quality[row])
     p_blend = result.extra["p_blend"][row] if "p_blend" in result.extra else np.nan
@@ -365,8 +367,9 @@ def _distinct(
     its identifier is made.
     """
     kept, number = distinct_sources(blend, xy)
-    summed = np.zeros((len(kept), *models.shape[1:]), dtype=np.float32)
-    np.add.at(summed, number[number >= 0], models[number >= 0])
+    summed = models[kept].astype(np.float32, copy=False)
+    for extra in np.setdiff1d(np.flatnonzero(number >= 0), kept):
+        summed[number[extra]] += models[extra]
     return summed, np.asarray(xy[kept], dtype=np.float32), kept
 
 
@@ -381,12 +384,13 @@ def distinct_sources(blend: Blend, xy: FloatArray) -> tuple[NDArray[np.intp], ND
         ``(k,)`` to which of `kept` each belongs; -1 outside the footprint.
     """
     inside = _in_footprint(blend, xy)
-    pixels = peak_pixels(xy[inside])
-    _, first, group = np.unique(pixels, axis=0, return_index=True, return_inverse=True)
+    x, y = peak_pixels(xy[inside]).T
+    pixels = y * blend.footprint.shape[1] + x
+    _, first, group = np.unique(pixels, return_index=True, return_inverse=True)
     # np.unique sorts by pixel; the order by brightness is that of first appearance.
     order = np.argsort(first)
     number = np.full(len(xy), -1)
-    number[inside] = np.argsort(order)[group.ravel()]
+    number[inside] = np.argsort(order)[group]
     return np.flatnonzero(inside)[first[order]], number
 
 

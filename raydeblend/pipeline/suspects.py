@@ -183,7 +183,7 @@ def classify(
     seen, where = look_at(views, psf, pixel_scale)
     logit = model.cheap.logit(seen)
     second = where - views.center
-    doubt = np.flatnonzero(probability(logit) >= model.doubt)
+    doubt = model.in_doubt(seen, logit)
     if len(doubt) and networks is not None and model.full is not None:
         shown = networks(views.take(doubt), bands, pixel_scale)
         logit[doubt] = model.full.logit(np.column_stack([logit[doubt], shown.features]))

@@ -165,6 +165,12 @@ def test_a_deblender_without_calibration_keeps_its_own_probability():
     assert part.p_blend == 0.25
 
 
+def test_the_networks_are_asked_where_the_residual_shows_something_and_two_are_likely():
+    seen = np.zeros((3, len(FEATURES)))
+    seen[:, FEATURES.index("log_gain")] = np.log1p([3.3, 3.5, 3.5])
+    assert gain_model(0.5).in_doubt(seen, np.log([3.0, 3.0, 0.5])).tolist() == [1]
+
+
 def test_the_model_on_disk_is_the_model(tmp_path):
     model, path = gain_model(0.1), str(tmp_path / "suspect.json")
     write_model(path, model)

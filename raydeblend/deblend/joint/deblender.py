@@ -34,6 +34,7 @@ from raydeblend.deblend.joint.prune import drop_sources
 from raydeblend.deblend.joint.seen_psf import Psf, psf_of_each
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
+from raydeblend.deblend.joint.star_psf import with_star_psf
 from raydeblend.deblend.joint.structure import StructureModel, galaxies_of, shipped_structure
 from raydeblend.deblend.preparation import prepare
 from raydeblend.deblend.sources import Sources, stack_sources
@@ -288,7 +289,7 @@ class JointDeblender:
             psf = np.stack([nominal] * made.image.shape[1])
         seen = psf_of_each(psf, made.image.shape)
         stamps = make_stamps(made, variance, cores, seen, pixel_scale, self.config.pixels)
-        return stamps, made.sigma
+        return [with_star_psf(stamp, self.config.stars) for stamp in stamps], made.sigma
 
     def _sources(
         self, stamp: Stamp, found: Found, sigma: FloatArray, structure: StructureModel | None

@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from raydeblend.deblend.calibration import read_calibration, write_calibration
-from raydeblend.deblend.logistic import Logistic, read_logistic, write_logistic
+from raydeblend.deblend.logistic import Logistic, probability, read_logistic, write_logistic
+from raydeblend.deblend.unrecognized.statistics import may_be_doubtful
 from raydeblend.shipped import SHIPPED
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class SuspectModel:
     cheap, full
         The two steps; without the second the networks are not asked.
     doubt
-        Probability of the first step from which the networks are asked.
+        Probability of the first step from which the networks are asked, see `in_doubt`.
     seeing
         Least and largest PSF width (sigma of a Gaussian as high) in pixels it holds for.
     card
@@ -45,6 +51,14 @@ class SuspectModel:
     def holds(self, width: float) -> bool:
         """Tell whether the calibration covers a PSF of this width in pixels."""
         return self.seeing[0] <= width <= self.seeing[1]
+
+    def in_doubt(self, statistics: Array, logit: Array) -> NDArray[np.intp]:
+        """Return of which sources the networks are asked.
+
+        By the statistics ``(n, 9)`` and the first step's ln odds ``(n,)``.
+        """
+        likely = probability(logit) >= self.doubt
+        return np.flatnonzero(likely & may_be_doubtful(statistics))
 
 
 def shipped_model(deblender: str) -> SuspectModel | None:

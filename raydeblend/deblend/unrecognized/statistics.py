@@ -32,6 +32,8 @@ FAR = 10.0
 """PSF widths beyond which a neighbor does not matter."""
 _RIDGE = 0.02
 """Part of its norm by which a point source is told at least from the galaxy's own freedom."""
+_LEAST_DOUBT = 3.4
+"""Root of the best Δχ² of one more source below which none is in doubt."""
 _SHOWN = 0.01
 """Part of the best band's norm as which any band's counts at least where it sees the place."""
 
@@ -184,6 +186,15 @@ def look_at(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> tu
         axis=1,
     ).astype(np.float64)
     return columns, where
+
+
+def may_be_doubtful(statistics: Array) -> BoolArray:
+    """Tell which sources ``(n,)`` could be in doubt under any fit: the residual shows something.
+
+    Only of these are the networks asked, when the calibration is learned and when it is used.
+    """
+    gain = statistics[:, FEATURES.index("log_gain")]
+    return np.asarray(gain >= np.log1p(_LEAST_DOUBT))
 
 
 def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:
