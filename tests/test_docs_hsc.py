@@ -1,4 +1,4 @@
-"""The commands of the page on the real HSC field, run on the middle of that field."""
+"""The commands of the pages on real images: the middle of the HSC field, and HSC beside HST."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,10 @@ from astropy.io import fits
 from astropy.table import Table
 from test_docs import ROOT, in_process, run_page  # noqa: F401
 
+from raydeblend.catalog import read_catalog
+
 HSC = ROOT.parent / "shared" / "data" / "hsc" / "calexp_fields"
+PAIR = HSC.parent / "hst_pairs"
 SIDE = 100
 """Pixels of the middle of the field: all of it takes minutes."""
 
@@ -42,3 +45,16 @@ def test_the_commands_of_the_real_field_work(
     assert np.isfinite(sources["flux_i"]).sum() > 10
     for made in ("blend.pdf", "colors.png"):
         assert (tmp_path / made).stat().st_size > 5_000
+
+
+def test_the_commands_of_the_hst_pair_work(
+    in_process: dict[str, str],  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pair").symlink_to(PAIR)
+    run_page("howto/hst.md", tmp_path, in_process)
+    outs = ("hsc", "placed", "shaped")
+    alone, placed, shaped = (np.sort(read_catalog(str(tmp_path / out))["flux_i"]) for out in outs)
+    assert len(placed) == len(shaped) > 0
+    # What HSC sees as one galaxy is most of the light at HST's places too.
+    assert placed[-1] == pytest.approx(alone[-1], rel=0.25)
