@@ -125,8 +125,8 @@ def _fits(
 ) -> Iterator[BlendFit]:
     shape_cov, flux_cov = (each.cpu().numpy() for each in covariances(state))
     response = shear_response(scene, state).cpu().numpy()
-    rest, _ = last_step(scene, state)
-    rest = torch.where(converged[:, None, None], rest, 0.0).cpu().numpy()
+    step, _ = last_step(scene, state)
+    rest = torch.where(converged[:, None, None], step, 0.0).cpu().numpy()
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
     for row, request in enumerate(requests):
