@@ -129,7 +129,6 @@ def log_prior(
     for index, beyond in ((LOG_RADIUS, over[..., 0]), (BULGE_LOG_RADIUS, over[..., 1])):
         curvature[..., index, index] += (beyond > 0) / priors.largest_scatter**2
     penalty = penalty + _add_index(priors, theta[..., LOG_INDEX], gradient, curvature)
-    _stiffen_small(gradient, curvature)
     return penalty, gradient, curvature
 
 
@@ -147,17 +146,6 @@ def _add_index(
     ends = above * below / (-low * high)
     penalty = (spread / priors.index_width**2).log() - end * ends.log()
     return torch.where(inside, penalty, torch.inf)
-
-
-def _stiffen_small(gradient: Tensor, curvature: Tensor) -> None:
-    """Add to the priors' curvature what Gauss–Newton leaves out of the pixels' for small radii.
-
-    An image changes with the square of a radius r that is not resolved, of which the second
-    derivative by ln r is twice the first.  Where the pixels balance the pull of the priors, that is
-    twice the pull: without it steps of points go back and forth.
-    """
-    for size in (LOG_RADIUS, BULGE_LOG_RADIUS):
-        curvature[..., size, size] += 2 * (-gradient[..., size]).clamp(min=0)
 
 
 def _whitening(priors: BulgeDiskPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,7 @@ def fit_scene(
             theta, evaluations = _fit_brightest(scene, theta)
             spent = spent + evaluations
     state, evaluations = _descend(scene, theta, flux_scale(scene, theta), goal=goal)
-    promised = -0.5 * (rest_of(state).flatten(1) * state.gradient).sum(1)
+    _, promised = last_step(scene, state)
     converged = promised < CONVERGED + ROUNDING * chi2_of_sky(scene)
     return state, converged, spent + evaluations
 
@@ -201,7 +201,7 @@ def _descend(
     evaluations = torch.ones_like(active)
     for number in range(steps):
         here = state.take(active)
-        step, gain = _step(here, damping[active])
+        step, gain = _step(scene.take(active), here, damping[active])
         done = gain < TOLERANCE + rounding[active]
         if goal is not None and number >= TRIAL_STEPS:
             done |= here.objective - HOPE * gain > goal[active]
@@ -219,10 +219,16 @@ def _descend(
     return state, evaluations
 
 
-def _step(state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
+def last_step(scene: Scene, state: SceneState) -> tuple[Tensor, Tensor]:
+    """Return the undamped step to the minimum, to first order, as `_step` does."""
+    return _step(scene, state, torch.zeros_like(state.objective))
+
+
+def _step(scene: Scene, state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Return the damped step ``(n, K, 9)`` and the fall of the objective that it promises."""
-    diagonal = state.curvature.diagonal(dim1=1, dim2=2)
-    matrix = state.curvature + torch.diag_embed(damping[:, None] * diagonal)
+    curvature = _stiffened(scene, state)
+    diagonal = curvature.diagonal(dim1=1, dim2=2)
+    matrix = curvature + torch.diag_embed(damping[:, None] * diagonal)
     step, info = torch.linalg.solve_ex(matrix, -state.gradient)
     step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
     gain = -0.5 * (step * state.gradient).sum(1)
@@ -235,10 +241,13 @@ def _step(state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
     return pad(step, (0, 0, 0, frozen)), gain
 
 
-def rest_of(state: SceneState) -> Tensor:
-    """Return the undamped step from theta ``(n, K, 9)``, to first order."""
-    step = torch.linalg.solve_ex(state.curvature, -state.gradient).result
-    return torch.unflatten(step, 1, (-1, PARAMETERS))
+def _stiffened(scene: Scene, state: SceneState) -> Tensor:
+    """Return the curvature with what is left out for small radii; see `compiled.kernel`."""
+    _, pull, _ = log_prior(scene.priors, state.theta, scene.start, scene.compact)
+    extra = torch.zeros_like(pull)
+    extra[..., LOG_RADII] = 2 * (-pull[..., LOG_RADII]).clamp(min=0)
+    free = state.gradient.shape[1]
+    return state.curvature + torch.diag_embed(extra.flatten(1)[:, :free])
 
 
 def evaluate(

@@ -249,7 +249,7 @@ class PruneConfig:
 class PhotometryConfig:
     """What errors of fluxes have beside the curvature, in quadrature.
 
-    Calibrated on simulated pairs and blends that are no test set, and on 2,400 isolated galaxies of
+    Calibrated on simulated pairs and blends that are no test set, and on 1,100 isolated galaxies of
     the realistic population, i = 18 to 26 (the training split).  In a blend, how many sources
     there are and where the fit was to begin was chosen on the same pixels; and no galaxy is quite
     bulge + disk.

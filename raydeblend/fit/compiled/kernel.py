@@ -33,7 +33,7 @@ from raydeblend.fit.compiled.gaussians import (
     within_reach,
 )
 from raydeblend.fit.compiled.linear import invert, solve, weighted_square
-from raydeblend.fit.compiled.prior import PARAMETERS, inside
+from raydeblend.fit.compiled.prior import PARAMETERS, inside, log_prior
 from raydeblend.fit.compiled.shear import shear_response
 from raydeblend.fit.parameters import BULGE_LOG_RADIUS, LOG_INDEX, LOG_RADIUS
 from raydeblend.fit.sersic import LOG_INDICES
@@ -141,19 +141,19 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
             _copy(state.theta, theta)
             draw_source(blend, theta[moving[0]], moving[0], work)
             weigh_images(blend, work)
+    end = make_state(blend, k)
+    converged = _step(blend, state, 0.0, everything, end) < CONVERGED + rounding
     # Of the last fit: the curvature is not needed any more.
     covariance = np.empty_like(state.curvature)
     invert(state.curvature, covariance)
     theta_cov, flux_cov = _covariances(state, covariance)
-    rest = _rest(state, covariance)
-    converged = _promised(state, rest) < CONVERGED + rounding
     return Fitted(
         state.theta,
         theta_cov,
         state.flux,
         flux_cov,
         shear_response(blend, state.theta, covariance),
-        rest,
+        end.theta - state.theta,
         state.prior,
         state.value[0],
         state.value[1],
@@ -265,7 +265,7 @@ def _descend(
     normal_equations(blend, work, moving, here)
     damping, evaluations = _FIRST_DAMPING, 1
     for number in range(steps):
-        gain = _step(here, damping, moving, trial)
+        gain = _step(blend, here, damping, moving, trial)
         hopeless = number >= TRIAL_STEPS and here.value[0] - HOPE * gain > goal
         if gain < TOLERANCE + rounding or hopeless:
             break
@@ -292,10 +292,11 @@ def _all_inside(theta: Array) -> bool:
 
 
 @part()
-def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
+def _step(blend: Blend, here: State, damping: float, moving: Indices, trial: State) -> float:
     """Write theta after a damped step to the trial; return the fall that it promises."""
     matrix, step = np.empty_like(here.curvature), np.empty((len(here.gradient), 1))
     _copy(here.curvature, matrix)
+    _stiffen_small(blend, here.theta, moving, matrix)
     for i in range(len(step)):
         matrix[i, i] *= 1 + damping
         step[i, 0] = -here.gradient[i]
@@ -317,30 +318,28 @@ def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
 
 
 @part()
+def _stiffen_small(blend: Blend, theta: Array, moving: Indices, matrix: Array) -> None:
+    """Add to a curvature ``(9 m, 9 m)`` what Gauss–Newton leaves out of it for small radii.
+
+    An image changes with the square of a radius r that is not resolved, of which the second
+    derivative by ln r is twice the first.  Where the pixels balance the pull of the priors, that is
+    twice the pull: without it steps of points go back and forth.
+    """
+    pull, stiffness = np.empty(PARAMETERS), np.empty((PARAMETERS, PARAMETERS))
+    for m in range(len(moving)):
+        k = moving[m]
+        log_prior(blend.prior, theta[k], blend.start[k], blend.compact[k], pull, stiffness)
+        for size in (LOG_RADIUS, BULGE_LOG_RADIUS):
+            own = PARAMETERS * m + size
+            matrix[own, own] += 2 * max(0.0, -pull[size])
+
+
+@part()
 def _next_damping(damping: float, ratio: float) -> float:
     """Return the next damping from true over promised fall; see `scene_fit`."""
     factor = 0.1 if ratio > 0.75 else (10.0 if ratio < 0.25 else 1.0)
     least = REFUSED_DAMPING if ratio < 0 else _LEAST_DAMPING
     return min(max(damping * factor, least), _MOST_DAMPING)
-
-
-@part()
-def _rest(state: State, covariance: Array) -> Array:
-    """Return the undamped step from theta ``(K, 9)``, to first order."""
-    out = np.zeros_like(state.theta)
-    for i in range(len(state.gradient)):
-        for j in range(len(state.gradient)):
-            out[i // PARAMETERS, i % PARAMETERS] -= covariance[i, j] * state.gradient[j]
-    return out
-
-
-@part()
-def _promised(state: State, rest: Array) -> float:
-    """Return by how much the undamped step ``(K, 9)`` promises to lower the objective."""
-    total = 0.0
-    for i in range(len(state.gradient)):
-        total -= 0.5 * rest[i // PARAMETERS, i % PARAMETERS] * state.gradient[i]
-    return total
 
 
 @part()

@@ -79,7 +79,6 @@ def log_prior(
             off = theta[size] - prior.largest
             if off > 0:
                 penalty += _normal(off, prior.largest_scatter, size, size, 0.0, gradient, curvature)
-    _stiffen_small(gradient, curvature)
     return penalty if inside(theta) else np.inf
 
 
@@ -95,13 +94,6 @@ def _index(prior: Prior, theta: Array, gradient: Array, curvature: Array) -> flo
     curvature[8, 8] += 2 / spread + end * (1 / below**2 + 1 / above**2)
     ends = above * below / (-_LEAST_LOG_INDEX * _MOST_LOG_INDEX)
     return float(np.log(spread / prior.index_width**2) - end * np.log(ends))
-
-
-@part()
-def _stiffen_small(gradient: Array, curvature: Array) -> None:
-    """Add what Gauss–Newton leaves out for small radii; see `fit.priors`."""
-    for size in (4, 5):
-        curvature[size, size] += 2 * max(0.0, -gradient[size])
 
 
 @part()
