@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # Ray's authentication token is for clusters; on this machine alone it would only write to HOME.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: help install demo test test-with-ray test-without-ray check docs results format clean
+.PHONY: help install demo test check docs results format clean
 
 help:
 	@echo "make demo     simulate a small survey, catalog it, score it (installs what it needs)"
@@ -32,25 +32,33 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
-# Tests with Ray wait most of their time, for processes to start and to die; beside them the others
-# compute.  Two that start Ray would wait for each other.
+# Tests with Ray wait most of their time, for processes to start and to die: those that share one and
+# those that start their own.  Beside them the others compute, in two parts of about the same length.
+TESTS := test-ray-shared test-ray-own test-others-1 test-others-2
+.PHONY: $(TESTS)
+PART_2 := tests/evaluate tests/networks tests/simulate tests/stellar_psf tests/train \
+	$(wildcard tests/test_*.py)
+
 test: $(READY)
-	@echo "tests run in two processes, which write test-with-ray.log and test-without-ray.log"
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-with-ray test-without-ray
+	@echo "tests run in four processes, which write $(TESTS:=.log)"
+	@$(MAKE) --no-print-directory --keep-going --jobs=4 $(TESTS)
 
-test-with-ray: MARKED = ray
+test-ray-shared: MARKED = ray and ray_local
+test-ray-own: MARKED = ray and not ray_local
+test-others-1 test-others-2: MARKED = not ray
+test-others-1: PATHS = $(PART_2:%=--ignore=%)
+test-others-2: PATHS = $(PART_2)
 # Whatever would start Ray here after all finds no cluster, and fails.
-test-without-ray: MARKED = not ray
-test-without-ray: export RAY_ADDRESS = 127.0.0.1:9
+test-others-1 test-others-2: export RAY_ADDRESS = 127.0.0.1:9
 
-test-with-ray test-without-ray: $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' \
+$(TESTS): $(READY)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' $(PATHS) \
 		> $@.log 2>&1; code=$$?; cat $@.log; exit $$code
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/python -m pytest tests/test_imports.py
 
 docs: $(READY)
@@ -64,4 +72,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf demo site test-with*-ray.log .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo site $(TESTS:=.log) .pytest_cache .mypy_cache .ruff_cache

@@ -278,10 +278,11 @@ def _section(match: re.Match[str]) -> str:
     tables = [table for own, table in named if table.header and title in (None, own)]
     if not tables:
         raise ResultsError(f"the results of {name} have no table {title!r}")
-    titles = [f"*{each.title}*\n\n" if each.title and title is None else "" for each in tables]
-    grids = [markdown(each.header, each.rows) for each in tables]
-    body = "\n\n".join(map("".join, zip(titles, grids, strict=True)))
-    return f"{start}{_origin(content['provenance'])}\n\n{body}\n{end}"
+    blocks = [_origin(content["provenance"])]
+    for table in tables:
+        blocks += [f"*{table.title}*"] if table.title and title is None else []
+        blocks += [markdown(table.header, table.rows), *table.after]
+    return start + "\n\n".join(blocks) + f"\n{end}"
 
 
 def _origin(provenance: Mapping[str, Any]) -> str:

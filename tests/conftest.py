@@ -44,8 +44,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs Ray; a test that starts one of its own says so itself."""
     for item in items:
-        of_cluster = item.get_closest_marker("cluster") is not None
-        if of_cluster or "ray_local" in getattr(item, "fixturenames", ()):
+        if "ray_local" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray_local")
+        if any(item.get_closest_marker(name) for name in ("ray_local", "cluster")):
             item.add_marker("ray")
 
 

@@ -1,15 +1,18 @@
 """Catalogs without Ray: the stages that its workers would call, cell by cell in this process.
 
-For tests of what a catalog holds; how Ray brings the cells through is for `tests/pipeline`.
+For tests of what a catalog holds; how Ray brings the cells through is for `tests/pipeline`.  Run as
+a script it is the command `raydeblend`.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from numpy.typing import NDArray
+from ray import cloudpickle
 
+from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.shear import run as shear_protocol
 from raydeblend.evaluate.singles import run as singles_protocol
@@ -21,15 +24,19 @@ from raydeblend.pipeline.ledger import Run
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.stages import Stages, stages_of
+from raydeblend.simulate import tiles
+
+T = TypeVar("T")
 
 
 @contextmanager
 def catalogs_in_process() -> Iterator[None]:
-    """Let `run_catalog` do its cells in this process meanwhile."""
+    """Let `run_catalog` do its cells, and `simulate_tiles` its tiles, in this process meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (preparation, survey_protocol, singles_protocol, shear_protocol):
             patch.setattr(module, "ray_session", lambda *_: nullcontext())
-        patch.setattr(shear_protocol, "write_in_parallel", write_in_turn)
+        for module in (tiles, shear_protocol):
+            patch.setattr(module, "write_in_parallel", write_in_turn)
         patch.setattr(survey, "claim_gpus", lambda *_: 0)
         patch.setattr(survey, "shared_folder", lambda *_: nullcontext(""))
         patch.setattr(survey, "process", process)
@@ -37,7 +44,12 @@ def catalogs_in_process() -> Iterator[None]:
 
 
 def write_in_turn(
-    write: Callable[[Any, int, int, str], int], sky: object, n_tiles: int, seed: int, out: str
+    write: Callable[[Any, int, int, str], int],
+    sky: object,
+    n_tiles: int,
+    seed: int,
+    out: str,
+    address: str | None = None,
 ) -> Iterator[int]:
     """Write tiles as `write_in_parallel` does, one after the other."""
     for tile in range(n_tiles):
@@ -53,11 +65,25 @@ def process(
     stages: Stages | None = None,
     **_: object,
 ) -> Iterator[LedgerEntry]:
-    """Do cells as `rounds.process` does, one after the other."""
-    stages = stages or stages_of(config)
+    """Do cells as `rounds.process` does, one after the other.
+
+    What workers would get from another process has been pickled here too.
+    """
+    plan, stages = sent(plan), stages or sent(stages_of(config))
     chain = {"detect": stages.detect, "deblend": stages.deblend(), "measure": stages.measure}
     for i in todo:
         work = CellState(plan.task(int(i)))
         for name, stage in chain.items():
-            work = run_stage_safely(work, name, stage)
+            work = sent(run_stage_safely(work, name, stage))
         yield write_cell(work, out, run.weights[config.deblender], run.config_hash)
+
+
+def sent(value: T) -> T:
+    """Return a value as another process would get it."""
+    received: T = cloudpickle.loads(cloudpickle.dumps(value))
+    return received
+
+
+if __name__ == "__main__":
+    with catalogs_in_process():
+        main()

@@ -3,7 +3,8 @@
 The blocks of a page run in order in one empty directory: ``sh`` blocks by the shell, ``python``
 blocks by Python, those with ``file=NAME`` are written to that file.  Python blocks that follow each
 other are run by one Python, each with no names but its own.  Blocks of any other kind are not meant
-to be typed.
+to be typed.  The first page and that which trains take the suite's Ray for their cluster; on the
+others `raydeblend` does its cells in its own process.
 """
 
 import os
@@ -24,13 +25,12 @@ from raydeblend.flags import Flag
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(sh|python)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES_WITH_RAY = ("tutorial.md", "howto/network.md")
 PAGES = (
-    "tutorial.md",
     "howto/inputs.md",
     "howto/read.md",
     "howto/products.md",
     "howto/deblender.md",
-    "howto/network.md",
     "howto/forced.md",
     "howto/report.md",
 )
@@ -42,9 +42,33 @@ def blocks(page: str) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def address(ray_local: None) -> str:
-    """Where the suite's Ray is; a page's commands take it for their cluster."""
-    return str(ray.get_runtime_context().gcs_address)
+def with_ray(ray_local: None) -> dict[str, str]:
+    """The environment of commands whose cluster is the suite's Ray."""
+    scripts = Path(sys.executable).parent
+    return {
+        **os.environ,
+        "PATH": f"{scripts}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ADDRESS": str(ray.get_runtime_context().gcs_address),
+    }
+
+
+IN_PROCESS = """#!/bin/sh
+case $1 in
+    simulate | catalog) exec {python} {tests}/in_process.py "$@" ;;
+    *) exec {python} -m raydeblend "$@" ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of commands that do without Ray."""
+    folder = tmp_path_factory.mktemp("bin")
+    script = folder / "raydeblend"
+    script.write_text(IN_PROCESS.format(python=sys.executable, tests=ROOT / "tests"))
+    script.chmod(0o755)
+    return os.environ | {"PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 EACH_ALONE = "import sys; [exec(text, {'__name__': '__main__'}) for text in sys.argv[1:]]"
@@ -62,29 +86,35 @@ def _commands(page: str, folder: Path) -> Iterator[list[str]]:
             yield [sys.executable, "-c", EACH_ALONE, *texts]
 
 
-@pytest.fixture(scope="module")
-def beginnings() -> dict[str, Path]:
-    """Where the first commands of pages were run, by the commands: several begin alike."""
-    return {}
+def run_page(page: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run what the blocks of a page hold."""
+    for command in _commands(page, folder):
+        _run(command, folder, environment)
 
 
-def _run(command: list[str], folder: Path, address: str) -> None:
-    scripts = Path(sys.executable).parent
-    environment = {
-        **os.environ,
-        "PATH": f"{scripts}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_ADDRESS": address,
-    }
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, "\n".join([*command, done.stdout, done.stderr])
 
 
+@pytest.mark.parametrize("page", PAGES_WITH_RAY)
+def test_the_commands_of_a_page_work_with_ray(
+    page: str, with_ray: dict[str, str], tmp_path: Path
+) -> None:
+    run_page(page, tmp_path, with_ray)
+
+
+@pytest.fixture(scope="module")
+def beginnings() -> dict[str, Path]:
+    """Where the first commands of pages were run, by the commands: several begin alike."""
+    return {}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_work(
-    page: str, address: str, beginnings: dict[str, Path], tmp_path: Path
+    page: str, in_process: dict[str, str], beginnings: dict[str, Path], tmp_path: Path
 ) -> None:
     files = tmp_path / "page"
     files.mkdir()
@@ -92,10 +122,10 @@ def test_the_commands_of_a_page_work(
     place = beginnings.setdefault(first[-1], tmp_path / "beginning")
     if not place.exists():
         shutil.copytree(files, place)
-        _run(first, place, address)
+        _run(first, place, in_process)
     shutil.copytree(place, files, dirs_exist_ok=True)
     for command in others:
-        _run(command, files, address)
+        _run(command, files, in_process)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,13 @@
 """The commands of the page on the real HSC field, run on the middle of that field."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from test_docs import ROOT, _commands, address  # noqa: F401
+from test_docs import ROOT, in_process, run_page  # noqa: F401
 
 HSC = ROOT.parent / "shared" / "data" / "hsc" / "calexp_fields"
 SIDE = 100
@@ -36,22 +33,11 @@ def write_field(folder: Path) -> None:
 
 
 def test_the_commands_of_the_real_field_work(
-    ray_local: None,
-    address: str,  # noqa: F811
+    in_process: dict[str, str],  # noqa: F811
     tmp_path: Path,
 ) -> None:
     write_field(tmp_path / "field")
-    scripts = Path(sys.executable).parent
-    environment = os.environ | {
-        "PATH": f"{scripts}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_ADDRESS": address,
-    }
-    for command in _commands("tutorial_hsc.md", tmp_path):
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, "\n".join([*command, done.stdout, done.stderr])
+    run_page("tutorial_hsc.md", tmp_path, in_process)
     sources = Table.read(tmp_path / "hsc.fits", hdu=1)
     assert np.isfinite(sources["flux_i"]).sum() > 10
     for made in ("blend.pdf", "colors.png"):

@@ -43,7 +43,7 @@ def test_a_section_is_written_from_what_is_stored(stored):
     readme = "before\n<!-- results:x/Scores -->\nold\n<!-- /results -->\nafter\n"
     text = render(readme)
     origin = "`raydeblend evaluate x`: 2026-11-20, commit abc, a computer, 3 s"
-    table = "| a | b |\n| - | - |\n| 1 | 2 |"
+    table = "| a | b |\n| - | - |\n| 1 | 2 |\n\nBelow."
     assert text == readme.replace("old\n", f"{origin}\n\n{table}\n")
     assert render(text) == text
     both = render("<!-- results:x -->\n<!-- /results -->")

@@ -1,11 +1,11 @@
 """`raydeblend train structure`: which sources of a joint fit are structure of a galaxy.
 
-Isolated real galaxies, and drawn ones with rings, stand on grids: what is found beside the
-brightest source of one is its structure.  Neighbors are those of fields of the realistic
-population, of close pairs and of the cores of clusters, of which a field has few bright ones, and
-of the blends of Wang et al. (2022), deep and smooth, that lie at a true galaxy other than their
-host's.  The galaxies are those of the training split; the scores are those of the validation split,
-which no fit has seen.
+Isolated real galaxies, and drawn ones with rings, stand on grids, and so do enlarged ones with
+others about them: what is found beside the brightest source of one, and not at another, is its
+structure.  Neighbors are those of fields of the realistic population, of close pairs, of the cores
+of clusters and of large galaxies, of which a field has few bright ones, and of the blends of Wang
+et al. (2022), deep and smooth, that lie at a true galaxy other than their host's.  The galaxies are
+those of the training split; the scores are those of the validation split, which no fit has seen.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.pipeline.batches import deblender_image, psf_for
 from raydeblend.simulate.clusters import clusters_scene
 from raydeblend.simulate.galaxies import HUDF, REAL
+from raydeblend.simulate.large import large_scene
 from raydeblend.simulate.neighbors import pairs_scene
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import Stamps, find_stamps
@@ -60,15 +61,15 @@ FACTOR = 3.0
 """Its flux is at most so many times more or less than the true one."""
 FLUX_BAND = "i"
 SIZES = {
-    "tiny": (1, 1, 2, 2, 256, 20, 1, 5),
-    "small": (5, 1, 24, 24, 500, 250, 9, 200),
-    "paper": (8, 4, 24, 10, 1400, 500, 9, 400),
+    "tiny": (1, 1, 2, 2, 256, 20, 1, 1, 5),
+    "small": (8, 1, 24, 12, 400, 200, 12, 9, 200),
+    "paper": (16, 4, 24, 10, 1400, 500, 12, 9, 400),
 }
-"""By preset: grids to learn from and to score on, with rings, a field, pairs and clusters each;
-real galaxies of each class and magnitude on one, and with rings; side of a field in pixels; how
-many pairs and clusters; and blends of two and of three galaxies."""
-ALONE = ("real", "rings", "clusters")
-"""Scenes in which all that is not at another galaxy is structure."""
+"""By preset: grids to learn from and to score on, with rings, a field, pairs, clusters and large
+galaxies each; real galaxies of each class and magnitude on one, and with rings; side of a field in
+pixels; how many pairs, clusters and large galaxies; and blends of two and of three galaxies."""
+ALONE = ("real", "rings", "clusters", "large")
+"""Scenes in which all that is not at another source is structure."""
 RING_PLAN = SinglesPlan(classes=("1",), r50=(0.4, 1.7))
 """Of the galaxies that get rings: smaller ones show nothing of them."""
 WEIGHTS = {"pairs": 0.4, "clusters": 3.0}
@@ -93,7 +94,7 @@ class StructureExamples:
     is_structure
         ``(n,)``.
     origin
-        ``(n,)`` of `real`, `rings`, `fields`, `pairs`, `clusters` and `blends`.
+        ``(n,)`` of `real`, `rings`, `fields`, `pairs`, `clusters`, `large` and `blends`.
     galaxy
         ``(n,)`` number of the host, different for each.
     """
@@ -130,8 +131,9 @@ def train_structure(
     table, scores = score(trees, held, StructureConfig())
     card = card_of(
         {
-            "data": "isolated HST galaxies, drawn ones with rings, fields, pairs and clusters as "
-            f"{SURVEY} sees them in {','.join(BANDS)}, blends of Wang et al. (2022)",
+            "data": "isolated HST galaxies, drawn ones with rings, fields, pairs, clusters and "
+            f"enlarged HST galaxies as {SURVEY} sees them in {','.join(BANDS)}, blends of Wang et "
+            "al. (2022)",
             "preset": preset,
             "seed": seed,
             "sources": len(train.features),
@@ -151,7 +153,7 @@ def make_examples(stamps: Stamps, preset: str, seed: int, grids: int) -> Structu
         for name, scene in draw_scenes(stamps, preset, seed + k).items():
             looked = _look_at_scene(scene, seed + k, alone=name in ALONE)
             parts += [(name, *each) for each in looked]
-        log.info("grids, field and pairs %d of %d", k + 1, grids)
+        log.info("scenes %d of %d", k + 1, grids)
     parts += [("blends", *each) for each in _look_at_blends(SIZES[preset][-1], seed)]
     return StructureExamples(
         np.concatenate([features for _, features, _, _ in parts]),
@@ -162,8 +164,8 @@ def make_examples(stamps: Stamps, preset: str, seed: int, grids: int) -> Structu
 
 
 def draw_scenes(stamps: Stamps, preset: str, seed: int) -> dict[str, Scene]:
-    """Return a grid of real galaxies, one of rings, a field, pairs, and clusters."""
-    *_, repeats, rings, size, pairs, clusters, _ = SIZES[preset]
+    """Return a grid of real galaxies, one of rings, a field, pairs, clusters, and large ones."""
+    *_, repeats, rings, size, pairs, clusters, large, _ = SIZES[preset]
     survey = get_survey(SURVEY)
     plan = SinglesPlan(classes=(REAL, HUDF), repeats=repeats)
     smooth = singles_scene(survey, BANDS, replace(RING_PLAN, repeats=rings), seed, stamps)
@@ -175,6 +177,7 @@ def draw_scenes(stamps: Stamps, preset: str, seed: int) -> dict[str, Scene]:
         "fields": realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps),
         "pairs": pairs_scene(survey, BANDS, pairs, seed, stamps),
         "clusters": clusters_scene(survey, BANDS, clusters, seed, stamps),
+        "large": large_scene(survey, BANDS, large, seed, stamps),
     }
 
 
@@ -303,7 +306,10 @@ def score(
         split = np.isin(hosts, held.galaxy[structure & ~part])
         scores[f"{name} galaxies with structure"] = len(hosts)
         rows += [_row(scores, f"{name} galaxies still split", split)]
-    for name in ("fields", "pairs", "clusters", "blends"):
+    parts = ~part[structure & (held.origin == "large")]
+    scores["parts of large galaxies"] = len(parts)
+    rows += [_row(scores, "parts of large galaxies left over", parts)]
+    for name in ("fields", "pairs", "clusters", "large", "blends"):
         taken = part[~structure & (held.origin == name)]
         scores[f"neighbors in {name}"] = len(taken)
         rows += [_row(scores, f"neighbors in {name} taken for structure", taken)]

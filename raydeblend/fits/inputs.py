@@ -12,6 +12,10 @@ from raydeblend.errors import ConfigError
 
 LONGEST_NAME = 200
 """Bytes of a tile's name in a path; file systems take 255 in all."""
+ENDINGS = ("", ".gz", ".fz", ".bz2", ".xz")
+"""What may follow the name of a FITS file: nothing, or how it is compressed."""
+COMPRESSED = f"({'|'.join(map(re.escape, ENDINGS))})"
+"""Of a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,15 @@ def match_patterns(
     """Sort the files below `root` by tile and band.
 
     A pattern is a path relative to `root` with ``{tile}`` (within one folder) and ``{band}``
-    (one of `bands`, so that a PSF file is not mistaken for an image).  `files` are those below
-    `root` and their stamps, as `raydeblend.storage.list_stamps` gives them.
+    (one of `bands`, so that a PSF file is not mistaken for an image); what it matches may be
+    compressed.  `files` are those below `root` and their stamps, as
+    `raydeblend.storage.list_stamps` gives them.
 
     Raises
     ------
     ConfigError
-        If the image pattern lacks a placeholder or matches no file.
+        If the image pattern lacks a placeholder or matches no file, or two files of one tile and
+        band.
     """
     regex = compile_pattern(image_pattern, bands)
     base = storage.join(storage.absolute(root), "")
@@ -75,10 +81,12 @@ def match_patterns(
         match = regex.fullmatch(path.removeprefix(base))
         if match:
             tile, band = match["tile"], match["band"]
-            psf = base + psf_pattern.replace("{tile}", tile).replace("{band}", band)
-            stamps = " ".join(files[name] for name in (path, psf) if name in files)
-            known = psf if psf in files else None
-            found.setdefault(tile, {})[band] = Source(path, known, stamp=stamps)
+            others = found.setdefault(tile, {})
+            if band in others:
+                raise several(others[band].image, path, (tile, band))
+            psf = _find(base + psf_pattern.replace("{tile}", tile).replace("{band}", band), files)
+            stamps = " ".join(files[name] for name in (path, psf) if name)
+            others[band] = Source(path, psf, stamp=stamps)
     if not found:
         raise ConfigError(
             f"{image_pattern!r} matches none of the {len(files)} files below {root} "
@@ -87,8 +95,22 @@ def match_patterns(
     return found
 
 
+def _find(path: str, files: Mapping[str, str]) -> str | None:
+    """Return the file of a path, which may be compressed; None if there is none."""
+    return next((path + ending for ending in ENDINGS if path + ending in files), None)
+
+
+def several(one: str, other: str, key: tuple[str, str]) -> ConfigError:
+    """Return the error of two files of one tile and band."""
+    return ConfigError(
+        f"{one} and {other} are of one tile and band ({' '.join(key)}); leave one of them"
+    )
+
+
 def compile_pattern(pattern: str, bands: tuple[str, ...]) -> re.Pattern[str]:
     """Turn a pattern such as ``{tile}_{band}.fits`` into a regular expression.
+
+    It matches compressed files too.
 
     Raises
     ------
@@ -107,7 +129,7 @@ def compile_pattern(pattern: str, bands: tuple[str, ...]) -> re.Pattern[str]:
             regex += f"(?P<{name}>{groups[part]})"
     if "(?P<tile>" not in regex or "(?P<band>" not in regex:
         raise ConfigError(f"the image pattern {pattern!r} must hold {{tile}} and {{band}}")
-    return re.compile(regex)
+    return re.compile(regex + COMPRESSED)
 
 
 def check_names(names: Iterable[str]) -> None:

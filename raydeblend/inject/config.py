@@ -32,6 +32,10 @@ class InjectionConfig:
         Pixels between two of them, at least.
     room
         Square root of the pixels that the copied part of a cell has for each.
+    sky_reach
+        Pixels about the copied part from which its sky is measured.  A cell reads twice as many
+        (`detect.background.REACH`), so that its sky does not depend on the cut; with these fluxes
+        differ by a few hundredths of their errors.
     tries
         Draws of a place before a source is given up.
     match_radius
@@ -48,6 +52,7 @@ class InjectionConfig:
     control_clear: float = 4.0
     spacing: float = 32.0
     room: int = 64
+    sky_reach: int = 138
     tries: int = 20
     match_radius: float = 0.5
 

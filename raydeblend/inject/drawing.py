@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.inject.sources import InjectedSources
-from raydeblend.tile import Tile
+from raydeblend.tile import Box, Tile
 
 FloatArray = NDArray[np.float64]
 
@@ -26,16 +26,29 @@ def inject(tile: Tile, sources: InjectedSources, rng: np.random.Generator) -> Ti
     Where the tile's variance grows with the light, as the counting of photons makes it, the sources
     have photon noise and add to the variance alike; elsewhere both stay as they are.
     """
-    light = np.stack([_light(tile, sources, band) for band in range(len(tile.image))])
-    slopes = np.array([variance_per_light(tile, band) for band in range(len(light))])
-    added = slopes[:, None, None] * light
-    seen = ~tile.unusable
+    part = tile.crop(_reach(sources))
+    light = np.stack([_light(part, sources, band) for band in range(len(part.image))])
+    slopes = np.array([variance_per_light(part, band) for band in range(len(light))])
     noisy = light + _photon_noise(light, slopes, rng)
     return replace(
         tile,
-        image=np.where(seen, tile.image + noisy, tile.image).astype(np.float32),
-        variance=np.where(seen, tile.variance + added, tile.variance).astype(np.float32),
+        image=_with(tile, "image", part, noisy),
+        variance=_with(tile, "variance", part, slopes[:, None, None] * light),
     )
+
+
+def _reach(sources: InjectedSources) -> Box:
+    """Return the pixels that the images of sources may lie on."""
+    x, y = np.floor(sources.xy.T + 0.5).astype(int)
+    return Box(y.min(), x.min(), y.max() + 1, x.max() + 1).grow(STAMP_MAX // 2)
+
+
+def _with(tile: Tile, plane: str, part: Tile, added: FloatArray) -> NDArray[np.float32]:
+    """Return a plane of a tile with what is added to the usable pixels of a part of it."""
+    values = np.array(getattr(tile, plane), dtype=np.float32)
+    window = part.box.shift(-tile.box.y0, -tile.box.x0).slices
+    values[:, *window] += np.where(part.unusable, 0.0, added)
+    return values
 
 
 def _light(tile: Tile, sources: InjectedSources, band: int) -> FloatArray:

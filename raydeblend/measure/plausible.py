@@ -166,7 +166,7 @@ def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:
         blend.footprint[_about(y, margin), _about(x, margin)].any()
         for y, x in zip(*at, strict=True)
     ]
-    return np.asarray(inside & near & seen)
+    return np.asarray(inside & np.array(near, dtype=bool) & seen)
 
 
 def _about(pixel: int, margin: int) -> slice:

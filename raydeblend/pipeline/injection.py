@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from raydeblend import catalog, storage
 from raydeblend.config import CatalogConfig
-from raydeblend.detect.background import REACH
 from raydeblend.inject.config import INJECTION
 from raydeblend.inject.drawing import inject
 from raydeblend.inject.matching import recover
@@ -61,7 +60,7 @@ def begin_injection(
     region = choose_region(cell.inner, n, INJECTION.room, rng)
     outer = region.grow(config.border).clip(cell.outer)
     task = replace(detected.task, cell=replace(cell, outer=outer))
-    around = tile.crop(outer.grow(REACH))
+    around = tile.crop(outer.grow(INJECTION.sky_reach))
     state = run_stage_safely(
         CellState(task), "inject", lambda _: _sources(around, detected, n, region, rng)
     )

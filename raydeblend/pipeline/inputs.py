@@ -51,7 +51,7 @@ def find_survey_tiles(
     Raises
     ------
     ConfigError
-        As `raydeblend.fits.find_tiles` does; and if no tile has one of the bands.
+        As `raydeblend.fits.find_tiles` does; and if no tile has one of the bands, or none has two.
     """
     headers, unusable = find_tiles(
         input,
@@ -70,7 +70,24 @@ def find_survey_tiles(
             f"no tile of {input} has an image in {', '.join(nowhere)}; leave that out of --bands, "
             "or say how the files are named"
         )
+    _check_bands_meet(input, config.bands, headers)
     return headers, unusable
+
+
+def _check_bands_meet(input: str, bands: tuple[str, ...], headers: Sequence[TileHeader]) -> None:
+    """Refuse tiles of one band each, which are those of one place under several names."""
+    if len(bands) < 2 or not headers or any(len(_bands_of(header)) > 1 for header in headers):
+        return
+    tiles = {_bands_of(header)[0]: header.name for header in reversed(headers)}
+    apart = ", ".join(f"{band} of {tiles[band]}" for band in bands)
+    raise ConfigError(
+        f"no tile of {input} has two of the bands ({apart}); give the files of a tile one name, "
+        "or list them in a manifest"
+    )
+
+
+def _bands_of(header: TileHeader) -> list[str]:
+    return [file.band for file in header.files if file is not None]
 
 
 def examples(headers: Sequence[TileHeader], config: CatalogConfig) -> list[str]:

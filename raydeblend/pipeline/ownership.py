@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -25,6 +26,8 @@ TIE_DEGREES = 1e-8
 SAME_AXES = ("", "ICRS", "FK5")
 J2000 = 2000.0
 SLACK_DEGREES = 1 / 3600
+KEPT_WCS = 64
+"""More than a tile has neighbors; astropy takes milliseconds to make one."""
 
 
 def neighbors_of(headers: Sequence[TileHeader]) -> list[NDArray[np.int32]]:
@@ -75,7 +78,7 @@ def center(header: TileHeader) -> SkyCoord:
 
 def to_sky(header: TileHeader, xy: Float64Array) -> SkyCoord:
     """Return ICRS positions ``(n,)`` of tile pixels ``(n, 2)``."""
-    return _wcs(header).pixel_to_world(xy[:, 0], xy[:, 1]).icrs
+    return _wcs(header.wcs).pixel_to_world(xy[:, 0], xy[:, 1]).icrs
 
 
 def everywhere(header: TileHeader, pixels: NDArray[np.int64]) -> Float64Array:
@@ -131,7 +134,7 @@ def _center_distance(header: TileHeader, sky: SkyCoord) -> Float64Array:
 
 def pixels_of(header: TileHeader, sky: SkyCoord) -> tuple[Float64Array, NDArray[np.bool_]]:
     """Return positions ``(n, 2)`` in a tile's pixels, and which lie on the tile."""
-    x, y = _wcs(header).world_to_pixel(sky)
+    x, y = _wcs(header.wcs).world_to_pixel(sky)
     rows, columns = header.shape
     inside = (x >= -0.5) & (x < columns - 0.5) & (y >= -0.5) & (y < rows - 0.5)
     return np.column_stack([x, y]), np.asarray(inside, dtype=bool)
@@ -151,5 +154,6 @@ def _unit_vector(ra: float, dec: float) -> tuple[float, float, float]:
     return math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
 
 
-def _wcs(header: TileHeader) -> WCS:
-    return WCS(fits.Header.fromstring(header.wcs))
+@lru_cache(KEPT_WCS)
+def _wcs(cards: str) -> WCS:
+    return WCS(fits.Header.fromstring(cards))

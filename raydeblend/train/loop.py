@@ -197,9 +197,15 @@ def _check_capacity(workers: int) -> None:
 
 
 def _fit(run: Run, workers: int | tuple[int, int], use_gpu: bool) -> None:
+    """Train, and raise what the workers stopped for."""
     stopped = storage.join(run.out, STOPPED)
     storage.remove_files([stopped])
     mend_snapshot(run.checkpoints)
+    _train_on_ray(run, workers, use_gpu)
+    read_stop(stopped)
+
+
+def _train_on_ray(run: Run, workers: int | tuple[int, int], use_gpu: bool) -> None:
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         train_loop_config={"run": run},
@@ -215,7 +221,6 @@ def _fit(run: Run, workers: int | tuple[int, int], use_gpu: bool) -> None:
         ),
     )
     _in_thread(trainer.fit)
-    read_stop(stopped)
 
 
 def _in_thread(work: Callable[[], object]) -> None:

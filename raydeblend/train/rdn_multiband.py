@@ -33,8 +33,6 @@ from raydeblend.train.rdn import PRESETS as RDN_PRESETS
 from raydeblend.train.rdn import RdnRun, RdnTraining
 
 PAPER_SURVEY, PAPER_BANDS = "LSST", ("g", "r", "i")
-PAPER_SHARE = 0.4
-"""Of the images, which part is of the paper's galaxies."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,13 @@ class RdnMultibandRun(RdnRun):
         Folder of real galaxies for the realistic population; None for clumpy ones in their place.
     rdn_weights
         A deblender of some of the bands to begin from, a file or shipped name; None: at random.
+    paper_share
+        Of the images, which part is of the paper's galaxies.
     """
 
     data: str | None = None
     rdn_weights: str | None = None
+    paper_share: float = 0.5
 
     def fitted(self) -> Self:
         """Return this with the channels that `bands`, `scaling` and the context ask for."""
@@ -70,9 +71,9 @@ class RdnMultibandRun(RdnRun):
         galaxies = os.path.basename(self.catalog) if self.catalog else "drawn galaxies"
         real = "real HST stamps among them" if self.data else "no real ones among them"
         return (
-            f"{self.n_galaxies} images, i < {self.faint}: {PAPER_SHARE:.0%} {PAPER_SURVEY} g, r, i "
-            f"of {galaxies}, the others of the realistic population with PSFs, depths and pixel "
-            f"scales of {surveys} drawn anew, {real}"
+            f"{self.n_galaxies} images, i < {self.faint}: {self.paper_share:.0%} {PAPER_SURVEY} "
+            f"g, r, i of {galaxies}, the others of the realistic population with PSFs, depths and "
+            f"pixel scales of {surveys} drawn anew, {real}"
         )
 
     def check_bands(self, surveys: Sequence[Survey]) -> None:
@@ -97,7 +98,7 @@ def isolated_sets(config: RdnMultibandRun, root: str) -> dict[str, tuple[Isolate
         catalog=config.catalog,
         held_out=config.held_out,
     )
-    n_paper = round(PAPER_SHARE * config.n_galaxies)
+    n_paper = round(config.paper_share * config.n_galaxies)
     sets = {storage.join(root, "paper"): (paper, n_paper)}
     share = (config.n_galaxies - n_paper) // len(config.surveys)
     for number, key in enumerate(config.surveys):

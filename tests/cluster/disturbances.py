@@ -28,12 +28,18 @@ class Disturbance:
         Do it to a cluster, and undo it when the run has ended.
     act_again
         Do more when the run goes on.
+    refused
+        What ``--resume`` says instead of going on before `heal`.
+    as_job
+        Whether the run is a submitted job.
     """
 
     done: str
     act: Callable[[Cluster], None]
     heal: Callable[[Cluster], None] = leave_alone
     act_again: Callable[[Cluster], None] = leave_alone
+    refused: str = ""
+    as_job: bool = False
 
 
 def cut_for_20_s(cluster):
@@ -109,16 +115,17 @@ SHORT = Disturbance(
     kill_driver, act_again=cut_for_20_s,
 )  # fmt: skip
 LONG = (
-    Disturbance("a worker's host is cut off for 20 s", cut_for_20_s),
-    Disturbance("the driver is killed", kill_driver),
     Disturbance(
         "a worker's link loses 5 % of all packets and delays the others by 200 ms",
         degrade_link, mend_link,
     ),
     Disturbance("the host of s3 is cut off for 30 s", cut_s3),
-    Disturbance("a worker's clock is put ahead by an hour", put_clock_ahead, put_clock_right),
+    Disturbance(
+        "a worker's clock is put ahead by an hour",
+        put_clock_ahead, put_clock_right, refused="the clock of node odd is 3600 s ahead",
+    ),
     Disturbance("a worker's disk is full", fill_disk, empty_disk),
     # The last two belong together: the host that is lost is the one that joins.
     Disturbance("a worker's host is cut off for good", cut_for_good, take_away),
-    Disturbance("a worker joins in the middle", join, all_there),
+    Disturbance("a worker joins in the middle of a submitted job", join, all_there, as_job=True),
 )  # fmt: skip

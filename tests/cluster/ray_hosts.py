@@ -104,17 +104,15 @@ class Cluster:
         code, said = self.head.run(ask, timeout=START_S, env=self.environment)
         assert code == 0, said
 
-    def raydeblend(self, *arguments):
-        """Return the command, as a host runs it."""
-        return [sys.executable, "-m", "raydeblend", *arguments]
+    def start_command(self, *arguments, log, as_job=False):
+        """Start `raydeblend` on the head, or submit it as a job and wait."""
+        submit = ["ray", "job", "submit", "--address", self.dashboard, "--"] if as_job else []
+        command = [sys.executable, "-m", "raydeblend", *arguments]
+        return self._start(self.head, [*submit, *command], log)
 
-    def start_command(self, *arguments, log):
-        """Start `raydeblend` on the head."""
-        return self._start(self.head, self.raydeblend(*arguments), log)
-
-    def start_job(self, script, *arguments, log):
+    def start_script(self, name, *arguments, log):
         """Start a script of jobs/ on the head, as the driver of the cluster."""
-        command = [sys.executable, str(ROOT / "jobs" / f"{script}.py"), *arguments]
+        command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *arguments]
         return self._start(self.head, command, log, RAY_ADDRESS=self.address)
 
     def trainers(self):
@@ -125,11 +123,6 @@ class Cluster:
         """Kill the `raydeblend` that runs on the head."""
         for pid in self.head.processes("-m raydeblend catalog"):
             os.kill(pid, signal.SIGKILL)
-
-    def submit(self, *command):
-        """Submit a job and wait for its end; returns exit code and all that was said."""
-        line = [str(BIN / "ray"), "job", "submit", "--address", self.dashboard, "--", *command]
-        return self.head.run(line, timeout=400, env=self.environment)
 
     def _ray(self, host, *options, **environment):
         command = [str(BIN / "ray"), "start", "--block", f"--node-ip-address={host.address}",
@@ -168,6 +161,8 @@ def _environment(endpoint):
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_agent_register_timeout_ms": "240000",
             "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
+            "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
             "RAY_worker_niceness": "0",
             "RAY_TMPDIR": hosts.FOLDER,
             "TMPDIR": hosts.FOLDER,

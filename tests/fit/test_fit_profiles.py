@@ -4,6 +4,7 @@ import pytest
 
 from raydeblend.errors import ConfigError
 from raydeblend.fit.profiles import MODELS, profile
+from raydeblend.fit.sersic import light_within
 
 
 def surface_brightness(name: str, radius: np.ndarray) -> np.ndarray:
@@ -26,6 +27,14 @@ def test_mixture_follows_galsims_profile(name, truth, inner, outer, tolerance):
     radius = np.linspace(inner, outer, 60)
     exact = np.array([truth.xValue(r, 0) for r in radius])
     assert np.abs(surface_brightness(name, radius) / exact - 1).max() < tolerance
+
+
+@pytest.mark.parametrize(("name", "index", "off"), [("exp", 1, 6e-4), ("dev", 4, 2.5e-3)])
+def test_the_light_within_any_radius_is_that_of_the_profile(name, index, off):
+    shape, radius = profile(name), np.geomspace(0.02, 30, 97)
+    variance = shape.fractions * shape.t_per_radius2 / 2
+    found = (1 - np.exp(-0.5 * radius[:, None] ** 2 / variance)) @ shape.weights
+    assert np.abs(found - light_within(index, radius)).max() < off
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -224,6 +224,18 @@ def test_psf_files_are_not_taken_for_images(tmp_path):
     assert tile.psf.at(0, 0)[0] == pytest.approx(np.eye(5) / 5)
 
 
+@pytest.mark.parametrize("ending", [".gz", ".fz"])
+def test_the_patterns_match_compressed_files(tmp_path, ending):
+    write(tmp_path, f"a_g.fits{ending}", complete(psf=None))
+    write(tmp_path, f"a_g_psf.fits{ending}", astrofits.HDUList([astrofits.PrimaryHDU(np.eye(5))]))
+    tile = read(tmp_path)
+    assert tile.header.name == "a"
+    assert tile.psf.at(0, 0)[0] == pytest.approx(np.eye(5) / 5)
+    write(tmp_path, "a_g.fits", complete())
+    with pytest.raises(ConfigError, match=r"a_g.fits.* are of one tile and band \(a g\)"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_manifest(tmp_path, suffix):
     write(tmp_path, "one.fits", complete(0))

@@ -124,3 +124,8 @@ def test_what_was_not_measured_is_not_absurd():
     nothing = not_attempted(2, 3, "bdf", "mixture")
     out = only_plausible(nothing, footprint_blend(), XY, SCALE)
     assert out.flags.tolist() == [int(Flag.NOT_ATTEMPTED)] * 2
+
+
+def test_a_blend_without_sources_has_none_afterwards():
+    out = only_plausible(not_attempted(0, 3, "bdf", "mixture"), footprint_blend(), XY[:0], SCALE)
+    assert out.flux.shape == (0, 3)

@@ -32,6 +32,14 @@ def test_a_band_of_which_no_tile_has_a_file_is_refused(sky: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_bands_under_several_names_of_a_tile_are_refused(sky: Path, tmp_path: Path) -> None:
+    for band in "gi":
+        (tmp_path / f"line{ord(band)}_{band}.fits").symlink_to(sky / f"r00c00_{band}.fits")
+    config = CatalogConfig(bands=("g", "i"), deblender="sep", photometry="mixture")
+    with pytest.raises(ConfigError, match=r"has two of the bands \(g of line103, i of line105\)"):
+        run_catalog(str(tmp_path), str(tmp_path / "out"), config)
+
+
 def test_a_run_that_is_stopped_says_how_far_it_is_and_how_to_go_on(
     sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

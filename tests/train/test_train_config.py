@@ -96,6 +96,16 @@ def test_workers_must_share_the_batch(workers: int, said: str) -> None:
         check_workers(get_config("rdn", "tiny"), workers)
 
 
+def test_workers_between_two_numbers_need_not_divide_the_batch() -> None:
+    config = get_config("rdn", "tiny", batch=8)
+    check_workers(config, 3, min_workers=1)
+    with pytest.raises(ConfigError, match="8 cannot be shared equally by 3 workers"):
+        check_workers(config, 3)
+    for workers, fewest in ((2, 3), (9, 1), (2, 0)):
+        with pytest.raises(ConfigError, match=f"{fewest} to {workers} workers with a batch of 8"):
+            check_workers(config, workers, fewest)
+
+
 @pytest.mark.parametrize("network", sorted(NETWORKS))
 def test_parameters_of_the_paper_size_are_counted(network: str) -> None:
     counts = count_parameters(get_config(network, "paper"))

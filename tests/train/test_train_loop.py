@@ -183,10 +183,11 @@ def test_every_other_tiny_preset_runs_on_two_workers(
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
-    ray_local: None, tmp_path: Path
+    other_worker: Pool, tmp_path: Path
 ) -> None:
-    out, own = str(tmp_path / "run"), str(tmp_path / "shards")
-    first = train("rdn", out, "tiny", shards=own, epochs=1, steps=4)
+    out, options = str(tmp_path / "run"), {"workers": 2, "shards": str(tmp_path / "shards")}
+    with without_ray(other_worker):
+        first = train("rdn", out, "tiny", epochs=1, steps=4, **options)
     kept = list(tmp_path.glob("run/checkpoints/*/checkpoint_*/state.pt"))
     assert len(kept) == 1
     before = kept[0].read_bytes()
@@ -195,8 +196,11 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_what_was_good(
         shard = read_shard(str(path))
         group = replace(shard.group, sky_sigma=0 * shard.group.sky_sigma)
         write_shard(str(path), replace(shard, group=group))
-    with pytest.raises(TrainingDiverged, match="loss is nan by step 5"):
-        train("rdn", out, "tiny", shards=own, epochs=3, steps=4, resume=True)
+    with (
+        without_ray(other_worker),
+        pytest.raises(TrainingDiverged, match="loss is nan by step 5"),
+    ):
+        train("rdn", out, "tiny", epochs=3, steps=4, resume=True, **options)
     assert kept[0].read_bytes() == before
     assert read_history(storage.join(out, "history.json")) == first.history
 

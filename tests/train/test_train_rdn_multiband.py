@@ -21,9 +21,9 @@ def test_surveys_are_rendered_in_the_bands_that_they_have() -> None:
         folder: (c.bands, c.realistic, n) for folder, (c, n) in isolated_sets(config, "x").items()
     }
     assert sets == {
-        "x/paper": (("g", "r", "i"), False, 400),
-        "x/LSST": (("u", "g", "r", "i", "z", "y"), True, 300),
-        "x/HSC": (("g", "r", "i", "z", "y"), True, 300),
+        "x/paper": (("g", "r", "i"), False, 500),
+        "x/LSST": (("u", "g", "r", "i", "z", "y"), True, 250),
+        "x/HSC": (("g", "r", "i", "z", "y"), True, 250),
     }
     configs = [c for c, _ in isolated_sets(config, "x").values()]
     assert [c.catalog for c in configs] == ["catsim.fits", None, None]

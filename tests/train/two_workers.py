@@ -53,7 +53,7 @@ def without_ray(other: Pool) -> Iterator[None]:
             patch.setattr(module, "ray_session", lambda *_: nullcontext())
         patch.setattr(loop, "_check_capacity", lambda workers: None)
         patch.setattr(loop, "claim_gpus", lambda *_: 0)
-        patch.setattr(loop, "_fit", partial(_fit, other))
+        patch.setattr(loop, "_train_on_ray", partial(_train_here, other))
         patch.setattr(shards, "shared_folder", lambda *_: nullcontext())
         patch.setattr(shards, "_run", _run)
         yield
@@ -64,7 +64,7 @@ def _run(items: list[shards.Item], task: Callable[[shards.Item], shards.Item]) -
         task(item)
 
 
-def _fit(pool: Pool, run: Run, workers: int, use_gpu: bool) -> None:
+def _train_here(pool: Pool, run: Run, workers: int, use_gpu: bool) -> None:
     assert (workers, use_gpu) == (2, False)
     with tempfile.TemporaryDirectory() as folder:
         other = pool.apply_async(_train, (1, run, folder))

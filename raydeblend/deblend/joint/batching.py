@@ -16,8 +16,8 @@ from raydeblend.fit import scene as scenes
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import stack_places
 from raydeblend.fit.scene import Scene
-from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
-from raydeblend.fit.shear import rest_of, shear_response
+from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene, rest_of
+from raydeblend.fit.shear import shear_response
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]

@@ -9,6 +9,7 @@ counts as noise: what lies on the body is a source if it stands out from that to
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,41 +49,90 @@ ONE_SIGMA = 0.841
 
 @dataclass(frozen=True)
 class Body:
-    """A large galaxy's smooth light, and the stamp without it.
+    """One large galaxy.
 
     Attributes
     ----------
-    fit, patch
-        The one source, and its light.
-    rest
-        The stamp without that light; what structure the body has is part of the noise.
-    structure
-        ``(n, 2)`` peaks of the stamp on the body; those at which no source is found are its
-        structure.
+    fit
+        The one source, with the flux of all its light.
+    patch
+        Its light.
+    part
+        ``(y, x)`` which part of the light within a PSF is structure.
     """
 
     fit: BlendFit
     patch: Patch
-    rest: Stamp
-    structure: Array
-
-    def again(self, others: list[Patch], settings: FitSettings) -> tuple[BlendFit, Patch]:
-        """Return the body fitted again without the light of what was found on it."""
-        shown = self.rest.image.copy()
-        self.patch.add_to(shown)
-        for other in others:
-            other.take_from(shown)
-        config = settings.config.bodies
-        own = _coarse(self.rest.showing(shown), self.fit.xy[0], self.rest.weight, config)
-        request = FitRequest(own, self.fit.xy.copy(), self.fit.compact, self.fit)
-        (fit,) = fit_requests([request], settings)
-        patch = draw(self.rest, fit, 0, settings.config.blocks)
-        fit = _with_all_light(fit, patch, shown, self.rest.weight)
-        return fit, draw(self.rest, fit, 0, settings.config.blocks)
+    part: FloatArray
 
 
-def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
-    """Return the largest body of a stamp; None where there is no large galaxy."""
+@dataclass(frozen=True)
+class Bodies:
+    """The large galaxies of a stamp, which has all light."""
+
+    stamp: Stamp
+    bodies: tuple[Body, ...] = ()
+
+    @property
+    def patches(self) -> list[Patch]:
+        """The light of each."""
+        return [body.patch for body in self.bodies]
+
+    @cached_property
+    def rest(self) -> Stamp:
+        """The stamp without their light; what structure they have is part of the noise."""
+        rest = self.stamp
+        for light, body in zip(images(self.patches, rest.image.shape), self.bodies, strict=True):
+            rest = _without(rest, light, body.part)
+        return rest
+
+    def structure(self) -> Array:
+        """Return the peaks ``(n, 2)`` of the stamp where bodies are detected by themselves.
+
+        Those at which no source is found are their structure.
+        """
+        peaks, light = first_peaks(self.stamp), self.stamp.image - self.rest.image
+        seen = matched_filter(light, self.stamp.weight, self.stamp.width, smoothed_stamp)
+        y, x = np.floor(peaks.T[::-1] + 0.5).astype(int)
+        at = y.clip(0, len(seen) - 1), x.clip(0, seen.shape[1] - 1)
+        return np.asarray(peaks[seen[at] > DETECT.threshold])
+
+    def more(self, settings: FitSettings) -> Bodies:
+        """Return these and others that are found beside them."""
+        found = self
+        while len(found.bodies) < settings.config.bodies.most:
+            body = _find_body(found.rest, settings)
+            if body is None or found.hold(body.fit.xy[0]):
+                break
+            found = replace(found, bodies=(*found.bodies, body))
+        return found
+
+    def hold(self, xy: Array) -> bool:
+        """Tell whether a place ``(2,)`` is within the half-light radius of one."""
+        return any(
+            np.hypot(*(body.fit.xy[0] - xy)) < _radius(body.fit, self.stamp) for body in self.bodies
+        )
+
+    def again(self, others: list[Patch], settings: FitSettings) -> Bodies:
+        """Return them fitted again, one after the other, without the light of others on them.
+
+        From now on they have the light that their profiles do not follow.
+        """
+        bodies = list(self.bodies)
+        for i, body in enumerate(bodies):
+            beside = others + [other.patch for other in bodies if other is not body]
+            bodies[i] = _fit_again(body, self.stamp, self.rest.weight, beside, settings)
+        return replace(self, bodies=tuple(bodies))
+
+
+def find_bodies(stamp: Stamp, settings: FitSettings) -> Bodies | None:
+    """Return the large galaxies of a stamp; None where there is none."""
+    found = Bodies(stamp).more(settings)
+    return found if found.bodies else None
+
+
+def _find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
+    """Return the largest body of a stamp."""
     config = settings.config.bodies
     broad = broad_light(stamp, config)
     if broad is None:
@@ -91,37 +141,110 @@ def find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     start = np.array([[x, y]], dtype=np.float64)
     outstanding = _stands_out(stamp, broad, start[0], config)
     weight = np.where(outstanding, np.float32(0), stamp.weight)
-    coarse = _coarse(stamp, start[0], weight, config)
-    fit = _best_fit(coarse, start, broad, settings)
-    radius = np.exp(fit.theta[0, LOG_RADIUS]) / stamp.pixel_scale
-    if radius < config.min_radius * stamp.width:
+    fit = _best_fit(_coarse(stamp, start[0], weight, config), start, broad, settings)
+    if _radius(fit, stamp) < config.min_radius * stamp.width:
         return None
     patch = draw(stamp, fit, 0, settings.config.blocks)
     (light,) = images([patch], stamp.image.shape)
-    if _bright_neighbors(stamp, light, outstanding, config) > config.most_neighbors:
+    if _bright_neighbors(stamp, light, fit.xy[0], config) > config.most_neighbors:
         return None
     part = roughness(stamp, light, weight, config)
-    if part is None or not _is_structured(part, config):
-        return None
-    return Body(fit, patch, _without(stamp, light, part), _peaks_on(stamp, light))
+    return (
+        Body(fit, patch, part) if part is not None and part.max() > config.min_roughness else None
+    )
 
 
-def _with_all_light(fit: BlendFit, patch: Patch, shown: FloatArray, weight: FloatArray) -> BlendFit:
+def _fit_again(
+    body: Body, stamp: Stamp, weight: FloatArray, beside: list[Patch], settings: FitSettings
+) -> Body:
+    """Return a body fitted again without the light of what is `beside` it.
+
+    `weight` ``(bands, y, x)`` has the structure of all bodies among the noise.
+    """
+    config = settings.config.bodies
+    shown = stamp.image.copy()
+    for other in beside:
+        other.take_from(shown)
+    own = stamp.showing(shown)
+    coarse = _coarse(own, body.fit.xy[0], weight, config)
+    (fit,) = fit_requests([refit(coarse, body.fit)], settings)
+    smooth = draw(stamp, fit, 0, settings.config.blocks)
+    patch = _with_uneven(smooth, own, stamp.image - shown, config)
+    (light,) = images([patch], shown.shape)
+    part = roughness(own, light, own.weight, config)
+    return Body(_with_all_light(fit, smooth, own), patch, body.part if part is None else part)
+
+
+def _radius(fit: BlendFit, stamp: Stamp) -> float:
+    """Return the half-light radius in pixels of the one source's disk."""
+    return float(np.exp(fit.theta[0, LOG_RADIUS])) / stamp.pixel_scale
+
+
+def _with_all_light(fit: BlendFit, smooth: Patch, own: Stamp) -> BlendFit:
     """Return a body's fit, its flux scaled so that its light is as much as what is shown there.
 
     What a smooth profile does not follow, such as arms, is light of the galaxy all the same.
 
     Parameters
     ----------
-    shown
-        ``(bands, y, x)`` the image without the other sources.
+    smooth
+        The light of the fit.
+    own
+        The stamp without the other sources.
     """
-    part = np.where(patch.lit & (weight[:, *patch.box.slices] > 0), 1.0, 0.0)
-    model, seen = ((part * each).sum((1, 2)) for each in (patch.light, shown[:, *patch.box.slices]))
+    window = (slice(None), *smooth.box.slices)
+    part = np.where(smooth.lit & (own.weight[window] > 0), 1.0, 0.0)
+    model, seen = ((part * each).sum((1, 2)) for each in (smooth.light, own.image[window]))
     known = (model > 0) & (seen > 0)
     factor = np.where(known, seen, 1.0) / np.where(known, model, 1.0)
     flux_cov = fit.flux_cov * (factor[:, None] * factor)[..., None]
     return replace(fit, flux=fit.flux * factor[:, None, None], flux_cov=flux_cov)
+
+
+def _with_uneven(smooth: Patch, own: Stamp, others: FloatArray, config: BodyConfig) -> Patch:
+    """Return a body's light with what its profile does not follow, where that is broad.
+
+    That is the median over squares larger than the PSF, of pixels without much light of others.
+
+    Parameters
+    ----------
+    smooth
+        The light of the profile.
+    own
+        The stamp without the other sources.
+    others
+        ``(bands, y, x)`` their light.
+    """
+    window = (slice(None), *smooth.box.slices)
+    weight = own.weight[window]
+    usable = (weight > 0) & (others[window] < config.most_others * smooth.light)
+    left = broad_median(own.image[window] - smooth.light, usable, config)
+    bright = (smooth.light * np.sqrt(weight)).max(0) > 1
+    uneven = np.clip(left, -smooth.light, config.most_uneven * smooth.light)
+    return replace(smooth, light=smooth.light + np.where(bright, uneven, np.float32(0)))
+
+
+def broad_median(image: FloatArray, usable: BoolArray, config: BodyConfig) -> FloatArray:
+    """Return the medians ``(bands, y, x)`` of an image over three by three squares of pixels.
+
+    Of the means of squares, 0 where there is no usable pixel near, and linear between.
+    """
+    side = config.square
+    rows, columns = (-(-n // side) for n in image.shape[1:])
+    pad = [(0, 0), (0, rows * side - image.shape[1]), (0, columns * side - image.shape[2])]
+    number, total = (
+        np.pad(each, pad).reshape(len(image), rows, side, columns, side).sum((2, 4))
+        for each in (usable, np.where(usable, image, 0))
+    )
+    mean = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    wide = np.pad(mean, [(0, 0), (1, 1), (1, 1)], constant_values=np.nan)
+    shifted = [wide[:, y : y + rows, x : x + columns] for y, x in np.ndindex(3, 3)]
+    known = np.isfinite(shifted).any(0)
+    middle = np.nanmedian(np.where(known, shifted, 0), axis=0)
+    y, x = ((np.arange(n) + 0.5) / side - 0.5 for n in image.shape[1:])
+    places = np.meshgrid(y, x, indexing="ij")
+    between = [ndimage.map_coordinates(band, places, order=1, mode="nearest") for band in middle]
+    return np.asarray(between, dtype=np.float32)
 
 
 def _best_fit(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSettings) -> BlendFit:
@@ -145,22 +268,17 @@ def _as_broad(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSetti
     return without_sources(coarse).add(theta, compact=False)
 
 
-def _bright_neighbors(
-    stamp: Stamp, light: FloatArray, outstanding: BoolArray, config: BodyConfig
-) -> int:
-    """Return how many regions that stand out of a body hold a good part of its light.
+def _bright_neighbors(stamp: Stamp, light: FloatArray, center: Array, config: BodyConfig) -> int:
+    """Return how many peaks on a body have, as points, a good part of its light.
 
     A knot of a spiral has less than a hundredth of it; a member of a cluster, or a star, has more.
     """
     on_body = (light * np.sqrt(stamp.weight)).max(0) > 1
-    regions, count = ndimage.label(outstanding & on_body)
-    excess = ndimage.sum_labels((stamp.image - light).sum(0), regions, np.arange(count) + 1)
-    return int((excess > config.neighbor_part * light.sum()).sum())
-
-
-def _is_structured(part: FloatArray, config: BodyConfig) -> bool:
-    """Tell whether a body of such `roughness` ``(y, x)`` is neither smooth nor several galaxies."""
-    return bool(part.max() > config.min_roughness and np.median(part) < config.max_roughness)
+    left = smoothed_stamp((stamp.image - light).sum(0), stamp.width)
+    points = 4 * np.pi * stamp.width**2 * left
+    peaks = points == ndimage.maximum_filter(points, 2 * round(2 * stamp.width) + 1)
+    bright = points > config.neighbor_part * light.sum()
+    return int((peaks & bright & on_body & ~_is_center(stamp, center, config)).sum())
 
 
 def broad_light(stamp: Stamp, config: BodyConfig) -> FloatArray | None:
@@ -216,14 +334,6 @@ def roughness(
     return np.asarray(np.interp(np.log(np.maximum(own, 1.0)), middle, part), dtype=np.float32)
 
 
-def _peaks_on(stamp: Stamp, light: FloatArray) -> Array:
-    """Return the peaks ``(n, 2)`` of a stamp where a body is detected by itself."""
-    peaks = first_peaks(stamp)
-    body = matched_filter(light, stamp.weight, stamp.width, smoothed_stamp) > DETECT.threshold
-    y, x = np.floor(peaks.T[::-1] + 0.5).astype(int)
-    return np.asarray(peaks[body[y.clip(0, len(body) - 1), x.clip(0, body.shape[1] - 1)]])
-
-
 def _without(stamp: Stamp, light: FloatArray, part: FloatArray) -> Stamp:
     """Return the stamp without a body's light, of which a part ``(y, x)`` is noise.
 
@@ -268,13 +378,13 @@ def _is_center(stamp: Stamp, center: Array, config: BodyConfig) -> BoolArray:
     return np.asarray(np.hypot(x - center[0], y - center[1]) < radius)
 
 
-def with_body(body: BlendFit, others: BlendFit) -> BlendFit:
-    """Return a body and what lies on it as one fit, whose χ² is the latter's."""
-    both = join([body, others]) if len(others.theta) else body
+def with_bodies(bodies: Bodies, others: BlendFit) -> BlendFit:
+    """Return bodies and what lies on them as one fit, whose χ² is the latter's."""
+    own = [body.fit for body in bodies.bodies]
     return replace(
-        both,
+        join([*own, others] if len(others.theta) else own),
         chi2=others.chi2,
-        converged=body.converged and others.converged,
-        work=body.work + others.work,
+        converged=others.converged and all(fit.converged for fit in own),
+        work=others.work + sum(fit.work for fit in own),
         limited=others.limited,
     )

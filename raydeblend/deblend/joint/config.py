@@ -143,22 +143,6 @@ class LimitConfig:
 
 
 @dataclass(frozen=True)
-class SteepConfig:
-    """Which galaxies are tried as one steep profile.
-
-    Attributes
-    ----------
-    min_bulge_fraction
-        Of the light in the bulge, from which one is.
-    min_snr
-        Flux over error of all bands that it must have.
-    """
-
-    min_bulge_fraction: float = 0.4
-    min_snr: float = 30.0
-
-
-@dataclass(frozen=True)
 class SearchConfig:
     """What is tried as another source, and what it must gain.
 
@@ -285,10 +269,10 @@ class PhotometryConfig:
         faint all over is held by its prior instead.
     """
 
-    neighbor_fraction: float = 0.3
+    neighbor_fraction: float = 0.15
     max_neighbor_errors: float = 2.0
     own_fraction: float = 0.002
-    faint_fraction: float = 0.17
+    faint_fraction: float = 0.12
     faint_sigma: float = 0.5
 
 
@@ -358,13 +342,19 @@ class BodyConfig:
         Sigma of the smoothed body from which its structure is measured.
     rings
         Levels of brightness in which that is done.
-    min_roughness, max_roughness
+    min_roughness
         Part of the light within a PSF that is structure, where it is brightest, of a body that is
-        worth it: smoother ones are fitted with their neighbors at once.  And on the average, that
-        of what is no body but several galaxies.
+        worth it: smoother ones are fitted with their neighbors at once.
     neighbor_part, most_neighbors
-        With more neighbors that have such a part of its light it is no body, but the middle of a
-        cluster.
+        With more peaks that have such a part of its light, as points, it is no body, but the middle
+        of a cluster.
+    most_uneven
+        Over the light of its profile, the most that a body has beside it.
+    most_others
+        Over the light of its profile, that of others in a pixel up to which it shows what a body
+        has beside it.
+    looks
+        How often what lies on a body is looked for, each time without what is known by then.
     most
         Bodies of a stamp.
     """
@@ -379,9 +369,11 @@ class BodyConfig:
     min_significance: float = 20.0
     rings: int = 4
     min_roughness: float = 0.05
-    max_roughness: float = 0.6
     neighbor_part: float = 0.01
-    most_neighbors: int = 3
+    most_neighbors: int = 5
+    most_uneven: float = 1.0
+    most_others: float = 0.1
+    looks: int = 2
     most: int = 3
 
 
@@ -405,7 +397,6 @@ class JointConfig:
     stars: StarConfig = StarConfig()
     blocks: BlockConfig = BlockConfig()
     limits: LimitConfig = LimitConfig()
-    steep: SteepConfig = SteepConfig()
     search: SearchConfig = SearchConfig()
     splits: SplitConfig = SplitConfig()
     prune: PruneConfig = PruneConfig()

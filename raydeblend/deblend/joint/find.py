@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, without_sources
-from raydeblend.deblend.joint.bodies import Body, find_body, with_body
+from raydeblend.deblend.joint.bodies import Bodies, find_bodies, with_bodies
 from raydeblend.deblend.joint.config import BlockConfig
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.crowds.separate import find_sources, fit_positions, grow
@@ -19,7 +19,6 @@ from raydeblend.deblend.joint.prune import drop_sources
 from raydeblend.deblend.joint.search import add_sources, first_peaks
 from raydeblend.deblend.joint.settings import FitSettings, Limit
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.deblend.joint.steep import try_steep
 from raydeblend.deblend.joint.widths import bound_widths
 
 Array = NDArray[np.float64]
@@ -69,25 +68,23 @@ def find_all(
         Sources times bands times pixels above which a crowd is not fitted at all.
     """
     settings = _with_deadline(settings, len(stamps))
-    bodies = {i: body for i, stamp in enumerate(stamps) if (body := find_body(stamp, settings))}
+    bodies = {i: large for i, stamp in enumerate(stamps) if (large := find_bodies(stamp, settings))}
     small = [i for i in range(len(stamps)) if i not in bodies]
     found = dict(zip(small, _find([stamps[i] for i in small], settings, most_values), strict=True))
-    most = settings.config.bodies.most
-    found |= {i: _on_body(body, settings, most_values, most - 1) for i, body in bodies.items()}
+    found |= {i: _on_bodies(large, settings, most_values) for i, large in bodies.items()}
     return [found[i] for i in range(len(stamps))]
 
 
-def _on_body(body: Body, settings: FitSettings, most_values: float, more: int) -> Found:
-    """Find what lies on a body, and up to so many `more` bodies there, and fit it again."""
-    other = find_body(body.rest, settings) if more else None
-    if other is not None:
-        found = _on_body(other, settings, most_values, more - 1)
-    else:
-        (found,) = _find([body.rest], settings, most_values)
-    patches = found.patches_of(body.rest, settings.config.blocks)
-    fit, patch = body.again(patches, settings)
-    peaks = [body.structure] if found.structure is None else [body.structure, found.structure]
-    return Found(with_body(fit, found.fit), [patch, *patches], np.concatenate(peaks))
+def _on_bodies(bodies: Bodies, settings: FitSettings, most_values: float) -> Found:
+    """Find what lies on bodies, fit these again without it, and look once more."""
+    for look in range(settings.config.bodies.looks):
+        if look:
+            bodies = bodies.more(settings)
+        (found,) = _find([bodies.rest], settings, most_values)
+        patches = found.patches_of(bodies.rest, settings.config.blocks)
+        bodies = bodies.again(patches, settings)
+    fit = with_bodies(bodies, found.fit)
+    return Found(fit, [*bodies.patches, *patches], bodies.structure())
 
 
 def _find(stamps: Sequence[Stamp], settings: FitSettings, most_values: float) -> list[Found]:
@@ -147,7 +144,7 @@ def fit_together(
         FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
         for stamp, xy in zip(stamps, start, strict=True)
     ]
-    return try_steep(stamps, fit_requests(requests, settings), settings)
+    return fit_requests(requests, settings)
 
 
 def _is_crowd(xy: Array, settings: FitSettings) -> bool:

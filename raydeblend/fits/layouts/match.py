@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from raydeblend.errors import ConfigError
-from raydeblend.fits.inputs import Source, Sources
+from raydeblend.fits.inputs import COMPRESSED, Source, Sources, several
 from raydeblend.fits.layouts.parse import fields
 from raydeblend.fits.layouts.record import FileName, Layout
 from raydeblend.fits.meaning import NOISE, Meaning
 
-SUFFIX = re.compile(r"\.fits?(\.gz|\.fz)?$")
+SUFFIX = re.compile(rf"\.fits?{COMPRESSED}$")
 ALL_BANDS = ""
 
 Files = dict[tuple[str, str], list[str]]
@@ -132,7 +132,7 @@ def _all(files: Files, key: tuple[str, str]) -> list[str]:
 def _only(files: Files, key: tuple[str, str]) -> str | None:
     found = _all(files, key)
     if len(found) > 1:
-        raise _several(found[0], found[1], key)
+        raise several(found[0], found[1], key)
     return found[0] if found else None
 
 
@@ -142,14 +142,8 @@ def _check_places(layout: Layout, psfs: list[str], key: tuple[str, str]) -> None
     for path in psfs if len(psfs) > 1 else ():
         place = position(layout, path) if layout.psf == "positions" else None
         if place is None or place in seen:
-            raise _several(path, seen[place] if place else psfs[psfs[0] == path], key)
+            raise several(path, seen[place] if place else psfs[psfs[0] == path], key)
         seen[place] = path
-
-
-def _several(one: str, other: str, key: tuple[str, str]) -> ConfigError:
-    return ConfigError(
-        f"{one} and {other} are of one tile and band ({' '.join(key)}); leave one of them"
-    )
 
 
 def _no_image(
