@@ -227,13 +227,14 @@ def _convolved(
         (powers[:, : len(series.T)] @ series.T)[:, None] * psf_weight[:, :, table.psf]
         for series in (table.weights, table.slopes)
     )
-    return weights, by_index, cov, slopes, table.disk
+    inside = (theta[:, LOG_INDEX] > LOG_INDICES[0]) & (theta[:, LOG_INDEX] < LOG_INDICES[1])
+    return weights, by_index * inside[:, None, None], cov, slopes, table.disk
 
 
 def _chebyshev(log_index: Tensor) -> Tensor:
-    """Return the Chebyshev polynomials ``(n, d)`` of ln n, scaled to `LOG_INDICES`."""
+    """Return the Chebyshev polynomials ``(n, d)`` of ln n, which ends at `LOG_INDICES`."""
     low, high = LOG_INDICES
-    x = (2 * (log_index - low) / (high - low) - 1).clamp(-1, 1)
+    x = (2 * (log_index.clamp(low, high) - low) / (high - low) - 1).clamp(-1, 1)
     return torch.cos(torch.arange(DEGREE + 1, device=x.device) * torch.acos(x)[:, None])
 
 

@@ -58,10 +58,11 @@ class BulgeDiskPriors:
         A bulge's shear is that of its disk times `alignment`, with this scatter.  CatSim's bulges
         have 0.2 times it, but what little light they have hardly tells, and any galaxy whose
         bulge is as long as its disk would be measured too round.
-    index_width, index_end
-        The disk's Sérsic index: p(ln n) is a Cauchy distribution of this half width about 0, times
-        this power of the distances of ln n to both of `LOG_INDICES`.  The numbers are the most
-        likely ones, rounded, for COSMOS galaxies of i = 23 (`simulate.population`).
+    index_width
+        The disk's Sérsic index: ln n has the Cauchy distribution of this half width about 0, which
+        holds a faint disk near an exponential and lets a bright one go where its light is.
+    index_wall
+        Scatter of ln n beyond the indices that there are Gaussians for.
     bulge, bulge_scatter
         Mean and scatter of the bulge's part of the light, in each band.
     largest, largest_scatter
@@ -76,12 +77,12 @@ class BulgeDiskPriors:
     shape: float = 0.45
     log_radius: float = -1.2
     log_radius_scatter: float = 0.75
-    log_ratio: float = -0.8
-    log_ratio_scatter: float = 0.5
+    log_ratio: float = -0.6
+    log_ratio_scatter: float = 0.8
     alignment: float = 0.8
     alignment_scatter: float = 0.15
-    index_width: float = 0.9
-    index_end: float = 0.5
+    index_width: float = 0.1
+    index_wall: float = 0.1
     bulge: float = 0.1
     bulge_scatter: float = 0.3
     largest: float = 0.0
@@ -103,8 +104,8 @@ def log_prior(
 
     `start` ``(n, K, 2)`` are expected positions and `compact` ``(n, K)`` tells which sources are.
 
-    All but the barriers of the disk's shear and of its index is Gaussian: −ln p =
-    |A theta − mean|² / 2 with rows of A divided by their scatter.
+    All but the barrier of the disk's shear and its index is Gaussian: −ln p = |A theta − mean|² / 2
+    with rows of A divided by their scatter.
     """
     rows, mean = _whitening(priors, theta, start)
     off = theta @ rows.T - mean
@@ -128,24 +129,24 @@ def log_prior(
     gradient[..., LOG_RADII] += over / priors.largest_scatter
     for index, beyond in ((LOG_RADIUS, over[..., 0]), (BULGE_LOG_RADIUS, over[..., 1])):
         curvature[..., index, index] += (beyond > 0) / priors.largest_scatter**2
-    penalty = penalty + _add_index(priors, theta[..., LOG_INDEX], gradient, curvature)
-    return penalty, gradient, curvature
+    return _add_index(priors, theta[..., LOG_INDEX], penalty, gradient, curvature)
 
 
 def _add_index(
-    priors: BulgeDiskPriors, log_index: Tensor, gradient: Tensor, curvature: Tensor
-) -> Tensor:
-    """Return −ln p of ln n ``(n, K)``, 0 for an exponential disk; add to the derivatives."""
+    priors: BulgeDiskPriors,
+    log_index: Tensor,
+    penalty: Tensor,
+    gradient: Tensor,
+    curvature: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all with the prior on ln n ``(n, K)``: ln(1 + (ln n / width)²) and the walls."""
+    room = priors.index_width**2 + log_index**2
     low, high = LOG_INDICES
-    end, above, below = priors.index_end, log_index - low, high - log_index
-    inside = (above > 0) & (below > 0)
-    above, below = (torch.where(inside, room, 1.0) for room in (above, below))
-    spread = priors.index_width**2 + log_index**2
-    gradient[..., LOG_INDEX] += 2 * log_index / spread + end * (1 / below - 1 / above)
-    curvature[..., LOG_INDEX, LOG_INDEX] += 2 / spread + end * (below**-2 + above**-2)
-    ends = above * below / (-low * high)
-    penalty = (spread / priors.index_width**2).log() - end * ends.log()
-    return torch.where(inside, penalty, torch.inf)
+    over = (log_index - log_index.clamp(low, high)) / priors.index_wall
+    penalty = penalty + (room / priors.index_width**2).log() + 0.5 * over**2
+    gradient[..., LOG_INDEX] += 2 * log_index / room + over / priors.index_wall
+    curvature[..., LOG_INDEX, LOG_INDEX] += 2 / room + (over != 0) / priors.index_wall**2
+    return penalty, gradient, curvature
 
 
 def _whitening(priors: BulgeDiskPriors, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:

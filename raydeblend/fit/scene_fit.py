@@ -15,21 +15,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from raydeblend.fit.compiled.kernel import (
-    CONVERGED,
-    DOMINANT,
-    FIRST_SHAPES,
-    FIRST_SNR,
     FIRST_STEPS,
     HOPE,
     LARGEST_STEP,
     MAX_STEPS,
-    MOST_OF_WAY,
-    REFUSED_DAMPING,
     ROUNDING,
     TOLERANCE,
     TRIAL_STEPS,
 )
-from raydeblend.fit.parameters import BULGE, COMPONENTS, LOG_INDEX, LOG_RADII, PARAMETERS
+from raydeblend.fit.parameters import BULGE, COMPONENTS, PARAMETERS
 from raydeblend.fit.priors import log_prior
 from raydeblend.fit.scene import (
     Model,
@@ -39,7 +33,6 @@ from raydeblend.fit.scene import (
     model_at,
     unit_images,
 )
-from raydeblend.fit.sersic import LOG_INDICES
 
 
 @dataclass(frozen=True)
@@ -94,8 +87,9 @@ def fit_scene(
     Parameters
     ----------
     theta
-        ``(n, K, 9)`` an earlier solution to start from; see `compiled.kernel.fit_blend` for how a
-        fit begins without one.
+        ``(n, K, 9)`` an earlier solution to start from; without one the brightest source of each
+        blend is fitted first, the others meanwhile galaxies of usual size, as a faint source may
+        otherwise grow to take the outskirts of a bright one.
     goal
         ``(n,)`` objective to reach; a fit that will hardly come below it is given up.
 
@@ -106,39 +100,11 @@ def fit_scene(
     """
     spent = torch.zeros(len(scene.start), dtype=torch.long, device=scene.start.device)
     if theta is None:
-        theta, spent = _choose_start(scene, scene.priors.usual(scene.start))
+        theta = scene.priors.usual(scene.start)
         if theta.shape[1] > 1:
-            theta, evaluations = _fit_brightest(scene, theta)
-            spent = spent + evaluations
-    state, evaluations = _descend(scene, theta, flux_scale(scene, theta), goal=goal)
-    _, promised = last_step(scene, state)
-    converged = promised < CONVERGED + ROUNDING * chi2_of_sky(scene)
+            theta, spent = _fit_brightest(scene, theta)
+    state, converged, evaluations = _descend(scene, theta, flux_scale(scene, theta), goal=goal)
     return state, converged, spent + evaluations
-
-
-def _choose_start(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Return theta with the best of `FIRST_SHAPES` for the brightest sources, and evaluations."""
-    row = torch.arange(len(theta), device=theta.device)
-    light, order = flux_scale(scene, theta).sum(1).sort(dim=1, descending=True)
-    source, tried = order[:, 0], []
-    dominant = (light[:, :1] > DOMINANT * light[:, 1:]).all(dim=1)
-    for size, log_index in FIRST_SHAPES:
-        other = theta.clone()
-        other[row, source, LOG_RADII] += size
-        other[row, source, LOG_INDEX] = log_index
-        tried.append(evaluate(scene, other, flux_scale(scene, other)))
-    bright = chi2_of_sky(scene) - tried[0].chi2 >= FIRST_SNR**2
-    values = torch.stack([state.objective for state in tried])
-    larger = torch.tensor([size > 0 for size, _ in FIRST_SHAPES], device=theta.device)
-    values[larger[:, None] & ~dominant] = torch.inf
-    best = torch.where(bright, values.argmin(dim=0), 0)
-    evaluations = torch.where(bright, len(FIRST_SHAPES), 1)
-    return torch.stack([state.theta for state in tried])[best, row], evaluations
-
-
-def chi2_of_sky(scene: Scene) -> Tensor:
-    """Return χ² of the samples ``(n,)`` without any source."""
-    return (scene.weight * scene.data**2).sum((1, 2), dtype=torch.float64)
 
 
 def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +119,7 @@ def _fit_brightest(scene: Scene, theta: Tensor) -> tuple[Tensor, Tensor]:
     scale = scale.transpose(1, 2)[row, order].transpose(1, 2)
     first = theta[row, order]
     frozen = unit_images(light_of(scene, first[:, 1:], scene.pixels, 1), len(first))
-    state, evaluations = _descend(scene, first, scale, FIRST_STEPS, frozen)
+    state, _, evaluations = _descend(scene, first, scale, FIRST_STEPS, frozen)
     fitted = theta.clone()
     fitted[row, order] = state.theta
     return fitted, evaluations
@@ -188,66 +154,50 @@ def _descend(
     steps: int = MAX_STEPS,
     frozen: Tensor | None = None,
     goal: Tensor | None = None,
-) -> tuple[SceneState, Tensor]:
+) -> tuple[SceneState, Tensor, Tensor]:
     """Levenberg–Marquardt from theta, each blend for itself; see `fit_scene`.
 
     `frozen` ``(n, b, 2 m, p)`` are the disks and bulges of the last m sources, whose theta stays.
     """
     state = evaluate(scene, theta, scale, frozen)
     n = len(theta)
-    rounding = ROUNDING * chi2_of_sky(scene)
+    converged = torch.zeros(n, dtype=torch.bool, device=theta.device)
     damping = torch.full((n,), 1e-2, dtype=torch.float64, device=theta.device)
     active = torch.arange(n, device=theta.device)
     evaluations = torch.ones_like(active)
     for number in range(steps):
         here = state.take(active)
-        step, gain = _step(scene.take(active), here, damping[active])
-        done = gain < TOLERANCE + rounding[active]
+        step, gain = _step(here, damping[active])
+        rounding = ROUNDING * here.objective
+        done = (gain < TOLERANCE + rounding) & (damping[active] < 1.0)
+        converged[active[done]] = True
         if goal is not None and number >= TRIAL_STEPS:
             done |= here.objective - HOPE * gain > goal[active]
         here, step, gain = here.take(~done), step[~done], gain[~done]
-        active = active[~done]
+        rounding, active = rounding[~done], active[~done]
         if not len(active):
             break
         others = None if frozen is None else frozen[active]
         trial = evaluate(scene.take(active), here.theta + step, scale[active], others)
         evaluations[active] += 1
         fall = here.objective - trial.objective
-        better = fall >= -rounding[active]
+        better = fall >= -rounding
         state.put(active[better], trial.take(better))
         damping[active] = next_damping(damping[active], fall / gain)
-    return state, evaluations
+    return state, converged, evaluations
 
 
-def last_step(scene: Scene, state: SceneState) -> tuple[Tensor, Tensor]:
-    """Return the undamped step to the minimum, to first order, as `_step` does."""
-    return _step(scene, state, torch.zeros_like(state.objective))
-
-
-def _step(scene: Scene, state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
+def _step(state: SceneState, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Return the damped step ``(n, K, 9)`` and the fall of the objective that it promises."""
-    curvature = _stiffened(scene, state)
-    diagonal = curvature.diagonal(dim1=1, dim2=2)
-    matrix = curvature + torch.diag_embed(damping[:, None] * diagonal)
+    diagonal = state.curvature.diagonal(dim1=1, dim2=2)
+    matrix = state.curvature + torch.diag_embed(damping[:, None] * diagonal)
     step, info = torch.linalg.solve_ex(matrix, -state.gradient)
     step = torch.where((info == 0)[:, None] & step.isfinite(), step, 0.0)
     gain = -0.5 * (step * state.gradient).sum(1)
     largest = step.new_tensor(LARGEST_STEP)
     step = torch.unflatten(step, 1, (-1, PARAMETERS)).clamp(-largest, largest)
-    log_index = state.theta[:, : step.shape[1], LOG_INDEX]
-    ends = [MOST_OF_WAY * (end - log_index) for end in LOG_INDICES]
-    step[..., LOG_INDEX] = step[..., LOG_INDEX].clamp(*ends)
     frozen = state.theta.shape[1] - step.shape[1]
     return pad(step, (0, 0, 0, frozen)), gain
-
-
-def _stiffened(scene: Scene, state: SceneState) -> Tensor:
-    """Return the curvature with what is left out for small radii; see `compiled.kernel`."""
-    _, pull, _ = log_prior(scene.priors, state.theta, scene.start, scene.compact)
-    extra = torch.zeros_like(pull)
-    extra[..., LOG_RADII] = 2 * (-pull[..., LOG_RADII]).clamp(min=0)
-    free = state.gradient.shape[1]
-    return state.curvature + torch.diag_embed(extra.flatten(1)[:, :free])
 
 
 def evaluate(
@@ -304,5 +254,4 @@ def next_damping(damping: Tensor, ratio: Tensor) -> Tensor:
     asks for more damping (Marquardt's rule as in Madsen, Nielsen & Tingleff 2004, section 3.2).
     """
     factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 10.0, 1.0))
-    least = torch.where(ratio < 0, REFUSED_DAMPING, 1e-4)
-    return (damping * factor.to(damping)).clamp(least, torch.full_like(least, 1e8))
+    return (damping * factor.to(damping)).clamp(1e-4, 1e8)

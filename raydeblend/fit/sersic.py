@@ -6,8 +6,8 @@ The light of index n (Sérsic 1963) and half-light radius 1 is I(r) ∝ exp(−b
 of least squares to the light within a radius, at radii evenly spaced in the logarithm; they may be
 negative: profiles flatter than a Gaussian, n < 0.5, need that.  The variances are those of the
 least maximum error over all radii and indices, relative to 0.1 % of the light for n up to 2.6 and
-more for the cusps and wings of steeper ones: 0.1 % is reached for n from 0.4 to 3, 0.15 % for 4,
-0.5 % for 6 and 1.3 % for 8.
+more for the cusps and wings of steeper ones: 0.1 % is reached for n from 0.4 to 3, 0.15 % for 4 and
+0.5 % for 6.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from raydeblend.fit.psf import one_blas_thread
 
 Array = NDArray[np.float64]
 
-LEAST_INDEX, MOST_INDEX = 0.3, 8.0
+LEAST_INDEX, MOST_INDEX = 0.3, 6.0
 LOG_INDICES = float(np.log(LEAST_INDEX)), float(np.log(MOST_INDEX))
-"""Between them weights follow ln n."""
+"""Between them weights follow ln n; beyond them they stay."""
 # One of them is near the variance of n = 0.5, a Gaussian's, 0.72.
 VARIANCES: Array = np.array(
     [5.46e-4, 8.12e-3, 5.50e-2, 0.2433, 0.714, 1.016, 2.133, 7.05, 32.7, 263.0]

@@ -28,3 +28,9 @@ def shear_response(scene: Scene, state: SceneState) -> Tensor:
     truth = true_response(state.theta)
     held = (stiffness @ truth).flatten(1, 2)
     return truth - torch.unflatten(covariance @ held, 1, (-1, PARAMETERS))
+
+
+def rest_of(state: SceneState) -> Tensor:
+    """Return the undamped step from theta ``(n, K, 9)``, to first order."""
+    step = torch.linalg.solve_ex(state.curvature, -state.gradient).result
+    return torch.unflatten(step, 1, (-1, PARAMETERS))

@@ -110,7 +110,7 @@ def test_held_sources_have_their_light_but_do_not_move(pair):
     torch.testing.assert_close(part.flux, whole.flux)
     torch.testing.assert_close(part.gradient, whole.gradient[:, :9], rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(part.curvature, whole.curvature[:, :9, :9], rtol=1e-4, atol=1e-2)
-    state, evaluations = joint._descend(scene, theta, scale, 3, held)
+    state, _, evaluations = joint._descend(scene, theta, scale, 3, held)
     torch.testing.assert_close(state.theta[:, 1], theta[:, 1])
     assert state.objective < whole.objective
     assert evaluations.tolist() == [4]

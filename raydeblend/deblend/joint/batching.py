@@ -16,8 +16,8 @@ from raydeblend.fit import scene as scenes
 from raydeblend.fit.priors import BulgeDiskPriors
 from raydeblend.fit.psf import stack_places
 from raydeblend.fit.scene import Scene
-from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene, last_step
-from raydeblend.fit.shear import shear_response
+from raydeblend.fit.scene_fit import SceneState, covariances, fit_scene
+from raydeblend.fit.shear import rest_of, shear_response
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
@@ -125,8 +125,7 @@ def _fits(
 ) -> Iterator[BlendFit]:
     shape_cov, flux_cov = (each.cpu().numpy() for each in covariances(state))
     response = shear_response(scene, state).cpu().numpy()
-    step, _ = last_step(scene, state)
-    rest = torch.where(converged[:, None, None], step, 0.0).cpu().numpy()
+    rest = torch.where(converged[:, None, None], rest_of(state), 0.0).cpu().numpy()
     theta, flux = state.theta.cpu().numpy(), state.flux.cpu().numpy()
     prior = state.prior.cpu().numpy()
     for row, request in enumerate(requests):

@@ -19,6 +19,7 @@ from raydeblend.deblend.joint.prune import drop_sources
 from raydeblend.deblend.joint.search import add_sources, first_peaks
 from raydeblend.deblend.joint.settings import FitSettings, Limit
 from raydeblend.deblend.joint.stamp import Stamp
+from raydeblend.deblend.joint.steep import try_steep
 from raydeblend.deblend.joint.widths import bound_widths
 
 Array = NDArray[np.float64]
@@ -144,7 +145,7 @@ def fit_together(
         FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
         for stamp, xy in zip(stamps, start, strict=True)
     ]
-    return fit_requests(requests, settings)
+    return try_steep(stamps, fit_requests(requests, settings), settings)
 
 
 def _is_crowd(xy: Array, settings: FitSettings) -> bool:

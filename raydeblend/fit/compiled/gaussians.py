@@ -121,17 +121,18 @@ def weigh(mixture: Any, log_index: float, weight: Array) -> None:
     Those of the disk are Chebyshev series, T_j+1 = 2 x T_j − T_j−1, in ln n scaled to [−1, 1].
     """
     low, high = _LEAST_LOG_INDEX, _MOST_LOG_INDEX
-    x = 2 * (log_index - low) / (high - low) - 1
+    inside = low < log_index < high
+    x = 2 * (min(max(log_index, low), high) - low) / (high - low) - 1
     for g in range(len(mixture.variance)):
         own, slope = mixture.weight[g], mixture.slope[g]
         weight[0, g], weight[1, g] = own[0], 0.0
         if g >= mixture.disk:
             continue
         before, here = 1.0, x
-        weight[1, g] = slope[0]
+        weight[1, g] = slope[0] if inside else 0.0
         for j in range(1, len(own)):
             weight[0, g] += own[j] * here
-            if j < len(slope):
+            if inside and j < len(slope):
                 weight[1, g] += slope[j] * here
             before, here = here, 2 * x * here - before
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -32,41 +31,26 @@ from raydeblend.fit.compiled.gaussians import (
     weigh,
     within_reach,
 )
-from raydeblend.fit.compiled.linear import invert, solve, weighted_square
-from raydeblend.fit.compiled.prior import PARAMETERS, inside, log_prior
+from raydeblend.fit.compiled.linear import invert, solve
+from raydeblend.fit.compiled.prior import PARAMETERS, inside
 from raydeblend.fit.compiled.shear import shear_response
-from raydeblend.fit.parameters import BULGE_LOG_RADIUS, LOG_INDEX, LOG_RADIUS
-from raydeblend.fit.sersic import LOG_INDICES
 
 Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
 # When to stop, for `fit.scene_fit` too: compiled code is known by the sources in this folder.
 # Stop when the step promises to lower χ²/2 by less than this (parameters move by 14 % of σ), or
-# by less than this part of χ² without any source, the rounding error of the sums.
+# by less than this part of it, its rounding error.
 TOLERANCE = 1e-2
 ROUNDING = 3e-8
 MAX_STEPS = 25
-# Wherever a fit stops, it has converged if an undamped step promises less (45 % of σ).
-CONVERGED = 0.1
 # A trial has this many steps before what they promise, times HOPE, is held against its goal.
 TRIAL_STEPS = 2
 HOPE = 3.0
-# From what the brightest source of a blend may begin, the usual galaxy first: ln of its radii over
-# the usual ones, and ln n.  From which, matters above this S/N.
-FIRST_SHAPES = tuple((size, log_index) for log_index in (0.0, log(4.0)) for size in (0.0, 1.0, 2.0))
-FIRST_SNR = 50.0
-# A source may begin larger if it is so many times as bright as any other, in units of the noise:
-# one of its like would be taken for its outskirts.
-DOMINANT = 3.0
 # Steps in which only the brightest source of a blend moves.
 FIRST_STEPS = 5
 # Largest change of each parameter in one step; a logarithm of 1 is a factor e in radius.
-LARGEST_STEP = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5, 1.0)
-# Part of the way to an end of its range that ln n may go in one step.
-MOST_OF_WAY = 0.9
-# Damping at least after a refused step: less would hardly change it.
-REFUSED_DAMPING = 0.1
+LARGEST_STEP = (1.0, 1.0, 0.5, 0.5, 1.0, 1.0, 0.5, 0.5, 0.5)
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-2, 1e-4, 1e8
 
 
@@ -110,39 +94,32 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
     ----------
     theta
         ``(K, 9)``, written over; if `warm` an earlier solution to start from.  Else the brightest
-        source begins from the best of some shapes, since from a tenth of its size, or an
-        exponential disk where it is steep, its bulge may end as its disk.  It is then fitted first,
-        the others meanwhile galaxies of usual size, as a faint source may otherwise grow to take
-        the outskirts of a bright one.
+        source is fitted first, the others meanwhile galaxies of usual size, as a faint source may
+        otherwise grow to take the outskirts of a bright one.
     goal
         Objective to reach; a fit that will hardly come below it is given up.
     """
     k, evaluations = len(theta), 0
-    chi2_of_sky = _chi2_of_sky(blend)
-    rounding = ROUNDING * chi2_of_sky
     work = make_work(blend)
     if not warm:
         _usual(blend, theta)
     for source in range(k):
         draw_source(blend, theta[source], source, work)
     weigh_images(blend, work)
-    if not warm:
-        evaluations += _choose_start(blend, theta, work, chi2_of_sky)
     everything = np.arange(k)
     # One call of `_descend` for both stages halves what there is to compile.
     for stage in range(1 if warm or k == 1 else 0, 2):
         scale = flux_scale(blend, work)
         moving = everything if stage else _brightest(scale)
         steps = MAX_STEPS if stage else FIRST_STEPS
-        most = goal if stage else np.inf
-        state, spent = _descend(blend, theta, scale, work, moving, steps, rounding, most)
+        state, converged, spent = _descend(
+            blend, theta, scale, work, moving, steps, goal if stage else np.inf
+        )
         evaluations += spent
         if not stage:
             _copy(state.theta, theta)
             draw_source(blend, theta[moving[0]], moving[0], work)
             weigh_images(blend, work)
-    end = make_state(blend, k)
-    converged = _step(blend, state, 0.0, everything, end) < CONVERGED + rounding
     # Of the last fit: the curvature is not needed any more.
     covariance = np.empty_like(state.curvature)
     invert(state.curvature, covariance)
@@ -153,7 +130,7 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
         state.flux,
         flux_cov,
         shear_response(blend, state.theta, covariance),
-        end.theta - state.theta,
+        _rest(state, covariance),
         state.prior,
         state.value[0],
         state.value[1],
@@ -186,61 +163,6 @@ def _brightest(scale: Array) -> Indices:
 
 
 @part()
-def _choose_start(blend: Blend, theta: Array, work: Work, chi2_of_sky: float) -> int:
-    """Begin the brightest source from the best of `FIRST_SHAPES`; return evaluations.
-
-    All sources are drawn at theta.
-    """
-    scale, state = flux_scale(blend, work), make_state(blend, 1)
-    source = _brightest(scale)[0]
-    dominant = _is_dominant(scale, source)
-    _copy(theta, state.theta)
-    own, best, chosen = state.theta[source], np.inf, FIRST_SHAPES[0]
-    for shape in FIRST_SHAPES:
-        if shape[0] > 0 and not dominant:
-            continue
-        _reshape(theta[source], shape, own)
-        if shape != FIRST_SHAPES[0]:
-            draw_source(blend, own, source, work)
-            weigh_images(blend, work)
-        evaluate(blend, work, flux_scale(blend, work), state)
-        if shape == FIRST_SHAPES[0] and chi2_of_sky - state.value[1] < FIRST_SNR**2:
-            return 1
-        if state.value[0] < best:
-            best, chosen = state.value[0], shape
-    _reshape(theta[source], chosen, own)
-    _copy(state.theta, theta)
-    draw_source(blend, own, source, work)
-    weigh_images(blend, work)
-    return len(FIRST_SHAPES)
-
-
-@part()
-def _is_dominant(scale: Array, source: int) -> bool:
-    """Tell whether a source outshines all others of fluxes ``(b, K)``."""
-    good = True
-    for k in range(scale.shape[1]):
-        good = good and (k == source or scale[:, source].sum() > DOMINANT * scale[:, k].sum())
-    return good
-
-
-@part()
-def _reshape(usual: Array, shape: tuple[float, float], out: Array) -> None:
-    """Write theta ``(9,)`` of a usual galaxy with radii that much larger, in ln, and of ln n."""
-    out[LOG_RADIUS] = usual[LOG_RADIUS] + shape[0]
-    out[BULGE_LOG_RADIUS] = usual[BULGE_LOG_RADIUS] + shape[0]
-    out[LOG_INDEX] = shape[1]
-
-
-@part()
-def _chi2_of_sky(blend: Blend) -> float:
-    total = 0.0
-    for band in range(len(blend.samples.data)):
-        total += weighted_square(blend.samples.data[band], blend.samples.weight[band])
-    return total
-
-
-@part()
 def _copy(source: Array, to: Array) -> None:
     for i in range(source.shape[0]):
         for j in range(source.shape[1]):
@@ -255,9 +177,8 @@ def _descend(
     work: Work,
     moving: Indices,
     steps: int,
-    rounding: float,
     goal: float,
-) -> tuple[State, int]:
+) -> tuple[State, bool, int]:
     """Levenberg–Marquardt from theta, at which all is drawn, of the sources that move."""
     here, trial = make_state(blend, len(moving)), make_state(blend, len(moving))
     _copy(theta, here.theta)
@@ -265,10 +186,13 @@ def _descend(
     normal_equations(blend, work, moving, here)
     damping, evaluations = _FIRST_DAMPING, 1
     for number in range(steps):
-        gain = _step(blend, here, damping, moving, trial)
-        hopeless = number >= TRIAL_STEPS and here.value[0] - HOPE * gain > goal
-        if gain < TOLERANCE + rounding or hopeless:
-            break
+        gain = _step(here, damping, moving, trial)
+        rounding = ROUNDING * here.value[0]
+        if gain < TOLERANCE + rounding:
+            # A step that is short for its damping says little of the minimum, but leads nowhere.
+            return here, damping < 1, evaluations
+        if number >= TRIAL_STEPS and here.value[0] - HOPE * gain > goal:
+            return here, False, evaluations
         evaluations += 1
         fall = -np.inf
         if _all_inside(trial.theta):
@@ -280,7 +204,7 @@ def _descend(
                 here, trial = trial, here
                 normal_equations(blend, work, moving, here)
         damping = _next_damping(damping, fall / gain)
-    return here, evaluations
+    return here, False, evaluations
 
 
 @part()
@@ -292,11 +216,10 @@ def _all_inside(theta: Array) -> bool:
 
 
 @part()
-def _step(blend: Blend, here: State, damping: float, moving: Indices, trial: State) -> float:
+def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
     """Write theta after a damped step to the trial; return the fall that it promises."""
     matrix, step = np.empty_like(here.curvature), np.empty((len(here.gradient), 1))
     _copy(here.curvature, matrix)
-    _stiffen_small(blend, here.theta, moving, matrix)
     for i in range(len(step)):
         matrix[i, i] *= 1 + damping
         step[i, 0] = -here.gradient[i]
@@ -308,38 +231,25 @@ def _step(blend: Blend, here: State, damping: float, moving: Indices, trial: Sta
         own = step[i, 0] if np.isfinite(step[i, 0]) else 0.0
         gain -= 0.5 * own * here.gradient[i]
         most = LARGEST_STEP[i % PARAMETERS]
-        own = min(max(own, -most), most)
-        if i % PARAMETERS == LOG_INDEX:
-            log_index = here.theta[moving[i // PARAMETERS], LOG_INDEX]
-            own = max(own, MOST_OF_WAY * (LOG_INDICES[0] - log_index))
-            own = min(own, MOST_OF_WAY * (LOG_INDICES[1] - log_index))
-        trial.theta[moving[i // PARAMETERS], i % PARAMETERS] += own
+        trial.theta[moving[i // PARAMETERS], i % PARAMETERS] += min(max(own, -most), most)
     return gain
-
-
-@part()
-def _stiffen_small(blend: Blend, theta: Array, moving: Indices, matrix: Array) -> None:
-    """Add to a curvature ``(9 m, 9 m)`` what Gauss–Newton leaves out of it for small radii.
-
-    An image changes with the square of a radius r that is not resolved, of which the second
-    derivative by ln r is twice the first.  Where the pixels balance the pull of the priors, that is
-    twice the pull: without it steps of points go back and forth.
-    """
-    pull, stiffness = np.empty(PARAMETERS), np.empty((PARAMETERS, PARAMETERS))
-    for m in range(len(moving)):
-        k = moving[m]
-        log_prior(blend.prior, theta[k], blend.start[k], blend.compact[k], pull, stiffness)
-        for size in (LOG_RADIUS, BULGE_LOG_RADIUS):
-            own = PARAMETERS * m + size
-            matrix[own, own] += 2 * max(0.0, -pull[size])
 
 
 @part()
 def _next_damping(damping: float, ratio: float) -> float:
     """Return the next damping from true over promised fall; see `scene_fit`."""
     factor = 0.1 if ratio > 0.75 else (10.0 if ratio < 0.25 else 1.0)
-    least = REFUSED_DAMPING if ratio < 0 else _LEAST_DAMPING
-    return min(max(damping * factor, least), _MOST_DAMPING)
+    return min(max(damping * factor, _LEAST_DAMPING), _MOST_DAMPING)
+
+
+@part()
+def _rest(state: State, covariance: Array) -> Array:
+    """Return the undamped step from theta ``(K, 9)``, to first order."""
+    out = np.zeros_like(state.theta)
+    for i in range(len(state.gradient)):
+        for j in range(len(state.gradient)):
+            out[i // PARAMETERS, i % PARAMETERS] -= covariance[i, j] * state.gradient[j]
+    return out
 
 
 @part()

@@ -30,7 +30,7 @@ class Prior(NamedTuple):
     alignment: float
     alignment_scatter: float
     index_width: float
-    index_end: float
+    index_wall: float
     bulge: float
     bulge_scatter: float
     largest: float
@@ -39,10 +39,9 @@ class Prior(NamedTuple):
 
 @part()
 def inside(theta: Array) -> bool:
-    """Tell whether the shears and the index of a source ``(9,)`` are in the domain."""
+    """Tell whether the shears of a source ``(9,)`` are in the domain."""
     room = 1 - theta[2] ** 2 - theta[3] ** 2
-    round_enough = room > 1e-6 and theta[6] ** 2 + theta[7] ** 2 < MOST_BULGE_SHEAR**2
-    return bool(round_enough and _LEAST_LOG_INDEX < theta[8] < _MOST_LOG_INDEX)
+    return bool(room > 1e-6 and theta[6] ** 2 + theta[7] ** 2 < MOST_BULGE_SHEAR**2)
 
 
 @part()
@@ -53,7 +52,7 @@ def log_prior(
 
     Position, sizes and the bulge's shear are Gaussian; the disk's shear has p(g) ∝ (1 − g²)²
     exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24); radii of compact ones end softly; ln n has
-    a Cauchy distribution, times powers of the distances to its ends.
+    a Cauchy distribution.
     """
     for i in range(PARAMETERS):
         gradient[i] = 0
@@ -73,7 +72,7 @@ def log_prior(
     off = theta[5] - theta[4] - prior.log_ratio
     penalty += _normal(off, prior.log_ratio_scatter, 5, 4, 1.0, gradient, curvature)
     penalty += _barrier(theta, gradient, curvature)
-    penalty += _index(prior, theta, gradient, curvature)
+    penalty += _index(prior, theta[8], gradient, curvature)
     if compact:
         for size in (4, 5):
             off = theta[size] - prior.largest
@@ -83,17 +82,16 @@ def log_prior(
 
 
 @part()
-def _index(prior: Prior, theta: Array, gradient: Array, curvature: Array) -> float:
-    """Return −ln p of ln n, 0 for an exponential disk, added to the derivatives."""
-    log_index, end = theta[8], prior.index_end
-    above, below = log_index - _LEAST_LOG_INDEX, _MOST_LOG_INDEX - log_index
-    if not inside(theta):
-        above = below = 1.0
-    spread = prior.index_width**2 + log_index**2
-    gradient[8] += 2 * log_index / spread + end * (1 / below - 1 / above)
-    curvature[8, 8] += 2 / spread + end * (1 / below**2 + 1 / above**2)
-    ends = above * below / (-_LEAST_LOG_INDEX * _MOST_LOG_INDEX)
-    return float(np.log(spread / prior.index_width**2) - end * np.log(ends))
+def _index(prior: Prior, log_index: float, gradient: Array, curvature: Array) -> float:
+    """Return ln(1 + (ln n / width)²), with walls where the Gaussians end, added to derivatives."""
+    room = prior.index_width**2 + log_index**2
+    gradient[8] += 2 * log_index / room
+    curvature[8, 8] += 2 / room
+    penalty = np.log(room / prior.index_width**2)
+    over = log_index - min(max(log_index, _LEAST_LOG_INDEX), _MOST_LOG_INDEX)
+    if over != 0:
+        penalty += _normal(over, prior.index_wall, 8, 8, 0.0, gradient, curvature)
+    return float(penalty)
 
 
 @part()
