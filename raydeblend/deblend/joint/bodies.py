@@ -142,7 +142,8 @@ def _find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     outstanding = _stands_out(stamp, broad, start[0], config)
     weight = np.where(outstanding, np.float32(0), stamp.weight)
     fit = _best_fit(_coarse(stamp, start[0], weight, config), start, broad, settings)
-    if _radius(fit, stamp) < config.min_radius * stamp.width:
+    most = config.most_radius * _broad_radius(broad, config)
+    if not config.min_radius * stamp.width <= _radius(fit, stamp) <= most:
         return None
     patch = draw(stamp, fit, 0, settings.config.blocks)
     (light,) = images([patch], stamp.image.shape)
@@ -260,12 +261,17 @@ def _best_fit(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSetti
 
 def _as_broad(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSettings) -> BlendFit:
     """Return a round disk with a half-light radius half that of the broad light, and its bulge."""
-    area = float((broad > settings.config.bodies.min_brightness).sum())
+    radius = 0.5 * _broad_radius(broad, settings.config.bodies)
     theta = np.zeros((1, PARAMETERS))
     theta[:, POSITION] = start
-    theta[:, LOG_RADII] = np.log(0.5 * np.sqrt(area / np.pi) * coarse.pixel_scale)
+    theta[:, LOG_RADII] = np.log(radius * coarse.pixel_scale)
     theta[:, BULGE_LOG_RADIUS] += settings.priors.log_ratio
     return without_sources(coarse).add(theta, compact=False)
+
+
+def _broad_radius(broad: FloatArray, config: BodyConfig) -> float:
+    """Return the radius in pixels of a circle as large as the broad light."""
+    return float(np.sqrt((broad > config.min_brightness).sum() / np.pi))
 
 
 def _bright_neighbors(stamp: Stamp, light: FloatArray, center: Array, config: BodyConfig) -> int:

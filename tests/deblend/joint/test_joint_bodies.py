@@ -111,6 +111,21 @@ def test_broad_arms_are_no_neighbors_but_many_bright_galaxies_are() -> None:
     assert find_bodies(cluster, JOINT.settings) is None
 
 
+def test_a_row_of_bright_galaxies_whose_wings_touch_has_no_body() -> None:
+    """Their broad light is a band, which one profile of any size fits only far too wide."""
+    galaxy = galsim.Sersic(4, half_light_radius=1.5, flux=1e5)
+    places = [MIDDLE + i * np.array([56, 0]) for i in (-2, -1, 0, 1, 2)]
+    image = sky(*((galaxy, place) for place in places))
+    assert find_bodies(stamp_of(image), JOINT.settings) is None
+    found = deblend(image)
+    n = int(found.n_sources[0])
+    xy, flux = found.xy[0, :n], found.extra["flux"][0, :n, 0]
+    for place in places[1:-1]:
+        nearest = np.hypot(*(xy - place).T).argmin()
+        assert np.hypot(*(xy[nearest] - place)) < 0.5
+        assert flux[nearest] == pytest.approx(1e5, rel=0.1)
+
+
 def test_the_broad_median_follows_light_and_no_star() -> None:
     """A plane comes back as it is, where a point of light lies on it and where pixels lack."""
     y, x = np.indices((42, 50), dtype=np.float32)
