@@ -272,6 +272,9 @@ class PhotometryConfig:
 
     Attributes
     ----------
+    index_width
+        `BulgeDiskPriors.index_width` of the last fit, from which fluxes are: about that of COSMOS
+        galaxies of i = 23.
     neighbor_fraction
         Of the neighbors' flux under a source.
     max_neighbor_errors
@@ -285,6 +288,7 @@ class PhotometryConfig:
         faint all over is held by its prior instead.
     """
 
+    index_width: float = 0.9
     neighbor_fraction: float = 0.3
     max_neighbor_errors: float = 2.0
     own_fraction: float = 0.002

@@ -27,6 +27,7 @@ from raydeblend.deblend.joint.crowds.light import images as images_of
 from raydeblend.deblend.joint.crowds.patches import Patch
 from raydeblend.deblend.joint.find import Found, find_all, fit_all_given
 from raydeblend.deblend.joint.fitting import render
+from raydeblend.deblend.joint.free_profiles import free_profiles, with_fluxes
 from raydeblend.deblend.joint.galaxies import Galaxies
 from raydeblend.deblend.joint.photometry import measure_galaxies
 from raydeblend.deblend.joint.pixels import make_stamps
@@ -148,7 +149,10 @@ class JointDeblender:
             else:
                 found = self._fit_given(stamps, xy)
             structure = self.structure if xy is None else None
-            columns = zip(stamps, found, sigma, strict=True)
+            free = free_profiles(
+                stamps, found, self.settings if xy is None else self.given_settings
+            )
+            columns = zip(stamps, found, free, sigma, strict=True)
             return [self._sources(*row, structure) for row in columns]
 
     def fits(
@@ -197,14 +201,16 @@ class JointDeblender:
         given = None if xy is None else np.asarray(xy, dtype=np.float64).reshape(-1, 2)
         with one_thread(), torch.inference_mode():
             if given is None:
-                (found,) = find_all(stamps, self.settings)
+                settings = self.settings
+                (found,) = find_all(stamps, settings)
             else:
-                (found,) = fit_all_given(stamps, [given], self._held(position_sigma))
-        (stamp,), unit, fit = stamps, sigma[0, :, 0, 0], found.fit
-        parts = found.patches_of(stamp, self.config.blocks)
+                settings = self._held(position_sigma)
+                (found,) = fit_all_given(stamps, [given], settings)
+            (free,) = free_profiles(stamps, [found], settings)
+        (stamp,), unit, fit = stamps, sigma[0, :, 0, 0], with_fluxes(found.fit, free)
         structure = self.structure if given is None else None
-        galaxies = self._galaxies(stamp, fit, parts, structure)
-        patches = galaxies.patches(parts)
+        galaxies = self._galaxies(stamp, found, structure)
+        patches = galaxies.patches(replace(found, fit=free).patches_of(stamp, self.config.blocks))
         neighbors = neighbor_flux(patches, stamp.weight) * unit
         config = self._measuring(found)
         extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, config)
@@ -292,17 +298,21 @@ class JointDeblender:
         return [with_star_psf(stamp, self.config.stars) for stamp in stamps], made.sigma
 
     def _sources(
-        self, stamp: Stamp, found: Found, sigma: FloatArray, structure: StructureModel | None
+        self,
+        stamp: Stamp,
+        found: Found,
+        free: BlendFit,
+        sigma: FloatArray,
+        structure: StructureModel | None,
     ) -> Sources:
-        """Return the galaxies of one stamp, whose unit is `sigma` ``(bands, 1, 1)``."""
-        fit = found.fit
-        if found.patches is None:
-            light = render(stamp, fit, self.device)
-            parts = [Patch.whole(image) for image in light]
-        else:
-            parts = found.patches
-            light = images_of(parts, stamp.image.shape)
-        galaxies = self._galaxies(stamp, fit, parts, structure)
+        """Return the galaxies of one stamp, whose unit is `sigma` ``(bands, 1, 1)``.
+
+        With the light and the fluxes of a fit with free profiles.
+        """
+        galaxies = self._galaxies(stamp, found, structure)
+        parts = self._images(stamp, replace(found, fit=free))
+        light = images_of(parts, stamp.image.shape)
+        fit = with_fluxes(found.fit, free)
         models = galaxies.sums(light)
         unit = sigma[:, 0, 0]
         neighbors = flux_of_neighbors(models, stamp.weight) * unit
@@ -337,16 +347,17 @@ class JointDeblender:
         structure = replace(self.config.structure, most_curvature=np.inf)
         return replace(self.config, structure=structure)
 
-    def _galaxies(
-        self,
-        stamp: Stamp,
-        fit: BlendFit,
-        parts: Sequence[Patch],
-        structure: StructureModel | None,
-    ) -> Galaxies:
+    def _images(self, stamp: Stamp, found: Found) -> list[Patch]:
+        """Return the light of each source, if not of a crowd on the whole stamp."""
+        if found.patches is not None:
+            return found.patches
+        return [Patch.whole(image) for image in render(stamp, found.fit, self.device)]
+
+    def _galaxies(self, stamp: Stamp, found: Found, structure: StructureModel | None) -> Galaxies:
         """Return which sources are one galaxy; each is its own without a model of structure."""
-        galaxy = np.arange(len(fit.theta))
+        fit, galaxy = found.fit, np.arange(len(found.fit.theta))
         if structure is not None and len(galaxy) > 1:
+            parts = self._images(stamp, found)
             galaxy = galaxies_of(stamp, fit, parts, structure.trees, self.config.structure)
         return Galaxies.of(galaxy, fit.total.sum(0))
 
