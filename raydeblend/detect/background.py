@@ -50,8 +50,14 @@ REACH = STEP + WINDOW // 2 + max(sky_squares.REACH, STEP // 2 + CELL // 2 + PLAN
 
 def without_background(tile: Tile, background: str) -> Tile:
     """Return the tile as it is detected on; `background` is one of `config.BACKGROUNDS`."""
-    chosen = default_background(tile.header) if background == "auto" else background
-    return tile if chosen == "none" else subtract_background(tile)
+    return (
+        tile if chosen_background(tile.header, background) == "none" else subtract_background(tile)
+    )
+
+
+def chosen_background(header: TileHeader, background: str) -> str:
+    """Return what ``auto`` stands for, else `background` itself."""
+    return default_background(header) if background == "auto" else background
 
 
 def default_background(header: TileHeader) -> str:
