@@ -25,8 +25,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.calibrate.ring_galaxies import RingGalaxies
-from raydeblend.calibrate.scenes import detect_scene
-from raydeblend.calibrate.training import truth_places
+from raydeblend.calibrate.scenes import detect_scene, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.attachments import Attachments, attachments
 from raydeblend.deblend.joint.config import StructureConfig
