@@ -57,7 +57,7 @@ SURVEY, BANDS = "HSC", ("g", "r", "i")
 RADIUS = 2.5
 """Pixels within which a source is the true galaxy that it lies at."""
 FACTOR = 3.0
-"""Its flux is at most so many times more or less than the true one."""
+"""Largest factor between its flux and the true one."""
 FLUX_BAND = "i"
 SIZES = {
     "tiny": (1, 1, 2, 2, 256, 20, 1, 1, 5),
