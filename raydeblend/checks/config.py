@@ -1,4 +1,4 @@
-"""From where on a cell is suspect; it enters the hash of a run."""
+"""Thresholds beyond which a cell is suspect; they enter the hash of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Thresholds.  A check that has too little to go by says nothing.
+    """Thresholds of the checks.  A check without enough data reports nothing.
 
     Attributes
     ----------

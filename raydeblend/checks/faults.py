@@ -113,7 +113,7 @@ def _pixel_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
                 "subtracted (--background)"
             )
         emptied = 1 - seen.usable[i] > config.masked and seen.bright[i] < config.bright
-        # A bad column through a galaxy has its light beside it too.
+        # A bad column through a galaxy also has light on both sides.
         around = seen.rim[i] > config.rim and 1 - seen.usable[i] > config.rim_masked
         if around or (emptied and seen.usable[i] > config.data):
             yield f"the mask of band {band} rules out the light of sources"

@@ -48,7 +48,7 @@ class PixelFacts:
         Level of the sky in sigma, by the lowest pixels: with much of it, no pixel is blank.
     rim
         Median signal to noise of pixels beside masked ones, saturated stars left out, over that of
-        all usable pixels: where a galaxy fills the cell, there is light beside every cosmic ray.
+        all usable pixels: if a galaxy fills the cell, there is light around every cosmic ray.
     bright
         Part of the usable pixels that is brighter than `BRIGHT` sigma, of `FEW_BRIGHT` or more.
     constant

@@ -1,4 +1,4 @@
-"""The checks of a cell beside its stages: what is seen in its pixels, and what is wrong with it."""
+"""The checks of a cell, run along with its stages: what its pixels show, and what is wrong."""
 
 from __future__ import annotations
 
