@@ -32,27 +32,34 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
-# Tests with Ray wait most of their time, for processes to start and to die: those that share one and
-# those that start their own.  Beside them the others compute, in two parts of about the same length.
-TESTS := test-ray-shared test-ray-own test-others-1 test-others-2
+# Tests with Ray wait most of their time, for processes to start and to die: in five processes, those
+# of a cluster of hosts, those that share one Ray and those that start their own.  The others compute,
+# in two parts of about the same length, whenever no test with Ray has something to do.
+TESTS := test-cluster test-ray-shared test-ray-shared-pipeline test-ray-own test-ray-own-pipeline \
+	test-others-1 test-others-2
 .PHONY: $(TESTS)
 PART_2 := tests/evaluate tests/networks tests/simulate tests/stellar_psf tests/train \
 	$(wildcard tests/test_*.py)
 
 test: $(READY)
-	@echo "tests run in four processes, which write $(TESTS:=.log)"
-	@$(MAKE) --no-print-directory --keep-going --jobs=4 $(TESTS)
+	@echo "tests run in seven processes, which write $(TESTS:=.log)"
+	@$(MAKE) --no-print-directory --keep-going --jobs=7 $(TESTS)
 
-test-ray-shared: MARKED = ray and ray_local
-test-ray-own: MARKED = ray and not ray_local
+test-cluster: MARKED = cluster
+test-cluster: PATHS = tests/cluster
+test-ray-shared test-ray-shared-pipeline: MARKED = ray and ray_local
+test-ray-own test-ray-own-pipeline: MARKED = ray and not ray_local and not cluster
+test-ray-shared test-ray-own: PATHS = --ignore=tests/pipeline
+test-ray-shared-pipeline test-ray-own-pipeline: PATHS = tests/pipeline
 test-others-1 test-others-2: MARKED = not ray
 test-others-1: PATHS = $(PART_2:%=--ignore=%)
 test-others-2: PATHS = $(PART_2)
+test-others-1 test-others-2: AFTER = nice -n 10
 # Whatever would start Ray here after all finds no cluster, and fails.
 test-others-1 test-others-2: export RAY_ADDRESS = 127.0.0.1:9
 
 $(TESTS): $(READY)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' $(PATHS) \
+	@OMP_NUM_THREADS=1 $(AFTER) $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' $(PATHS) \
 		> $@.log 2>&1; code=$$?; cat $@.log; exit $$code
 
 check: $(READY)
