@@ -4,6 +4,7 @@ The server has imported what the commands need.  For each it makes a copy of its
 and with the environment and the streams of the script `raydeblend` that called.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -54,7 +55,7 @@ def running_commands() -> Iterator[str]:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         server = subprocess.Popen([sys.executable, __file__, str(path)], env=environment)
         try:
-            wait_for(lambda: path.exists() or server.poll() is not None, 120)
+            wait_for(lambda: path.exists() or server.poll() is not None, 300)
             yield folder
         finally:
             server.terminate()
@@ -102,4 +103,5 @@ def run(arguments: list[str]) -> None:
 if __name__ == "__main__":
     for module in IMPORTED:
         importlib.import_module(module)
+    gc.freeze()  # else each copy spends its time on the modules of this process
     serve(sys.argv[1])
