@@ -85,7 +85,7 @@ def check_writable(root: str) -> None:
 
 
 def check_file_writable(path: str) -> None:
-    """Check that a file can be written at `path`, by writing another beside it.
+    """Check that a file can be written at `path`, by writing another next to it.
 
     Raises
     ------

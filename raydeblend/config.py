@@ -120,7 +120,7 @@ class CatalogConfig:
         Sources per square arcminute to inject into a copy of each cell, to test their recovery
         (`raydeblend.inject`); 0 for none.
     save
-        Products to save beside the catalog, of `PRODUCTS`; the catalog does not depend on them.
+        Products to save with the catalog, of `PRODUCTS`; the catalog does not depend on them.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def _check_bands(bands: Sequence[str], survey: str) -> None:
 
 
 def _check_deblending(config: CatalogConfig) -> None:
-    """Check who deblends and measures, and that the choices go together."""
+    """Check the deblender and the photometry, and that the choices are compatible."""
     if ":" not in config.deblender:
         _check_choice("deblender", config.deblender, DEBLENDERS)
     _check_choice("photometry", config.photometry, PHOTOMETRY)
@@ -217,7 +217,7 @@ def _check_deblending(config: CatalogConfig) -> None:
 
 
 def _check_input(config: CatalogConfig) -> None:
-    """Check how the input is read and what is kept beside the catalog."""
+    """Check how the input is read and which products are saved."""
     from raydeblend.fits.layouts import find_layout, is_file
     from raydeblend.fits.zero_points import check_zero_point
 

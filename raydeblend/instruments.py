@@ -1,4 +1,4 @@
-"""HST beside HSC: bands, pixel scales, PSFs and noise that networks and the simulator both take.
+"""HST and HSC: the bands, pixel scales, PSFs and noise that networks and the simulator share.
 
 The super-resolution network turns HSC's pixels into HST's (Hemmati et al. 2022, section 2): what it
 was trained on and what its candidates are judged by must be the same numbers.

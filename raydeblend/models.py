@@ -1,6 +1,6 @@
 """The table of models: the image of each source, cut to the pixels that it lights.
 
-``OUT/models`` has one file for each cell, as the catalog has, if the run was told to save them.
+``OUT/models`` has one file for each cell, as the catalog has, if the run saved them.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def models_figure(
     xy
         ``(n, k, 2)``, NaN there.
     titles
-        What stands beside each row.
+        Label of each row.
     most
         Models that are drawn alone.
     """

@@ -1,4 +1,4 @@
-"""What a run saved beside its catalog, read again: models, residuals, stamps without neighbors.
+"""Read what a run saved with its catalog: models, residuals, stamps without neighbors.
 
     products = open_products("out")
     stamp = products.stamp(source_id, 48)      # (bands, 48, 48) nJy: the residual and its own model

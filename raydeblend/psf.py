@@ -35,7 +35,7 @@ class Places(Protocol):
         ...
 
     def missing(self, xy: Array) -> BoolArray:
-        """Tell ``(n,)`` where there is no PSF but that of a place beside it."""
+        """Return ``(n,)`` where there is no PSF, so that one of a place nearby is used."""
         ...
 
     def jumps(self, xy: Array) -> bool:
@@ -307,7 +307,7 @@ class TilePsf:
         return [self.stamps(key) for key in self.keys(xy)]
 
     def missing(self, xy: ArrayLike) -> BoolArray:
-        """Tell ``(n, bands)`` where a band has no PSF but that of a place beside it."""
+        """Return ``(n, bands)`` where a band has no PSF, so that one of a place nearby is used."""
         places = _positions(xy)
         return np.stack([band.places.missing(places) for band in self.bands], axis=1)
 

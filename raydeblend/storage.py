@@ -268,7 +268,7 @@ def remove_temporary(root: str, deep: bool = True) -> int:
 
 
 def temporary_name(name: str) -> str:
-    """Return a name beside `name` that no one else takes and no listing tells of."""
+    """Return a name in the folder of `name` that nobody else uses and no listing shows."""
     return f".{name}.{uuid.uuid4().hex}.tmp"
 
 

@@ -37,7 +37,7 @@ def live(render: Callable[[], RenderableType], console: Console) -> Iterator[Non
 
 
 def bar(done: float | None, total: float, *said: str) -> RenderableType:
-    """Draw a bar with text beside it; without `done` one that only shows that something goes on."""
+    """Draw a progress bar with text; without `done`, one that only shows activity."""
     filled = ProgressBar(total=max(total, 1), completed=done or 0, width=BAR_WIDTH)
     row = Table.grid(padding=(0, 1))
     row.add_row(

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,6 +101,16 @@ def token_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A cluster with a token that this process does not have."""
     with running_head(tmp_path_factory.mktemp("head")) as head:
         yield head
+
+
+@pytest.fixture(scope="session")
+def in_process() -> Iterator[dict[str, str]]:
+    """An environment whose `raydeblend` has no imports to wait for and does without Ray."""
+    from command_server import running_commands
+
+    with running_commands() as folder:
+        path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        yield os.environ | {"PATH": path}
 
 
 @pytest.fixture(scope="session")

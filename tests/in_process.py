@@ -1,7 +1,6 @@
 """Catalogs without Ray: the stages that its workers would call, cell by cell in this process.
 
-For tests of what a catalog holds; how Ray brings the cells through is for `tests/pipeline`.  Run as
-a script it is the command `raydeblend`.
+For tests of what a catalog holds; how Ray brings the cells through is for `tests/pipeline`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from ray import cloudpickle
 
-from raydeblend.cli.main import main
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.shear import run as shear_protocol
 from raydeblend.evaluate.singles import run as singles_protocol
@@ -82,8 +80,3 @@ def sent(value: T) -> T:
     """Return a value as another process would get it."""
     received: T = cloudpickle.loads(cloudpickle.dumps(value))
     return received
-
-
-if __name__ == "__main__":
-    with catalogs_in_process():
-        main()

@@ -4,7 +4,7 @@ The blocks of a page run in order in one empty directory: ``sh`` blocks by the s
 blocks by Python, those with ``file=NAME`` are written to that file.  Python blocks that follow each
 other are run by one Python, each with no names but its own.  Blocks of any other kind are not meant
 to be typed.  The first page and that which trains take the suite's Ray for their cluster; on the
-others `raydeblend` does its cells in its own process.
+others `raydeblend` does its cells in its own process, a copy of one that has imported all.
 """
 
 import os
@@ -51,24 +51,6 @@ def with_ray(ray_local: None) -> dict[str, str]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_ADDRESS": str(ray.get_runtime_context().gcs_address),
     }
-
-
-IN_PROCESS = """#!/bin/sh
-case $1 in
-    simulate | catalog) exec {python} {tests}/in_process.py "$@" ;;
-    *) exec {python} -m raydeblend "$@" ;;
-esac
-"""
-
-
-@pytest.fixture(scope="module")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of commands that do without Ray."""
-    folder = tmp_path_factory.mktemp("bin")
-    script = folder / "raydeblend"
-    script.write_text(IN_PROCESS.format(python=sys.executable, tests=ROOT / "tests"))
-    script.chmod(0o755)
-    return os.environ | {"PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 EACH_ALONE = "import sys; [exec(text, {'__name__': '__main__'}) for text in sys.argv[1:]]"

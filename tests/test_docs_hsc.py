@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from test_docs import ROOT, in_process, run_page  # noqa: F401
+from test_docs import ROOT, run_page
 
 from raydeblend.catalog import read_catalog
 
@@ -35,10 +35,7 @@ def write_field(folder: Path) -> None:
             fits.HDUList(hdus[:4]).writeto(folder / path.name)
 
 
-def test_the_commands_of_the_real_field_work(
-    in_process: dict[str, str],  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_the_commands_of_the_real_field_work(in_process: dict[str, str], tmp_path: Path) -> None:
     write_field(tmp_path / "field")
     run_page("tutorial_hsc.md", tmp_path, in_process)
     sources = Table.read(tmp_path / "hsc.fits", hdu=1)
@@ -47,10 +44,7 @@ def test_the_commands_of_the_real_field_work(
         assert (tmp_path / made).stat().st_size > 5_000
 
 
-def test_the_commands_of_the_hst_pair_work(
-    in_process: dict[str, str],  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_the_commands_of_the_hst_pair_work(in_process: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "pair").symlink_to(PAIR)
     run_page("howto/hst.md", tmp_path, in_process)
     outs = ("hsc", "placed", "shaped")

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from benchmarks.circumstances import circumstances
-from raydeblend.calibrate.training import BANDS, simulate_separated, truth_of, truth_places
+from raydeblend.calibrate.scenes import truth_places
+from raydeblend.calibrate.suspects import BANDS, simulate_separated, truth_of
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.detect.matching import match_sky

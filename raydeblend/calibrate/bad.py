@@ -1,10 +1,9 @@
 """`raydeblend train bad`: the calibration of `p_bad`, on simulated tiles.
 
-Tiles of the realistic population are simulated, go through all stages of a catalog with a second
-opinion on every blend, and are matched with their truth.  Half of them have more close pairs than
-the sky, to learn from; an offset of their own keeps the natural number of bad fluxes for the
-others.  A row without a true source of its own tells nothing and is left out.  Every probability
-that is scored is of a tile that the fit has not seen.
+Tiles of the realistic population are simulated, cataloged with a second opinion on every blend, and
+matched with their truth.  Half of them have more close pairs than the sky, to learn from; they have
+an offset of their own, so that the others keep the natural rate of bad fluxes.  Rows without a true
+source are left out.  Only probabilities of tiles that a fit has not seen are scored.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 
 from raydeblend import catalog, storage, tables
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
+from raydeblend.calibrate.logistic_fit import RIDGE, fit_logistic
 from raydeblend.calibrate.scenes import detect_scene
-from raydeblend.calibrate.training import PAIRS, fit_logistic
+from raydeblend.calibrate.suspects import PAIRS
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.logistic import Logistic, probability
 from raydeblend.evaluate.common.calibration import calibration, calibration_table
@@ -46,9 +46,7 @@ log = logging.getLogger(__name__)
 SURVEY, BANDS = "HSC", ("g", "r", "i")
 DEBLENDER, OPINION = "joint", "rdn"
 TILES = {"tiny": (2, 256), "small": (48, 512), "paper": (64, 1024)}
-"""Tiles, half of them with pairs, and their side in pixels, by preset."""
-RIDGE = 10.0
-"""Of the weights, whose features have unit variance."""
+"""Number of tiles, half of them with pairs, and their side in pixels, by preset."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class BadExamples:
 
     @property
     def both(self) -> Array:
-        """The features of rows with a second opinion, that of it too."""
+        """The features of rows with a second opinion, its disagreement included."""
         own = self.features[self.asked]
         return np.column_stack([own, log_disagreement(self.disagreement[self.asked])])
 
@@ -87,7 +85,7 @@ class BadExamples:
 def train_bad(out: str, preset: str = "small", seed: int = 0) -> Trained[BadModel]:
     """Simulate, catalog, fit, score; write ``bad.json`` and ``report.md``.
 
-    What an earlier call left in `out`, tile by tile, is reused.
+    Tiles that an earlier call left in `out` are reused.
 
     Raises
     ------
@@ -118,7 +116,7 @@ def tile_examples(out: str, seed: int, size: int, paired: bool) -> BadExamples:
 
 
 def simulate_catalog(folder: str, seed: int, size: int, paired: bool) -> tuple[pa.Table, pa.Table]:
-    """Simulate a tile; return the rows that a catalog of it has, and its truth."""
+    """Simulate a tile; return its catalog and its truth."""
     survey = get_survey(SURVEY)
     grid = Grid(1, size, 0, survey.pixel_scale)
     stamps = find_stamps(None, "train")
@@ -134,7 +132,7 @@ def simulate_catalog(folder: str, seed: int, size: int, paired: bool) -> tuple[p
 
 
 def examples_of(rows: pa.Table, truth: pa.Table, paired: bool) -> BadExamples:
-    """Return what is known of the rows that have a true source, and the truth."""
+    """Return the features of the rows that have a true source, and the truth."""
     match = pair_catalog(rows, truth, BANDS).match
     true = np.flatnonzero(match >= 0)
     found = rows.take(pa.array(match[true]))
@@ -150,7 +148,7 @@ def examples_of(rows: pa.Table, truth: pa.Table, paired: bool) -> BadExamples:
 def fit_and_report(
     out: str, examples: Sequence[BadExamples], training: dict[str, Any]
 ) -> Trained[BadModel]:
-    """Fit on all tiles, score on each by a fit without it, and write what comes out."""
+    """Fit on all tiles, score each tile by a fit without it, and write both."""
     sections, scores = score(examples)
     card = card_of(
         {
@@ -170,24 +168,24 @@ def fit_and_report(
 
 
 def fit_model(examples: Sequence[BadExamples]) -> BadModel:
-    """Fit the model of all rows, and that of those with a second opinion."""
+    """Fit a model to all rows, and another to those with a second opinion."""
     return BadModel(DEBLENDER, _fit(examples, False)[0], _fit(examples, True)[0], OPINION, {})
 
 
 def _fit(examples: Sequence[BadExamples], asked: bool) -> tuple[Logistic, float]:
-    """Fit rows, or those with a second opinion; the offset is of tiles with more pairs."""
+    """Fit all rows, or those with a second opinion; also return the offset of paired tiles."""
     x = np.concatenate([each.both if asked else each.features for each in examples])
     truth = np.concatenate([each.bad[each.asked] if asked else each.bad for each in examples])
     counts = [int(each.asked.sum()) if asked else len(each.bad) for each in examples]
     paired = np.repeat([each.paired for each in examples], counts)
-    return fit_logistic(x, truth, paired, ridge=RIDGE)
+    return fit_logistic(x, truth, paired)
 
 
 def score(examples: Sequence[BadExamples]) -> tuple[list[Table], dict[str, Any]]:
-    """Return tables and numbers of what fits without a tile say of it.
+    """Return tables and numbers of how well each tile is predicted by a fit without it.
 
-    Of all rows without a second opinion; and of those that have one, without it and with it; for
-    tiles like the sky and for all, those with more pairs with their offset.
+    For all rows, without the second opinion; and for the rows that have one, without and with it.
+    Each for the tiles like the sky, and for all tiles.
     """
     alone, second = held_out(examples)
     truth = np.concatenate([each.bad for each in examples])
@@ -215,7 +213,7 @@ def score(examples: Sequence[BadExamples]) -> tuple[list[Table], dict[str, Any]]
 
 
 def held_out(examples: Sequence[BadExamples]) -> tuple[Array, Array]:
-    """Return p of all rows, and of those with a second opinion, by fits without their tile."""
+    """Return p of all rows, and of those with a second opinion, from fits without their tile."""
     alone: list[Array] = []
     second: list[Array] = []
     for k, each in enumerate(examples):

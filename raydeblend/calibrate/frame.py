@@ -1,4 +1,4 @@
-"""What every calibration begins and ends with."""
+"""What all calibrations share: their checks before, and their files after."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def begin_calibration(out: str, preset: str, presets: Mapping[str, Preset], seed
 
 
 def card_of(training: Mapping[str, Any], scores: Any) -> dict[str, Any]:
-    """Return the card of a calibration: what it was made of, how well it does, and by what code."""
+    """Return the card of a calibration: its training data, scores and commit."""
     return {"training": dict(training), "scores": scores, "commit": commit()}
 
 
 def write_trained(
     out: str, name: str, model: Model, write: Callable[[str, Model], None], report: str
 ) -> Trained[Model]:
-    """Write a calibration into `out` as `name`, and ``report.md`` beside it."""
+    """Write a calibration into `out` as `name`, with ``report.md`` next to it."""
     path = storage.join(out, name)
     write(path, model)
     storage.write_bytes(storage.join(out, "report.md"), report.encode())

@@ -1,6 +1,12 @@
-"""A simulated scene as a catalog meets it: one tile, detected as one cell."""
+"""Simulated scenes: detected as one cell of a catalog, and their truth in its pixels."""
 
 from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from astropy.io import fits
+from astropy.wcs import WCS
+from numpy.typing import NDArray
 
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
@@ -13,7 +19,16 @@ from raydeblend.tile import Cell
 
 
 def detect_scene(scene: Scene, seed: int, folder: str, config: CatalogConfig) -> Detected:
-    """Write a scene of one tile into a folder, and find the footprints of all of it."""
+    """Write a scene of one tile into a folder, and detect its footprints as one cell."""
     write_tile(scene, 0, seed, folder)
     header = find_tiles(folder, config.bands, config.image_pattern, config.psf_pattern)[0][0]
     return detect_cell(CellTask(Cell("whole", header, header.box, header.box)), config)
+
+
+def truth_places(
+    truth: pa.Table, wcs: str, band: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the true sources' pixels ``(n, 2)`` (x, y) and fluxes ``(n,)`` in a band."""
+    sky = np.column_stack([truth["ra"].to_numpy(), truth["dec"].to_numpy()])
+    place = WCS(fits.Header.fromstring(wcs)).wcs_world2pix(sky, 0)
+    return np.asarray(place), truth[f"flux_{band}"].to_numpy()

@@ -22,8 +22,8 @@ from scipy.spatial import KDTree
 
 from raydeblend import storage
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
-from raydeblend.calibrate.scenes import detect_scene
-from raydeblend.calibrate.training import fit_logistic, truth_places
+from raydeblend.calibrate.logistic_fit import fit_logistic
+from raydeblend.calibrate.scenes import detect_scene, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.logistic import Logistic

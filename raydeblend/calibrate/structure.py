@@ -25,8 +25,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
 from raydeblend.calibrate.ring_galaxies import RingGalaxies
-from raydeblend.calibrate.scenes import detect_scene
-from raydeblend.calibrate.training import truth_places
+from raydeblend.calibrate.scenes import detect_scene, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.attachments import Attachments, attachments
 from raydeblend.deblend.joint.config import StructureConfig
@@ -58,7 +57,7 @@ SURVEY, BANDS = "HSC", ("g", "r", "i")
 RADIUS = 2.5
 """Pixels within which a source is the true galaxy that it lies at."""
 FACTOR = 3.0
-"""Its flux is at most so many times more or less than the true one."""
+"""Largest factor between its flux and the true one."""
 FLUX_BAND = "i"
 SIZES = {
     "tiny": (1, 1, 2, 2, 256, 20, 1, 1, 5),

@@ -1,4 +1,4 @@
-"""From where on a cell is suspect; it enters the hash of a run."""
+"""Thresholds beyond which a cell is suspect; they enter the hash of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """Thresholds.  A check that has too little to go by says nothing.
+    """Thresholds of the checks.  A check without enough data reports nothing.
 
     Attributes
     ----------
@@ -31,6 +31,8 @@ class CheckConfig:
         that stars may have when they are moved there: else they are none.
     noise
         Range of the scatter of blank pixels over what the variance says.
+    sky
+        Most sigma of a pixel that the sky may differ from 0 where none is subtracted.
     rim, rim_masked
         Median signal to noise of the pixels beside masked ones, in sigma, from which it is sources
         that are masked, where so large a part of the pixels is.
@@ -58,6 +60,7 @@ class CheckConfig:
     zero_point: float = 0.06
     locus_chi2: float = 5.0
     noise: tuple[float, float] = (0.77, 1.3)
+    sky: float = 0.5
     rim: float = 0.7
     rim_masked: float = 0.01
     masked: float = 0.05

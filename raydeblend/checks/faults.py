@@ -43,6 +43,8 @@ class CellFacts:
         Facts of the pixels, and of bright isolated sources.
     has_locus
         Whether the colors of stars are known in these bands.
+    keeps_sky
+        Whether the pixels are taken to be without sky, so that none is subtracted.
     """
 
     bands: tuple[str, ...]
@@ -50,10 +52,16 @@ class CellFacts:
     pixels: PixelFacts
     sources: BandByBand
     has_locus: bool
+    keeps_sky: bool = False
 
 
 def cell_facts(
-    tile: Tile, inner: Box, blends: Sequence[Blend], psf: TilePsf, config: CheckConfig
+    tile: Tile,
+    inner: Box,
+    blends: Sequence[Blend],
+    psf: TilePsf,
+    config: CheckConfig,
+    keeps_sky: bool = False,
 ) -> CellFacts:
     """Look at a cell.
 
@@ -63,6 +71,8 @@ def cell_facts(
         As it was read.
     blends, psf
         All footprints that reach into the inner region, and the PSF by place.
+    keeps_sky
+        Whether no sky is subtracted from the pixels.
     """
     files = tile.header.files
     return CellFacts(
@@ -71,6 +81,7 @@ def cell_facts(
         pixel_facts(tile, inner, blends),
         bright_sources(blends, psf, inner, config),
         all(file is None or file.layout in LOCUS_LAYOUTS for file in files),
+        keeps_sky,
     )
 
 
@@ -96,8 +107,13 @@ def _pixel_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
         if seen.noise[i] > high or seen.noise[i] < low:
             times = f"{seen.noise[i]:.2f} times"
             yield f"the noise of band {band} is {times} what its variance plane says"
+        if facts.keeps_sky and abs(seen.sky[i]) > config.sky:
+            yield (
+                f"the sky of band {band} is {seen.sky[i]:+.1f} sigma a pixel, and none is "
+                "subtracted (--background)"
+            )
         emptied = 1 - seen.usable[i] > config.masked and seen.bright[i] < config.bright
-        # A bad column through a galaxy has its light beside it too.
+        # A bad column through a galaxy also has light on both sides.
         around = seen.rim[i] > config.rim and 1 - seen.usable[i] > config.rim_masked
         if around or (emptied and seen.usable[i] > config.data):
             yield f"the mask of band {band} rules out the light of sources"
@@ -127,8 +143,9 @@ def _psf_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     more = band_excess(facts.sources)
     for i, band in enumerate(facts.bands):
         excess, error = (float(v[0]) for v in _median(more[:, i, None]))
-        broader = broader_by(excess)
-        if abs(broader) - config.sigma * error / 2 > config.psf_width:
+        surely = np.copysign(max(abs(excess) - config.sigma * error, 0.0), excess)
+        if abs(broader_by(surely)) > config.psf_width:
+            broader = broader_by(excess)
             word = "broader" if broader > 0 else "narrower"
             yield (
                 f"the PSF of band {band} is {abs(broader):.0%} {word} than its sources say, beside "

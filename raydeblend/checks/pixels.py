@@ -24,6 +24,8 @@ FEW_BRIGHT = 20_000
 BRIGHT = 5.0
 CENTRAL = (15.87, 84.13)
 """Percentiles a standard deviation from the middle."""
+LOWEST = (2.28, 15.87)
+"""Percentiles two standard deviations and one below the middle."""
 ROUNDING = 1e-4
 """Relative difference of values that are the same multiple of a step, once scaled to nJy."""
 LEAST_DOUBLE = 0.1
@@ -42,9 +44,11 @@ class PixelFacts:
         Part of the pixels that are usable.
     noise
         Scatter of blank pixels over the square root of the variance.
+    sky
+        Level of the sky in sigma, by the lowest pixels: with much of it, no pixel is blank.
     rim
         Median signal to noise of pixels beside masked ones, saturated stars left out, over that of
-        all usable pixels: where a galaxy fills the cell, there is light beside every cosmic ray.
+        all usable pixels: if a galaxy fills the cell, there is light around every cosmic ray.
     bright
         Part of the usable pixels that is brighter than `BRIGHT` sigma, of `FEW_BRIGHT` or more.
     constant
@@ -53,6 +57,7 @@ class PixelFacts:
 
     usable: FloatArray
     noise: FloatArray
+    sky: FloatArray
     rim: FloatArray
     bright: FloatArray
     constant: FloatArray
@@ -87,21 +92,31 @@ def _detected(box: Box, blends: Sequence[Blend]) -> BoolArray:
 
 def _band(
     tile: Tile, band: int, blank: BoolArray, saturated: BoolArray
-) -> tuple[float, float, float, float, float]:
+) -> tuple[float, float, float, float, float, float]:
     """Return the attributes of `PixelFacts` in one band."""
     seen = ~tile.unusable[band]
     if not seen.any():
-        return 0.0, np.nan, np.nan, np.nan, np.nan
+        return 0.0, np.nan, np.nan, np.nan, np.nan, np.nan
     sky = tile.image[band][seen & blank]
     level = float(np.median(sky)) if len(sky) else 0.0
-    snr = (tile.image[band] - level) / np.sqrt(tile.variance[band])
+    sigma = np.sqrt(tile.variance[band])
+    snr = (tile.image[band] - level) / sigma
     noise = _spread(snr[seen & blank]) if len(sky) >= FEW_PIXELS else np.nan
     beside = ndimage.binary_dilation(~seen & ~saturated, iterations=RIM) & seen & ~saturated
     rim = np.nan
     if beside.sum() >= FEW_RIM:
         rim = float(np.median(snr[beside]) - np.median(snr[seen]))
     bright = float(np.mean(snr[seen] > BRIGHT)) if seen.sum() >= FEW_BRIGHT else np.nan
-    return float(seen.mean()), noise, rim, bright, _dead(tile.image[band], seen)
+    lowest = _sky(tile.image[band][seen] / sigma[seen])
+    return float(seen.mean()), noise, lowest, rim, bright, _dead(tile.image[band], seen)
+
+
+def _sky(snr: NDArray[np.floating]) -> float:
+    """Return the middle of the Gaussian that the lowest pixels belong to."""
+    if len(snr) < FEW_PIXELS:
+        return float("nan")
+    lowest, low = np.percentile(snr, LOWEST)
+    return float(2 * low - lowest)
 
 
 def _dead(image: NDArray[np.floating], seen: BoolArray) -> float:

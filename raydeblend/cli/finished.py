@@ -84,8 +84,9 @@ def export_hats_command(
         overwrite=overwrite,
     )
     if done.n_failed:
-        told = " ".join(outs)
-        log.warning("%d cells of %s had failed and are not in the export", done.n_failed, told)
+        log.warning(
+            "%d cells of %s had failed and are not in the export", done.n_failed, " ".join(outs)
+        )
     print(
         f"{done.n_rows} rows in {done.n_partitions} partitions, {done.n_margin_rows} in the "
         f"margin, {done.seconds:.1f} s\nhats: {done.path}"

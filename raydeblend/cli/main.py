@@ -104,7 +104,7 @@ def set_up_logging(level: int, file: str | None = None) -> None:
         If the file cannot be written.
     """
     own = logging.getLogger("raydeblend")
-    # What of other packages is shown is for the root's level to say.
+    # The level of other packages' messages is set on the handlers below.
     own.setLevel(logging.DEBUG if file else level)
     for handler in logging.getLogger().handlers:
         handler.setLevel(level)

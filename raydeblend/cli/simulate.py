@@ -138,7 +138,9 @@ def simulate_neighbors_command(
     out: Annotated[
         str, path_argument(metavar="OUT", help="Directory or s3:// prefix for the tile and truth.")
     ],
-    kind: Annotated[str, typer.Option(help="pairs, or stars with galaxies beside them.")] = "pairs",
+    kind: Annotated[
+        str, typer.Option(help="pairs, or stars with galaxies next to them.")
+    ] = "pairs",
     survey: Survey = "HSC",
     bands: Bands = "g,r,i",
     n: Annotated[int, typer.Option(min=1, help="Pairs or stars.")] = 100,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,16 +19,19 @@ from raydeblend.cli.options import (
 from raydeblend.config import LARGEST_SEED
 from raydeblend.errors import ConfigError
 
+if TYPE_CHECKING:
+    from raydeblend.calibrate.frame import Trained
+
 log = logging.getLogger(__name__)
 
 NETWORKS = (
     "gan", "srgan", "srgan-multiband", "srflow", "branched", "rdn", "rdn-multiband", "counter",
     "rdn-joint", "vae", "vae-deblend",
 )  # fmt: skip
-"""Listed here too, since the table of `raydeblend.train.networks` loads torch."""
+"""Repeated here, since importing the table in `raydeblend.train.networks` loads torch."""
 CALIBRATIONS = ("bad", "inputs", "suspect", "star", "structure")
 CALIBRATION_OPTIONS = ("out", "preset", "seed")
-"""What the calibrations take, of the options of `train`."""
+"""The options of `train` that every calibration takes."""
 
 
 class Preset(StrEnum):
@@ -136,7 +139,7 @@ def train_command(
         _refuse_other_options(context, f"train {network}", taken, "the networks")
         _calibrate(network, out, preset.value, seed or 0, data)
         return
-    # What follows takes seconds.
+    # This import takes seconds.
     log.info("loading the networks")
     from raydeblend.train.loop import train as run
 
@@ -176,34 +179,29 @@ def train_command(
 
 def _calibrate(name: str, out: str, preset: str, seed: int, data: str | None) -> None:
     """Fit a calibration and print its report."""
+    # Each is imported only if it is asked for: these imports take seconds.
+    trained: Trained[Any]
     if name == "structure":
         from raydeblend.calibrate.structure import train_structure
 
-        structure = train_structure(out, preset, seed, data)
-        print(f"{structure.report}\nweights: {structure.weights}")
-        return
-    if name == "star":
+        trained = train_structure(out, preset, seed, data)
+    elif name == "star":
         from raydeblend.calibrate.stars import train_stars
 
-        stars = train_stars(out, preset, seed)
-        print(f"{stars.report}\nweights: {stars.weights}")
-        return
-    if name == "bad":
+        trained = train_stars(out, preset, seed)
+    elif name == "bad":
         from raydeblend.calibrate.bad import train_bad
 
-        bad = train_bad(out, preset, seed)
-        print(f"{bad.report}\nweights: {bad.weights}")
-        return
-    if name == "inputs":
+        trained = train_bad(out, preset, seed)
+    elif name == "inputs":
         from raydeblend.calibrate.inputs import train_inputs
 
-        inputs = train_inputs(out, preset, seed)
-        print(f"{inputs.report}\nweights: {inputs.weights}")
-        return
-    from raydeblend.calibrate.training import train_suspects
+        trained = train_inputs(out, preset, seed)
+    else:
+        from raydeblend.calibrate.suspects import train_suspects
 
-    suspects = train_suspects(out, preset, seed)
-    print(f"{suspects.report}\nweights: {suspects.weights}")
+        trained = train_suspects(out, preset, seed)
+    print(f"{trained.report}\nweights: {trained.weights}")
 
 
 def _refuse_other_options(

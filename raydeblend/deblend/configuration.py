@@ -1,4 +1,4 @@
-"""The hash of what was tuned, which decides with the weights whether two runs are the same."""
+"""The hash of tuned parameters, which with the weights tells whether two runs are the same."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""Whether a network has learnt from stamps like the one it is shown.
+"""Whether a network was trained on stamps like the one it sees.
 
-Of each stamp a few numbers are taken: how bright its brightest pixel is, how far the light reaches,
-its color, the PSF's width and the pixel scale.  The distance from the training stamps is the
-largest deviation of any of them from the median, in robust standard deviations; the limit is the
-distance beyond which one training stamp in a thousand lies.  The numbers are in
-``weights/inputs.json``, by families of networks that learn from the same stamps, with how they came
-about; `raydeblend train inputs` measures them.
+Each stamp is described by its brightest pixel, the extent and color of its light, the PSF's width
+and the pixel scale.  Its distance from the training stamps is the largest deviation of any of these
+from the median, in robust standard deviations; the limit is the distance exceeded by one training
+stamp in a thousand.  Medians, widths and limits are in ``weights/inputs.json``, for each family of
+networks with the same training stamps; `raydeblend train inputs` measures them.
 """
 
 from __future__ import annotations
@@ -27,27 +26,27 @@ Array = NDArray[np.float64]
 STATISTICS = ("log_peak", "log_extent", "color", "log_psf", "log_pixel_scale")
 """In the order of `statistics`."""
 SEEN = 5.0
-"""Noise of all bands above which a pixel shows light."""
+"""Significance in all bands above which a pixel counts as light."""
 LEAST_PEAK = 1.0
-"""In noise units; a stamp without a source has its noise for a peak."""
+"""Fainter peaks, in units of the noise, are clipped: they are noise."""
 TAIL = 0.999
-"""Part of the training stamps that are within the limit."""
+"""Fraction of the training stamps within the limit."""
 FLOOR = 0.05
-"""Least standard deviation, of logarithms: training sets of one pixel scale are no point."""
+"""Least standard deviation, for statistics such as a pixel scale that training did not vary."""
 
 
 @dataclass(frozen=True)
 class Familiar:
-    """What one family of networks has learnt from.
+    """The training stamps of one family of networks.
 
     Attributes
     ----------
     deblenders
-        By whose names these networks go.
+        Names of the deblenders with these networks.
     center, width
         ``(5,)`` medians and robust standard deviations of `STATISTICS`.
     limit
-        Distance from which a stamp is unlike the training's.
+        Distance beyond which a stamp is unlike the training stamps.
     """
 
     deblenders: tuple[str, ...]
@@ -56,22 +55,22 @@ class Familiar:
     limit: float
 
     def distance(self, seen: Array) -> Array:
-        """Return how far statistics ``(n, 5)`` are from those of the training, ``(n,)``."""
+        """Return the distance ``(n,)`` of statistics ``(n, 5)`` from the training stamps'."""
         return np.asarray(np.abs((seen - self.center) / self.width).max(axis=1))
 
     def is_unlike(self, seen: Array) -> NDArray[np.bool_]:
-        """Tell which statistics ``(n, 5)`` are further away than the limit."""
+        """Return which statistics ``(n, 5)`` are beyond the limit."""
         return np.asarray(self.distance(seen) > self.limit)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all networks have learnt from.
+    """The training stamps of all families of networks.
 
     Attributes
     ----------
     families
-        No deblender is in two of them.
+        Each deblender is in at most one.
     card
         Where it comes from.
     sha256
@@ -83,14 +82,14 @@ class Inputs:
     sha256: str = ""
 
     def of(self, deblender: str) -> Familiar | None:
-        """Return what the networks of a deblender have learnt from, None if it is not known."""
+        """Return the family of a deblender, or None."""
         return next((each for each in self.families if deblender in each.deblenders), None)
 
 
 def statistics(
     stamps: NDArray[np.floating], psf_width: NDArray[np.floating], pixel_scale: float
 ) -> Array:
-    """Return what is known of stamps, ``(n, 5)`` by `STATISTICS`.
+    """Return the statistics of stamps, ``(n, 5)`` in the order of `STATISTICS`.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from raydeblend.tile import Deblended, Deblender
 
 @dataclass(frozen=True)
 class OwnDeblender:
-    """A user's own deblender, whose mistakes are told with file and line.
+    """A user's own deblender, whose exceptions are reported with file and line.
 
     Attributes
     ----------

@@ -1,10 +1,11 @@
-"""How far the noise of neighboring pixels goes together, measured in a tile's blank sky.
+"""The correlation of the noise of neighboring pixels, measured in a tile's blank sky.
 
-Coadds are resampled: the noise of a pixel is that of the variance plane, but that of a sum over a
-source is larger than of independent pixels.  What counts is the noise behind the matched filter of
-a point source, in units of what independent pixels would have.  Sources too faint to be detected
-ripple the filtered sky as well; they do so in all bands together, which noise does not, and their
-part is taken out by the bands' covariance.  A single band cannot tell them from noise.
+Coadds are resampled: the variance plane is right for single pixels, but sums over a source have
+more noise than they would with independent pixels.  The measure of this is the noise of the image
+convolved with the matched filter of a point source, in units of that of independent pixels.
+Sources too faint to be detected add to the scatter of the filtered sky, but unlike noise they do
+so in all bands at once, so their part follows from the covariance of the bands and is subtracted.
+With a single band it cannot be distinguished from noise.
 """
 
 from __future__ import annotations
@@ -23,23 +24,48 @@ from raydeblend.tile import BoolArray, FloatArray, Tile
 
 Array = NDArray[np.float64]
 
-SQUARE = 4
-"""Side in pixels of the squares in which sources are masked."""
-MASKED = ((4.0, 8), (30.0, 20), (300.0, 44))
-"""From which significance of all bands on so many pixels about a source are no blank sky."""
-ROUNDS = 2
-"""The significance is divided by the noise that the round before has found."""
-FAINT = (5.0, 20.0)
-"""Significance of the pixels of sources that tell how much of the light each band has."""
-FEWEST = 400
-"""So many times the area of the filter of blank sky tell the noise to 5 %; fewer tell nothing."""
-FEWEST_FAINT = 50
-CENTRAL = (15.865, 84.135)
+CENTRAL_68 = (15.865, 84.135)
+"""Percentiles."""
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """How the noise is measured.
+
+    Attributes
+    ----------
+    boxes, box_side
+        Number of boxes along each axis of a tile, evenly spaced, and their side in pixels.
+    square
+        Side in pixels of the squares in which sources are masked.
+    masked
+        Pairs of a significance in all bands and the pixels masked around where it is exceeded.
+    rounds
+        Rounds of masking, each with the significance divided by the noise found in the last one.
+    faint
+        Range of significance of the pixels that give the relative fluxes of faint sources.
+    least_areas
+        Least blank sky, in areas of the filter: 400 determine the noise to 5 %.
+    least_faint
+        Fewest pixels of faint sources; with fewer, their fluxes are assumed equal in all bands.
+    """
+
+    boxes: int = 3
+    box_side: int = 320
+    square: int = 4
+    masked: tuple[tuple[float, int], ...] = ((4.0, 8), (30.0, 20), (300.0, 44))
+    rounds: int = 2
+    faint: tuple[float, float] = (5.0, 20.0)
+    least_areas: int = 400
+    least_faint: int = 50
+
+
+NOISE = NoiseConfig()
 
 
 @dataclass(frozen=True)
 class BlankSky:
-    """Filtered pixels of a part of a tile.
+    """Filtered pixels of one box of a tile.
 
     Attributes
     ----------
@@ -48,7 +74,7 @@ class BlankSky:
     faint
         ``(bands, m)`` the same of faint sources.
     area
-        Pixels of the filter: blank sky has ``n / area`` independent values.
+        Area of the filter in pixels: blank sky has ``n / area`` independent values.
     usable
         ``(bands,)`` whether the band has pixels there.
     """
@@ -60,13 +86,13 @@ class BlankSky:
 
 
 def blank_sky(tile: Tile, realizations: Sequence[FloatArray | None]) -> BlankSky:
-    """Filter a part of a tile and find its blank sky.
+    """Filter one box of a tile and find its blank sky.
 
     Parameters
     ----------
     realizations
-        Of each band an image ``(y, x)`` of noise alone that is drawn as the coadd's, where there
-        is one.
+        For each band, an image ``(y, x)`` of noise alone with the correlation of the coadd's, or
+        None.
     """
     width = psf_width(tile)
     clean = subtract_background(tile)
@@ -81,14 +107,15 @@ def blank_sky(tile: Tile, realizations: Sequence[FloatArray | None]) -> BlankSky
     )
     present = np.asarray(~tile.unusable.all(axis=(1, 2)))
     blank = _blank(together) & ~tile.unusable[present].any(axis=0)
-    faint = (together > FAINT[0]) & (together < FAINT[1])
+    low, high = NOISE.faint
+    faint = (together > low) & (together < high)
     return BlankSky(each[:, blank], each[:, faint], 4 * np.pi * width**2, present)
 
 
 def _blank(significance: FloatArray) -> BoolArray:
-    """Tell which pixels ``(y, x)`` have no detected source near."""
+    """Return which pixels ``(y, x)`` have no detected source nearby."""
     blank = np.ones(significance.shape, dtype=bool)
-    for _ in range(ROUNDS):
+    for _ in range(NOISE.rounds):
         noise = _spread(significance[blank]) if blank.any() else 1.0
         blank = ~_near_sources(significance / max(noise, 1.0))
     return blank
@@ -96,30 +123,32 @@ def _blank(significance: FloatArray) -> BoolArray:
 
 def _near_sources(significance: FloatArray) -> BoolArray:
     rows, columns = significance.shape
-    pads = [(0, -n % SQUARE) for n in significance.shape]
-    padded = np.pad(significance, pads)
-    squares = padded.reshape(padded.shape[0] // SQUARE, SQUARE, -1, SQUARE).max(axis=(1, 3))
+    side = NOISE.square
+    padded = np.pad(significance, [(0, -n % side) for n in significance.shape])
+    squares = padded.reshape(padded.shape[0] // side, side, -1, side).max(axis=(1, 3))
     near = np.zeros(squares.shape, dtype=bool)
-    for threshold, reach in MASKED:
-        size = 2 * (reach // SQUARE) + 1
+    for threshold, reach in NOISE.masked:
+        size = 2 * (reach // side) + 1
         near |= ndimage.maximum_filter(squares, size, mode="nearest") > threshold
-    return near.repeat(SQUARE, axis=0).repeat(SQUARE, axis=1)[:rows, :columns]
+    return near.repeat(side, axis=0).repeat(side, axis=1)[:rows, :columns]
 
 
 def noise_ratios(parts: Sequence[BlankSky], alone: Sequence[bool]) -> Array:
     """Return the noise on the scale of the PSF over that of independent pixels ``(bands,)``.
 
-    NaN where too little blank sky was seen.
+    NaN for bands with too little blank sky.
 
     Parameters
     ----------
+    parts
+        The boxes of a tile.
     alone
-        Which bands are of noise alone (`blank_sky`), without faint sources.
+        ``(bands,)`` whether a band's values come from an image of noise alone (`blank_sky`).
     """
     ratios = np.full(len(alone), np.nan)
     if not parts:
         return ratios
-    known = np.array([_places(parts, band) >= FEWEST for band in range(len(alone))])
+    known = np.array([_areas(parts, band) >= NOISE.least_areas for band in range(len(alone))])
     variance = np.zeros(len(alone))
     for band in np.flatnonzero(known):
         variance[band] = _spread(_joined([p.bands[band] for p in parts if p.usable[band]])) ** 2
@@ -129,15 +158,16 @@ def noise_ratios(parts: Sequence[BlankSky], alone: Sequence[bool]) -> Array:
     return np.where(ratios > 0, ratios, np.nan)
 
 
-def _places(parts: Sequence[BlankSky], band: int) -> float:
+def _areas(parts: Sequence[BlankSky], band: int) -> float:
+    """Return the blank sky of a band in areas of the filter."""
     return float(sum(p.bands.shape[1] / p.area for p in parts if p.usable[band]))
 
 
 def _of_faint_sources(parts: Sequence[BlankSky], bands: NDArray[np.intp]) -> Array:
-    """Return the variance that sources too faint to be detected add to each of some bands.
+    """Return the variance that undetected sources add to each of some bands.
 
-    They have the light of faint sources that are detected, in proportion k of the bands; the
-    covariance of bands a and b is then s² k_a k_b.
+    They are assumed to have the colors of faint detected sources, whose light in band a is
+    proportional to k_a; the covariance of bands a and b is then s² k_a k_b.
     """
     both = [p for p in parts if p.usable[bands].all()]
     if len(bands) < 2 or not both:
@@ -152,9 +182,9 @@ def _of_faint_sources(parts: Sequence[BlankSky], bands: NDArray[np.intp]) -> Arr
 
 
 def _shares(parts: Sequence[BlankSky], bands: NDArray[np.intp]) -> Array:
-    """Return the significance of faint sources in each band, in any unit."""
+    """Return the relative significance of faint sources in each band."""
     faint = _joined([p.faint[bands] for p in parts])
-    if faint.shape[1] < FEWEST_FAINT:
+    if faint.shape[1] < NOISE.least_faint:
         return np.ones(len(bands))
     return np.maximum(np.median(faint, axis=1), 0.1)
 
@@ -168,12 +198,12 @@ def _covariance(one: FloatArray, other: FloatArray) -> float:
 
 
 def _spread(values: FloatArray) -> float:
-    """Return the standard deviation from the central 68 %, which artifacts hardly move."""
-    low, high = np.percentile(values, CENTRAL)
+    """Return the standard deviation from the central 68 %, which is robust against artifacts."""
+    low, high = np.percentile(values, CENTRAL_68)
     return float(high - low) / 2
 
 
 def with_noise(tile: Tile, ratios: Sequence[float]) -> Tile:
-    """Return the tile with the variance that sources meet, ``ratio²`` times that of a pixel."""
+    """Return the tile with the variance on the scale of sources, ``ratio²`` times a pixel's."""
     factor = np.nan_to_num(np.asarray(ratios, dtype=np.float32), nan=1.0) ** 2
     return replace(tile, variance=tile.variance * factor[:, None, None])

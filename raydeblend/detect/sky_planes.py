@@ -1,7 +1,7 @@
-"""The level of an image between its sources: a plane through the low side of each window.
+"""The level of an image between its sources: a plane through the low values of each window.
 
-What is added to an image, a constant or a gradient, is added to the answer, while the light of
-sources, which only adds, hardly moves it: it may fill half of a window, as a large galaxy does.
+A constant or gradient added to the image is added to the plane, but the light of sources hardly
+changes it, even if it fills half of a window as that of a large galaxy does.
 """
 
 from __future__ import annotations
@@ -11,30 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.detect.sky_config import SKY
 from raydeblend.tile import BoolArray, FloatArray
 
 Float64Array = NDArray[np.float64]
 
-# Of the values in a window so large a part lies below the plane.
-LOW = 0.2
-ROUNDS = 10
-# Off the plane by more than so many sigmas of a pixel, a value counts by its side alone.
-CORE = 0.1
-# Values are cut off so many sigmas above the low ones, where single precision ends.
-CAP = 1e4
-# As many values on the plane's edges pull its slopes to 0, where few others fix them.
-RIDGE = 0.01
-# A value more than so many sigmas of a pixel above the plane is of a source; a window of which less
-# than the first part is has a plane, one of which more than the second is a level alone.
-LIT = 1.0
-FREE, FULL = 0.2, 0.4
-# By so many sigmas of a pixel it all is too low in white noise.
-BIAS = 0.18
-
 
 @dataclass(frozen=True)
 class Planes:
-    """A plane about each node ``(node y, node x)``: ``level + y slope_y + x slope_x``."""
+    """A plane at each node ``(node y, node x)``: ``level + y slope_y + x slope_x``."""
 
     level: Float64Array
     slope_y: Float64Array
@@ -45,7 +30,7 @@ class Planes:
         return np.asarray(self.level + y * self.slope_y + x * self.slope_x)
 
     def spread(self, n: int) -> Float64Array:
-        """Return the value at each of `n` by `n` places about each node, of its own plane."""
+        """Return the values of each node's plane at `n` by `n` places around it, as one image."""
         part = (np.arange(n) + 0.5) / n - 0.5
         values = self.at(part[:, None, None, None], part[:, None, None])
         rows, columns = self.level.shape
@@ -56,7 +41,7 @@ class Planes:
         return Planes(self.level, np.zeros_like(self.level), np.zeros_like(self.level))
 
     def halved(self) -> Planes:
-        """Return the same on a grid of half the distance, in which places are measured."""
+        """Return the same planes on a grid of half the spacing, and in units of it."""
         quarters = [[self.at(y, x) for x in (-0.25, 0.25)] for y in (-0.25, 0.25)]
         level = np.stack([np.stack(row, axis=-1) for row in quarters], axis=1)
         rows, columns = self.level.shape
@@ -73,7 +58,7 @@ def quotient(total: Float64Array, count: NDArray[np.integer]) -> Float64Array:
 
 @dataclass(frozen=True)
 class Lows:
-    """The low value of each node and where it lies from it ``(node y, node x)``; NaN if none."""
+    """The low value near each node and its offset from it ``(node y, node x)``; NaN if none."""
 
     value: Float64Array
     y: Float64Array
@@ -81,7 +66,7 @@ class Lows:
 
 
 def low_means(values: Float64Array, side: int) -> Lows:
-    """Return the mean of the lower half of each `side` by `side` values; NaN do not count."""
+    """Return the mean of the lower half of each `side` by `side` values, ignoring NaN."""
     rows, columns = (n // side for n in values.shape)
     blocks = values.reshape(rows, side, columns, side).transpose(1, 3, 0, 2)
     parts = blocks.reshape(side**2, rows, columns)
@@ -108,22 +93,22 @@ def low_planes(lows: Lows, sigma: Float64Array, reach: int) -> Planes:
 
     Returns
     -------
-    In units of the distance of two nodes; not finite where no value is within reach.
+    Planes in units of the nodes' spacing; not finite where no value is within reach.
     """
     near, y, x = (_windows(a, reach) for a in (lows.value, lows.y, lows.x))
     there = np.isfinite(near)
     low = _low_value(near)
-    near = np.minimum((near - low) / sigma, CAP)
+    near = np.minimum((near - low) / sigma, SKY.cap)
     axis = np.arange(-reach, reach + 1.0)
     y += axis.repeat(len(axis))[:, None, None]
     x += np.tile(axis, len(axis))[:, None, None]
     points = [np.where(there, a, 0).astype(np.float32) for a in (near, y / reach, x / reach)]
     level, slope_y, slope_x = (sigma * a for a in _fit(points[0], points[1], points[2], there))
-    return Planes(low + level + BIAS * sigma, slope_y / reach, slope_x / reach)
+    return Planes(low + level + SKY.bias * sigma, slope_y / reach, slope_x / reach)
 
 
 def _windows(values: Float64Array, reach: int) -> Float64Array:
-    """Return the values about each node ``(points, y, x)``, row by row."""
+    """Return the values around each node ``(points, y, x)``, row by row."""
     rows, columns = values.shape
     padded = np.pad(values, reach, constant_values=np.nan)
     side = range(2 * reach + 1)
@@ -131,37 +116,38 @@ def _windows(values: Float64Array, reach: int) -> Float64Array:
 
 
 def _low_value(near: Float64Array) -> Float64Array:
-    """Return the value with a part of `LOW` below it, of those that are there."""
-    place = (LOW * np.isfinite(near).sum(axis=0)).astype(int)
+    """Return the quantile (`SkyConfig.quantile`) of the values that are not NaN."""
+    place = (SKY.quantile * np.isfinite(near).sum(axis=0)).astype(int)
     return np.asarray(np.take_along_axis(np.sort(near, axis=0), place[None], axis=0)[0])
 
 
 def _fit(
     near: FloatArray, y: FloatArray, x: FloatArray, there: BoolArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return level and slopes of the planes with a part of `LOW` of the points below.
+    """Return level and slopes of the planes below which a quantile of the points lies.
 
     Quantile regression (Koenker & Bassett 1978, Econometrica 46, 33) by reweighted least squares:
-    a point off the plane counts by its side alone, so that no source weighs much.
+    a point off the plane counts only by its sign, so that no source has much weight.
     """
     level = slope_y = slope_x = np.zeros(near.shape[1:], dtype=np.float32)
-    for _ in range(ROUNDS):
+    for _ in range(SKY.rounds):
         rest = near - (level + y * slope_y + x * slope_x)
-        weight = np.where(rest > 0, np.float32(LOW), np.float32(1 - LOW)) * there
-        weight /= np.maximum(np.abs(rest), np.float32(CORE))
+        weight = np.where(rest > 0, np.float32(SKY.quantile), np.float32(1 - SKY.quantile)) * there
+        weight /= np.maximum(np.abs(rest), np.float32(SKY.core))
         level, slope_y, slope_x = _weighted_plane(near, weight, y, x)
     share = _plane_share(near - (level + y * slope_y + x * slope_x), there)
     return share * level, share * slope_y, share * slope_x
 
 
 def _plane_share(rest: FloatArray, there: BoolArray) -> FloatArray:
-    """Return how much of the planes to keep, from 1 down to 0 where light fills the windows.
+    """Return the fraction of the planes to keep, from 1 down to 0 where light fills a window.
 
-    There a plane leans on the light, and dives below the sky on the other side; what remains is
-    the low value of the window.
+    There a plane would follow the light, and be below the sky on the other side; instead the low
+    value of the window is taken.
     """
-    lit = ((rest > LIT) & there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-    return np.asarray(np.clip((FULL - lit) / (FULL - FREE), 0, 1), dtype=np.float32)
+    lit = ((rest > SKY.lit) & there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    share = (SKY.flat_above - lit) / (SKY.flat_above - SKY.sloped_below)
+    return np.asarray(np.clip(share, 0, 1), dtype=np.float32)
 
 
 def _weighted_plane(
@@ -169,7 +155,7 @@ def _weighted_plane(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return level and slopes by weighted least squares."""
     total = np.maximum(weight.sum(axis=0), np.float32(1e-6))
-    ridge = np.float32(RIDGE) / total
+    ridge = np.float32(SKY.ridge) / total
 
     def mean(*factors: FloatArray) -> FloatArray:
         product = weight

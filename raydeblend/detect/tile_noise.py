@@ -8,30 +8,31 @@ from itertools import product
 
 import numpy as np
 
-from raydeblend.detect.noise_correlation import blank_sky, noise_ratios
+from raydeblend.detect.noise_correlation import NOISE, blank_sky, noise_ratios
 from raydeblend.errors import TileError
 from raydeblend.fits import read_realization, read_tile
 from raydeblend.storage import READ_ERRORS
 from raydeblend.survey import Survey
 from raydeblend.tile import BandFile, Box, FloatArray, TileHeader
 
-SIDE = 320
-"""Of the boxes that are looked at, in pixels."""
-BOXES = 3
-"""Along each axis, evenly over the tile."""
-TILES = 8
-"""Whose noise a process remembers, since it does cells of one tile after another."""
+CACHED_TILES = 8
+"""A process works on the cells of one tile after another."""
 
 
-@lru_cache(maxsize=TILES)
+@lru_cache(maxsize=CACHED_TILES)
 def tile_noise(
     header: TileHeader, survey: Survey, bad_planes: tuple[str, ...] | None
 ) -> tuple[float, ...]:
     """Return each band's noise on the scale of the PSF over that of independent pixels.
 
-    From `BOXES` by `BOXES` boxes that the tile alone decides, so that all of its cells have the
-    same; NaN where these have too little blank sky.  What cannot be read tells nothing here: it
-    fails the cells that it belongs to.
+    Measured in boxes that depend on the tile alone, so that all its cells get the same noise; NaN
+    where they have too little blank sky.  Boxes that cannot be read are skipped: the cells that
+    they belong to will fail.
+
+    Parameters
+    ----------
+    bad_planes
+        Mask planes that make a pixel unusable; None for the layout's.
     """
     parts = []
     alone = [False] * len(header.bands)
@@ -47,17 +48,18 @@ def tile_noise(
 
 
 def _boxes(header: TileHeader) -> Iterator[Box]:
-    """Yield the boxes, or the whole of a tile that they would fill."""
+    """Yield the boxes; where they would fill an axis of the tile, they cover all of it."""
     rows, columns = (_starts(n) for n in header.shape)
     for (y, height), (x, width) in product(rows, columns):
         yield Box(y, x, y + height, x + width)
 
 
 def _starts(n: int) -> list[tuple[int, int]]:
-    """Return first pixel and length of each part of an axis that is looked at."""
-    if n <= BOXES * SIDE:
+    """Return the first pixel and the length of each box along an axis of `n` pixels."""
+    if n <= NOISE.boxes * NOISE.box_side:
         return [(0, n)]
-    return [(int(start), SIDE) for start in np.linspace(0, n - SIDE, BOXES)]
+    starts = np.linspace(0, n - NOISE.box_side, NOISE.boxes)
+    return [(int(start), NOISE.box_side) for start in starts]
 
 
 def _realization(file: BandFile | None, box: Box) -> FloatArray | None:

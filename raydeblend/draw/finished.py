@@ -83,7 +83,7 @@ class Finished:
 
     @cached_property
     def positions(self) -> SkyPositions | None:
-        """Where the run was told to measure; None if it detected.
+        """The positions at which the run measured; None if it detected.
 
         Raises
         ------

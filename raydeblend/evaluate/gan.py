@@ -206,7 +206,7 @@ def distribution_figure(generated: Drawn, real: Drawn, rows: Sequence[Row]) -> b
 
 
 def sample_figure(generated: Drawn, real: Drawn) -> bytes:
-    """Draw real galaxies beside generated ones."""
+    """Draw real and generated galaxies side by side."""
     figure = Figure(figsize=(9, 4.7), dpi=DPI, layout="constrained")
     halves = figure.subfigures(1, 2, squeeze=False).flat
     for part, drawn, title in zip(halves, (real, generated), ("real", "generated"), strict=True):

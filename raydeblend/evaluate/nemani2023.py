@@ -3,7 +3,7 @@
 Four test sets, analytic and realistic galaxies, alone and blended with a second one.  The paper's
 number for each is the standard deviation of the normalized residual over the set (Table 1), with
 no mention of cuts or of a fit, so that here nothing found is left out; the normalized median
-absolute deviation is printed beside it, since a few hopeless blends make the first, and both also
+absolute deviation is printed as well, since a few hopeless blends make the first, and both also
 for the stamps whose centered galaxy outshines the others: the paper does not say which galaxy it
 centers.
 """

@@ -93,7 +93,7 @@ def figure_html(png: bytes, name: str, caption: str) -> str:
 
 
 def definitions_html(terms: Iterable[tuple[str, str]]) -> str:
-    """Return a list of plain terms, each beside what it is as HTML."""
+    """Return a definition list as HTML, with the terms escaped."""
     lines = "".join(f"<dt>{escape(term)}</dt><dd>{what}</dd>" for term, what in terms)
     return f'<dl class="provenance">{lines}</dl>'
 

@@ -1,4 +1,4 @@
-"""What was tuned in the fits of single profiles; their hash is part of a catalog's."""
+"""Tuned parameters of the fits of single profiles; they enter the hash of a run."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ COARSE, NEAR_STEPS, NEAR_SIGMA = 1.0, 2.0, 3.5
 QUIET_FIFTH = 0.2533
 """A fifth of normal deviates is smaller, in sigma."""
 FILL_FAR = 20.0
-"""A level that recurs and lies so many steps and sigma from all others is no measurement."""
+"""A recurring level this many steps and sigma from all others is no measurement."""
 FILL_PIXELS, FILL_SHARE = 30, 1e-4
 """As often does a value without levels recur that is none."""
 BLOCK, COARSE_BLOCK = 3, 15

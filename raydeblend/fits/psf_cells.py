@@ -76,7 +76,7 @@ def read_cells(
     Raises
     ------
     TileError
-        If the grid is not told, or does not cover the image, or a stamp is unusable.
+        If the grid is not given or does not cover the image, or a stamp is unusable.
     """
     grid = cell_grid(path, hdus, psf, shape)
     rows, columns = psf.shape[:2]

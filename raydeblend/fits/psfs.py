@@ -32,7 +32,8 @@ OFF_CENTER = 0.1
 """Pixels from which a stamp is moved to its middle."""
 FREQUENCIES = 512
 LOST = 0.02
-"""Share of a PSF's light beyond its stamp from which the stamp counts as too small."""
+"""Share of a PSF's light beyond its stamp from which the stamp counts as too small; and in a
+negative level of its rim, from which it is refused: too much sky was taken off the star."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,16 @@ def finish_stamp(stamp: Stamp, where: str) -> tuple[FloatArray, Flag]:
     Raises
     ------
     TileError
-        If a side is even, a pixel is not finite, or the sum is not positive.
+        If a side is even, a pixel is not finite, the sum is not positive, or the rim is negative
+        by more than `LOST`.
     """
     pixels = normalize_psf(stamp.pixels, where).astype(np.float64)
+    pedestal = float(_rim(pixels).mean()) * pixels.size
+    if pedestal < -LOST:
+        raise TileError(
+            f"{where}: the rim of the PSF stamp is negative; such a level over the whole stamp is "
+            f"{pedestal:.1%} of its light"
+        )
     truncated = lost_light(pixels) > LOST
     middle = (np.array(pixels.shape) - 1) / 2
     center = middle if truncated else _centroid(pixels)
@@ -164,9 +172,12 @@ def _centroid(pixels: Array) -> Array:
 
 def lost_light(pixels: Array) -> float:
     """Return the share of a PSF's light beyond its stamp, of wings that fall as r^-4."""
-    rim = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    beyond = np.pi * (min(pixels.shape) / 2) ** 2 * max(float(rim.mean()), 0.0)
+    beyond = np.pi * (min(pixels.shape) / 2) ** 2 * max(float(_rim(pixels).mean()), 0.0)
     return float(beyond / (beyond + pixels.sum()))
+
+
+def _rim(pixels: Array) -> Array:
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
 
 
 def resample(pixels: Array, scale: float, center: Array, sampled: bool = False) -> Array:

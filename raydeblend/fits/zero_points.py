@@ -1,4 +1,4 @@
-"""The flux of one count: by a card of the zero point, the image's unit, or what a run is given."""
+"""The flux of one count: from a zero-point card, the image's unit, or the run's --zeropoint."""
 
 from __future__ import annotations
 

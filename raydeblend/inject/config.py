@@ -1,4 +1,4 @@
-"""What was chosen of the injected sources; it enters the hash of a run."""
+"""Parameters of the injected sources; they enter the hash of a run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The networks of the papers, one file per family; scaling and weights beside them."""
+"""The networks of the papers, one file per family, with scaling and weights."""

@@ -111,7 +111,7 @@ class ResidualChain(nn.Module):
 
 
 class RefiningBlock(nn.Module):
-    """A residual block at full resolution that sees the input image beside its features."""
+    """A residual block at full resolution that sees the input image as well as its features."""
 
     def __init__(self, features: int, image_channels: int) -> None:
         super().__init__()

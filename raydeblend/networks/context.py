@@ -1,4 +1,4 @@
-"""What a network may be shown beside the scaled image: which pixels to trust, and the PSF.
+"""What a network may see besides the scaled image: which pixels to trust, and the PSF.
 
 Of each band there are two planes, after those of `raydeblend.networks.scaling`: 1 where a pixel was
 not observed and something stands in for it (a masked pixel filled from others, a band that was not

@@ -161,7 +161,7 @@ class Critic(nn.Module):
 
 
 def pair_channels(low: Tensor, high: Tensor) -> Tensor:
-    """Return ``(n, 2 bands, y, x)``: the enlarged low-resolution image beside the other one."""
+    """Return ``(n, 2 bands, y, x)``: the enlarged low-resolution image and the other one."""
     return torch.cat([enlarge(low), high], dim=1)
 
 

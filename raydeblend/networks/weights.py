@@ -1,4 +1,4 @@
-"""Weights on disk: a safetensors file and a JSON card of the same name beside it."""
+"""Weights on disk: a safetensors file and a JSON card of the same name next to it."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _mismatch(path: str, network: str, error: Exception) -> ConfigError:
 
 
 def load_card(path: str) -> Card:
-    """Read the card beside the weights at `path`.
+    """Read the card next to the weights at `path`.
 
     Raises
     ------

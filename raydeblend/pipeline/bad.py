@@ -1,8 +1,8 @@
-"""How probable it is that a flux is badly wrong: a calibrated logistic model of a row's columns.
+"""The probability that a flux is badly wrong: a calibrated logistic model of a row's columns.
 
 Bad is what `raydeblend evaluate survey` calls catastrophic: more than 5 stated errors and more than
-20 % off.  The numbers are in ``weights/bad.json``, with how they came about; `raydeblend train bad`
-fits them.  A row without a second opinion has a model of its own, without `disagreement`.
+20 % off.  The coefficients and their origin are in ``weights/bad.json``; `raydeblend train bad`
+fits them.  Rows without a second opinion have their own model, without `disagreement`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ FEATURES = (
     "spoiled",
     "given_up",
 )
-"""What every row has, in the order of `features`."""
+"""Features that every row has, in the order of `features`."""
 SPOILED = Flag.EDGE | Flag.MASKED | Flag.SATURATED
 GIVEN_UP = Flag.DEBLEND_LIMITED | Flag.DEBLEND_FALLBACK | Flag.DEBLEND_FAILED | Flag.LOW_QUALITY
 LEAST_PROBABILITY, LEAST_RADIUS = 1e-3, 0.03
-"""Below which p_unrecognized_blend, and r50 in arcsec, tell nothing more."""
+"""Smaller values of p_unrecognized_blend, and of r50 in arcsec, are clipped to these."""
 TYPICAL = {"chi2": 1.0, "p_unrecognized_blend": LEAST_PROBABILITY, "blendedness": 0.0, "r50": 0.3}
-"""What stands for a null."""
+"""Values that replace nulls."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class BadModel:
     Attributes
     ----------
     deblender
-        Whose rows it is for.
+        The deblender whose rows it is for.
     alone
         From the features of `FEATURES`.
     second
-        From those and the logarithm of `disagreement`, for rows that the deblender `opinion` was
-        asked about.
+        From these and the logarithm of `disagreement`, for rows with a second opinion of the
+        deblender `opinion`.
     opinion
-        That deblender.
+        The deblender of the second opinion.
     card
         Where it comes from and how well it does.
     sha256
@@ -94,7 +94,7 @@ class BadModel:
 
 
 def features(rows: Columns, bands: Sequence[str]) -> Array:
-    """Return the features ``(n, 9)`` of `FEATURES`; of rows without a flux they mean nothing."""
+    """Return the features ``(n, 9)``, see `FEATURES`; meaningless for rows without a flux."""
     known = {name: _filled(rows[name], value) for name, value in TYPICAL.items()}
     flags = np.asarray(rows["flags"])
     seen = [_filled(rows[coverage_name(band)], 1.0) for band in bands]

@@ -20,7 +20,7 @@ def deblender_image(blend: Blend) -> FloatArray:
 
 
 def cores_for(deblender: Deblender, blends: Sequence[Blend]) -> dict[str, FloatArray]:
-    """Return what a deblender is told of saturated stars: see `raydeblend.tile.Deblender`."""
+    """Return the argument `cores` of a deblender that takes it, see `raydeblend.tile.Deblender`."""
     if not getattr(deblender, "takes_cores", False) or all(b.cores is None for b in blends):
         return {}
     each = [np.zeros_like(b.image) if b.cores is None else b.cores for b in blends]

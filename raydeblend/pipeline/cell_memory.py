@@ -1,6 +1,6 @@
 """How much memory a cell may ask for, and how many cells there is room for then.
 
-Ray only counts it: a process that takes more is not stopped, but no other is started beside it.
+Ray only counts it: it stops no process that takes more, and starts none where too little is left.
 """
 
 from __future__ import annotations

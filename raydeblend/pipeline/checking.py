@@ -1,4 +1,4 @@
-"""The checks of a cell beside its stages: what is seen in its pixels, and what is wrong with it."""
+"""The checks of a cell, run along with its stages: what its pixels show, and what is wrong."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import pyarrow as pa
 
 from raydeblend.checks.config import CHECKS
 from raydeblend.checks.faults import CellFacts, cell_facts, control_faults, find_faults
+from raydeblend.detect.background import chosen_background
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.findings import BETWEEN
 from raydeblend.pipeline.parts import Detected
 from raydeblend.tile import Tile
 
 
-def look_at(tile: Tile, detected: Detected) -> CellState:
-    """Look at the pixels of a cell as they were read; what goes wrong fails nothing else."""
+def look_at(tile: Tile, detected: Detected, background: str) -> CellState:
+    """Look at the pixels of a cell as they were read; what goes wrong fails nothing else.
+
+    `background` is one of `config.BACKGROUNDS`.
+    """
     inner = detected.task.cell.inner
 
     def see(_: object) -> CellFacts:
-        return cell_facts(tile, inner, detected.blends, detected.psf, CHECKS)
+        keeps_sky = chosen_background(tile.header, background) == "none"
+        return cell_facts(tile, inner, detected.blends, detected.psf, CHECKS, keeps_sky)
 
     return run_stage_safely(CellState(detected.task), "check", see)
 

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
 BATCH_PIXELS = 1 << 19
 CROWDED = 32
-"""Peaks of a footprint from which it is deblended apart from others, whose models would be padded
-to as many; SExtractor's models are then measured in pieces."""
+"""Footprints with more peaks are deblended alone, since all models of a batch are padded to its
+largest number of sources; SExtractor's models are then measured in pieces."""
 
 
 class DeblendCell:
@@ -56,7 +56,7 @@ class DeblendCell:
     Parameters
     ----------
     config
-        Names the deblender and whether it sees single peaks.
+        Names the deblender, and says whether it is applied to footprints with a single peak.
     deblender
         Replaces the named one.
 
@@ -73,10 +73,10 @@ class DeblendCell:
 
     @property
     def weights_hash(self) -> str:
-        """Hash of what the catalog is made with beside the configuration.
+        """Hash of what decides the catalog besides the configuration.
 
-        Weights of networks, what was tuned in the joint fit, the source of a user's own deblender,
-        and the calibrations of suspects, of stars, of bad fluxes and of networks' inputs.
+        Weights of networks, parameters of the joint fit, the source of a user's own deblender, and
+        the calibrations of suspects, of stars, of bad fluxes and of networks' inputs.
         """
         own = str(getattr(self.deblender, "weights_hash", ""))
         source = self.deblender.source_hash if isinstance(self.deblender, OwnDeblender) else ""
@@ -91,7 +91,7 @@ class DeblendCell:
         return self._with_work(detected.work_factor)._separate(detected)
 
     def _with_work(self, factor: float) -> DeblendCell:
-        """Return the stage with other limits of work, where its deblender has any."""
+        """Return the stage with the work limits of its deblender, if any, times a factor."""
         with_work = getattr(self.deblender, "with_work", None)
         if factor == 1 or with_work is None:
             return self
@@ -119,9 +119,9 @@ class DeblendCell:
         )
 
     def _pieces(self, blend: Blend, detected: Detected) -> tuple[Account, list[Piece]]:
-        """Return the pieces of a footprint: by its deblender if that takes any size, else by sep.
+        """Return the account of a large footprint's peaks, and its pieces.
 
-        With the account of its peaks.
+        They are separated by the deblender if it takes footprints of any size, else by sep.
         """
         separate = getattr(self.deblender, "separate_footprint", None)
         if separate is None:
@@ -173,7 +173,7 @@ class DeblendCell:
                     yield i, replace(part, flags=part.flags | flags[row])
 
     def _flags(self, blends: Sequence[Blend], detected: Detected) -> list[int]:
-        """Return the flags ``(n,)`` of stamps unlike those that the network has learnt from."""
+        """Return UNLIKE_TRAINING ``(n,)`` for stamps unlike the network's training data, else 0."""
         known = shipped_inputs().of(self.deblender.name)
         if known is None or self.config.weights is not None:
             return [0] * len(blends)
@@ -200,9 +200,9 @@ class DeblendCell:
 
 
 def network_bands(deblender: Deblender, bands: tuple[str, ...]) -> list[int]:
-    """Return which bands of a tile a deblender's network sees, all of them where it does not say.
+    """Return the indices of the bands that a deblender's network sees, by default all.
 
-    In their order, each once.
+    In ascending order, each once.
     """
     channels = getattr(deblender, "channels", None)
     chosen = range(len(bands)) if channels is None else channels(bands, len(bands))

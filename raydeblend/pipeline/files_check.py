@@ -1,4 +1,4 @@
-"""What lies beside the catalog: whether it is all there, and every peak a row or counted."""
+"""Checks of the files next to the catalog: all there, and every peak a row or counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MISSING, WRONG = (
 
 
 def check_files(out: str, run: Run, entries: Sequence[LedgerEntry]) -> list[Problem]:
-    """Return what is wrong with the files beside the shards of cells whose shards are whole."""
+    """Return what is wrong with the other files of cells whose shards are intact."""
     folders = folders_of(run.config)
     lost = [(folder, without_file(out, folder, (e.key for e in entries))) for folder in folders]
     problems = [

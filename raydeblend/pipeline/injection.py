@@ -1,4 +1,4 @@
-"""Injection beside a cell: a copy with sources in it goes through the same stages.
+"""Injection: a copy of a cell with sources added goes through the same stages.
 
 It comes after the clean footprints, sources and rows in each stage, and is a `CellState` of its
 own, so that what goes wrong with it fails nothing else.

@@ -1,8 +1,8 @@
-"""A second opinion: some footprints deblended once more by another method, to see the difference.
+"""A second opinion: some footprints are deblended again by another method, to see the difference.
 
-The fluxes that are compared are those of the models inside the footprint, of both methods, since
-not every method says what light lies beyond.  Footprints are chosen by a hash of their identifier,
-so that a run chooses the same ones however it is cut, resumed or spread over workers.
+The fluxes of both methods are those of the models inside the footprint, since not every method
+extends its models beyond it.  Footprints are chosen by a hash of their identifier, so that the
+choice does not depend on how a run is cut, resumed or spread over workers.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SecondOpinion:
-    """The other method, and how many footprints of several sources it sees.
+    """The other method, and the fraction of the blends that it deblends.
 
     Attributes
     ----------
     deblend
-        With its deblender loaded.
+        The stage with the other deblender.
     fraction
-        Of the footprints.
+        Fraction of the footprints with several sources.
     """
 
     deblend: DeblendCell
@@ -41,7 +41,7 @@ class SecondOpinion:
 
     @property
     def weights_hash(self) -> str:
-        """Hash of what decides the other method's answer."""
+        """Hash of what decides the other method's result."""
         return self.deblend.weights_hash
 
     def __call__(self, separated: DeblendedCell) -> DeblendedCell:
@@ -54,7 +54,7 @@ class SecondOpinion:
         found = {
             blend.parent_id: part
             for blend, part in zip(others.detected.blends, others.parts, strict=True)
-            # In pieces there are several of one footprint.
+            # A footprint separated in pieces appears several times.
             if seen[blend.parent_id] == 1
         }
         for i, blend in zip(chosen, blends, strict=True):
@@ -79,7 +79,7 @@ class SecondOpinion:
 
 
 def second_opinion(config: CatalogConfig) -> SecondOpinion | None:
-    """Return the second opinion that a configuration asks for, None where it asks for none.
+    """Return the second opinion that a configuration asks for, or None.
 
     Raises
     ------
@@ -100,15 +100,15 @@ def second_opinion(config: CatalogConfig) -> SecondOpinion | None:
 
 
 def is_chosen(identifiers: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
-    """Tell which footprints belong to a fraction of all, at random but always the same."""
+    """Return which footprints are in a fraction of all, pseudo-randomly but always the same."""
     return np.asarray(mixed(identifiers) / 2.0**64 < fraction)
 
 
 def difference(blend: Blend, part: DeblendedParent, other: DeblendedParent) -> Array:
-    """Return by how much the other method's fluxes are larger, ``(k, bands)`` in nJy.
+    """Return the other method's fluxes minus the own ones, ``(k, bands)`` in nJy.
 
-    A source that the other method does not have within three pixels has no light there; one of
-    the other's belongs to one source, the nearest first.  NaN in bands without data.
+    Sources are matched one to one within three pixels, the nearest first; the other method's flux
+    of a source without a match is 0.  NaN in bands without data.
     """
     own, theirs = _light(blend, part.models), _light(blend, other.models)
     pair = nearest_pairs(part.xy.astype(np.float64), other.xy.astype(np.float64))

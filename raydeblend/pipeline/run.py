@@ -10,6 +10,8 @@ from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GIVEN
+from raydeblend.detect.noise_correlation import NOISE
+from raydeblend.detect.sky_config import SKY
 from raydeblend.fit.config import PROFILE_FIT
 from raydeblend.fit.single_priors import DEFAULT_PRIORS
 from raydeblend.fits import TileFailure
@@ -24,6 +26,8 @@ from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.share import WHOLE, Share
 
 TUNED = (
+    SKY,
+    NOISE,
     DetectConfig(),
     DEFAULT_CONFIG,
     DEFAULT_PRIORS,
@@ -33,7 +37,7 @@ TUNED = (
     CHECKS,
     GIVEN,
 )
-"""What was tuned in detection, in photometry, in what is published and in what checks the run."""
+"""Tuned parameters of detection, photometry, the plausibility of results, and self-checks."""
 
 VERSIONED = (
     "raydeblend",

@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a survey a run does, of what its ledger lacks; by default everything.
+    """Which of the unfinished cells of a survey a run processes; by default all.
 
     Attributes
     ----------

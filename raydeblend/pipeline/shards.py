@@ -26,7 +26,7 @@ KEY, EARLIER_KEY = "of_tile=", "tile="
 ENDINGS = {"models": ".parquet", "residual": ".fits", "segmentation": ".fits"}
 """Of the products that a run may save."""
 FOLDERS = ("catalog", PARENTS, INJECTED, *ENDINGS)
-"""Where the files of cells lie, beside the ledger."""
+"""Folders with a file for each cell, besides the ledger."""
 TAKEN_AMISS = re.compile(r"__HIVE_DEFAULT_PARTITION__|[+-]?\d{19,}")
 """Values of folders that readers take for none at all, or fail at: integers too long for them."""
 THREADS = 16
@@ -86,7 +86,7 @@ def product_path(out: str, product: str, tile: str, cell: str) -> str:
 
 
 def cell_files(out: str, tile: str, cell: str) -> list[str]:
-    """Return the paths of all that a cell writes beside its entry, the shard first."""
+    """Return the paths of all files of a cell except its entry, the shard first."""
     saved = [product_path(out, product, tile, cell) for product in ENDINGS]
     return [place(out, tile, cell) for place in (shard_path, parents_path, injected_path)] + saved
 
@@ -130,7 +130,7 @@ def without_shard(out: str, cells: Iterable[tuple[str, str]]) -> set[tuple[str, 
 
 
 def folders_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the folders, beside the catalog's, in which a run has a file for each cell.
+    """Return the folders, besides the catalog's, in which a run has a file for each cell.
 
     Those of early versions have no ``save`` in their configuration, nor tables of footprints.
     """

@@ -145,7 +145,7 @@ def detect_cell(task: CellTask, config: CatalogConfig) -> Detected:
     if task.positions is not None:
         # What is not given is not masked, so the pixels would not be what the checks expect.
         return due_again(found)
-    detected = replace(due_again(found), seen=look_at(tile, found))
+    detected = replace(due_again(found), seen=look_at(tile, found, config.background))
     if detected.work_factor > 1:
         return detected
     return replace(detected, injection=copy_cell(tile, detected, config))

@@ -1,8 +1,8 @@
-"""How probable it is that a source is a star: a calibrated logistic model of what it is as a point.
+"""The probability that a source is a star: a calibrated logistic model of its measurements.
 
-How far its light reaches beyond the PSF, against the noise; how bright it is, as the part of stars
-falls with magnitude; and, where g, r and i are there, its colors.  The numbers are in
-``weights/star.json``, with how they came about; `raydeblend train star` fits them.
+Its features are how far the light extends beyond the PSF, relative to the noise; the magnitude,
+since the fraction of stars falls with it; and the colors, if g, r and i are available.  The
+coefficients and their origin are in ``weights/star.json``; `raydeblend train star` fits them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ COLOR_BANDS = ("g", "r", "i")
 COLORS = ("g_r", "r_i", "color_error")
 REFERENCE = "i"
 EXCESS_FLOOR = 0.01
-"""By how much of its T a PSF may be wrong, which bounds what can be told of bright sources."""
+"""Relative error of a PSF's T, which limits what the size of a bright source can prove."""
 EXCESS_SCALE = 0.1
-"""Excess over the PSF's T from which its logarithm counts."""
+"""Relative excess over the PSF's T above which the feature is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class StarModel:
         p = probability(chosen.logit(np.nan_to_num(known)))
         if has_colors:
             both = np.column_stack([known, color_features(points, bands)])
-            told = np.isfinite(both).all(1)
-            p = np.where(told, probability(self.colors.logit(np.nan_to_num(both))), p)
+            complete = np.isfinite(both).all(1)
+            p = np.where(complete, probability(self.colors.logit(np.nan_to_num(both))), p)
         return np.where(np.isfinite(known).all(1), p, np.nan)
 
 
@@ -91,7 +91,7 @@ def color_features(points: PointSources, bands: Sequence[str]) -> Array:
 
 
 def _magnitude(points: PointSources, band: int) -> Array:
-    """Return the AB magnitude of the point, that of its error where it is fainter than that."""
+    """Return the AB magnitude of the point source, or of its flux error if that is brighter."""
     flux = np.maximum(points.flux[:, band], points.flux_err[:, band])
     return np.asarray(NJY_ZERO_POINT - 2.5 * np.log10(flux))
 

@@ -19,7 +19,7 @@ from raydeblend.pipeline.ledger import SUMMARY_FILE
 SHOWN = 8
 """Reasons of failure, and flags, that a screen shows."""
 LISTED = 12
-"""Failed cells that are listed one by one; more are told by reason."""
+"""Up to this many failed cells are listed one by one; more are counted by reason."""
 SUMMED = ("sources", "blends", "parents", "bytes_read", "bytes_written")
 """What is counted in each entry of the ledger."""
 

@@ -30,14 +30,14 @@ R50_AT_18, R50_SLOPE, LOG_R50_SCATTER = 3.0, -0.2, 0.25
 and its scatter in ln."""
 MEMBERS = (6, 20)
 FAINTER = (1.5, 6.0)
-"""By how many magnitudes members are fainter than their host."""
+"""Range of the magnitudes by which members are fainter than their host."""
 FAINTEST = 24.5
 REACH = 1.5
-"""Distances from the host are those of a Gaussian with so many of its half-light radii ..."""
+"""Standard deviation of the members' offsets from the host, in its half-light radii."""
 NEAREST = 0.7
-"""... and at least so many arcsec."""
+"""Least distance of a member from the host, in arcsec."""
 RED, RED_SCATTER = 0.7, 0.04
-"""Part of the members that have the host's colors, and their scatter in magnitudes."""
+"""Fraction of the members that have the host's colors, and their scatter in magnitudes."""
 
 
 def clusters_scene(

@@ -1,6 +1,6 @@
 """HST cutouts on disk: one reader per layout, and what makes a clean stamp of a cutout.
 
-The layouts are told apart by their file names; `raydeblend.simulate.hst` describes them.  An
+The layouts are distinguished by their file names; `raydeblend.simulate.hst` describes them.  An
 image that cannot be read, is not two-dimensional or is smaller than `MIN_SIZE` is skipped and
 counted.
 """

@@ -36,7 +36,7 @@ UNCALIBRATED_MAG = 21.5
 FAINTEST_ORIGINAL = 24.0
 """Fainter originals are mostly noise, which would pass for truth."""
 ISOPHOTE, MARGIN = 1.0, 4
-"""A galaxy ends so many pixels outside its isophote of so many sigma; beyond is HST's noise."""
+"""A galaxy ends this many pixels outside its isophote of this many sigma; beyond is HST's noise."""
 
 
 def load_real(root: str, validation: bool | None = None) -> HstStamps:

@@ -132,7 +132,7 @@ def read_galaxy_zoo(root: str, *splits: Split, limit: int | None = None) -> ZooI
     Parameters
     ----------
     limit
-        Read at most so many files.
+        Read at most this many files.
 
     Raises
     ------

@@ -32,7 +32,7 @@ from raydeblend.simulate.cutouts import Cutout, central_stamp, read_cutouts, reb
 
 PSF_SIZE = 41
 VALIDATION = 8
-"""One galaxy in so many is kept for validation: those whose number this divides."""
+"""Galaxies whose number this divides are kept for validation."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def load_hst(
     size
         Side of the stamps in pixels of `pixel_scale` (arcsec).
     limit
-        Stop after so many galaxies.
+        Stop after this many galaxies.
     validation
         Only those kept for validation.
 

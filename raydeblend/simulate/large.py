@@ -1,4 +1,4 @@
-"""Large galaxies as nearby ones are seen, with stars and other galaxies in front of them.
+"""Large galaxies like those nearby, with stars and other galaxies in front of them.
 
 They are real images enlarged, and stand on a grid, far from each other, with the PSFs and depth of
 the realistic population.
@@ -31,17 +31,17 @@ R50_AT_16, R50_SLOPE, LOG_R50_SCATTER = 4.0, -0.17, 0.25
 """Half-light radius in arcsec at i = 16, d log10 / d i, and its scatter in ln."""
 R50_RANGE = (1.5, 9.0)
 MOST_STRETCH = 8.0
-"""Of an image: what it does not resolve must not be seen."""
+"""Largest factor by which an image is enlarged: beyond, its lack of resolution would show."""
 MIN_R50, FAINTEST = 0.35, 22.5
-"""Arcsec and magnitude of the images: smaller ones show no structure, fainter ones noise."""
+"""Limits of the images, in arcsec and magnitude: others show no structure, or noise."""
 OTHERS, STARS = 4, 2
-"""Other galaxies, and stars, about each."""
+"""Number of other galaxies and of stars around each."""
 OTHERS_I, STARS_I = (19.0, 24.0), (17.8, 21.0)
 STARS_GI = (0.4, 3.0)
 REACH = 1.6
-"""Distances from the center are those of a Gaussian with so many of its half-light radii ..."""
+"""Standard deviation of the other sources' offsets from the center, in half-light radii."""
 NEAREST = 1.5
-"""... and at least so many arcsec."""
+"""Their least distance from the center, in arcsec."""
 
 
 def large_scene(

@@ -1,4 +1,4 @@
-"""What a field has too little of to be scored: close pairs, and galaxies beside bright stars.
+"""Tiles of what is rare in the field: close pairs, and galaxies next to bright stars.
 
 Both stand on grids, far from anything else, with the galaxies, PSFs and depth of the realistic
 population.

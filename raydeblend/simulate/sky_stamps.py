@@ -33,7 +33,7 @@ of noise, here over the 12.6 pixels of an aperture of 0.12" radius."""
 DRAWN_PER_REAL = 3
 """Drawn galaxies for each image of a real one."""
 SPLIT = 8
-"""One galaxy in so many is for tests and one for validation; those are never trained on."""
+"""Of this many galaxies, one is for tests and one for validation, never for training."""
 EDGE = 6
 """Width in pixels of the frame in which a stamp's own noise is measured."""
 BRIGHTEST_PIXEL = 6e4

@@ -174,7 +174,7 @@ def simulate_neighbors(
     stamps: str | None = None,
     overwrite: bool = False,
 ) -> SimulatedTiles:
-    """Write one tile of close pairs or of stars with galaxies beside them, with its truth.
+    """Write one tile of close pairs or of stars with galaxies next to them, with its truth.
 
     Parameters
     ----------

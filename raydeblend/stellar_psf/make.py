@@ -1,4 +1,4 @@
-"""PSFs for all tiles of an input, written beside a manifest that names them."""
+"""PSFs for all tiles of an input, written with a manifest that names them."""
 
 from __future__ import annotations
 

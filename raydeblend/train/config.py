@@ -1,6 +1,6 @@
 """What every training run has: sizes, rates, seed; a hash that names the run.
 
-Each network extends `RunConfig` by what its data and losses need, beside its presets:
+Each network extends `RunConfig` by what its data and losses need, next to its presets:
 `raydeblend/train/<network>.py`.
 """
 

@@ -50,7 +50,7 @@ class EpochSoFar:
 
 
 class Observer(Protocol):
-    """Is told of an epoch while it runs."""
+    """Receives the progress of an epoch while it runs."""
 
     def stepped(self, steps: int) -> None:
         """Hear how many steps of the epoch this worker has done."""

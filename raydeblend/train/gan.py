@@ -247,7 +247,7 @@ class GanTraining(NetworkTraining[GanRun, GalaxyImages, GalaxyImages]):
         )
 
     def picture(self, state: TrainState, held_out: GalaxyImages) -> Tensor:
-        """Draw two columns of real images beside four of samples."""
+        """Draw two columns of real images next to four of samples."""
         device = held_out.images.device
         draw = torch.Generator(device).manual_seed(VALIDATION_SEED)
         real = self.scale(held_out.under_sky(draw))

@@ -51,7 +51,7 @@ class TrainResult:
     Attributes
     ----------
     weights
-        Path of the exported weights; their card lies beside them.
+        Path of the exported weights; their card is next to them.
     history
         Scores of each epoch: loss, learning rate, seconds, and those of the validation.
     """

@@ -87,7 +87,7 @@ def read_progress(out: str) -> Progress | None:
 
 
 class Watch:
-    """What is to be seen of a run of so many epochs of so many steps."""
+    """The progress of a training run as it is shown."""
 
     def __init__(self, out: str, epochs: int, steps: int) -> None:
         self._out, self._epochs, self._steps = out, epochs, steps

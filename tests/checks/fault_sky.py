@@ -103,6 +103,12 @@ def halve_variance(folder):
         hdus["VARIANCE"].data /= 2
 
 
+def leave_sky(folder, sigmas):
+    """Leave a level of the sky in g."""
+    with change(folder, "g") as hdus:
+        hdus["IMAGE"].data += sigmas * np.sqrt(np.median(hdus["VARIANCE"].data))
+
+
 def empty_band(folder):
     """Leave nothing in r."""
     with change(folder, "r") as hdus:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import fault_sky as sky
 import pytest
@@ -13,6 +14,7 @@ from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import detect_cell
 
 CONFIG = CatalogConfig(bands=sky.BANDS, inject=0)
+NO_BACKGROUND = replace(CONFIG, background="none")
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +24,10 @@ def clean(tmp_path_factory):
     return folder
 
 
-def suspicions(folder):
+def suspicions(folder, config=CONFIG):
     """Return what the ledger would say of the one cell of a tile."""
     (header,), _ = find_tiles(str(folder), sky.BANDS)
-    said = judge(detect_cell(plan_survey([header], 1024, 0).task(0), CONFIG).seen, None)
+    said = judge(detect_cell(plan_survey([header], 1024, 0).task(0), config).seen, None)
     assert "check_failure" not in said
     return [fault for fault in said["suspect"].split("; ") if fault]
 
@@ -58,8 +60,20 @@ def test_a_planted_fault_is_named(clean, tmp_path, plant, found):
     assert any(re.match(found, fault) for fault in suspicions(folder)), suspicions(folder)
 
 
+@pytest.mark.parametrize("sigmas", [-3, 30])
+def test_a_sky_that_is_left_in_is_named(clean, tmp_path, sigmas):
+    folder = tmp_path / "sky"
+    shutil.copytree(clean, folder)
+    sky.leave_sky(folder, sigmas)
+    (fault,) = suspicions(folder, NO_BACKGROUND)
+    level = float(re.match(r"the sky of band g is ([-+.\d]+) sigma a pixel", fault)[1])
+    assert level == pytest.approx(sigmas, abs=0.2)
+    assert suspicions(folder) == []
+
+
 def test_a_sky_without_fault_raises_none(clean):
     assert suspicions(clean) == []
+    assert suspicions(clean, NO_BACKGROUND) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -126,6 +126,19 @@ def test_a_stamp_too_small_for_its_wings_is_flagged(
     assert bool(read(tmp_path, draw(SCALE, side)).flags & Flag.PSF_TRUNCATED) == flagged
 
 
+@pytest.mark.parametrize(("level", "is_refused"), [(-0.01, False), (-0.04, True)])
+def test_a_stamp_with_too_much_sky_taken_off_is_refused(
+    tmp_path: Path, level: float, is_refused: bool
+) -> None:
+    stamp = draw(SCALE, 61)
+    stamp += level / stamp.size
+    if is_refused:
+        with pytest.raises(TileError, match=r"negative; .* is -[34]\.\d% of its light"):
+            read(tmp_path, stamp)
+    else:
+        check(read(tmp_path, stamp), 0.02)
+
+
 def test_several_images_without_the_name_psf_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "a_g.fits", complete())
     images = [astrofits.ImageHDU(draw(s, 41), name=n) for n, s in (("OVER", 0.1), ("DET", 0.2))]

@@ -9,6 +9,8 @@ from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
 from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GivenConfig
+from raydeblend.detect.noise_correlation import NoiseConfig
+from raydeblend.detect.sky_config import SkyConfig
 from raydeblend.fit.config import (
     BlendFitConfig,
     FamilyConfig,
@@ -31,7 +33,9 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("kind", [MeasureConfig, Priors, PlausibleConfig, *FITS.values()])
+@pytest.mark.parametrize(
+    "kind", [SkyConfig, NoiseConfig, MeasureConfig, Priors, PlausibleConfig, *FITS.values()]
+)
 def test_every_number_has_a_hash_of_its_own(kind: type) -> None:
     own = kind()
     others = [replace(own, **{f.name: 2 * getattr(own, f.name)}) for f in fields(own)]
@@ -47,5 +51,6 @@ def test_a_run_carries_the_hash() -> None:
     config = CatalogConfig(("g",), deblender="sep", photometry="mixture")
     run = describe("tiles", config, plan_survey([], 100, 20))
     fits = MeasureConfig(), Priors(), ProfileFitConfig(), PlausibleConfig()
-    tuned = hash_of(DetectConfig(), *fits, InjectionConfig(), CheckConfig(), GivenConfig())
+    detection = SkyConfig(), NoiseConfig(), DetectConfig()
+    tuned = hash_of(*detection, *fits, InjectionConfig(), CheckConfig(), GivenConfig())
     assert run.config_hash == f"{config.hash}-{tuned}"

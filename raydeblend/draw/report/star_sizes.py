@@ -1,4 +1,4 @@
-"""Sizes of stars over the field beside those of the PSF, both from the pixels."""
+"""Sizes of stars and of the PSF over the field, both from the pixels."""
 
 from __future__ import annotations
 

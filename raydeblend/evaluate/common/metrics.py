@@ -107,7 +107,7 @@ def amplitudes(models: Floats, truths: Floats) -> NDArray[np.float64]:
 
     Returns
     -------
-    ``(k, m)``; of truths that cannot be told apart each gets the same share.
+    ``(k, m)``; truths that cannot be distinguished each get the same share.
     """
     basis = np.reshape(truths, (len(truths), -1)).astype(np.float64)
     target = np.reshape(models, (len(models), -1)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Where numbers come from: command, commit, weights, hardware and date, beside ``metrics.json``."""
+"""Where the numbers of ``metrics.json`` come from: command, commit, weights, hardware, date."""
 
 from __future__ import annotations
 

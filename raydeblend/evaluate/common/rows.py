@@ -1,4 +1,4 @@
-"""Rows of ``metrics.json``: numbers under their fixed names, and their 95 % limits beside.
+"""Rows of ``metrics.json``: numbers under their fixed names, and their 95 % limits.
 
 The limits of ``name`` are ``name_low`` and ``name_high``; the fixed columns come first.
 """

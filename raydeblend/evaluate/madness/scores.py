@@ -4,7 +4,7 @@ The paper's flux is aperture photometry: an ellipse of twice the half-light axes
 the seeing, on the field with the models of all other galaxies taken off.  Its error is what the
 neighbors' models do wrong inside the ellipse; the same sum with the true neighbors taken off is
 the truth.  The noise is in both.  The models' own total flux, which does not use the pixels again,
-is printed beside it, and is the harder test.
+is printed next to it, and is the harder test.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _Y = {
 
 
 def classes_figure(rows: Sequence[Row]) -> bytes:
-    """Draw the numbers of each class, the deblenders beside each other; bars are 95 % intervals."""
+    """Draw the numbers of each class, deblenders side by side; bars are 95 % intervals."""
     rows = [row for row in rows if row["n_galaxies"] == CLASS]
     grids = list(dict.fromkeys(str(row["grid"]) for row in rows))
     figure = Figure(figsize=(3.2 * len(_Y), 3.0 * len(grids)), dpi=DPI, layout="constrained")

@@ -17,9 +17,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 RADIUS, RADIUS_R50 = 0.5, 0.5
-"""A row is a galaxy's if it lies within so many arcsec, or so many of its half-light radii."""
+"""A row belongs to a galaxy within this many arcsec, or this many of its half-light radii."""
 ABSURD_LOW, ABSURD_HIGH = -3.0, 2.0
-"""A flux below so many of its errors, or above so many times the truth, is absurd."""
+"""A flux is absurd below this many of its errors, or above this many times the truth."""
 
 
 @dataclass(frozen=True)

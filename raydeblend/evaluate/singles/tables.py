@@ -1,4 +1,4 @@
-"""Tables of the protocol `singles`: the deblenders beside each other."""
+"""Tables of the protocol `singles`, with the deblenders side by side."""
 
 from __future__ import annotations
 

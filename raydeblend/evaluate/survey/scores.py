@@ -24,7 +24,7 @@ FWHM_PER_SIGMA = 2.35482
 NEIGHBOR_FLUX = FLUX_RATIO
 """Part of a galaxy's flux from which another source counts as its neighbor."""
 FAR_PULL, FAR_ERROR = 5.0, 0.2
-"""A flux off by more than so many stated errors, and this part of itself, is catastrophic."""
+"""A flux is catastrophic if off by more than this many errors and this fraction of the truth."""
 REACH = 15.0
 """Arcsec beyond which light does not overlap."""
 

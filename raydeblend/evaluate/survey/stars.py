@@ -1,4 +1,4 @@
-"""What becomes of stars and of the galaxies beside them."""
+"""Scores of stars and of the galaxies next to them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EDGES = (15.5, 16.5, 17.5, 18.5, 19.5, 20.5)
 
 @dataclass(frozen=True)
 class StarTable:
-    """The m stars, and the k galaxies beside them.
+    """The m stars, and the k galaxies next to them.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class StarTable:
     flagged
         ``(m,)`` whether that row has a flag.
     neighbor_of
-        ``(k,)`` magnitude of the star beside a galaxy.
+        ``(k,)`` magnitude of the star next to a galaxy.
     neighbor_found, neighbor_catastrophic
         ``(k,)``.
     """

@@ -1,4 +1,4 @@
-"""The first blends of a test set, deblended beside true (Wang et al. 2022, Figs. 3 to 5)."""
+"""The first blends of a test set, deblended and true (Wang et al. 2022, Figs. 3 to 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raydeblend.tile import FloatArray
 
 
 def gallery_figure(blends: Blends, scores: Scores) -> bytes:
-    """Draw the first blends: blended, deblended beside true for each galaxy, and residual.
+    """Draw the first blends: blended, each galaxy deblended and true, and the residual.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ EXPLAINED = (
 
 
 def reading_rows(scores: Sequence[Scores]) -> list[Row]:
-    """Return mean and median of every reading beside the paper's, a row for each galaxy."""
+    """Return mean and median of every reading next to the paper's, a row for each galaxy."""
     return [_row(*case) for case in _cases(scores)]
 
 

@@ -1,4 +1,4 @@
-"""Scores and qualities of deblenders on Wang et al.'s blends, with the paper's numbers beside.
+"""Scores and qualities of deblenders on Wang et al.'s blends, next to the paper's numbers.
 
 Numbers are followed by half the width of their 95 % interval (`evaluate.common.bootstrap`).
 """

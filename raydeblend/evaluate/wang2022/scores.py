@@ -113,7 +113,7 @@ def evaluate_wang2022(
     deblenders
         By the name the rows carry.
     n
-        Use at most so many blends of each number of galaxies.
+        Use at most this many blends of each number of galaxies.
 
     Returns
     -------

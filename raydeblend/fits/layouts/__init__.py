@@ -1,4 +1,4 @@
-"""Layouts: how the tiles of a survey are delivered, each a YAML file beside this module.
+"""Layouts: how the tiles of a survey are delivered, each a YAML file in this folder.
 
 `raydeblend.fits.layouts.record.Layout` says what one holds; what a file does not say of HDUs, flux,
 mask and PSF is as in ``native.yaml``.  `raydeblend.fits.layouts.match` sorts files by their names,

@@ -1,4 +1,4 @@
-"""Which layout a folder has: told by its files' names and, where they do not do, by a card."""
+"""Which layout a folder has: by its file names and, if these are ambiguous, by a header card."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a survey's tiles are delivered; see the shipped YAML files beside this module.
+    """How a survey's tiles are delivered; see the shipped YAML files in this folder.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Layout:
     key
         The name of a shipped layout, or the text of a user's own, from which it can be made again.
     title, source, unverified
-        What it reads, where that is documented, and what of it nobody has checked.
+        What it reads, where that is documented, and what has not been checked.
     example
         The name of an image.
     auto

@@ -1,9 +1,9 @@
 """`raydeblend train suspect`: the calibration of `p_unrecognized_blend`, on simulated tiles.
 
-Tiles are simulated, go through detection and deblending as in a catalog, and are matched with
-their truth.  Half of them have more close pairs than the sky, to learn from; an offset of their
-own keeps the natural number of blends for the others.  Every probability that is scored is of a
-tile that the fit has not seen.
+Tiles are simulated, detected and deblended as in a catalog, and matched with their truth.  Half of
+them have more close pairs than the sky, to learn from; they have an offset of their own, so that
+the others keep the natural rate of blends.  Only probabilities of tiles that a fit has not seen are
+scored.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from astropy.io import fits
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from raydeblend import storage
 from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
-from raydeblend.calibrate.scenes import detect_scene
+from raydeblend.calibrate.logistic_fit import RIDGE, fit_logistic
+from raydeblend.calibrate.scenes import detect_scene, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
-from raydeblend.deblend.logistic import Logistic, probability, terms
+from raydeblend.deblend.logistic import probability
 from raydeblend.deblend.unrecognized.model import SuspectModel, write_model
 from raydeblend.deblend.unrecognized.networks import NETWORK_FEATURES, FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import (
@@ -60,21 +59,19 @@ log = logging.getLogger(__name__)
 
 SURVEY, BANDS = "HSC", ("g", "r", "i")
 PAIRS = 0.3
-"""Part of the galaxies of every second tile that are moved next to others."""
-RIDGE = 10.0
-"""Of the weights, whose features have unit variance."""
+"""Fraction of the galaxies of every second tile that are moved next to others."""
 MOST_PEAKS = 2
-"""Of a footprint that is learnt from: larger ones cost most of the time and hold few sources."""
+"""Footprints with more peaks are not used: they take most of the time and hold few sources."""
 FOLDS = 5
 CHEAP_DOUBT = 0.3
-"""Probability by the cheap statistics from which the networks are asked: where they decide whether
-a footprint is taken apart.  Asked of all above 0.02 they add nothing (docs/research/speed.md)."""
+"""Probability by the cheap statistics above which the networks are run, which then decide whether
+the footprint is deblended again.  Above 0.02 they gain nothing (docs/research/speed.md)."""
 MIN_DOUBTFUL = 10
-"""Sources in doubt from which the second step can be fitted."""
+"""Fewest sources in doubt to which the second step is fitted."""
 SEEING = (1.3, 2.6)
-"""PSF widths in pixels that the networks have learnt, and a little more."""
+"""Range of PSF widths in pixels that the networks were trained on, with a small margin."""
 SIZES = {"tiny": (4, 256), "small": (16, 768), "paper": (64, 1024)}
-"""Tiles, half of them with pairs, and their side in pixels, by preset."""
+"""Number of tiles, half of them with pairs, and their side in pixels, by preset."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ class Examples:
 def train_suspects(out: str, preset: str = "small", seed: int = 0) -> Trained[SuspectModel]:
     """Simulate, catalog, fit, score; write ``suspect.json``, ``report.md`` and ``suspect.png``.
 
-    What an earlier call left in `out`, tile by tile, is reused.
+    Tiles that an earlier call left in `out` are reused.
 
     Raises
     ------
@@ -159,7 +156,7 @@ def simulate_separated(
 def examples_of(
     separated: DeblendedCell, truth: pa.Table, paired: bool, networks: FeatureNetworks
 ) -> Examples:
-    """Return what is known of the sources of a cell, and the truth."""
+    """Return the statistics of a cell's sources, and the truth."""
     detected = separated.detected
     header = detected.task.cell.tile
     pairs = [
@@ -171,7 +168,7 @@ def examples_of(
     statistics = features(views, detected.psf.at(0, 0), header.pixel_scale)
     xy = np.concatenate([part.xy + np.array([b.box.x0, b.box.y0]) for b, part in pairs])
     blended = truth_of(xy, truth, header.wcs, header.bands[-1], header.pixel_scale)
-    # The networks are run where the cheap statistics could leave doubt.
+    # The networks are only run where the cheap statistics may be in doubt.
     doubtful = np.flatnonzero(may_be_doubtful(statistics))
     of_networks = np.full((len(statistics), len(NETWORK_FEATURES)), np.nan)
     run = networks(views.take(doubtful), header.bands, header.pixel_scale)
@@ -187,17 +184,10 @@ def truth_of(
     return unrecognized_blends(xy * pixel_scale, place * pixel_scale, flux)
 
 
-def truth_places(truth: pa.Table, wcs: str, band: str) -> tuple[Array, Array]:
-    """Return the true sources' pixels ``(n, 2)`` (x, y) and fluxes ``(n,)`` in a band."""
-    sky = np.column_stack([truth["ra"].to_numpy(), truth["dec"].to_numpy()])
-    place = WCS(fits.Header.fromstring(wcs)).wcs_world2pix(sky, 0)
-    return np.asarray(place), truth[f"flux_{band}"].to_numpy()
-
-
 def fit_and_report(
     out: str, examples: Sequence[Examples], training: dict[str, Any]
 ) -> Trained[SuspectModel]:
-    """Fit on all tiles, score on each by a fit without it, and write what comes out."""
+    """Fit on all tiles, score each tile by a fit without it, and write both."""
     model = fit_model(examples)
     p, truth, paired = held_out(examples)
     report, scores = _report(p, truth, paired)
@@ -242,9 +232,9 @@ def _report(
 
 
 def held_out(examples: Sequence[Examples]) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return p, truth and whether its tile has more pairs, of every source.
+    """Return, for every source, p, the truth and whether its tile has more pairs.
 
-    Each p is by a fit without its tile; in tiles with more pairs, with their offset.
+    Each p comes from a fit without its tile, with the offset if the tile has more pairs.
     """
     fold = np.arange(len(examples)) // 2 % min(FOLDS, max(len(examples) // 2, 2))
     p = []
@@ -280,7 +270,7 @@ def fit_model(examples: Sequence[Examples]) -> SuspectModel:
 
 
 def offset_of(examples: Sequence[Examples]) -> float:
-    """Return by how much ln odds are higher in tiles with more pairs."""
+    """Return the offset of the ln odds in tiles with more pairs."""
     statistics = np.concatenate([each.statistics for each in examples])
     return fit_logistic(statistics, *_labels(examples))[1]
 
@@ -290,49 +280,3 @@ def _labels(examples: Sequence[Examples]) -> tuple[NDArray[np.bool_], NDArray[np
     truth = np.concatenate([each.blended for each in examples])
     paired = np.concatenate([np.full(len(each.blended), each.paired) for each in examples])
     return truth, paired
-
-
-def fit_logistic(
-    x: Array,
-    truth: NDArray[np.bool_],
-    paired: NDArray[np.bool_],
-    steps: int = 50,
-    ridge: float = RIDGE,
-) -> tuple[Logistic, float]:
-    """Fit by Newton's method with a ridge; intercept, and offset of paired tiles, are free.
-
-    Logistic regression is calibrated on its training sample by construction: Σ p = Σ truth, in
-    paired tiles and in the others (its score equations for these two parameters).
-
-    Returns
-    -------
-    logistic, offset
-        For natural tiles, and what paired ones have on top.
-    """
-    mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
-    design = terms((x - mean) / scale)
-    a = np.column_stack([design, np.ones(len(x)), paired.astype(np.float64)])
-    penalty = np.full(a.shape[1], ridge)
-    # A trace of a ridge on these two too: either kind of tile may have no blend at all.
-    penalty[-2:] = 0.1
-    weights = np.zeros(a.shape[1])
-    for _ in range(steps):
-        p = probability(a @ weights)
-        gradient = a.T @ (p - truth) + penalty * weights
-        curvature = (a * (p * (1 - p))[:, None]).T @ a + np.diag(penalty)
-        step = np.linalg.solve(curvature, gradient)
-        now = _loss(a, truth, weights, penalty)
-        # Where kinds are nearly told apart, a whole step of Newton's may lead uphill.
-        while _loss(a, truth, weights - step, penalty) > now and np.abs(step).max() > 1e-8:
-            step = step / 2
-        weights -= step
-        if np.abs(step).max() < 1e-8:
-            break
-    return Logistic(mean, scale, weights[:-2], float(weights[-2])), float(weights[-1])
-
-
-def _loss(a: Array, truth: NDArray[np.bool_], weights: Array, penalty: Array) -> float:
-    """Return −ln of likelihood and ridge together."""
-    logit = a @ weights
-    likelihood = (truth * logit - np.logaddexp(0, logit)).sum()
-    return float(0.5 * (penalty * weights**2).sum() - likelihood)

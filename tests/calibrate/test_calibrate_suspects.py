@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from raydeblend.calibrate.training import (
+from raydeblend.calibrate.logistic_fit import fit_logistic
+from raydeblend.calibrate.suspects import (
     Examples,
     fit_and_report,
-    fit_logistic,
     fit_model,
     predict,
     train_suspects,
