@@ -209,8 +209,9 @@ class JointDeblender:
             (free,) = free_profiles(stamps, [found], settings)
         (stamp,), unit, fit = stamps, sigma[0, :, 0, 0], with_fluxes(found.fit, free)
         structure = self.structure if given is None else None
-        galaxies = self._galaxies(stamp, found, structure)
-        patches = galaxies.patches(replace(found, fit=free).patches_of(stamp, self.config.blocks))
+        parts = found.patches_of(stamp, self.config.blocks)
+        galaxies = self._galaxies(stamp, found.fit, parts, structure)
+        patches = galaxies.patches(parts)
         neighbors = neighbor_flux(patches, stamp.weight) * unit
         config = self._measuring(found)
         extra = measure_galaxies(stamp, fit, galaxies, patches, neighbors, unit, config)
@@ -307,11 +308,15 @@ class JointDeblender:
     ) -> Sources:
         """Return the galaxies of one stamp, whose unit is `sigma` ``(bands, 1, 1)``.
 
-        With the light and the fluxes of a fit with free profiles.
+        Their fluxes are those of `free`.
         """
-        galaxies = self._galaxies(stamp, found, structure)
-        parts = self._images(stamp, replace(found, fit=free))
-        light = images_of(parts, stamp.image.shape)
+        if found.patches is None:
+            light = render(stamp, found.fit, self.device)
+            parts = [Patch.whole(image) for image in light]
+        else:
+            parts = found.patches
+            light = images_of(parts, stamp.image.shape)
+        galaxies = self._galaxies(stamp, found.fit, parts, structure)
         fit = with_fluxes(found.fit, free)
         models = galaxies.sums(light)
         unit = sigma[:, 0, 0]
@@ -347,17 +352,16 @@ class JointDeblender:
         structure = replace(self.config.structure, most_curvature=np.inf)
         return replace(self.config, structure=structure)
 
-    def _images(self, stamp: Stamp, found: Found) -> list[Patch]:
-        """Return the light of each source, if not of a crowd on the whole stamp."""
-        if found.patches is not None:
-            return found.patches
-        return [Patch.whole(image) for image in render(stamp, found.fit, self.device)]
-
-    def _galaxies(self, stamp: Stamp, found: Found, structure: StructureModel | None) -> Galaxies:
+    def _galaxies(
+        self,
+        stamp: Stamp,
+        fit: BlendFit,
+        parts: Sequence[Patch],
+        structure: StructureModel | None,
+    ) -> Galaxies:
         """Return which sources are one galaxy; each is its own without a model of structure."""
-        fit, galaxy = found.fit, np.arange(len(found.fit.theta))
+        galaxy = np.arange(len(fit.theta))
         if structure is not None and len(galaxy) > 1:
-            parts = self._images(stamp, found)
             galaxy = galaxies_of(stamp, fit, parts, structure.trees, self.config.structure)
         return Galaxies.of(galaxy, fit.total.sum(0))
 
