@@ -27,12 +27,14 @@ from raydeblend.deblend.joint.config import BodyConfig
 from raydeblend.deblend.joint.crowds.light import images
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.fitting import fit_requests
+from raydeblend.deblend.joint.photometry import components
 from raydeblend.deblend.joint.search import first_peaks
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp, squares
 from raydeblend.deblend.peaks import DETECT
 from raydeblend.detect.footprints import matched_filter, matched_filters
 from raydeblend.detect.smoothing import smoothed_stamp
+from raydeblend.fit.half_light import half_light_radius
 from raydeblend.fit.parameters import (
     BULGE_LOG_RADIUS,
     LOG_RADII,
@@ -59,11 +61,14 @@ class Body:
         Its light.
     part
         ``(y, x)`` which part of the light within a PSF is structure.
+    most_radius
+        Half-light radius in pixels that it may have.
     """
 
     fit: BlendFit
     patch: Patch
     part: FloatArray
+    most_radius: float
 
 
 @dataclass(frozen=True)
@@ -142,23 +147,24 @@ def _find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
     outstanding = _stands_out(stamp, broad, start[0], config)
     weight = np.where(outstanding, np.float32(0), stamp.weight)
     fit = _best_fit(_coarse(stamp, start[0], weight, config), start, broad, settings)
-    most = config.most_radius * _broad_radius(broad, config)
-    if not config.min_radius * stamp.width <= _radius(fit, stamp) <= most:
+    most = config.most_radius * _broad_radius(broad, (int(y), int(x)), config)
+    small = _radius(fit, stamp) < config.min_radius * stamp.width
+    if small or _whole_radius(fit, stamp) > most:
         return None
     patch = draw(stamp, fit, 0, settings.config.blocks)
     (light,) = images([patch], stamp.image.shape)
     if _bright_neighbors(stamp, light, fit.xy[0], config) > config.most_neighbors:
         return None
     part = roughness(stamp, light, weight, config)
-    return (
-        Body(fit, patch, part) if part is not None and part.max() > config.min_roughness else None
-    )
+    if part is None or part.max() <= config.min_roughness:
+        return None
+    return Body(fit, patch, part, most)
 
 
 def _fit_again(
     body: Body, stamp: Stamp, weight: FloatArray, beside: list[Patch], settings: FitSettings
 ) -> Body:
-    """Return a body fitted again without the light of what is `beside` it.
+    """Return a body fitted again without the light of what is `beside` it, if that goes well.
 
     `weight` ``(bands, y, x)`` has the structure of all bodies among the noise.
     """
@@ -169,16 +175,25 @@ def _fit_again(
     own = stamp.showing(shown)
     coarse = _coarse(own, body.fit.xy[0], weight, config)
     (fit,) = fit_requests([refit(coarse, body.fit)], settings)
+    if not _whole_radius(fit, stamp) <= body.most_radius:
+        return body
     smooth = draw(stamp, fit, 0, settings.config.blocks)
     patch = _with_uneven(smooth, own, stamp.image - shown, config)
     (light,) = images([patch], shown.shape)
     part = roughness(own, light, own.weight, config)
-    return Body(_with_all_light(fit, smooth, own), patch, body.part if part is None else part)
+    fit = _with_all_light(fit, smooth, own)
+    return replace(body, fit=fit, patch=patch, part=body.part if part is None else part)
 
 
 def _radius(fit: BlendFit, stamp: Stamp) -> float:
     """Return the half-light radius in pixels of the one source's disk."""
     return float(np.exp(fit.theta[0, LOG_RADIUS])) / stamp.pixel_scale
+
+
+def _whole_radius(fit: BlendFit, stamp: Stamp) -> float:
+    """Return the half-light radius in pixels of disk and bulge of the one source."""
+    radius, _ = half_light_radius(components(fit, np.ones(fit.total.T.shape)))
+    return float(radius[0]) / stamp.pixel_scale
 
 
 def _with_all_light(fit: BlendFit, smooth: Patch, own: Stamp) -> BlendFit:
@@ -261,7 +276,8 @@ def _best_fit(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSetti
 
 def _as_broad(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSettings) -> BlendFit:
     """Return a round disk with a half-light radius half that of the broad light, and its bulge."""
-    radius = 0.5 * _broad_radius(broad, settings.config.bodies)
+    x, y = np.round(start[0]).astype(int).tolist()
+    radius = 0.5 * _broad_radius(broad, (y, x), settings.config.bodies)
     theta = np.zeros((1, PARAMETERS))
     theta[:, POSITION] = start
     theta[:, LOG_RADII] = np.log(radius * coarse.pixel_scale)
@@ -269,9 +285,10 @@ def _as_broad(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSetti
     return without_sources(coarse).add(theta, compact=False)
 
 
-def _broad_radius(broad: FloatArray, config: BodyConfig) -> float:
-    """Return the radius in pixels of a circle as large as the broad light."""
-    return float(np.sqrt((broad > config.min_brightness).sum() / np.pi))
+def _broad_radius(broad: FloatArray, center: tuple[int, int], config: BodyConfig) -> float:
+    """Return the radius in pixels of a circle as large as the broad light about a pixel (y, x)."""
+    regions, _ = ndimage.label(broad > config.min_brightness)
+    return float(np.sqrt((regions == regions[center]).sum() / np.pi))
 
 
 def _bright_neighbors(stamp: Stamp, light: FloatArray, center: Array, config: BodyConfig) -> int:

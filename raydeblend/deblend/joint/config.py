@@ -348,8 +348,8 @@ class BodyConfig:
     min_radius
         Half-light radius in PSF widths of a large galaxy.
     most_radius
-        The same over the radius of a circle as large as its broad light, which holds most of a
-        galaxy's light: a wider one leans on the light of several.
+        The same, most, over the radius of a circle as large as its broad light, which holds most of
+        a galaxy's light: what is wider leans on the light of several.
     square
         Side in pixels of the squares in which a body is fitted.
     center_radius
@@ -383,7 +383,7 @@ class BodyConfig:
     """
 
     min_radius: float = 6.0
-    most_radius: float = 1.0
+    most_radius: float = 1.5
     square: int = 4
     center_radius: float = 4.0
     median_side: float = 10.0
