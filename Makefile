@@ -32,31 +32,27 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/raydeblend demo demo
 
-# Tests with Ray often wait, for processes to start and to die: those that share one, those that start
-# their own, and the long ones, in which parts of surveys die.  The others compute, in two parts of
-# about the same length, and let these go first.
-TESTS := test-ray-deaths test-ray-shared test-ray-own test-others-1 test-others-2
+# Tests with Ray wait most of their time, for processes to start and to die: those that share one and
+# those that start their own.  Beside them the others compute, in two parts of about the same length.
+TESTS := test-ray-shared test-ray-own test-others-1 test-others-2
 .PHONY: $(TESTS)
 PART_2 := tests/evaluate tests/networks tests/simulate tests/stellar_psf tests/train \
 	$(wildcard tests/test_*.py)
 
 test: $(READY)
-	@echo "tests run in five processes, which write $(TESTS:=.log)"
-	@$(MAKE) --no-print-directory --keep-going --jobs=5 $(TESTS)
+	@echo "tests run in four processes, which write $(TESTS:=.log)"
+	@$(MAKE) --no-print-directory --keep-going --jobs=4 $(TESTS)
 
-LONG := (slow_survey or cluster)
-test-ray-deaths: MARKED = ray and $(LONG)
-test-ray-shared: MARKED = ray and not $(LONG) and ray_local
-test-ray-own: MARKED = ray and not $(LONG) and not ray_local
+test-ray-shared: MARKED = ray and ray_local
+test-ray-own: MARKED = ray and not ray_local
 test-others-1 test-others-2: MARKED = not ray
 test-others-1: PATHS = $(PART_2:%=--ignore=%)
 test-others-2: PATHS = $(PART_2)
-test-others-1 test-others-2: AFTER = nice -n 5
 # Whatever would start Ray here after all finds no cluster, and fails.
 test-others-1 test-others-2: export RAY_ADDRESS = 127.0.0.1:9
 
 $(TESTS): $(READY)
-	@OMP_NUM_THREADS=1 $(AFTER) $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' $(PATHS) \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '$(MARKED) and not cluster_long' $(PATHS) \
 		> $@.log 2>&1; code=$$?; cat $@.log; exit $$code
 
 check: $(READY)

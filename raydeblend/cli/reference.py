@@ -16,7 +16,7 @@ def columns_command(
     bands: Annotated[str, typer.Option(help="Bands, separated by commas.")] = "g,r,i",
     table: Annotated[str, typer.Option(help="catalog, parents or models.")] = "catalog",
 ) -> None:
-    """List the columns of a table of OUT: name, type, unit, description."""
+    """List the columns of a table that catalog writes: name, type, unit, description."""
     from raydeblend import catalog, models, parents
 
     known: Mapping[str, Callable[[Sequence[str]], Sequence[catalog.Column]]]

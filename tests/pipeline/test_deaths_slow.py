@@ -104,7 +104,7 @@ def test_an_s3_server_in_trouble_and_nothing_of_it_in_the_logs(
             RUN, source, out, log=log, AWS_ENDPOINT_URL=proxy.endpoint, RAY_TMPDIR=str(sessions)
         )
         try:
-            deaths.wait_for(lambda: deaths.n_recorded(local) >= 4, 400)
+            deaths.wait_for(lambda: deaths.n_recorded(local) >= 4, 400, log)
             rclone.stop()
             threading.Timer(10, rclone.start).start()
             assert run.wait(timeout=500) == 0, log.read_text()
