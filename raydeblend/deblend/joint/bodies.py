@@ -62,7 +62,7 @@ class Body:
     part
         ``(y, x)`` which part of the light within a PSF is structure.
     most_radius
-        Half-light radius in pixels that it may have.
+        Largest half-light radius in pixels that it may have.
     """
 
     fit: BlendFit
@@ -164,7 +164,9 @@ def _find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
 def _fit_again(
     body: Body, stamp: Stamp, weight: FloatArray, beside: list[Patch], settings: FitSettings
 ) -> Body:
-    """Return a body fitted again without the light of what is `beside` it, if that goes well.
+    """Return a body fitted again without the light of what is `beside` it.
+
+    One that would become too large stays as it was.
 
     `weight` ``(bands, y, x)`` has the structure of all bodies among the noise.
     """

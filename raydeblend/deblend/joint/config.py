@@ -273,7 +273,7 @@ class PhotometryConfig:
     Attributes
     ----------
     index_width
-        `BulgeDiskPriors.index_width` of the last fit, from which fluxes are: about that of COSMOS
+        `BulgeDiskPriors.index_width` of the last fit, which gives the fluxes: about that of COSMOS
         galaxies of i = 23.
     neighbor_fraction
         Of the neighbors' flux under a source.
@@ -348,8 +348,8 @@ class BodyConfig:
     min_radius
         Half-light radius in PSF widths of a large galaxy.
     most_radius
-        The same, most, over the radius of a circle as large as its broad light, which holds most of
-        a galaxy's light: what is wider leans on the light of several.
+        Largest half-light radius of its whole light over the radius of a circle as large as its
+        broad light: what is larger leans on the light of several galaxies.
     square
         Side in pixels of the squares in which a body is fitted.
     center_radius

@@ -2,7 +2,8 @@
 
 While sources are sought their profiles are held near exponential disks with bulges: a galaxy of any
 profile takes the light of neighbors that are not found yet.  Once all are found, fluxes are those
-of a last fit that lets the profiles go; sizes and shapes, which their noise would bias, stay.
+of a last fit that lets the profiles go.  Sizes and shapes, which noise would bias, stay, and so do
+the models: what they leave of the image tells of neighbors that were not recognized.
 """
 
 from __future__ import annotations
