@@ -18,6 +18,8 @@ SHOWN, ACROSS = 32, 8
 """Pictures in a gallery at most, and in a row."""
 HALF = 26
 """Pixels from the center of a picture to its edge."""
+TITLE_LINE = 0.14
+"""Inches that a line of a title takes, and the margin above it."""
 
 Floats = NDArray[np.float64]
 Images = Callable[[str], NDArray[np.float32]]
@@ -64,7 +66,8 @@ def gallery_figure(places: Sequence[Place], images: Images, caption: str) -> byt
     """Draw the first `SHOWN` places, tile by tile."""
     shown = sorted(places[:SHOWN], key=lambda place: place.tile)
     down = max(1, -(-len(shown) // ACROSS))
-    figure = Figure(figsize=(PANEL * ACROSS, (PANEL + 0.28) * down), dpi=DPI)
+    lines = max((place.title.count("\n") + 1 for place in shown), default=1)
+    figure = Figure(figsize=(PANEL * ACROSS, (PANEL + TITLE_LINE * (lines + 1)) * down), dpi=DPI)
     panels = figure.subplots(down, ACROSS, squeeze=False).ravel()
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
