@@ -19,25 +19,24 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend import catalog, storage, tables
-from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
+from raydeblend.calibrate.frame import (
+    Trained,
+    begin_calibration,
+    card_of,
+    rounded,
+    write_trained,
+)
 from raydeblend.calibrate.logistic_fit import RIDGE, fit_logistic
-from raydeblend.calibrate.scenes import detect_scene
-from raydeblend.calibrate.suspects import PAIRS
+from raydeblend.calibrate.scenes import PAIRS, detect_scene, sky_scene
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.logistic import Logistic, probability
 from raydeblend.evaluate.common.calibration import calibration, calibration_table
 from raydeblend.evaluate.common.sky import pair_catalog
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.evaluate.survey.scores import FAR_ERROR, FAR_PULL
-from raydeblend.evaluate.survey.unrecognized import RADIUS
 from raydeblend.pipeline.bad import FEATURES, BadModel, features, log_disagreement, write_bad
 from raydeblend.pipeline.stages import measure_cell, stages_of
-from raydeblend.simulate.pairs import with_pairs
-from raydeblend.simulate.population.field import realistic_scene
-from raydeblend.simulate.population.stamps import find_stamps
-from raydeblend.simulate.scene import Grid, truth_table
-from raydeblend.simulate.tiles import REALISTIC_DENSITY
-from raydeblend.survey import get_survey
+from raydeblend.simulate.scene import truth_table
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -117,12 +116,7 @@ def tile_examples(out: str, seed: int, size: int, paired: bool) -> BadExamples:
 
 def simulate_catalog(folder: str, seed: int, size: int, paired: bool) -> tuple[pa.Table, pa.Table]:
     """Simulate a tile; return its catalog and its truth."""
-    survey = get_survey(SURVEY)
-    grid = Grid(1, size, 0, survey.pixel_scale)
-    stamps = find_stamps(None, "train")
-    scene = realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps)
-    if paired:
-        scene = with_pairs(scene, PAIRS, RADIUS, seed)
+    scene = sky_scene(SURVEY, BANDS, size, seed, paired)
     config = CatalogConfig(
         bands=BANDS, survey=SURVEY, deblender=DEBLENDER, photometry="joint", second_opinion=OPINION
     )
@@ -202,13 +196,7 @@ def score(examples: Sequence[BadExamples]) -> tuple[list[Table], dict[str, Any]]
         for name, (stated, came_true) in samples.items():
             found = calibration(stated, came_true)
             sections.append(replace(calibration_table(found), title=f"{name}: {tiles}"))
-            scores[f"{name}: {tiles}, held out"] = {
-                "sources": found.n,
-                "bad": found.positives,
-                "ece": round(found.ece, 5),
-                "brier": round(found.brier, 5),
-                "auc": round(found.auc, 4),
-            }
+            scores[f"{name}: {tiles}, held out"] = rounded(found, "bad")
     return sections, scores
 
 

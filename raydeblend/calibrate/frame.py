@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from raydeblend import access, storage
 from raydeblend.config import check_seed
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.calibration import Calibration
 from raydeblend.evaluate.common.provenance import commit
 
 Preset = TypeVar("Preset")
@@ -42,6 +43,17 @@ def begin_calibration(out: str, preset: str, presets: Mapping[str, Preset], seed
 def card_of(training: Mapping[str, Any], scores: Any) -> dict[str, Any]:
     """Return the card of a calibration: its training data, scores and commit."""
     return {"training": dict(training), "scores": scores, "commit": commit()}
+
+
+def rounded(score: Calibration, positives: str) -> dict[str, float]:
+    """Return scores as a card has them; `positives` is what the probability is of."""
+    return {
+        "sources": score.n,
+        positives: score.positives,
+        "ece": round(score.ece, 5),
+        "brier": round(score.brier, 5),
+        "auc": round(score.auc, 4),
+    }
 
 
 def write_trained(

@@ -9,13 +9,33 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from raydeblend.config import CatalogConfig
+from raydeblend.evaluate.survey.unrecognized import RADIUS
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.parts import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.stages import detect_cell
-from raydeblend.simulate.scene import Scene
-from raydeblend.simulate.tiles import write_tile
+from raydeblend.simulate.pairs import with_pairs
+from raydeblend.simulate.population.field import realistic_scene
+from raydeblend.simulate.population.stamps import find_stamps
+from raydeblend.simulate.scene import Grid, Scene
+from raydeblend.simulate.tiles import REALISTIC_DENSITY, write_tile
+from raydeblend.survey import get_survey
 from raydeblend.tile import Cell
+
+PAIRS = 0.3
+"""Fraction of the galaxies of a tile with more pairs that are moved next to others."""
+
+
+def sky_scene(survey: str, bands: tuple[str, ...], size: int, seed: int, paired: bool) -> Scene:
+    """Return a tile of `size` pixels of the realistic population, with more close pairs if asked.
+
+    Galaxies are those of the training split.
+    """
+    observed = get_survey(survey)
+    grid = Grid(1, size, 0, observed.pixel_scale)
+    stamps = find_stamps(None, "train")
+    scene = realistic_scene(observed, bands, grid, REALISTIC_DENSITY, seed, stamps)
+    return with_pairs(scene, PAIRS, RADIUS, seed) if paired else scene
 
 
 def detect_scene(scene: Scene, seed: int, folder: str, config: CatalogConfig) -> Detected:

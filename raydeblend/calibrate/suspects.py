@@ -20,9 +20,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend import storage
-from raydeblend.calibrate.frame import Trained, begin_calibration, card_of, write_trained
+from raydeblend.calibrate.frame import (
+    Trained,
+    begin_calibration,
+    card_of,
+    rounded,
+    write_trained,
+)
 from raydeblend.calibrate.logistic_fit import RIDGE, fit_logistic
-from raydeblend.calibrate.scenes import detect_scene, truth_places
+from raydeblend.calibrate.scenes import PAIRS, detect_scene, sky_scene, truth_places
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.logistic import probability
@@ -47,19 +53,13 @@ from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, RADIUS, unrecogn
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.suspects import view_part
-from raydeblend.simulate.pairs import with_pairs
-from raydeblend.simulate.population.field import realistic_scene
-from raydeblend.simulate.population.stamps import find_stamps
-from raydeblend.simulate.scene import Grid, truth_table
+from raydeblend.simulate.scene import truth_table
 from raydeblend.simulate.tiles import REALISTIC_DENSITY
-from raydeblend.survey import get_survey
 
 Array = NDArray[np.float64]
 log = logging.getLogger(__name__)
 
 SURVEY, BANDS = "HSC", ("g", "r", "i")
-PAIRS = 0.3
-"""Fraction of the galaxies of every second tile that are moved next to others."""
 MOST_PEAKS = 2
 """Footprints with more peaks are not used: they take most of the time and hold few sources."""
 FOLDS = 5
@@ -139,12 +139,7 @@ def simulate_separated(
     folder: str, seed: int, size: int, paired: bool
 ) -> tuple[DeblendedCell, pa.Table]:
     """Simulate a tile, and deblend it as one cell of a catalog."""
-    survey = get_survey(SURVEY)
-    grid = Grid(1, size, 0, survey.pixel_scale)
-    stamps = find_stamps(None, "train")
-    scene = realistic_scene(survey, BANDS, grid, REALISTIC_DENSITY, seed, stamps)
-    if paired:
-        scene = with_pairs(scene, PAIRS, RADIUS, seed)
+    scene = sky_scene(SURVEY, BANDS, size, seed, paired)
     config = CatalogConfig(bands=BANDS, survey=SURVEY)
     detected = detect_scene(scene, seed, folder, config)
     few = tuple(blend for blend in detected.blends if len(blend.xy) <= MOST_PEAKS)
@@ -221,13 +216,7 @@ def _report(
         rows = purity_rows(p[chosen], truth[chosen])
         sections += [replace(calibration_table(score), title=name)]
         sections += [replace(purity_table(rows), title=name)]
-        scores[f"{name}, held-out tiles"] = {
-            "sources": score.n,
-            "blended": score.positives,
-            "ece": round(score.ece, 5),
-            "brier": round(score.brier, 5),
-            "auc": round(score.auc, 4),
-        }
+        scores[f"{name}, held-out tiles"] = rounded(score, "blended")
     return to_markdown(sections), scores
 
 

@@ -144,10 +144,11 @@ def _find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
         return None
     y, x = np.unravel_index(np.argmax(broad), broad.shape)
     start = np.array([[x, y]], dtype=np.float64)
+    radius = _broad_radius(broad, (int(y), int(x)), config)
     outstanding = _stands_out(stamp, broad, start[0], config)
     weight = np.where(outstanding, np.float32(0), stamp.weight)
-    fit = _best_fit(_coarse(stamp, start[0], weight, config), start, broad, settings)
-    most = config.most_radius * _broad_radius(broad, (int(y), int(x)), config)
+    fit = _best_fit(_coarse(stamp, start[0], weight, config), start, radius, settings)
+    most = config.most_radius * radius
     small = _radius(fit, stamp) < config.min_radius * stamp.width
     if small or _whole_radius(fit, stamp) > most:
         return None
@@ -265,24 +266,23 @@ def broad_median(image: FloatArray, usable: BoolArray, config: BodyConfig) -> Fl
     return np.asarray(between, dtype=np.float32)
 
 
-def _best_fit(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSettings) -> BlendFit:
+def _best_fit(coarse: Stamp, start: Array, radius: float, settings: FitSettings) -> BlendFit:
     """Return the better of two fits of a body, from a usual size and from that of the broad light.
 
-    From a tenth of its size a body may end as a steep profile, far from the minimum.
+    From a tenth of its size a body may end as a steep profile, far from the minimum.  `radius` is
+    that of the broad light, in pixels.
     """
     usual = FitRequest(coarse, start, np.zeros(1, dtype=bool))
-    broad_size = refit(coarse, _as_broad(coarse, start, broad, settings))
+    broad_size = refit(coarse, _as_broad(coarse, start, radius, settings))
     small, large = fit_requests([usual, broad_size], settings)
     return better_of(small, large, large.objective < small.objective)
 
 
-def _as_broad(coarse: Stamp, start: Array, broad: FloatArray, settings: FitSettings) -> BlendFit:
+def _as_broad(coarse: Stamp, start: Array, radius: float, settings: FitSettings) -> BlendFit:
     """Return a round disk with a half-light radius half that of the broad light, and its bulge."""
-    x, y = np.round(start[0]).astype(int).tolist()
-    radius = 0.5 * _broad_radius(broad, (y, x), settings.config.bodies)
     theta = np.zeros((1, PARAMETERS))
     theta[:, POSITION] = start
-    theta[:, LOG_RADII] = np.log(radius * coarse.pixel_scale)
+    theta[:, LOG_RADII] = np.log(0.5 * radius * coarse.pixel_scale)
     theta[:, BULGE_LOG_RADIUS] += settings.priors.log_ratio
     return without_sources(coarse).add(theta, compact=False)
 
