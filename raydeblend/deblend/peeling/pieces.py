@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 from raydeblend.deblend.base import Call
 from raydeblend.deblend.joint.blend_fit import BlendFit, FitRequest, better_of, refit
 from raydeblend.deblend.joint.deblender import JointDeblender, one_thread
-from raydeblend.deblend.joint.evidence import are_one, least_gain
+from raydeblend.deblend.joint.evidence import least_gain
 from raydeblend.deblend.joint.find import fit_together
 from raydeblend.deblend.joint.fitting import fit_requests, render
 from raydeblend.deblend.joint.settings import FitSettings
@@ -69,14 +69,16 @@ class Doubt:
 
     def decided(self, request: FitRequest, trial: BlendFit, settings: FitSettings) -> Doubt:
         """Return what is left when the weakest is confirmed or, as the trial has it, gone."""
-        one = are_one(self.stamp, self.fit, settings.config.prune)
-        is_piece = one or trial.objective < request.goal
+        apart = np.hypot(*(self.fit.xy - self.fit.xy[self.weakest]).T)
+        nearest = np.delete(apart, self.weakest).min()
+        least = settings.config.prune.min_separation * self.stamp.width
+        is_piece = bool(nearest < least) or trial.objective < request.goal
         fit = better_of(self.fit, trial, is_piece)
-        left, doubtful = self.left, self.doubtful.copy()
+        doubtful = self.doubtful.copy()
         doubtful[self.weakest] = False
-        if is_piece:
-            left, doubtful = (np.delete(each, self.weakest) for each in (left, doubtful))
-        return Doubt(self.stamp, fit, left, doubtful)
+        here = np.ones(len(doubtful), dtype=bool)
+        here[self.weakest] = not is_piece
+        return Doubt(self.stamp, fit, self.left[here], doubtful[here])
 
 
 def join_pieces(
@@ -164,7 +166,7 @@ def _without_others(stamp: Stamp, models: FloatArray, group: Indices) -> Stamp:
 def _homes(models: FloatArray, left: Indices) -> Indices:
     """Return for each of the models the one that it is a part of, of those that are `left`."""
     light = np.einsum("kbyx,lbyx->kl", models, models[left], optimize=True)
-    homes = left[light.argmax(axis=1)]
+    homes: Indices = left[light.argmax(axis=1)]
     homes[left] = left
     return homes
 
