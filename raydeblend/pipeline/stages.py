@@ -327,6 +327,7 @@ def _fit_together(
         engine,
         seed,
         MODELS[engine],
+        deblenders=[part.deblender for part in parts],
     )
     times = {job: measured for job, measured in zip(jobs, found, strict=True)}
     for i, own in enumerate(keys):
