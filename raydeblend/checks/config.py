@@ -39,6 +39,8 @@ class CheckConfig:
     masked, bright
         The same, if so large a part is masked and less than so large a part of the rest is brighter
         than five sigma.
+    hidden
+        Part of the pixels with data that a mask may rule out.
     constant
         Part of the usable pixels that may be exactly 0.
     data
@@ -65,6 +67,7 @@ class CheckConfig:
     rim_masked: float = 0.01
     masked: float = 0.05
     bright: float = 1e-4
+    hidden: float = 0.9
     constant: float = 2e-4
     data: float = 0.01
     found: float = 0.5

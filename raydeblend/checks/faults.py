@@ -102,7 +102,9 @@ def _pixel_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     seen = facts.pixels
     low, high = config.noise
     for i, band in enumerate(facts.bands):
-        if facts.present[i] and seen.usable[i] < config.data and max(seen.usable) > 0.5:
+        if seen.hidden[i] > config.hidden:
+            yield f"the mask of band {band} rules out {seen.hidden[i]:.0%} of the pixels with data"
+        elif facts.present[i] and seen.usable[i] < config.data and max(seen.usable) > 0.5:
             yield f"band {band} has no data"
         if seen.noise[i] > high or seen.noise[i] < low:
             times = f"{seen.noise[i]:.2f} times"
