@@ -45,6 +45,9 @@ class CheckConfig:
         Part of the usable pixels that may be exactly 0.
     data
         Part of a band's pixels that must be usable, where those of another are.
+    sharp, sharp_sigma, spikes
+        How much a pixel must stand out from its neighbors over what the peak of a star does, and by
+        how many standard errors, to be no light from the sky; how many of them make a cell suspect.
     found, flux
         Part of the injected controls that must be found, and median relative error of their flux.
     controls
@@ -70,6 +73,9 @@ class CheckConfig:
     hidden: float = 0.9
     constant: float = 2e-4
     data: float = 0.01
+    sharp: float = 1.4
+    sharp_sigma: float = 6.0
+    spikes: int = 5
     found: float = 0.5
     flux: float = 0.1
     controls: int = 3

@@ -79,7 +79,7 @@ def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend]) -> PixelFacts:
         All footprints that reach into the region.
     """
     part = tile.crop(inner)
-    blank = ~ndimage.binary_dilation(_detected(part.box, blends), iterations=AROUND)
+    blank = ~ndimage.binary_dilation(detected_pixels(part.box, blends), iterations=AROUND)
     saturated = ndimage.binary_dilation(part.saturated, iterations=NEAR_SATURATION)
     bands = [_band(part, band, blank, saturated) for band in range(len(part.image))]
     return PixelFacts(*np.array(bands, dtype=np.float64).T, _hidden(tile))
@@ -92,7 +92,8 @@ def _hidden(tile: Tile) -> FloatArray:
     return 1 - usable / np.where(filled > FEW_FILLED, filled, np.nan)
 
 
-def _detected(box: Box, blends: Sequence[Blend]) -> BoolArray:
+def detected_pixels(box: Box, blends: Sequence[Blend]) -> BoolArray:
+    """Tell ``(y, x)`` which pixels of a box lie in a footprint."""
     detected = np.zeros(box.shape, dtype=bool)
     for blend in blends:
         there = blend.box.clip(box)

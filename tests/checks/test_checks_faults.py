@@ -40,6 +40,7 @@ def suspicions(folder, config=CONFIG):
         (sky.mask_all("r"), "the mask of band r rules out 100% of the pixels with data"),
         (sky.mask_all(*sky.BANDS), "the mask of band g rules out 100% of the pixels with data"),
         (sky.mask_all("i", part=0.95), "the mask of band i rules out 95% of the pixels with data"),
+        (sky.leave_cosmic_rays, r"\d+ pixels of sources in band r are sharper than the PSF"),
         (sky.lose_bad_plane, "the mask of band r does not rule out dead pixels"),
         (sky.broaden_psf("i"), r"the PSF of band i is (8|9|10|11)% broader than its sources say"),
         (sky.broaden_psf("g", by=0.9), r"the PSF of band g is (8|9|1[0-3])% narrower than its"),
