@@ -82,14 +82,14 @@ def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend]) -> PixelFacts:
     blank = ~ndimage.binary_dilation(detected_pixels(part.box, blends), iterations=AROUND)
     saturated = ndimage.binary_dilation(part.saturated, iterations=NEAR_SATURATION)
     bands = [_band(part, band, blank, saturated) for band in range(len(part.image))]
-    return PixelFacts(*np.array(bands, dtype=np.float64).T, _hidden(tile))
+    return PixelFacts(*np.array([*zip(*bands, strict=True), _hidden(tile)], dtype=np.float64))
 
 
 def _hidden(tile: Tile) -> FloatArray:
     """Return the part of the pixels with data that is unusable in each band; NaN of few."""
     filled = np.array(tile.filled or np.zeros(len(tile.image)))
     usable = 1 - tile.unusable.mean(axis=(1, 2))
-    return 1 - usable / np.where(filled > FEW_FILLED, filled, np.nan)
+    return np.asarray(1 - usable / np.where(filled > FEW_FILLED, filled, np.nan))
 
 
 def detected_pixels(box: Box, blends: Sequence[Blend]) -> BoolArray:
