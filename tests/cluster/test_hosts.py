@@ -14,7 +14,8 @@ pytestmark = [
     pytest.mark.skipif(bool(hosts.why_not()), reason=f"no namespaces: {hosts.why_not()}"),
 ]
 
-LEFT_ALONE = ["sh", "-c", "setsid sleep 4321 > /dev/null 2>&1 & sleep 8642"]
+BUSY_S = 120
+LEFT_ALONE = ["sh", "-c", "setsid sleep 4321 > /dev/null 2>&1 & exec sleep 8642"]
 """A child that no longer belongs to who started it, and one that does."""
 KILLED = """
 import os, signal, sys
@@ -30,7 +31,7 @@ def at_work(network):
     """Start a host on which something runs; all process ids, also that of the switch."""
     host = network.add("a")
     host.start(LEFT_ALONE)
-    wait_for(lambda: len(host.processes("sleep 4321")) and len(host.processes("sleep 8642")), 20)
+    wait_for(lambda: not host.processes("sh -c") and len(host.processes("sleep")) == 2, BUSY_S)
     return [network.switch.pid, host.holder.pid, host.pid, *host.processes("sleep")]
 
 
@@ -39,12 +40,12 @@ def test_nothing_is_left_after_an_error():
         pids = at_work(network)
         assert all(map(deaths.alive, pids))
         raise ZeroDivisionError
-    wait_for(lambda: not any(map(deaths.alive, pids)), 20)
+    wait_for(lambda: not any(map(deaths.alive, pids)), BUSY_S)
 
 
 def test_nothing_is_left_of_a_test_that_was_killed():
     script = [sys.executable, "-c", KILLED.format(path=sys.path)]
-    said = subprocess.run(script, capture_output=True, text=True).stdout
-    pids = [int(pid) for pid in said.split()]
-    assert len(pids) > 4
-    wait_for(lambda: not any(map(deaths.alive, pids)), 20)
+    done = subprocess.run(script, capture_output=True, text=True)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 5, done.stderr
+    wait_for(lambda: not any(map(deaths.alive, pids)), BUSY_S)
