@@ -33,7 +33,7 @@ from raydeblend.simulate.isolated import render_group
 from raydeblend.simulate.isolated_realistic import realistic_group
 from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.sharp import draw_sharp
-from raydeblend.survey import draw_psf, get_survey, psf_profile
+from raydeblend.survey import Survey, draw_psf, get_survey, psf_profile
 from raydeblend.train.blends import BlendRecipe
 from raydeblend.train.data import blends_of
 from raydeblend.train.isolated import ISOLATED_SIZE
@@ -93,22 +93,29 @@ def training_statistics(seed: int, number: int) -> Array:
 
 
 def multiband_statistics(seed: int, number: int) -> Array:
-    """Return those of the training of `rdn-multiband`, of stamps with the same bands."""
-    run, rng = MULTIBAND_RUN, np.random.default_rng([seed, number, len(MULTIBAND)])
+    """Return those of the training of `rdn-multiband`, all in the same bands."""
+    # Other draws than those of `training_statistics`.
+    run, rng = MULTIBAND_RUN, np.random.default_rng([seed, number, 1])
     survey = get_survey(SURVEYS[number % len(SURVEYS)])
     if rng.random() < run.paper_share:
         group = render_group(draw_galaxies(GALAXIES, BANDS, rng, FAINT), survey, rng)
     else:
-        known = {band.name for band in survey.bands}
-        bands = tuple(band for band in run.bands if band in known)
-        if rng.random() < run.recipe.fewer_bands:
-            kept = rng.permutation(len(bands))[: rng.integers(1, len(bands) + 1)]
-            bands = tuple(bands[i] for i in sorted(kept.tolist()))
+        bands = _some_bands(survey, rng)
         train, stamps = np.zeros(GALAXIES, dtype=bool), find_stamps(None, "train")
         group = realistic_group(survey, bands, train, (stamps, stamps), rng, ISOLATED_SIZE, FAINT)
     recipe = replace(BlendRecipe(), close=run.recipe.close)
     drawn = blends_of(group, BLENDS, recipe, int(rng.integers(2**31)))
     return statistics(drawn, psf_widths(group.psf, BLENDS), group.pixel_scale)
+
+
+def _some_bands(survey: Survey, rng: np.random.Generator) -> tuple[str, ...]:
+    """Return the bands of a survey that `rdn-multiband` knows or, as often as in training, some."""
+    known = {band.name for band in survey.bands}
+    bands = tuple(band for band in MULTIBAND_RUN.bands if band in known)
+    if rng.random() >= MULTIBAND_RUN.recipe.fewer_bands:
+        return bands
+    kept = rng.permutation(len(bands))[: rng.integers(1, len(bands) + 1)]
+    return tuple(bands[i] for i in sorted(kept.tolist()))
 
 
 def sharp_statistics(seed: int, groups: int) -> Iterator[Array]:
