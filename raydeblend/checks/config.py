@@ -39,10 +39,15 @@ class CheckConfig:
     masked, bright
         The same, if so large a part is masked and less than so large a part of the rest is brighter
         than five sigma.
+    hidden
+        Part of the pixels with data that a mask may rule out.
     constant
         Part of the usable pixels that may be exactly 0.
     data
         Part of a band's pixels that must be usable, where those of another are.
+    sharp, sharp_sigma, spikes
+        How much a pixel must stand out from its neighbors over what the peak of a star does, and by
+        how many standard errors, to be no light from the sky; how many of them make a cell suspect.
     found, flux
         Part of the injected controls that must be found, and median relative error of their flux.
     controls
@@ -65,8 +70,12 @@ class CheckConfig:
     rim_masked: float = 0.01
     masked: float = 0.05
     bright: float = 1e-4
+    hidden: float = 0.9
     constant: float = 2e-4
     data: float = 0.01
+    sharp: float = 1.4
+    sharp_sigma: float = 6.0
+    spikes: int = 5
     found: float = 0.5
     flux: float = 0.1
     controls: int = 3

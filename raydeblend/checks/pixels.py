@@ -19,6 +19,8 @@ RIM = 2
 NEAR_SATURATION = 12
 FEW_PIXELS = 500
 FEW_RIM = 200
+FEW_FILLED = 0.1
+"""Part of the pixels: at a survey's very edge the mask may rightly rule out all that is there."""
 FEW_BRIGHT = 20_000
 """Of fewer pixels none need be bright: a small tile, a sliver of data, may hold no source."""
 BRIGHT = 5.0
@@ -53,6 +55,8 @@ class PixelFacts:
         Part of the usable pixels that is brighter than `BRIGHT` sigma, of `FEW_BRIGHT` or more.
     constant
         Part of the usable pixels that is exactly 0, beyond what rounded values make of noise.
+    hidden
+        Part of the pixels with data, in and around the cell, that the mask rules out.
     """
 
     usable: FloatArray
@@ -61,6 +65,7 @@ class PixelFacts:
     rim: FloatArray
     bright: FloatArray
     constant: FloatArray
+    hidden: FloatArray
 
 
 def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend]) -> PixelFacts:
@@ -74,13 +79,21 @@ def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend]) -> PixelFacts:
         All footprints that reach into the region.
     """
     part = tile.crop(inner)
-    blank = ~ndimage.binary_dilation(_detected(part.box, blends), iterations=AROUND)
+    blank = ~ndimage.binary_dilation(detected_pixels(part.box, blends), iterations=AROUND)
     saturated = ndimage.binary_dilation(part.saturated, iterations=NEAR_SATURATION)
     bands = [_band(part, band, blank, saturated) for band in range(len(part.image))]
-    return PixelFacts(*np.array(bands, dtype=np.float64).T)
+    return PixelFacts(*np.array([*zip(*bands, strict=True), _hidden(tile)], dtype=np.float64))
 
 
-def _detected(box: Box, blends: Sequence[Blend]) -> BoolArray:
+def _hidden(tile: Tile) -> FloatArray:
+    """Return the part of the pixels with data that is unusable in each band; NaN of few."""
+    filled = np.array(tile.filled or np.zeros(len(tile.image)))
+    usable = 1 - tile.unusable.mean(axis=(1, 2))
+    return np.asarray(1 - usable / np.where(filled > FEW_FILLED, filled, np.nan))
+
+
+def detected_pixels(box: Box, blends: Sequence[Blend]) -> BoolArray:
+    """Tell ``(y, x)`` which pixels of a box lie in a footprint."""
     detected = np.zeros(box.shape, dtype=bool)
     for blend in blends:
         there = blend.box.clip(box)

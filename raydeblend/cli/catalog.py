@@ -276,7 +276,8 @@ def catalog_command(
         price=price,
     )
     print("\n".join(summary_lines(summary)))
-    if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
+    too_many = summary.n_suspect > max_suspect * summary.n_cells
+    if summary.n_failed or summary.is_blank or too_many:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 

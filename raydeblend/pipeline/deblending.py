@@ -12,7 +12,7 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
-from raydeblend.deblend.familiar import shipped_inputs, statistics
+from raydeblend.deblend.familiar import Familiar, shipped_inputs, statistics
 from raydeblend.deblend.masks import mask_for
 from raydeblend.deblend.plugins import OwnDeblender
 from raydeblend.deblend.unrecognized.model import shipped_model
@@ -82,9 +82,13 @@ class DeblendCell:
         source = self.deblender.source_hash if isinstance(self.deblender, OwnDeblender) else ""
         suspects = self.suspects.weights_hash if self.suspects else ""
         shipped = [model.sha256[:16] for model in (shipped_stars(), shipped_bad())]
-        inputs = shipped_inputs()
-        shipped += [inputs.sha256[:16]] if inputs.of(self.deblender.name) else []
+        shipped += [shipped_inputs().sha256[:16]] if self._familiar else []
         return "-".join(part for part in (own, source, suspects, *shipped) if part)
+
+    @property
+    def _familiar(self) -> Familiar | None:
+        """What the network was trained on, if it is a shipped one."""
+        return shipped_inputs().of(self.config.weights or self.deblender.name)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""
@@ -174,8 +178,8 @@ class DeblendCell:
 
     def _flags(self, blends: Sequence[Blend], detected: Detected) -> list[int]:
         """Return UNLIKE_TRAINING ``(n,)`` for stamps unlike the network's training data, else 0."""
-        known = shipped_inputs().of(self.deblender.name)
-        if known is None or self.config.weights is not None:
+        known = self._familiar
+        if known is None:
             return [0] * len(blends)
         header = detected.task.cell.tile
         bands = network_bands(self.deblender, header.bands)

@@ -89,6 +89,8 @@ class Detected:
         The copy of the cell with injected sources, if there is one.
     seen
         What is seen in the pixels, see `raydeblend.checks`.
+    unusable
+        Part of the pixels of the inner region that are usable in no band.
     """
 
     task: CellTask
@@ -99,6 +101,7 @@ class Detected:
     pixels: CellPixels | None = None
     injection: Injection | None = None
     seen: CellState | None = None
+    unusable: float = 0.0
 
     def psf_of(self, blend: Blend) -> tuple[FloatArray, ...]:
         """Return the stamp of each band at a footprint's brightest peak."""

@@ -42,7 +42,7 @@ class Measured:
     `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
     footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
     what is saved beside them, `injection` what became of the copy of the cell, `seen` what is seen
-    in its pixels.
+    in its pixels, of which a part is `unusable`.
     """
 
     task: CellTask
@@ -53,6 +53,7 @@ class Measured:
     products: Products | None = None
     injection: Injection | None = None
     seen: CellState | None = None
+    unusable: float = 0.0
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

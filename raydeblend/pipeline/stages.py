@@ -172,6 +172,7 @@ def _without_data(task: CellTask, config: CatalogConfig, images: bool) -> Detect
         tuple(b for b in blends if _reaches(b, task.cell.inner)),
         TilePsf(tuple(nominal(header, band, survey) for band in header.bands)),
         pixels=no_pixels(task.cell) if images else None,
+        unusable=1.0,
     )
 
 
@@ -188,7 +189,8 @@ def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = Fa
         blends = find_given(read, given.take(~given.repeated).xy, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
     pixels = cell_pixels(cell, read, mine) if images else None
-    return Detected(task, mine + _repeated(task), read.psf, noise, pixels=pixels)
+    unusable = float(read.crop(cell.inner).unusable.all(axis=0).mean())
+    return Detected(task, mine + _repeated(task), read.psf, noise, pixels=pixels, unusable=unusable)
 
 
 def _repeated(task: CellTask) -> tuple[Blend, ...]:
@@ -255,7 +257,8 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     copy = separated.detected.injection
     copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
     copy = conclude(copy, measured.table)
-    return replace(measured, injection=copy, seen=separated.detected.seen)
+    detected = separated.detected
+    return replace(measured, injection=copy, seen=detected.seen, unusable=detected.unusable)
 
 
 def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
