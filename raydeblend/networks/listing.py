@@ -11,6 +11,7 @@ from typing import Any
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import load_card, shipped_weights
 from raydeblend.shipped import SHIPPED
+from raydeblend.wording import beside
 
 MOST_BANDS, DATA_WIDTH = 3, 60
 """More bands are counted, longer texts cut."""
@@ -28,11 +29,12 @@ def list_shipped() -> str:
     rows = [_line(name, path) for name, path in shipped_weights().items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        beside("".join(f"{cell:<{n}}  " for cell, n in zip(short, widths, strict=False)), data)
+        for *short, data in rows
     ]
     calibrations = [
-        f"{name.ljust(widths[0])}  calibration {what}" for name, what in CALIBRATIONS.items()
+        beside(f"{name:<{widths[0]}}  ", f"calibration {what}")
+        for name, what in CALIBRATIONS.items()
     ]
     return "\n".join(lines + calibrations)
 

@@ -15,6 +15,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.preparation import RunRequest, connect_once, prepare
 from raydeblend.session import cluster_address
+from raydeblend.wording import amount
 
 CPU_SECONDS: Mapping[str, float] = {"joint": 0.59}
 """Of one square arcminute in one band at HSC's full depth, by `benchmarks.sizing`; see
@@ -104,7 +105,7 @@ def _cpu_seconds(
     """Return what cells take: as those did that are done, else as measured elsewhere."""
     if len(done):
         spent = sum(second for cell in done["seconds"].to_pylist() for _, second in cell)
-        return spent / len(done) * n_left, f"as the {len(done)} cells that are done"
+        return spent / len(done) * n_left, f"as in the {amount(len(done), 'cell')} done before"
     if config.deblender not in CPU_SECONDS:
         return None, f"not known for {config.deblender}: do some cells, and ask with --resume"
     rate = CPU_SECONDS[config.deblender] * len(config.bands)
@@ -114,7 +115,8 @@ def _cpu_seconds(
 def forecast_lines(forecast: Forecast) -> Iterator[str]:
     """Yield the lines that a user reads."""
     unusable = f", {forecast.n_unusable} that cannot be used" if forecast.n_unusable else ""
-    yield f"{forecast.n_tiles} tiles{unusable}; {forecast.n_cells} cells, {forecast.n_left} to do"
+    tiles, cells = amount(forecast.n_tiles, "tile"), amount(forecast.n_cells, "cell")
+    yield f"{tiles}{unusable}; {cells}, {forecast.n_left} to do"
     yield f"{forecast.arcmin2:.2f} arcmin², {forecast.read_bytes / 1e9:.2f} GB of pixels to read"
     if forecast.cpu_seconds is None:
         yield f"time: {forecast.basis}"

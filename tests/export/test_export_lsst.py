@@ -109,7 +109,7 @@ def test_the_command_counts_and_replaces_nothing(
         main(["export", "lsst", out, str(tmp_path / "dp"), "--all-rows"])
     assert not ended.value.code
     n = N_CELLS * PER_CELL
-    assert capsys.readouterr().out == f"{n} objects, {n} parents: {tmp_path / 'dp'}\n"
+    assert capsys.readouterr().out == f"{n:,} objects, {n:,} parents: {tmp_path / 'dp'}\n"
     with pytest.raises(ConfigError, match=r"Object.parquet, Parent.parquet, schema.yaml already"):
         export_lsst(out, str(tmp_path / "dp"))
 

@@ -37,7 +37,7 @@ def test_the_file_has_rails_default_columns_and_parameters(
     assert not ended.value.code
     rows = catalog.read_catalog(out).to_pandas()
     rows = rows[rows["is_primary"]]
-    assert capsys.readouterr().out == f"{len(rows)} rows: {target}\n"
+    assert capsys.readouterr().out == f"{len(rows):,} rows: {target}\n"
     table = pd.read_parquet(target)
     assert table["source_id"].tolist() == rows["source_id"].tolist()
     faint = (rows["flux_i"] < 3 * rows["flux_err_i"]).to_numpy()
