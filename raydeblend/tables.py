@@ -8,6 +8,7 @@ is given its own copy of the bytes and nothing of Python's, and reads in the thr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,18 @@ def _with_lengths(table: pa.Table) -> pa.Table:
     longest = {name: pc.max(pc.utf8_length(table[name])).as_py() or 1 for name in texts}
     lengths = {f"table::len::{name}": str(n) for name, n in longest.items()}
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **lengths})
+
+
+def described(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with its fields' units and descriptions where astropy's Table.read looks."""
+    rows = []
+    for field in schema:
+        said = {key.decode(): text.decode() for key, text in (field.metadata or {}).items() if text}
+        rows.append(
+            {"name": field.name} | {k: said[k] for k in ("description", "unit") if k in said}
+        )
+    # JSON is YAML too.
+    return schema.with_metadata({"table_meta_yaml": json.dumps({"datatype": rows})})
 
 
 def schema_to_parquet(schema: pa.Schema) -> bytes:

@@ -9,6 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from astropy import units as u
+from astropy.table import Table
 from export_catalog import BANDS, PER_CELL, write_catalog
 
 from raydeblend import catalog, parents, storage
@@ -92,6 +94,16 @@ def test_the_schema_describes_every_column(out: str, tmp_path: Path) -> None:
     assert objects["coord_ra_dec_Cov"]["ivoa:unit"] == "deg2"
     assert objects["r50"]["ivoa:unit"] == "arcsec"
     assert objects["g_psfFlux"]["ivoa:ucd"] == "phot.flux.density;em.opt.B"
+
+
+def test_astropy_reads_the_units_of_both_tables(out: str, tmp_path: Path) -> None:
+    export_lsst(out, str(tmp_path))
+    objects, footprints = (
+        Table.read(tmp_path / f"{name}.parquet", format="parquet") for name in ("Object", "Parent")
+    )
+    assert (objects["coord_raErr"].unit, objects["i_psfFlux"].unit) == (u.deg, u.nJy)
+    assert footprints["ra"].unit == u.deg
+    assert footprints["deblend_nPeaks"].description
 
 
 def test_felis_accepts_the_schema(out: str, tmp_path: Path) -> None:
