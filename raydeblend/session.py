@@ -123,6 +123,13 @@ def _ray_folder() -> str:
     return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
 
 
+def check_kind(address: str | None) -> None:
+    """Check that an address is none of a cluster's other doors; a ConfigError says what to type."""
+    given = cluster_address(address)
+    if given is not None and "://" in given:
+        raise ConfigError(_other_door(given))
+
+
 def check_reachable(address: str) -> None:
     """Check that somebody listens at ``host:port``.
 
@@ -133,8 +140,7 @@ def check_reachable(address: str) -> None:
     ConfigError
         If nobody does, or if the address is that of a cluster's client server or dashboard.
     """
-    if "://" in address:
-        raise ConfigError(_other_door(address))
+    check_kind(address)
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return

@@ -117,12 +117,25 @@ def forecast_lines(forecast: Forecast) -> Iterator[str]:
     unusable = f", {forecast.n_unusable} that cannot be used" if forecast.n_unusable else ""
     tiles, cells = amount(forecast.n_tiles, "tile"), amount(forecast.n_cells, "cell")
     yield f"{tiles}{unusable}; {cells}, {forecast.n_left} to do"
-    yield f"{forecast.arcmin2:.2f} arcmin², {forecast.read_bytes / 1e9:.2f} GB of pixels to read"
-    if forecast.cpu_seconds is None:
-        yield f"time: {forecast.basis}"
-    else:
-        yield f"{forecast.cpu_seconds / 3600:.2f} CPU hours ({forecast.basis})"
-        if forecast.cpus:
-            wall = timedelta(seconds=round(forecast.cpu_seconds / forecast.cpus / AT_WORK))
-            yield f"about {wall} on the {forecast.cpus} CPUs of this machine"
+    if forecast.n_left:
+        yield from _work_lines(forecast)
     yield "nothing was written"
+
+
+def _work_lines(forecast: Forecast) -> Iterator[str]:
+    yield f"{forecast.arcmin2:,.2f} arcmin², {_size(forecast.read_bytes)} of pixels to read"
+    seconds = forecast.cpu_seconds
+    if seconds is None:
+        yield f"time: {forecast.basis}"
+        return
+    spent = f"{seconds / 3600:,.1f} CPU hours" if seconds >= 3600 else f"{seconds:.0f} CPU seconds"
+    yield f"{spent} ({forecast.basis})"
+    if forecast.cpus:
+        wall = timedelta(seconds=round(seconds / forecast.cpus / AT_WORK))
+        yield f"about {wall} on the {amount(forecast.cpus, 'CPU')} of this machine, once started"
+
+
+def _size(n_bytes: float) -> str:
+    known = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
+    unit, name = next((each for each in known if n_bytes >= each[0]), known[-1])
+    return f"{n_bytes / unit:.1f} {name}"

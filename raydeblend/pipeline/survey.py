@@ -59,7 +59,7 @@ from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.stages import Stages
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
 from raydeblend.pipeline.time_limit import STAGE_S
-from raydeblend.session import claim_gpus, shared_folder
+from raydeblend.session import check_kind, claim_gpus, shared_folder
 from raydeblend.wording import amount
 
 Row = dict[str, Any]
@@ -132,6 +132,7 @@ def run_catalog(
     """
     start = time.monotonic()
     request = RunRequest(resume, overwrite, accept_other_versions, part, retry_limited, selection)
+    check_kind(address)
     check_price(price)
     check_memory(memory_per_cell)
     with ExitStack() as session:
