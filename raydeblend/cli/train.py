@@ -20,6 +20,7 @@ from raydeblend.cli.options import (
 from raydeblend.config import LARGEST_SEED
 from raydeblend.errors import ConfigError
 from raydeblend.shipped import SHIPPED
+from raydeblend.wording import beside
 
 if TYPE_CHECKING:
     from raydeblend.calibrate.frame import Trained
@@ -240,7 +241,10 @@ def weights_command(
     """List the shipped weights and calibrations: bands, scale, data; or print one card."""
     from raydeblend.networks.listing import describe_shipped, list_shipped
 
-    print(list_shipped() if name is None else describe_shipped(name))
+    if name is None:
+        print("\n".join(beside(*line) for line in list_shipped()))
+    else:
+        print(describe_shipped(name))
 
 
 def register(app: typer.Typer) -> None:

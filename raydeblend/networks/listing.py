@@ -11,7 +11,6 @@ from typing import Any
 from raydeblend.errors import ConfigError
 from raydeblend.networks.weights import load_card, shipped_weights
 from raydeblend.shipped import SHIPPED
-from raydeblend.wording import beside
 
 MOST_BANDS, DATA_WIDTH = 3, 60
 """More bands are counted, longer texts cut."""
@@ -24,19 +23,16 @@ CALIBRATIONS = {
 }
 
 
-def list_shipped() -> str:
-    """Return a plain-text table of the shipped weights and calibrations, a line each."""
+def list_shipped() -> list[tuple[str, str]]:
+    """Return the shipped weights and calibrations: columns of a line each, and what they are of."""
     rows = [_line(name, path) for name, path in shipped_weights().items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     lines = [
-        beside("".join(f"{cell:<{n}}  " for cell, n in zip(short, widths, strict=False)), data)
+        ("".join(f"{cell:<{width}}  " for cell, width in zip(short, widths, strict=True)), data)
         for *short, data in rows
     ]
-    calibrations = [
-        beside(f"{name:<{widths[0]}}  ", f"calibration {what}")
-        for name, what in CALIBRATIONS.items()
-    ]
-    return "\n".join(lines + calibrations)
+    of = [(f"{name:<{widths[0]}}  ", f"calibration {what}") for name, what in CALIBRATIONS.items()]
+    return lines + of
 
 
 def _line(name: str, path: str) -> tuple[str, ...]:
