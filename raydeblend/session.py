@@ -60,8 +60,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         return
     # Without "local", the stale address file of a dead cluster would be followed.
     address = cluster_address(address) or "local"
-    _connect(address)
     try:
+        _connect(address)
         if address != "local":
             check_nodes()
         with without_lines(CHATTER):
@@ -80,7 +80,7 @@ def _connect(address: str) -> None:
     check_reachable(address)
     log.info("connecting to Ray: %s", "this machine alone" if local else address)
     try:
-        with _signals_kept():
+        with _signals_put_off():
             ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
     # RuntimeError: a cluster of another version of Ray or Python; its text says which.
     except (ConnectionError, RuntimeError) as error:
@@ -105,17 +105,31 @@ def _connect(address: str) -> None:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep what this process does on Ctrl-C and SIGTERM; Ray's core would print a stack trace."""
+def _signals_put_off() -> Iterator[None]:
+    """Do what this process does on Ctrl-C and SIGTERM when Ray has started; a second one ends it.
+
+    Ray sets handlers of its own, and its core now and then crashes where its start is cut short.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came = []
+
+    def put_off(number: int, _: object) -> None:
+        came.append(number)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in before:
+        signal.signal(number, put_off)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _ray_folder() -> str:
