@@ -28,7 +28,7 @@ from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.survey import get_survey
 from raydeblend.tile import FloatArray, TileHeader
-from raydeblend.wording import amount
+from raydeblend.wording import amount, fitted
 
 BANDS = ("g", "r", "i")
 N_TILES = 4
@@ -54,7 +54,7 @@ def run_demo(out: str) -> None:
     if seconds:
         print(f"{summary.n_sources / seconds:.1f} sources per second, start of Ray left out")
     table = magnitude_table(magnitude_bins(*compare(catalog, truth, BANDS), BANDS))
-    print(f"\n{to_markdown([table])}")
+    print(f"\n{fitted(to_markdown([table]))}")
     figure = Path(out, "demo.png")
     figure.write_bytes(_figure(tiles, catalog, config))
     print(f"catalog: {summary.catalog}\nledger:  {summary.ledger}\nfigure:  {figure}")

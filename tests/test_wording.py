@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from raydeblend.wording import amount, beside
+from raydeblend.wording import amount, beside, fitted
 
 
 def test_one_thing_is_not_plural() -> None:
@@ -25,6 +25,20 @@ def test_a_text_is_folded_beside_its_head_on_a_terminal() -> None:
     assert max(map(len, beside("x" * 28, "a b c d e f g h i j k").splitlines())) <= 48
 
 
+@pytest.mark.usefixtures("terminal")
+def test_a_table_wider_than_the_terminal_is_cut_into_parts() -> None:
+    narrow = "| name | x |\n| ---- | - |\n| a    | 1 |"
+    assert fitted(f"before\n\n{narrow}\nafter") == f"before\n\n{narrow}\nafter"
+    wide = "| name | psnr, joint | psnr, sep |\n| a    | 50.1        | 40.2      |"
+    assert fitted(wide).split("\n\n") == [
+        "| name | psnr, joint |\n| a    | 50.1        |",
+        "| name | psnr, sep |\n| a    | 40.2      |",
+    ]
+    alone = "| a column that is wider than this |"
+    assert fitted(alone) == alone
+
+
 def test_elsewhere_it_is_one_line() -> None:
     text = "word " * 40
     assert beside("flux_g  ", text) == "flux_g  " + text
+    assert fitted(f"| {text} | {text} |") == f"| {text} | {text} |"

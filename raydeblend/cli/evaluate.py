@@ -18,7 +18,7 @@ from raydeblend.cli.options import (
 )
 from raydeblend.config import DEBLENDERS
 from raydeblend.errors import ConfigError
-from raydeblend.wording import amount
+from raydeblend.wording import amount, fitted
 
 PROTOCOLS = (
     "wang2022", "reiman2019", "nemani2023", "hemmati2022", "madness", "survey", "singles", "shear",
@@ -95,7 +95,7 @@ def evaluate_command(
         weights,
         overwrite,
     )
-    print(evaluation.tables)
+    print(fitted(evaluation.tables))
     print("\n".join(evaluation.paths))
 
 

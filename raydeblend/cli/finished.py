@@ -14,7 +14,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
-from raydeblend.wording import amount
+from raydeblend.wording import amount, fitted
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def injected_command(
     from raydeblend.draw.injected import healpix_lines, injected_lines
 
     lines = injected_lines(out, step) if nside is None else healpix_lines(out, nside)
-    print("\n".join(lines))
+    print(fitted("\n".join(lines)))
 
 
 def register(app: typer.Typer) -> None:

@@ -20,7 +20,7 @@ from raydeblend.cli.options import (
 from raydeblend.config import LARGEST_SEED
 from raydeblend.errors import ConfigError
 from raydeblend.shipped import SHIPPED
-from raydeblend.wording import beside
+from raydeblend.wording import beside, fitted
 
 if TYPE_CHECKING:
     from raydeblend.calibrate.frame import Trained
@@ -205,7 +205,7 @@ def _calibrate(name: str, out: str, preset: str, seed: int, data: str | None) ->
         from raydeblend.calibrate.suspects import train_suspects
 
         trained = train_suspects(out, preset, seed)
-    print(f"{trained.report}\nweights: {trained.weights}")
+    print(f"{fitted(trained.report)}\nweights: {trained.weights}")
 
 
 def _refuse_other_options(

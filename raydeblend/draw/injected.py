@@ -20,7 +20,7 @@ from raydeblend.inject.statistics import (
     score_bin,
 )
 from raydeblend.pipeline.ledger import read_run
-from raydeblend.wording import amount
+from raydeblend.wording import amount, beside
 
 
 def injected_lines(out: str, step: float) -> Iterator[str]:
@@ -39,9 +39,10 @@ def injected_lines(out: str, step: float) -> Iterator[str]:
     injected, galaxies = amount(len(rows), "injected source"), sum(each.n for each in bins)
     yield f"{injected}, {galaxies} of them galaxies of the sky's:"
     yield markdown(_header(bands), [_cells(each, bands) for each in bins])
-    yield (
+    yield beside(
+        "",
         "complete: found, numbers as in the sky; whole: not shredded; bias: median F / F_true - 1; "
-        "pull: width of (F - F_true) / error; x, y: median offset, scatter, mas"
+        "pull: width of (F - F_true) / error; x, y: median offset, scatter, mas",
     )
 
 
