@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def _magnitude(points: PointSources, band: int) -> Array:
     return np.asarray(NJY_ZERO_POINT - 2.5 * np.log10(flux))
 
 
+@cache
 def shipped_stars() -> StarModel:
     """Return the calibration that is shipped.
 
