@@ -18,8 +18,8 @@ from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.survey.magnitudes import magnitude_bins, magnitude_table
 from raydeblend.evaluate.survey.scores import compare
 from raydeblend.fits import find_tiles, read_tile
+from raydeblend.pipeline.deblended import DeblendedCell
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.summary import RunSummary

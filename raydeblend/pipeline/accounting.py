@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from raydeblend.flags import Flag
 from raydeblend.parents import Shortfall
 from raydeblend.pipeline.accounts import Account, Outcome, Residual, account_for
-from raydeblend.pipeline.parts import DeblendedParent
+from raydeblend.pipeline.deblended import DeblendedParent
 from raydeblend.pipeline.pieces import in_pieces, residual
 from raydeblend.tile import Blend, Separated
 

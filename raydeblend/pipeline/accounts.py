@@ -38,7 +38,7 @@ class Residual:
         Parameters
         ----------
         noise
-            Of each band, see `pipeline.parts.Detected`.
+            Of each band, see `pipeline.detected.Detected`.
         """
         known = np.asarray(noise or (1.0,) * len(self.pixels), dtype=np.float64)
         expected = float(self.pixels @ np.where(np.isfinite(known), known, 1.0) ** -2.0)

@@ -26,16 +26,11 @@ from raydeblend.pipeline.accounting import (
     classical_pieces,
 )
 from raydeblend.pipeline.accounts import Account
+from raydeblend.pipeline.answers import JOINT, part_of, undivided
 from raydeblend.pipeline.bad import shipped_bad
 from raydeblend.pipeline.batches import cores_for, deblender_image, psf_for
-from raydeblend.pipeline.parts import (
-    JOINT,
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    part_of,
-    undivided,
-)
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.pieces import separated_pieces
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.tile import Blend, Deblended, Deblender, Separated

@@ -17,8 +17,8 @@ from raydeblend.config import CatalogConfig
 from raydeblend.detect.ids import mixed
 from raydeblend.flags import Flag
 from raydeblend.pipeline.accounts import nearest_pairs
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
 from raydeblend.pipeline.deblending import CROWDED, DeblendCell
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
 from raydeblend.tile import Blend, FloatArray
 
 Array = NDArray[np.float64]

@@ -19,14 +19,9 @@ from raydeblend.deblend.sep import Segments, classical_segments
 from raydeblend.flags import Flag
 from raydeblend.measure.point_sources import measure_points
 from raydeblend.measure.seen import seen_part
-from raydeblend.pipeline.parts import (
-    DeblendedParent,
-    distinct_sources,
-    measurements_of,
-    no_pixels_of,
-    peak_pixels,
-    undivided,
-)
+from raydeblend.pipeline.answers import measurements_of, undivided
+from raydeblend.pipeline.deblended import DeblendedParent, no_pixels_of
+from raydeblend.pipeline.distinct import distinct_sources, peak_pixels
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, Box, FloatArray, Separated
 

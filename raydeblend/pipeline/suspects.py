@@ -26,8 +26,10 @@ from raydeblend.deblend.unrecognized.statistics import (
 )
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
+from raydeblend.pipeline.answers import part_of
 from raydeblend.pipeline.batches import deblender_image, psf_for
-from raydeblend.pipeline.parts import DeblendedParent, Detected, part_of
+from raydeblend.pipeline.deblended import DeblendedParent
+from raydeblend.pipeline.detected import Detected
 from raydeblend.tile import Blend, Deblender, FloatArray
 
 Array = NDArray[np.float64]

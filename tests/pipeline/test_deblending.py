@@ -7,9 +7,11 @@ from raydeblend.config import DEBLENDER_NETWORKS, DEBLENDERS, CatalogConfig
 from raydeblend.deblend.masks import merge_bands
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
+from raydeblend.pipeline.answers import VALUES
 from raydeblend.pipeline.batches import deblender_image, stack_psf
+from raydeblend.pipeline.deblended import DeblendedCell, unmeasured, without_models
 from raydeblend.pipeline.deblending import CROWDED, DeblendCell
-from raydeblend.pipeline.parts import VALUES, DeblendedCell, Detected, unmeasured, without_models
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import constant
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader

@@ -6,13 +6,9 @@ from raydeblend.deblend.sep import classical_models
 from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
 from raydeblend.measure.point_sources import measure_points
-from raydeblend.pipeline.parts import (
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    classical,
-    without_models,
-)
+from raydeblend.pipeline.answers import classical
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent, without_models
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.pieces import MARGIN, SIDE, in_pieces, separated_pieces
 from raydeblend.psf import constant
 from raydeblend.tile import Blend, Box, Separated
