@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from raydeblend.deblend.sep import classical_models, fill_holes
 from raydeblend.fit.result import ARRAYS, Measurements, not_attempted
 from raydeblend.flags import Flag
-from raydeblend.pipeline.accounts import MATCH_RADIUS
+from raydeblend.pipeline.config import FOOTPRINTS
 from raydeblend.pipeline.deblended import DeblendedParent
 from raydeblend.pipeline.distinct import distinct_models
 from raydeblend.tile import Blend, BoolArray, Deblended, FloatArray
@@ -124,9 +124,9 @@ def _missed(blend: Blend, models: FloatArray, xy: FloatArray) -> tuple[FloatArra
 
 
 def _far_from(xy: FloatArray, others: FloatArray) -> BoolArray:
-    """Tell which positions have none of the others within `MATCH_RADIUS`."""
+    """Tell which positions have none of the others within the radius of a match."""
     distance = np.linalg.norm(xy[:, None] - others[None], axis=2)
-    return np.asarray((distance > MATCH_RADIUS).all(axis=1))
+    return np.asarray((distance > FOOTPRINTS.match_radius).all(axis=1))
 
 
 def classical(blend: Blend) -> DeblendedParent:

@@ -2,7 +2,7 @@
 
 Fields can be so crowded that thousands of sources share a footprint of a million pixels, where
 models of its size would take tens of GB.  SExtractor's segments do not overlap, so the sources of
-each square of `SIDE` pixels are cut out together; what belongs to others is unusable there.
+each square (`FootprintConfig.piece_side`) are cut out together; what belongs to others is unusable there.
 """
 
 from __future__ import annotations
@@ -20,15 +20,11 @@ from raydeblend.flags import Flag
 from raydeblend.measure.point_sources import measure_points
 from raydeblend.measure.seen import seen_part
 from raydeblend.pipeline.answers import measurements_of, undivided
+from raydeblend.pipeline.config import FOOTPRINTS
 from raydeblend.pipeline.deblended import DeblendedParent, no_pixels_of
 from raydeblend.pipeline.distinct import distinct_sources, peak_pixels
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, Box, FloatArray, Separated
-
-SIDE = 48
-"""Pixels: some ten sources of a crowded field.  A source that is larger has a piece of its own."""
-MARGIN = 12
-"""Pixels about the sources' segments, as about a footprint."""
 
 
 def in_pieces(blend: Blend) -> list[tuple[Blend, DeblendedParent]]:
@@ -121,7 +117,7 @@ def _piece(
     everyone = np.concatenate(sources)
     edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (found.boxes[i] for i in everyone)])
     around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist())
-    box = around.grow(MARGIN).clip(Box(0, 0, *blend.footprint.shape))
+    box = around.grow(FOOTPRINTS.piece_margin).clip(Box(0, 0, *blend.footprint.shape))
     models = np.zeros((len(sources), len(blend.image), *box.shape), dtype=np.float32)
     for model, own in zip(models, sources, strict=True):
         for i in own:
@@ -149,10 +145,11 @@ def _own_segments(blend: Blend) -> Segments:
 
 def _groups(xy: NDArray[np.floating], boxes: Sequence[Box]) -> Iterator[list[int]]:
     """Yield the sources of each square; those with segments that are larger, one by one."""
+    side = FOOTPRINTS.piece_side
     squares: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, (pixel, box) in enumerate(zip(peak_pixels(xy).tolist(), boxes, strict=True)):
-        alone = max(box.shape) > SIDE
-        squares[(i,) if alone else (pixel[0] // SIDE, pixel[1] // SIDE)].append(i)
+        alone = max(box.shape) > side
+        squares[(i,) if alone else (pixel[0] // side, pixel[1] // side)].append(i)
     yield from squares.values()
 
 
@@ -161,7 +158,9 @@ def _cut(
 ) -> tuple[Blend, DeblendedParent]:
     """Return the piece of some sources: the window of their segments with a margin."""
     edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (boxes[i] for i in rows)])
-    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()).grow(MARGIN)
+    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()).grow(
+        FOOTPRINTS.piece_margin
+    )
     box = around.clip(Box(0, 0, *blend.footprint.shape))
     labels = found.labels[box.slices]
     own = labels == np.array(rows)[:, None, None] + 1

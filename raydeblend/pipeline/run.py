@@ -18,6 +18,7 @@ from raydeblend.fits import TileFailure
 from raydeblend.inject.config import INJECTION
 from raydeblend.measure.config import DEFAULT_CONFIG
 from raydeblend.measure.plausible import PLAUSIBLE
+from raydeblend.pipeline.config import FOOTPRINTS
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger import Run, describe_plan
@@ -36,8 +37,9 @@ TUNED = (
     INJECTION,
     CHECKS,
     GIVEN,
+    FOOTPRINTS,
 )
-"""Tuned parameters of detection, photometry, the plausibility of results, and self-checks."""
+"""Tuned parameters of all stages but the deblenders, which have their own hashes."""
 
 VERSIONED = (
     "raydeblend",
