@@ -2,7 +2,8 @@
 
 Fields can be so crowded that thousands of sources share a footprint of a million pixels, where
 models of its size would take tens of GB.  SExtractor's segments do not overlap, so the sources of
-each square (`FootprintConfig.piece_side`) are cut out together; what belongs to others is unusable there.
+each square (`FootprintConfig.piece_side`) are cut out together; what belongs to others is unusable
+there.
 """
 
 from __future__ import annotations
@@ -115,9 +116,7 @@ def _piece(
     Of each those are added up that share its pixel, the first of which it is.
     """
     everyone = np.concatenate(sources)
-    edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (found.boxes[i] for i in everyone)])
-    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist())
-    box = around.grow(FOOTPRINTS.piece_margin).clip(Box(0, 0, *blend.footprint.shape))
+    box = _window(blend, [found.boxes[i] for i in everyone])
     models = np.zeros((len(sources), len(blend.image), *box.shape), dtype=np.float32)
     for model, own in zip(models, sources, strict=True):
         for i in own:
@@ -157,11 +156,7 @@ def _cut(
     blend: Blend, found: Segments, rows: Sequence[int], boxes: Sequence[Box]
 ) -> tuple[Blend, DeblendedParent]:
     """Return the piece of some sources: the window of their segments with a margin."""
-    edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (boxes[i] for i in rows)])
-    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()).grow(
-        FOOTPRINTS.piece_margin
-    )
-    box = around.clip(Box(0, 0, *blend.footprint.shape))
+    box = _window(blend, [boxes[i] for i in rows])
     labels = found.labels[box.slices]
     own = labels == np.array(rows)[:, None, None] + 1
     others = (labels > 0) & ~own.any(axis=0)
@@ -180,3 +175,10 @@ def _cut(
     n = len(found.xy)
     part = DeblendedParent(models, xy, "medium" if n > 1 else "isolated", "sep", of_footprint=n)
     return piece, part
+
+
+def _window(blend: Blend, boxes: Sequence[Box]) -> Box:
+    """Return the box around several and a margin, within the stamp of their footprint."""
+    edges = np.array([(box.y0, box.x0, box.y1, box.x1) for box in boxes])
+    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist())
+    return around.grow(FOOTPRINTS.piece_margin).clip(Box(0, 0, *blend.footprint.shape))
