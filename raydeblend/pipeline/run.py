@@ -8,6 +8,8 @@ from importlib import metadata
 from raydeblend.checks.config import CHECKS
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
+from raydeblend.deblend.holes import HOLES
+from raydeblend.deblend.preparation import PREPARATION
 from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GIVEN
 from raydeblend.detect.noise_correlation import NOISE
@@ -38,8 +40,10 @@ TUNED = (
     CHECKS,
     GIVEN,
     FOOTPRINTS,
+    HOLES,
+    PREPARATION,
 )
-"""Tuned parameters of all stages but the deblenders, which have their own hashes."""
+"""Tuned parameters of all that is not one deblender's own; those are in its hash."""
 
 VERSIONED = (
     "raydeblend",
