@@ -12,6 +12,7 @@ from raydeblend.deblend.familiar import STAMPS
 from raydeblend.deblend.holes import HOLES
 from raydeblend.deblend.logistic import LOGISTIC
 from raydeblend.deblend.preparation import PREPARATION
+from raydeblend.deblend.sep import SEP
 from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GIVEN
 from raydeblend.detect.noise_correlation import NOISE
@@ -22,6 +23,7 @@ from raydeblend.fits import TileFailure
 from raydeblend.inject.config import INJECTION
 from raydeblend.measure.config import DEFAULT_CONFIG
 from raydeblend.measure.plausible import PLAUSIBLE
+from raydeblend.measure.point_sources import POINTS
 from raydeblend.pipeline.bad import BAD
 from raydeblend.pipeline.config import FOOTPRINTS
 from raydeblend.pipeline.deblending import DeblendCell
@@ -43,6 +45,8 @@ TUNED = (
     INJECTION,
     CHECKS,
     GIVEN,
+    POINTS,
+    SEP,
     FOOTPRINTS,
     HOLES,
     PREPARATION,
