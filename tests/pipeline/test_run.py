@@ -8,6 +8,7 @@ import pytest
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
+from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.unrecognized.config import LOOK
 from raydeblend.deblend.vae.config import VAE
 from raydeblend.pipeline import run
@@ -24,7 +25,9 @@ def changed(config: Any) -> Iterator[Any]:
             yield replace(config, **{field.name: other})
 
 
-@pytest.mark.parametrize("tuned", [*run.TUNED, LOOK, VAE], ids=lambda tuned: type(tuned).__name__)
+@pytest.mark.parametrize(
+    "tuned", [*run.TUNED, LOOK, PEELING, VAE], ids=lambda tuned: type(tuned).__name__
+)
 def test_every_number_has_a_hash_of_its_own(tuned: Any) -> None:
     others = list(changed(tuned))
     assert len(others) >= len(fields(tuned))
