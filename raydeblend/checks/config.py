@@ -14,7 +14,7 @@ class PixelConfig:
     margin
         Pixels around a footprint that may still have its light, so that they are not blank.
     rim
-        Pixels beside masked ones whose light is looked at.
+        Pixels next to masked ones whose light is looked at.
     saturation_margin
         Pixels around saturated ones that are no such rim.
     fewest, fewest_in_rim

@@ -100,7 +100,7 @@ def classical_models(
     -------
     models
         ``(k, bands, y, x)`` in the input's unit, brightest first; k may be 0.  Of a crowded field
-        only so many of the brightest as fit into memory (`SepConfig`).
+        only the brightest, as many as fit into memory (`SepConfig`).
     xy
         ``(k, 2)`` isophotal barycenters in pixels.
     """

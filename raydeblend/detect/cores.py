@@ -42,7 +42,7 @@ class CoreConfig:
     reach
         Pixels beyond a hole, of which the light about it is taken, at least.
     near
-        Pixels (sigma) within which the light beside a hole says how bright the star is in it.
+        Pixels (sigma) within which the light next to a hole says how bright the star is in it.
     trust
         Significance of that light by which it counts as much as that of the whole star.
     inward
@@ -188,7 +188,7 @@ def _variance_of(light: Array, image: Array, variance: FloatArray, usable: BoolA
 
 
 def _with_wings(stamp: FloatArray, half: int, config: CoreConfig) -> Array:
-    """Return a PSF stamp of at least so many pixels from its middle to each side.
+    """Return a PSF stamp of at least `half` pixels from its middle to each side.
 
     Beyond the stamp its light falls as a power of the radius.
     """

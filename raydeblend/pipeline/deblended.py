@@ -95,7 +95,7 @@ class DeblendedParent:
 class DeblendedCell:
     """The footprints of a cell, or pieces of them, the sources of each, and accounts of all.
 
-    `products` are what is saved beside the catalog.
+    `products` are what is saved with the catalog.
     """
 
     detected: Detected

@@ -149,7 +149,7 @@ class DeblendActor:
 
 def _tasks(memory: float | None) -> Row:
     """Return what Ray Data must know of the tasks; `memory` is what each wants, in GiB."""
-    # Where there is room for one process alone the actor has it, which the tasks would wait for.
+    # Where there is room for a single process the actor takes it, and tasks would wait forever.
     wants = 0.0 if memory is None or n_places(memory) < 2 else memory * GIB
     return {"num_cpus": TASK_CPUS} | ({"memory": wants} if wants else {})
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked of a run, beside what its catalog holds.
+    """What is asked of a run, apart from the content of its catalog.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a cell saves beside its rows: models, the residual, and which pixel is whose."""
+"""What a cell saves besides its rows: models, the residual, and which pixel is whose."""
 
 from __future__ import annotations
 

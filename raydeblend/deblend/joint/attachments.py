@@ -58,7 +58,7 @@ FEATURES = (
 )
 _LEAST_CONTRAST, _MOST_CONTRAST = 0.05, 1e3
 BODY_SIGMA, ABOUT_WIDTHS = 3.0, 2.5
-"""A host's body is where it is above so many sigma; about a source are so many PSF widths."""
+"""Sigma above which a host's body lies; PSF widths that count as around a source."""
 WAY_POINTS = 21
 """At which the light between a source and its host is looked at."""
 _LEAST_PART, _LEAST_RADIUS, _LEAST_MISFIT, _LEAST_DISTANCE = 1e-3, 0.05, 2e-3, 0.02
@@ -107,7 +107,7 @@ def attachments(
 
 @dataclass(frozen=True)
 class _Company:
-    """What is attached to a host, and beside each source.
+    """What is attached to hosts.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ def second_pass(
     peaks
         ``(m, 2)`` (x, y) of each stamp.
     others
-        ``(n, …, y, x)``, what the network is shown beside the image.
+        ``(n, …, y, x)``, what the network is shown in addition to the image.
 
     Returns
     -------
