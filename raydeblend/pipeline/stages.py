@@ -24,20 +24,14 @@ from raydeblend.fits.band_psf import nominal
 from raydeblend.fits.coverage import coverage
 from raydeblend.flags import Flag
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.answers import JOINT
 from raydeblend.pipeline.checking import look_at
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent, unmeasured, without_models
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.detected import Detected, Injection
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
 from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.parents import parents_table
-from raydeblend.pipeline.parts import (
-    JOINT,
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    Injection,
-    unmeasured,
-    without_models,
-)
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.products import cell_pixels, no_pixels, with_products
 from raydeblend.pipeline.rows import (
