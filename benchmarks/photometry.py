@@ -16,7 +16,7 @@ from benchmarks import blends as on_blends
 from benchmarks import isolated
 from benchmarks.circumstances import circumstances
 from raydeblend.fit.profiles import MODELS
-from raydeblend.measure.measure import noise_part
+from raydeblend.measure.measure import error_parts
 
 VALID = Path("../shared/data/protocols/wang2022_valid.npz")
 # Profiles beside ``exp`` take a quarter of the galaxies.
@@ -117,7 +117,7 @@ def _calibrate(n: int, deblender: str) -> None:
     given = [on_blends.give_models(part, data, deblender) for part in data.blends]
     for engine, model, joint in _measurements():
         outcomes = [on_blends.measure(part, data, engine, model, joint) for part in given]
-        part = on_blends.calibrate(outcomes, noise_part(engine, model, joint))
+        part = on_blends.calibrate(outcomes, error_parts(engine, model, joint).neighbors)
         print(f"{deblender} {model} {'joint' if joint else engine}: {part:.3f}", flush=True)
         print("\n".join(f"  {row}" for row in on_blends.pull_rows(outcomes)), flush=True)
 

@@ -57,6 +57,8 @@ __all__ = [
 MODELS = {"ngmix": "exp", "mixture": "bdf"}
 """The profile that each engine fits: ngmix's bulge + disk is five times slower than its disk, ours
 is not and gives the better fluxes (docs/photometry.md)."""
+FITTING = (JOINT, "rdn", "rdn-joint", "branched", "srgan", "srflow")
+"""Deblenders that call the joint fit, in whole or to confirm what a network found."""
 
 
 AT_ONCE = 500
@@ -234,7 +236,7 @@ def compile_ahead(config: CatalogConfig, gpus: int) -> None:
     cluster the first worker does it.
     """
     # Imported here, since the workers of some deblenders need no compiler.
-    if config.deblender == JOINT and not gpus:
+    if config.deblender in FITTING and not gpus:
         from raydeblend.fit.compiled.start import compile_fit
 
         compile_fit()
@@ -322,6 +324,7 @@ def _fit_together(
         engine,
         seed,
         MODELS[engine],
+        deblenders=[part.deblender for part in parts],
     )
     times = {job: measured for job, measured in zip(jobs, found, strict=True)}
     for i, own in enumerate(keys):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from raydeblend.deblend.base import Batch, NetworkDeblender
 from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.peeling.pieces import fitter_on
 from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources
 from raydeblend.errors import ConfigError
 from raydeblend.networks.branched import BRANCHES, Branched
@@ -32,8 +33,8 @@ ZOO_BATCH = 64
 class BranchedDeblender(NetworkDeblender):
     """The network for survey stamps; implements `raydeblend.tile.Deblender`.
 
-    It was trained over a range of seeing and uses no `pixel_scale`; `psf` sets the width of the
-    filter that finds peaks.
+    It was trained over a range of seeing; `psf` sets the width of the filter that finds peaks, and
+    with `pixel_scale` tells pieces from galaxies (`pieces`).
     """
 
     shipped: ClassVar[str] = "branched"
@@ -53,7 +54,11 @@ class BranchedDeblender(NetworkDeblender):
             If weights are missing, damaged or not of survey images.
         """
         loaded = cls._load(device, weights)
-        return replace(loaded, downscale=loaded.network.config.downscale)
+        return replace(
+            loaded,
+            downscale=loaded.network.config.downscale,
+            weights_hash=f"{loaded.weights_hash}-{fitter_on(loaded.device).weights_hash}",
+        )
 
     @classmethod
     def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:

@@ -2,8 +2,9 @@
 
 The loop of section II.A:  count; if none are left, stop; deblend; subtract; repeat.
 
-Then, beyond the paper, galaxies that were left out are looked for, all are deblended again, and
-models are corrected where the pixels contradict them (`raydeblend.deblend.peeling.finish`).
+Then, beyond the paper, galaxies that were left out are looked for, all are deblended again, pieces
+are put together, and models are corrected where the pixels contradict them
+(`raydeblend.deblend.peeling.finish`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.deblend.peaks import band_psf_widths
 from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.peeling.pieces import fitter_on
 from raydeblend.deblend.sources import Sources
 from raydeblend.errors import ConfigError
 from raydeblend.networks.context import context_planes
@@ -56,9 +58,9 @@ class Peeled:
 class RdnDeblender(NetworkDeblender):
     """The RDN and the counter together; implements `raydeblend.tile.Deblender`.
 
-    They were trained over a range of seeing and use no `pixel_scale`; `psf` sets the width of the
-    filter that finds peaks.  A network with context (`rdn-multiband`) is shown masks and the PSF's
-    width in each band too.
+    They were trained over a range of seeing; `psf` sets the width of the filter that finds peaks,
+    and with `pixel_scale` tells pieces from galaxies (`pieces`).  A network with context
+    (`rdn-multiband`) is shown masks and the PSF's width in each band too.
     """
 
     shipped: ClassVar[str] = "rdn"
@@ -85,7 +87,8 @@ class RdnDeblender(NetworkDeblender):
                 f"the counter needs {', '.join(count.bands)}, and the deblender knows "
                 f"{', '.join(loaded.bands)}"
             )
-        return replace(loaded, weights_hash=f"{loaded.weights_hash}-{count.weights_hash}")
+        hashes = (loaded.weights_hash, count.weights_hash, fitter_on(loaded.device).weights_hash)
+        return replace(loaded, weights_hash="-".join(hashes))
 
     @classmethod
     def load_joint(
