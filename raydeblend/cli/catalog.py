@@ -282,7 +282,9 @@ def catalog_command(
     summary = run_catalog(input, out, run, request, execution, log_json=log_json)
     print("\n".join(summary_lines(summary)))
     too_many = summary.n_suspect > max_suspect * summary.n_cells
-    if summary.n_failed or summary.is_blank or too_many:
+    # A part of a survey may lie outside of what was observed, its whole does not.
+    is_blank = summary.is_blank and request.is_whole
+    if summary.n_failed or is_blank or too_many:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 

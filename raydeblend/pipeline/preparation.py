@@ -78,6 +78,11 @@ class RunRequest:
         parse_share(self.part)
         check_price(self.price)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all cells of the input are asked for."""
+        return self.part is None and self.selection == EVERYTHING
+
 
 WHOLE_RUN = RunRequest()
 
