@@ -69,7 +69,7 @@ def _isolated(n: int) -> None:
     for model in ("exp", *OTHERS):
         for survey, run in isolated.accuracy(n if model == "exp" else n // 4, model, True, 1):
             print(isolated.accuracy_row(survey, model, run), flush=True)
-    print("the same with PSFs that go on beyond the stamp that the fit is given:")
+    print("the same with PSFs that extend beyond the stamp given to the fit:")
     for survey, run in isolated.accuracy(n // 4, "exp", False, 2):
         print(isolated.accuracy_row(survey, "exp", run), flush=True)
 

@@ -18,9 +18,10 @@ from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.survey.magnitudes import magnitude_bins, magnitude_table
 from raydeblend.evaluate.survey.scores import compare
 from raydeblend.fits import find_tiles, read_tile
+from raydeblend.pipeline.deblended import DeblendedCell
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
@@ -28,6 +29,7 @@ from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.survey import get_survey
 from raydeblend.tile import FloatArray, TileHeader
+from raydeblend.wording import amount, fitted
 
 BANDS = ("g", "r", "i")
 N_TILES = 4
@@ -49,11 +51,11 @@ def run_demo(out: str) -> None:
         truth = _tiles(tiles)
         seconds, summary = _catalog(tiles, result, config)
     catalog = read_catalog(result)
-    print(f"\n{summary.n_sources} sources, {summary.n_blends} blends")
+    print(f"\n{amount(summary.n_sources, 'source')}, {amount(summary.n_blends, 'blend')}")
     if seconds:
         print(f"{summary.n_sources / seconds:.1f} sources per second, start of Ray left out")
     table = magnitude_table(magnitude_bins(*compare(catalog, truth, BANDS), BANDS))
-    print(f"\n{to_markdown([table])}")
+    print(f"\n{fitted(to_markdown([table]))}")
     figure = Path(out, "demo.png")
     figure.write_bytes(_figure(tiles, catalog, config))
     print(f"catalog: {summary.catalog}\nledger:  {summary.ledger}\nfigure:  {figure}")
@@ -74,7 +76,7 @@ def _catalog(tiles: str, out: str, config: CatalogConfig) -> tuple[float, RunSum
     """Run the catalog, or reuse that of the same code and weights; return the seconds it took."""
     if storage.exists(storage.join(out, "run.json")):
         try:
-            summary = run_catalog(tiles, out, config, resume=True)
+            summary = run_catalog(tiles, out, config, RunRequest(resume=True))
         except ConfigError as changed:
             print(changed)
         else:
@@ -82,7 +84,7 @@ def _catalog(tiles: str, out: str, config: CatalogConfig) -> tuple[float, RunSum
             return 0.0, summary
     print(f"cataloging into {out}")
     start = time.monotonic()
-    summary = run_catalog(tiles, out, config, overwrite=True)
+    summary = run_catalog(tiles, out, config, RunRequest(overwrite=True))
     return time.monotonic() - start, summary
 
 

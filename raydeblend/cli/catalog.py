@@ -9,21 +9,30 @@ from typing import Annotated
 import typer
 
 from raydeblend.cli.options import (
-    DEBLENDER_HELP,
     EXIT_FAILED_CELLS,
     Address,
     Bands,
+    Deblender,
     Gpus,
     LayoutsSurvey,
     OptionsFile,
     Seed,
     Weights,
     check_paths,
+    completed,
     path_argument,
     split_names,
 )
-from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
+from raydeblend.config import (
+    DEBLENDERS,
+    IMAGE_PATTERN,
+    INJECT,
+    PHOTOMETRY,
+    PSF_PATTERN,
+    CatalogConfig,
+)
 from raydeblend.errors import ConfigError
+from raydeblend.wording import amount
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +54,12 @@ def catalog_command(
     ],
     bands: Bands,
     survey: LayoutsSurvey = "auto",
-    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    deblender: Deblender = "joint",
     weights: Weights = None,
-    photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
+    photometry: Annotated[
+        str,
+        typer.Option(help="auto, ngmix, mixture or joint.", autocompletion=completed(PHOTOMETRY)),
+    ] = "auto",
     seed: Seed = 0,
     gpus: Gpus = None,
     address: Address = None,
@@ -109,7 +121,8 @@ def catalog_command(
     second_opinion: Annotated[
         str | None,
         deblending_option(
-            help="Another deblender for blends; `disagreement` is how far it differs."
+            help="Another deblender for blends; `disagreement` is how far it differs.",
+            autocompletion=completed(DEBLENDERS),
         ),
     ] = None,
     second_opinion_fraction: Annotated[
@@ -213,6 +226,8 @@ def catalog_command(
     _check_seconds(patience=patience, cell_timeout=cell_timeout)
     # These imports take seconds.
     log.info("loading the pipeline")
+    from raydeblend.pipeline.execution import Execution
+    from raydeblend.pipeline.preparation import RunRequest
     from raydeblend.pipeline.region import parse_region
     from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines
@@ -248,35 +263,28 @@ def catalog_command(
         free_positions=free_positions,
         templates=templates,
     )
+    request = RunRequest(
+        resume=resume,
+        overwrite=overwrite,
+        accept_other_versions=accept_other_versions,
+        part=part,
+        retry_limited=more_work if retry_limited else None,
+        selection=selection,
+        price=price,
+    )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
-        from raydeblend.pipeline.preparation import RunRequest
 
-        again = more_work if retry_limited else None
-        request = RunRequest(resume, overwrite, accept_other_versions, part, again, selection)
         forecast = forecast_catalog(input, out, run, request, address)
         print("\n".join(forecast_lines(forecast)))
         return
-    summary = run_catalog(
-        input,
-        out,
-        run,
-        resume,
-        overwrite,
-        address,
-        part=part,
-        gpus=gpus,
-        accept_other_versions=accept_other_versions,
-        patience=patience,
-        cell_timeout=cell_timeout,
-        retry_limited=more_work if retry_limited else None,
-        selection=selection,
-        memory_per_cell=memory_per_cell,
-        log_json=log_json,
-        price=price,
-    )
+    execution = Execution(address, gpus, memory_per_cell, cell_timeout, patience)
+    summary = run_catalog(input, out, run, request, execution, log_json=log_json)
     print("\n".join(summary_lines(summary)))
-    if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
+    too_many = summary.n_suspect > max_suspect * summary.n_cells
+    # A part of a survey may lie outside of what was observed, its whole does not.
+    is_blank = summary.is_blank and request.is_whole
+    if summary.n_failed or is_blank or too_many:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 
@@ -334,7 +342,7 @@ def layouts_command(
 def deblend_command(
     source: Annotated[str, path_argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, path_argument(metavar="OUT.npz", help="Models, positions, quality.")],
-    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    deblender: Deblender = "joint",
     weights: Weights = None,
     config: OptionsFile = None,
 ) -> None:
@@ -343,7 +351,8 @@ def deblend_command(
     from raydeblend.deblend.arrays import deblend_file
 
     result = deblend_file(source, out, load_deblender(deblender, weights=weights))
-    print(f"{int(result.n_sources.sum())} sources in {len(result.n_sources)} stamps: {out}")
+    sources = amount(int(result.n_sources.sum()), "source")
+    print(f"{sources} in {amount(len(result.n_sources), 'stamp')}: {out}")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""A catalog as photometric redshift codes take it: magnitudes, their errors, non-detections.
+"""A catalog for photometric redshift codes: magnitudes, their errors, non-detections.
 
 The layout is that of RAIL's defaults: columns ``mag_<band>_lsst`` and ``mag_err_<band>_lsst``, and
 99 in both where a source is not detected.  Beside the table lies a YAML file of the shared
@@ -26,7 +26,7 @@ NOT_DETECTED = 99.0
 MAGNITUDE, ERROR = "mag_{}_lsst", "mag_err_{}_lsst"
 REFERENCE = "i"
 KEPT = ("source_id", "ra", "dec", "n_blended", "blendedness", "p_star", "flags")
-"""Columns that are carried along under their own names; RAIL passes over them."""
+"""Columns that keep their names; RAIL ignores them."""
 
 Float64Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def export_rail(
     *,
     overwrite: bool = False,
 ) -> int:
-    """Write magnitudes as one Parquet file, and RAIL's parameters beside it; return the rows.
+    """Write magnitudes to one Parquet file, with RAIL's parameters next to it; return the rows.
 
     Parameters
     ----------
@@ -90,12 +90,21 @@ def to_magnitudes(rows: pa.Table, bands: Sequence[str], least_snr: float) -> pa.
     `NOT_DETECTED` in both where the flux is below `least_snr` errors; NaN in both where the band
     was not measured.
     """
-    columns: dict[str, Any] = {name: rows[name] for name in KEPT}
+    table = rows.select(KEPT)
     for band in bands:
         flux, error = (_numbers(rows, f"flux{part}_{band}") for part in ("", "_err"))
-        pair = magnitudes(flux, error, least_snr)
-        columns |= {name.format(band): x for name, x in zip((MAGNITUDE, ERROR), pair, strict=True)}
-    return pa.table(columns)
+        magnitude, sigma = magnitudes(flux, error, least_snr)
+        missing = f"{NOT_DETECTED:g} where it is not detected"
+        table = _append(
+            table, MAGNITUDE.format(band), f"AB magnitude in {band}; {missing}", magnitude
+        )
+        table = _append(table, ERROR.format(band), f"its standard error; {missing}", sigma)
+    return table.cast(tables.described(table.schema))
+
+
+def _append(table: pa.Table, name: str, description: str, values: Float64Array) -> pa.Table:
+    metadata = {"unit": "mag", "description": description}
+    return table.append_column(pa.field(name, pa.float64(), metadata=metadata), pa.array(values))
 
 
 def _numbers(rows: pa.Table, name: str) -> Float64Array:
@@ -117,7 +126,7 @@ def magnitudes(
 
 
 def parameters(rows: pa.Table, bands: Sequence[str]) -> Mapping[str, Any]:
-    """Return RAIL's shared parameters for the table; its limits are those of one sigma."""
+    """Return RAIL's shared parameters for the table, with one-sigma limits."""
     names = {band: MAGNITUDE.format(band) for band in bands}
     return {
         "hdf5_groupname": "",
@@ -131,5 +140,5 @@ def parameters(rows: pa.Table, bands: Sequence[str]) -> Mapping[str, Any]:
 
 
 def limit(rows: pa.Table, band: str) -> float:
-    """Return the magnitude of a source of one sigma in a band; NaN without a flux error."""
+    """Return the magnitude of a one-sigma source in a band; NaN without a flux error."""
     return round(depth(rows, band) + 2.5 * float(np.log10(DETECTION)), 3)

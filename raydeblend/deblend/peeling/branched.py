@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raydeblend.deblend.base import Batch, NetworkDeblender
+from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
 from raydeblend.deblend.peeling.pieces import fitter_on
 from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources
@@ -25,8 +26,6 @@ from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.weights import Card, load_weights, shipped_path
 from raydeblend.tile import FloatArray
 
-MAX_PASSES = 5
-"""Passes through the network, two galaxies each; more in one stamp means low quality."""
 ZOO_BATCH = 64
 
 
@@ -39,6 +38,7 @@ class BranchedDeblender(NetworkDeblender):
     """
 
     shipped: ClassVar[str] = "branched"
+    tuned: ClassVar = (PEELING,)
 
     network: Branched
     name: str = "branched"
@@ -88,7 +88,7 @@ class BranchedDeblender(NetworkDeblender):
         residual = image.clone()
         models: list[Tensor] = []
         active = torch.arange(len(image), device=image.device)
-        for _ in range(MAX_PASSES):
+        for _ in range(PEELING.max_passes):
             if len(active) == 0:
                 break
             pair = image.new_zeros((len(image), BRANCHES, *image.shape[1:]))
