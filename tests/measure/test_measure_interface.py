@@ -39,6 +39,16 @@ def test_fluxes_of_a_good_stamp(galaxies, engine):
     assert (out.photometry, out.model) == (engine, "exp")
 
 
+def test_a_galaxy_that_is_flatter_than_a_disk_keeps_its_light(galaxies):
+    truth = galaxies(galsim.Gaussian(half_light_radius=0.5), n=4, snr=1000)
+    out = measure_blends(
+        truth.blends, truth.models, truth.xy, truth.psf, SCALE, "mixture", model="bdf"
+    )
+    flux = np.concatenate([each.flux for each in out])
+    np.testing.assert_allclose(np.median(flux, axis=0), truth.flux, rtol=0.005)
+    assert max(each.bulge_fraction.max() for each in out) < 0.01
+
+
 @NEEDS_NGMIX
 def test_engines_agree_on_the_same_stamps(galaxies):
     truth = galaxies(PROFILE, n=30, snr=30, seed=5)
