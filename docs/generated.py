@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from typing import Any
 
 import pyarrow as pa
@@ -53,7 +54,7 @@ def _command(path: tuple[str, ...], command: Any) -> str:
         if isinstance(p, TyperOption) and p.name != "help"
     ]
     head = "| | default | |\n| --- | --- | --- |"
-    return "\n\n".join([f"## `{usage}`", help_text, "\n".join([head, *rows])])
+    return "\n\n".join([f"## `{usage}`", _text(help_text), "\n".join([head, *rows])])
 
 
 def _metavar(argument: Any) -> str:
@@ -63,7 +64,14 @@ def _metavar(argument: Any) -> str:
 
 def _row(name: str, parameter: Any, required: bool) -> str:
     default = "required" if required else _shown(parameter.default)
-    return f"| {name} | {default} | {(parameter.help or '').replace('|', '&#124;')} |"
+    return f"| {name} | {default} | {_text(parameter.help or '').replace('|', '&#124;')} |"
+
+
+def _text(said: str) -> str:
+    """Return a text in which nothing is taken for HTML; in backticks nothing is anyway."""
+    parts = said.split("`")
+    parts[::2] = [escape(part, quote=False) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _shown(default: Any) -> str:
@@ -81,7 +89,7 @@ def catalog_columns() -> str:
 
 
 def _columns(described: Sequence[Column]) -> str:
-    rows = [f"| `{c.name}` | {_type(c)} | {c.unit} | {c.description} |" for c in described]
+    rows = [f"| `{c.name}` | {_type(c)} | {c.unit} | {_text(c.description)} |" for c in described]
     return "\n".join(["| column | type | unit | |", "| --- | --- | --- | --- |", *rows])
 
 
@@ -92,20 +100,23 @@ def _type(column: Column) -> str:
 
 def reasons() -> str:
     """Return why footprints fall short and why peaks are no rows."""
-    rows = [f"| `shortfall` | `{reason}` | {text} |" for reason, text in SHORTFALLS.items()]
-    rows += [f"| `n_{reason}` | `{reason}` | {text} |" for reason, text in PEAK_REASONS.items()]
+    rows = [f"| `shortfall` | `{reason}` | {_text(text)} |" for reason, text in SHORTFALLS.items()]
+    rows += [
+        f"| `n_{reason}` | `{reason}` | {_text(text)} |" for reason, text in PEAK_REASONS.items()
+    ]
     return "\n".join(["| column | reason | |", "| --- | --- | --- |", *rows])
 
 
 def flags() -> str:
     """Return the bits of the `flags` column."""
-    rows = [f"| {flag.value} | `{flag.name}` | {DESCRIPTIONS[flag]} |" for flag in Flag]
+    rows = [f"| {flag.value} | `{flag.name}` | {_text(DESCRIPTIONS[flag])} |" for flag in Flag]
     return "\n".join(["| value | name | |", "| --- | --- | --- |", *rows])
 
 
 def weights() -> str:
     """Return what `raydeblend weights` prints."""
-    return f"```text\n{list_shipped()}\n```"
+    lines = "\n".join(head + text for head, text in list_shipped())
+    return f"```text\n{lines}\n```"
 
 
 PARTS: Mapping[str, Callable[[], str]] = {

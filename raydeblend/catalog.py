@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -254,18 +253,7 @@ def schema(bands: Sequence[str]) -> pa.Schema:
 
 def schema_of(described: Sequence[Column]) -> pa.Schema:
     """Return the Parquet schema of any columns, as astropy reads it too."""
-    metadata = {"table_meta_yaml": _astropy_header(described)}
-    return pa.schema([column.field for column in described], metadata=metadata)
-
-
-def _astropy_header(described: Sequence[Column]) -> str:
-    """Return what astropy's Table.read takes units and descriptions from; JSON is YAML too."""
-    rows = [
-        {"name": column.name, "description": column.description}
-        | ({"unit": column.unit} if column.unit else {})
-        for column in described
-    ]
-    return json.dumps({"datatype": rows})
+    return tables.described(pa.schema([column.field for column in described]))
 
 
 def to_table(rows: Mapping[str, ArrayLike], bands: Sequence[str]) -> pa.Table:

@@ -28,6 +28,7 @@ from raydeblend.session import ray_session
 from raydeblend.simulate.tiles import simulate_tiles
 from raydeblend.survey import get_survey
 from raydeblend.tile import FloatArray, TileHeader
+from raydeblend.wording import amount, fitted
 
 BANDS = ("g", "r", "i")
 N_TILES = 4
@@ -49,11 +50,11 @@ def run_demo(out: str) -> None:
         truth = _tiles(tiles)
         seconds, summary = _catalog(tiles, result, config)
     catalog = read_catalog(result)
-    print(f"\n{summary.n_sources} sources, {summary.n_blends} blends")
+    print(f"\n{amount(summary.n_sources, 'source')}, {amount(summary.n_blends, 'blend')}")
     if seconds:
         print(f"{summary.n_sources / seconds:.1f} sources per second, start of Ray left out")
     table = magnitude_table(magnitude_bins(*compare(catalog, truth, BANDS), BANDS))
-    print(f"\n{to_markdown([table])}")
+    print(f"\n{fitted(to_markdown([table]))}")
     figure = Path(out, "demo.png")
     figure.write_bytes(_figure(tiles, catalog, config))
     print(f"catalog: {summary.catalog}\nledger:  {summary.ledger}\nfigure:  {figure}")

@@ -60,8 +60,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         return
     # Without "local", the stale address file of a dead cluster would be followed.
     address = cluster_address(address) or "local"
-    _connect(address)
     try:
+        _connect(address)
         if address != "local":
             check_nodes()
         with without_lines(CHATTER):
@@ -80,7 +80,7 @@ def _connect(address: str) -> None:
     check_reachable(address)
     log.info("connecting to Ray: %s", "this machine alone" if local else address)
     try:
-        with _signals_kept():
+        with _signals_put_off():
             ray.init(address=address, logging_level="ERROR", log_to_driver=False, **local)
     # RuntimeError: a cluster of another version of Ray or Python; its text says which.
     except (ConnectionError, RuntimeError) as error:
@@ -105,22 +105,43 @@ def _connect(address: str) -> None:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep what this process does on Ctrl-C and SIGTERM; Ray's core would print a stack trace."""
+def _signals_put_off() -> Iterator[None]:
+    """Do what this process does on Ctrl-C and SIGTERM when Ray has started; a second one ends it.
+
+    Ray sets handlers of its own, and its core now and then crashes where its start is cut short.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came = []
+
+    def put_off(number: int, _: object) -> None:
+        came.append(number)
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in before:
+        signal.signal(number, put_off)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _ray_folder() -> str:
     """Return where Ray keeps logs and sockets; a socket's path takes 107 bytes in all."""
     return os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+
+
+def check_kind(address: str | None) -> None:
+    """Check that an address is none of a cluster's other doors; a ConfigError says what to type."""
+    given = cluster_address(address)
+    if given is not None and "://" in given:
+        raise ConfigError(_other_door(given))
 
 
 def check_reachable(address: str) -> None:
@@ -133,8 +154,7 @@ def check_reachable(address: str) -> None:
     ConfigError
         If nobody does, or if the address is that of a cluster's client server or dashboard.
     """
-    if "://" in address:
-        raise ConfigError(_other_door(address))
+    check_kind(address)
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return

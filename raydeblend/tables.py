@@ -8,10 +8,12 @@ is given its own copy of the bytes and nothing of Python's, and reads in the thr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 COMPRESSION = "zstd"
@@ -20,8 +22,29 @@ COMPRESSION = "zstd"
 def to_parquet(table: pa.Table) -> bytes:
     """Return a Parquet file of `table`, with checksums; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink, compression=COMPRESSION, write_page_checksum=True)
+    said = _with_lengths(table)
+    parquet.write_table(said, sink, compression=COMPRESSION, write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _with_lengths(table: pa.Table) -> pa.Table:
+    """Say how long the strings of each column are: astropy warns where it has to look itself."""
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    longest = {name: pc.max(pc.utf8_length(table[name])).as_py() or 1 for name in texts}
+    lengths = {f"table::len::{name}": str(n) for name, n in longest.items()}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **lengths})
+
+
+def described(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with its fields' units and descriptions where astropy's Table.read looks."""
+    rows = []
+    for field in schema:
+        said = {key.decode(): text.decode() for key, text in (field.metadata or {}).items() if text}
+        rows.append(
+            {"name": field.name} | {k: said[k] for k in ("description", "unit") if k in said}
+        )
+    # JSON is YAML too.
+    return schema.with_metadata({"table_meta_yaml": json.dumps({"datatype": rows})})
 
 
 def schema_to_parquet(schema: pa.Schema) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raydeblend.psf import TilePsf
+from raydeblend.wording import amount
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -255,7 +256,8 @@ class Deblended:
         names, counts = np.unique(self.quality, return_counts=True)
         rated = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
         shape = " x ".join(map(str, stamp))
-        return f"<Deblended: {self.n_sources.sum()} sources in {n} stamps of {shape}; {rated}>"
+        sources = amount(int(self.n_sources.sum()), "source")
+        return f"<Deblended: {sources} in {amount(n, 'stamp')} of {shape}; {rated}>"
 
     def table(self, bands: Sequence[str] | None = None) -> Table:
         """Return one row for each source.
@@ -318,7 +320,7 @@ class Deblended:
         if shown is not None and shown.shape != (n, *stamp):
             raise ValueError(f"images are {shown.shape}, the models want {(n, *stamp)}")
         titles = [
-            f"{i}: {number} sources, {quality}"
+            f"{i}: {amount(number, 'source')}, {quality}"
             for i, (number, quality) in enumerate(zip(self.n_sources, self.quality, strict=True))
         ]
         first = slice(most)

@@ -89,6 +89,7 @@ def test_duckdb(out: Path, expected: pd.DataFrame, hive: str) -> None:
     assert n == [(PER_CELL,)]
 
 
+@pytest.mark.filterwarnings("error")
 def test_astropy_with_units_shard_by_shard(out: Path, expected: pd.DataFrame) -> None:
     parts = []
     for path in sorted(out.glob("catalog/*/*.parquet")):
@@ -102,6 +103,15 @@ def test_astropy_with_units_shard_by_shard(out: Path, expected: pd.DataFrame) ->
     assert {name: table[name].info.description for name in described} == described
     plain = {name: np.asarray(table[name]) for name in expected.columns}
     check(pd.DataFrame(plain), expected)
+
+
+@pytest.mark.filterwarnings("error")
+def test_astropy_reads_a_shard_without_sources(tmp_path: Path) -> None:
+    path = tmp_path / "empty.parquet"
+    path.write_bytes(catalog.to_bytes(catalog.schema(BANDS).empty_table()))
+    table = QTable.read(path, format="parquet")
+    assert len(table) == 0
+    assert table["flux_g"].unit == u.nJy
 
 
 def test_astropy_from_pandas(out: Path, expected: pd.DataFrame) -> None:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from itertools import groupby
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def with_ray(ray_local: None) -> dict[str, str]:
     }
 
 
+REPOSITORY = "https://example.org/raydeblend"
+ELEMENTS = """
+a article body button code div em footer form h1 h2 h3 h4 head header html img input label li link
+main meta nav ol p path pre script small span strong sub sup svg table tbody td th thead title tr ul
+"""
+"""Of HTML and SVG, what the theme and Markdown make: <band> would be text that is lost."""
 EACH_ALONE = "import sys; [exec(text, {'__name__': '__main__'}) for text in sys.argv[1:]]"
 
 
@@ -115,7 +122,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site as `make docs` builds it."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    variables = {**os.environ, "REPOSITORY_URL": REPOSITORY}
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -131,6 +141,26 @@ def test_the_site_builds_without_a_warning_and_names_everything(site: Path) -> N
         name = command.name or command.callback.__name__
         assert f"raydeblend {name}" in text["commands"]
     assert "run_catalog" in text["python"]
+
+
+class Tags(HTMLParser):
+    """The names of all elements of a page."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.names.add(tag)
+
+
+def test_nothing_written_is_taken_for_html_and_pages_link_to_the_repository(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        assert Tags(page).names <= set(ELEMENTS.split()), page
+    assert f'href="{REPOSITORY}"' in (site / "index.html").read_text()
 
 
 _REFERENCE = ("commands", "columns", "python")

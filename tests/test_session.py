@@ -66,6 +66,23 @@ def test_ray_does_not_take_the_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_signal_waits_until_ray_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def init(**_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+        done.append("started")
+
+    monkeypatch.setattr(session.ray, "init", init)
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(session.ray, "shutdown", lambda: done.append("shut down"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(KeyboardInterrupt), session.ray_session():
+        done.append("never")
+    assert done == ["started", "shut down"]
+
+
 def test_a_ray_that_is_too_slow_to_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         raise Exception("The current node timed out during startup. This could happen because")

@@ -9,21 +9,30 @@ from typing import Annotated
 import typer
 
 from raydeblend.cli.options import (
-    DEBLENDER_HELP,
     EXIT_FAILED_CELLS,
     Address,
     Bands,
+    Deblender,
     Gpus,
     LayoutsSurvey,
     OptionsFile,
     Seed,
     Weights,
     check_paths,
+    completed,
     path_argument,
     split_names,
 )
-from raydeblend.config import IMAGE_PATTERN, INJECT, PSF_PATTERN, CatalogConfig
+from raydeblend.config import (
+    DEBLENDERS,
+    IMAGE_PATTERN,
+    INJECT,
+    PHOTOMETRY,
+    PSF_PATTERN,
+    CatalogConfig,
+)
 from raydeblend.errors import ConfigError
+from raydeblend.wording import amount
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +54,12 @@ def catalog_command(
     ],
     bands: Bands,
     survey: LayoutsSurvey = "auto",
-    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    deblender: Deblender = "joint",
     weights: Weights = None,
-    photometry: Annotated[str, typer.Option(help="auto, ngmix, mixture or joint.")] = "auto",
+    photometry: Annotated[
+        str,
+        typer.Option(help="auto, ngmix, mixture or joint.", autocompletion=completed(PHOTOMETRY)),
+    ] = "auto",
     seed: Seed = 0,
     gpus: Gpus = None,
     address: Address = None,
@@ -109,7 +121,8 @@ def catalog_command(
     second_opinion: Annotated[
         str | None,
         deblending_option(
-            help="Another deblender for blends; `disagreement` is how far it differs."
+            help="Another deblender for blends; `disagreement` is how far it differs.",
+            autocompletion=completed(DEBLENDERS),
         ),
     ] = None,
     second_opinion_fraction: Annotated[
@@ -335,7 +348,7 @@ def layouts_command(
 def deblend_command(
     source: Annotated[str, path_argument(metavar="IN.npz", help="Stamps to deblend.")],
     out: Annotated[str, path_argument(metavar="OUT.npz", help="Models, positions, quality.")],
-    deblender: Annotated[str, typer.Option(help=DEBLENDER_HELP)] = "joint",
+    deblender: Deblender = "joint",
     weights: Weights = None,
     config: OptionsFile = None,
 ) -> None:
@@ -344,7 +357,8 @@ def deblend_command(
     from raydeblend.deblend.arrays import deblend_file
 
     result = deblend_file(source, out, load_deblender(deblender, weights=weights))
-    print(f"{int(result.n_sources.sum())} sources in {len(result.n_sources)} stamps: {out}")
+    sources = amount(int(result.n_sources.sum()), "source")
+    print(f"{sources} in {amount(len(result.n_sources), 'stamp')}: {out}")
 
 
 def register(app: typer.Typer) -> None:

@@ -12,13 +12,26 @@ from raydeblend.cli.options import (
     Overwrite,
     Seed,
     Weights,
+    completed,
     path_argument,
     path_option,
 )
+from raydeblend.config import DEBLENDERS
 from raydeblend.errors import ConfigError
+from raydeblend.wording import amount, fitted
 
+PROTOCOLS = (
+    "wang2022", "reiman2019", "nemani2023", "hemmati2022", "madness", "survey", "singles", "shear",
+    "hsc-blends", "hst-pair", "gan",
+)  # fmt: skip
+"""Repeated here, since importing the table in `raydeblend.evaluate.protocol` takes a second."""
 Deblenders = Annotated[
-    list[str] | None, typer.Option("--deblender", help=f"{DEBLENDER_HELP} By default joint.")
+    list[str] | None,
+    typer.Option(
+        "--deblender",
+        help=f"{DEBLENDER_HELP} By default joint.",
+        autocompletion=completed(DEBLENDERS),
+    ),
 ]
 
 
@@ -27,8 +40,8 @@ def evaluate_command(
         str,
         typer.Argument(
             metavar="PROTOCOL",
-            help="wang2022, reiman2019, nemani2023, hemmati2022, madness, survey, singles, "
-            "shear, hsc-blends, hst-pair or gan.",
+            help=f"One of {', '.join(PROTOCOLS)}.",
+            autocompletion=completed(PROTOCOLS),
         ),
     ],
     out: Annotated[str, path_option(help="Directory for metrics.json, tables and figures.")],
@@ -82,14 +95,14 @@ def evaluate_command(
         weights,
         overwrite,
     )
-    print(evaluation.tables)
+    print(fitted(evaluation.tables))
     print("\n".join(evaluation.paths))
 
 
 def report_command(
     results: Annotated[
         list[str],
-        path_argument(metavar="DIR...", help="Output of `evaluate`, or of `catalog`."),
+        path_argument(metavar="DIR", help="Output of `evaluate`, or of `catalog`."),
     ],
     out: Annotated[str, path_option(help="HTML file to write, local or s3://.")] = "report.html",
     blends: Annotated[
@@ -106,7 +119,7 @@ def report_command(
 
     if not any(is_survey(root) for root in results):
         size = write_report(results, out)
-        print(f"{len(results)} results, {size / 1e6:.1f} MB: {out}")
+        print(f"{amount(len(results), 'result')}, {size / 1e6:.1f} MB: {out}")
         return
     if len(results) > 1:
         raise ConfigError("a page is about one catalog or about results; name one of the catalogs")

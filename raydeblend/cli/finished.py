@@ -14,6 +14,7 @@ from raydeblend.cli.options import (
     path_option,
     split_names,
 )
+from raydeblend.wording import amount, fitted
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ Out = Annotated[str, path_argument(metavar="OUT", help="Directory or s3:// prefi
 Outs = Annotated[
     list[str],
     path_argument(
-        metavar="OUT…", help="Catalogs (directory or s3:// prefix) of all parts, or a pattern."
+        metavar="OUT", help="Catalogs (directory or s3:// prefix) of all parts, or a pattern."
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an unfinished export.")]
@@ -88,8 +89,8 @@ def export_hats_command(
             "%d cells of %s had failed and are not in the export", done.n_failed, " ".join(outs)
         )
     print(
-        f"{done.n_rows} rows in {done.n_partitions} partitions, {done.n_margin_rows} in the "
-        f"margin, {done.seconds:.1f} s\nhats: {done.path}"
+        f"{amount(done.n_rows, 'row')} in {amount(done.n_partitions, 'partition')}, "
+        f"{done.n_margin_rows} in the margin, {done.seconds:.1f} s\nhats: {done.path}"
     )
 
 
@@ -127,7 +128,7 @@ def _export_table(outs: list[str], target: str, kind: str, all_rows: bool, overw
     from raydeblend.export.single_table import export_table
 
     n_rows = export_table(outs, target, kind, all_rows=all_rows, overwrite=overwrite)
-    print(f"{n_rows} rows: {target}")
+    print(f"{amount(n_rows, 'row')}: {target}")
 
 
 @export.command("lsst")
@@ -147,7 +148,8 @@ def export_lsst_command(
     from raydeblend.export.lsst import export_lsst
 
     done = export_lsst(outs, folder, all_rows=all_rows, overwrite=overwrite)
-    print(f"{done.n_objects} objects, {done.n_parents} parents: {done.folder}")
+    objects, parents = amount(done.n_objects, "object"), amount(done.n_parents, "parent")
+    print(f"{objects}, {parents}: {done.folder}")
 
 
 @export.command("rail")
@@ -170,7 +172,7 @@ def export_rail_command(
     from raydeblend.export.rail import RailConfig, export_rail
 
     n_rows = export_rail(outs, target, RailConfig(all_rows, least_snr), overwrite=overwrite)
-    print(f"{n_rows} rows: {target}")
+    print(f"{amount(n_rows, 'row')}: {target}")
 
 
 def inspect_command(
@@ -193,7 +195,7 @@ def inspect_command(
     from raydeblend.draw.inspect import inspect_source
 
     seen = inspect_source(outs, target, picture)
-    print(f"{seen.n_sources} sources, source_id {seen.source_id}: {seen.picture}")
+    print(f"{amount(seen.n_sources, 'source')}, source_id {seen.source_id}: {seen.picture}")
 
 
 def map_command(
@@ -231,7 +233,7 @@ def injected_command(
     from raydeblend.draw.injected import healpix_lines, injected_lines
 
     lines = injected_lines(out, step) if nside is None else healpix_lines(out, nside)
-    print("\n".join(lines))
+    print(fitted("\n".join(lines)))
 
 
 def register(app: typer.Typer) -> None:

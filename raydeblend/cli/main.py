@@ -29,18 +29,11 @@ EXIT_SIGNAL = 128
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 ORDER = (
-    "catalog",
-    "verify",
-    "inspect",
-    "map",
-    "export",
-    "columns",
-    "flags",
-    "reasons",
-    "deblend",
-    "weights",
-)
-"""Commands in the order in which people need them; the others follow."""
+    "demo", "catalog", "verify", "inspect", "map", "report", "injected", "export",
+    "columns", "flags", "reasons", "layouts", "psf", "deblend", "weights", "simulate", "train",
+    "evaluate",
+)  # fmt: skip
+"""All commands, in the order in which people need them."""
 
 
 class OrderedCommands(TyperGroup):
@@ -48,9 +41,7 @@ class OrderedCommands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands."""
-        names = super().list_commands(ctx)
-        first = [name for name in ORDER if name in names]
-        return first + [name for name in names if name not in first]
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
 
 app = typer.Typer(

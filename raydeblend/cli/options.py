@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -71,6 +71,13 @@ OptionsFile = Annotated[
 ]
 """The option that a command takes for such a file."""
 
+
+def completed(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what completes, in a shell, the beginning of one of some names."""
+    # Typer knows the parameter by this name.
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
 Several = TypeVar("Several", str, list[str], None)
 
 
@@ -105,6 +112,7 @@ Weights = Annotated[
         help="Weights for the deblender: a .safetensors file, or the DIR of `train`.",
     ),
 ]
+Deblender = Annotated[str, typer.Option(help=DEBLENDER_HELP, autocompletion=completed(DEBLENDERS))]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier results.")]
 Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs to request; by default all that are available.")

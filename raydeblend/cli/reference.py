@@ -10,6 +10,7 @@ import typer
 from raydeblend.cli.options import split_names
 from raydeblend.errors import ConfigError
 from raydeblend.flags import DESCRIPTIONS
+from raydeblend.wording import beside
 
 
 def columns_command(
@@ -28,7 +29,7 @@ def columns_command(
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     for *short, description in rows:
         cells = [cell.ljust(width) for cell, width in zip(short, widths, strict=True)]
-        print("  ".join([*cells, description]))
+        print(beside("  ".join([*cells, ""]), description))
 
 
 def flags_command(
@@ -48,9 +49,9 @@ def reasons_command() -> None:
     from raydeblend.parents import PEAK_REASONS, SHORTFALLS
 
     print("a footprint not deblended in full (shortfall):")
-    print("\n".join(f"  {reason!s:<12}{text}" for reason, text in SHORTFALLS.items()))
+    print("\n".join(beside(f"  {reason!s:<12}", text) for reason, text in SHORTFALLS.items()))
     print("a detected peak that is no row (n_<reason>):")
-    print("\n".join(f"  {reason!s:<12}{text}" for reason, text in PEAK_REASONS.items()))
+    print("\n".join(beside(f"  {reason!s:<12}", text) for reason, text in PEAK_REASONS.items()))
 
 
 def _flag_lines(value: int | None) -> Iterator[str]:
@@ -64,7 +65,7 @@ def _flag_lines(value: int | None) -> Iterator[str]:
         yield "no flag is set"
     for flag, description in DESCRIPTIONS.items():
         if value is None or value & flag:
-            yield f"{int(flag):>6}  {flag.name:<20}  {description}"
+            yield beside(f"{int(flag):>6}  {flag.name:<20}  ", description)
 
 
 def register(app: typer.Typer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from raydeblend.cli.options import (
     split_names,
 )
 from raydeblend.errors import ConfigError
+from raydeblend.wording import amount
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ def simulate_tiles_command(
         seed,
         density,
         address,
-        on_tile=log.info,
+        on_tile=partial(log.info, "tile %s"),
         population=population,
         split=split,
         stamps=stamps,
@@ -95,7 +97,8 @@ def simulate_tiles_command(
         overwrite=overwrite,
         correlated_noise=correlated_noise,
     )
-    print(f"{written.n_sources} sources on {len(written.tiles)} tiles; truth: {written.truth}")
+    sources = amount(written.n_sources, "source")
+    print(f"{sources} on {amount(len(written.tiles), 'tile')}; truth: {written.truth}")
 
 
 @simulate.command("singles")

@@ -13,11 +13,14 @@ from raydeblend.cli.options import (
     Address,
     Gpus,
     OptionsFile,
+    completed,
     path_option,
     split_names,
 )
 from raydeblend.config import LARGEST_SEED
 from raydeblend.errors import ConfigError
+from raydeblend.shipped import SHIPPED
+from raydeblend.wording import beside, fitted
 
 if TYPE_CHECKING:
     from raydeblend.calibrate.frame import Trained
@@ -51,6 +54,7 @@ def train_command(
             help=f"One of {', '.join(NETWORKS)}, or your own as module:name; bad, inputs, suspect, "
             "star, structure: calibrations of p_bad, UNLIKE_TRAINING, p_unrecognized_blend, "
             "p_star and of which sources are parts of a galaxy.",
+            autocompletion=completed((*NETWORKS, *CALIBRATIONS)),
         ),
     ],
     out: Annotated[str, path_option(help="Directory or s3:// prefix of the run.")],
@@ -201,7 +205,7 @@ def _calibrate(name: str, out: str, preset: str, seed: int, data: str | None) ->
         from raydeblend.calibrate.suspects import train_suspects
 
         trained = train_suspects(out, preset, seed)
-    print(f"{trained.report}\nweights: {trained.weights}")
+    print(f"{fitted(trained.report)}\nweights: {trained.weights}")
 
 
 def _refuse_other_options(
@@ -221,15 +225,26 @@ def _refuse_other_options(
         )
 
 
+def _shipped(incomplete: str) -> list[str]:
+    """Complete the name of shipped weights."""
+    return completed(sorted(card.stem for card in SHIPPED.glob("*.json")))(incomplete)
+
+
 def weights_command(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Weights whose card to print.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="Weights whose card to print.", autocompletion=_shipped
+        ),
     ] = None,
 ) -> None:
     """List the shipped weights and calibrations: bands, scale, data; or print one card."""
     from raydeblend.networks.listing import describe_shipped, list_shipped
 
-    print(list_shipped() if name is None else describe_shipped(name))
+    if name is None:
+        print("\n".join(beside(*line) for line in list_shipped()))
+    else:
+        print(describe_shipped(name))
 
 
 def register(app: typer.Typer) -> None:

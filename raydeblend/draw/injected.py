@@ -21,6 +21,7 @@ from raydeblend.inject.statistics import (
     score_bin,
 )
 from raydeblend.pipeline.ledger import read_run
+from raydeblend.wording import amount, beside
 
 
 def injected_lines(out: str, step: float) -> Iterator[str]:
@@ -36,12 +37,18 @@ def injected_lines(out: str, step: float) -> Iterator[str]:
     bands = read_run(out).bands
     rows = read_injected(out)
     bins = by_magnitude(rows, bands, step)
-    yield f"{len(rows)} injected sources, of which {sum(b.n for b in bins)} galaxies of the sky's:"
+    injected, galaxies = amount(len(rows), "injected source"), sum(each.n for each in bins)
+    yield f"{injected}, {galaxies} of them galaxies of the sky's:"
     yield markdown(_header(bands), [_cells(each, bands) for each in bins])
-    yield (
+    yield beside(
+        "",
         "complete: found, numbers as in the sky; whole: not shredded; bias: median F / F_true - 1; "
+<<<<<<< HEAD
         "pull: width of (F - F_true) / error; colors: median error in mag; x, y: median offset, "
         "scatter, mas"
+=======
+        "pull: width of (F - F_true) / error; x, y: median offset, scatter, mas",
+>>>>>>> wt-W
     )
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from raydeblend.draw.maps import CellStatistics, east_scale, unit_vectors, whole_turn
 from raydeblend.evaluate.common.figures import to_png
+from raydeblend.wording import amount
 
 DPI = 150
 SIDE = 3.3
@@ -82,7 +83,8 @@ def map_figures(
 ) -> dict[str, bytes]:
     """Return the maps by name: those asked for, by default all."""
     sky = outlines(np.array([cell.corners for cell in cells]))
-    said = f"{sum(cell.sources for cell in cells):,} sources in {len(cells):,} cells"
+    sources = amount(sum(cell.sources for cell in cells), "source")
+    said = f"{sources} in {amount(len(cells), 'cell')}"
     maps = {
         "depth": _depth(cells, bands, said),
         "density": _density(cells, said),
@@ -175,7 +177,9 @@ def _figure(sky: Outlines, drawn: SkyMap) -> bytes:
     for axes, (name, values) in zip(grid, drawn.panels.items(), strict=True):
         _panel(axes, sky, values, name, drawn)
         if not np.isfinite(values).all():
-            axes.legend(handles=[Patch(color=HOLE, label=drawn.hole)], fontsize=7)
+            axes.legend(
+                handles=[Patch(color=HOLE, label=drawn.hole)], fontsize=7, loc="lower right"
+            )
     grid[0].set_ylabel("dec / deg" if sky.pole is None else "degrees towards RA 0°")
     figure.supxlabel(_across(sky), fontsize=9)
     # Over a single narrow map a long title takes two lines.
@@ -220,6 +224,9 @@ def _panel(axes: Axes, sky: Outlines, values: Float64Array, name: str, drawn: Sk
     bar = axes.figure.colorbar(cells, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label(drawn.label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
+    if not np.isfinite(shown).any():
+        # A scale of nothing has no numbers.
+        bar.set_ticks([])
 
 
 def _sky_axes(axes: Axes, sky: Outlines) -> None:

@@ -80,7 +80,7 @@ def export_lsst(
         footprints = footprints.filter(pc.or_(footprints["is_primary"], needed))
     objects, parents = to_objects(rows, footprints, source.run.bands), to_parents(footprints)
     schema = schema_yaml({"Object": (objects, "objectId"), "Parent": (parents, "objectId")})
-    contents = (tables.to_parquet(objects), tables.to_parquet(parents), schema.encode())
+    contents = (*map(_for_astropy, (objects, parents)), schema.encode())
     for path, content in zip(paths, contents, strict=True):
         storage.write_bytes(path, content)
     return LsstExport(objects.num_rows, parents.num_rows, folder)
@@ -126,6 +126,10 @@ def to_parents(footprints: pa.Table) -> pa.Table:
     parents = _renamed(footprints, SAME_OF_PARENTS)
     failed = pc.equal(footprints["shortfall"], Shortfall.FAILED)
     return _with(parents, "deblend_failed", failed, "whether the deblender found nothing")
+
+
+def _for_astropy(table: pa.Table) -> bytes:
+    return tables.to_parquet(table.cast(tables.described(table.schema)))
 
 
 def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:

@@ -90,12 +90,21 @@ def to_magnitudes(rows: pa.Table, bands: Sequence[str], least_snr: float) -> pa.
     `NOT_DETECTED` in both where the flux is below `least_snr` errors; NaN in both where the band
     was not measured.
     """
-    columns: dict[str, Any] = {name: rows[name] for name in KEPT}
+    table = rows.select(KEPT)
     for band in bands:
         flux, error = (_numbers(rows, f"flux{part}_{band}") for part in ("", "_err"))
-        pair = magnitudes(flux, error, least_snr)
-        columns |= {name.format(band): x for name, x in zip((MAGNITUDE, ERROR), pair, strict=True)}
-    return pa.table(columns)
+        magnitude, sigma = magnitudes(flux, error, least_snr)
+        missing = f"{NOT_DETECTED:g} where it is not detected"
+        table = _append(
+            table, MAGNITUDE.format(band), f"AB magnitude in {band}; {missing}", magnitude
+        )
+        table = _append(table, ERROR.format(band), f"its standard error; {missing}", sigma)
+    return table.cast(tables.described(table.schema))
+
+
+def _append(table: pa.Table, name: str, description: str, values: Float64Array) -> pa.Table:
+    metadata = {"unit": "mag", "description": description}
+    return table.append_column(pa.field(name, pa.float64(), metadata=metadata), pa.array(values))
 
 
 def _numbers(rows: pa.Table, name: str) -> Float64Array:

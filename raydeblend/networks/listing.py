@@ -23,18 +23,16 @@ CALIBRATIONS = {
 }
 
 
-def list_shipped() -> str:
-    """Return a plain-text table of the shipped weights and calibrations, a line each."""
+def list_shipped() -> list[tuple[str, str]]:
+    """Return the shipped weights and calibrations: columns of a line each, and what they are of."""
     rows = [_line(name, path) for name, path in shipped_weights().items()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        ("".join(f"{cell:<{width}}  " for cell, width in zip(short, widths, strict=True)), data)
+        for *short, data in rows
     ]
-    calibrations = [
-        f"{name.ljust(widths[0])}  calibration {what}" for name, what in CALIBRATIONS.items()
-    ]
-    return "\n".join(lines + calibrations)
+    of = [(f"{name:<{widths[0]}}  ", f"calibration {what}") for name, what in CALIBRATIONS.items()]
+    return lines + of
 
 
 def _line(name: str, path: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.preparation import RunRequest, connect_once, prepare
 from raydeblend.session import cluster_address
+from raydeblend.wording import amount
 
 CPU_SECONDS: Mapping[str, float] = {"joint": 0.59}
 """Of one square arcminute in one band at HSC's full depth, by `benchmarks.sizing`; see
@@ -104,7 +105,7 @@ def _cpu_seconds(
     """Return what cells take: as those did that are done, else as measured elsewhere."""
     if len(done):
         spent = sum(second for cell in done["seconds"].to_pylist() for _, second in cell)
-        return spent / len(done) * n_left, f"as the {len(done)} cells that are done"
+        return spent / len(done) * n_left, f"as in the {amount(len(done), 'cell')} done before"
     if config.deblender not in CPU_SECONDS:
         return None, f"not known for {config.deblender}: do some cells, and ask with --resume"
     rate = CPU_SECONDS[config.deblender] * len(config.bands)
@@ -114,13 +115,27 @@ def _cpu_seconds(
 def forecast_lines(forecast: Forecast) -> Iterator[str]:
     """Yield the lines that a user reads."""
     unusable = f", {forecast.n_unusable} that cannot be used" if forecast.n_unusable else ""
-    yield f"{forecast.n_tiles} tiles{unusable}; {forecast.n_cells} cells, {forecast.n_left} to do"
-    yield f"{forecast.arcmin2:.2f} arcmin², {forecast.read_bytes / 1e9:.2f} GB of pixels to read"
-    if forecast.cpu_seconds is None:
-        yield f"time: {forecast.basis}"
-    else:
-        yield f"{forecast.cpu_seconds / 3600:.2f} CPU hours ({forecast.basis})"
-        if forecast.cpus:
-            wall = timedelta(seconds=round(forecast.cpu_seconds / forecast.cpus / AT_WORK))
-            yield f"about {wall} on the {forecast.cpus} CPUs of this machine"
+    tiles, cells = amount(forecast.n_tiles, "tile"), amount(forecast.n_cells, "cell")
+    yield f"{tiles}{unusable}; {cells}, {forecast.n_left} to do"
+    if forecast.n_left:
+        yield from _work_lines(forecast)
     yield "nothing was written"
+
+
+def _work_lines(forecast: Forecast) -> Iterator[str]:
+    yield f"{forecast.arcmin2:,.2f} arcmin², {_size(forecast.read_bytes)} of pixels to read"
+    seconds = forecast.cpu_seconds
+    if seconds is None:
+        yield f"time: {forecast.basis}"
+        return
+    spent = f"{seconds / 3600:,.1f} CPU hours" if seconds >= 3600 else f"{seconds:.0f} CPU seconds"
+    yield f"{spent} ({forecast.basis})"
+    if forecast.cpus:
+        wall = timedelta(seconds=round(seconds / forecast.cpus / AT_WORK))
+        yield f"about {wall} on the {amount(forecast.cpus, 'CPU')} of this machine, once started"
+
+
+def _size(n_bytes: float) -> str:
+    known = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
+    unit, name = next((each for each in known if n_bytes >= each[0]), known[-1])
+    return f"{n_bytes / unit:.1f} {name}"

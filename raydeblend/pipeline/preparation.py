@@ -32,6 +32,7 @@ from raydeblend.positions import SkyPositions
 from raydeblend.session import cluster_address, ray_session
 from raydeblend.templates import read_given
 from raydeblend.tile import TileHeader
+from raydeblend.wording import amount
 
 log = logging.getLogger(__name__)
 
@@ -177,9 +178,9 @@ def _placed(plan: Plan, headers: Sequence[TileHeader], positions: SkyPositions |
     if placed.outside == len(positions):
         raise ConfigError(f"none of the {len(positions)} given positions lies on a tile")
     log.info(
-        "%d positions on %d tiles; %d on none, %d in the pixel of another, which has the values",
-        sum(len(tile.xy) for tile in placed.tiles),
-        len(headers),
+        "%s on %s; %d on none, %d in the pixel of another, which has the values",
+        amount(sum(len(tile.xy) for tile in placed.tiles), "position"),
+        amount(len(headers), "tile"),
         placed.outside,
         placed.crowded,
     )

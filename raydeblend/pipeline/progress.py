@@ -18,6 +18,7 @@ from rich.text import Text
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.under_way import UnderWay
 from raydeblend.terminal import bar, duration, is_quiet, live, terminal
+from raydeblend.wording import amount
 
 LOG_EVERY_S = 10.0
 
@@ -137,7 +138,7 @@ def track_json(
 
 def _tell(entry: LedgerEntry) -> None:
     """Say what became of a cell, where the log tells everything."""
-    came = f"{entry.sources} sources" if entry.done else entry.reason
+    came = amount(entry.sources, "source") if entry.done else entry.reason
     log.debug("%s %s: %s, %.1f s", entry.tile, entry.cell, came, sum(entry.seconds.values()))
 
 
@@ -161,7 +162,7 @@ class Tally:
         if self.cells == self.before:
             return "the first cell is on its way"
         rate = self.sources / max(time.monotonic() - self.start, 1e-3)
-        return f"{self.sources} sources, {rate:.1f}/s, {self.failed} failed"
+        return f"{amount(self.sources, 'source')}, {rate:.1f}/s, {self.failed} failed"
 
     def left(self) -> str:
         """Say how much time is left if the cells to come take as long as those that came."""

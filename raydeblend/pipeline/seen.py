@@ -24,6 +24,7 @@ from raydeblend.pipeline.plan import Plan, SecondPass
 from raydeblend.pipeline.second_pass import limited_in
 from raydeblend.pipeline.shards import folders_of, is_whole, shard_path, without_file, without_shard
 from raydeblend.pipeline.summary import Totals
+from raydeblend.wording import amount
 
 LOST = "its shard is not in the output as the driver sees it; do all machines share that folder?"
 
@@ -37,7 +38,7 @@ def without_limited(done: pa.Table, again: SecondPass) -> pa.Table:
         bool(each.get(Shortfall.LIMITED)) and bool(limited_in(again, *key))
         for each, key in zip(short, keys(done), strict=True)
     ]
-    log.info("%d cells have footprints whose work reached its limit", sum(due))
+    log.info("footprints whose work reached its limit: in %s", amount(sum(due), "cell"))
     return done.filter(pc.invert(pa.array(due, pa.bool_())))
 
 

@@ -147,10 +147,10 @@ class Choice:
     failed_before: tuple[LedgerEntry, ...] = ()
 
     def __str__(self) -> str:
-        left = f", {len(self.later)} are left for another run" if self.later else ""
+        left = f", {len(self.later)} left for another run" if self.later else ""
         if len(self.now):
-            return f"{len(self.now)} are to do{left}"
-        return f"none is to do{left}" if left else "all are done: nothing to do"
+            return f"{len(self.now)} to do{left}"
+        return f"none to do{left}" if left else "all done, nothing to do"
 
 
 def choose(

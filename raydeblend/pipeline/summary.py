@@ -15,6 +15,7 @@ from raydeblend.pipeline.cost import Cost
 from raydeblend.pipeline.entries import LedgerEntry, to_json
 from raydeblend.pipeline.findings import Finding, Findings, finding_lines
 from raydeblend.pipeline.ledger import SUMMARY_FILE
+from raydeblend.wording import amount
 
 SHOWN = 8
 """Reasons of failure, and flags, that a screen shows."""
@@ -210,8 +211,8 @@ def write_summary(out: str, summary: RunSummary) -> str:
 def summary_lines(summary: RunSummary) -> Iterator[str]:
     """Yield the lines of a one-screen summary."""
     yield (
-        f"{summary.n_sources} sources, {summary.n_blends} blends in {summary.n_cells} cells, "
-        f"{summary.seconds:.1f} s"
+        f"{amount(summary.n_sources, 'source')}, {amount(summary.n_blends, 'blend')} in "
+        f"{amount(summary.n_cells, 'cell')}, {summary.seconds:.1f} s"
     )
     spent = sum(summary.stage_seconds.values())
     if spent:
@@ -228,11 +229,11 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     yield f"catalog: {summary.catalog}"
     yield f"ledger: {summary.ledger}"
     if summary.n_left:
-        yield f"{summary.n_left} cells are left for another run, see `raydeblend verify`"
+        yield f"{amount(summary.n_left, 'cell')} left for another run, see `raydeblend verify`"
     if summary.is_blank:
         yield "no cell has a usable pixel: the masks rule out the whole input"
     if summary.failures:
-        yield f"{summary.n_failed} cells failed:"
+        yield f"{amount(summary.n_failed, 'cell')} failed:"
         yield from _failure_lines(summary)
     yield from finding_lines(summary.findings, summary.n_suspect, summary.n_cells)
 

@@ -59,7 +59,8 @@ from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.stages import Stages
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
 from raydeblend.pipeline.time_limit import STAGE_S
-from raydeblend.session import claim_gpus, shared_folder
+from raydeblend.session import check_kind, claim_gpus, shared_folder
+from raydeblend.wording import amount
 
 Row = dict[str, Any]
 
@@ -131,6 +132,7 @@ def run_catalog(
     """
     start = time.monotonic()
     request = RunRequest(resume, overwrite, accept_other_versions, part, retry_limited, selection)
+    check_kind(address)
     check_price(price)
     check_memory(memory_per_cell)
     with ExitStack() as session:
@@ -142,7 +144,8 @@ def run_catalog(
         watch.say("looking for tiles and planning cells")
         prepared = prepare(input, out, config, request, connect)
         root, plan, todo = prepared.root, prepared.plan, prepared.choice.now
-        log.info("%d tiles in %d cells, of which %s", len(plan.tiles), len(plan), prepared.choice)
+        tiles, cells = amount(len(plan.tiles), "tile"), amount(len(plan), "cell")
+        log.info("%s in %s: %s", tiles, cells, prepared.choice)
         access.check_writable(root)
         proof = ""
         if len(todo):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from raydeblend.pipeline.command import resume_command
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.ledger import Run
+from raydeblend.wording import amount
 
 EXAMPLES = 10
 """Problems of one kind that are printed."""
@@ -45,7 +46,7 @@ class CellCounts:
         return not (self.failed or self.missing)
 
     def __str__(self) -> str:
-        text = f"{self.done} cells done, {self.failed} failed, {self.missing} missing"
+        text = f"{amount(self.done, 'cell')} done, {self.failed} failed, {self.missing} missing"
         if not self.unplanned:
             return text
         return f"{text} ({self.unplanned} of those failed are tiles that could not be planned)"

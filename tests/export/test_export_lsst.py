@@ -9,6 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from astropy import units as u
+from astropy.table import Table
 from export_catalog import BANDS, PER_CELL, write_catalog
 
 from raydeblend import catalog, parents, storage
@@ -94,6 +96,16 @@ def test_the_schema_describes_every_column(out: str, tmp_path: Path) -> None:
     assert objects["g_psfFlux"]["ivoa:ucd"] == "phot.flux.density;em.opt.B"
 
 
+def test_astropy_reads_the_units_of_both_tables(out: str, tmp_path: Path) -> None:
+    export_lsst(out, str(tmp_path))
+    objects, footprints = (
+        Table.read(tmp_path / f"{name}.parquet", format="parquet") for name in ("Object", "Parent")
+    )
+    assert (objects["coord_raErr"].unit, objects["i_psfFlux"].unit) == (u.deg, u.nJy)
+    assert footprints["ra"].unit == u.deg
+    assert footprints["deblend_nPeaks"].description
+
+
 def test_felis_accepts_the_schema(out: str, tmp_path: Path) -> None:
     export_lsst(out, str(tmp_path))
     felis = str(Path(sys.executable).with_name("felis"))
@@ -109,7 +121,7 @@ def test_the_command_counts_and_replaces_nothing(
         main(["export", "lsst", out, str(tmp_path / "dp"), "--all-rows"])
     assert not ended.value.code
     n = N_CELLS * PER_CELL
-    assert capsys.readouterr().out == f"{n} objects, {n} parents: {tmp_path / 'dp'}\n"
+    assert capsys.readouterr().out == f"{n:,} objects, {n:,} parents: {tmp_path / 'dp'}\n"
     with pytest.raises(ConfigError, match=r"Object.parquet, Parent.parquet, schema.yaml already"):
         export_lsst(out, str(tmp_path / "dp"))
 

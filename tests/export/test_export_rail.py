@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from astropy import units as u
+from astropy.table import Table
 from export_catalog import BANDS, write_catalog
 
 from raydeblend import catalog
@@ -37,13 +38,15 @@ def test_the_file_has_rails_default_columns_and_parameters(
     assert not ended.value.code
     rows = catalog.read_catalog(out).to_pandas()
     rows = rows[rows["is_primary"]]
-    assert capsys.readouterr().out == f"{len(rows)} rows: {target}\n"
+    assert capsys.readouterr().out == f"{len(rows):,} rows: {target}\n"
     table = pd.read_parquet(target)
     assert table["source_id"].tolist() == rows["source_id"].tolist()
     faint = (rows["flux_i"] < 3 * rows["flux_err_i"]).to_numpy()
     assert ((table["mag_i_lsst"] == 99.0) == faint).all()
     assert 0 < faint.sum() < len(faint)
     assert (table["mag_g_lsst"].isna() == rows["flux_g"].isna().to_numpy()).all()
+    units = {name: column.unit for name, column in Table.read(target, format="parquet").items()}
+    assert (units["ra"], units["mag_i_lsst"], units["mag_err_g_lsst"]) == (u.deg, u.mag, u.mag)
     said = yaml.safe_load((tmp_path / "photometry.yaml").read_text())
     assert said["bands"] == [f"mag_{band}_lsst" for band in BANDS]
     assert said["err_bands"] == [f"mag_err_{band}_lsst" for band in BANDS]
@@ -63,6 +66,8 @@ def test_rails_own_reader_reads_it(tmp_path: Path) -> None:
     target = str(tmp_path / "photometry.parquet")
     n_rows = export_rail(str(tmp_path / "out"), target)
     read = tables_io.read(target, tables_io.types.NUMPY_DICT)
+    units = {name: column.unit for name, column in Table.read(target, format="parquet").items()}
+    assert (units["ra"], units["mag_i_lsst"], units["mag_err_g_lsst"]) == (u.deg, u.mag, u.mag)
     said = yaml.safe_load((tmp_path / "photometry.yaml").read_text())
     for name in (said["object_id_col"], *said["bands"], *said["err_bands"]):
         assert np.shape(read[name]) == (n_rows,), name

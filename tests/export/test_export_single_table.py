@@ -100,7 +100,7 @@ def test_the_command_writes_csv_with_all_rows_and_replaces_nothing(
     with pytest.raises(SystemExit) as ended:
         main(["export", "csv", out, str(path), "--all-rows"])
     assert not ended.value.code
-    assert capsys.readouterr().out == f"{2 * PER_CELL} rows: {path}\n"
+    assert capsys.readouterr().out == f"{2 * PER_CELL:,} rows: {path}\n"
     frame = pd.read_csv(path)
     assert list(frame.columns) == list(DESCRIBED)
     assert len(frame) == 2 * PER_CELL

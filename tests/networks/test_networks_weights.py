@@ -109,7 +109,7 @@ def test_shipped_weights_load_and_are_small() -> None:
 
 
 def test_the_list_has_a_line_for_each_and_a_card_its_scores() -> None:
-    names = [line.split()[0] for line in list_shipped().splitlines()]
+    names = [head.split()[0] for head, _ in list_shipped()]
     scores = {"star": "faint 18", "structure": "still split", "suspect": "auc", "bad": "auc"}
     assert names == [*shipped_weights(), *sorted([*scores, "inputs"])]
     assert "PSNR" in describe_shipped("rdn")

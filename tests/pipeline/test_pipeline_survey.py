@@ -224,7 +224,7 @@ def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, ti
         again = run_catalog(tiles, out, CONFIG, resume=True, progress=False)
     assert again.n_sources == summary.n_sources
     assert Path(out, "summary.json").stat().st_mtime_ns == summarized
-    assert "all are done: nothing to do" in caplog.text
+    assert "all done, nothing to do" in caplog.text
 
 
 def test_what_cannot_be_used_is_refused_before_any_work(finished, tiles, tmp_path):

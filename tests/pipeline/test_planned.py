@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ from raydeblend.errors import ConfigError, Stopped
 from raydeblend.pipeline import preparation, survey
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.entry_tables import to_table
-from raydeblend.pipeline.forecast import CPU_SECONDS, _cpu_seconds, forecast_catalog
+from raydeblend.pipeline.forecast import (
+    CPU_SECONDS,
+    Forecast,
+    _cpu_seconds,
+    forecast_catalog,
+    forecast_lines,
+)
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.simulate.tiles import simulate_tiles
 
@@ -98,9 +105,27 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
         main(words)
     assert not ended.value.code
     said = capsys.readouterr().out
-    assert said.startswith("1 tiles; 1 cells, 1 to do\n")
+    assert said.startswith("1 tile; 1 cell, 1 to do\n0.03 arcmin², 0.1 MB of pixels to read\n")
     assert "not known for sep" in said
     assert not out.exists()
+
+
+def test_the_address_of_a_dashboard_is_refused_before_tiles_are_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ray job submit --address http://head:8265"):
+        run_catalog(
+            "no-such-input", str(tmp_path), CatalogConfig(("g",)), address="http://head:8265"
+        )
+
+
+def test_a_forecast_is_in_units_that_suit_it() -> None:
+    survey = Forecast(37500, 0, 640000, 640000, 3.6e6, 2.4e13, 7.2e7, "a rate", 16)
+    assert list(forecast_lines(survey))[1:4] == [
+        "3,600,000.00 arcmin², 24.0 TB of pixels to read",
+        "20,000.0 CPU hours (a rate)",
+        "about 65 days, 2:30:00 on the 16 CPUs of this machine, once started",
+    ]
+    nothing = replace(survey, n_left=0)
+    assert list(forecast_lines(nothing))[1:] == ["nothing was written"]
 
 
 def test_of_a_run_that_was_begun_the_done_cells_tell_the_time() -> None:
@@ -110,4 +135,4 @@ def test_of_a_run_that_was_begun_the_done_cells_tell_the_time() -> None:
     assert _cpu_seconds(config, to_table([]), 5, 3.0)[0] == 2 * CPU_SECONDS["joint"] * 3.0
     seconds, basis = _cpu_seconds(config, to_table(entries), 5, 1.0)
     assert seconds == 5 * 12 / 2
-    assert basis == "as the 2 cells that are done"
+    assert basis == "as in the 2 cells done before"

@@ -143,6 +143,22 @@ class LimitConfig:
 
 
 @dataclass(frozen=True)
+class LargeConfig:
+    """Which galaxies are tried from the size that they are seen to have.
+
+    Attributes
+    ----------
+    min_brightness
+        Sigma of a pixel of all bands from which it shows the galaxy.
+    min_radius
+        PSF widths that the half-light radius of what is seen must have.
+    """
+
+    min_brightness: float = 1.0
+    min_radius: float = 3.0
+
+
+@dataclass(frozen=True)
 class SteepConfig:
     """Which galaxies are tried as one steep profile.
 
@@ -358,6 +374,9 @@ class BodyConfig:
         Side in PSF widths of the square whose median is broad light.
     min_brightness
         Sigma of a pixel of all bands from which broad light may be a body.
+    separate_part
+        Of the brightness of its broad light: where that of another galaxy is as bright, and the
+        light between them is not, each has its own region.
     standing_out, standing_out_sigma
         Pixels brighter than so many times the broad light, and so many sigma, are left out of the
         first fit.
@@ -388,6 +407,7 @@ class BodyConfig:
     center_radius: float = 4.0
     median_side: float = 10.0
     min_brightness: float = 2.0
+    separate_part: float = 0.1
     standing_out: float = 1.5
     standing_out_sigma: float = 5.0
     min_significance: float = 20.0
@@ -421,6 +441,7 @@ class JointConfig:
     stars: StarConfig = StarConfig()
     blocks: BlockConfig = BlockConfig()
     limits: LimitConfig = LimitConfig()
+    large: LargeConfig = LargeConfig()
     steep: SteepConfig = SteepConfig()
     search: SearchConfig = SearchConfig()
     splits: SplitConfig = SplitConfig()

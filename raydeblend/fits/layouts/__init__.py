@@ -14,6 +14,7 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.fits.layouts.parse import parse_layout
 from raydeblend.fits.layouts.record import AUTO, NATIVE, Layout
+from raydeblend.wording import beside
 
 __all__ = [
     "AUTO", "NATIVE", "Layout", "describe", "find_layout", "is_file", "make_layout", "shipped",
@@ -90,8 +91,8 @@ def _lines(layout: Layout) -> list[str]:
         "source": layout.source,
     }
     how = "" if layout.auto else " (not recognized by auto)"
-    return [f"{layout.name}{how}: {layout.title}"] + [
-        f"    {what}: {text}" for what, text in told.items() if text
+    return [beside(f"{layout.name}{how}: ", layout.title)] + [
+        beside(f"    {what}: ", text) for what, text in told.items() if text
     ]
 
 
