@@ -82,8 +82,8 @@ def cell_facts(
     return CellFacts(
         tile.header.bands,
         tuple(file is not None for file in files),
-        pixel_facts(tile, inner, blends),
-        bright_sources(blends, psf, inner, config),
+        pixel_facts(tile, inner, blends, config.pixels),
+        bright_sources(blends, psf, inner, config.sources),
         all(file is None or file.layout in LOCUS_LAYOUTS for file in files),
         keeps_sky,
         count_sharp(tile.crop(inner), detected_pixels(inner, blends), config),
@@ -153,7 +153,7 @@ def _psf_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     least = broader_by(narrowest(facts.sources, config.narrow))
     if least > config.psf_width:
         yield f"the PSFs are {least:.0%} broader than the stars"
-    more = band_excess(facts.sources)
+    more = band_excess(facts.sources, config.stars)
     for i, band in enumerate(facts.bands):
         excess, error = (float(v[0]) for v in _median(more[:, i, None]))
         surely = np.copysign(max(abs(excess) - config.sigma * error, 0.0), excess)
@@ -172,7 +172,8 @@ def broader_by(excess: float) -> float:
 
 
 def _zero_point_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
-    off = locus_offset(facts.sources.take(are_points(facts.sources)), facts.bands)
+    stars = facts.sources.take(are_points(facts.sources, config.stars))
+    off = locus_offset(stars, facts.bands, config.stars)
     sure = off.gain > config.sigma**2 and off.chi2 < config.locus_chi2
     if sure and off.n >= config.fewest and abs(off.offset) > config.zero_point:
         word = "faint" if off.offset > 0 else "bright"

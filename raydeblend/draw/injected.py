@@ -43,12 +43,8 @@ def injected_lines(out: str, step: float) -> Iterator[str]:
     yield beside(
         "",
         "complete: found, numbers as in the sky; whole: not shredded; bias: median F / F_true - 1; "
-<<<<<<< HEAD
         "pull: width of (F - F_true) / error; colors: median error in mag; x, y: median offset, "
-        "scatter, mas"
-=======
-        "pull: width of (F - F_true) / error; x, y: median offset, scatter, mas",
->>>>>>> wt-W
+        "scatter, mas",
     )
 
 

@@ -26,16 +26,12 @@ from raydeblend.pipeline.accounting import (
     classical_pieces,
 )
 from raydeblend.pipeline.accounts import Account
+from raydeblend.pipeline.answers import JOINT, part_of, undivided
 from raydeblend.pipeline.bad import shipped_bad
 from raydeblend.pipeline.batches import cores_for, deblender_image, psf_for
-from raydeblend.pipeline.parts import (
-    JOINT,
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    part_of,
-    undivided,
-)
+from raydeblend.pipeline.config import FOOTPRINTS
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.pieces import separated_pieces
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.tile import Blend, Deblended, Deblender, Separated
@@ -45,9 +41,6 @@ if TYPE_CHECKING:
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
 BATCH_PIXELS = 1 << 19
-CROWDED = 32
-"""Footprints with more peaks are deblended alone, since all models of a batch are padded to its
-largest number of sources; SExtractor's models are then measured in pieces."""
 
 
 class DeblendCell:
@@ -147,7 +140,7 @@ class DeblendCell:
 
     def _too_large(self, blend: Blend) -> bool:
         """Tell whether one array cannot hold the models of a footprint's sources."""
-        crowded = self.deblender.name == CLASSICAL and len(blend.xy) > CROWDED
+        crowded = self.deblender.name == CLASSICAL and len(blend.xy) > FOOTPRINTS.crowded
         return bool(blend.flags & Flag.DEBLEND_FALLBACK) or crowded
 
     def _parts(self, detected: Detected) -> tuple[DeblendedParent, ...]:
@@ -155,7 +148,7 @@ class DeblendCell:
         offered: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, blend in enumerate(detected.blends):
             if len(blend.xy) > 1 or self.config.deblend_singles:
-                alone = (i,) if len(blend.xy) > CROWDED else ()
+                alone = (i,) if len(blend.xy) > FOOTPRINTS.crowded else ()
                 offered[(*blend.image.shape, *alone)].append(i)
             else:
                 parts[i] = undivided(blend, "isolated", self.deblender.name)

@@ -24,20 +24,14 @@ from raydeblend.fits.band_psf import nominal
 from raydeblend.fits.coverage import coverage
 from raydeblend.flags import Flag
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.answers import JOINT
 from raydeblend.pipeline.checking import look_at
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent, unmeasured, without_models
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.detected import Detected, Injection
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
 from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.parents import parents_table
-from raydeblend.pipeline.parts import (
-    JOINT,
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    Injection,
-    unmeasured,
-    without_models,
-)
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.products import cell_pixels, no_pixels, with_products
 from raydeblend.pipeline.rows import (
@@ -63,6 +57,8 @@ __all__ = [
 MODELS = {"ngmix": "exp", "mixture": "bdf"}
 """The profile that each engine fits: ngmix's bulge + disk is five times slower than its disk, ours
 is not and gives the better fluxes (docs/photometry.md)."""
+FITTING = (JOINT, "rdn", "rdn-joint", "branched", "srgan", "srflow")
+"""Deblenders that call the joint fit, in whole or to confirm what a network found."""
 
 
 AT_ONCE = 500
@@ -240,7 +236,7 @@ def compile_ahead(config: CatalogConfig, gpus: int) -> None:
     cluster the first worker does it.
     """
     # Imported here, since the workers of some deblenders need no compiler.
-    if config.deblender == JOINT and not gpus:
+    if config.deblender in FITTING and not gpus:
         from raydeblend.fit.compiled.start import compile_fit
 
         compile_fit()
@@ -328,6 +324,7 @@ def _fit_together(
         engine,
         seed,
         MODELS[engine],
+        deblenders=[part.deblender for part in parts],
     )
     times = {job: measured for job, measured in zip(jobs, found, strict=True)}
     for i, own in enumerate(keys):

@@ -231,7 +231,7 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     if summary.n_left:
         yield f"{amount(summary.n_left, 'cell')} left for another run, see `raydeblend verify`"
     if summary.is_blank:
-        yield "no cell has a usable pixel: the masks rule out the whole input"
+        yield "no cell has a usable pixel: the masks rule out all of them"
     if summary.failures:
         yield f"{amount(summary.n_failed, 'cell')} failed:"
         yield from _failure_lines(summary)

@@ -7,9 +7,12 @@ from raydeblend.config import DEBLENDER_NETWORKS, DEBLENDERS, CatalogConfig
 from raydeblend.deblend.masks import merge_bands
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
+from raydeblend.pipeline.answers import VALUES
 from raydeblend.pipeline.batches import deblender_image, stack_psf
-from raydeblend.pipeline.deblending import CROWDED, DeblendCell
-from raydeblend.pipeline.parts import VALUES, DeblendedCell, Detected, unmeasured, without_models
+from raydeblend.pipeline.config import FOOTPRINTS
+from raydeblend.pipeline.deblended import DeblendedCell, unmeasured, without_models
+from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import constant
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
@@ -166,7 +169,7 @@ def test_a_crowded_footprint_is_deblended_apart_and_by_sep_in_pieces():
     parts = separate(blends, deblender)
     assert sorted(deblender.shapes) == [(1, 2, 32, 32), (2, 2, 32, 32)]
     assert [len(part.xy) for part in parts] == [1, 1, 1]
-    assert len(xy) > CROWDED
+    assert len(xy) > FOOTPRINTS.crowded
     deblender.name = "sep"
     separate(blends, deblender)
     assert deblender.shapes[2:] == [(2, 2, 32, 32)]
