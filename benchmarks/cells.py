@@ -7,8 +7,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from raydeblend.config import CatalogConfig
+from raydeblend.pipeline.detected import Detected, Injection
 from raydeblend.pipeline.injection import carry_on, conclude, rows_of
-from raydeblend.pipeline.parts import Detected, Injection
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.stages import (
     choose_photometry,

@@ -16,7 +16,7 @@ from benchmarks import blends as on_blends
 from benchmarks import isolated
 from benchmarks.circumstances import circumstances
 from raydeblend.fit.profiles import MODELS
-from raydeblend.measure.measure import noise_part
+from raydeblend.measure.measure import error_parts
 
 VALID = Path("../shared/data/protocols/wang2022_valid.npz")
 # Profiles beside ``exp`` take a quarter of the galaxies.
@@ -69,7 +69,7 @@ def _isolated(n: int) -> None:
     for model in ("exp", *OTHERS):
         for survey, run in isolated.accuracy(n if model == "exp" else n // 4, model, True, 1):
             print(isolated.accuracy_row(survey, model, run), flush=True)
-    print("the same with PSFs that go on beyond the stamp that the fit is given:")
+    print("the same with PSFs that extend beyond the stamp given to the fit:")
     for survey, run in isolated.accuracy(n // 4, "exp", False, 2):
         print(isolated.accuracy_row(survey, "exp", run), flush=True)
 
@@ -117,7 +117,7 @@ def _calibrate(n: int, deblender: str) -> None:
     given = [on_blends.give_models(part, data, deblender) for part in data.blends]
     for engine, model, joint in _measurements():
         outcomes = [on_blends.measure(part, data, engine, model, joint) for part in given]
-        part = on_blends.calibrate(outcomes, noise_part(engine, model, joint))
+        part = on_blends.calibrate(outcomes, error_parts(engine, model, joint).neighbors)
         print(f"{deblender} {model} {'joint' if joint else engine}: {part:.3f}", flush=True)
         print("\n".join(f"  {row}" for row in on_blends.pull_rows(outcomes)), flush=True)
 

@@ -148,7 +148,7 @@ RUNS = (
         CATSIM,
     ),
     Run("survey", "raydeblend evaluate survey --deblender joint"),
-    Run("injection", "python -m benchmarks.injection runs/injection --tiles 12 --times 4"),
+    Run("injection", "python -m benchmarks.injection runs/injection --tiles 30 --times 6"),
     Run("singles", f"raydeblend evaluate singles --deblender joint --stamps {HST}", HST),
     Run(
         "hsc-blends",

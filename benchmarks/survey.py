@@ -28,6 +28,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.execution import Execution
 from raydeblend.pipeline.ledger import Run
 from raydeblend.pipeline.plan import CellTask, Plan, plan_survey
 from raydeblend.pipeline.rounds import CPUS_PER_CELL_IN_BLOCK, process
@@ -202,10 +203,11 @@ def _time_empty(
     plan = plan_survey(patches(-(-cells // 16) + 2), 1050, 96)
     run = describe("patches", config, plan)
     stages = Stages(nothing, make_nothing, partial(no_rows, bands=BANDS))
+    blocks = Execution(cells_per_block=cells_per_block)
     marks = []
     for n in (16, cells):
         start, cpu = time.perf_counter(), time.process_time()
-        done = list(process(plan, np.arange(n), f"{out}/{n}", config, run, stages, cells_per_block))
+        done = list(process(plan, np.arange(n), f"{out}/{n}", config, run, blocks, stages))
         marks.append((len(done), time.perf_counter() - start, time.process_time() - cpu))
     (few, wall_few, cpu_few), (many, wall, cpu) = marks
     return Scheduling(many - few, wall - wall_few, cpu - cpu_few)

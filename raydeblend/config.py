@@ -53,7 +53,7 @@ PSF_PATTERN = "{tile}_{band}_psf.fits"
 # A network sees stamps of up to 256 pixels; the border must let it see a whole one of usual size.
 MIN_CELL_SIZE = 64
 INJECT, MOST_INJECTED = 1.0, 100.0
-"""Injected sources per square arcminute: by default so many that they cost less than 5 %; where
+"""Injected sources per square arcminute: by default few enough to cost less than 5 %; where
 there is no room for more they are fewer."""
 LARGEST_SEED = 2**32 - 1
 

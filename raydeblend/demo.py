@@ -18,9 +18,10 @@ from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.survey.magnitudes import magnitude_bins, magnitude_table
 from raydeblend.evaluate.survey.scores import compare
 from raydeblend.fits import find_tiles, read_tile
+from raydeblend.pipeline.deblended import DeblendedCell
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
@@ -75,7 +76,7 @@ def _catalog(tiles: str, out: str, config: CatalogConfig) -> tuple[float, RunSum
     """Run the catalog, or reuse that of the same code and weights; return the seconds it took."""
     if storage.exists(storage.join(out, "run.json")):
         try:
-            summary = run_catalog(tiles, out, config, resume=True)
+            summary = run_catalog(tiles, out, config, RunRequest(resume=True))
         except ConfigError as changed:
             print(changed)
         else:
@@ -83,7 +84,7 @@ def _catalog(tiles: str, out: str, config: CatalogConfig) -> tuple[float, RunSum
             return 0.0, summary
     print(f"cataloging into {out}")
     start = time.monotonic()
-    summary = run_catalog(tiles, out, config, overwrite=True)
+    summary = run_catalog(tiles, out, config, RunRequest(overwrite=True))
     return time.monotonic() - start, summary
 
 

@@ -154,6 +154,9 @@ class Tile:
         Of each band, by place in pixels of the tile.
     flags
         Bits of `raydeblend.flags.Flag` that hold for every source of the tile.
+    filled
+        Of each band, the part of the pixels that were read that holds data, masked or not; empty
+        where that is not known.
     """
 
     header: TileHeader
@@ -164,6 +167,7 @@ class Tile:
     saturated: BoolArray
     psf: TilePsf
     flags: int = 0
+    filled: tuple[float, ...] = ()
 
     def crop(self, box: Box) -> Tile:
         """Return the part of the pixels that lies in `box`."""

@@ -18,6 +18,7 @@ from raydeblend.evaluate.survey import run as survey_protocol
 from raydeblend.pipeline import preparation, survey
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.execution import Execution
 from raydeblend.pipeline.ledger import Run
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.plan import Plan
@@ -60,8 +61,9 @@ def process(
     out: str,
     config: CatalogConfig,
     run: Run,
+    execution: Execution,
     stages: Stages | None = None,
-    **_: object,
+    proof: str = "",
 ) -> Iterator[LedgerEntry]:
     """Do cells as `rounds.process` does, one after the other.
 

@@ -6,7 +6,7 @@ import pytest
 
 from raydeblend.cli.main import main
 from raydeblend.errors import ConfigError
-from raydeblend.evaluate.common.request import Report
+from raydeblend.evaluate.common.request import Report, Request
 from raydeblend.evaluate.protocol import Protocol, run_evaluation
 from raydeblend.simulate.tiles import simulate_neighbors, simulate_tiles
 
@@ -57,7 +57,7 @@ def test_an_evaluation_leaves_nothing_of_the_one_that_it_replaces(
     def evaluate(figure: str, overwrite: bool = False) -> None:
         report = Report([{"n": 1}], [], {figure: figure.encode()})
         monkeypatch.setattr(Protocol, "run", lambda self, request: report)
-        run_evaluation("wang2022", ("sep",), None, 2, str(tmp_path), overwrite=overwrite)
+        run_evaluation(Request("wang2022", ("sep",), None, 2, str(tmp_path)), overwrite=overwrite)
 
     evaluate("old.png")
     (tmp_path / "mine.png").write_text("mine")

@@ -24,6 +24,7 @@ from raydeblend.fits import find_tiles, read_tile
 from raydeblend.models import SourceModel
 from raydeblend.pipeline.ledger import read_run
 from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.shards import product_path
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
@@ -184,10 +185,10 @@ def test_what_is_missing_is_told_and_done_again(
     with pytest.raises(ConfigError, match="made without --save residual"):
         read_residual(copy, *key(copy))
     with catalogs_in_process():
-        run_catalog(tiles, copy, config(), resume=True, progress=False)
+        run_catalog(tiles, copy, config(), RunRequest(resume=True), progress=False)
     assert storage.read_bytes(path) == storage.read_bytes(path.replace(copy, out))
     with catalogs_in_process():
-        run_catalog(tiles, copy, config(()), overwrite=True, progress=False)
+        run_catalog(tiles, copy, config(()), RunRequest(overwrite=True), progress=False)
     assert not storage.exists(path)
 
 

@@ -23,7 +23,7 @@ from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.singles.scores import score_singles
 from raydeblend.evaluate.survey.scores import compare
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import Detected
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.stages import measure_cell
 from raydeblend.simulate.population.field import realistic_scene
 from raydeblend.simulate.population.stamps import find_stamps

@@ -29,7 +29,7 @@ from raydeblend.deblend.masks import mask_for
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.survey.rows import PAIR_SEPARATIONS
 from raydeblend.pipeline.batches import deblender_image, psf_for
-from raydeblend.pipeline.parts import Detected
+from raydeblend.pipeline.detected import Detected
 from raydeblend.simulate.neighbors import pairs_scene
 from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.survey import get_survey

@@ -24,8 +24,8 @@ from raydeblend.detect.matching import match_sky
 from raydeblend.evaluate.common.calibration import calibration
 from raydeblend.evaluate.common.tables import markdown
 from raydeblend.evaluate.survey.unrecognized import MATCH_RADIUS
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
 from raydeblend.pipeline.deblending import load_suspects
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
 
 SEED = 3000
 FAINT = 25.0

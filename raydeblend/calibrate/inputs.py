@@ -1,8 +1,9 @@
 """`raydeblend train inputs`: what stamps the shipped networks have learnt from, as a few numbers.
 
 Blends are composed as in the training of `rdn`, `rdn-joint`, `branched` and `vae-deblend`: galaxies
-of i < 25.3 behind the PSFs of LSST and HSC, one to four on a stamp; and as in that of `srgan`:
-up to three galaxies of one band behind HSC's PSF.
+of i < 25.3 behind the PSFs of LSST and HSC, one to four on a stamp; as in that of `rdn-multiband`:
+the same and the realistic population, in any of up to six bands; and as in that of `srgan`: up to
+three galaxies of one band behind HSC's PSF.
 """
 
 from __future__ import annotations
@@ -29,16 +30,22 @@ from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.instruments import COUNTERPARTS
 from raydeblend.simulate.galaxies import draw_galaxies
 from raydeblend.simulate.isolated import render_group
+from raydeblend.simulate.isolated_realistic import realistic_group
+from raydeblend.simulate.population.stamps import find_stamps
 from raydeblend.simulate.sharp import draw_sharp
-from raydeblend.survey import draw_psf, get_survey, psf_profile
+from raydeblend.survey import Survey, draw_psf, get_survey, psf_profile
 from raydeblend.train.blends import BlendRecipe
 from raydeblend.train.data import blends_of
+from raydeblend.train.isolated import ISOLATED_SIZE
+from raydeblend.train.rdn_multiband import PRESETS as MULTIBAND_PRESETS
 from raydeblend.train.srgan import PRESETS as SHARP_PRESETS
 from raydeblend.train.srgan_data import draw_low
 
 SURVEYS, BANDS, FAINT = ("LSST", "HSC"), ("g", "r", "i"), 25.3
 BLENDERS, SHARPENERS = ("rdn", "rdn-joint", "branched", "vae"), ("srgan", "srflow")
-"""Deblenders by what their networks learn from."""
+MULTIBAND = ("rdn-multiband",)
+"""Deblenders, or shipped weights of one, by what their networks learn from."""
+MULTIBAND_RUN = MULTIBAND_PRESETS["small"]
 GALAXIES, BLENDS = 40, 60
 """Behind one PSF."""
 GROUPS: Mapping[str, int] = {"tiny": 2, "small": 40, "paper": 200}
@@ -55,20 +62,24 @@ def train_inputs(out: str, preset: str = "small", seed: int = 0) -> Trained[Inpu
     """
     n_groups = begin_calibration(out, preset, GROUPS, seed)
     blends = np.concatenate([training_statistics(seed, k) for k in range(n_groups)])
+    multiband = np.concatenate([multiband_statistics(seed, k) for k in range(n_groups)])
     sharp = np.concatenate(list(sharp_statistics(seed, n_groups)))
-    families = familiar_from(blends, BLENDERS), familiar_from(sharp, SHARPENERS)
+    seen = {BLENDERS: blends, MULTIBAND: multiband, SHARPENERS: sharp}
+    families = tuple(familiar_from(each, names) for names, each in seen.items())
     faint = SHARP_PRESETS["small"].faint
     card = card_of(
         {
             "data": f"blends of {' and '.join(SURVEYS)}, parametric galaxies of i < {FAINT}; "
-            f"for srgan and srflow of HSC in one band, i < {faint}",
-            "stamps": len(blends) + len(sharp),
+            "for rdn-multiband half of the realistic population in up to "
+            f"{len(MULTIBAND_RUN.bands)} bands; for srgan and srflow of HSC in one band, "
+            f"i < {faint}",
+            "stamps": sum(map(len, seen.values())),
             "seed": seed,
             "statistics": list(STATISTICS),
         },
         {"within the limit": TAIL},
     )
-    report = to_markdown([_table(*each) for each in zip(families, (blends, sharp), strict=True)])
+    report = to_markdown([_table(*each) for each in zip(families, seen.values(), strict=True)])
     return write_trained(out, "inputs.json", Inputs(families, card), write_inputs, report)
 
 
@@ -79,6 +90,32 @@ def training_statistics(seed: int, number: int) -> Array:
     group = render_group(draw_galaxies(GALAXIES, BANDS, rng, FAINT), survey, rng)
     stamps = blends_of(group, BLENDS, BlendRecipe(), int(rng.integers(2**31)))
     return statistics(stamps, psf_widths(group.psf, BLENDS), survey.pixel_scale)
+
+
+def multiband_statistics(seed: int, number: int) -> Array:
+    """Return those of the training of `rdn-multiband`, all in the same bands."""
+    # Other draws than those of `training_statistics`.
+    run, rng = MULTIBAND_RUN, np.random.default_rng([seed, number, 1])
+    survey = get_survey(SURVEYS[number % len(SURVEYS)])
+    if rng.random() < run.paper_share:
+        group = render_group(draw_galaxies(GALAXIES, BANDS, rng, FAINT), survey, rng)
+    else:
+        bands = _some_bands(survey, rng)
+        train, stamps = np.zeros(GALAXIES, dtype=bool), find_stamps(None, "train")
+        group = realistic_group(survey, bands, train, (stamps, stamps), rng, ISOLATED_SIZE, FAINT)
+    recipe = replace(BlendRecipe(), close=run.recipe.close)
+    drawn = blends_of(group, BLENDS, recipe, int(rng.integers(2**31)))
+    return statistics(drawn, psf_widths(group.psf, BLENDS), group.pixel_scale)
+
+
+def _some_bands(survey: Survey, rng: np.random.Generator) -> tuple[str, ...]:
+    """Return the bands of a survey that `rdn-multiband` knows or, as often as in training, some."""
+    known = {band.name for band in survey.bands}
+    bands = tuple(band for band in MULTIBAND_RUN.bands if band in known)
+    if rng.random() >= MULTIBAND_RUN.recipe.fewer_bands:
+        return bands
+    kept = rng.permutation(len(bands))[: rng.integers(1, len(bands) + 1)]
+    return tuple(bands[i] for i in sorted(kept.tolist()))
 
 
 def sharp_statistics(seed: int, groups: int) -> Iterator[Array]:

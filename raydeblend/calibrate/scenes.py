@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from raydeblend.config import CatalogConfig
 from raydeblend.evaluate.survey.unrecognized import RADIUS
 from raydeblend.fits import find_tiles
-from raydeblend.pipeline.parts import Detected
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.stages import detect_cell
 from raydeblend.simulate.pairs import with_pairs

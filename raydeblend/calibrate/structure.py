@@ -146,7 +146,7 @@ def train_structure(
 
 
 def make_examples(stamps: Stamps, preset: str, seed: int, grids: int) -> StructureExamples:
-    """Return the sources of so many grids, fields and pairs, and of blends."""
+    """Return the sources of the given numbers of grids, fields, pairs and blends."""
     parts: list[tuple[str, Array, Bools, NDArray[np.intp]]] = []
     for k in range(grids):
         for name, scene in draw_scenes(stamps, preset, seed + k).items():

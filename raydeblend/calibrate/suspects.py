@@ -50,8 +50,8 @@ from raydeblend.evaluate.common.calibration import (
 )
 from raydeblend.evaluate.common.tables import Table, to_markdown
 from raydeblend.evaluate.survey.unrecognized import FLUX_RATIO, RADIUS, unrecognized_blends
+from raydeblend.pipeline.deblended import DeblendedCell
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.suspects import view_part
 from raydeblend.simulate.scene import truth_table
 from raydeblend.simulate.tiles import REALISTIC_DENSITY

@@ -10,7 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raydeblend.checks.config import CheckConfig
-from raydeblend.checks.pixels import PixelFacts, pixel_facts
+from raydeblend.checks.pixels import PixelFacts, detected_pixels, pixel_facts
+from raydeblend.checks.sharpness import count_sharp
 from raydeblend.checks.sources import BandByBand, bright_sources
 from raydeblend.checks.stars import (
     LOCUS_BANDS,
@@ -45,6 +46,8 @@ class CellFacts:
         Whether the colors of stars are known in these bands.
     keeps_sky
         Whether the pixels are taken to be without sky, so that none is subtracted.
+    sharp
+        ``(bands,)`` pixels of sources that are sharper than the PSF.
     """
 
     bands: tuple[str, ...]
@@ -53,6 +56,7 @@ class CellFacts:
     sources: BandByBand
     has_locus: bool
     keeps_sky: bool = False
+    sharp: tuple[int, ...] = ()
 
 
 def cell_facts(
@@ -78,10 +82,11 @@ def cell_facts(
     return CellFacts(
         tile.header.bands,
         tuple(file is not None for file in files),
-        pixel_facts(tile, inner, blends),
-        bright_sources(blends, psf, inner, config),
+        pixel_facts(tile, inner, blends, config.pixels),
+        bright_sources(blends, psf, inner, config.sources),
         all(file is None or file.layout in LOCUS_LAYOUTS for file in files),
         keeps_sky,
+        count_sharp(tile.crop(inner), detected_pixels(inner, blends), config),
     )
 
 
@@ -102,7 +107,9 @@ def _pixel_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     seen = facts.pixels
     low, high = config.noise
     for i, band in enumerate(facts.bands):
-        if facts.present[i] and seen.usable[i] < config.data and max(seen.usable) > 0.5:
+        if seen.hidden[i] > config.hidden:
+            yield f"the mask of band {band} rules out {seen.hidden[i]:.0%} of the pixels with data"
+        elif facts.present[i] and seen.usable[i] < config.data and max(seen.usable) > 0.5:
             yield f"band {band} has no data"
         if seen.noise[i] > high or seen.noise[i] < low:
             times = f"{seen.noise[i]:.2f} times"
@@ -122,6 +129,12 @@ def _pixel_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
                 f"the mask of band {band} does not rule out dead pixels: "
                 f"{seen.constant[i]:.2%} of the usable ones are exactly 0"
             )
+    for band, n in zip(facts.bands, facts.sharp, strict=False):
+        if n >= config.spikes:
+            yield (
+                f"{n} pixels of sources in band {band} are sharper than the PSF: cosmic rays are "
+                "left in, or the PSF is too broad"
+            )
 
 
 def _position_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
@@ -140,7 +153,7 @@ def _psf_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
     least = broader_by(narrowest(facts.sources, config.narrow))
     if least > config.psf_width:
         yield f"the PSFs are {least:.0%} broader than the stars"
-    more = band_excess(facts.sources)
+    more = band_excess(facts.sources, config.stars)
     for i, band in enumerate(facts.bands):
         excess, error = (float(v[0]) for v in _median(more[:, i, None]))
         surely = np.copysign(max(abs(excess) - config.sigma * error, 0.0), excess)
@@ -159,7 +172,8 @@ def broader_by(excess: float) -> float:
 
 
 def _zero_point_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
-    off = locus_offset(facts.sources.take(are_points(facts.sources)), facts.bands)
+    stars = facts.sources.take(are_points(facts.sources, config.stars))
+    off = locus_offset(stars, facts.bands, config.stars)
     sure = off.gain > config.sigma**2 and off.chi2 < config.locus_chi2
     if sure and off.n >= config.fewest and abs(off.offset) > config.zero_point:
         word = "faint" if off.offset > 0 else "bright"

@@ -9,29 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from raydeblend.checks.config import PixelConfig
 from raydeblend.tile import Blend, BoolArray, Box, Tile
 
 FloatArray = NDArray[np.float64]
 
-AROUND = 6
-"""Pixels around a footprint that may still have its light."""
-RIM = 2
-NEAR_SATURATION = 12
-FEW_PIXELS = 500
-FEW_RIM = 200
-FEW_BRIGHT = 20_000
-"""Of fewer pixels none need be bright: a small tile, a sliver of data, may hold no source."""
-BRIGHT = 5.0
 CENTRAL = (15.87, 84.13)
 """Percentiles a standard deviation from the middle."""
 LOWEST = (2.28, 15.87)
 """Percentiles two standard deviations and one below the middle."""
 ROUNDING = 1e-4
 """Relative difference of values that are the same multiple of a step, once scaled to nJy."""
-LEAST_DOUBLE = 0.1
-"""Pixels of twice a step over those of one, in noise as wide as the step: 0.22."""
-CHANCE = 4.0
-"""Standard deviations by which zeros may exceed their expected number."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +38,11 @@ class PixelFacts:
         Median signal to noise of pixels beside masked ones, saturated stars left out, over that of
         all usable pixels: if a galaxy fills the cell, there is light around every cosmic ray.
     bright
-        Part of the usable pixels that is brighter than `BRIGHT` sigma, of `FEW_BRIGHT` or more.
+        Part of the usable pixels that is bright.
     constant
         Part of the usable pixels that is exactly 0, beyond what rounded values make of noise.
+    hidden
+        Part of the pixels with data, in and around the cell, that the mask rules out.
     """
 
     usable: FloatArray
@@ -61,9 +51,10 @@ class PixelFacts:
     rim: FloatArray
     bright: FloatArray
     constant: FloatArray
+    hidden: FloatArray
 
 
-def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend]) -> PixelFacts:
+def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend], config: PixelConfig) -> PixelFacts:
     """Return what the pixels of a cell's inner region say.
 
     Parameters
@@ -74,13 +65,23 @@ def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend]) -> PixelFacts:
         All footprints that reach into the region.
     """
     part = tile.crop(inner)
-    blank = ~ndimage.binary_dilation(_detected(part.box, blends), iterations=AROUND)
-    saturated = ndimage.binary_dilation(part.saturated, iterations=NEAR_SATURATION)
-    bands = [_band(part, band, blank, saturated) for band in range(len(part.image))]
-    return PixelFacts(*np.array(bands, dtype=np.float64).T)
+    detected = detected_pixels(part.box, blends)
+    blank = ~ndimage.binary_dilation(detected, iterations=config.margin)
+    saturated = ndimage.binary_dilation(part.saturated, iterations=config.saturation_margin)
+    bands = [_band(part, band, blank, saturated, config) for band in range(len(part.image))]
+    hidden = _hidden(tile, config)
+    return PixelFacts(*np.array([*zip(*bands, strict=True), hidden], dtype=np.float64))
 
 
-def _detected(box: Box, blends: Sequence[Blend]) -> BoolArray:
+def _hidden(tile: Tile, config: PixelConfig) -> FloatArray:
+    """Return the part of the pixels with data that is unusable in each band; NaN of few."""
+    filled = np.array(tile.filled or np.zeros(len(tile.image)))
+    usable = 1 - tile.unusable.mean(axis=(1, 2))
+    return np.asarray(1 - usable / np.where(filled > config.least_filled, filled, np.nan))
+
+
+def detected_pixels(box: Box, blends: Sequence[Blend]) -> BoolArray:
+    """Tell ``(y, x)`` which pixels of a box lie in a footprint."""
     detected = np.zeros(box.shape, dtype=bool)
     for blend in blends:
         there = blend.box.clip(box)
@@ -91,7 +92,7 @@ def _detected(box: Box, blends: Sequence[Blend]) -> BoolArray:
 
 
 def _band(
-    tile: Tile, band: int, blank: BoolArray, saturated: BoolArray
+    tile: Tile, band: int, blank: BoolArray, saturated: BoolArray, config: PixelConfig
 ) -> tuple[float, float, float, float, float, float]:
     """Return the attributes of `PixelFacts` in one band."""
     seen = ~tile.unusable[band]
@@ -101,25 +102,27 @@ def _band(
     level = float(np.median(sky)) if len(sky) else 0.0
     sigma = np.sqrt(tile.variance[band])
     snr = (tile.image[band] - level) / sigma
-    noise = _spread(snr[seen & blank]) if len(sky) >= FEW_PIXELS else np.nan
-    beside = ndimage.binary_dilation(~seen & ~saturated, iterations=RIM) & seen & ~saturated
+    noise = _spread(snr[seen & blank]) if len(sky) >= config.fewest else np.nan
+    beside = ndimage.binary_dilation(~seen & ~saturated, iterations=config.rim) & seen & ~saturated
     rim = np.nan
-    if beside.sum() >= FEW_RIM:
+    if beside.sum() >= config.fewest_in_rim:
         rim = float(np.median(snr[beside]) - np.median(snr[seen]))
-    bright = float(np.mean(snr[seen] > BRIGHT)) if seen.sum() >= FEW_BRIGHT else np.nan
-    lowest = _sky(tile.image[band][seen] / sigma[seen])
-    return float(seen.mean()), noise, lowest, rim, bright, _dead(tile.image[band], seen)
+    bright = (
+        float(np.mean(snr[seen] > config.bright)) if seen.sum() >= config.fewest_bright else np.nan
+    )
+    lowest = _sky(tile.image[band][seen] / sigma[seen], config.fewest)
+    return float(seen.mean()), noise, lowest, rim, bright, _dead(tile.image[band], seen, config)
 
 
-def _sky(snr: NDArray[np.floating]) -> float:
+def _sky(snr: NDArray[np.floating], fewest: int) -> float:
     """Return the middle of the Gaussian that the lowest pixels belong to."""
-    if len(snr) < FEW_PIXELS:
+    if len(snr) < fewest:
         return float("nan")
     lowest, low = np.percentile(snr, LOWEST)
     return float(2 * low - lowest)
 
 
-def _dead(image: NDArray[np.floating], seen: BoolArray) -> float:
+def _dead(image: NDArray[np.floating], seen: BoolArray, config: PixelConfig) -> float:
     """Return the part of the usable pixels ``(y, x)`` that is 0 and not by rounding.
 
     Compressed images are rounded row by row: as many pixels then are 0 as are one step above.
@@ -133,9 +136,9 @@ def _dead(image: NDArray[np.floating], seen: BoolArray) -> float:
     first, second = (float(np.sum(count[is_rounded])) / 2 for count in (once, twice))
     # Of Gaussian noise ln n falls by the square of the value; steps that 0 is not one of, as of
     # counted electrons, have no double.
-    is_step = second > LEAST_DOUBLE * first
+    is_step = second > config.least_double * first
     expected = first * max(first / second, 1.0) ** (1 / 3) if is_step else 0.0
-    more = zeros.sum() - expected - CHANCE * np.sqrt(1.5 * expected)
+    more = zeros.sum() - expected - config.chance * np.sqrt(1.5 * expected)
     return float(max(more, 0.0) / seen.sum())
 
 

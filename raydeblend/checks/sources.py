@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.checks.config import CheckConfig
+from raydeblend.checks.config import SourceConfig
 from raydeblend.flags import Flag
 from raydeblend.measure.point_sources import measure_points
 from raydeblend.psf import TilePsf
@@ -20,10 +20,6 @@ from raydeblend.tile import Blend, Box
 FloatArray = NDArray[np.float64]
 
 SPOILED = Flag.EDGE | Flag.MASKED | Flag.SATURATED
-ROUNDS = 4
-"""Of the centroid, which moves half of what is left each time."""
-REACH = 4.0
-"""Widths of the PSF within which the centroid looks."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +50,12 @@ class BandByBand:
 
 
 def bright_sources(
-    blends: Sequence[Blend], psf: TilePsf, inner: Box, config: CheckConfig
+    blends: Sequence[Blend], psf: TilePsf, inner: Box, config: SourceConfig
 ) -> BandByBand:
     """Measure the brightest footprints with one peak, in a region, that nothing spoils."""
     chosen = [blend for blend in blends if _is_alone(blend, inner)]
-    chosen = sorted(chosen, key=_brightness, reverse=True)[: config.most_sources]
-    rows = [_measure(blend, psf) for blend in chosen]
+    chosen = sorted(chosen, key=_brightness, reverse=True)[: config.most]
+    rows = [_measure(blend, psf, config) for blend in chosen]
     if not rows:
         n = len(psf.bands)
         empty = np.empty((0, n))
@@ -87,7 +83,7 @@ def _brightness(blend: Blend) -> float:
     return float(np.where(blend.unusable, 0, blend.image / np.sqrt(blend.variance)).max())
 
 
-def _measure(blend: Blend, psf: TilePsf) -> tuple[FloatArray, ...]:
+def _measure(blend: Blend, psf: TilePsf, config: SourceConfig) -> tuple[FloatArray, ...]:
     """Return the attributes of `BandByBand` for one source."""
     stamps = psf.at(*blend.on_tile(blend.xy)[0])
     n = len(stamps)
@@ -102,7 +98,7 @@ def _measure(blend: Blend, psf: TilePsf) -> tuple[FloatArray, ...]:
         )
         if view.unusable.all():
             continue
-        xy[band] = centroid(view, stamp)
+        xy[band] = centroid(view, stamp, config)
         if np.isfinite(xy[band]).all():
             points = measure_points(
                 view, np.zeros((1, *view.image.shape)), xy[band : band + 1], [stamp]
@@ -112,7 +108,7 @@ def _measure(blend: Blend, psf: TilePsf) -> tuple[FloatArray, ...]:
     return blend.on_tile(xy), *values, width
 
 
-def centroid(view: Blend, stamp: NDArray[np.floating]) -> FloatArray:
+def centroid(view: Blend, stamp: NDArray[np.floating], config: SourceConfig) -> FloatArray:
     """Return the centroid (x, y) of a stamp of one band, weighted as a star would be; NaN if lost.
 
     With a Gaussian weight of the star's own width a step goes half of the way, and is doubled.
@@ -121,14 +117,14 @@ def centroid(view: Blend, stamp: NDArray[np.floating]) -> FloatArray:
     light = np.where(view.unusable[0], 0, view.image[0])
     y, x = np.indices(light.shape)
     at = start = view.xy[0].astype(np.float64)
-    for _ in range(ROUNDS):
+    for _ in range(config.rounds):
         weight = light * np.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * width**2))
         total = weight.sum()
         if not total > 0:
             return np.full(2, np.nan)
         moved = np.array([(weight * (x - at[0])).sum(), (weight * (y - at[1])).sum()]) / total
         at = at + 2 * moved
-        if np.abs(at - start).max() > REACH * width:
+        if np.abs(at - start).max() > config.reach * width:
             return np.full(2, np.nan)
     return np.asarray(at)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.checks.config import StarConfig
 from raydeblend.checks.sources import BandByBand
 from raydeblend.simulate.population.stars import LOCUS, SCATTER
 from raydeblend.survey import NJY_ZERO_POINT
@@ -15,18 +16,10 @@ from raydeblend.survey import NJY_ZERO_POINT
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-LARGE = 0.25
-"""T over that of the PSF from which it is no longer measured in proportion."""
-POINT = 0.05
-"""The same, below which a source counts as a star for its colors."""
 LOCUS_BANDS = ("g", "r", "i")
-OFFSETS = np.arange(-0.3, 0.305, 0.01)
-LEAST_SNR = 15.0
-OUTLIER = 4.0
-"""Scatters off the locus at which a star counts no more."""
 
 
-def band_excess(sources: BandByBand) -> FloatArray:
+def band_excess(sources: BandByBand, config: StarConfig) -> FloatArray:
     """Return by how much sources are wider in a band than in the others ``(n, bands)``.
 
     In units of T of the band's PSF.  Galaxies are as large in one band as in another, very nearly,
@@ -35,7 +28,7 @@ def band_excess(sources: BandByBand) -> FloatArray:
     own = 2 * sources.psf_width**2
     width = sources.excess * own
     more = (width - _middle(width)[:, None]) / own
-    return np.where((_middle(sources.excess) < LARGE)[:, None], more, np.nan)
+    return np.where((_middle(sources.excess) < config.large)[:, None], more, np.nan)
 
 
 def narrowest(sources: BandByBand, n: int) -> float:
@@ -47,9 +40,9 @@ def narrowest(sources: BandByBand, n: int) -> float:
     return float(width[n - 1]) if len(width) >= n else float("nan")
 
 
-def are_points(sources: BandByBand) -> BoolArray:
+def are_points(sources: BandByBand, config: StarConfig) -> BoolArray:
     """Tell which sources ``(n,)`` are as wide as the PSF."""
-    return np.asarray(np.abs(_middle(sources.excess)) < POINT)
+    return np.asarray(np.abs(_middle(sources.excess)) < config.point)
 
 
 def _middle(values: FloatArray) -> FloatArray:
@@ -85,27 +78,29 @@ class LocusOffset:
     n: int
 
 
-def locus_offset(sources: BandByBand, bands: Sequence[str]) -> LocusOffset:
+def locus_offset(sources: BandByBand, bands: Sequence[str], config: StarConfig) -> LocusOffset:
     """Compare the colors of stars with their locus; the bands must have g, r and i."""
     columns = [list(bands).index(band) for band in LOCUS_BANDS]
     snr = sources.flux[:, columns] / sources.flux_err[:, columns]
     magnitude = NJY_ZERO_POINT - 2.5 * np.log10(
-        sources.flux[(snr > LEAST_SNR).all(axis=1)][:, columns]
+        sources.flux[(snr > config.least_snr).all(axis=1)][:, columns]
     )
-    unmoved, n = _distance2(magnitude), len(magnitude)
+    unmoved, n = _distance2(magnitude, config.outlier), len(magnitude)
+    most, step = config.most_offset, config.offset_step
+    offsets = np.arange(-most, most + step / 2, step)
     best = LocusOffset("", 0.0, 0.0, unmoved / max(n, 1), n)
     for i, band in enumerate(LOCUS_BANDS):
-        for offset in OFFSETS.tolist():
-            left = _distance2(magnitude - offset * (np.arange(3) == i))
+        for offset in offsets.tolist():
+            left = _distance2(magnitude - offset * (np.arange(3) == i), config.outlier)
             if unmoved - left > best.gain:
                 best = LocusOffset(band, offset, unmoved - left, left / n, n)
     return best
 
 
-def _distance2(magnitude: FloatArray) -> float:
+def _distance2(magnitude: FloatArray, outlier: float) -> float:
     """Return the chi squared of stars ``(n, 3)`` off the locus, that of outliers bounded."""
     colors = magnitude[:, :2] - magnitude[:, 1:]
     fine = np.linspace(LOCUS[0, 0], LOCUS[-1, 0], 200)
     track = np.column_stack([np.interp(fine, LOCUS[:, 0], LOCUS[:, j]) for j in (2, 3)])
     distance = np.linalg.norm(colors[:, None] - track[None], axis=2).min(axis=1) / SCATTER
-    return float((np.minimum(distance, OUTLIER) ** 2).sum())
+    return float((np.minimum(distance, outlier) ** 2).sum())

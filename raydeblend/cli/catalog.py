@@ -226,6 +226,8 @@ def catalog_command(
     _check_seconds(patience=patience, cell_timeout=cell_timeout)
     # These imports take seconds.
     log.info("loading the pipeline")
+    from raydeblend.pipeline.execution import Execution
+    from raydeblend.pipeline.preparation import RunRequest
     from raydeblend.pipeline.region import parse_region
     from raydeblend.pipeline.selection import Selection
     from raydeblend.pipeline.summary import summary_lines
@@ -261,35 +263,26 @@ def catalog_command(
         free_positions=free_positions,
         templates=templates,
     )
+    request = RunRequest(
+        resume=resume,
+        overwrite=overwrite,
+        accept_other_versions=accept_other_versions,
+        part=part,
+        retry_limited=more_work if retry_limited else None,
+        selection=selection,
+        price=price,
+    )
     if dry_run:
         from raydeblend.pipeline.forecast import forecast_catalog, forecast_lines
-        from raydeblend.pipeline.preparation import RunRequest
 
-        again = more_work if retry_limited else None
-        request = RunRequest(resume, overwrite, accept_other_versions, part, again, selection)
         forecast = forecast_catalog(input, out, run, request, address)
         print("\n".join(forecast_lines(forecast)))
         return
-    summary = run_catalog(
-        input,
-        out,
-        run,
-        resume,
-        overwrite,
-        address,
-        part=part,
-        gpus=gpus,
-        accept_other_versions=accept_other_versions,
-        patience=patience,
-        cell_timeout=cell_timeout,
-        retry_limited=more_work if retry_limited else None,
-        selection=selection,
-        memory_per_cell=memory_per_cell,
-        log_json=log_json,
-        price=price,
-    )
+    execution = Execution(address, gpus, memory_per_cell, cell_timeout, patience)
+    summary = run_catalog(input, out, run, request, execution, log_json=log_json)
     print("\n".join(summary_lines(summary)))
-    if summary.n_failed or summary.n_suspect > max_suspect * summary.n_cells:
+    too_many = summary.n_suspect > max_suspect * summary.n_cells
+    if summary.n_failed or summary.is_blank or too_many:
         raise typer.Exit(EXIT_FAILED_CELLS)
 
 

@@ -78,23 +78,24 @@ def evaluate_command(
 
     An option that the protocol does not use is refused.
     """
+    from raydeblend.evaluate.common.request import Request
     from raydeblend.evaluate.protocol import run_evaluation
 
-    evaluation = run_evaluation(
-        protocol,
-        deblender or None,
-        data,
-        n,
-        out,
-        seed,
-        catalog,
-        bands,
-        survey,
-        population,
-        stamps,
-        weights,
-        overwrite,
+    request = Request(
+        protocol=protocol,
+        deblenders=tuple(deblender) if deblender else None,
+        data=data,
+        n=n,
+        out=out,
+        seed=seed,
+        catalog=catalog,
+        bands=bands,
+        survey=survey,
+        population=population,
+        stamps=stamps,
+        weights=weights,
     )
+    evaluation = run_evaluation(request, overwrite)
     print(fitted(evaluation.tables))
     print("\n".join(evaluation.paths))
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from raydeblend.deblend.bands import choose_bands
+from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.peaks import psf_widths
 from raydeblend.deblend.preparation import Prepared, batch_rows, prepare
 from raydeblend.deblend.sources import Sources, stack_sources
@@ -21,6 +22,9 @@ from raydeblend.networks.forward import choose_device
 from raydeblend.networks.scaling import Scaling
 from raydeblend.networks.weights import Card, load_weights, weights_path
 from raydeblend.tile import Deblended
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Rows = slice | NDArray[np.intp]
 
@@ -92,15 +96,18 @@ class NetworkDeblender(ABC):
     ----------
     shipped
         Name of its weights in the package.
+    tuned
+        What was tuned in it besides the network.
     network, scaling
         From pixels to channels to the network's output.
     bands
         Of the network's channels.
     weights_hash
-        First digits of the weights' SHA-256.
+        First digits of the weights' SHA-256, and the hash of `tuned`.
     """
 
     shipped: ClassVar[str]
+    tuned: ClassVar[tuple[DataclassInstance, ...]] = ()
     band_masks: ClassVar[bool] = True
 
     network: nn.Module
@@ -127,7 +134,8 @@ class NetworkDeblender(ABC):
         chosen, path = choose_device(device), weights_path(weights or cls.shipped)
         network, card = load_weights(path, chosen)
         cls.check_weights(path, network, card)
-        return cls(network, card.scaling, card.bands, chosen, card.sha256[:16], **parts)
+        hashes = [card.sha256[:16], *([hash_of(*cls.tuned)] if cls.tuned else [])]
+        return cls(network, card.scaling, card.bands, chosen, "-".join(hashes), **parts)
 
     @classmethod
     @abstractmethod

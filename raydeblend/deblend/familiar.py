@@ -25,14 +25,29 @@ Array = NDArray[np.float64]
 
 STATISTICS = ("log_peak", "log_extent", "color", "log_psf", "log_pixel_scale")
 """In the order of `statistics`."""
-SEEN = 5.0
-"""Significance in all bands above which a pixel counts as light."""
-LEAST_PEAK = 1.0
-"""Fainter peaks, in units of the noise, are clipped: they are noise."""
 TAIL = 0.999
 """Fraction of the training stamps within the limit."""
 FLOOR = 0.05
 """Least standard deviation, for statistics such as a pixel scale that training did not vary."""
+
+
+@dataclass(frozen=True)
+class StatisticsConfig:
+    """How stamps are described.
+
+    Attributes
+    ----------
+    seen
+        Significance in all bands above which a pixel counts as light.
+    least_peak
+        Fainter peaks, in units of the noise, are clipped: they are noise.
+    """
+
+    seen: float = 5.0
+    least_peak: float = 1.0
+
+
+STAMPS = StatisticsConfig()
 
 
 @dataclass(frozen=True)
@@ -101,12 +116,12 @@ def statistics(
         In arcsec.
     """
     together = stamps.sum(axis=1) / np.sqrt(stamps.shape[1])
-    lit = np.maximum((together > SEEN).sum(axis=(1, 2)), 1)
-    light = np.where(together[:, None] > SEEN, stamps, 0).sum(axis=(2, 3))
-    first, last = np.maximum(light[:, 0], SEEN), np.maximum(light[:, -1], SEEN)
+    lit = np.maximum((together > STAMPS.seen).sum(axis=(1, 2)), 1)
+    light = np.where(together[:, None] > STAMPS.seen, stamps, 0).sum(axis=(2, 3))
+    first, last = np.maximum(light[:, 0], STAMPS.seen), np.maximum(light[:, -1], STAMPS.seen)
     return np.column_stack(
         [
-            np.log(np.maximum(stamps.max(axis=(1, 2, 3)), LEAST_PEAK)),
+            np.log(np.maximum(stamps.max(axis=(1, 2, 3)), STAMPS.least_peak)),
             np.log(lit * pixel_scale**2),
             np.log(last / first),
             np.log(psf_width),

@@ -8,6 +8,7 @@ its own models of that band say better what is there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,31 @@ from scipy.ndimage import gaussian_filter
 
 from raydeblend.tile import BoolArray, FloatArray
 
-COLOR_RADIUS = 5.0
-"""Pixels (sigma) about a hole from which its color is taken."""
-SMOOTHING = 1.5
-"""Pixels (sigma), about the seeing, by which images are smoothed before their color is taken."""
-PRIOR_SQUARES = 100.0
-"""Squared signal to noise up to which a local color is that of the whole stamp, whose own is 1."""
-MIN_COLOR, MAX_COLOR = 0.01, 100.0
-"""Limits of the light of a band over that of another, in units of their noise."""
+
+@dataclass(frozen=True)
+class HoleConfig:
+    """How the color of a hole is found.
+
+    Attributes
+    ----------
+    color_radius
+        Pixels (sigma) around a hole from which its color is taken.
+    smoothing
+        Pixels (sigma), about the seeing, by which images are smoothed before their color is taken.
+    prior_squares
+        Squared signal to noise up to which a local color is that of the whole stamp, and that of
+        the stamp is 1.
+    colors
+        Limits of the light of a band over that of another, in units of their noise.
+    """
+
+    color_radius: float = 5.0
+    smoothing: float = 1.5
+    prior_squares: float = 100.0
+    colors: tuple[float, float] = (0.01, 100.0)
+
+
+HOLES = HoleConfig()
 
 
 def holes_of(weight: FloatArray) -> BoolArray:
@@ -81,8 +99,8 @@ def fill_from_models(
 
 
 def _smoothed(band: FloatArray, good: FloatArray) -> FloatArray:
-    near = gaussian_filter(good, SMOOTHING)
-    return np.asarray(gaussian_filter(band * good, SMOOTHING) / np.maximum(near, 1e-3))
+    near = gaussian_filter(good, HOLES.smoothing)
+    return np.asarray(gaussian_filter(band * good, HOLES.smoothing) / np.maximum(near, 1e-3))
 
 
 def _color(band: FloatArray, other: FloatArray, both: FloatArray) -> FloatArray:
@@ -90,9 +108,10 @@ def _color(band: FloatArray, other: FloatArray, both: FloatArray) -> FloatArray:
     # Smoothed over the same pixels, or a slope at the edge of one would be taken for a color.
     one, two = _smoothed(band, both), _smoothed(other, both)
     product, square = both * one * two, both * two**2
-    whole = (PRIOR_SQUARES + product.sum()) / (PRIOR_SQUARES + square.sum())
-    area = 2 * np.pi * COLOR_RADIUS**2
-    near = (PRIOR_SQUARES * whole + area * gaussian_filter(product, COLOR_RADIUS)) / (
-        PRIOR_SQUARES + area * gaussian_filter(square, COLOR_RADIUS)
+    prior, radius = HOLES.prior_squares, HOLES.color_radius
+    whole = (prior + product.sum()) / (prior + square.sum())
+    area = 2 * np.pi * radius**2
+    near = (prior * whole + area * gaussian_filter(product, radius)) / (
+        prior + area * gaussian_filter(square, radius)
     )
-    return np.asarray(np.clip(near, MIN_COLOR, MAX_COLOR))
+    return np.asarray(np.clip(near, *HOLES.colors))

@@ -14,8 +14,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-MAX_DEVIATION = 4.0
-"""Standard deviations at which a statistic is cut off: nothing is known further out."""
+
+@dataclass(frozen=True)
+class LogisticConfig:
+    """How features enter every model.
+
+    Attributes
+    ----------
+    max_deviation
+        Standard deviations at which a feature is cut off: nothing is known further out.
+    """
+
+    max_deviation: float = 4.0
+
+
+LOGISTIC = LogisticConfig()
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,8 @@ class Logistic:
 
 
 def terms(standardized: Array) -> Array:
-    """Return the features ``(n, f)``, cut off at `MAX_DEVIATION`, and all their products."""
-    z = np.clip(standardized, -MAX_DEVIATION, MAX_DEVIATION)
+    """Return the features ``(n, f)``, cut off (`LogisticConfig`), and all their products."""
+    z = np.clip(standardized, -LOGISTIC.max_deviation, LOGISTIC.max_deviation)
     first, second = np.triu_indices(z.shape[1])
     return np.concatenate([z, z[:, first] * z[:, second]], axis=1)
 

@@ -18,10 +18,25 @@ BATCH_PIXELS = 2**16
 fit its caches, and cost the RDN a fifth more."""
 GPU_BATCH_PIXELS = 2**24
 """Pixels that go through the network together on a GPU, whose memory they must fit."""
-NOISE_FLOOR = 1e-3
-"""Least noise of a stamp, as a fraction of its brightest pixel: noiseless images have none."""
-HOLE_SIGMA = 1.5
-"""Width in pixels of the kernel that fills masked pixels from their neighbors."""
+
+
+@dataclass(frozen=True)
+class PreparationConfig:
+    """How stamps are made ready.
+
+    Attributes
+    ----------
+    noise_floor
+        Least noise of a stamp, as a fraction of its brightest pixel: noiseless images have none.
+    hole_sigma
+        Width in pixels of the kernel that fills masked pixels from their neighbors.
+    """
+
+    noise_floor: float = 1e-3
+    hole_sigma: float = 1.5
+
+
+PREPARATION = PreparationConfig()
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,9 @@ def prepare(
     missing = np.asarray(bad.all(axis=(2, 3)))
     image[bad] = 0
     peak = np.abs(image).max(axis=(2, 3), keepdims=True)
-    sigma = np.maximum(sigma, np.where(peak > 0, NOISE_FLOOR * peak, 1.0)).astype(np.float32)
+    sigma = np.maximum(sigma, np.where(peak > 0, PREPARATION.noise_floor * peak, 1.0)).astype(
+        np.float32
+    )
     return Prepared(_fill(image / sigma, bad), np.where(bad, 0, weight), sigma, missing)
 
 
@@ -139,7 +156,7 @@ def _fill_holes(image: FloatArray, bad: BoolArray) -> FloatArray:
     if not len(rows):
         return image
     filled, holes = image.copy(), bad[rows]
-    smooth = [0, 0, HOLE_SIGMA, HOLE_SIGMA]
+    smooth = [0, 0, PREPARATION.hole_sigma, PREPARATION.hole_sigma]
     usable = (~holes).astype(np.float32)
     near = gaussian_filter(usable, smooth, truncate=2.5)
     mean = gaussian_filter(image[rows] * usable, smooth, truncate=2.5) / np.maximum(near, 1e-3)

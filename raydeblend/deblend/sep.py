@@ -19,16 +19,37 @@ from raydeblend.deblend.sources import Sources, stack_sources
 from raydeblend.detect.noise import difference_noise
 from raydeblend.tile import BoolArray, Deblended, FloatArray
 
-# The DES settings as published in github.com/esheldon/sxdes 0.3.1, which Wang et al. cite.
-THRESHOLD = 0.8
-MIN_AREA = 4
-DEBLEND_LEVELS = 64
-DEBLEND_CONTRAST = 0.001
-KERNEL_FWHM = 3.0
-KERNEL_SIZE = 7
-MODEL_BYTES = 1 << 29
-"""Of the models of one image: 42 sources of a footprint that fills a cell of 1024 pixels, in which
-5,000 would take 63 GB; 680 of one of 256 pixels."""
+
+@dataclass(frozen=True)
+class SepConfig:
+    """SExtractor's settings: DES's, from github.com/esheldon/sxdes 0.3.1, which Wang et al. cite.
+
+    Attributes
+    ----------
+    threshold
+        Of detection, in sigma of a smoothed pixel.
+    min_area
+        Fewest pixels of an object.
+    levels, contrast
+        Thresholds of the multi-threshold deblending, and the least part of the light of an object
+        that a branch must have.
+    kernel_fwhm, kernel_size
+        Of the Gaussian that smooths, and the side of its array, in pixels.
+    model_bytes
+        Largest size of the models of one image: 42 sources of a footprint that fills a cell of 1024
+        pixels, in which 5,000 would take 63 GB; 680 of one of 256 pixels.
+    """
+
+    threshold: float = 0.8
+    min_area: int = 4
+    levels: int = 64
+    contrast: float = 0.001
+    kernel_fwhm: float = 3.0
+    kernel_size: int = 7
+    model_bytes: int = 1 << 29
+
+
+SEP = SepConfig()
 
 
 class SepDeblender:
@@ -79,12 +100,12 @@ def classical_models(
     -------
     models
         ``(k, bands, y, x)`` in the input's unit, brightest first; k may be 0.  Of a crowded field
-        only so many of the brightest as fit into `MODEL_BYTES`.
+        only the brightest, as many as fit into memory (`SepConfig`).
     xy
         ``(k, 2)`` isophotal barycenters in pixels.
     """
     found = classical_segments(image, variance, mask)
-    k = min(len(found.xy), max(1, MODEL_BYTES // image.nbytes))
+    k = min(len(found.xy), max(1, SEP.model_bytes // image.nbytes))
     inside = found.labels == np.arange(1, k + 1)[:, None, None]
     return np.where(inside[:, None], found.light, np.float32(0)), found.xy[:k]
 
@@ -155,29 +176,29 @@ def fill_holes(image: FloatArray, variance: FloatArray | None, bad: BoolArray) -
 def _extract(
     image: NDArray[np.floating], noise: NDArray[np.floating], mask: BoolArray
 ) -> tuple[NDArray[np.void], NDArray[np.int32]]:
-    # With room for an object in every MIN_AREA pixels sep cannot overflow, for which it would
+    # With room for an object in every `min_area` pixels sep cannot overflow, for which it would
     # raise a bare Exception and lose the whole image.
-    sep.set_sub_object_limit(max(1024, image.size // MIN_AREA))
+    sep.set_sub_object_limit(max(1024, image.size // SEP.min_area))
     sep.set_extract_pixstack(max(300_000, image.size))
     objects, segments = sep.extract(
         image.astype(np.float64),
-        THRESHOLD,
+        SEP.threshold,
         err=noise.astype(np.float64),
         mask=mask,
-        minarea=MIN_AREA,
+        minarea=SEP.min_area,
         filter_kernel=_kernel(),
         filter_type="conv",
-        deblend_nthresh=DEBLEND_LEVELS,
-        deblend_cont=DEBLEND_CONTRAST,
+        deblend_nthresh=SEP.levels,
+        deblend_cont=SEP.contrast,
         segmentation_map=True,
     )
     return objects, segments
 
 
 def _kernel() -> NDArray[np.float64]:
-    """Gaussian of `KERNEL_FWHM` pixels integrated over each pixel (sep normalizes it)."""
-    edges = np.arange(KERNEL_SIZE + 1) - KERNEL_SIZE / 2
-    profile = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / KERNEL_FWHM))
+    """Return the smoothing Gaussian, integrated over each pixel; sep normalizes it."""
+    edges = np.arange(SEP.kernel_size + 1) - SEP.kernel_size / 2
+    profile = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / SEP.kernel_fwhm))
     return np.outer(profile, profile)
 
 

@@ -22,9 +22,6 @@ Array = NDArray[np.float64]
 
 _TOUCHING = np.ones((3, 3), dtype=bool)
 _LEAST_SQUARES = 1e-12
-_INWARD = 2 / 3
-SLOPES = (-6.0, -2.0)
-"""Within which a star's light falls with the radius beyond its PSF stamp: Kolmogorov's -11/3."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,14 @@ class CoreConfig:
     reach
         Pixels beyond a hole, of which the light about it is taken, at least.
     near
-        Pixels (sigma) within which the light beside a hole says how bright the star is in it.
+        Pixels (sigma) within which the light next to a hole says how bright the star is in it.
     trust
         Significance of that light by which it counts as much as that of the whole star.
+    inward
+        Part of the radius of a PSF stamp from which its light is followed to the rim, for its slope
+        beyond.
+    slopes
+        Powers of the radius within which that slope must be: Kolmogorov's is -11/3.
     """
 
     guard: int = 1
@@ -58,6 +60,8 @@ class CoreConfig:
     reach: int = 8
     near: float = 3.0
     trust: float = 3.0
+    inward: float = 2 / 3
+    slopes: tuple[float, float] = (-6.0, -2.0)
 
 
 def with_cores(tile: Tile, config: CoreConfig) -> tuple[Tile, FloatArray]:
@@ -101,7 +105,7 @@ def _fill(
     """
     depth = int(np.ceil(ndimage.distance_transform_cdt(hole[box.slices]).max()))
     x, y = (box.x0 + box.x1) / 2 + tile.box.x0, (box.y0 + box.y1) / 2 + tile.box.y0
-    psf = [_with_wings(stamp, 2 * depth + config.reach) for stamp in tile.psf.at(x, y)]
+    psf = [_with_wings(stamp, 2 * depth + config.reach, config) for stamp in tile.psf.at(x, y)]
     half = max(max(stamp.shape) for stamp in psf) // 2
     window = box.grow(half).clip(Box(0, 0, *hole.shape)).slices
     bands = (slice(None), *window)
@@ -113,7 +117,7 @@ def _fill(
     if not len(stars):
         return
     for band, (seen, own) in enumerate(zip(image, weight, strict=True)):
-        light = _fitted(seen, own, psf[band], stars)
+        light = _fitted(seen, own, psf[band], stars, config)
         light *= _local_ratio(seen, own, light, config)
         inside, guard = (mask[band][window] & hole[window] for mask in masks)
         variance = tile.variance[band][window]
@@ -148,9 +152,9 @@ def _stars(
     return refine_peaks(significance, peaks)
 
 
-def _fitted(image: Array, weight: Array, psf: Array, stars: Array) -> Array:
+def _fitted(image: Array, weight: Array, psf: Array, stars: Array, config: CoreConfig) -> Array:
     """Return the light ``(y, x)`` of stars at ``(k, 2)`` that fits the weighted pixels best."""
-    shapes = np.stack([_drawn(image.shape, psf, star) for star in stars])
+    shapes = np.stack([_drawn(image.shape, psf, star, config) for star in stars])
     root = np.sqrt(weight).ravel()
     flux, *_ = np.linalg.lstsq((shapes.reshape(len(stars), -1) * root).T, image.ravel() * root)
     return np.asarray(np.tensordot(np.maximum(flux, 0), shapes, axes=1))
@@ -164,13 +168,13 @@ def _local_ratio(image: Array, weight: Array, light: Array, config: CoreConfig) 
     return np.asarray((np.maximum(seen, 0) + prior) / (expected + prior))
 
 
-def _drawn(shape: tuple[int, ...], psf: Array, xy: Array) -> Array:
+def _drawn(shape: tuple[int, ...], psf: Array, xy: Array, config: CoreConfig) -> Array:
     """Return a PSF with its wings at a position (x, y) on an image ``(y, x)``."""
     y, x = np.indices(shape)
     middle = np.array(psf.shape) // 2
     own = [y - xy[1] + middle[0], x - xy[0] + middle[1]]
     image = ndimage.map_coordinates(psf, own, order=3, mode="constant")
-    wings = Wings.of(psf)
+    wings = Wings.of(psf, config)
     radius = np.hypot(y - xy[1], x - xy[0])
     return np.where(radius > wings.edge - 1, wings(radius), image)
 
@@ -183,12 +187,12 @@ def _variance_of(light: Array, image: Array, variance: FloatArray, usable: BoolA
     return np.asarray(sky + max(float(slope), 0.0) * np.maximum(light, 0))
 
 
-def _with_wings(stamp: FloatArray, half: int) -> Array:
-    """Return a PSF stamp of at least so many pixels from its middle to each side.
+def _with_wings(stamp: FloatArray, half: int, config: CoreConfig) -> Array:
+    """Return a PSF stamp of at least `half` pixels from its middle to each side.
 
     Beyond the stamp its light falls as a power of the radius.
     """
-    wings = Wings.of(stamp)
+    wings = Wings.of(stamp, config)
     pad = [(max(half - side // 2, 0),) * 2 for side in stamp.shape]
     wide = np.pad(stamp.astype(np.float64), pad)
     y, x = np.indices(wide.shape)
@@ -207,7 +211,7 @@ class Wings:
     rim
         The light there.
     slope
-        The power, as between there and two thirds of the way, within `SLOPES`.
+        The power, as just inside of the rim (`CoreConfig.inward`, `CoreConfig.slopes`).
     """
 
     edge: int
@@ -215,19 +219,19 @@ class Wings:
     slope: float
 
     @classmethod
-    def of(cls, stamp: NDArray[np.floating]) -> Wings:
+    def of(cls, stamp: NDArray[np.floating], config: CoreConfig) -> Wings:
         """Return the wings that continue a stamp of odd sides."""
         edge = min(stamp.shape) // 2
         y, x = np.indices(stamp.shape)
         radius = np.hypot(y - stamp.shape[0] // 2, x - stamp.shape[1] // 2)
         inner, rim = (
             max(float(np.median(stamp[abs(radius - middle) <= 1])), 0.0)
-            for middle in (_INWARD * edge, edge - 1)
+            for middle in (config.inward * edge, edge - 1)
         )
         if not 0 < rim < inner:
             return cls(edge, 0.0, 0.0)
-        slope = np.log(rim / inner) / np.log((edge - 1) / (_INWARD * edge))
-        return cls(edge, rim, float(np.clip(slope, *SLOPES)))
+        slope = np.log(rim / inner) / np.log((edge - 1) / (config.inward * edge))
+        return cls(edge, rim, float(np.clip(slope, *config.slopes)))
 
     def __call__(self, radius: Array) -> Array:
         """Return the light at radii in pixels."""

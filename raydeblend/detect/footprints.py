@@ -20,8 +20,6 @@ from raydeblend.tile import Blend, BoolArray, FloatArray, Tile
 __all__ = ["DetectConfig", "detection_image", "find_blends"]
 
 _TOUCHING = np.ones((3, 3), dtype=int)
-# Where less than this part of the squared kernel falls on usable pixels, nothing is detected.
-MIN_COVERAGE = 0.1
 # Widths of the kernel from which a side of an image holds half of it at each end.
 _WIDE = 4.0
 
@@ -47,6 +45,10 @@ class DetectConfig:
         The same as a fraction of the peak.
     margin
         Pixels between a footprint and the edge of its stamp.
+    mean_width
+        Width of the local mean that the image is sharpened by, in those of the PSF.
+    min_coverage
+        Least part of the squared kernel on usable pixels; with less, nothing is detected.
     cores
         How the cores of saturated stars are seen.
 
@@ -62,6 +64,8 @@ class DetectConfig:
     prominence: float = 4.0
     contrast: float = 0.05
     margin: int = 12
+    mean_width: float = 2.0
+    min_coverage: float = 0.1
     cores: CoreConfig = field(default_factory=CoreConfig)
 
     def __post_init__(self) -> None:
@@ -91,7 +95,7 @@ def find_blends(tile: Tile, config: DetectConfig) -> list[Blend]:
         Background-subtracted.
     """
     tile, cores = with_cores(tile, config.cores)
-    significance = detection_image(tile, cores)
+    significance = detection_image(tile, cores, config.min_coverage)
     peaks, xy = significant_peaks(significance, psf_width(tile), config)
     labels = label_footprints(significance > config.outline, peaks, config.min_area)
     owner = labels[tuple(peaks.T)]
@@ -118,14 +122,18 @@ def significant_peaks(
     pixels, xy
         ``(k, 2)`` as (y, x), and sub-pixel positions (x, y).
     """
-    sharp = sharpened(significance, width)
+    sharp = sharpened(significance, config.mean_width * width)
     peaks = find_peaks(sharp, significance > config.outline, config.prominence, config.contrast)
     height = significance[tuple(peaks.T)]
     peaks = peaks[np.argsort(-height, kind="stable")][: np.sum(height >= config.threshold)]
     return peaks, refine_peaks(sharp, peaks)
 
 
-def detection_image(tile: Tile, cores: FloatArray | None = None) -> FloatArray:
+def detection_image(
+    tile: Tile,
+    cores: FloatArray | None = None,
+    min_coverage: float = DetectConfig.min_coverage,
+) -> FloatArray:
     """Return the significance ``(y, x)`` of a point source at each pixel, all bands together.
 
     The matched filter for a source of equal flux density in every band and a Gaussian PSF k,
@@ -138,11 +146,14 @@ def detection_image(tile: Tile, cores: FloatArray | None = None) -> FloatArray:
     ----------
     cores
         Light of saturated stars that their masks hide, see `cores`, which counts as data.
+    min_coverage
+        See `DetectConfig`.
     """
     hidden = np.float32(0) if cores is None else cores
     inverse = np.where(tile.unusable & (hidden == 0), 0.0, 1.0 / tile.variance)
     width = psf_width(tile)
-    found = matched_filter(np.where(tile.unusable, hidden, tile.image), inverse, width)
+    image = np.where(tile.unusable, hidden, tile.image)
+    found = matched_filter(image, inverse, width, min_coverage=min_coverage)
     found[_is_hole(tile, width)] = 0
     return found
 
@@ -161,6 +172,7 @@ def matched_filter(
     inverse: NDArray[np.floating],
     sigma: float,
     smooth: Smoothing = smoothed,
+    min_coverage: float = DetectConfig.min_coverage,
 ) -> FloatArray:
     """Return the significance ``(y, x)`` of `detection_image`.
 
@@ -172,8 +184,10 @@ def matched_filter(
         Standard deviation in pixels of the Gaussian that stands for the PSF.
     smooth
         How images are smoothed: see `smoothing`.
+    min_coverage
+        See `DetectConfig`.
     """
-    return matched_filters([image], inverse, sigma, smooth)[0]
+    return matched_filters([image], inverse, sigma, smooth, min_coverage)[0]
 
 
 def matched_filters(
@@ -181,25 +195,26 @@ def matched_filters(
     inverse: NDArray[np.floating],
     sigma: float,
     smooth: Smoothing = smoothed,
+    min_coverage: float = DetectConfig.min_coverage,
 ) -> list[FloatArray]:
     """Return `matched_filter` of several images of the same variance."""
     weight = inverse.sum(0)
     # The square of a Gaussian kernel is a Gaussian narrower by √2, times 1 / (4πσ²).
     square = smooth(weight, sigma / np.sqrt(2)) / (4 * np.pi * sigma**2)
-    enough = _covered(weight > 0, sigma) & (square > 0)
+    enough = _covered(weight > 0, sigma, min_coverage) & (square > 0)
     root = np.sqrt(np.where(enough, square, 1.0))
     signals = ((image * inverse).sum(0) for image in images)
     tops = (smooth(signal, sigma) for signal in signals)
     return [np.where(enough, top / root, 0.0).astype(np.float32) for top in tops]
 
 
-def _covered(usable: NDArray[np.bool_], sigma: float) -> NDArray[np.bool_]:
-    """Tell where enough of the squared kernel falls on pixels that are usable in any band."""
+def _covered(usable: NDArray[np.bool_], sigma: float, least: float) -> NDArray[np.bool_]:
+    """Tell where such a part of the squared kernel falls on pixels that are usable in any band."""
     if usable.all() and min(usable.shape) > _WIDE * sigma:
         # A quarter of the kernel falls on the image even at its corners.
         return usable
     part = ndimage.gaussian_filter(usable.astype(np.float32), sigma / np.sqrt(2), mode="constant")
-    return np.asarray(part > MIN_COVERAGE)
+    return np.asarray(part > least)
 
 
 def psf_width(tile: Tile) -> float:

@@ -72,7 +72,8 @@ def find_given(
     if not len(xy):
         return []
     tile, cores = with_cores(tile, config.cores)
-    significance, width = detection_image(tile, cores), psf_width(tile)
+    significance = detection_image(tile, cores, config.min_coverage)
+    width = psf_width(tile)
     own = xy - np.array([tile.box.x0, tile.box.y0])
     pixels = np.floor(own[:, ::-1] + 0.5).astype(np.intp)
     order = np.argsort(-significance[tuple(pixels.T)], kind="stable")

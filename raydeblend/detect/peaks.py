@@ -23,13 +23,11 @@ FloatImage = NDArray[np.float32]
 # One of each pair of opposite neighbors (dy, dx); the others are these with the other sign.
 _HALF = ((0, 1), (1, 0), (1, 1), (1, -1))
 _NEIGHBORS = (*_HALF, *((-dy, -dx) for dy, dx in _HALF))
-# Width of the local mean in units of the PSF's.
-_MEAN_WIDTH = 2.0
 
 
-def sharpened(significance: FloatImage, psf_width: float) -> FloatImage:
-    """Return the image ``(y, x)`` less its local Gaussian mean; `psf_width` in pixels (sigma)."""
-    mean = ndimage.gaussian_filter(significance, _MEAN_WIDTH * psf_width, mode="nearest")
+def sharpened(significance: FloatImage, width: float) -> FloatImage:
+    """Return the image ``(y, x)`` less its local mean by a Gaussian of `width` pixels (sigma)."""
+    mean = ndimage.gaussian_filter(significance, width, mode="nearest")
     return np.asarray(significance - mean)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,8 @@ def injected_lines(out: str, step: float) -> Iterator[str]:
     yield beside(
         "",
         "complete: found, numbers as in the sky; whole: not shredded; bias: median F / F_true - 1; "
-        "pull: width of (F - F_true) / error; x, y: median offset, scatter, mas",
+        "pull: width of (F - F_true) / error; colors: median error in mag; x, y: median offset, "
+        "scatter, mas",
     )
 
 
@@ -71,7 +73,8 @@ def healpix_lines(out: str, nside: int) -> Iterator[str]:
 
 def _header(bands: Sequence[str]) -> list[str]:
     by_band = [f"{name} {band}" for band in bands for name in ("bias", "pull")]
-    return ["magnitude", "n", "complete", "whole", *by_band, "x", "y", "scatter"]
+    colors = [f"{blue}-{red}" for blue, red in pairwise(bands)]
+    return ["magnitude", "n", "complete", "whole", *by_band, *colors, "x", "y", "scatter"]
 
 
 def _cells(each: InjectedBin, bands: Sequence[str]) -> list[str]:
@@ -81,4 +84,5 @@ def _cells(each: InjectedBin, bands: Sequence[str]) -> list[str]:
     cells.append(number(each.purity, ".3f"))
     for band in bands:
         cells += [number(each.bands[band].bias, "+.3f"), number(each.bands[band].pull_width, ".2f")]
+    cells += [number(color, "+.3f") for color in each.colors.values()]
     return cells + [number(value, ".0f") for value in (*each.offset, each.position_scatter)]

@@ -18,7 +18,9 @@ from raydeblend.draw.finished import Finished, find_among, open_several, write_p
 from raydeblend.draw.saved import saved_part
 from raydeblend.errors import ConfigError, TileError
 from raydeblend.fits import read_tile
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected, peak_pixels
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.detected import Detected
+from raydeblend.pipeline.distinct import peak_pixels
 from raydeblend.pipeline.stages import detect_cell, first_opinion
 from raydeblend.survey import get_survey
 from raydeblend.tile import Blend, Box, FloatArray, TileHeader

@@ -9,7 +9,8 @@ from raydeblend.detect.ids import pixels
 from raydeblend.draw.finished import Finished
 from raydeblend.flags import Flag
 from raydeblend.models import SourceModel
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.products import read_models
 from raydeblend.psf import TilePsf

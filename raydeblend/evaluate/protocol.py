@@ -88,29 +88,28 @@ class Evaluation:
     paths: tuple[str, ...]
 
 
-def run_evaluation(
-    protocol: str,
-    deblenders: Sequence[str] | None,
-    data: str | None,
-    n: int | None,
-    out: str,
-    seed: int = 0,
-    catalog: str | None = None,
-    bands: int | None = None,
-    survey: str | None = None,
-    population: str | None = None,
-    stamps: str | None = None,
-    weights: str | None = None,
-    overwrite: bool = False,
-) -> Evaluation:
+def run_evaluation(request: Request, overwrite: bool = False) -> Evaluation:
     """Score deblenders, with sep always among them, and write metrics, tables and figures.
 
     ``wang2022``, ``madness`` and ``hsc-blends`` run scarlet too, wherever it imports.
 
     Parameters
     ----------
-    protocol
-        One of `PROTOCOLS`.
+    request
+        The protocol, one of `PROTOCOLS`, and what it is asked; see below.
+    overwrite
+        Whether earlier results in `out` are replaced.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown protocol or deblender, an argument that the protocol does not use, a
+        missing file, or a directory that cannot be written or holds results; before any work.
+
+    Notes
+    -----
+    What the fields of a request mean to the protocols:
+
     deblenders
         By name, joint for None; for ``wang2022`` also ``joint-true``, the joint fit given the true
         positions.  ``hst-pair`` and ``gan`` are about one network each and take none.
@@ -144,27 +143,16 @@ def run_evaluation(
     weights
         Of the one deblender, or of the network that the protocol is about, in place of those
         shipped: a file, or a folder that a training left.
-    overwrite
-        Whether earlier results in `out` are replaced.
-
-    Raises
-    ------
-    ConfigError
-        For an unknown protocol or deblender, an argument that the protocol does not use, a
-        missing file, or a directory that cannot be written or holds results; before any work.
     """
-    names = None if deblenders is None else tuple(deblenders)
-    request = Request(
-        protocol, names, data, n, out, seed, catalog, bands, survey, population, stamps, weights
-    )
-    check_seed(seed)
+    check_seed(request.seed)
     check_request(request)
-    earlier = _earlier(out)
-    refuse_earlier(out, earlier, overwrite)
+    earlier = _earlier(request.out)
+    refuse_earlier(request.out, earlier, overwrite)
     start = time.monotonic()
-    report = PROTOCOLS[protocol].run(request)
+    report = PROTOCOLS[request.protocol].run(request)
     text = tables.to_markdown(report.tables)
-    origin = provenance.describe_run(request.command(), time.monotonic() - start, weights)
+    seconds = time.monotonic() - start
+    origin = provenance.describe_run(request.command(), seconds, request.weights)
     files = {
         METRICS: (to_json(report.rows) + "\n").encode(),
         "tables.md": text.encode(),
@@ -172,7 +160,7 @@ def run_evaluation(
         **report.files,
     }
     files[provenance.NAME] = provenance.to_file(origin | {"files": [*files, provenance.NAME]})
-    paths = _write(out, files)
+    paths = _write(request.out, files)
     storage.remove_files([path for path in earlier if path not in map(storage.absolute, paths)])
     return Evaluation(list(report.rows), text, paths)
 

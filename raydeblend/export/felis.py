@@ -12,7 +12,7 @@ import pyarrow as pa
 import yaml
 
 WORD = 256
-"""Most characters of a word; felis wants a limit."""
+"""Largest length of a string; felis requires one."""
 TYPES = {
     pa.bool_(): "boolean",
     pa.int16(): "short",

@@ -56,7 +56,7 @@ MARGIN_ARCSEC, LARGEST_MARGIN = 10.0, 3600.0
 """Default width of the margin cache: cross-matches of up to this radius find every neighbor."""
 ROWS_PER_PARTITION = 1_000_000
 GROUP = 64
-"""Shards that are counted together."""
+"""Number of shards counted together."""
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -165,7 +165,7 @@ def _check_installed() -> None:
 
 
 def _state(source: Source, config: HatsConfig) -> dict[str, object]:
-    """Say what is exported; an export goes on only with the same."""
+    """Describe the export; only an export of the same description is resumed."""
     return {"catalogs": list(source.outs), "cells": source.digest, **vars(config)}
 
 
@@ -182,7 +182,7 @@ def _plan(source: Source, target: str, config: HatsConfig) -> PartitionWriter:
 
 
 def _angle(arcsec: float) -> str:
-    """Return an angle as names of margin caches have it."""
+    """Return an angle in the form used in the names of margin caches."""
     for unit, size in (("deg", 3600), ("arcmin", 60), ("arcs", 1)):
         if arcsec >= size:
             return f"{int(arcsec / size)}{unit}"
@@ -206,7 +206,7 @@ def _name(target: str) -> str:
 
 
 def _open_target(target: str, state: dict[str, object], resume: bool, overwrite: bool) -> None:
-    """Make the target ready, and remember in it what is exported."""
+    """Prepare the target, and record in it what is exported."""
     if resume and overwrite:
         raise ConfigError("resume and overwrite are mutually exclusive")
     access.check_writable(target)
@@ -234,7 +234,7 @@ def _open_target(target: str, state: dict[str, object], resume: bool, overwrite:
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor | None]:
-    """Start processes; for one worker there is none but this."""
+    """Start processes; a single worker is this process."""
     if workers == 1:
         yield None
         return
@@ -244,7 +244,7 @@ def _pool(workers: int) -> Iterator[Executor | None]:
 
 @dataclass(frozen=True)
 class _Workers:
-    """Calls a function on many things, in order, and shows on a terminal how far that is."""
+    """Calls a function on many things, in order, and shows the progress on a terminal."""
 
     pool: Executor | None
     progress: bool
@@ -262,7 +262,7 @@ class _Workers:
 
 @contextmanager
 def _as_config_error(source: str) -> Iterator[None]:
-    """Say of what cannot be read or written, and of workers that died, how to go on."""
+    """When files cannot be read or written, or workers die, say how to continue."""
     try:
         yield
     except ConfigError:
@@ -307,7 +307,7 @@ def _job(
 
 
 def _left(jobs: Sequence[PartitionJob], plan: PartitionWriter) -> list[PartitionJob]:
-    """Return the jobs that are not done; where a partition is, so is its margin."""
+    """Return the jobs that are not done; a partition that exists has its margin too."""
     there = set(storage.list_files(plan.catalog))
     return [job for job in jobs if partition_path(plan.catalog, job.partition) not in there]
 
@@ -319,7 +319,7 @@ def _finish(
     jobs: Sequence[PartitionJob],
     counts: Counts,
 ) -> tuple[int, int]:
-    """Write what the collection says of itself; return the rows of catalog and margin."""
+    """Write the metadata of the collection; return the rows of catalog and margin."""
     more = {
         "hats_cols_survey_id": "source_id",
         "obs_regime": "Optical",

@@ -1,4 +1,4 @@
-"""What a HATS collection says of itself, once its partitions are written: hats writes it."""
+"""The metadata of a HATS collection, written by hats once the partitions are there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Properties = Mapping[str, object]
 
 
 def hats_path(path: str) -> UPath:
-    """Return a path as hats takes it; left to itself, hats would go to s3 without credentials."""
+    """Return a path for hats, which would otherwise access s3 without credentials."""
     from upath import UPath
 
     return UPath(path, anon=False) if storage.is_s3(path) else UPath(path)
@@ -27,7 +27,7 @@ def hats_path(path: str) -> UPath:
 def finish_catalog(
     folder: str, partitions: Sequence[Partition], counts: Counts, most: int, more: Properties
 ) -> int:
-    """Write the metadata of the main catalog; return its rows, as the files have them."""
+    """Write the metadata of the main catalog; return its number of rows, counted in the files."""
     from hats.io import file_io, paths
     from hats.io.parquet_metadata import write_parquet_metadata
     from hats.io.skymap import write_skymap
@@ -58,7 +58,7 @@ def finish_margin(
     reader: ShardReader,
     more: Properties,
 ) -> int:
-    """Write the metadata of the margin cache; return its rows, as the files have them."""
+    """Write the metadata of the margin cache; return its number of rows, counted in the files."""
     from hats.io import paths
     from hats.io.parquet_metadata import write_parquet_metadata
 
@@ -76,7 +76,7 @@ def finish_margin(
 
 
 def _finish(folder: str, partitions: Sequence[Partition], n_rows: int, said: Properties) -> None:
-    """Write which partitions there are, and the properties that main catalog and margin share."""
+    """Write the list of partitions and the properties that main catalog and margin share."""
     from hats.catalog import PartitionInfo, TableProperties
     from hats.io import paths
     from hats.pixel_math.healpix_pixel import HealpixPixel
@@ -99,7 +99,7 @@ def _finish(folder: str, partitions: Sequence[Partition], n_rows: int, said: Pro
 
 
 def finish_collection(target: str, main: str, margin: str, more: Properties) -> None:
-    """Write what the collection holds."""
+    """Write the contents of the collection."""
     from hats.catalog.dataset.collection_properties import CollectionProperties
 
     said = {"hats_primary_table_url": main, "all_margins": [margin], "default_margin": margin}

@@ -22,7 +22,7 @@ from raydeblend.parents import Shortfall, read_parents
 
 OBJECT, PARENT, SCHEMA = "Object.parquet", "Parent.parquet", "schema.yaml"
 DEGREE = {"arcsec": ("deg", 1 / 3600), "arcsec2": ("deg2", 1 / 3600**2)}
-"""Rubin's unit for the errors of positions, by ours."""
+"""Rubin's unit for the errors of positions, in ours."""
 SAME = {
     "source_id": "objectId",
     "parent_id": "parentObjectId",
@@ -41,12 +41,12 @@ SAME_OF_PARENTS = {
     "n_blended": "deblend_nChild",
 }
 COUNTED = ("n_peaks", "n_sources", "n_added")
-"""What each cell counts of a footprint that lies in several."""
+"""What each cell counts for its part of a footprint that lies in several."""
 
 
 @dataclass(frozen=True)
 class LsstExport:
-    """What was written: rows of the two tables, and the folder."""
+    """What was written: the numbers of rows of the two tables, and the folder."""
 
     n_objects: int
     n_parents: int
@@ -87,7 +87,7 @@ def export_lsst(
 
 
 def whole_footprints(parts: pa.Table) -> pa.Table:
-    """Return one row for each footprint, that of its owner, its counts those of all cells."""
+    """Return one row per footprint: that of its owner, with the counts of all cells."""
     owners = parts.filter(pc.field("is_owner"))
     where = _places(parts["parent_id"], owners["parent_id"])
     for name in COUNTED:
@@ -100,7 +100,7 @@ def whole_footprints(parts: pa.Table) -> pa.Table:
 
 
 def _places(values: pa.ChunkedArray, among: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return where each of `values` stands `among` others, -1 if nowhere."""
+    """Return the index of each of `values` `among` others, -1 if it is missing."""
     found = pc.index_in(values, among.combine_chunks())
     return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
 

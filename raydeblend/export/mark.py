@@ -1,4 +1,4 @@
-"""The mark of an export: without it a folder is never replaced, with it only what it names."""
+"""The mark of an export: folders without it are never replaced, others only as far as it says."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from raydeblend.errors import ConfigError
 MARK = "raydeblend.json"
 FORMAT = "hats"
 NAMED = 3
-"""How many files a message names."""
+"""Number of files that a message names."""
 
 
 def write_mark(target: str, state: Mapping[str, object], files: Sequence[str] = ()) -> None:
-    """Write which catalog is exported to `target` and, when it is finished, all its files."""
+    """Record which catalog is exported to `target` and, once finished, all its files."""
     base = storage.join(target, "")
     names = sorted(path.removeprefix(base) for path in files)
     content = {"export": FORMAT, **state, "files": names}
@@ -24,7 +24,7 @@ def write_mark(target: str, state: Mapping[str, object], files: Sequence[str] = 
 
 
 def remove_export(target: str) -> None:
-    """Remove the export in `target`; nothing happens if that is empty.
+    """Remove the export in `target`, if there is one.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def read_mark(path: str) -> Mapping[str, Any]:
 
 
 def _is_own(name: str, target: str, record: Mapping[str, Any]) -> bool:
-    """Tell whether a file is an export's: of a finished one by its name, else by its folder."""
+    """Tell whether a file is part of an export: by name in a finished one, else by its folder."""
     if record["files"]:
         return name == MARK or name in record["files"]
     folder, below, _ = name.partition("/")

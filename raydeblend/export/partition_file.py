@@ -20,7 +20,7 @@ HEALPIX = "_healpix_29"
 PRIMARY = "is_primary"
 SORTED_BY = (HEALPIX, "source_id")
 PER_FOLDER = 10_000
-"""Partitions of a folder, as HATS has it."""
+"""Number of partitions in a folder, as HATS prescribes."""
 
 Int64Array = NDArray[np.int64]
 
@@ -52,7 +52,7 @@ class ShardReader:
         return pa.unify_schemas([healpix, self.columns])
 
     def count(self, paths: Sequence[str]) -> list[tuple[Int64Array, Int64Array]]:
-        """Return of each shard the pixels of order `COUNTED` with rows, and how many.
+        """Return the pixels of order `COUNTED` with rows of each shard, and their numbers of rows.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class ShardReader:
         return pixels, n.astype(np.int64)
 
     def read(self, path: str) -> pa.Table:
-        """Return the rows of a shard with the pixel of order 29 of each."""
+        """Return the rows of a shard, and the pixel of order 29 that each lies in."""
         rows = self._rows(path)
         return rows.add_column(0, HEALPIX, pa.array(healpix_of(rows)))
 
@@ -98,7 +98,7 @@ class PartitionJob:
     Attributes
     ----------
     partition
-        One with rows, or one beside those that has only a margin.
+        One with rows, or a neighbor of those that has only a margin.
     n_rows
         How many it has.
     shards
@@ -178,7 +178,7 @@ def partition_of(path: str) -> Partition:
 
 
 def to_file(rows: pa.Table) -> bytes:
-    """Return the rows of a partition, sorted, as a Parquet file encoded as hats has it."""
+    """Return the rows of a partition, sorted, as a Parquet file encoded as by hats."""
     from hats.io.file_io import get_parquet_write_table_kwargs
 
     rows = rows.sort_by([(name, "ascending") for name in SORTED_BY])

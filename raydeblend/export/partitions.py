@@ -74,7 +74,7 @@ class Counts:
         return cls(pixels[order], shards[order], rows[order])
 
     def histogram(self) -> tuple[Int64Array, Int64Array]:
-        """Return the pixels with rows, in order, and how many each has."""
+        """Return the pixels with rows, in order, and the number of rows in each."""
         pixels, starts = np.unique(self.pixels, return_index=True)
         return pixels, np.add.reduceat(self.rows, starts) if len(starts) else self.rows
 
@@ -88,16 +88,16 @@ class Counts:
 
 
 def cut(pixels: Int64Array, rows: Int64Array, most: int) -> dict[Partition, int]:
-    """Return the partitions of at most so many rows, in order on the sky, and the rows of each.
+    """Return the partitions of at most `most` rows, in order on the sky, and the rows of each.
 
-    As hats-import cuts a catalog.  No partition is finer than the coarsest order of which every
-    pixel holds at most so many; of coarser ones the largest that hold no more, but none of which a
-    single quarter has all the rows, since a partition says where a catalog is.
+    The catalog is cut as by hats-import.  No partition is finer than the coarsest order whose
+    pixels all hold at most `most` rows.  Otherwise partitions are as large as this limit allows,
+    unless all rows lie in one quarter, since a partition says where a catalog is.
 
     Parameters
     ----------
     pixels, rows
-        ``(n,)`` pixels of order `COUNTED` with rows, in order, and how many.
+        ``(n,)`` pixels of order `COUNTED` with rows, in order, and their numbers of rows.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def cut(pixels: Int64Array, rows: Int64Array, most: int) -> dict[Partition, int]
 
 
 def _finest(pixels: Int64Array, rows: Int64Array, most: int) -> int:
-    """Return the coarsest order of which every pixel holds at most so many rows, 1 at least."""
+    """Return the coarsest order, at least 1, whose pixels all hold at most `most` rows."""
     for order in range(COUNTED, 1, -1):
         _, place = np.unique(to_order(pixels, order - 1, COUNTED), return_inverse=True)
         if len(place) and np.bincount(place, rows).max() > most:
@@ -134,7 +134,7 @@ def _finest(pixels: Int64Array, rows: Int64Array, most: int) -> int:
 
 
 def margin_pixels(partition: Partition, order: int) -> Int64Array:
-    """Return the pixels of an order, in order, that border a partition of no finer one."""
+    """Return the pixels of an order, sorted, that border a partition no finer than them."""
     # Of cdshealpix, which hats needs too.
     from hats.pixel_math import get_margin
 
@@ -142,7 +142,7 @@ def margin_pixels(partition: Partition, order: int) -> Int64Array:
 
 
 def empty_pixels(partitions: Iterable[Partition]) -> list[Partition]:
-    """Return the largest pixels that cover the sky without partitions: they may have a margin."""
+    """Return the largest pixels that cover the sky without partitions; they may have a margin."""
     taken = {
         Partition(order, p.pixel >> 2 * (p.order - order))
         for p in partitions

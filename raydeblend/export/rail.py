@@ -1,4 +1,4 @@
-"""A catalog as photometric redshift codes take it: magnitudes, their errors, non-detections.
+"""A catalog for photometric redshift codes: magnitudes, their errors, non-detections.
 
 The layout is that of RAIL's defaults: columns ``mag_<band>_lsst`` and ``mag_err_<band>_lsst``, and
 99 in both where a source is not detected.  Beside the table lies a YAML file of the shared
@@ -26,7 +26,7 @@ NOT_DETECTED = 99.0
 MAGNITUDE, ERROR = "mag_{}_lsst", "mag_err_{}_lsst"
 REFERENCE = "i"
 KEPT = ("source_id", "ra", "dec", "n_blended", "blendedness", "p_star", "flags")
-"""Columns that are carried along under their own names; RAIL passes over them."""
+"""Columns that keep their names; RAIL ignores them."""
 
 Float64Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def export_rail(
     *,
     overwrite: bool = False,
 ) -> int:
-    """Write magnitudes as one Parquet file, and RAIL's parameters beside it; return the rows.
+    """Write magnitudes to one Parquet file, with RAIL's parameters next to it; return the rows.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def magnitudes(
 
 
 def parameters(rows: pa.Table, bands: Sequence[str]) -> Mapping[str, Any]:
-    """Return RAIL's shared parameters for the table; its limits are those of one sigma."""
+    """Return RAIL's shared parameters for the table, with one-sigma limits."""
     names = {band: MAGNITUDE.format(band) for band in bands}
     return {
         "hdf5_groupname": "",
@@ -140,5 +140,5 @@ def parameters(rows: pa.Table, bands: Sequence[str]) -> Mapping[str, Any]:
 
 
 def limit(rows: pa.Table, band: str) -> float:
-    """Return the magnitude of a source of one sigma in a band; NaN without a flux error."""
+    """Return the magnitude of a one-sigma source in a band; NaN without a flux error."""
     return round(depth(rows, band) + 2.5 * float(np.log10(DETECTION)), 3)

@@ -1,4 +1,4 @@
-"""The rows of a catalog that go into files of their own, once these may be written."""
+"""The rows of a catalog for single files, read once it is known that these may be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raydeblend.export.source import Source, read_source
 from raydeblend.outputs import refuse_earlier
 
 MOST_ROWS = 50_000_000
-"""Of one file; at some 200 bytes a row it would take 10 GB of memory."""
+"""Largest number of rows in one file; at some 200 bytes a row they take 10 GB of memory."""
 
 
 def rows_for(

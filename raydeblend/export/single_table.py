@@ -111,7 +111,7 @@ ENDINGS = {
     "votable": (".vot", ".votable", ".xml"),
     "csv": (".csv", ".ecsv"),
 }
-"""Of the names of files, by which TOPCAT and astropy know their format."""
+"""Endings of file names by which TOPCAT and astropy recognize the format."""
 WRITERS: Mapping[str, Callable[[Table], bytes]] = {
     "fits": _to_fits,
     "votable": _to_votable,

@@ -54,6 +54,9 @@ class BulgeDiskPriors:
         ln of the disk's half-light radius in arcsec.
     log_ratio, log_ratio_scatter
         ln of the bulge's radius over the disk's.
+    most_log_ratio, ratio_wall
+        Where that ends softly, and the scatter beyond it: a bulge far larger than its disk is no
+        bulge, but takes the skirts of all that is near.
     alignment, alignment_scatter
         A bulge's shear is that of its disk times `alignment`, with this scatter.  CatSim's bulges
         have 0.2 times it, but what little light they have hardly tells, and any galaxy whose
@@ -79,6 +82,8 @@ class BulgeDiskPriors:
     log_radius_scatter: float = 0.75
     log_ratio: float = -0.6
     log_ratio_scatter: float = 0.8
+    most_log_ratio: float = 0.7
+    ratio_wall: float = 0.1
     alignment: float = 0.8
     alignment_scatter: float = 0.15
     index_width: float = 0.1
@@ -129,7 +134,21 @@ def log_prior(
     gradient[..., LOG_RADII] += over / priors.largest_scatter
     for index, beyond in ((LOG_RADIUS, over[..., 0]), (BULGE_LOG_RADIUS, over[..., 1])):
         curvature[..., index, index] += (beyond > 0) / priors.largest_scatter**2
+    penalty = penalty + _add_ratio(priors, sizes, gradient, curvature)
     return _add_index(priors, theta[..., LOG_INDEX], penalty, gradient, curvature)
+
+
+def _add_ratio(
+    priors: BulgeDiskPriors, log_radii: Tensor, gradient: Tensor, curvature: Tensor
+) -> Tensor:
+    """Return −ln p ``(n, K)`` of bulges that are too large, added to the derivatives."""
+    over = (log_radii[..., 1] - log_radii[..., 0] - priors.most_log_ratio).clamp(min=0)
+    stiffness = priors.ratio_wall**-2
+    for one, sign in ((BULGE_LOG_RADIUS, 1), (LOG_RADIUS, -1)):
+        gradient[..., one] += sign * stiffness * over
+        for other, other_sign in ((BULGE_LOG_RADIUS, 1), (LOG_RADIUS, -1)):
+            curvature[..., one, other] += sign * other_sign * stiffness * (over > 0)
+    return 0.5 * stiffness * over**2
 
 
 def _add_index(

@@ -1,4 +1,4 @@
-"""The PSF of one band of a tile, by place, from wherever its layout has it."""
+"""The PSF of one band of a tile, by place, from wherever its layout keeps it."""
 
 from __future__ import annotations
 

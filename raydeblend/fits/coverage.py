@@ -19,7 +19,7 @@ STEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Parts of them that make a difference; a bad column or a cosmic ray does not, nor does which of
 two tiles has a few pixels less of a saturated star.  Below the first nothing is detected."""
 BLOCK = 512
-"""Pixels are read in squares of so many a side, fixed to the tile: what a reader makes of a region
+"""Side of the squares in which pixels are read, fixed to the tile: what a reader makes of a region
 as a whole, such as its noise, must not depend on who asks for which part of it."""
 
 

@@ -41,8 +41,10 @@ class _Band:
     saturated: BoolArray
     psf: BandPsf
     flags: Flag
-    masked: bool = False
+    masked: bool
     """Whether the mask rules out every pixel, or there is no file."""
+    filled: float
+    """Part of the pixels that hold data, whatever the mask rules out."""
 
 
 def read_tile(
@@ -60,7 +62,7 @@ def read_tile(
     Raises
     ------
     NoDataError
-        If the masks rule out every pixel of every band.
+        If the masks rule out every pixel of every band, and no pixel of any holds data.
     TileError
         If a file cannot be read, a PSF stamp is unusable, planes contradict the pixels or their
         names, or no band has a usable pixel for another reason.
@@ -73,9 +75,11 @@ def read_tile(
         for name, file in zip(header.bands, header.files, strict=True)
     ]
     unusable = np.stack([band.unusable for band in bands])
-    if all(band.masked for band in bands):
+    ruled_out_all = all(band.masked for band in bands)
+    if ruled_out_all and not any(band.filled for band in bands):
         raise NoDataError(f"{header.name}: no band has usable pixels: the masks rule out all")
-    if unusable.all():
+    # What holds data comes back although it is masked: the mask may be misread.
+    if unusable.all() and not ruled_out_all:
         raise TileError(
             f"{header.name}: no band has usable pixels (all are masked, NaN, constant, or of "
             "zero variance)"
@@ -89,6 +93,7 @@ def read_tile(
         saturated=np.any([band.saturated for band in bands], axis=0),
         psf=TilePsf(tuple(band.psf for band in bands)),
         flags=int(np.bitwise_or.reduce([int(band.flags) for band in bands])),
+        filled=tuple(band.filled for band in bands),
     )
 
 
@@ -142,7 +147,9 @@ def _psf_hdu(psf: NDArray[np.float32], shape: tuple[int, ...], jumps: bool) -> f
     return hdu
 
 
-def _missing(header: TileHeader, band: str, box: Box, survey: Survey, masked: bool) -> _Band:
+def _missing(
+    header: TileHeader, band: str, box: Box, survey: Survey, masked: bool, filled: float = 0.0
+) -> _Band:
     return _Band(
         image=np.zeros(box.shape, dtype=np.float32),
         variance=np.ones(box.shape, dtype=np.float32),
@@ -151,6 +158,7 @@ def _missing(header: TileHeader, band: str, box: Box, survey: Survey, masked: bo
         psf=everywhere(nominal_psf(survey, band, pixel_scale=header.pixel_scale)),
         flags=Flag.BAND_MISSING,
         masked=masked,
+        filled=filled,
     )
 
 
@@ -171,23 +179,29 @@ def _read_band(
     image = scaled(raw.image, file.njy_per_count)
     bad = named_for(rule.bad if bad_planes is None else bad_planes, name)
     masked = _masked(file.image, raw, bad, rule, name)
-    unusable = ~np.isfinite(image) | masked
+    empty = ~np.isfinite(image)
     if isinstance(raw.noise, SkyNoise):
-        unusable |= is_fill(np.asarray(raw.image, np.float64), raw.noise)
+        empty |= is_fill(np.asarray(raw.image, np.float64), raw.noise)
         variance = scaled(np.full(box.shape, raw.noise.variance), file.njy_per_count**2)
         flags |= Flag.VARIANCE_ESTIMATED
     else:
-        raw.check_negative(file.image, ~unusable)
+        raw.check_negative(file.image, ~(empty | masked))
         variance = scaled(raw.variance(), file.njy_per_count**2)
-    unusable |= ~(np.isfinite(variance) & (variance > 0))
-    usable = image[~unusable]
-    if usable.size == 0 or usable.min() == usable.max():
-        return _missing(header, name, box, survey, bool(masked.all()))
+    empty |= ~(np.isfinite(variance) & (variance > 0))
+    unusable = empty | masked
+    filled = _filled(image[~(empty | _planes(raw, named_for(rule.no_data, name)))], image.size)
+    if not _filled(image[~unusable], image.size):
+        return _missing(header, name, box, survey, bool(masked.all()), filled)
     _check_noise(file.image, raw, np.where(unusable, np.nan, image), variance[~unusable])
     image[unusable] = 0
     variance[unusable] = np.median(variance[~unusable])
-    saturated = _saturated(raw, named_for(rule.saturated, name))
-    return _Band(image, variance, unusable, saturated, psf, flags)
+    saturated = _planes(raw, named_for(rule.saturated, name))
+    return _Band(image, variance, unusable, saturated, psf, flags, False, filled)
+
+
+def _filled(values: FloatArray, n: int) -> float:
+    """Return the part that some values are of `n` pixels; 0 where all are the same."""
+    return len(values) / n if len(values) and values.min() < values.max() else 0.0
 
 
 def _check_noise(path: str, raw: Raw, image: FloatArray, variance: FloatArray) -> None:
@@ -210,7 +224,7 @@ def _masked(path: str, raw: Raw, bad_planes: Sequence[str], mask: Mask, band: st
     return ruled_out(path, raw.mask, raw.bits, bad_planes)
 
 
-def _saturated(raw: Raw, planes: Sequence[str]) -> BoolArray:
+def _planes(raw: Raw, planes: Sequence[str]) -> BoolArray:
     if raw.mask is None:
         return np.zeros(raw.image.shape, dtype=bool)
     return pixels_of(raw.mask, raw.bits, planes)

@@ -38,7 +38,7 @@ negative level of its rim, from which it is refused: too much sky was taken off 
 
 @dataclass(frozen=True)
 class Stamp:
-    """A PSF stamp as the file has it.
+    """A PSF stamp as read from the file.
 
     Attributes
     ----------

@@ -79,7 +79,7 @@ def _sizes(header: fits.Header, card: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class GzippedImage:
-    """An image in tiles of gzip; `table` is the HDU as the file has it."""
+    """An image in tiles of gzip; `table` is the HDU as read."""
 
     table: fits.BinTableHDU
 

@@ -67,7 +67,7 @@ def _light(tile: Tile, sources: InjectedSources, band: int) -> FloatArray:
         x, y = np.floor(sources.xy[row] + 0.5).astype(int).tolist()
         stamp = galsim.ImageD(galsim.BoundsI(x - half, x + half, y - half, y + half))
         center = galsim.PositionD(*sources.xy[row])
-        # The stamp of the PSF is as pixels have it already.
+        # The PSF stamp already includes the pixel.
         seen.drawImage(stamp, scale=scale, center=center, method="no_pixel")
         shared = stamp.bounds & canvas.bounds
         if shared.isDefined():

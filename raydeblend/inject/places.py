@@ -38,7 +38,7 @@ def choose_region(inner: Box, n: int, room: int, rng: np.random.Generator) -> Bo
 def usable_pixels(tile: Tile) -> BoolArray:
     """Tell ``(y, x)`` where a source may be: usable in all bands that have any data."""
     present = ~tile.unusable.all(axis=(1, 2))
-    return np.asarray(~tile.unusable[present].any(axis=0))
+    return np.asarray(present.any() & ~tile.unusable[present].any(axis=0))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class InjectedBin:
         Found over found and shredded off.
     bands
         By name.
+    colors
+        Median error in magnitudes of the colors of neighboring bands, by names such as ``g-r``.
     offset, position_scatter
         Median offset (x, y), and scatter of one coordinate, in mas.
     """
@@ -71,6 +73,7 @@ class InjectedBin:
     completeness_err: float
     purity: float
     bands: dict[str, BandBin]
+    colors: dict[str, float]
     offset: tuple[float, float]
     position_scatter: float
 
@@ -128,6 +131,7 @@ def score_bin(rows: pa.Table, low: float, high: float, bands: Sequence[str]) -> 
         completeness_err=error,
         purity=float(n_found / (n_found + extra)) if n_found else float("nan"),
         bands={band: _band_bin(part, band) for band in bands},
+        colors={f"{b}-{r}": middle(color_errors(part, b, r), weight) for b, r in pairwise(bands)},
         offset=(float(center[0]), float(center[1])),
         position_scatter=spread((seen - center).ravel()) if len(seen) > 1 else float("nan"),
     )
@@ -169,6 +173,13 @@ def flux_errors(rows: pa.Table, band: str) -> tuple[FloatArray, FloatArray]:
         column(rows, f"{name}_{band}") for name in ("true_flux", "flux", "flux_err")
     )
     return flux / true - 1, (flux - true) / np.where(error > 0, error, np.nan)
+
+
+def color_errors(rows: pa.Table, blue: str, red: str) -> FloatArray:
+    """Return (m_blue - m_red) less the true color ``(n,)``, NaN where a flux is not above 0."""
+    ratios = [1 + flux_errors(rows, band)[0] for band in (blue, red)]
+    measured = [np.where(ratio > 0, ratio, np.nan) for ratio in ratios]
+    return np.asarray(-2.5 * np.log10(measured[0] / measured[1]))
 
 
 def is_control(rows: pa.Table) -> BoolArray:

@@ -16,6 +16,7 @@ from raydeblend.fit.result import Measurements
 from raydeblend.fit.stamps import weight_of
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import neighbor_flux
+from raydeblend.measure.config import ErrorParts
 from raydeblend.tile import Blend
 
 if TYPE_CHECKING:
@@ -111,18 +112,19 @@ def _with_fit(single: Measurements, good: NDArray[np.bool_], fit: FittedSources)
     return replace(single, **arrays)
 
 
-def add_neighbor_noise(
-    measured: Measurements, blend: Blend, models: ArrayLike, part: float
+def add_model_errors(
+    measured: Measurements, blend: Blend, models: ArrayLike, parts: ErrorParts
 ) -> Measurements:
-    """Return the measurements with errors for the neighbors' light wrongly shared out.
+    """Return the measurements with errors for what the models of the light get wrong.
 
-    `part` of the flux that the neighbors have under the source, added in quadrature to the
-    error of each flux; in all bands at once, so that it is common to them.
+    Each of the parts is added in quadrature to the error of each flux; in all bands at once, so
+    that it is common to them.
     """
-    noise = part * neighbor_flux(np.nan_to_num(np.asarray(models, dtype=float)), weight_of(blend))
-    common = noise[:, :, None] * noise[:, None]
+    under = neighbor_flux(np.nan_to_num(np.asarray(models, dtype=float)), weight_of(blend))
+    own = parts.own_in_blend if len(under) > 1 else parts.own
+    wrong = (parts.neighbors * under, own * measured.flux)
     return replace(
         measured,
-        flux_err=np.hypot(measured.flux_err, noise),
-        flux_cov=measured.flux_cov + common,
+        flux_err=np.sqrt(sum((part**2 for part in wrong), measured.flux_err**2)),
+        flux_cov=sum((part[:, :, None] * part[:, None] for part in wrong), measured.flux_cov),
     )

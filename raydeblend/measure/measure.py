@@ -15,8 +15,8 @@ from raydeblend.fit.profiles import MODELS, parameters
 from raydeblend.fit.psf import POINT, PsfMixture, fit_psf
 from raydeblend.fit.result import Measurements, fill, not_attempted
 from raydeblend.fit.stamps import Stamps, cut_stamps, join
-from raydeblend.measure.blend_photometry import add_neighbor_noise, refit_jointly
-from raydeblend.measure.config import DEFAULT_CONFIG, MeasureConfig
+from raydeblend.measure.blend_photometry import add_model_errors, refit_jointly
+from raydeblend.measure.config import DEFAULT_CONFIG, ErrorParts, MeasureConfig
 from raydeblend.measure.ngmix_engine import fit_ngmix
 from raydeblend.measure.psfs import Psf, psf_of_each
 from raydeblend.measure.sizes import with_sizes
@@ -60,12 +60,13 @@ def measure_blends(
     model: str = "exp",
     joint_flux: bool = True,
     config: MeasureConfig = DEFAULT_CONFIG,
+    deblenders: Sequence[str] | None = None,
 ) -> list[Measurements]:
     """Measure every source on its blend's image minus the other sources' models.
 
     A source that cannot be measured gets NaN and a flag; bad pixels never raise an exception.
     The result for a blend does not depend on the other blends of the call.  Errors of fluxes
-    include the uncertainty due to neighbors (`docs/photometry.md`).
+    include the uncertainty due to neighbors and profiles (`docs/photometry.md`).
 
     Parameters
     ----------
@@ -90,6 +91,8 @@ def measure_blends(
         (`raydeblend.fit.blend`); ngmix always fits them one by one.
     config
         Tuned parameters.
+    deblenders
+        By whom the models of each blend are, which decides how wrong they may be.
 
     Returns
     -------
@@ -123,22 +126,32 @@ def measure_blends(
             )
             found |= zip(rows, map(with_sizes, fits), strict=True)
         measured = [found[i] for i in range(len(blends))]
-    noise = noise_part(engine, model, joint_flux, config)
+    by_whom = deblenders or [""] * len(blends)
     return [
-        _flagged(add_neighbor_noise(m, blend, light, noise), blend.flags)
-        for m, blend, light in zip(measured, blends, models, strict=True)
+        _flagged(
+            add_model_errors(m, blend, light, error_parts(engine, model, joint_flux, name, config)),
+            blend.flags,
+        )
+        for m, blend, light, name in zip(measured, blends, models, by_whom, strict=True)
     ]
 
 
-def noise_part(
-    engine: str, model: str, joint_flux: bool, config: MeasureConfig = DEFAULT_CONFIG
-) -> float:
-    """Return the part of the neighbors' flux under a source that goes into its error."""
+def error_parts(
+    engine: str,
+    model: str,
+    joint_flux: bool,
+    deblender: str = "",
+    config: MeasureConfig = DEFAULT_CONFIG,
+) -> ErrorParts:
+    """Return what goes into the error of a flux, with models of a deblender, if it is known."""
     if model == TEMPLATE:
-        return config.template_noise
-    if engine == "mixture" and joint_flux:
-        return config.joint_bdf_noise if model == "bdf" else config.joint_noise
-    return config.single_noise
+        return ErrorParts(config.template_noise)
+    if engine != "mixture" or not joint_flux:
+        return ErrorParts(config.single_noise)
+    if model != "bdf":
+        return ErrorParts(config.joint_noise)
+    known = (own.parts for own in config.by_deblender if deblender in own.deblenders)
+    return next(known, ErrorParts(config.joint_bdf_noise))
 
 
 def _check(model: str) -> None:

@@ -31,10 +31,6 @@ Array = NDArray[np.float64]
 SPLINE = 5
 """Order of the splines that move a PSF by a part of a pixel: wrong by less than 0.1 % of its peak
 for PSFs of 2.5 pixels and more."""
-REACH = 7.0
-"""Widths of the PSF's core within which it is fitted: what is further out tells nothing."""
-WIDENING = 0.25
-"""Variance, in those of the PSF's core, of the Gaussian that widens it."""
 KEPT = 512
 """PSFs whose splines are kept in memory, some 60 kB each."""
 FAR = 1e6
@@ -42,8 +38,28 @@ FAR = 1e6
 _TRUNCATED = np.array([(-1) ** k * comb(SPLINE + 1, k) for k in range(SPLINE + 2)]) / factorial(
     SPLINE
 )
-LEAST_INFORMATION = 0.05
-"""Part of the PSF's own Σ P² that usable pixels must hold for a flux."""
+
+
+@dataclass(frozen=True)
+class PointConfig:
+    """How a source is fitted as a point.
+
+    Attributes
+    ----------
+    reach
+        Widths of the PSF's core within which it is fitted: what is farther out tells nothing.
+    widening
+        Variance, in those of the PSF's core, of the Gaussian that widens it.
+    least_information
+        Part of the PSF's own Σ P² that usable pixels must hold for a flux.
+    """
+
+    reach: float = 7.0
+    widening: float = 0.25
+    least_information: float = 0.05
+
+
+POINTS = PointConfig()
 
 
 @dataclass(frozen=True)
@@ -159,11 +175,11 @@ def _kernel(data: bytes, shape: tuple[int, int]) -> _Kernel:
     point = np.frombuffer(data).reshape(shape)
     # Of a Gaussian as high: robust to wings, unlike moments.
     core = 1 / np.sqrt(2 * np.pi * point.max())
-    wide = np.sqrt(WIDENING) * core
+    wide = np.sqrt(POINTS.widening) * core
     room = int(np.ceil(4 * wide)) + SPLINE
     point = np.pad(point, room)
-    change = (ndimage.gaussian_filter(point, wide) - point) / WIDENING
-    half = min(int(np.ceil(REACH * core)), max(shape) // 2)
+    change = (ndimage.gaussian_filter(point, wide) - point) / POINTS.widening
+    half = min(int(np.ceil(POINTS.reach * core)), max(shape) // 2)
     return _Kernel(
         np.stack([ndimage.spline_filter(each, SPLINE) for each in (point, change)]), half
     )
@@ -254,7 +270,7 @@ def _window(
     here = tuple(slice(a, b) for a, b in zip(first - low, last - low, strict=True))
     used = weight[there] > 0
     seen = point[here][used]
-    if (seen**2).sum() < LEAST_INFORMATION * (point**2).sum():
+    if (seen**2).sum() < POINTS.least_information * (point**2).sum():
         return None
     data = (residual[there] + own[there])[used]
     return _Window(

@@ -22,7 +22,7 @@ def context_planes(unobserved: Tensor, psf_width: Tensor) -> Tensor:
     Parameters
     ----------
     unobserved
-        ``(n, bands, y, x)``, true where something stands in for the pixel.
+        ``(n, bands, y, x)``, true where the pixel was replaced.
     psf_width
         ``(n, bands)`` standard deviation in pixels of a Gaussian as high as the PSF, of the band
         whose pixels are shown.

@@ -72,7 +72,7 @@ class SrflowConfig:
     generator: SrganConfig = field(default_factory=SrganConfig)
 
     def __post_init__(self) -> None:
-        if isinstance(self.generator, Mapping):  # As a card has it.
+        if isinstance(self.generator, Mapping):  # As read from a card.
             object.__setattr__(self, "generator", SrganConfig(**self.generator))
 
 
@@ -89,7 +89,7 @@ class Sampling:
         and need less inflation than that of a card, which is of these defaults.
     seed
         Of the noise, which is the same for all stamps of one shape: an image's samples do not
-        depend on what is sampled beside it.
+        depend on what else is sampled.
     """
 
     samples: int = 16
@@ -236,7 +236,7 @@ def target(network: Srflow, condition: Condition, image: Tensor) -> Tensor:
 
 
 def half_width(samples: int, level: float) -> float:
-    """Return the half-width of the central interval of so many samples, in standard deviations.
+    """Return the half-width of the central interval of that many samples, in standard deviations.
 
     About their mean, with their unbiased standard deviation: a further Gaussian sample is within
     it with probability `level` (Student's prediction interval).

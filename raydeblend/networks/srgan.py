@@ -48,7 +48,7 @@ class SrganConfig:
     fine_features, fine_layers
         Width and number of the convolutions on the fine grid.
     norm
-        Batch normalization, as the paper has it.
+        Batch normalization, as in the paper.
     skip
         Add the bilinearly enlarged input before the tanh, so that the network learns the
         difference that resolution makes.

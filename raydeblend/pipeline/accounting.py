@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from raydeblend.flags import Flag
 from raydeblend.parents import Shortfall
 from raydeblend.pipeline.accounts import Account, Outcome, Residual, account_for
-from raydeblend.pipeline.parts import DeblendedParent
+from raydeblend.pipeline.deblended import DeblendedParent
 from raydeblend.pipeline.pieces import in_pieces, residual
 from raydeblend.tile import Blend, Separated
 
@@ -44,7 +44,7 @@ def account_of_separated(blend: Blend, found: Separated, pieces: Sequence[Piece]
     """Return the account of a footprint of any size that its deblender separated as a whole."""
     whole, part = pieces[0]
     return account_for(
-        # As its pieces have it: without the flag of another deblender.
+        # Like its pieces, without the flag of another deblender.
         replace(blend, flags=whole.flags),
         Outcome(
             _places(pieces),

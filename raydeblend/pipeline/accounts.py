@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from raydeblend.parents import Shortfall, Unpublished
+from raydeblend.pipeline.config import FOOTPRINTS
 from raydeblend.tile import Blend, Box, FloatArray
 
 Array = NDArray[np.float64]
-
-MATCH_RADIUS = 3.0
-"""Pixels within which a source stands for a detected peak; about a PSF's half width."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Residual:
         Parameters
         ----------
         noise
-            Of each band, see `pipeline.parts.Detected`.
+            Of each band, see `pipeline.detected.Detected`.
         """
         known = np.asarray(noise or (1.0,) * len(self.pixels), dtype=np.float64)
         expected = float(self.pixels @ np.where(np.isfinite(known), known, 1.0) ** -2.0)
@@ -121,8 +119,8 @@ def account_for(blend: Blend, outcome: Outcome) -> Account:
     )
 
 
-def nearest_pairs(peaks: Array, sources: Array, radius: float = MATCH_RADIUS) -> NDArray[np.intp]:
-    """Pair peaks with sources within a radius one to one, the nearest pairs first.
+def nearest_pairs(peaks: Array, sources: Array) -> NDArray[np.intp]:
+    """Pair peaks with sources near them (`FootprintConfig`) one to one, the nearest pairs first.
 
     Returns ``(k,)`` the source of each peak, or -1.  Thousands of either cost what their near pairs
     do.
@@ -130,7 +128,9 @@ def nearest_pairs(peaks: Array, sources: Array, radius: float = MATCH_RADIUS) ->
     source = np.full(len(peaks), -1, dtype=np.intp)
     if not (len(peaks) and len(sources)):
         return source
-    near = KDTree(peaks).sparse_distance_matrix(KDTree(sources), radius, output_type="ndarray")
+    near = KDTree(peaks).sparse_distance_matrix(
+        KDTree(sources), FOOTPRINTS.match_radius, output_type="ndarray"
+    )
     taken = np.zeros(len(sources), dtype=bool)
     for pair in near[np.lexsort((near["j"], near["i"], near["v"]))]:
         if source[pair["i"]] < 0 and not taken[pair["j"]]:
@@ -153,7 +153,7 @@ def _reason(peak: Array, blind: bool, outcome: Outcome) -> Unpublished:
 
 
 def _is_near(place: Array, others: Array) -> bool:
-    return bool((np.hypot(*(others - place).T) <= MATCH_RADIUS).any())
+    return bool((np.hypot(*(others - place).T) <= FOOTPRINTS.match_radius).any())
 
 
 def _is_blind(blend: Blend, xy: FloatArray) -> bool:

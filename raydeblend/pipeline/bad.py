@@ -39,10 +39,27 @@ FEATURES = (
 """Features that every row has, in the order of `features`."""
 SPOILED = Flag.EDGE | Flag.MASKED | Flag.SATURATED
 GIVEN_UP = Flag.DEBLEND_LIMITED | Flag.DEBLEND_FALLBACK | Flag.DEBLEND_FAILED | Flag.LOW_QUALITY
-LEAST_PROBABILITY, LEAST_RADIUS = 1e-3, 0.03
-"""Smaller values of p_unrecognized_blend, and of r50 in arcsec, are clipped to these."""
-TYPICAL = {"chi2": 1.0, "p_unrecognized_blend": LEAST_PROBABILITY, "blendedness": 0.0, "r50": 0.3}
-"""Values that replace nulls."""
+
+
+@dataclass(frozen=True)
+class BadConfig:
+    """How the features are made; the calibration learns them as they are.
+
+    Attributes
+    ----------
+    least_probability, least_radius, least_chi2
+        Smaller values of p_unrecognized_blend, of r50 in arcsec, and of chi2 are clipped to these.
+    typical_radius
+        Value in arcsec that replaces a null r50.
+    """
+
+    least_probability: float = 1e-3
+    least_radius: float = 0.03
+    least_chi2: float = 0.1
+    typical_radius: float = 0.3
+
+
+BAD = BadConfig()
 
 
 @dataclass(frozen=True)
@@ -95,17 +112,17 @@ class BadModel:
 
 def features(rows: Columns, bands: Sequence[str]) -> Array:
     """Return the features ``(n, 9)``, see `FEATURES`; meaningless for rows without a flux."""
-    known = {name: _filled(rows[name], value) for name, value in TYPICAL.items()}
+    p_unrecognized = _filled(rows["p_unrecognized_blend"], BAD.least_probability)
     flags = np.asarray(rows["flags"])
     seen = [_filled(rows[coverage_name(band)], 1.0) for band in bands]
     return np.column_stack(
         [
             np.log(np.maximum(_filled(rows["snr"], 1.0), 1.0)),
-            np.log(np.maximum(known["chi2"], 0.1)),
-            np.log(np.maximum(known["p_unrecognized_blend"], LEAST_PROBABILITY)),
-            known["blendedness"],
+            np.log(np.maximum(_filled(rows["chi2"], 1.0), BAD.least_chi2)),
+            np.log(np.maximum(p_unrecognized, BAD.least_probability)),
+            _filled(rows["blendedness"], 0.0),
             np.log(np.asarray(rows["n_blended"], dtype=np.float64)),
-            np.log(np.maximum(known["r50"], LEAST_RADIUS)),
+            np.log(np.maximum(_filled(rows["r50"], BAD.typical_radius), BAD.least_radius)),
             1 - np.min(seen, axis=0),
             (flags & int(SPOILED)) != 0,
             (flags & int(GIVEN_UP)) != 0,

@@ -10,8 +10,8 @@ from raydeblend.checks.config import CHECKS
 from raydeblend.checks.faults import CellFacts, cell_facts, control_faults, find_faults
 from raydeblend.detect.background import chosen_background
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.findings import BETWEEN
-from raydeblend.pipeline.parts import Detected
 from raydeblend.tile import Tile
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend import load_deblender
-from raydeblend.deblend.familiar import shipped_inputs, statistics
+from raydeblend.deblend.familiar import Familiar, shipped_inputs, statistics
 from raydeblend.deblend.masks import mask_for
 from raydeblend.deblend.plugins import OwnDeblender
 from raydeblend.deblend.unrecognized.model import shipped_model
@@ -26,16 +26,12 @@ from raydeblend.pipeline.accounting import (
     classical_pieces,
 )
 from raydeblend.pipeline.accounts import Account
+from raydeblend.pipeline.answers import JOINT, part_of, undivided
 from raydeblend.pipeline.bad import shipped_bad
 from raydeblend.pipeline.batches import cores_for, deblender_image, psf_for
-from raydeblend.pipeline.parts import (
-    JOINT,
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    part_of,
-    undivided,
-)
+from raydeblend.pipeline.config import FOOTPRINTS
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.pieces import separated_pieces
 from raydeblend.pipeline.stars import shipped_stars
 from raydeblend.tile import Blend, Deblended, Deblender, Separated
@@ -45,9 +41,6 @@ if TYPE_CHECKING:
 
 # Pixels of one band in a batch: 128 stamps of 64 x 64, which bounds the network's memory.
 BATCH_PIXELS = 1 << 19
-CROWDED = 32
-"""Footprints with more peaks are deblended alone, since all models of a batch are padded to its
-largest number of sources; SExtractor's models are then measured in pieces."""
 
 
 class DeblendCell:
@@ -82,9 +75,13 @@ class DeblendCell:
         source = self.deblender.source_hash if isinstance(self.deblender, OwnDeblender) else ""
         suspects = self.suspects.weights_hash if self.suspects else ""
         shipped = [model.sha256[:16] for model in (shipped_stars(), shipped_bad())]
-        inputs = shipped_inputs()
-        shipped += [inputs.sha256[:16]] if inputs.of(self.deblender.name) else []
+        shipped += [shipped_inputs().sha256[:16]] if self._familiar else []
         return "-".join(part for part in (own, source, suspects, *shipped) if part)
+
+    @property
+    def _familiar(self) -> Familiar | None:
+        """What the network was trained on, if it is a shipped one."""
+        return shipped_inputs().of(self.config.weights or self.deblender.name)
 
     def __call__(self, detected: Detected) -> DeblendedCell:
         """Deblend the footprints of a cell, stamps of equal size together."""
@@ -143,7 +140,7 @@ class DeblendCell:
 
     def _too_large(self, blend: Blend) -> bool:
         """Tell whether one array cannot hold the models of a footprint's sources."""
-        crowded = self.deblender.name == CLASSICAL and len(blend.xy) > CROWDED
+        crowded = self.deblender.name == CLASSICAL and len(blend.xy) > FOOTPRINTS.crowded
         return bool(blend.flags & Flag.DEBLEND_FALLBACK) or crowded
 
     def _parts(self, detected: Detected) -> tuple[DeblendedParent, ...]:
@@ -151,7 +148,7 @@ class DeblendCell:
         offered: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, blend in enumerate(detected.blends):
             if len(blend.xy) > 1 or self.config.deblend_singles:
-                alone = (i,) if len(blend.xy) > CROWDED else ()
+                alone = (i,) if len(blend.xy) > FOOTPRINTS.crowded else ()
                 offered[(*blend.image.shape, *alone)].append(i)
             else:
                 parts[i] = undivided(blend, "isolated", self.deblender.name)
@@ -174,8 +171,8 @@ class DeblendCell:
 
     def _flags(self, blends: Sequence[Blend], detected: Detected) -> list[int]:
         """Return UNLIKE_TRAINING ``(n,)`` for stamps unlike the network's training data, else 0."""
-        known = shipped_inputs().of(self.deblender.name)
-        if known is None or self.config.weights is not None:
+        known = self._familiar
+        if known is None:
             return [0] * len(blends)
         header = detected.task.cell.tile
         bands = network_bands(self.deblender, header.bands)

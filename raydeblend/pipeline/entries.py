@@ -56,6 +56,8 @@ class LedgerEntry:
         Of each band, the noise on the scale of the PSF over what independent pixels of the variance
         plane would have; errors and thresholds are larger by as much.  Without bands for which it
         is not known.
+    unusable
+        Part of the pixels of the cell's inner region that are usable in no band.
     bytes_read, bytes_written
         Of pixels, as they are once unpacked, and of the shard and the table of footprints.
     flags
@@ -104,6 +106,7 @@ class LedgerEntry:
     unpublished: Mapping[str, int] = field(default_factory=dict)
     shortfalls: Mapping[str, int] = field(default_factory=dict)
     retried: int = 0
+    unusable: float = 0.0
     bytes_read: int = 0
     bytes_written: int = 0
 

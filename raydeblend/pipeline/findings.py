@@ -19,7 +19,7 @@ BETWEEN = "; "
 
 @dataclass(frozen=True)
 class Finding:
-    """Faults of one kind, alike but for numbers: how many cells have it, and one of them."""
+    """Faults that differ only in numbers: how many cells have them, and one example."""
 
     text: str
     n: int

@@ -15,8 +15,10 @@ from raydeblend.fit.result import Measurements, not_attempted
 from raydeblend.flags import Flag
 from raydeblend.pipeline.accounting import Piece, account_of, account_of_separated
 from raydeblend.pipeline.accounts import Account
+from raydeblend.pipeline.answers import JOINT, JOINT_MODEL
 from raydeblend.pipeline.batches import deblender_image, psf_for
-from raydeblend.pipeline.parts import JOINT, JOINT_MODEL, DeblendedCell, DeblendedParent, Detected
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.pieces import separated_pieces
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.sky_errors import sky_jacobian

@@ -31,6 +31,7 @@ from raydeblend.pipeline.backpressure import set_limits
 from raydeblend.pipeline.cell_memory import GIB, n_places
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.execution import Execution
 from raydeblend.pipeline.lost_blocks import lost_block_errors, tolerate_lost_blocks
 from raydeblend.pipeline.outcome import write_cell
 from raydeblend.pipeline.stages import Stages
@@ -54,9 +55,7 @@ def run_once(
     plan: ray.ObjectRef,
     stages: Stages,
     conclude: Callable[[Row], Row],
-    gpus: int,
-    patience: float | None,
-    memory: float | None,
+    execution: Execution,
     left: Sequence[int],
     cells_per_block: int,
 ) -> Iterator[tuple[int, LedgerEntry]]:
@@ -64,17 +63,17 @@ def run_once(
     blocks = -(-len(left) // cells_per_block)
     cells = ray.data.from_items([{"cell": i} for i in left], override_num_blocks=blocks)
     detect = partial(begin, plan=plan, stage=stages.detect)
+    memory = execution.memory_per_cell
     with warnings.catch_warnings():
         # `ray_remote_args_fn` goes with Ray 2.64, which pyproject.toml does not admit.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        graph = _graph(
-            cells, detect, stages.deblend, conclude, _tasks(memory), _actors(gpus, blocks, memory)
-        )
+        tasks, actors = _tasks(memory), _actors(execution.gpus or 0, blocks, memory)
+        graph = _graph(cells, detect, stages.deblend, conclude, tasks, actors)
     graph.context.enable_progress_bars = False
     tolerate_lost_blocks(graph)
     set_limits(graph)
     count_blocks(graph)
-    graph.context.execution_no_progress_timeout_s = patience or WITHOUT_END
+    graph.context.execution_no_progress_timeout_s = execution.patience or WITHOUT_END
     with lost_block_errors() as errors:
         for row in graph.iter_rows():
             if row["stop"]:
@@ -150,7 +149,7 @@ class DeblendActor:
 
 def _tasks(memory: float | None) -> Row:
     """Return what Ray Data must know of the tasks; `memory` is what each wants, in GiB."""
-    # Where there is room for one process alone the actor has it, which the tasks would wait for.
+    # Where there is room for a single process the actor takes it, and tasks would wait forever.
     wants = 0.0 if memory is None or n_places(memory) < 2 else memory * GIB
     return {"num_cpus": TASK_CPUS} | ({"memory": wants} if wants else {})
 

@@ -32,8 +32,8 @@ from raydeblend.inject.sources import (
 from raydeblend.inject.statistics import half_complete
 from raydeblend.inject.table import injected_table
 from raydeblend.pipeline.cell_state import CellState, run_stage_safely
+from raydeblend.pipeline.detected import Detected, Injection
 from raydeblend.pipeline.ownership import to_sky
-from raydeblend.pipeline.parts import Detected, Injection
 from raydeblend.pipeline.shards import injected_path
 from raydeblend.tile import Blend, Box, Cell, Tile
 

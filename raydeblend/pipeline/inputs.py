@@ -15,7 +15,7 @@ from raydeblend.fits.headers import Planned, TileFiles, choose_layout, read_head
 from raydeblend.fits.mask import check_planes
 from raydeblend.tile import TileHeader
 
-# Headers of fewer tiles are read in the driver; a task reads so many.
+# Headers of fewer tiles are read in the driver; of more, this many by each task.
 FEW_TILES, TILES_PER_TASK = 2000, 200
 
 

@@ -17,8 +17,9 @@ from raydeblend.config import CatalogConfig
 from raydeblend.detect.ids import mixed
 from raydeblend.flags import Flag
 from raydeblend.pipeline.accounts import nearest_pairs
-from raydeblend.pipeline.deblending import CROWDED, DeblendCell
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.config import FOOTPRINTS
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.tile import Blend, FloatArray
 
 Array = NDArray[np.float64]
@@ -71,7 +72,7 @@ class SecondOpinion:
         several = [
             i
             for i, (blend, part) in enumerate(pairs)
-            if 1 < max(len(blend.xy), len(part.xy)) <= CROWDED and not part.of_footprint
+            if 1 < max(len(blend.xy), len(part.xy)) <= FOOTPRINTS.crowded and not part.of_footprint
         ]
         identifiers = np.array([separated.detected.blends[i].parent_id for i in several], np.int64)
         chosen = is_chosen(identifiers, self.fraction)
@@ -107,7 +108,7 @@ def is_chosen(identifiers: NDArray[np.int64], fraction: float) -> NDArray[np.boo
 def difference(blend: Blend, part: DeblendedParent, other: DeblendedParent) -> Array:
     """Return the other method's fluxes minus the own ones, ``(k, bands)`` in nJy.
 
-    Sources are matched one to one within three pixels, the nearest first; the other method's flux
+    Sources are matched one to one by `nearest_pairs`; the other method's flux
     of a source without a match is 0.  NaN in bands without data.
     """
     own, theirs = _light(blend, part.models), _light(blend, other.models)

@@ -92,5 +92,6 @@ def _write_shard(measured: Measured, out: str) -> dict[str, Any]:
     again = measured.work_factor > 1
     injected = kept_rows(out, cell) if again else rows_of(measured.injection)
     counted |= count_injected(injected, cell.tile.bands) | judge(measured.seen, injected)
-    written = {"noise_correlation": noise, "bytes_written": len(shard) + len(parents)}
-    return counted | written | write_injected(measured.injection, out)
+    seen = {"noise_correlation": noise, "unusable": round(measured.unusable, 4)}
+    written = {"bytes_written": len(shard) + len(parents)}
+    return counted | seen | written | write_injected(measured.injection, out)

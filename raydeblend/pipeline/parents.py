@@ -34,7 +34,7 @@ def parents_table(
     covered
         How well a tile covers a place, see `pipeline.ownership`.
     noise, work_factor
-        See `pipeline.parts.Detected`.
+        See `pipeline.detected.Detected`.
     """
     inner = task.cell.inner
     rows = [

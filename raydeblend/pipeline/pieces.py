@@ -2,7 +2,8 @@
 
 Fields can be so crowded that thousands of sources share a footprint of a million pixels, where
 models of its size would take tens of GB.  SExtractor's segments do not overlap, so the sources of
-each square of `SIDE` pixels are cut out together; what belongs to others is unusable there.
+each square (`FootprintConfig.piece_side`) are cut out together; what belongs to others is unusable
+there.
 """
 
 from __future__ import annotations
@@ -19,21 +20,12 @@ from raydeblend.deblend.sep import Segments, classical_segments
 from raydeblend.flags import Flag
 from raydeblend.measure.point_sources import measure_points
 from raydeblend.measure.seen import seen_part
-from raydeblend.pipeline.parts import (
-    DeblendedParent,
-    distinct_sources,
-    measurements_of,
-    no_pixels_of,
-    peak_pixels,
-    undivided,
-)
+from raydeblend.pipeline.answers import measurements_of, undivided
+from raydeblend.pipeline.config import FOOTPRINTS
+from raydeblend.pipeline.deblended import DeblendedParent, no_pixels_of
+from raydeblend.pipeline.distinct import distinct_sources, peak_pixels
 from raydeblend.psf import TilePsf
 from raydeblend.tile import Blend, Box, FloatArray, Separated
-
-SIDE = 48
-"""Pixels: some ten sources of a crowded field.  A source that is larger has a piece of its own."""
-MARGIN = 12
-"""Pixels about the sources' segments, as about a footprint."""
 
 
 def in_pieces(blend: Blend) -> list[tuple[Blend, DeblendedParent]]:
@@ -124,9 +116,7 @@ def _piece(
     Of each those are added up that share its pixel, the first of which it is.
     """
     everyone = np.concatenate(sources)
-    edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (found.boxes[i] for i in everyone)])
-    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist())
-    box = around.grow(MARGIN).clip(Box(0, 0, *blend.footprint.shape))
+    box = _window(blend, [found.boxes[i] for i in everyone])
     models = np.zeros((len(sources), len(blend.image), *box.shape), dtype=np.float32)
     for model, own in zip(models, sources, strict=True):
         for i in own:
@@ -154,10 +144,11 @@ def _own_segments(blend: Blend) -> Segments:
 
 def _groups(xy: NDArray[np.floating], boxes: Sequence[Box]) -> Iterator[list[int]]:
     """Yield the sources of each square; those with segments that are larger, one by one."""
+    side = FOOTPRINTS.piece_side
     squares: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, (pixel, box) in enumerate(zip(peak_pixels(xy).tolist(), boxes, strict=True)):
-        alone = max(box.shape) > SIDE
-        squares[(i,) if alone else (pixel[0] // SIDE, pixel[1] // SIDE)].append(i)
+        alone = max(box.shape) > side
+        squares[(i,) if alone else (pixel[0] // side, pixel[1] // side)].append(i)
     yield from squares.values()
 
 
@@ -165,9 +156,7 @@ def _cut(
     blend: Blend, found: Segments, rows: Sequence[int], boxes: Sequence[Box]
 ) -> tuple[Blend, DeblendedParent]:
     """Return the piece of some sources: the window of their segments with a margin."""
-    edges = np.array([(b.y0, b.x0, b.y1, b.x1) for b in (boxes[i] for i in rows)])
-    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist()).grow(MARGIN)
-    box = around.clip(Box(0, 0, *blend.footprint.shape))
+    box = _window(blend, [boxes[i] for i in rows])
     labels = found.labels[box.slices]
     own = labels == np.array(rows)[:, None, None] + 1
     others = (labels > 0) & ~own.any(axis=0)
@@ -186,3 +175,10 @@ def _cut(
     n = len(found.xy)
     part = DeblendedParent(models, xy, "medium" if n > 1 else "isolated", "sep", of_footprint=n)
     return piece, part
+
+
+def _window(blend: Blend, boxes: Sequence[Box]) -> Box:
+    """Return the box around several and a margin, within the stamp of their footprint."""
+    edges = np.array([(box.y0, box.x0, box.y1, box.x1) for box in boxes])
+    around = Box(*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist())
+    return around.grow(FOOTPRINTS.piece_margin).clip(Box(0, 0, *blend.footprint.shape))

@@ -18,6 +18,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.fits.headers import TileFailure
 from raydeblend.fits.manifest import to_manifest
+from raydeblend.pipeline.cost import check_price
 from raydeblend.pipeline.inputs import find_survey_tiles, with_layout
 from raydeblend.pipeline.ledger import Run, check_output, manifest_of
 from raydeblend.pipeline.placed import place
@@ -39,12 +40,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is asked of a run, beside what its catalog holds; see `run_catalog`.
+    """What is asked of a run, apart from the content of its catalog.
+
+    Attributes
+    ----------
+    resume, overwrite
+        What to do if the output already holds a run: do only what its ledger lacks, or replace it.
+    accept_other_versions
+        Resume a run that other versions of raydeblend or of its packages began.
+    part
+        Which part of the tiles to do, such as ``2/4``; `is_primary` is decided among all tiles.
+    retry_limited
+        With `resume`, deblend footprints that reached a work limit again, with limits multiplied by
+        this factor.
+    selection
+        Which of the unfinished cells to do now.
+    price
+        Price of a core-hour, for the cost estimate in ``summary.json``.
 
     Raises
     ------
     ConfigError
-        On construction, if cells that failed are asked for without ``resume``.
+        On construction, if cells that failed are asked for without ``resume``, or the part or the
+        price is none.
     """
 
     resume: bool = False
@@ -53,10 +71,15 @@ class RunRequest:
     part: str | None = None
     retry_limited: float | None = None
     selection: Selection = EVERYTHING
+    price: float | None = None
 
     def __post_init__(self) -> None:
         self.selection.check(self.resume)
         parse_share(self.part)
+        check_price(self.price)
+
+
+WHOLE_RUN = RunRequest()
 
 
 @dataclass(frozen=True)

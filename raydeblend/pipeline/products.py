@@ -1,4 +1,4 @@
-"""What a cell saves beside its rows: models, the residual, and which pixel is whose."""
+"""What a cell saves besides its rows: models, the residual, and which pixel is whose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from raydeblend import catalog, models, storage
 from raydeblend.detect.ids import source_id
 from raydeblend.models import SourceModel
-from raydeblend.pipeline.parts import CellPixels, DeblendedCell, DeblendedParent, peak_pixels
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
+from raydeblend.pipeline.detected import CellPixels
+from raydeblend.pipeline.distinct import peak_pixels
 from raydeblend.pipeline.shards import product_path
 from raydeblend.tile import Blend, BoolArray, Box, Cell, FloatArray, Tile
 

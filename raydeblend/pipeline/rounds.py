@@ -14,12 +14,13 @@ from ray.data.exceptions import ExecutionTimeoutError
 
 from raydeblend.config import CatalogConfig
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.execution import THIS_MACHINE, Execution
 from raydeblend.pipeline.graph import Row, finish, run_once
 from raydeblend.pipeline.ledger import Run
 from raydeblend.pipeline.outcome import fail_cell, give_up
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.stages import Stages, compile_ahead, stages_of
-from raydeblend.pipeline.time_limit import STAGE_S, TimeLimit, limited, take_notes
+from raydeblend.pipeline.time_limit import TimeLimit, limited, take_notes
 
 TRIES = 4
 """How often a cell is begun before the deaths of its workers are taken for its own fault."""
@@ -42,20 +43,16 @@ def process(
     out: str,
     config: CatalogConfig,
     run: Run,
+    execution: Execution = THIS_MACHINE,
     stages: Stages | None = None,
-    cells_per_block: int | None = None,
-    gpus: int = 0,
     proof: str = "",
-    patience: float | None = None,
-    cell_timeout: float = STAGE_S,
-    memory: float | None = None,
 ) -> Iterator[LedgerEntry]:
     """Do cells, by their numbers, on Ray and yield the ledger entry of each as it is written.
 
     Parameters
     ----------
-    memory
-        GiB that each process which works on a cell asks for.
+    execution
+        GPUs that it leaves open are none.
 
     Raises
     ------
@@ -64,9 +61,9 @@ def process(
         `raydeblend.session.shared_folder`.
     """
     if stages is None:
-        compile_ahead(config, gpus)
-    stages = limited(stages or stages_of(config), TimeLimit(cell_timeout, out))
-    cells_per_block = cells_per_block or _cells_per_block()
+        compile_ahead(config, execution.gpus or 0)
+    stages = limited(stages or stages_of(config), TimeLimit(execution.cell_timeout, out))
+    cells_per_block = execution.cells_per_block or _cells_per_block()
     hashes: Row = {"weights_hash": run.weights[config.deblender], "config_hash": run.config_hash}
     conclude = partial(finish, measure=stages.measure, out=out, proof=proof, **hashes)
     overtime = partial(_overtime, plan, out, hashes)
@@ -75,12 +72,12 @@ def process(
     shared = ray.put(plan)
     for start in range(0, len(todo), CELLS_PER_WAVE):
         left = set(todo[start : start + CELLS_PER_WAVE].tolist())
-        send = partial(run_once, shared, stages, conclude, gpus, patience, memory)
+        send = partial(run_once, shared, stages, conclude, execution)
         reason = f"its worker died {TRIES} times"
         try:
             yield from _rounds(left, cells_per_block, send, overtime)
         except ExecutionTimeoutError:
-            reason = f"nothing moved for {patience:g} seconds"
+            reason = f"nothing moved for {execution.patience:g} seconds"
         for i in sorted(left):
             yield give_up(plan.task(i), out, reason, **hashes)
 

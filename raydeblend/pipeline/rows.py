@@ -21,8 +21,10 @@ from raydeblend.measure.seen import seen_part
 from raydeblend.parents import SCHEMA
 from raydeblend.pipeline.bad import shipped_bad
 from raydeblend.pipeline.cell_state import CellState
+from raydeblend.pipeline.deblended import DeblendedParent
+from raydeblend.pipeline.detected import Injection
+from raydeblend.pipeline.distinct import peak_pixels
 from raydeblend.pipeline.ownership import Coverage, is_primary, to_sky
-from raydeblend.pipeline.parts import DeblendedParent, Injection, peak_pixels
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.sky_errors import sky_covariance, sky_jacobian
 from raydeblend.pipeline.sky_profiles import sky_profiles
@@ -39,10 +41,10 @@ Rows = dict[str, NDArray[Any]]
 class Measured:
     """The rows of a cell, ready to be written.
 
-    `noise` is that of `pipeline.parts.Detected` by band, where it is known; `parents` the table of
-    footprints; with a `work_factor` above 1 these are only those of a second pass.  `products` are
-    what is saved beside them, `injection` what became of the copy of the cell, `seen` what is seen
-    in its pixels.
+    `noise` is that of `pipeline.detected.Detected` by band, where it is known; `parents` the table
+    of footprints; with a `work_factor` above 1 these are only those of a second pass.  `products`
+    are what is saved beside them, `injection` what became of the copy of the cell, `seen` what is
+    seen in its pixels, of which a part is `unusable`.
     """
 
     task: CellTask
@@ -53,6 +55,7 @@ class Measured:
     products: Products | None = None
     injection: Injection | None = None
     seen: CellState | None = None
+    unusable: float = 0.0
 
 
 def owned(task: CellTask, blend: Blend, part: DeblendedParent) -> BoolArray:

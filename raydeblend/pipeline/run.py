@@ -8,6 +8,11 @@ from importlib import metadata
 from raydeblend.checks.config import CHECKS
 from raydeblend.config import CatalogConfig
 from raydeblend.deblend.configuration import hash_of
+from raydeblend.deblend.familiar import STAMPS
+from raydeblend.deblend.holes import HOLES
+from raydeblend.deblend.logistic import LOGISTIC
+from raydeblend.deblend.preparation import PREPARATION
+from raydeblend.deblend.sep import SEP
 from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GIVEN
 from raydeblend.detect.noise_correlation import NOISE
@@ -18,12 +23,16 @@ from raydeblend.fits import TileFailure
 from raydeblend.inject.config import INJECTION
 from raydeblend.measure.config import DEFAULT_CONFIG
 from raydeblend.measure.plausible import PLAUSIBLE
+from raydeblend.measure.point_sources import POINTS
+from raydeblend.pipeline.bad import BAD
+from raydeblend.pipeline.config import FOOTPRINTS
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger import Run, describe_plan
 from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.plan import Plan
 from raydeblend.pipeline.share import WHOLE, Share
+from raydeblend.pipeline.stars import STARS
 
 TUNED = (
     SKY,
@@ -36,8 +45,17 @@ TUNED = (
     INJECTION,
     CHECKS,
     GIVEN,
+    POINTS,
+    SEP,
+    FOOTPRINTS,
+    HOLES,
+    PREPARATION,
+    STAMPS,
+    LOGISTIC,
+    STARS,
+    BAD,
 )
-"""Tuned parameters of detection, photometry, the plausibility of results, and self-checks."""
+"""Tuned parameters of all that is not one deblender's own; those are in its hash."""
 
 VERSIONED = (
     "raydeblend",

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from raydeblend import catalog, storage
 from raydeblend.errors import ConfigError
 from raydeblend.parents import Shortfall
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.parents import count_parents
-from raydeblend.pipeline.parts import Detected
 from raydeblend.pipeline.plan import CellTask, SecondPass
 from raydeblend.pipeline.rows import Measured, counts
 from raydeblend.pipeline.shards import parents_path, read_shard, shard_path

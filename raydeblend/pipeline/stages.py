@@ -24,20 +24,14 @@ from raydeblend.fits.band_psf import nominal
 from raydeblend.fits.coverage import coverage
 from raydeblend.flags import Flag
 from raydeblend.measure.measure import choose_engine, measure_blends
+from raydeblend.pipeline.answers import JOINT
 from raydeblend.pipeline.checking import look_at
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent, unmeasured, without_models
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.detected import Detected, Injection
 from raydeblend.pipeline.injection import begin_injection, carry_on, conclude
 from raydeblend.pipeline.opinion import second_opinion
 from raydeblend.pipeline.parents import parents_table
-from raydeblend.pipeline.parts import (
-    JOINT,
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    Injection,
-    unmeasured,
-    without_models,
-)
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.products import cell_pixels, no_pixels, with_products
 from raydeblend.pipeline.rows import (
@@ -63,6 +57,8 @@ __all__ = [
 MODELS = {"ngmix": "exp", "mixture": "bdf"}
 """The profile that each engine fits: ngmix's bulge + disk is five times slower than its disk, ours
 is not and gives the better fluxes (docs/photometry.md)."""
+FITTING = (JOINT, "rdn", "rdn-joint", "branched", "srgan", "srflow")
+"""Deblenders that call the joint fit, in whole or to confirm what a network found."""
 
 
 AT_ONCE = 500
@@ -172,6 +168,7 @@ def _without_data(task: CellTask, config: CatalogConfig, images: bool) -> Detect
         tuple(b for b in blends if _reaches(b, task.cell.inner)),
         TilePsf(tuple(nominal(header, band, survey) for band in header.bands)),
         pixels=no_pixels(task.cell) if images else None,
+        unusable=1.0,
     )
 
 
@@ -188,7 +185,8 @@ def _detect(tile: Tile, task: CellTask, config: CatalogConfig, images: bool = Fa
         blends = find_given(read, given.take(~given.repeated).xy, detection(config))
     mine = tuple(b for b in blends if _reaches(b, cell.inner))
     pixels = cell_pixels(cell, read, mine) if images else None
-    return Detected(task, mine + _repeated(task), read.psf, noise, pixels=pixels)
+    unusable = float(read.crop(cell.inner).unusable.all(axis=0).mean())
+    return Detected(task, mine + _repeated(task), read.psf, noise, pixels=pixels, unusable=unusable)
 
 
 def _repeated(task: CellTask) -> tuple[Blend, ...]:
@@ -238,7 +236,7 @@ def compile_ahead(config: CatalogConfig, gpus: int) -> None:
     cluster the first worker does it.
     """
     # Imported here, since the workers of some deblenders need no compiler.
-    if config.deblender == JOINT and not gpus:
+    if config.deblender in FITTING and not gpus:
         from raydeblend.fit.compiled.start import compile_fit
 
         compile_fit()
@@ -255,7 +253,8 @@ def measure_cell(separated: DeblendedCell, config: CatalogConfig) -> Measured:
     copy = separated.detected.injection
     copy = carry_on(copy, "measure", lambda content: _measure(content, config).table)
     copy = conclude(copy, measured.table)
-    return replace(measured, injection=copy, seen=separated.detected.seen)
+    detected = separated.detected
+    return replace(measured, injection=copy, seen=detected.seen, unusable=detected.unusable)
 
 
 def _measure(separated: DeblendedCell, config: CatalogConfig) -> Measured:
@@ -325,6 +324,7 @@ def _fit_together(
         engine,
         seed,
         MODELS[engine],
+        deblenders=[part.deblender for part in parts],
     )
     times = {job: measured for job, measured in zip(jobs, found, strict=True)}
     for i, own in enumerate(keys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,25 @@ SIZES = ("excess_sigma", "log_excess", "log_error", "magnitude", "lost")
 COLOR_BANDS = ("g", "r", "i")
 COLORS = ("g_r", "r_i", "color_error")
 REFERENCE = "i"
-EXCESS_FLOOR = 0.01
-"""Relative error of a PSF's T, which limits what the size of a bright source can prove."""
-EXCESS_SCALE = 0.1
-"""Relative excess over the PSF's T above which the feature is logarithmic."""
+
+
+@dataclass(frozen=True)
+class StarConfig:
+    """How the features are made; the calibration learns them as they are.
+
+    Attributes
+    ----------
+    excess_floor
+        Relative error of a PSF's T, which limits what the size of a bright source can prove.
+    excess_scale
+        Relative excess over the PSF's T above which the feature is logarithmic.
+    """
+
+    excess_floor: float = 0.01
+    excess_scale: float = 0.1
+
+
+STARS = StarConfig()
 
 
 @dataclass(frozen=True)
@@ -68,12 +84,12 @@ class StarModel:
 
 def size_features(points: PointSources, bands: Sequence[str]) -> Array:
     """Return the features ``(k, 5)`` of `SIZES`."""
-    error = np.hypot(points.excess_err, EXCESS_FLOOR)
+    error = np.hypot(points.excess_err, STARS.excess_floor)
     band = bands.index(REFERENCE) if REFERENCE in bands else len(bands) - 1
     return np.column_stack(
         [
             np.arcsinh(points.excess / error),
-            np.arcsinh(points.excess / EXCESS_SCALE),
+            np.arcsinh(points.excess / STARS.excess_scale),
             np.log(error),
             _magnitude(points, band),
             points.lost,
@@ -86,7 +102,7 @@ def color_features(points: PointSources, bands: Sequence[str]) -> Array:
     g, r, i = (bands.index(band) for band in COLOR_BANDS)
     magnitudes = [_magnitude(points, band) for band in (g, r, i)]
     noise = points.flux_err / np.maximum(points.flux, points.flux_err)
-    error = np.log(np.hypot(noise[:, g], noise[:, r]) + EXCESS_FLOOR)
+    error = np.log(np.hypot(noise[:, g], noise[:, r]) + STARS.excess_floor)
     return np.column_stack([magnitudes[0] - magnitudes[1], magnitudes[1] - magnitudes[2], error])
 
 
@@ -96,6 +112,7 @@ def _magnitude(points: PointSources, band: int) -> Array:
     return np.asarray(NJY_ZERO_POINT - 2.5 * np.log10(flux))
 
 
+@cache
 def shipped_stars() -> StarModel:
     """Return the calibration that is shipped.
 

@@ -43,6 +43,8 @@ class RunSummary:
         How many sources carry each flag, by name.
     n_suspect, findings
         Cells in which the run's checks of itself found something, and what by kind.
+    n_blank
+        Cells without a usable pixel.
     n_left
         Cells that this run was not asked to do, and no other has done.
     cost
@@ -62,8 +64,14 @@ class RunSummary:
     flags: Mapping[str, int] = field(default_factory=dict)
     n_suspect: int = 0
     findings: tuple[Finding, ...] = ()
+    n_blank: int = 0
     n_left: int = 0
     cost: Cost = field(default_factory=Cost)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no cell has a usable pixel."""
+        return 0 < self.n_cells == self.n_blank
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class Totals:
     def __init__(self, done: pa.Table) -> None:
         self.counts = Counter({name: pc.sum(done[name]).as_py() or 0 for name in SUMMED})
         self.counts["cells"] = len(done)
+        self.counts["blank"] = pc.sum(pc.equal(done["unusable"], 1.0)).as_py() or 0
         self.seconds = _sums(done["seconds"])
         self.flags = _sums(done["flags"])
         self.failures: list[LedgerEntry] = []
@@ -96,6 +105,7 @@ class Totals:
     def add(self, entry: LedgerEntry) -> None:
         """Add one cell, or a tile that could not be planned."""
         self.counts.update(cells=1, **{name: getattr(entry, name) for name in SUMMED})
+        self.counts["blank"] += entry.unusable == 1
         self.seconds.update(entry.seconds)
         self.flags.update(entry.flags)
         self.findings.add_entry(entry)
@@ -137,6 +147,7 @@ class Totals:
             flags=dict(sorted(self.flags.items())),
             n_suspect=self.findings.n_cells,
             findings=self.findings.ranked(),
+            n_blank=self.counts["blank"],
             n_left=n_left,
             cost=cost,
         )
@@ -189,6 +200,7 @@ def write_summary(out: str, summary: RunSummary) -> str:
         "failures": failures,
         "suspect": summary.n_suspect,
         "findings": [asdict(found) for found in summary.findings],
+        "blank": summary.n_blank,
         "left": summary.n_left,
         **summary.cost.to_dict(),
     }
@@ -218,6 +230,8 @@ def summary_lines(summary: RunSummary) -> Iterator[str]:
     yield f"ledger: {summary.ledger}"
     if summary.n_left:
         yield f"{amount(summary.n_left, 'cell')} left for another run, see `raydeblend verify`"
+    if summary.is_blank:
+        yield "no cell has a usable pixel: the masks rule out the whole input"
     if summary.failures:
         yield f"{amount(summary.n_failed, 'cell')} failed:"
         yield from _failure_lines(summary)

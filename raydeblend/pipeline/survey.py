@@ -31,38 +31,40 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from raydeblend import access, storage
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import Stopped
-from raydeblend.pipeline.cell_memory import check_memory, check_room
+from raydeblend.pipeline.cell_memory import check_room
 from raydeblend.pipeline.command import resume_command
 from raydeblend.pipeline.compactor import LedgerCompactor
-from raydeblend.pipeline.cost import check_price
 from raydeblend.pipeline.entries import LedgerEntry
+from raydeblend.pipeline.execution import THIS_MACHINE, Execution
 from raydeblend.pipeline.inputs import examples
 from raydeblend.pipeline.ledger import SUMMARY_FILE, Run, begin_output
 from raydeblend.pipeline.ledger_files import list_ledger, read_loose
 from raydeblend.pipeline.metrics import counted
 from raydeblend.pipeline.plan import Plan
-from raydeblend.pipeline.preparation import Prepared, RunRequest, connect_once, prepare
+from raydeblend.pipeline.preparation import (
+    WHOLE_RUN,
+    Prepared,
+    RunRequest,
+    connect_once,
+    prepare,
+)
 from raydeblend.pipeline.progress import track_json, watched
 from raydeblend.pipeline.rounds import process
 from raydeblend.pipeline.run import fail_tile
 from raydeblend.pipeline.seen import fail_unseen
-from raydeblend.pipeline.selection import EVERYTHING, Selection
 from raydeblend.pipeline.shards import FOLDERS
 from raydeblend.pipeline.stages import Stages
 from raydeblend.pipeline.summary import RunSummary, Totals, write_summary
-from raydeblend.pipeline.time_limit import STAGE_S
 from raydeblend.session import check_kind, claim_gpus, shared_folder
 from raydeblend.wording import amount
-
-Row = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -71,21 +73,11 @@ def run_catalog(
     input: str,
     out: str,
     config: CatalogConfig,
-    resume: bool = False,
-    overwrite: bool = False,
-    address: str | None = None,
-    progress: bool = True,
+    request: RunRequest = WHOLE_RUN,
+    execution: Execution = THIS_MACHINE,
     stages: Stages | None = None,
-    part: str | None = None,
-    gpus: int | None = None,
-    accept_other_versions: bool = False,
-    patience: float | None = None,
-    cell_timeout: float = STAGE_S,
-    retry_limited: float | None = None,
-    selection: Selection = EVERYTHING,
-    memory_per_cell: float | None = None,
+    progress: bool = True,
     log_json: bool = False,
-    price: float | None = None,
 ) -> RunSummary:
     """Make the catalog of the tiles in `input`.
 
@@ -93,37 +85,16 @@ def run_catalog(
     ----------
     input, out
         Directories, local or ``s3://bucket/prefix``.
-    resume, overwrite
-        What to do if `out` already holds a run: do only what its ledger lacks, or replace it.
-    address
-        A Ray cluster; by default ``RAY_ADDRESS``, else this machine.
-    progress
-        Whether to show the run's progress.
+    request
+        Which part of it to do, and what to do with an earlier run's output.
+    execution
+        Where, and with what.
     stages
         The processing of a cell, in place of that defined by `config`.
-    part
-        Which part of the tiles to do, such as ``2/4``; `is_primary` is decided among all tiles.
-    gpus
-        Number of GPUs to deblend on, by default all that are available.
-    accept_other_versions
-        Resume a run that other versions of raydeblend or of its packages began.
-    patience
-        Seconds without any progress, on any machine, after which the remaining cells fail:
-        something hangs, or no worker comes.  None waits forever.
-    cell_timeout
-        Seconds that each stage may take on a cell, after which the cell fails.
-    retry_limited
-        With `resume`, deblend footprints that reached a work limit again, with limits multiplied by
-        this factor.
-    selection
-        Which of the unfinished cells to do now.
-    memory_per_cell
-        GiB of memory to reserve in Ray for a process that works on a cell: with less, fewer cells
-        run at a time.  None reserves nothing.
+    progress
+        Whether to show the run's progress.
     log_json
         Whether to write a line of JSON about each cell to standard error.
-    price
-        Price of a core-hour, for the cost estimate in ``summary.json``.
 
     Raises
     ------
@@ -131,16 +102,13 @@ def run_catalog(
         Before any work, if the input, the output or the configuration cannot be used.
     """
     start = time.monotonic()
-    request = RunRequest(resume, overwrite, accept_other_versions, part, retry_limited, selection)
-    check_kind(address)
-    check_price(price)
-    check_memory(memory_per_cell)
+    check_kind(execution.address)
     with ExitStack() as session:
         watch = session.enter_context(watched(progress and not log_json))
-        connect = connect_once(session, address, watch.say)
-        if gpus:
+        connect = connect_once(session, execution.address, watch.say)
+        if execution.gpus:
             connect()
-            claim_gpus(gpus, address)
+            claim_gpus(execution.gpus, execution.address)
         watch.say("looking for tiles and planning cells")
         prepared = prepare(input, out, config, request, connect)
         root, plan, todo = prepared.root, prepared.plan, prepared.choice.now
@@ -151,15 +119,15 @@ def run_catalog(
         if len(todo):
             # Before anything is written or replaced: the cluster may not be there, or not see it.
             connect()
-            check_room(memory_per_cell)
-            gpus = claim_gpus() if gpus is None else gpus
-            seen = examples(prepared.headers, prepared.config)
-            proof = session.enter_context(shared_folder(root, seen))
-        totals = _begin(prepared, overwrite)
+            execution = _with_gpus(execution)
+            proof = session.enter_context(
+                shared_folder(root, examples(prepared.headers, prepared.config))
+            )
+        totals = _begin(prepared, request.overwrite)
         if len(todo):
-            how: Row = {"gpus": gpus or 0, "proof": proof, "patience": patience}
-            how |= {"memory": memory_per_cell, "cell_timeout": cell_timeout}
-            work = process(plan, todo, root, prepared.config, prepared.run, stages, **how)
+            work = process(
+                plan, todo, root, prepared.config, prepared.run, execution, stages, proof
+            )
             n_before = len(prepared.done)
             track = partial(track_json, show=progress) if log_json else watch.track
             entries = track(counted(work, len(todo)), n_before + len(todo), before=n_before)
@@ -168,7 +136,14 @@ def run_catalog(
             except Stopped as stop:
                 how_far = _how_far(totals, plan, out, prepared.run)
                 raise Stopped(stop.number, how_far) from None
-    return _finish(prepared, totals, out, time.monotonic() - start, price)
+    return _finish(prepared, totals, out, time.monotonic() - start, request.price)
+
+
+def _with_gpus(execution: Execution) -> Execution:
+    """Check what is asked of the machines, and return it with the GPUs that they have."""
+    check_room(execution.memory_per_cell)
+    gpus = claim_gpus() if execution.gpus is None else execution.gpus
+    return replace(execution, gpus=gpus)
 
 
 def _begin(prepared: Prepared, overwrite: bool) -> Totals:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from raydeblend.deblend.configuration import hash_of
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.logistic import probability
+from raydeblend.deblend.unrecognized.config import LOOK
 from raydeblend.deblend.unrecognized.model import SuspectModel
 from raydeblend.deblend.unrecognized.networks import FeatureNetworks
 from raydeblend.deblend.unrecognized.statistics import (
@@ -26,8 +28,10 @@ from raydeblend.deblend.unrecognized.statistics import (
 )
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.flags import Flag
+from raydeblend.pipeline.answers import part_of
 from raydeblend.pipeline.batches import deblender_image, psf_for
-from raydeblend.pipeline.parts import DeblendedParent, Detected, part_of
+from raydeblend.pipeline.deblended import DeblendedParent
+from raydeblend.pipeline.detected import Detected
 from raydeblend.tile import Blend, Deblender, FloatArray
 
 Array = NDArray[np.float64]
@@ -69,10 +73,10 @@ class Suspects:
 
     @property
     def weights_hash(self) -> str:
-        """Hash of the calibration and of the networks' weights."""
+        """Hash of the calibration, of its features and of the networks' weights."""
         asked = self.networks
         networks = [asked.srgan.weights_hash, asked.rdn.weights_hash] if asked else []
-        return "-".join([self.model.sha256[:16], *networks])
+        return "-".join([self.model.sha256[:16], hash_of(LOOK), *networks])
 
     def __call__(
         self, detected: Detected, parts: Sequence[DeblendedParent]

@@ -27,8 +27,8 @@ Image = NDArray[np.float32]
 
 MIN_SIZE = 8
 """Pixels on a side; GalSim's example catalogs hold 2×2 images where a galaxy was taken out."""
-COSMOS_SCALE, COSMOS_ZERO_POINT = 0.03, 25.94
-"""Arcsec per pixel and AB magnitude of one count of GalSim's COSMOS images (F814W)."""
+COSMOS_ZERO_POINT = 25.94
+"""AB magnitude of one count of GalSim's COSMOS images (F814W)."""
 JEDISIM_SCALE, TINYTIM_SCALE = 0.06, 0.0231
 IDENTIFIERS = 10_000_000
 """Numbers of one collection; a multiple of 8, so that a split by the remainder stays one."""

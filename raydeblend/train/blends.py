@@ -97,7 +97,7 @@ class BlendBatch:
     n_sources
         ``(n,)``.
     context
-        ``(n, planes, y, x)`` that a network is shown beside the blend; no planes without context.
+        ``(n, planes, y, x)`` that a network is shown with the blend; no planes without context.
     """
 
     blend: Tensor
@@ -144,7 +144,7 @@ def _observed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return blends and sources as a survey with gaps has them, and their context.
 
-    Another band stands in for one that is not there, in the sources too: a model of what is shown.
+    A missing band is replaced by another one, in the sources too: models are of what is shown.
     """
     present = draw_present(psf_width > 0, recipe.fewer_bands, generator)
     bands = stand_ins(present, generator)

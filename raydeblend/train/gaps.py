@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raydeblend.deblend.preparation import HOLE_SIGMA
+from raydeblend.deblend.preparation import PREPARATION
 
 RADII = (1.0, 4.0)
 """Pixels of a masked disc: from a cosmic ray to the core of a saturated star."""
@@ -81,10 +81,10 @@ def fill_masked(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def _smooth(image: Tensor) -> Tensor:
-    """Convolve ``(n, bands, y, x)`` with a Gaussian of `HOLE_SIGMA`."""
-    reach = int(2.5 * HOLE_SIGMA + 0.5)
+    """Convolve ``(n, bands, y, x)`` with a Gaussian of `PREPARATION.hole_sigma`."""
+    reach = int(2.5 * PREPARATION.hole_sigma + 0.5)
     axis = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
-    kernel = torch.exp(-0.5 * (axis / HOLE_SIGMA) ** 2)
+    kernel = torch.exp(-0.5 * (axis / PREPARATION.hole_sigma) ** 2)
     kernel = (kernel / kernel.sum())[None, None]
     flat = F.pad(image.flatten(0, 1)[:, None], [reach] * 4, mode="reflect")
     smooth = F.conv2d(F.conv2d(flat, kernel[..., None]), kernel[:, :, None])

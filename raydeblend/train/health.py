@@ -23,7 +23,7 @@ def discriminator_scores(discriminator: nn.Module, real: Tensor, fake: Tensor) -
 
 
 def variety_scores(real: Tensor, fake: Tensor) -> Scalars:
-    """Return how samples differ among themselves and how bright they are, beside real images.
+    """Return how samples differ among themselves and how bright they are, relative to real images.
 
     Without noise, which differs in copies too.
 

@@ -89,7 +89,7 @@ def ssim(model: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity for a data range of 1 (Wang et al. 2004, Eq. 13); ``(n,)``.
 
     Windows of 7 x 7 pixels, all equal and wholly inside; covariances of samples; the mean over
-    windows and bands, as scikit-image has it by default.
+    windows and bands, by default as in scikit-image.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ class PeelBatch:
     n_sources
         ``(n,)``, at least 1.
     context
-        ``(n, planes, y, x)``, what a network is shown beside the images.
+        ``(n, planes, y, x)``, what a network is shown in addition to the images.
     """
 
     image: Tensor

@@ -138,7 +138,7 @@ class SharpTraining(NetworkTraining[R, SharpPool, SharpPool]):
     ) -> dict[str, Tensor]:
         """Update the networks once, as step `number`; return detached losses ``()``.
 
-        What is random beside the pairs is drawn from `generator`.
+        What is random, apart from the pairs, is drawn from `generator`.
         """
 
     def load_validation(self, paths: Sequence[str], device: torch.device) -> SharpPool:

@@ -59,7 +59,7 @@ def pair_scores(
 def validation_pairs(
     pool: SharpPool, recipe: PairRecipe, n: int, galaxies: int
 ) -> Iterator[PairBatch]:
-    """Yield the same `n` pairs of so many galaxies at every call."""
+    """Yield the same `n` pairs of that many galaxies at every call."""
     generator = torch.Generator(pool.images.device).manual_seed(VALIDATION_SEED + galaxies)
     for first in range(0, n, CHUNK):
         yield compose_pairs(pool, min(CHUNK, n - first), recipe, generator, galaxies)

@@ -16,6 +16,8 @@ def test_a_small_measurement_is_written_and_read(tmp_path):
     # LSST has 0.2 arcsec a pixel, HSC 0.168: of as many each, the median is between.
     assert 0.168 <= scale["rdn"] <= 0.2
     assert scale["srgan"] == pytest.approx(0.18)
+    # Other exposure times and bands: more than one kind of peak and color.
+    assert found.of("rdn-multiband").width[2] > 0.1
     assert "log_peak" in (tmp_path / "report.md").read_text()
     with pytest.raises(ConfigError, match="valid: tiny"):
         train_inputs(str(tmp_path), "huge")

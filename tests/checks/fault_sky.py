@@ -60,6 +60,27 @@ def misread_grown_mask(folder):
         hdus["MASK"].data |= (grown * bit).astype(np.int32)
 
 
+def mask_all(*bands, part=1.0, plane="BAD"):
+    """Set a plane of the mask in the first part of all rows of some bands."""
+
+    def plant(folder):
+        for band in bands:
+            with change(folder, band) as hdus:
+                rows = int(part * SIZE)
+                hdus["MASK"].data[:rows] |= 1 << MASK_PLANES[plane]
+
+    return plant
+
+
+def leave_cosmic_rays(folder):
+    """Leave single pixels and straight tracks in r, of 40 times the noise."""
+    rng = np.random.default_rng(7)
+    with change(folder, "r") as hdus:
+        light = 40 * np.sqrt(np.median(hdus["VARIANCE"].data))
+        for y, x in rng.integers(10, SIZE - 10, (12, 2)):
+            hdus["IMAGE"].data[y, x : x + rng.integers(1, 5)] += light
+
+
 def lose_bad_plane(folder):
     """Let the pixels of a dead column be 0 without a word in the mask."""
     with change(folder, "r") as hdus:

@@ -37,6 +37,10 @@ def suspicions(folder, config=CONFIG):
     [
         (sky.misread_mask, "the mask of band r rules out the light of sources"),
         (sky.misread_grown_mask, "the mask of band r rules out the light of sources"),
+        (sky.mask_all("r"), "the mask of band r rules out 100% of the pixels with data"),
+        (sky.mask_all(*sky.BANDS), "the mask of band g rules out 100% of the pixels with data"),
+        (sky.mask_all("i", part=0.95), "the mask of band i rules out 95% of the pixels with data"),
+        (sky.leave_cosmic_rays, r"\d+ pixels of sources in band r are sharper than the PSF"),
         (sky.lose_bad_plane, "the mask of band r does not rule out dead pixels"),
         (sky.broaden_psf("i"), r"the PSF of band i is (8|9|10|11)% broader than its sources say"),
         (sky.broaden_psf("g", by=0.9), r"the PSF of band g is (8|9|1[0-3])% narrower than its"),
@@ -68,6 +72,13 @@ def test_a_sky_that_is_left_in_is_named(clean, tmp_path, sigmas):
     (fault,) = suspicions(folder, NO_BACKGROUND)
     level = float(re.match(r"the sky of band g is ([-+.\d]+) sigma a pixel", fault)[1])
     assert level == pytest.approx(sigmas, abs=0.2)
+    assert suspicions(folder) == []
+
+
+def test_a_sky_that_was_not_observed_is_no_fault(clean, tmp_path):
+    folder = tmp_path / "sky"
+    shutil.copytree(clean, folder)
+    sky.mask_all(*sky.BANDS, part=0.95, plane="NO_DATA")(folder)
     assert suspicions(folder) == []
 
 

@@ -52,6 +52,6 @@ def test_cosmic_rays_on_a_galaxy_that_fills_the_cell_are_no_fault() -> None:
 
 
 def faults_of(tile: Tile) -> list[str]:
-    facts = pixel_facts(tile, tile.box, find_blends(tile, DetectConfig()))
-    sources = bright_sources([], tile.psf, tile.box, CHECKS)
+    facts = pixel_facts(tile, tile.box, find_blends(tile, DetectConfig()), CHECKS.pixels)
+    sources = bright_sources([], tile.psf, tile.box, CHECKS.sources)
     return list(find_faults(CellFacts(("r",), (True,), facts, sources, False), CHECKS))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from raydeblend.checks.config import PixelConfig
 from raydeblend.checks.pixels import _dead
 
 SHAPE = (300, 300)
@@ -20,17 +21,17 @@ def rounded() -> np.ndarray:
 
 @pytest.mark.parametrize("image", [noise(), rounded(), np.round(3 * noise())])
 def test_zeros_of_rounding_are_none(image: np.ndarray) -> None:
-    assert _dead(image * 57.5, np.ones(SHAPE, bool)) < 1e-4
+    assert _dead(image * 57.5, np.ones(SHAPE, bool), PixelConfig()) < 1e-4
 
 
 @pytest.mark.parametrize("image", [noise(), rounded()])
 def test_dead_columns_are_told(image: np.ndarray) -> None:
     image[:, 40:46] = 0
     # Six columns of 300 are 2 %; the rounded image leaves a little to chance.
-    assert _dead(image, np.ones(SHAPE, bool)) == pytest.approx(0.02, abs=0.004)
+    assert _dead(image, np.ones(SHAPE, bool), PixelConfig()) == pytest.approx(0.02, abs=0.004)
 
 
 def test_masked_pixels_do_not_count() -> None:
     image, seen = noise(), np.ones(SHAPE, bool)
     image[:, 40:46], seen[:, 40:46] = 0, False
-    assert _dead(image, seen) == 0
+    assert _dead(image, seen, PixelConfig()) == 0

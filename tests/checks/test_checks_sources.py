@@ -9,7 +9,7 @@ from raydeblend.checks.pixels import PixelFacts
 from raydeblend.checks.sources import BandByBand
 
 BANDS = ("g", "r", "i")
-NO_FACTS = PixelFacts(np.ones(3), *(np.full(3, np.nan) for _ in range(5)))
+NO_FACTS = PixelFacts(np.ones(3), *(np.full(3, np.nan) for _ in range(6)))
 
 
 @pytest.mark.parametrize("narrower", [0.5, 0.1, 0.01])

@@ -16,15 +16,21 @@ FOUND = r"1 of 1 cells are suspect:\n  t y\S+: the noise of band r is 1\.[34]\d 
 
 
 @pytest.fixture
-def tiles(tmp_path: Path) -> str:
-    """A tile with half of the variance in r."""
+def tiles(tmp_path: Path) -> Path:
+    """A tile with two galaxies."""
     folder = tmp_path / "tiles"
     folder.mkdir()
     xy = np.array([[40.2, 60.1], [100.3, 100.1]])
     write_tile(str(folder), "t", draw_galaxies(xy, np.full(2, 4000.0), np.full(2, 2.2), SIZE))
-    with fits.open(folder / "t_r.fits", mode="update") as hdus:
-        hdus["VARIANCE"].data /= 2
-    return str(folder)
+    return folder
+
+
+def exit_code(tiles: Path, *options: str) -> int | str:
+    command = ["catalog", str(tiles), str(tiles.parent / "out"), "--bands", ",".join(BANDS)]
+    command += ["--survey", "HSC", "--deblender", "sep", "--photometry", "mixture"]
+    with catalogs_in_process(), pytest.raises(SystemExit) as stopped:
+        main([*command, "--inject", "0", *options])
+    return stopped.value.code or 0
 
 
 @pytest.mark.parametrize(
@@ -32,16 +38,24 @@ def tiles(tmp_path: Path) -> str:
     [([], 1), (["--max-suspect", "0.5"], 1), (["--max-suspect", "1"], 0)],
 )
 def test_too_many_suspect_cells_are_exit_code_1(
-    tiles: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    code: int,
+    tiles: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int
 ) -> None:
-    command = ["catalog", tiles, str(tmp_path / "out"), "--bands", ",".join(BANDS)]
-    command += ["--survey", "HSC", "--deblender", "sep", "--photometry", "mixture"]
-    command += ["--inject", "0"]
-    with catalogs_in_process(), pytest.raises(SystemExit) as stopped:
-        main([*command, *options])
-    assert (stopped.value.code or 0) == code
+    with fits.open(tiles / "t_r.fits", mode="update") as hdus:
+        hdus["VARIANCE"].data /= 2
+    assert exit_code(tiles, *options) == code
     assert re.search(FOUND, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("image", [1.0, np.nan])
+def test_an_input_that_the_masks_rule_out_is_exit_code_1(
+    tiles: Path, capsys: pytest.CaptureFixture[str], image: float
+) -> None:
+    for band in BANDS:
+        with fits.open(tiles / f"t_{band}.fits", mode="update") as hdus:
+            hdus["MASK"].data |= 1
+            hdus["IMAGE"].data *= image
+    assert exit_code(tiles, "--max-suspect", "1") == 1
+    said = capsys.readouterr().out
+    assert "no cell has a usable pixel: the masks rule out the whole input\n" in said
+    # Where nothing was observed the mask itself is right.
+    assert ("rules out 100% of the pixels with data" in said) == bool(np.isfinite(image))

@@ -11,7 +11,7 @@ from raydeblend.deblend.preparation import prepare
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.measure.measure import measure_blends
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import Detected
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import constant
 from raydeblend.tile import Box, Cell, Tile, TileHeader

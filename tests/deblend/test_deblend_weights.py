@@ -36,8 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_and_a_file_of_weights_are_used(trained: Path) -> None:
     sha256 = load_card(str(trained / "branched.safetensors")).sha256
     for given in (str(trained), str(trained / "branched.safetensors")):
-        assert load_deblender("branched", weights=given).weights_hash == sha256[:16]
-    assert load_deblender("branched").weights_hash != sha256[:16]
+        assert load_deblender("branched", weights=given).weights_hash.startswith(sha256[:16])
+    assert not load_deblender("branched").weights_hash.startswith(sha256[:16])
     data = wang2022_blends(2, seed=3)
     models = [
         raydeblend.load("branched", weights=given)(data["blend2"], psf=data["psf"]).models

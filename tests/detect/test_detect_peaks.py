@@ -90,7 +90,7 @@ def test_source_on_a_slope_is_seen_after_sharpening():
     image = hills(101, (50, 50, 300, 12), (66, 50, 20, 2.5))
     detected = image > 3
     assert len(find_peaks(image, detected, 4, 0.05)) == 1
-    found = find_peaks(sharpened(image, 1.8), detected, 4, 0.05)
+    found = find_peaks(sharpened(image, 3.6), detected, 4, 0.05)
     assert found.tolist()[0] == [50, 50]
     assert np.hypot(*(found[1] - [50, 66])) <= 1
 

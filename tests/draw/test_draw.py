@@ -26,6 +26,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
 from raydeblend.pipeline.entries import LedgerEntry, write_entry
 from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.survey import run_catalog
 
 
@@ -124,7 +125,7 @@ def test_parts_are_one_survey(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     whole, *parts = (str(tmp_path / name) for name in ("whole", "part1", "part2"))
     with catalogs_in_process():
         for out, part in zip((whole, *parts), (None, "1/2", "2/2"), strict=True):
-            run_catalog(str(tmp_path / "tiles"), out, config, part=part, progress=False)
+            run_catalog(str(tmp_path / "tiles"), out, config, RunRequest(part=part), progress=False)
     for outs, maps in ((str(tmp_path / "part*"), "of_parts"), (whole, "of_all")):
         assert run(capsys, "map", outs, "--out", str(tmp_path / maps))[0] == 0
     of_parts, of_all = (

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 from raydeblend.deblend.joint.deblender import JointDeblender
 from raydeblend.deblend.sep import SepDeblender
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.common.scarlet import ScarletDeblender, find_scarlet
 from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.hsc_blends import (
@@ -85,7 +86,7 @@ def test_without_models_chi2_is_that_of_the_image(folder):
 
 def test_the_command_writes_rows_and_a_table(folder, tmp_path):
     out = tmp_path / "scores"
-    evaluation = run_evaluation("hsc-blends", ("joint",), str(folder), None, str(out))
+    evaluation = run_evaluation(Request("hsc-blends", ("joint",), str(folder), None, str(out)))
     names = [row["deblender"] for row in evaluation.rows]
     assert names[:2] == ["joint", "sep"]
     assert ("scarlet" in names) == (find_scarlet() is not None)
@@ -125,7 +126,9 @@ def test_scarlet_is_given_the_peaks(folder):
 @pytest.mark.skipif(find_scarlet() is not None, reason="scarlet is installed")
 def test_scarlet_that_is_not_there_is_one_sentence(folder, tmp_path):
     with pytest.raises(ConfigError, match="scarlet is not installed here"):
-        run_evaluation("hsc-blends", ("scarlet",), str(folder), None, str(tmp_path / "out"))
+        run_evaluation(
+            Request("hsc-blends", ("scarlet",), str(folder), None, str(tmp_path / "out"))
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -136,4 +139,4 @@ def test_bad_folders_are_named(tmp_path):
     with pytest.raises(ConfigError, match="lacks peaks, psfs, weights"):
         read_hsc_blends(str(tmp_path))
     with pytest.raises(ConfigError, match="needs a folder of blends"):
-        run_evaluation("hsc-blends", ("sep",), None, None, str(tmp_path / "out"))
+        run_evaluation(Request("hsc-blends", ("sep",), None, None, str(tmp_path / "out")))

@@ -15,6 +15,7 @@ from raydeblend.cli.evaluate import evaluate_command
 from raydeblend.errors import ConfigError
 from raydeblend.evaluate.common.baselines import load_compared, load_named
 from raydeblend.evaluate.common.blends import to_blend_set
+from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.common.scarlet import find_scarlet
 from raydeblend.evaluate.common.tables import read_tables, to_markdown
 from raydeblend.evaluate.protocol import PROTOCOLS, run_evaluation, to_json
@@ -27,7 +28,7 @@ VALID = Path(__file__).parents[3] / "shared/data/protocols/wang2022_valid.npz"
 @pytest.mark.skipif(not VALID.exists(), reason="needs ../shared/data")
 def test_writes_metrics_tables_and_figures(tmp_path):
     out = tmp_path / "run"
-    evaluation = run_evaluation("wang2022", (), str(VALID), 4, str(out))
+    evaluation = run_evaluation(Request("wang2022", (), str(VALID), 4, str(out)))
     rows = json.loads((out / "metrics.json").read_text())
     cases = [(row["deblender"], row["n_galaxies"], row["galaxy"], row["n"]) for row in rows]
     assert cases == [("sep", *case, 4) for case in PAPER_SCORES]
@@ -55,7 +56,7 @@ def test_draws_a_test_set_by_seed():
 
 
 def test_evaluates_a_drawn_set(tmp_path):
-    evaluation = run_evaluation("wang2022", ("sep",), None, 3, str(tmp_path), seed=1)
+    evaluation = run_evaluation(Request("wang2022", ("sep",), None, 3, str(tmp_path), seed=1))
     assert {row["deblender"] for row in evaluation.rows} == {"sep"}
     assert all(row["n"] == 3 for row in evaluation.rows)
 
@@ -87,7 +88,7 @@ def test_what_does_not_exist_is_null_in_json():
 def test_bad_arguments_are_found_before_any_work(tmp_path, change, sentence):
     arguments = {"protocol": "wang2022", "deblenders": ("sep",), "data": None, "n": 2}
     with pytest.raises(ConfigError, match=sentence):
-        run_evaluation(**(arguments | change), out=str(tmp_path / "out"))
+        run_evaluation(Request(**(arguments | change), out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
 

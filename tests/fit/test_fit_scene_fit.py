@@ -172,6 +172,7 @@ def test_prior_derivatives_are_autograds():
     theta = PRIORS.usual(start) + 0.1 * torch.arange(18, dtype=torch.float64).reshape(1, 2, 9)
     theta[..., 2:4] *= 0.2
     theta[..., 6:8] *= 0.2
+    theta[0, 1, 5] += 1.5  # a bulge far larger than its disk
     theta.requires_grad_()
     penalty, gradient, curvature = log_prior(PRIORS, theta, start, compact)
     (truth,) = torch.autograd.grad(penalty.sum(), theta)

@@ -8,10 +8,10 @@ import lzma
 import numpy as np
 import pytest
 from astropy.io import fits as astrofits
-from tile_files import SHAPE, complete, pixels, planes, wcs_header, write
+from tile_files import PLANES, SHAPE, complete, pixels, planes, wcs_header, write
 
 from raydeblend import fits
-from raydeblend.errors import ConfigError, TileError
+from raydeblend.errors import ConfigError, NoDataError, TileError
 from raydeblend.survey import get_survey
 from raydeblend.tile import Box
 
@@ -211,13 +211,33 @@ def test_bands_of_one_distorted_grid(tmp_path):
         {"image": np.full(SHAPE, np.nan, np.float32)},
         {"image": np.zeros(SHAPE, np.float32)},
         {"variance": np.zeros(SHAPE, np.float32)},
-        {"mask": np.ones(SHAPE, np.int32)},
     ],
 )
 def test_no_usable_pixels(tmp_path, changes):
     header = header_of(tmp_path, complete(**changes))
     with pytest.raises(TileError, match="a: no band has usable pixels"):
         fits.read_tile(header, header.box, HSC)
+
+
+@pytest.mark.parametrize(
+    ("plane", "image"),
+    [("NO_DATA", pixels()), ("BAD", np.full(SHAPE, np.nan, np.float32)), ("BAD", np.zeros(SHAPE))],
+)
+def test_where_nothing_was_observed_the_masks_are_right(tmp_path, plane, image):
+    mask = np.full(SHAPE, 1 << PLANES[plane], np.int32)
+    header = header_of(tmp_path, complete(image=image, mask=mask))
+    with pytest.raises(NoDataError, match="the masks rule out all"):
+        fits.read_tile(header, header.box, HSC)
+
+
+def test_pixels_that_hold_data_come_back_although_they_are_masked(tmp_path):
+    mask = np.full(SHAPE, 1 << PLANES["BAD"], np.int32)
+    mask[:, :10] = 1 << PLANES["NO_DATA"]
+    header = header_of(tmp_path, complete(mask=mask))
+    tile = fits.read_tile(header, header.box, HSC)
+    assert tile.unusable.all()
+    # Of 50 columns 10 are called not observed.
+    assert tile.filled == (pytest.approx(40 / 50),)
 
 
 def test_no_usable_pixels_and_no_variance(tmp_path):

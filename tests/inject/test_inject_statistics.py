@@ -93,6 +93,16 @@ def test_a_bin_gives_back_bias_pull_and_astrometry():
     assert scored.position_scatter == pytest.approx(10, rel=0.05)
 
 
+def test_a_color_is_wrong_by_what_its_bands_are():
+    rows = table(4000, np.random.default_rng(3))
+    for name in ("flux", "true_flux", "flux_err"):
+        rows = rows.append_column(f"{name}_z", rows[f"{name}_i"])
+    too_bright = pa.array(1.1 * rows["flux_z"].to_numpy())
+    rows = rows.set_column(rows.column_names.index("flux_z"), "flux_z", too_bright)
+    scored = score_bin(rows, 20, 21, ("i", "z"))
+    assert scored.colors == {"i-z": pytest.approx(2.5 * np.log10(1.1), abs=1e-9)}
+
+
 def test_a_pull_width_is_known_to_its_error():
     rng = np.random.default_rng(2)
     rows = table(2000, rng)

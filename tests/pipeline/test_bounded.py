@@ -173,7 +173,7 @@ def test_the_object_store_does_not_grow_with_the_cells(
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with MemoryWatch() as watch:
         run = describe("patches", config, plan)
-        entries = list(process(plan, np.arange(n), str(tmp_path), config, run, stages))
+        entries = list(process(plan, np.arange(n), str(tmp_path), config, run, stages=stages))
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert sum(entry.done for entry in entries) == n
     # Other tests of the session may have left something in the store.

@@ -16,7 +16,9 @@ from ray import cloudpickle
 from raydeblend import storage
 from raydeblend.catalog import read_catalog
 from raydeblend.pipeline import rounds
+from raydeblend.pipeline.execution import Execution
 from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
@@ -83,7 +85,7 @@ def test_a_cell_that_always_kills_its_worker_is_failed_and_healed_by_resume(
     assert len(verify_catalog(out)) == 3
 
     before = {path: os.stat(path).st_mtime_ns for path in storage.list_files(summary.catalog)}
-    healed = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
+    healed = run_catalog(tiles, out, deaths.CONFIG, RunRequest(resume=True), progress=False)
     assert (healed.n_cells, healed.n_failed) == (deaths.N_CELLS, 0)
     assert {path: os.stat(path).st_mtime_ns for path in before} == before
     assert deaths.shards(out) == deaths.shards(undisturbed)
@@ -95,12 +97,14 @@ def test_a_cell_that_hangs_is_failed_with_its_reason_and_healed_by_resume(
     out, until = str(tmp_path / "out"), tmp_path / "go on"
     stages = stages_of(deaths.CONFIG)
     hanging = replace(stages, detect=deaths.Hanging(stages.detect, CELL, str(until)))
-    summary = run_catalog(tiles, out, deaths.CONFIG, progress=False, stages=hanging, patience=8.0)
+    summary = run_catalog(
+        tiles, out, deaths.CONFIG, execution=Execution(patience=8.0), progress=False, stages=hanging
+    )
     until.touch()
     failed = {entry.cell: entry.reason for entry in read_entries(out) if not entry.done}
     assert failed[CELL] == "nothing moved for 8 seconds"
     assert (summary.n_cells, summary.n_failed) == (deaths.N_CELLS, len(failed))
-    healed = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
+    healed = run_catalog(tiles, out, deaths.CONFIG, RunRequest(resume=True), progress=False)
     assert (healed.n_cells, healed.n_failed) == (deaths.N_CELLS, 0)
     assert deaths.shards(out) == deaths.shards(undisturbed)
 

@@ -57,6 +57,29 @@ print("ended with", summary.n_failed, "failed", flush=True)
 os._exit(0)  # Ray's own clean-up stumbles over the dead node
 """
 
+# Ray's own limit is 30 minutes; here it is shorter than the time until a worker comes.
+RUN_WITHOUT_WORKERS = """
+import os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import deaths, ray
+from ray.cluster_utils import Cluster
+from ray.data import DataContext
+from raydeblend.pipeline.survey import run_catalog
+plain = {"include_dashboard": False}
+cluster = Cluster(True, head_node_args={"num_cpus": 0, **plain})
+ray.init(address=cluster.address, log_to_driver=False)
+def run():
+    DataContext.get_current().execution_no_progress_timeout_s = 2
+    return run_catalog(sys.argv[1], sys.argv[2], deaths.CONFIG)
+running = ThreadPoolExecutor().submit(run)
+deaths.wait_for(lambda: Path(sys.argv[2], "run.json").exists() or running.done(), 200)
+time.sleep(8)
+cluster.add_node(num_cpus=2, **plain)
+print("ended with", running.result().n_failed, "failed", flush=True)
+os._exit(0)
+"""
+
 
 def same(out, undisturbed):
     """Tell whether a catalog is complete and equals the undisturbed one."""
@@ -85,6 +108,17 @@ def test_a_node_may_die(undisturbed, tiles, tmp_path):
         assert "ended with 0 failed" in log.read_text()
     finally:
         end(run)
+    assert same(out, undisturbed)
+
+
+def test_a_run_waits_for_workers_that_come_late(undisturbed, tiles, tmp_path):
+    out, log = str(tmp_path / "out"), tmp_path / "log"
+    run = deaths.start_run(RUN_WITHOUT_WORKERS, tiles, out, log=log)
+    try:
+        run.wait(timeout=500)
+    finally:
+        end(run)
+    assert "ended with 0 failed" in log.read_text()
     assert same(out, undisturbed)
 
 

@@ -7,9 +7,12 @@ from raydeblend.config import DEBLENDER_NETWORKS, DEBLENDERS, CatalogConfig
 from raydeblend.deblend.masks import merge_bands
 from raydeblend.flags import Flag
 from raydeblend.measure.blendedness import blendedness
+from raydeblend.pipeline.answers import VALUES
 from raydeblend.pipeline.batches import deblender_image, stack_psf
-from raydeblend.pipeline.deblending import CROWDED, DeblendCell
-from raydeblend.pipeline.parts import VALUES, DeblendedCell, Detected, unmeasured, without_models
+from raydeblend.pipeline.config import FOOTPRINTS
+from raydeblend.pipeline.deblended import DeblendedCell, unmeasured, without_models
+from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.psf import constant
 from raydeblend.tile import Blend, Box, Cell, Deblended, TileHeader
@@ -166,7 +169,7 @@ def test_a_crowded_footprint_is_deblended_apart_and_by_sep_in_pieces():
     parts = separate(blends, deblender)
     assert sorted(deblender.shapes) == [(1, 2, 32, 32), (2, 2, 32, 32)]
     assert [len(part.xy) for part in parts] == [1, 1, 1]
-    assert len(xy) > CROWDED
+    assert len(xy) > FOOTPRINTS.crowded
     deblender.name = "sep"
     separate(blends, deblender)
     assert deblender.shapes[2:] == [(2, 2, 32, 32)]
@@ -347,6 +350,18 @@ def test_a_search_that_was_ended_is_flagged_and_its_sources_kept():
 @pytest.mark.parametrize("network", DEBLENDER_NETWORKS)
 @pytest.mark.parametrize("factor", [1.0, 1e6])
 def test_a_stamp_unlike_the_networks_training_is_flagged(network, factor):
+    assert is_flagged(CONFIG, network, factor) == (factor > 1)
+
+
+@pytest.mark.parametrize(("weights", "flagged"), [("rdn-multiband", True), ("runs/rdn", False)])
+def test_shipped_weights_have_a_training_of_their_own(weights, flagged):
+    config = replace(CONFIG, deblender="rdn", weights=weights)
+    assert not is_flagged(config, "rdn", 1)
+    assert is_flagged(config, "rdn", 1e6) == flagged
+
+
+def is_flagged(config, network, factor):
+    """Whether a stamp `factor` times as bright as usual counts as unlike the training."""
     blend = make_blend([[8, 8], [22, 22]])
     blend = replace(blend, image=blend.image * np.float32(factor))
 
@@ -357,6 +372,6 @@ def test_a_stamp_unlike_the_networks_training_is_flagged(network, factor):
             models = np.repeat(images[:, None] / 2, 2, axis=1)
             return Deblended(models, np.array([2]), blend.xy[None], np.array(["high"]))
 
-    deblend = DeblendCell(CONFIG, Network())
+    deblend = DeblendCell(config, Network())
     (part,) = deblend(Detected(CellTask(CELL), (blend,), usual_psf())).parts
-    assert bool(part.flags & Flag.UNLIKE_TRAINING) == (factor > 1)
+    return bool(part.flags & Flag.UNLIKE_TRAINING)

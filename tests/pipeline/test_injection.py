@@ -18,6 +18,7 @@ from raydeblend.inject.sources import CONTROLS
 from raydeblend.inject.statistics import column, is_control
 from raydeblend.pipeline import injection
 from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import WHOLE_RUN, RunRequest
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
@@ -26,9 +27,9 @@ CONFIG = CatalogConfig(
 )
 
 
-def run(tiles, out, config=CONFIG, **options):
+def run(tiles, out, config=CONFIG, request=WHOLE_RUN):
     with catalogs_in_process():
-        return run_catalog(str(tiles), str(out), config, progress=False, **options)
+        return run_catalog(str(tiles), str(out), config, request, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_a_run_again_injects_the_same_and_another_seed_does_not(small, tmp_path)
 def test_verify_and_overwrite_know_the_files(small, out, tmp_path):
     assert verify_catalog(str(out)) == []
     run(small, tmp_path / "out")
-    run(small, tmp_path / "out", replace(CONFIG, inject=0), overwrite=True)
+    run(small, tmp_path / "out", replace(CONFIG, inject=0), RunRequest(overwrite=True))
     assert not files(tmp_path / "out", "injected")
 
 

@@ -20,6 +20,7 @@ from raydeblend.config import CatalogConfig
 from raydeblend.draw.inspect import inspect_source
 from raydeblend.errors import ConfigError
 from raydeblend.fits import write_band
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
 
@@ -209,11 +210,9 @@ def test_a_table_of_shapes_at_some_positions(sky: Sky, known: pa.Table, folder: 
     assert (folder / "blend.png").stat().st_size > 10_000
     shapes["disk_q"] *= 0.9
     shapes.write(folder / "other.ecsv")
+    other = replace(config, templates=str(folder / "other.ecsv"))
     with pytest.raises(ConfigError, match="positions_hash"), catalogs_in_process():
-        run_catalog(
-            str(folder), str(folder / "both"),
-            replace(config, templates=str(folder / "other.ecsv")), resume=True, progress=False,
-        )  # fmt: skip
+        run_catalog(str(folder), str(folder / "both"), other, RunRequest(resume=True))
 
 
 def test_templates_do_not_move() -> None:
@@ -230,7 +229,7 @@ def test_templates_are_not_overwritten_and_lie_on_tiles(
 ) -> None:
     config = _config(SHALLOW, templates=str(folder / "deep"))
     with pytest.raises(ConfigError, match="deep is in the output of this run"):
-        run_catalog(str(folder), str(folder / "deep"), config, overwrite=True, progress=False)
+        run_catalog(str(folder), str(folder / "deep"), config, RunRequest(overwrite=True))
     assert read_catalog(str(folder / "deep")).num_rows == len(deep)
     Table({"ra": [10.0], "dec": [2.0]}).write(tmp_path / "far.csv")
     far = _config(SHALLOW, positions=str(tmp_path / "far.csv"))

@@ -9,9 +9,10 @@ from test_deblending import CELL, CONFIG, PSF, make_blend, usual_psf
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
 from raydeblend.flags import Flag
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent
 from raydeblend.pipeline.deblending import DeblendCell
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.opinion import SecondOpinion, difference, is_chosen, second_opinion
-from raydeblend.pipeline.parts import DeblendedCell, DeblendedParent, Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import _disagreement
 from raydeblend.psf import constant

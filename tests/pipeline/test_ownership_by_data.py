@@ -14,8 +14,8 @@ from raydeblend.errors import TileError
 from raydeblend.fits import coverage as coverage_module
 from raydeblend.fits import find_tiles, write_band
 from raydeblend.fits.coverage import coverage
+from raydeblend.pipeline.distinct import peak_pixels
 from raydeblend.pipeline.ownership import is_primary
-from raydeblend.pipeline.parts import peak_pixels
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.share import WHOLE, Share
 from raydeblend.pipeline.stages import DeblendCell, detect_cell, measure_cell

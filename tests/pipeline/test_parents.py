@@ -23,6 +23,7 @@ from raydeblend.parents import Unpublished
 from raydeblend.pipeline.accounts import Account, Outcome, Residual, account_for, nearest_pairs
 from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.parents import count_peaks
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.shards import parents_path
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
@@ -152,7 +153,7 @@ def test_verify_finds_a_peak_without_a_reason_and_a_table_that_is_gone(
     missing = f"{out}/parents has no file of cell {entry.cell} of tile crowd"
     assert verify_catalog(out) == [missing]
     with catalogs_in_process():
-        run_catalog(tiles, out, config("sep"), resume=True, progress=False)
+        run_catalog(tiles, out, config("sep"), RunRequest(resume=True), progress=False)
     assert verify_catalog(out) == []
 
 

@@ -6,17 +6,15 @@ from raydeblend.deblend.sep import classical_models
 from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
 from raydeblend.measure.point_sources import measure_points
-from raydeblend.pipeline.parts import (
-    DeblendedCell,
-    DeblendedParent,
-    Detected,
-    classical,
-    without_models,
-)
-from raydeblend.pipeline.pieces import MARGIN, SIDE, in_pieces, separated_pieces
+from raydeblend.pipeline.answers import classical
+from raydeblend.pipeline.config import FOOTPRINTS
+from raydeblend.pipeline.deblended import DeblendedCell, DeblendedParent, without_models
+from raydeblend.pipeline.detected import Detected
+from raydeblend.pipeline.pieces import in_pieces, separated_pieces
 from raydeblend.psf import constant
 from raydeblend.tile import Blend, Box, Separated
 
+SIDE = FOOTPRINTS.piece_side
 SIZE = 300
 STEP = 12
 
@@ -74,7 +72,7 @@ def test_what_belongs_to_other_pieces_is_unusable():
     blocked = [on_the_tile(b, b.unusable) for b, _ in pieces]
     for i, (b, p) in enumerate(pieces):
         assert not (light[i] & blocked[i]).any()
-        assert max(b.box.shape) <= 2 * SIDE + 2 * MARGIN + SIDE
+        assert max(b.box.shape) <= 3 * SIDE + 2 * FOOTPRINTS.piece_margin
         window = on_the_tile(b, np.ones(b.box.shape, bool))
         others = np.any([light[j].any(0) for j in range(len(pieces)) if j != i], axis=0)
         np.testing.assert_array_equal(blocked[i].all(0), others & window)

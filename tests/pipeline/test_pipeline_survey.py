@@ -18,7 +18,9 @@ from raydeblend.errors import ConfigError
 from raydeblend.fits import TileFailure, inputs
 from raydeblend.fits.headers import TileFiles, read_headers
 from raydeblend.pipeline import inputs as pipeline_inputs
+from raydeblend.pipeline.execution import Execution
 from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.summary import RunSummary
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import verify_catalog
@@ -164,7 +166,7 @@ def mended(tmp_path_factory, ray_local):
     for name in ("dark", "nowcs"):
         sky.write_tile(tiles, name, *corners[name], size=120)
     sky.write_tile(tiles, "under", *upon["under"], size=90)
-    healed = run_catalog(str(tiles), out, config, resume=True, progress=False)
+    healed = run_catalog(str(tiles), out, config, RunRequest(resume=True), progress=False)
     alone = {path for path in written if "=upper" not in path}
     left = {path for path in alone if os.stat(path).st_mtime_ns == written[path]}
     return Healed(
@@ -215,13 +217,13 @@ def test_resume_does_what_the_ledger_lacks_and_gives_the_same_bytes(finished, ti
         Path(path).unlink()
     for path in storage.list_files(summary.ledger)[1:]:
         Path(path).unlink()
-    resumed = run_catalog(tiles, out, CONFIG, resume=True, progress=False)
+    resumed = run_catalog(tiles, out, CONFIG, RunRequest(resume=True), progress=False)
     assert (resumed.n_cells, resumed.n_sources) == (summary.n_cells, summary.n_sources)
     assert {p: Path(p).read_bytes() for p in storage.list_files(summary.catalog)} == shards
     assert os.stat(kept).st_mtime_ns == time
     summarized = Path(out, "summary.json").stat().st_mtime_ns
     with caplog.at_level(logging.INFO, logger="raydeblend"):
-        again = run_catalog(tiles, out, CONFIG, resume=True, progress=False)
+        again = run_catalog(tiles, out, CONFIG, RunRequest(resume=True), progress=False)
     assert again.n_sources == summary.n_sources
     assert Path(out, "summary.json").stat().st_mtime_ns == summarized
     assert "all done, nothing to do" in caplog.text
@@ -232,13 +234,13 @@ def test_what_cannot_be_used_is_refused_before_any_work(finished, tiles, tmp_pat
     with pytest.raises(ConfigError, match="--resume"):
         run_catalog(tiles, out, CONFIG)
     with pytest.raises(ConfigError, match=r"border \(60 then, 61 now\)"):
-        run_catalog(tiles, out, replace(CONFIG, border=61), resume=True)
+        run_catalog(tiles, out, replace(CONFIG, border=61), RunRequest(resume=True))
     with pytest.raises(ConfigError, match="nowhere"):
         run_catalog(str(tmp_path / "nowhere"), str(tmp_path / "out"), CONFIG)
     with pytest.raises(ConfigError, match="matches none"):
         run_catalog(tiles, str(tmp_path / "out"), replace(CONFIG, image_pattern="{band}-{tile}"))
     with pytest.raises(ConfigError, match=r"the cluster has 0 GPU\(s\)"):
-        run_catalog(tiles, str(tmp_path / "out"), CONFIG, gpus=1)
+        run_catalog(tiles, str(tmp_path / "out"), CONFIG, execution=Execution(gpus=1))
     assert not (tmp_path / "out").exists()
 
 

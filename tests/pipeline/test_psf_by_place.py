@@ -10,8 +10,8 @@ from astropy.io import fits
 from raydeblend.config import CatalogConfig
 from raydeblend.fits import find_tiles
 from raydeblend.flags import Flag
+from raydeblend.pipeline.deblended import without_models
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import without_models
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.stages import detect_cell, measure_cell
 from raydeblend.psf import constant

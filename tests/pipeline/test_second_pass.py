@@ -27,6 +27,7 @@ from raydeblend.pipeline.verify import verify_catalog
 SIZE, N = 96, 44
 CONFIG = CatalogConfig(BANDS, survey="HSC", cell_size=SIZE)
 FACTOR = 2000.0
+AGAIN = RunRequest(resume=True, retry_limited=FACTOR)
 USUAL = LimitConfig()
 LESS = replace(
     USUAL, most_work=USUAL.most_work / FACTOR, work_per_source=USUAL.work_per_source / FACTOR
@@ -85,10 +86,9 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
     assert all(row["flags"] & Flag.DEBLEND_LIMITED for row in rows(limited, short, True))
     others = rows(limited, short, among=False)
     assert others
-    again = RunRequest(resume=True, retry_limited=FACTOR)
-    assert forecast_catalog(tiles, limited, CONFIG, again).n_left == 1
+    assert forecast_catalog(tiles, limited, CONFIG, AGAIN).n_left == 1
     assert forecast_catalog(tiles, limited, CONFIG, RunRequest(resume=True)).n_left == 0
-    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=FACTOR, progress=False)
+    run_catalog(tiles, limited, CONFIG, AGAIN, progress=False)
     assert rows(limited, short, among=False) == others
     assert rows(limited, short, True) == rows(usual, short, True)
     assert verify_catalog(limited) == []
@@ -104,11 +104,11 @@ def test_with_as_much_work_as_usual_the_catalog_is_the_usual_one(
 
 
 def test_what_is_limited_still_is_not_tried_with_as_little_again(tiles: str, limited: str) -> None:
-    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=1.01, progress=False)
+    run_catalog(tiles, limited, CONFIG, RunRequest(resume=True, retry_limited=1.01), progress=False)
     files = {path: storage.stamp(path) for path in storage.list_files(f"{limited}/catalog")}
     (entry,) = read_entries(limited)
     assert entry.shortfalls["limited"] == entry.retried >= 1
-    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=1.01, progress=False)
+    run_catalog(tiles, limited, CONFIG, RunRequest(resume=True, retry_limited=1.01), progress=False)
     assert {path: storage.stamp(path) for path in files} == files
 
 
@@ -121,7 +121,7 @@ def test_a_second_pass_that_fails_leaves_the_first(
         raise TileError("gone")
 
     monkeypatch.setattr(stages, "read_tile", fail)
-    run_catalog(tiles, limited, CONFIG, resume=True, retry_limited=FACTOR, progress=False)
+    run_catalog(tiles, limited, CONFIG, AGAIN, progress=False)
     (entry,) = read_entries(limited)
     assert (entry.done, entry.reason) == (True, "detect: gone")
     assert read_catalog(limited) == before
@@ -132,14 +132,14 @@ def test_a_second_pass_that_fails_leaves_the_first(
 def test_what_a_run_saves_would_be_of_the_first_pass(
     tiles: str, tmp_path: Path, little_work: None, before: tuple[str, ...]
 ) -> None:
-    out, options = str(tmp_path / "out"), {"resume": True, "progress": False}
+    out = str(tmp_path / "out")
     with catalogs_in_process():
         run_catalog(tiles, out, replace(CONFIG, save=before), progress=False)
         files = {path: storage.stamp(path) for path in storage.list_files(out)}
         # Kept by an earlier run, or to be kept by this one.
         now = replace(CONFIG, save=() if before else ("segmentation",))
         with pytest.raises(ConfigError, match=f"cannot update .*{(before or now.save)[0]}"):
-            run_catalog(tiles, out, now, retry_limited=FACTOR, **options)
+            run_catalog(tiles, out, now, AGAIN, progress=False)
     assert {path: storage.stamp(path) for path in storage.list_files(out)} == files
 
 

@@ -23,7 +23,7 @@ from raydeblend.pipeline.ledger_files import read_entries
 from raydeblend.pipeline.plan import plan_survey
 from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.region import Region, cells_within, parse_region
-from raydeblend.pipeline.selection import Selection
+from raydeblend.pipeline.selection import EVERYTHING, Selection
 from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.verify import check_parts, verify_catalog
@@ -44,12 +44,10 @@ def tiles(tmp_path_factory):
     return str(folder)
 
 
-def run(tiles, out, selection=None, stages=None, **options):
-    chosen = {} if selection is None else {"selection": selection}
+def run(tiles, out, selection=EVERYTHING, stages=None, resume=False):
+    request = RunRequest(resume=resume, selection=selection)
     with catalogs_in_process():
-        return run_catalog(
-            tiles, str(out), CONFIG, progress=False, stages=stages, **chosen, **options
-        )
+        return run_catalog(tiles, str(out), CONFIG, request, stages=stages, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +226,11 @@ def test_the_summary_has_what_it_cost(tiles, whole, tmp_path, capsys):
     out = tmp_path / "out"
     with catalogs_in_process():
         summary = run_catalog(
-            tiles, str(out), CONFIG, selection=Selection(only="t0"), log_json=True, price=0.02
+            tiles,
+            str(out),
+            CONFIG,
+            RunRequest(selection=Selection(only="t0"), price=0.02),
+            log_json=True,
         )
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[0] == "{"]
     entries = read_entries(str(out))

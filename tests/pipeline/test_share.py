@@ -18,6 +18,7 @@ from raydeblend.errors import ConfigError
 from raydeblend.fits import find_tiles
 from raydeblend.pipeline.ledger import read_run, write_run
 from raydeblend.pipeline.plan import plan_survey
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.share import Share, parse_share
 from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import run_catalog
@@ -66,7 +67,13 @@ def runs(tmp_path_factory):
     (folder / "tiles" / f"{names[Share(2, 2)][0]}_i.fits").write_bytes(b"no FITS")
     with catalogs_in_process():
         for part, out in (("1/2", "one"), ("2/2", "two")):
-            run_catalog(str(folder / "tiles"), str(folder / out), CONFIG, progress=False, part=part)
+            run_catalog(
+                str(folder / "tiles"),
+                str(folder / out),
+                CONFIG,
+                RunRequest(part=part),
+                progress=False,
+            )
     return folder
 
 
@@ -125,5 +132,9 @@ def test_verify_takes_all_parts_and_misses_one(runs, tmp_path, capsys):
 def test_another_part_does_not_resume_a_run(runs):
     with pytest.raises(ConfigError, match=r"part \('1/2' then, '2/2' now\)"):
         run_catalog(
-            str(runs / "tiles"), str(runs / "one"), CONFIG, resume=True, progress=False, part="2/2"
+            str(runs / "tiles"),
+            str(runs / "one"),
+            CONFIG,
+            RunRequest(resume=True, part="2/2"),
+            progress=False,
         )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from raydeblend import storage
 from raydeblend.pipeline.entries import LedgerEntry
@@ -40,6 +41,17 @@ def test_counts_are_of_the_cells_before_and_now():
     assert found.flags == {"EDGE": 3, "MASKED": 9}
     assert [entry.tile for entry in found.failures] == ["9813-0,0", "9813-0,1", "bad"]
     assert Totals(to_table([])).summarize("/out", 1.0).n_cells == 0
+
+
+def test_a_run_is_blank_if_no_cell_has_a_usable_pixel():
+    blank = [replace(done(name, sources=0), unusable=1.0) for name in ("c0", "c1", "c2")]
+    totals = Totals(to_table(blank[:2]))
+    totals.add(blank[2])
+    assert totals.summarize("/out", 1.0).is_blank
+    totals.add(done("c3"))
+    found = totals.summarize("/out", 1.0)
+    assert (found.n_blank, found.is_blank) == (3, False)
+    assert not Totals(to_table([])).summarize("/out", 1.0).is_blank
 
 
 def test_failures_of_one_kind_are_told_once():

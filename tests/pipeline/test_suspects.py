@@ -20,8 +20,9 @@ from raydeblend.deblend.unrecognized.statistics import FEATURES
 from raydeblend.errors import ConfigError
 from raydeblend.fit.result import not_attempted
 from raydeblend.flags import Flag
+from raydeblend.pipeline.deblended import DeblendedParent
 from raydeblend.pipeline.deblending import DeblendCell
-from raydeblend.pipeline.parts import DeblendedParent, Detected
+from raydeblend.pipeline.detected import Detected
 from raydeblend.pipeline.plan import CellTask
 from raydeblend.pipeline.rows import MeasuredSources, parent_rows
 from raydeblend.pipeline.suspects import Suspects, with_verdict

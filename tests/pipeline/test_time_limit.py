@@ -14,7 +14,9 @@ from ray import cloudpickle
 
 from raydeblend import storage
 from raydeblend.errors import TileError
+from raydeblend.pipeline.execution import Execution
 from raydeblend.pipeline.ledger_files import read_entries
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.stages import stages_of
 from raydeblend.pipeline.survey import run_catalog
 from raydeblend.pipeline.time_limit import LimitedStage, TimeLimit, take_notes
@@ -79,7 +81,12 @@ def test_a_cell_that_hangs_is_failed_at_once_and_the_others_are_done(
     stages = replace(stages, deblend=partial(deaths.stuck, LOOPS, SLEEPS, stages.deblend))
     with caplog.at_level(logging.WARNING):
         summary = run_catalog(
-            tiles, out, deaths.CONFIG, progress=False, stages=stages, cell_timeout=6.0
+            tiles,
+            out,
+            deaths.CONFIG,
+            execution=Execution(cell_timeout=6.0),
+            progress=False,
+            stages=stages,
         )
     cloudpickle.unregister_pickle_by_value(deaths)
     failed = {entry.cell: entry.reason for entry in read_entries(out) if not entry.done}
@@ -88,5 +95,5 @@ def test_a_cell_that_hangs_is_failed_at_once_and_the_others_are_done(
     assert "lost with their workers" not in caplog.text
     assert list(take_notes(out)) == []
     assert storage.list_files(out, ".overtime") == []
-    healed = run_catalog(tiles, out, deaths.CONFIG, resume=True, progress=False)
+    healed = run_catalog(tiles, out, deaths.CONFIG, RunRequest(resume=True), progress=False)
     assert (healed.n_cells, healed.n_failed) == (deaths.N_CELLS, 0)

@@ -58,7 +58,7 @@ FEATURES = (
 )
 _LEAST_CONTRAST, _MOST_CONTRAST = 0.05, 1e3
 BODY_SIGMA, ABOUT_WIDTHS = 3.0, 2.5
-"""A host's body is where it is above so many sigma; about a source are so many PSF widths."""
+"""Sigma above which a host's body lies; PSF widths that count as around a source."""
 WAY_POINTS = 21
 """At which the light between a source and its host is looked at."""
 _LEAST_PART, _LEAST_RADIUS, _LEAST_MISFIT, _LEAST_DISTANCE = 1e-3, 0.05, 2e-3, 0.02
@@ -95,29 +95,65 @@ def attachments(
     """Look at each source of less than a contrast in the light of its host; see `galaxies_of`."""
     light = fit.total.sum(0)
     contrast, host = _contrasts(stamp, patches, light)
-    near = (host >= 0) & (contrast < config.attached_contrast)
-    attached = np.bincount(host[near], minlength=len(light))
-    attached_light = np.bincount(host[near], light[near], minlength=len(light))
-    none = np.log(config.attached_contrast)
-    others_contrast = _mean_of_others(np.log(contrast), host, near, none)
+    company = _company(contrast, host, light, config.attached_contrast)
     source = np.flatnonzero((host >= 0) & (contrast < most_contrast))
     if not len(source):
         return Attachments(source, host[source], np.zeros((0, len(FEATURES))))
-    host, contrast = host[source], contrast[source]
+    pairs = source, host[source]
+    color_chi2 = _color_chi2(fit, *pairs, config.color_error)
+    columns = _columns(stamp, fit, patches, pairs, contrast[source], color_chi2, company)
+    return Attachments(*pairs, np.nan_to_num(np.array(columns, dtype=np.float64).T))
+
+
+@dataclass(frozen=True)
+class _Company:
+    """What is attached to hosts.
+
+    Attributes
+    ----------
+    number, light
+        ``(k,)`` sources that are attached to each, and their light.
+    contrast
+        ``(k,)`` mean ln contrast of the others that are attached to a source's host.
+    """
+
+    number: Indices
+    light: Array
+    contrast: Array
+
+
+def _company(contrast: Array, host: Indices, light: Array, most: float) -> _Company:
+    """Return what is attached with a contrast of less than `most`."""
+    near = (host >= 0) & (contrast < most)
+    return _Company(
+        np.bincount(host[near], minlength=len(light)),
+        np.bincount(host[near], light[near], minlength=len(light)).astype(np.float64),
+        _mean_of_others(np.log(contrast), host, near, np.log(most)),
+    )
+
+
+def _columns(
+    stamp: Stamp,
+    fit: BlendFit,
+    patches: Sequence[Patch],
+    pairs: tuple[Indices, Indices],
+    contrast: Array,
+    color_chi2: Array,
+    company: _Company,
+) -> list[Array]:
+    """Return the columns ``(m,)`` of `FEATURES`, in their order, of pairs of source and host."""
+    source, host = pairs
+    light, radius = fit.total.sum(0), np.exp(fit.theta[:, LOG_RADIUS])
     total = total_light(patches, stamp.image.shape)
-    radius = np.exp(fit.theta[:, LOG_RADIUS])
     offset = fit.xy[source] - fit.xy[host]
     inside = _isophote(offset, fit.theta[host, SHEAR]) * stamp.pixel_scale
     square = np.array([_overlap(stamp, patch, patch) for patch in patches])
     alone = np.log(np.maximum(square, _LEAST_LIGHT)) / 2
     others = _under(stamp, patches, total) - square
-    bodies = {i: _body(stamp, patches[i]) for i in set(host.tolist())}
-    about = {i: _misfit(stamp, total, body) for i, body in bodies.items()}
-    left = {i: _left(stamp, total, patches[i], body) for i, body in bodies.items()}
-    pairs = list(zip(source.tolist(), host.tolist(), strict=True))
-    columns = [
+    misfit, left = _of_hosts(stamp, total, patches, host)
+    return [
         np.log(contrast),
-        np.log1p(_color_chi2(fit, source, host, config.color_error)),
+        np.log1p(color_chi2),
         np.log(np.maximum(light[source] / light[host], _LEAST_PART)),
         np.log(np.maximum(inside / np.maximum(radius[host], _LEAST_RADIUS), _LEAST_DISTANCE)),
         np.log(np.maximum(np.hypot(*offset.T) / stamp.width, _LEAST_DISTANCE)),
@@ -126,24 +162,33 @@ def attachments(
         np.log(radius[source]),
         np.log(fit.snr[host]),
         fit.theta[host, LOG_INDEX],
-        np.array([about[i] for i in host.tolist()]),
+        misfit,
         np.array([_misfit(stamp, total, _about(stamp, xy)) for xy in fit.xy[source]]),
-        attached[host],
+        company.number[host],
         alone[host],
         np.log(radius[host]),
         np.log(_ratio(square, others)[source]),
-        np.log(np.maximum(attached_light[host] / light[host], _LEAST_PART)),
-        np.array([_mirrored(stamp, patches, fit.xy, *pair) for pair in pairs]),
+        np.log(np.maximum(company.light[host] / light[host], _LEAST_PART)),
+        np.array([_mirrored(stamp, patches, fit.xy, *pair) for pair in np.transpose(pairs)]),
         _along_circle(offset, fit.theta[source, SHEAR]),
         np.log(radius[source] / np.maximum(radius[host], _LEAST_RADIUS)),
         np.log(radius[source] / (stamp.width * stamp.pixel_scale)),
         fit.theta[source, LOG_INDEX],
-        others_contrast[source],
+        company.contrast[source],
         _valleys(total, fit.xy[source], fit.xy[host]),
-        np.array([left[i] for i in host.tolist()]),
+        left,
     ]
-    features = np.array(columns, dtype=np.float64).T
-    return Attachments(source, host, np.nan_to_num(features))
+
+
+def _of_hosts(
+    stamp: Stamp, total: Array, patches: Sequence[Patch], host: Indices
+) -> tuple[Array, Array]:
+    """Return `_misfit` of the body of each host ``(m,)``, and what is `_left` of it."""
+    each, which = np.unique(host, return_inverse=True)
+    bodies = [(patches[i], _body(stamp, patches[i])) for i in each.tolist()]
+    misfit = np.array([_misfit(stamp, total, body) for _, body in bodies])
+    left = np.array([_left(stamp, total, patch, body) for patch, body in bodies])
+    return misfit[which], left[which]
 
 
 def _contrasts(stamp: Stamp, patches: Sequence[Patch], light: Array) -> tuple[Array, Indices]:

@@ -181,7 +181,7 @@ class FitRequest:
     base
         An earlier fit to start from.
     goal
-        A fit that will hardly come below this objective is given up.
+        Objective to reach; a fit that is unlikely to is stopped.
     """
 
     stamp: Stamp

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 from raydeblend.deblend.joint.blend_fit import (
     BlendFit,
@@ -144,9 +145,10 @@ def _find_body(stamp: Stamp, settings: FitSettings) -> Body | None:
         return None
     y, x = np.unravel_index(np.argmax(broad), broad.shape)
     start = np.array([[x, y]], dtype=np.float64)
-    radius = _broad_radius(broad, (int(y), int(x)), config)
+    own, others = _regions(broad, (int(y), int(x)), config)
+    radius = float(np.sqrt(own.sum() / np.pi))
     outstanding = _stands_out(stamp, broad, start[0], config)
-    weight = np.where(outstanding, np.float32(0), stamp.weight)
+    weight = np.where(outstanding | others, np.float32(0), stamp.weight)
     fit = _best_fit(_coarse(stamp, start[0], weight, config), start, radius, settings)
     most = config.most_radius * radius
     small = _radius(fit, stamp) < config.min_radius * stamp.width
@@ -287,10 +289,18 @@ def _as_broad(coarse: Stamp, start: Array, radius: float, settings: FitSettings)
     return without_sources(coarse).add(theta, compact=False)
 
 
-def _broad_radius(broad: FloatArray, center: tuple[int, int], config: BodyConfig) -> float:
-    """Return the radius in pixels of a circle as large as the broad light about a pixel (y, x)."""
-    regions, _ = ndimage.label(broad > config.min_brightness)
-    return float(np.sqrt((regions == regions[center]).sum() / np.pi))
+def _regions(
+    broad: FloatArray, center: tuple[int, int], config: BodyConfig
+) -> tuple[BoolArray, BoolArray]:
+    """Return where ``(y, x)`` broad light is that of the galaxy at a pixel (y, x), or of others.
+
+    Between it and others there is less light: a good part less where they touch.
+    """
+    lit = broad > config.min_brightness
+    peaks, _ = ndimage.label(broad > config.separate_part * broad[center])
+    basins = watershed(-broad, peaks, mask=lit)
+    own = basins == basins[center]
+    return own, np.asarray(lit & ~own)
 
 
 def _bright_neighbors(stamp: Stamp, light: FloatArray, center: Array, config: BodyConfig) -> int:

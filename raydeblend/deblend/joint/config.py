@@ -1,8 +1,8 @@
-"""What was tuned in the joint deblender: every number that decides a result and is no law.
+"""The tuned parameters of the joint deblender.
 
-Chosen on simulated blends that no evaluation uses; `docs/joint.md` says on which, and what other
-values give.  A PSF width is the standard deviation of the Gaussian that stands for the PSF, and
-sigma the noise.
+They were chosen on simulated blends that no evaluation uses; `docs/joint.md` says on which, and
+what other values give.  A PSF width is the standard deviation of the Gaussian that stands for the
+PSF, and sigma the noise.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class BlockConfig:
     Attributes
     ----------
     max_joint_sources
-        Most sources that are fitted at once; of more, blocks of so many are fitted in turn.
+        Largest number of sources fitted at once; more are fitted in turn, in blocks of that size.
     sweeps
-        How often at most all sources, or those that changed, are fitted again.
+        Largest number of times that all sources, or those that changed, are fitted again.
     rough_sources, rough_sweeps
         The same two before more sources are sought: what is left then shows where, and all that
         changes or has not settled is fitted again in the end.
@@ -143,6 +143,22 @@ class LimitConfig:
 
 
 @dataclass(frozen=True)
+class LargeConfig:
+    """Which galaxies are tried from the size that they are seen to have.
+
+    Attributes
+    ----------
+    min_brightness
+        Sigma of a pixel of all bands from which it shows the galaxy.
+    min_radius
+        PSF widths that the half-light radius of what is seen must have.
+    """
+
+    min_brightness: float = 1.0
+    min_radius: float = 3.0
+
+
+@dataclass(frozen=True)
 class SteepConfig:
     """Which galaxies are tried as one steep profile.
 
@@ -185,7 +201,7 @@ class SearchConfig:
         half, and Akaike (1974) asks for one.
     added_error
         Part of the light under a new source that may be wrong.  Half the squared significance of
-        so much of it must be gained beside `min_gain`.
+        that part must be gained in addition to `min_gain`.
     underlying_radius
         PSF widths about a source in which light is under it.
     rescue_fraction
@@ -263,7 +279,7 @@ class PruneConfig:
 
 @dataclass(frozen=True)
 class PhotometryConfig:
-    """What errors of fluxes have beside the curvature, in quadrature.
+    """Contributions to the errors of fluxes, in quadrature with the curvature.
 
     Calibrated on simulated pairs and blends that are no test set, and on 2,400 isolated galaxies of
     the realistic population, i = 18 to 26 (the training split).  In a blend, how many sources
@@ -298,7 +314,7 @@ class PhotometryConfig:
 
 @dataclass(frozen=True)
 class ShearConfig:
-    """What the response of a shape to shear has beside the curvature; see `shear`.
+    """The response of a shape to shear, beyond the curvature; see `shear`.
 
     Attributes
     ----------
@@ -358,9 +374,12 @@ class BodyConfig:
         Side in PSF widths of the square whose median is broad light.
     min_brightness
         Sigma of a pixel of all bands from which broad light may be a body.
+    separate_part
+        Of the brightness of its broad light: where that of another galaxy is as bright, and the
+        light between them is not, each has its own region.
     standing_out, standing_out_sigma
-        Pixels brighter than so many times the broad light, and so many sigma, are left out of the
-        first fit.
+        Pixels brighter than that multiple of the broad light and that many sigma are left out of
+        the first fit.
     min_significance
         Sigma of the smoothed body from which its structure is measured.
     rings
@@ -372,10 +391,10 @@ class BodyConfig:
         With more peaks that have such a part of its light, as points, it is no body, but the middle
         of a cluster.
     most_uneven
-        Over the light of its profile, the most that a body has beside it.
+        Largest light of a body in addition to its profile, over that of the profile.
     most_others
-        Over the light of its profile, that of others in a pixel up to which it shows what a body
-        has beside it.
+        Light of others in a pixel, over that of the profile, up to which the pixel shows what a
+        body has in addition to its profile.
     looks
         How often what lies on a body is looked for, each time without what is known by then.
     most
@@ -388,6 +407,7 @@ class BodyConfig:
     center_radius: float = 4.0
     median_side: float = 10.0
     min_brightness: float = 2.0
+    separate_part: float = 0.1
     standing_out: float = 1.5
     standing_out_sigma: float = 5.0
     min_significance: float = 20.0
@@ -421,6 +441,7 @@ class JointConfig:
     stars: StarConfig = StarConfig()
     blocks: BlockConfig = BlockConfig()
     limits: LimitConfig = LimitConfig()
+    large: LargeConfig = LargeConfig()
     steep: SteepConfig = SteepConfig()
     search: SearchConfig = SearchConfig()
     splits: SplitConfig = SplitConfig()

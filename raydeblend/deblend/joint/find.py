@@ -15,6 +15,7 @@ from raydeblend.deblend.joint.config import BlockConfig
 from raydeblend.deblend.joint.crowds.patches import Patch, draw
 from raydeblend.deblend.joint.crowds.separate import find_sources, fit_positions, grow
 from raydeblend.deblend.joint.fitting import fit_requests
+from raydeblend.deblend.joint.large import try_large
 from raydeblend.deblend.joint.prune import drop_sources
 from raydeblend.deblend.joint.search import add_sources, first_peaks
 from raydeblend.deblend.joint.settings import FitSettings, Limit
@@ -140,12 +141,13 @@ def fit_all_given(
 def fit_together(
     stamps: Sequence[Stamp], start: Sequence[Array], settings: FitSettings
 ) -> list[BlendFit]:
-    """Fit all sources of each stamp at once, starting from typical galaxies at ``(k, 2)``."""
+    """Fit all sources of each stamp at once, starting from galaxies of usual size at ``(k, 2)``."""
     requests = [
         FitRequest(stamp, xy, compact=np.zeros(len(xy), dtype=bool))
         for stamp, xy in zip(stamps, start, strict=True)
     ]
-    return try_steep(stamps, fit_requests(requests, settings), settings)
+    fits = try_large(stamps, start, fit_requests(requests, settings), settings)
+    return try_steep(stamps, fits, settings)
 
 
 def _is_crowd(xy: Array, settings: FitSettings) -> bool:

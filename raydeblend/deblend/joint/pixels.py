@@ -29,8 +29,8 @@ def make_stamps(
     Parameters
     ----------
     variance, cores
-        ``(n, bands, y, x)`` as a deblender gets them; where light of cores is given, it is seen by
-        the search for peaks, and not fitted.
+        ``(n, bands, y, x)`` as passed to the deblender; light of cores is shown to the search for
+        peaks, but not fitted.
     """
     weight = _with_model_error(made.image, made.weight, config)
     shown = made.image, weight

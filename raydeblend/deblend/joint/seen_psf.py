@@ -57,7 +57,7 @@ class SeenPsf:
         )
 
     def mixture(self, pixel_scale: float) -> Mixture:
-        """Return the Gaussians of galaxies and PSF on pixels of so many arcsec."""
+        """Return the Gaussians of galaxies and PSF for a pixel scale in arcsec."""
         return make_mixture(*self._stacked, pixel_scale)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a fit depends on beside the blend."""
+"""What a fit depends on besides the blend."""
 
 from __future__ import annotations
 

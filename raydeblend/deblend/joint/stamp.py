@@ -173,7 +173,7 @@ class Stamp:
 
     @cached_property
     def _shown_alike(self) -> bool:
-        """Whether all bands with data have it in the same samples."""
+        """Whether all bands with data have them in the same samples."""
         good = self.weights > 0
         return bool((good[good.any(axis=1)] == good.any(axis=0)).all())
 

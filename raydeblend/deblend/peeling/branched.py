@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from raydeblend.deblend.base import Batch, NetworkDeblender
+from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.peeling.pieces import fitter_on
 from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources
 from raydeblend.errors import ConfigError
 from raydeblend.networks.branched import BRANCHES, Branched
@@ -24,8 +26,6 @@ from raydeblend.networks.forward import choose_device, forward
 from raydeblend.networks.weights import Card, load_weights, shipped_path
 from raydeblend.tile import FloatArray
 
-MAX_PASSES = 5
-"""Passes through the network, two galaxies each; more in one stamp means low quality."""
 ZOO_BATCH = 64
 
 
@@ -33,11 +33,12 @@ ZOO_BATCH = 64
 class BranchedDeblender(NetworkDeblender):
     """The network for survey stamps; implements `raydeblend.tile.Deblender`.
 
-    It was trained over a range of seeing and uses no `pixel_scale`; `psf` sets the width of the
-    filter that finds peaks.
+    It was trained over a range of seeing; `psf` sets the width of the filter that finds peaks, and
+    with `pixel_scale` tells pieces from galaxies (`pieces`).
     """
 
     shipped: ClassVar[str] = "branched"
+    tuned: ClassVar = (PEELING,)
 
     network: Branched
     name: str = "branched"
@@ -53,7 +54,11 @@ class BranchedDeblender(NetworkDeblender):
             If weights are missing, damaged or not of survey images.
         """
         loaded = cls._load(device, weights)
-        return replace(loaded, downscale=loaded.network.config.downscale)
+        return replace(
+            loaded,
+            downscale=loaded.network.config.downscale,
+            weights_hash=f"{loaded.weights_hash}-{fitter_on(loaded.device).weights_hash}",
+        )
 
     @classmethod
     def check_weights(cls, path: str, network: nn.Module, card: Card) -> None:
@@ -83,7 +88,7 @@ class BranchedDeblender(NetworkDeblender):
         residual = image.clone()
         models: list[Tensor] = []
         active = torch.arange(len(image), device=image.device)
-        for _ in range(MAX_PASSES):
+        for _ in range(PEELING.max_passes):
             if len(active) == 0:
                 break
             pair = image.new_zeros((len(image), BRANCHES, *image.shape[1:]))

@@ -13,6 +13,7 @@ from raydeblend.deblend.bands import in_all_bands, network_image
 from raydeblend.deblend.base import Batch
 from raydeblend.deblend.holes import fill_from_models
 from raydeblend.deblend.peaks import stamp_peaks
+from raydeblend.deblend.peeling.pieces import join_pieces
 from raydeblend.deblend.peeling.residual_correction import correct_residuals
 from raydeblend.deblend.peeling.second_pass import Brightest, second_pass
 from raydeblend.deblend.sources import select_sources
@@ -47,7 +48,9 @@ def image_to_peel(
 def finish(
     batch: Batch, image: Tensor, peeled: Tensor, network: Brightest, *others: Tensor
 ) -> list[Found]:
-    """Deblend again, give the user's other bands models, and correct those that pixels contradict.
+    """Deblend again, give the user's other bands models, and mend what the pixels contradict.
+
+    These are pieces of galaxies (`pieces`), and what is left of the image (`residual_correction`).
 
     Parameters
     ----------
@@ -62,9 +65,10 @@ def finish(
     models = second_pass(image, peeled, peaks, network, *others)[:, :, batch.own].cpu().numpy()
     channels = [batch.channels[k] for k in batch.own]
     selected = map(select_sources, in_all_bands(models, stamps, channels), stamps.weight)
+    joined = join_pieces(batch.call, list(selected), peaks, image.device)
     return [
         (correct_residuals(own, weight, found, channels) * sigma, xy)
         for own, weight, sigma, (found, xy) in zip(
-            stamps.image, stamps.weight, stamps.sigma, selected, strict=True
+            stamps.image, stamps.weight, stamps.sigma, joined, strict=True
         )
     ]

@@ -2,8 +2,9 @@
 
 The loop of section II.A:  count; if none are left, stop; deblend; subtract; repeat.
 
-Then, beyond the paper, galaxies that were left out are looked for, all are deblended again, and
-models are corrected where the pixels contradict them (`raydeblend.deblend.peeling.finish`).
+Then, beyond the paper, galaxies that were left out are looked for, all are deblended again, pieces
+are put together, and models are corrected where the pixels contradict them
+(`raydeblend.deblend.peeling.finish`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from raydeblend.deblend.bands import likely_bands, own_channels, shown_bands
 from raydeblend.deblend.base import Batch, Call, NetworkDeblender
 from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.deblend.peaks import band_psf_widths
+from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.peeling.pieces import fitter_on
 from raydeblend.deblend.sources import Sources
 from raydeblend.errors import ConfigError
 from raydeblend.networks.context import context_planes
@@ -30,11 +33,6 @@ from raydeblend.networks.forward import forward
 from raydeblend.networks.rdn import Rdn
 from raydeblend.networks.weights import Card
 from raydeblend.tile import FloatArray
-
-MAX_PEELS = 10
-"""More sources than this in one stamp end the loop with low quality."""
-REPEATS = 3
-"""The same count this often in a row means that the deblender no longer finds what is there."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,13 @@ class Peeled:
 class RdnDeblender(NetworkDeblender):
     """The RDN and the counter together; implements `raydeblend.tile.Deblender`.
 
-    They were trained over a range of seeing and use no `pixel_scale`; `psf` sets the width of the
-    filter that finds peaks.  A network with context (`rdn-multiband`) is shown masks and the PSF's
-    width in each band too.
+    They were trained over a range of seeing; `psf` sets the width of the filter that finds peaks,
+    and with `pixel_scale` tells pieces from galaxies (`pieces`).  A network with context
+    (`rdn-multiband`) is shown masks and the PSF's width in each band too.
     """
 
     shipped: ClassVar[str] = "rdn"
+    tuned: ClassVar = (PEELING,)
 
     name: str = "rdn"
     counter: GalaxyCounter = field(kw_only=True)
@@ -88,7 +87,8 @@ class RdnDeblender(NetworkDeblender):
                 f"the counter needs {', '.join(count.bands)}, and the deblender knows "
                 f"{', '.join(loaded.bands)}"
             )
-        return replace(loaded, weights_hash=f"{loaded.weights_hash}-{count.weights_hash}")
+        hashes = (loaded.weights_hash, count.weights_hash, fitter_on(loaded.device).weights_hash)
+        return replace(loaded, weights_hash="-".join(hashes))
 
     @classmethod
     def load_joint(
@@ -169,12 +169,12 @@ class RdnDeblender(NetworkDeblender):
         """
         residual = image.clone()
         n = len(image)
-        counts = np.full((n, MAX_PEELS + 1), -1)
+        counts = np.full((n, PEELING.max_peels + 1), -1)
         models: list[Tensor] = []
         active = torch.arange(n, device=image.device)
         p_blend = np.zeros(n, dtype=np.float32)
         counted = [self.bands.index(band) for band in self.counter.bands]
-        for step in range(MAX_PEELS + 1):
+        for step in range(PEELING.max_peels + 1):
             probability = self.counter.probabilities(residual[active][:, counted])
             rows = active.cpu().numpy()
             counts[rows, step] = probability.argmax(dim=1).cpu().numpy()
@@ -182,7 +182,7 @@ class RdnDeblender(NetworkDeblender):
                 p_blend = probability[:, 2:].sum(dim=1).cpu().numpy()
             going = (counts[rows, step] > 0) & ~_stuck(counts[rows, : step + 1])
             active = active[torch.from_numpy(going).to(active.device)]
-            if step == MAX_PEELS or len(active) == 0:
+            if step == PEELING.max_peels or len(active) == 0:
                 break
             model = torch.zeros_like(image)
             model[active] = self._brightest(residual[active], context[active])
@@ -205,10 +205,10 @@ class RdnDeblender(NetworkDeblender):
 
 
 def _stuck(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which histories end in the same count three times; "3 or more" may well repeat."""
-    if counts.shape[1] < REPEATS:
+    """Tell which histories end in the same count again and again; "3 or more" may well repeat."""
+    if counts.shape[1] < PEELING.repeats:
         return np.zeros(len(counts), dtype=bool)
-    last = counts[:, -REPEATS:]
+    last = counts[:, -PEELING.repeats :]
     return np.asarray((last == last[:, :1]).all(axis=1) & (last[:, 0] < CLASSES - 1))
 
 

@@ -18,19 +18,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.special import softmax
 
+from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.sources import significances
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
-PRIOR_WIDTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Values of s, a part of the model's own light, all as likely beforehand."""
-MIN_SNR = 30.0
-"""Signal-to-noise ratio below which the pixels could not tell, and a model stays as it is."""
-BLURS = (1.0, 2.0)
-"""Widths in pixels of the Gaussians by which a model is tried broader."""
-SWEEPS = 2
-"""How often each source is looked at with the others as they have become."""
+CONFIG = PEELING.correction
 
 
 @dataclass(frozen=True)
@@ -73,10 +67,10 @@ def correct_residuals(
     """
     corrected = models.astype(np.float64)
     snr = significances(models, weight)
-    sure = [k for k in np.argsort(-snr) if snr[k] > MIN_SNR]
+    sure = [k for k in np.argsort(-snr) if snr[k] > CONFIG.min_snr]
     deviations = {k: _deviations(models[k], weight, bands) for k in sure}
     rest = image - corrected.sum(axis=0)
-    for k in sure * SWEEPS:
+    for k in sure * CONFIG.sweeps:
         here = (..., *deviations[k].window)
         target = rest[here] + corrected[k][here] - models[k][here]
         change = _change(deviations[k], target * weight[here])
@@ -97,7 +91,7 @@ def _deviations(model: FloatArray, weight: FloatArray, bands: Sequence[int]) -> 
 def _shapes(model: Array, band: int, bands: Sequence[int]) -> Array:
     """Return the D_j ``(j, y, x)`` of one band of a model ``(bands, y, x)``."""
     own = model[band]
-    broader = [gaussian_filter(own, width) - own for width in BLURS]
+    broader = [gaussian_filter(own, width) - own for width in CONFIG.blurs]
     concentrated = own * np.sqrt(own / max(own.max(), 1e-9))
     slopes = [correlate1d(own, [-0.5, 0, 0.5], axis, mode="constant") for axis in (0, 1)]
     others = [model[other] for other in dict.fromkeys(bands) if other != band]
@@ -113,7 +107,7 @@ def _change(deviations: Deviations, weighted: Array) -> Array:
     unit = np.eye(signal.shape[1])
     evidence: list[float] = []
     found: list[Array] = []
-    for s in PRIOR_WIDTHS:
+    for s in CONFIG.prior_widths:
         # 2 ln of p(residual | s) / p(residual | 0): c·v − ln det(1 + s² N), over all bands.
         c = np.linalg.solve(deviations.normal + unit / s**2, signal[..., np.newaxis])[..., 0]
         spread = np.linalg.slogdet(unit + s**2 * deviations.normal)[1]

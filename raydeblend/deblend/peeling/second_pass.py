@@ -15,32 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.sources import MERGE_RADIUS, galaxies_of, positions_of
 
 Brightest = Callable[..., Tensor]
 """From images ``(n, bands, y, x)``, and what else the network is shown of each stamp
 ``(n, …, y, x)``, to models of the brightest galaxy of each."""
 
-PEAK_RADIUS = 4.0
-"""Pixels, about the seeing, from a peak within which a model can be its."""
-MIN_PEAK_SHARE = 0.3
-"""What models near a peak must hold of the light there that others leave; a wisp is no model."""
-WINDOW_RADIUS = 8.0
-"""Pixels about a peak without a model that the network is shown."""
-MARGIN = 8
-"""Pixels about a model that the network is shown when it is deblended again."""
-MIN_SIDE = 48
-"""Least side of what the network is shown, that of the crops that it was trained on."""
-SWEEPS = 3
-"""How often every galaxy is deblended again."""
-MAX_CONTAMINATION = 0.01
-"""Light of the others under a model that it was not freed of, as a part of its own, from which it
-is deblended again."""
-MIN_COSINE = 0.5
-"""Between a model and the one before; below it, it is another galaxy's."""
-MAX_WORSENING = 1.02
-"""Squared residual, over that of the first peels, above which these are kept: models of the parts
-of a bright galaxy with structure can drive each other away."""
+CONFIG = PEELING.second_pass
 
 
 def second_pass(
@@ -60,7 +42,7 @@ def second_pass(
     peaks
         ``(m, 2)`` (x, y) of each stamp.
     others
-        ``(n, …, y, x)``, what the network is shown beside the image.
+        ``(n, …, y, x)``, what the network is shown in addition to the image.
 
     Returns
     -------
@@ -75,7 +57,7 @@ def second_pass(
     peeled_rest, seeded_rest = _squared_residual(image, first), _squared_residual(image, models)
     base = _choose(seeded_rest < peeled_rest, models, first)
     least = torch.minimum(peeled_rest, seeded_rest)
-    return _choose(_squared_residual(image, again) <= MAX_WORSENING * least, again, base)
+    return _choose(_squared_residual(image, again) <= CONFIG.max_worsening * least, again, base)
 
 
 def merge_repeats(models: Tensor) -> Tensor:
@@ -103,8 +85,9 @@ def recover_missed(
 ) -> Tensor:
     """Return a model for each peak ``(n, m, bands, y, x)`` that has none yet and where one is.
 
-    The network is shown the pixels that are nearer to the peak than to anything else, up to
-    `WINDOW_RADIUS`: neither can a brighter galaxy draw it away, nor an equal one make it waver.
+    The network is shown the pixels that are nearer to the peak than to anything else, within
+    `SecondPassConfig.window_radius`: neither can a brighter galaxy draw it away, nor an equal one
+    make it waver.
     """
     seeds: list[tuple[int, Tensor]] = []
     wanted: list[NDArray[np.floating]] = []
@@ -131,7 +114,7 @@ def recover_missed(
 def deblend_again(
     image: Tensor, models: Tensor, n_peeled: int, network: Brightest, *others: Tensor
 ) -> Tensor:
-    """Deblend each galaxy again from the image less the others, `SWEEPS` times.
+    """Deblend each galaxy again from the image less the others, `SecondPassConfig.sweeps` times.
 
     Models from `n_peeled` on have been seen in a window only, and are all deblended once.
     """
@@ -142,17 +125,17 @@ def deblend_again(
     new = models.flatten(2).any(2)
     new[:, :n_peeled] = False
     total = models.sum(1)
-    for k in list(range(models.shape[1])) * SWEEPS:
+    for k in list(range(models.shape[1])) * CONFIG.sweeps:
         own, rest = models[:, k], total - models[:, k]
         change = (rest - taken[:, k]).abs()
-        again = new[:, k] | (_product(own, change) > MAX_CONTAMINATION * _product(own, own))
+        again = new[:, k] | (_product(own, change) > CONFIG.max_contamination * _product(own, own))
         if not again.any():
             continue
         before = own[again]
         beside = [other[again] for other in others]
         after = _deblend_near((image - rest)[again], before, network, *beside)
         norms = _product(before, before) * _product(after, after)
-        same = _product(before, after) > MIN_COSINE * norms.sqrt()
+        same = _product(before, after) > CONFIG.min_cosine * norms.sqrt()
         models[again, k] = torch.where(same[:, None, None, None], after, before)
         total = rest + models[:, k]
         taken[again, k] = rest[again]
@@ -191,7 +174,7 @@ def _frame(stamp: Tensor) -> tuple[list[int], list[int]]:
     """Return middle and size (y, x) of the frame about what is not zero in ``(bands, y, x)``."""
     lit = stamp.any(0)
     ends = [torch.nonzero(lit.any(axis))[[0, -1], 0].tolist() for axis in (1, 0)]
-    size = [max(MIN_SIDE, b - a + 1 + 2 * MARGIN) for a, b in ends]
+    size = [max(CONFIG.min_side, b - a + 1 + 2 * CONFIG.margin) for a, b in ends]
     return [(a + b + 1) // 2 for a, b in ends], size
 
 
@@ -203,9 +186,9 @@ def _unseen(
     for i, (x, y) in enumerate(np.round(xy).astype(int)):
         core = (..., slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2))
         light = models[core].sum((1, 2, 3)).cpu().numpy()
-        near = np.hypot(*(known - xy[i]).T) < PEAK_RADIUS
+        near = np.hypot(*(known - xy[i]).T) < CONFIG.peak_radius
         left = float(image[core].sum()) - light[~near].sum()
-        unseen[i] = not near.any() or light[near].sum() < MIN_PEAK_SHARE * left
+        unseen[i] = not near.any() or light[near].sum() < CONFIG.min_peak_share * left
     return unseen
 
 
@@ -215,7 +198,7 @@ def _windows(xy: NDArray[np.floating], n: int, image: Tensor) -> list[Tensor]:
     squared = (x - xy[:, 0, None, None]) ** 2 + (y - xy[:, 1, None, None]) ** 2
     nearest = squared.argmin(axis=0) if len(xy) else squared
     return [
-        torch.from_numpy((nearest == k) & (squared[k] < WINDOW_RADIUS**2)).to(image.device)
+        torch.from_numpy((nearest == k) & (squared[k] < CONFIG.window_radius**2)).to(image.device)
         for k in range(n)
     ]
 

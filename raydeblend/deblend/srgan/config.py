@@ -1,4 +1,4 @@
-"""What was tuned in the super-resolution deblender beside its network's weights.
+"""What was tuned in the super-resolution deblender, apart from its network's weights.
 
 Chosen on simulated blends and real HST stamps of seeds that no evaluation uses
 (docs/research/training.md).  A PSF width is the standard deviation of the Gaussian that stands for
@@ -70,7 +70,7 @@ class PeakConfig:
 
 @dataclass(frozen=True)
 class ConfirmConfig:
-    """Which candidates the pixels confirm, and what is tried beside them.
+    """Which candidates the pixels confirm, and what else is tried.
 
     `min_gain`, `hint_gain` and `model_error` were chosen on 600 blends and 1,000 single galaxies so
     that under 1 % of the single ones are split where HST's image is not; `SearchConfig.min_gain` of

@@ -1,4 +1,4 @@
-"""Which of a network's sources the pixels confirm, and which they show beside them.
+"""Which of a network's sources the pixels confirm, and which others they show.
 
 The super-resolved image shows where a second source may be; whether it is there, the original
 pixels tell better.  All of the network's peaks, doubtful ones too, are fitted together, and each

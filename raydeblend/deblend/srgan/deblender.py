@@ -124,7 +124,7 @@ class SrganDeblender(NetworkDeblender):
         if call.psf is None or call.pixel_scale is None:
             return super().find(batch)
         view = self.look(batch.stamps, call.bands)
-        # What the network only suspects is told apart from what it imagines by the pixels.
+        # The pixels decide whether what the network suspects is there.
         peaks = self.config.peaks
         xy = self.positions(
             batch.stamps, call.bands, view, peaks.candidate_rule, peaks.candidate_height

@@ -18,17 +18,14 @@ from raydeblend.deblend.peeling.rdn import RdnDeblender
 from raydeblend.deblend.preparation import Prepared
 from raydeblend.deblend.srgan.deblender import SrganDeblender
 from raydeblend.deblend.srgan.resolutions import fine_psf, to_coarse
-from raydeblend.deblend.unrecognized.statistics import REACH, Views
-from raydeblend.detect.sharp_peaks import PeakRule, SharpPeaks, find_sharp_peaks
+from raydeblend.deblend.unrecognized.config import LOOK
+from raydeblend.deblend.unrecognized.statistics import Views
+from raydeblend.detect.sharp_peaks import SharpPeaks, find_sharp_peaks
 from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 
 BATCH = 8
-LOOSE = PeakRule(
-    threshold=10.0, curvature=10.0, prominence=4.0, contrast=0.1, relative=0.1, smoothing=2.0
-)
-"""Which peaks of the sharp image are looked at; the calibration weighs them by their strength."""
 NETWORK_FEATURES = ("second_peak", "log_second", "peak_distance", "counter_more", "counter_none")
 """Of `FeatureNetworks`: curvature of the second peak near the source over that of the first; ln of
 1 + its significance; PSF-independent distance in arcsec; ln of the odds of two or more galaxies by
@@ -75,14 +72,15 @@ class FeatureNetworks:
         """Look at each view."""
         rows: list[list[float]] = []
         peaks: list[Array] = []
-        reach = REACH / pixel_scale
+        reach = LOOK.reach / pixel_scale
         for batch, stamps, n in _batches(views):
             sharp = self.srgan.sharpen(stamps, tuple(bands))
             chosen = choose_bands(tuple(bands), stamps.image.shape[1], self.rdn.counter.bands)
             image = torch.from_numpy(stamps.image[:, chosen].copy()).to(self.rdn.device)
             counts = self.rdn.counter.probabilities(image)
+            noise = self.srgan.config.peaks.noise
             for k in range(n):
-                found = find_sharp_peaks(sharp[k], self.psf, self.srgan.config.peaks.noise, LOOSE)
+                found = find_sharp_peaks(sharp[k], self.psf, noise, LOOK.sharp_peaks)
                 near = _near(found, batch.center[k], reach)
                 peaks.append(near.xy)
                 probability = counts[k].cpu().numpy().astype(np.float64)

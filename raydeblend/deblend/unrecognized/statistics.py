@@ -15,27 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from raydeblend.deblend.unrecognized.config import LOOK
 from raydeblend.detect.footprints import gaussian_width
 from raydeblend.tile import BoolArray, FloatArray
 
 Array = NDArray[np.float64]
-
-SIDE = 32
-"""Pixels of a view."""
-MODEL_ERROR = 0.03
-"""Part of a pixel's light that is no evidence of another source: arms, bars, clumps."""
-REACH = 1.2
-"""Arcsec about a source in which another one is sought."""
-CORE = 2.5
-"""PSF widths about a source in which its residual is tested."""
-FAR = 10.0
-"""PSF widths beyond which a neighbor does not matter."""
-_RIDGE = 0.02
-"""Part of its norm by which a point source is told at least from the galaxy's own freedom."""
-_LEAST_DOUBT = 3.4
-"""Root of the best Δχ² of one more source below which none is in doubt."""
-_SHOWN = 0.01
-"""Part of the best band's norm as which any band's counts at least where it sees the place."""
 
 FEATURES = (
     "log_snr",
@@ -97,7 +81,7 @@ def view_sources(
     unusable: BoolArray,
     models: FloatArray,
     xy: FloatArray,
-    side: int = SIDE,
+    side: int = LOOK.side,
 ) -> Views:
     """Cut a view about each source of one footprint.
 
@@ -112,7 +96,7 @@ def view_sources(
     """
     sigma = np.sqrt(np.median(variance, axis=(1, 2), keepdims=True))
     total = models.sum(0)
-    spread = variance + (MODEL_ERROR * total) ** 2
+    spread = variance + (LOOK.model_error * total) ** 2
     weight = np.where(unusable, 0, sigma**2 / spread).astype(np.float32)
     rest = np.where(unusable, 0, image - total) / sigma
     own = models / sigma
@@ -168,7 +152,7 @@ def look_at(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> tu
     weight, residual = views.weight, views.data - views.model
     distance = _distance(views)
     tangents = _tangents(views)
-    gain, where = best_gain(views, width, REACH / pixel_scale)
+    gain, where = best_gain(views, width, LOOK.reach / pixel_scale)
     size, ellipticity = _shape(views, width)
     signal = np.sqrt((views.weight * views.model**2).sum((1, 2, 3)))
     columns = np.stack(
@@ -176,11 +160,11 @@ def look_at(views: Views, psf: tuple[FloatArray, ...], pixel_scale: float) -> tu
             np.log(np.clip(signal, 1, None)),
             np.log(size),
             ellipticity,
-            _log_core_chi2(residual, weight, distance < CORE * width),
+            _log_core_chi2(residual, weight, distance < LOOK.core * width),
             np.log1p(np.sqrt(gain)),
             np.linalg.norm(where - views.center, axis=1) / width,
             np.log1p(_color_shift(residual, weight, tangents)),
-            1 / (1 + np.minimum(views.nearest / width, FAR)),
+            1 / (1 + np.minimum(views.nearest / width, LOOK.far)),
             np.log(views.n_sources),
         ],
         axis=1,
@@ -194,7 +178,7 @@ def may_be_doubtful(statistics: Array) -> BoolArray:
     Only of these are the networks asked, when the calibration is learned and when it is used.
     """
     gain = statistics[:, FEATURES.index("log_gain")]
-    return np.asarray(gain >= np.log1p(_LEAST_DOUBT))
+    return np.asarray(gain >= np.log1p(LOOK.least_doubt))
 
 
 def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:
@@ -226,8 +210,8 @@ def best_gain(views: Views, width: float, reach: float) -> tuple[Array, Array]:
     each = np.arange(bands)
     full = norm[row, :, y, x]
     # A flux that a band can hardly tell must not decide whether their sum is positive.
-    full = np.where(full > 0, np.maximum(full, _SHOWN * full.max(axis=1, keepdims=True)), full)
-    matrix[:, each, each] += full + _RIDGE * full + 1e-12
+    full = np.where(full > 0, np.maximum(full, LOOK.shown * full.max(axis=1, keepdims=True)), full)
+    matrix[:, each, each] += full + LOOK.ridge * full + 1e-12
     pull = _by_parameter((residual[:, :, None] * tangents).sum((3, 4)), bands).sum(1)
     moved = (inverse @ pull[..., None])[row]
     side = score[row, :, y, x] - (own @ moved)[..., 0]

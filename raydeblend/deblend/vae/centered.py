@@ -12,14 +12,11 @@ from numpy.typing import ArrayLike
 from raydeblend.deblend.bands import nearest_channels
 from raydeblend.deblend.base import Batch, Call
 from raydeblend.deblend.sources import Sources, stack_sources
+from raydeblend.deblend.vae.config import VAE
 from raydeblend.deblend.vae.deblender import VaeDeblender, network_pixels
 from raydeblend.deblend.vae.latent_fit import paste
 from raydeblend.deblend.vae.peaks import detect
 from raydeblend.tile import Deblended, FloatArray
-
-OWN_RADIUS = 5.0
-"""Pixels from the middle within which a peak is the centered galaxy's own: noise displaces
-that of a large and faint one."""
 
 
 @dataclass(frozen=True)
@@ -71,4 +68,4 @@ class CenteredVae:
 
 def others(peaks: FloatArray, middle: FloatArray) -> FloatArray:
     """Return the peaks ``(k, 2)`` that are not the galaxy's in the middle ``(1, 2)``."""
-    return np.asarray(peaks[np.linalg.norm(peaks - middle, axis=1) > OWN_RADIUS])
+    return np.asarray(peaks[np.linalg.norm(peaks - middle, axis=1) > VAE.own_radius])

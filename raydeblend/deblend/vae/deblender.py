@@ -24,8 +24,8 @@ from raydeblend.deblend.bands import band_amplitudes, nearest_channels
 from raydeblend.deblend.base import Batch, NetworkDeblender
 from raydeblend.deblend.holes import holes_of
 from raydeblend.deblend.sources import Sources, brightest_first
+from raydeblend.deblend.vae.config import VAE
 from raydeblend.deblend.vae.latent_fit import (
-    DIRECTIONS,
     Corners,
     Decoded,
     LatentBlend,
@@ -41,8 +41,6 @@ from raydeblend.networks.weights import Card
 from raydeblend.tile import FloatArray
 
 BATCH = 64
-QUALITY = ((1.5, "high"), (3.0, "medium"))
-"""Largest reduced chi-squared, where the models are brighter than the noise, of each quality."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class VaeDeblender(NetworkDeblender):
     """
 
     shipped: ClassVar[str] = "vae-deblend"
+    tuned: ClassVar = (VAE,)
 
     network: Vae
     name: str = "vae"
@@ -98,7 +97,7 @@ class VaeDeblender(NetworkDeblender):
     @cached_property
     def directions(self) -> Tensor:
         """Directions ``(d, latent)`` along which galaxies are moved."""
-        return main_directions(self.network.decoder, self.network.config.latent, DIRECTIONS).to(
+        return main_directions(self.network.decoder, self.network.config.latent, VAE.directions).to(
             self.device
         )
 
@@ -249,4 +248,6 @@ def quality_of(image: FloatArray, weight: FloatArray, models: FloatArray) -> str
     bright = (total > 1) & (weight > 0)
     residual = ((image - total) ** 2 * weight)[bright]
     chi2 = float(residual.mean()) if residual.size else 1.0
-    return next((name for limit, name in QUALITY if chi2 <= limit), "low")
+    if chi2 <= VAE.high_chi2:
+        return "high"
+    return "medium" if chi2 <= VAE.medium_chi2 else "low"

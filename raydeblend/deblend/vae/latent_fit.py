@@ -21,16 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from raydeblend.deblend.vae.config import VAE
 from raydeblend.networks.vae import Posterior
 from raydeblend.networks.vae_tangents import PROBE_SPREAD, galaxies, linearize
 from raydeblend.tile import FloatArray
-
-DIRECTIONS = 16
-"""Of latent space along which galaxies move; the others change next to nothing."""
-MAX_STEP = 1.5
-"""Step along one direction; galaxies scatter by a third of it."""
-MODEL_ERROR = 0.05
-"""Of a decoded pixel, as a part of its light; it keeps cores from outweighing all else."""
 
 Corners = NDArray[np.int64]
 Array = NDArray[np.float64]
@@ -103,7 +97,7 @@ class LatentBlend:
     def full_weight(self, model: FloatArray) -> FloatArray:
         """Return the inverse variance with the error of the models."""
         outside = beyond(model, self.corners, self.image.shape[1:])
-        squared = (MODEL_ERROR * self._place(model).sum(axis=0)) ** 2 + (outside**2).sum(axis=0)
+        squared = (VAE.model_error * self._place(model).sum(axis=0)) ** 2 + (outside**2).sum(axis=0)
         return np.asarray(self.weight / (1 + self.weight * squared))
 
     def columns(self, tangents: FloatArray) -> FloatArray:
@@ -170,7 +164,7 @@ def _step(
     weighted = columns * weight.reshape(-1)
     curvature = (weighted @ columns.T).astype(np.float64) + prior
     pull = (weighted @ residual.reshape(-1)).astype(np.float64)
-    step = np.linalg.solve(curvature, pull).clip(-MAX_STEP, MAX_STEP)
+    step = np.linalg.solve(curvature, pull).clip(-VAE.max_step, VAE.max_step)
     turned = torch.from_numpy(step.reshape(len(model), -1)).to(blend.directions)
     moved = blend.draw(z + turned @ blend.directions)
     before, after = (float((weight * r**2).sum()) for r in (residual, blend.residual(moved)))

@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from raydeblend.deblend.peaks import stamp_peaks
+from raydeblend.deblend.vae.config import VAE
 from raydeblend.tile import FloatArray
-
-MAX_SOURCES = 12
-"""Peaks in one stamp, the highest; there are rarely more than a handful."""
-APART = 4.0
-"""Pixels from the known peaks within which a residual is theirs."""
-RESIDUAL_ERROR = 0.4
-"""Error of a first model, as a part of its light: what it may leave is no galaxy."""
 
 
 def detect(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
@@ -25,7 +19,7 @@ def detect(image: FloatArray, weight: FloatArray, width: float) -> FloatArray:
     width
         Of the PSF in pixels (sigma).
     """
-    return stamp_peaks(image, weight, width)[:MAX_SOURCES].astype(np.float32)
+    return stamp_peaks(image, weight, width)[: VAE.max_sources].astype(np.float32)
 
 
 def detect_missed(
@@ -42,7 +36,7 @@ def detect_missed(
     width
         Of the PSF in pixels (sigma).
     """
-    doubted = weight / (1 + weight * (RESIDUAL_ERROR * model) ** 2)
+    doubted = weight / (1 + weight * (VAE.residual_error * model) ** 2)
     peaks = detect(image - model, doubted, width)
     distance = np.linalg.norm(peaks[:, None] - known[None], axis=2).min(axis=1, initial=np.inf)
-    return np.asarray(peaks[distance > APART][: max(MAX_SOURCES - len(known), 0)])
+    return np.asarray(peaks[distance > VAE.apart][: max(VAE.max_sources - len(known), 0)])

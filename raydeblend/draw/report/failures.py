@@ -76,5 +76,5 @@ def flags_table(flags: FlagCounts) -> Table:
         ]
         for flag, n in flags.number.most_common()
     ]
-    before = ("Of all rows; `raydeblend inspect OUT SOURCE_ID` draws an example.",)
+    before = ("Of all rows; raydeblend inspect OUT SOURCE_ID draws an example.",)
     return Table(("flag", "rows", "part", "what it means", "an example"), rows, title, before)

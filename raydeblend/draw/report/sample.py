@@ -18,7 +18,7 @@ class Sample:
     size
         Most rows that are kept.
     names
-        Columns that are kept beside ``source_id``.
+        Columns that are kept in addition to ``source_id``.
     """
 
     def __init__(self, size: int, names: Sequence[str]) -> None:

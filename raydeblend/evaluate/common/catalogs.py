@@ -12,6 +12,7 @@ from raydeblend import storage
 from raydeblend.catalog import from_bytes, read_catalog
 from raydeblend.config import CatalogConfig
 from raydeblend.errors import ConfigError
+from raydeblend.pipeline.preparation import RunRequest
 from raydeblend.pipeline.survey import run_catalog
 
 LOGGER = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def make_catalog(
         inject=0,
     )
     began = time.monotonic()
-    summary = run_catalog(tiles, out, config, overwrite=True)
+    summary = run_catalog(tiles, out, config, RunRequest(overwrite=True))
     seconds = time.monotonic() - began
     LOGGER.info("%s: %d sources in %.0f s", deblender, summary.n_sources, seconds)
     if summary.n_failed:

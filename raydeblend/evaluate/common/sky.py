@@ -44,7 +44,7 @@ class Pairing:
     counted
         ``(m,)`` galaxies inside the rectangle that the catalog covers.
     duplicated
-        ``(n,)`` found sources without a match beside a matched true source.
+        ``(n,)`` found sources without a match close to a matched true source.
     """
 
     found: Sources

@@ -29,7 +29,7 @@ BANDS = {1: ("F775W",), len(HST_BANDS): HST_BANDS}
 
 
 def run(request: Request) -> Report:
-    """Evaluate the network of so many bands, and beside it the deblenders on the i band.
+    """Evaluate the network of one or seven bands, and the deblenders on the i band.
 
     Of a folder of real HST stamps those kept out of training are used; without one, parametric
     galaxies only.
@@ -37,11 +37,11 @@ def run(request: Request) -> Report:
     Raises
     ------
     ConfigError
-        If there is no network of so many bands, or a deblender or folder is unknown.
+        If there is no network of that many bands, or a deblender or folder is unknown.
     """
     bands = 1 if request.bands is None else request.bands
     networks = load_networks(bands, request.weights, FLOW in request.chosen)
-    # The network's candidates told apart by the pixels come from the deblender of its name.
+    # The network's candidates, confirmed by the pixels, come from the deblender of its name.
     beside: dict[str, Deblender] = dict(networks)
     beside |= {name: load_deblender(name) for name in request.chosen if name not in networks}
     access.check_writable(request.out)
@@ -64,9 +64,9 @@ def run(request: Request) -> Report:
 def load_networks(
     bands: int, weights: str | None = None, flow: bool = False
 ) -> dict[str, SrganDeblender]:
-    """Return the network of so many bands by name, or the flow.
+    """Return the network of that many bands by name, or the flow.
 
-    Beside the flow, and beside the network of seven bands, is the shipped network of one.
+    The shipped network of one band is added to the flow and to the network of seven bands.
 
     Raises
     ------

@@ -63,7 +63,7 @@ class SampleScores:
 def score_samples(
     network: SrflowDeblender, beside: Mapping[str, SrganDeblender], test: SharpTest
 ) -> SampleScores:
-    """Score a flow's samples, and the images of other networks `beside`, on a test set's first."""
+    """Score a flow's samples, and the images of other networks, on the first blends of a test."""
     finder = NetworkFinder(network)
     others = {name: NetworkFinder(other) for name, other in beside.items()}
     parts = []

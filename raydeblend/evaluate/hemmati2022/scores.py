@@ -181,7 +181,7 @@ def evaluate_hemmati2022(
     networks
         The first is the one whose positions are used for photometry and figures.
     deblenders
-        Scored beside, by name.
+        Others that are scored, by name.
     """
     finders = make_finders(networks, deblenders)
     main = next(iter(networks))

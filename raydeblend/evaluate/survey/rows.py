@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -42,7 +42,6 @@ def make_rows(
 ) -> list[Row]:
     """Return the rows of one deblender; `seconds` are wall time per catalog source."""
     deep = galaxies.take(galaxies.magnitude < DEPTH)
-    bright = galaxies.take(galaxies.magnitude < QUALITY_DEPTH)
     cases = [
         *_cases(MAGNITUDE, MAGNITUDES, galaxies, galaxies.magnitude),
         *_cases(BLENDEDNESS, BLENDEDNESSES, deep, deep.blendedness),
@@ -63,19 +62,19 @@ def make_rows(
         )
         for by, limits, table in cases
     ]
-    return rows + [
-        _row(
-            deblender,
-            QUALITY,
-            quality,
-            (-np.inf, QUALITY_DEPTH),
-            galaxy_columns(table, bands),
-            len(table.magnitude),
-            seconds,
-        )
-        for quality in QUALITIES
-        if len((table := bright.take(bright.quality == quality)).magnitude)
-    ]
+    return [*rows, *_quality_rows(deblender, galaxies, bands, seconds)]
+
+
+def _quality_rows(
+    deblender: str, galaxies: GalaxyTable, bands: Sequence[str], seconds: float
+) -> Iterator[Row]:
+    """Yield the rows of the bright galaxies by the quality that the catalog states."""
+    bright, limits = galaxies.take(galaxies.magnitude < QUALITY_DEPTH), (-np.inf, QUALITY_DEPTH)
+    for quality in QUALITIES:
+        table = bright.take(bright.quality == quality)
+        if n := len(table.magnitude):
+            columns = galaxy_columns(table, bands)
+            yield _row(deblender, QUALITY, quality, limits, columns, n, seconds)
 
 
 def pair_rows(

@@ -1,4 +1,4 @@
-"""What the compiled fit is given: one blend's samples, PSF and priors, side by side in memory."""
+"""The input of the compiled fit: one blend's samples, PSF and priors, contiguous in memory."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Blend(NamedTuple):
 
 
 def make_mixture(psf_weight: Array, psf_cov: Array, pixel_scale: float) -> Mixture:
-    """Return the Gaussians for PSFs ``(b, m, c)``, ``(b, m, c, 3)`` on pixels of so many arcsec."""
+    """Return the Gaussians for PSFs ``(b, m, c)``, ``(b, m, c, 3)``, with pixels in arcsec."""
     pairs = gaussian_pairs(psf_weight.shape[2])
     return Mixture(
         psf=pairs.psf,

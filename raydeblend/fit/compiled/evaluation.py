@@ -38,7 +38,7 @@ BoolArray = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 RIDGE = 0.01
-"""Of a source's own curvature: lets sources on one spot share its light in their first fluxes."""
+"""Fraction of a source's own curvature: with it, sources at one position share its first flux."""
 
 
 class Work(NamedTuple):
@@ -123,7 +123,7 @@ def make_work(blend: Blend) -> Work:
 
 @part()
 def make_state(blend: Blend, moving: int) -> State:
-    """Return memory for the model of a blend of which so many sources move."""
+    """Return memory for the model of a blend with that many free sources."""
     bands, k = len(blend.samples.data), len(blend.start)
     free = PARAMETERS * moving
     return State(
@@ -172,7 +172,7 @@ def weigh_images(blend: Blend, work: Work) -> None:
 
 @part()
 def flux_scale(blend: Blend, work: Work) -> Array:
-    """Return positive total fluxes ``(b, K)`` for bulges of the expected part of the light."""
+    """Return positive total fluxes ``(b, K)`` if bulges have the expected fraction of the light."""
     bands, k = len(work.rows), len(blend.start)
     scale, own = np.empty((bands, k)), np.empty(k)
     shown = ~blend.hidden
@@ -201,7 +201,7 @@ def flux_scale(blend: Blend, work: Work) -> Array:
 
 @part()
 def _take_from_others(hidden: BoolArray, shown: BoolArray, scale: Array) -> None:
-    """Give hidden sources ``(b, K)`` the mean flux of the bands that show them."""
+    """Give sources that a band hides ``(b, K)`` the mean flux of the bands that show them."""
     for k in range(scale.shape[1]):
         total, count = 0.0, 0
         for band in range(len(scale)):
@@ -311,7 +311,7 @@ def _mix(
 
 @part()
 def normal_equations(blend: Blend, work: Work, moving: Indices, state: State) -> None:
-    """Write gradient and curvature of what was evaluated last, by theta of what moves."""
+    """Write gradient and curvature of the last evaluation, by theta of the free sources."""
     images, free = 2 * len(blend.start), PARAMETERS * len(moving)
     first = 1 + images
     matrix = np.empty((images, images))
@@ -340,7 +340,7 @@ def normal_equations(blend: Blend, work: Work, moving: Indices, state: State) ->
 
 @part()
 def _prior_equations(blend: Blend, moving: Indices, state: State) -> None:
-    """Write gradient and curvature of the priors of the sources that move."""
+    """Write gradient and curvature of the priors of the free sources."""
     pull, stiffness = np.empty(PARAMETERS), np.empty((PARAMETERS, PARAMETERS))
     for i in range(len(state.gradient)):
         for j in range(len(state.gradient)):

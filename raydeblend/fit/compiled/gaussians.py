@@ -42,7 +42,7 @@ SUMS = 7
 COLUMNS = 7
 """Of a Gaussian: P (xx, xy, yy), norm, s, the norm's derivative by ln n, and its squared reach."""
 MOST_EXPONENT = 30.0
-"""Gaussians end at exp(−30): smaller values would end in slow, denormal numbers."""
+"""Gaussians are cut at exp(−30): smaller values would become denormal numbers, which are slow."""
 
 FAINTEST = 1e-9
 """Part of a source's light in a pixel below which a Gaussian does not matter there: of one of a
@@ -85,7 +85,7 @@ def _float(_: Any, bits: Any) -> Any:
 
 @part()
 def power_of_two(t: np.float32) -> Any:
-    """Return 2^t for −100 < t <= 0: a polynomial of degree 5 for what is left of an integer."""
+    """Return 2^t for −100 < t <= 0: a polynomial of degree 5 for the fractional part."""
     shifted = t + _ROUND
     f = t - (shifted - _ROUND)
     value = ((((_C5 * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f + _C0
@@ -198,7 +198,7 @@ def all_sums(_: Any, dx: Any, dy: Any, table: Any, near: Any, count: Any, out: A
 
 @intrinsic  # type: ignore[untyped-decorator]
 def one_sum(_: Any, dx: Any, dy: Any, table: Any, near: Any, count: Any, out: Any) -> Any:
-    """Sum U ``(BLOCK,)`` alone, added to what is there; else as `all_sums`."""
+    """Add U ``(BLOCK,)`` alone to what is there; otherwise as `all_sums`."""
     return types.void(dx, dy, table, near, count, out), _one_sum
 
 

@@ -93,11 +93,11 @@ def fit_blend(blend: Blend, theta: Array, warm: bool, goal: float) -> Fitted:
     Parameters
     ----------
     theta
-        ``(K, 9)``, written over; if `warm` an earlier solution to start from.  Else the brightest
-        source is fitted first, the others meanwhile galaxies of usual size, as a faint source may
-        otherwise grow to take the outskirts of a bright one.
+        ``(K, 9)``, overwritten; if `warm`, an earlier solution to start from.  Otherwise the
+        brightest source is fitted first, with galaxies of typical size in place of the others,
+        since a faint source might grow until it takes the outskirts of a bright one.
     goal
-        Objective to reach; a fit that will hardly come below it is given up.
+        Objective to reach; a fit that is unlikely to is stopped.
     """
     k, evaluations = len(theta), 0
     work = make_work(blend)
@@ -179,7 +179,7 @@ def _descend(
     steps: int,
     goal: float,
 ) -> tuple[State, bool, int]:
-    """Levenberg–Marquardt from theta, at which all is drawn, of the sources that move."""
+    """Fit the free sources by Levenberg–Marquardt from theta, at which all are drawn."""
     here, trial = make_state(blend, len(moving)), make_state(blend, len(moving))
     _copy(theta, here.theta)
     evaluate(blend, work, scale, here)
@@ -217,7 +217,7 @@ def _all_inside(theta: Array) -> bool:
 
 @part()
 def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
-    """Write theta after a damped step to the trial; return the fall that it promises."""
+    """Write theta after a damped step to the trial; return the predicted decrease."""
     matrix, step = np.empty_like(here.curvature), np.empty((len(here.gradient), 1))
     _copy(here.curvature, matrix)
     for i in range(len(step)):
@@ -237,7 +237,7 @@ def _step(here: State, damping: float, moving: Indices, trial: State) -> float:
 
 @part()
 def _next_damping(damping: float, ratio: float) -> float:
-    """Return the next damping from true over promised fall; see `scene_fit`."""
+    """Return the next damping from the actual over the predicted decrease; see `scene_fit`."""
     factor = 0.1 if ratio > 0.75 else (10.0 if ratio < 0.25 else 1.0)
     return min(max(damping * factor, _LEAST_DAMPING), _MOST_DAMPING)
 

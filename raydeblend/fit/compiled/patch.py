@@ -1,4 +1,4 @@
-"""One source drawn where it reaches: a box as large as its light, not the whole stamp."""
+"""One source drawn in a box as large as its light, not in the whole stamp."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _square(theta: Array, top: int, left: int, dx: FloatArray, dy: FloatArray) -
 
 @part()
 def _span(center: float, half: float, size: int) -> tuple[int, int]:
-    """Return the first pixel and the one behind the last, within an axis of so many pixels."""
+    """Return the first pixel and the one after the last, on an axis of `size` pixels."""
     if not np.isfinite(center):
         return 0, 0
     first = min(max(int(np.floor(center - half)), 0), size)
@@ -95,7 +95,7 @@ def _span(center: float, half: float, size: int) -> tuple[int, int]:
 
 @part()
 def _half_width(tables: FloatArray, axis: int, faintest: float, most: int) -> float:
-    """Return beyond which distance along an axis no band is above `faintest`, at most `most`.
+    """Return the distance along an axis, at most `most`, beyond which no band exceeds `faintest`.
 
     `axis` is 0 for x and 2 for y, as the precisions are ordered.  A Gaussian at distance d along
     x is nowhere above its norm times exp(−d² / 2 C_xx).

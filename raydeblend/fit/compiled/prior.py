@@ -27,6 +27,8 @@ class Prior(NamedTuple):
     log_radius_scatter: float
     log_ratio: float
     log_ratio_scatter: float
+    most_log_ratio: float
+    ratio_wall: float
     alignment: float
     alignment_scatter: float
     index_width: float
@@ -51,8 +53,8 @@ def log_prior(
     """Return −ln p, and write its gradient ``(9,)`` and positive curvature ``(9, 9)``.
 
     Position, sizes and the bulge's shear are Gaussian; the disk's shear has p(g) ∝ (1 − g²)²
-    exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24); radii of compact ones end softly; ln n has
-    a Cauchy distribution.
+    exp(−g²/2σ²) (Bernstein & Armstrong 2014, eq. 24); radii of bulges over disks, and of compact
+    ones, end softly; ln n has a Cauchy distribution.
     """
     for i in range(PARAMETERS):
         gradient[i] = 0
@@ -71,6 +73,9 @@ def log_prior(
     penalty += _normal(off, prior.log_radius_scatter, 4, 4, 0.0, gradient, curvature)
     off = theta[5] - theta[4] - prior.log_ratio
     penalty += _normal(off, prior.log_ratio_scatter, 5, 4, 1.0, gradient, curvature)
+    off = theta[5] - theta[4] - prior.most_log_ratio
+    if off > 0:
+        penalty += _normal(off, prior.ratio_wall, 5, 4, 1.0, gradient, curvature)
     penalty += _barrier(theta, gradient, curvature)
     penalty += _index(prior, theta[8], gradient, curvature)
     if compact:

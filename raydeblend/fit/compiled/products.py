@@ -20,7 +20,7 @@ CHUNK = 1024
 """Samples that are summed in float32, a multiple of a block; sums of chunks are float64."""
 WIDE = 4
 TALL = 4 if LANES == 16 else 2
-"""So many rows are multiplied with so many at once: their products stay in registers."""
+"""Numbers of rows that are multiplied with each other at once: their products stay in registers."""
 
 
 @part()
@@ -74,7 +74,7 @@ def _products(
 ) -> Any:
     """Write the products ``(TALL, WIDE)`` of `left` with `WIDE` rows from the first on.
 
-    Over so many samples of the rows from `start` on; from row `last` on there is none.
+    The sum is over `size` samples from `start` on; rows from `last` on do not exist.
     """
     return types.void(left, rows, start, size, first, last, out), _write_products
 

@@ -41,9 +41,9 @@ class Refitted(NamedTuple):
 def refit(
     family: Family, pixels: Pixels, theta: Array, rounds: int, damping: float, ridge: float
 ) -> Refitted:
-    """Improve theta ``(K, q)`` in so many damped steps.
+    """Improve theta ``(K, q)`` in at most `rounds` damped steps.
 
-    One that does not lower the objective is not taken, nor asked for again: it would be the same.
+    The first step that does not lower the objective is not taken, and ends the fit.
     """
     work = make_work(family, pixels)
     here, trial = make_model(family, pixels), make_model(family, pixels)

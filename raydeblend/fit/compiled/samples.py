@@ -1,4 +1,4 @@
-"""The samples that the compiled fits are given, side by side in memory."""
+"""The input samples of the compiled fits, contiguous in memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from raydeblend.fit.compiled.gaussians import BLOCK
 FloatArray = NDArray[np.float32]
 
 TILE = 8
-"""Side in pixels of the squares in which samples lie side by side, so that blocks are compact."""
+"""Side in pixels of the squares whose samples are adjacent, so that blocks are compact."""
 
 
 class Samples(NamedTuple):
-    """Samples of a blend, filled up to whole blocks with such of weight 0.
+    """Samples of a blend, padded to whole blocks with samples of weight 0.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Samples(NamedTuple):
 
 
 def make_samples(data: FloatArray, weight: FloatArray, xy: FloatArray) -> Samples:
-    """Bring samples ``(b, p)`` at ``(2, p)`` to the order and size that the fit wants."""
+    """Put samples ``(b, p)`` at ``(2, p)`` in the order and size that the fit needs."""
     tile = np.floor_divide(xy, TILE)
     order = np.lexsort((tile[0], tile[1]))
     size = max(-(-len(order) // BLOCK), 1) * BLOCK

@@ -181,7 +181,7 @@ def _flux(fail: Any, value: object) -> Flux:
 
 
 def _mask(fail: Any, value: object) -> Mask:
-    keys = ("cards", "bits", "bad", "saturated", "harmless")
+    keys = ("cards", "bits", "bad", "saturated", "no_data", "harmless")
     plain = _mapping(fail, "mask", value, keys, ("bad",))
     if ("cards" in plain) == ("bits" in plain):
         raise fail("mask must have either cards or bits")

@@ -65,6 +65,8 @@ class Mask:
     bad, saturated
         Planes that make a pixel unusable, and those of saturated ones; ``{BAND}`` stands for the
         band in capitals.
+    no_data
+        Planes of pixels that were not observed; what else makes one unusable rules out data.
     harmless
         Other planes that are known.
     """
@@ -73,6 +75,7 @@ class Mask:
     bits: Mapping[str, int]
     bad: tuple[str, ...]
     saturated: tuple[str, ...]
+    no_data: tuple[str, ...]
     harmless: tuple[str, ...]
 
 

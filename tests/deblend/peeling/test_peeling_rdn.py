@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import raydeblend
 from raydeblend.deblend.counter import GalaxyCounter
-from raydeblend.deblend.peeling.rdn import MAX_PEELS, RdnDeblender, quality_of
+from raydeblend.deblend.peeling.config import PEELING
+from raydeblend.deblend.peeling.rdn import RdnDeblender, quality_of
 from raydeblend.errors import ConfigError
 from raydeblend.networks.context import USUAL_WIDTH
 from raydeblend.networks.rdn import Rdn, RdnConfig
@@ -64,7 +65,7 @@ def deblender(counter: nn.Module) -> RdnDeblender:
     ],
 )
 def test_quality_follows_the_history_of_counts(counts: list[int], quality: str) -> None:
-    history = np.array([*counts, *[-1] * (MAX_PEELS + 1 - len(counts))])
+    history = np.array([*counts, *[-1] * (PEELING.max_peels + 1 - len(counts))])
     assert quality_of(history) == quality
 
 
@@ -86,9 +87,9 @@ def test_the_loop_stops_when_the_count_stays_the_same_three_times() -> None:
 
 def test_three_or_more_may_repeat_until_the_limit() -> None:
     images = scene((10, 8, 50.0))
-    result = deblender(Script([3] * (MAX_PEELS + 1)))(images, variance=np.ones_like(images))
+    result = deblender(Script([3] * (PEELING.max_peels + 1)))(images, variance=np.ones_like(images))
     assert result.quality.tolist() == ["low"]
-    assert result.models.shape[1] <= MAX_PEELS
+    assert result.models.shape[1] <= PEELING.max_peels
 
 
 def test_an_empty_stamp_and_an_empty_batch_give_no_sources() -> None:

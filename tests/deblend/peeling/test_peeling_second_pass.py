@@ -6,8 +6,8 @@ import torch
 from blobs import BrightestBlob, blob, scene
 from torch import Tensor
 
+from raydeblend.deblend.peeling.config import PEELING
 from raydeblend.deblend.peeling.second_pass import (
-    MIN_SIDE,
     deblend_again,
     recover_missed,
     second_pass,
@@ -106,7 +106,7 @@ def test_stamps_get_as_many_models_as_the_one_with_most() -> None:
 
 def test_in_a_large_stamp_the_network_sees_the_surroundings_alone() -> None:
     """A far brighter blob without a model, 80 pixels away, would draw away any other."""
-    size = 3 * MIN_SIDE
+    size = 3 * PEELING.second_pass.min_side
     pair = (20, 20, 100.0), (20, 24, 60.0)
     image = torch.from_numpy(scene(*pair, (100, 100, 1000.0), size=size))
     models = blobs((20, 20, 108.0), (20, 24, 45.0), size=size)
@@ -117,7 +117,7 @@ def test_in_a_large_stamp_the_network_sees_the_surroundings_alone() -> None:
 
 
 def test_what_else_the_network_is_shown_is_cut_like_the_image() -> None:
-    size = 3 * MIN_SIDE
+    size = 3 * PEELING.second_pass.min_side
     image = torch.from_numpy(scene((20, 20, 100.0), (20, 24, 60.0), size=size)).repeat(2, 1, 1, 1)
     models = blobs((20, 20, 108.0), (20, 24, 45.0), size=size).repeat(2, 1, 1, 1, 1)
     models[models < 0.01] = 0

@@ -4,9 +4,9 @@ import galsim
 import numpy as np
 import pytest
 
+from raydeblend.deblend.unrecognized.config import LOOK
 from raydeblend.deblend.unrecognized.statistics import (
     FEATURES,
-    MODEL_ERROR,
     best_gain,
     features,
     join,
@@ -43,7 +43,7 @@ def test_of_a_perfect_model_nothing_is_left():
     assert values["log_gain"] == pytest.approx(0, abs=1e-3)
     assert values["log_color_shift"] == pytest.approx(0, abs=1e-3)
     light = model[:, 8:40, 8:40]
-    signal = (light**2 / (1 + (MODEL_ERROR * light) ** 2)).sum()
+    signal = (light**2 / (1 + (LOOK.model_error * light) ** 2)).sum()
     assert values["log_snr"] == pytest.approx(np.log(np.sqrt(signal)), rel=1e-5)
     assert values["ellipticity"] < 0.01
     assert values["log_size"] > 0
@@ -75,7 +75,7 @@ def test_the_gain_is_that_of_least_squares_with_the_galaxy_free(x, y):
     image = model + 150 * point
     gain, where = best_gain(views(image, model[None], [[24, 24]]), width, 7.5)
     window = np.s_[..., 8:40, 8:40]
-    root = 1 / np.sqrt(1 + (MODEL_ERROR * model[window]) ** 2)
+    root = 1 / np.sqrt(1 + (LOOK.model_error * model[window]) ** 2)
 
     def columns(images):
         return [(root * each[window]).ravel() for each in images]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from raydeblend.deblend.vae.latent_fit import MAX_STEP, LatentBlend, beyond, fit_latents, paste
+from raydeblend.deblend.vae.config import VAE
+from raydeblend.deblend.vae.latent_fit import LatentBlend, beyond, fit_latents, paste
 from raydeblend.networks.vae import Posterior
 from raydeblend.networks.vae_tangents import PROBE_SPREAD
 
@@ -91,8 +92,8 @@ def test_a_step_is_never_for_the_worse_nor_beyond_bounds() -> None:
     start = believed([0.0], 100.0)
     result = fit_latents(stamp(image, [(0, 0)]), start, never)
     grown = float(np.log(result.model.sum())) - LOG_FLUX
-    assert 0 < grown <= MAX_STEP + 0.01
-    assert PROBE_SPREAD < MAX_STEP
+    assert 0 < grown <= VAE.max_step + 0.01
+    assert VAE.max_step > PROBE_SPREAD
 
 
 def test_a_stamp_without_peaks_has_no_models() -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.stats import norm
 
-from raydeblend.deblend.vae.peaks import MAX_SOURCES, detect, detect_missed
+from raydeblend.deblend.vae.config import VAE
+from raydeblend.deblend.vae.peaks import detect, detect_missed
 
 WIDTH = 1.5
 SHAPE = (48, 48)
@@ -43,5 +44,5 @@ def test_what_an_imperfect_model_leaves_is_no_galaxy() -> None:
 
 def test_no_more_sources_than_allowed() -> None:
     image, model = scene()
-    known = np.tile(np.array([[2.0, 2.0]], dtype="f4"), (MAX_SOURCES, 1))
+    known = np.tile(np.array([[2.0, 2.0]], dtype="f4"), (VAE.max_sources, 1))
     assert detect_missed(image, np.ones_like(image), 0 * model, known, WIDTH).shape == (0, 2)

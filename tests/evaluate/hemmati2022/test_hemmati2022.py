@@ -19,6 +19,7 @@ from raydeblend.deblend.srgan.resolutions import (
     to_coarse,
 )
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.hemmati2022 import scores as hemmati2022
 from raydeblend.evaluate.hemmati2022.figures import draw_figures
@@ -204,7 +205,7 @@ def test_figures_are_pictures(results: Results) -> None:
 
 
 def test_the_command_writes_metrics_tables_and_figures(tmp_path: Path) -> None:
-    evaluation = run_evaluation("hemmati2022", (), None, 4, str(tmp_path), seed=1)
+    evaluation = run_evaluation(Request("hemmati2022", (), None, 4, str(tmp_path), seed=1))
     rows = json.loads((tmp_path / "metrics.json").read_text())
     assert [row["deblender"] for row in rows][:4] == [LOW, HIGH, "srgan", "srgan (fit)"]
     assert (tmp_path / "tables.md").read_text() == evaluation.tables
@@ -213,7 +214,7 @@ def test_the_command_writes_metrics_tables_and_figures(tmp_path: Path) -> None:
 
 def test_seven_bands_are_seen_by_both_networks(tmp_path: Path) -> None:
     evaluation = run_evaluation(
-        "hemmati2022", ("srgan-multiband",), None, 4, str(tmp_path), bands=7
+        Request("hemmati2022", ("srgan-multiband",), None, 4, str(tmp_path), bands=7)
     )
     names = [str(row["deblender"]) for row in evaluation.rows if "found" in row]
     multi, single = "srgan-multiband", "srgan"
@@ -223,7 +224,7 @@ def test_seven_bands_are_seen_by_both_networks(tmp_path: Path) -> None:
 
 def test_other_numbers_of_bands_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="1 or 7"):
-        run_evaluation("hemmati2022", (), None, 4, str(tmp_path / "out"), bands=3)
+        run_evaluation(Request("hemmati2022", (), None, 4, str(tmp_path / "out"), bands=3))
     assert not (tmp_path / "out").exists()
 
 

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.madness.report import field_figure, field_tables, origin, residual_figure
 from raydeblend.evaluate.madness.scores import (
@@ -175,11 +176,11 @@ def test_who_is_told_the_centroids():
 
 def test_the_command_writes_everything(tmp_path):
     out = tmp_path / "scores"
-    evaluation = run_evaluation("madness", (), None, 1, str(out), seed=2)
+    evaluation = run_evaluation(Request("madness", (), None, 1, str(out), seed=2))
     (row,) = json.loads((out / "metrics.json").read_text())
     assert (row["protocol"], row["deblender"], row["fields"]) == ("madness", "sep", 1)
     assert 0.5 < row["found"] <= 1
     assert (out / "tables.md").read_text() == evaluation.tables
     assert {"errors.png", "field.png"} <= {path.name for path in out.iterdir()}
     with pytest.raises(ConfigError, match="name both"):
-        run_evaluation("madness", (), "x.npz", 1, str(tmp_path / "other"))
+        run_evaluation(Request("madness", (), "x.npz", 1, str(tmp_path / "other")))

@@ -9,6 +9,7 @@ from in_process import catalogs_in_process
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.protocol import run_evaluation
 from raydeblend.evaluate.singles.figures import classes_figure, gallery_figures
@@ -138,7 +139,7 @@ def test_a_grid_through_the_pipeline(tmp_path):
     simulate_singles(str(tmp_path / "tiles"), "HSC", ("g", "r", "i"), plan, seed=1)
     tiles, out = str(tmp_path / "tiles"), str(tmp_path / "out")
     with catalogs_in_process():
-        evaluation = run_evaluation("singles", (), tiles, None, out)
+        evaluation = run_evaluation(Request("singles", (), tiles, None, out))
     (total,) = (r for r in evaluation.rows if (r["n_galaxies"], r["galaxy"]) == (CLASS, "all"))
     assert (total["deblender"], total["n"], total["found"], total["split"]) == ("sep", 4, 1, 0)
     assert abs(total["flux_bias"]) < 0.2
@@ -146,4 +147,4 @@ def test_a_grid_through_the_pipeline(tmp_path):
 
 def test_tiles_without_truth_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no truth\.parquet"):
-        run_evaluation("singles", ("sep",), str(tmp_path), None, str(tmp_path / "out"))
+        run_evaluation(Request("singles", ("sep",), str(tmp_path), None, str(tmp_path / "out")))

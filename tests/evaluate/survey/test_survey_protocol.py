@@ -13,6 +13,7 @@ from in_process import catalogs_in_process
 from matplotlib.image import imread
 
 from raydeblend.errors import ConfigError
+from raydeblend.evaluate.common.request import Request
 from raydeblend.evaluate.common.tables import to_markdown
 from raydeblend.evaluate.protocol import run_evaluation
 from raydeblend.evaluate.survey.figures import reliability_figure, residuals_figure, trends_figure
@@ -249,7 +250,7 @@ def test_real_tiles_through_the_pipeline(tmp_path):
     tiles, out = str(tmp_path / "tiles"), tmp_path / "scores"
     simulate_tiles(tiles, "HSC", ("g", "r", "i"), n_tiles=1, size=160, seed=3)
     with catalogs_in_process():
-        evaluation = run_evaluation("survey", (), tiles, None, str(out))
+        evaluation = run_evaluation(Request("survey", (), tiles, None, str(out)))
     rows = json.loads((out / "metrics.json").read_text())
     total = next(row for row in rows if row["n_galaxies"] == ALL)
     assert (total["protocol"], total["deblender"]) == ("survey", "sep")
@@ -260,4 +261,4 @@ def test_real_tiles_through_the_pipeline(tmp_path):
 
 def test_tiles_without_truth_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no truth\.parquet"):
-        run_evaluation("survey", ("sep",), str(tmp_path), None, str(tmp_path / "out"))
+        run_evaluation(Request("survey", ("sep",), str(tmp_path), None, str(tmp_path / "out")))

@@ -133,17 +133,17 @@ class Crowd:
         must_gain: float = -np.inf,
         also: Array | None = None,
     ) -> Trial:
-        """Fit other sources in place of a group, from `base`; nothing is changed by it.
+        """Fit other sources in place of a group, from `base`, without changing the crowd.
 
         Parameters
         ----------
         start
             ``(m, 2)`` expected positions of those of `base`.
         must_gain
-            What the objective must fall by; a fit that hardly will is given up.  `UNREACHED` ends
-            it after the steps of a trial.
+            Decrease of the objective to reach; a fit that is unlikely to is stopped.  `UNREACHED`
+            ends it after the steps of a trial.
         also
-            ``(n, 2)`` positions about which pixels count too.
+            ``(n, 2)`` positions around which pixels count too.
         """
         places = base.xy if also is None else np.concatenate([base.xy, also])
         part = self.part(self.samples_of(group, places), group)

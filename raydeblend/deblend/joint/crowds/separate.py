@@ -36,7 +36,7 @@ def find_sources(stamp: Stamp, peaks: Array, settings: FitSettings) -> Separated
 
 
 def grow(stamp: Stamp, fit: BlendFit, peaks: int, settings: FitSettings) -> Separated:
-    """Search for more sources in a fit of few that had so many peaks, then drop as above."""
+    """Search for more sources in a fit of few peaks, then drop as above."""
     crowd = Crowd(stamp, _enough_for(peaks, settings))
     nobody = np.zeros(0, dtype=np.intp)
     crowd.accept(Trial(nobody, stamp, fit.xy.copy(), np.inf, fit))
