@@ -14,7 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.parameters import FRACTION
+from raydeblend.fit.compiled.galaxy import SOFTENING
+from raydeblend.fit.parameters import CONCENTRATION
 from raydeblend.fit.profiles import profile
 from raydeblend.fit.sersic import VARIANCES, weights_at
 
@@ -148,6 +149,7 @@ def bulge_fraction(theta: Array) -> Array:
 
     `theta` ``(k, q)`` is that of `profile_model`.
     """
-    if theta.shape[1] <= FRACTION:
+    if theta.shape[1] <= CONCENTRATION:
         return np.full((len(theta), 1), np.nan)
-    return np.asarray(np.clip(theta[:, [FRACTION]], 0, 1))
+    c = theta[:, [CONCENTRATION]]
+    return np.asarray(np.clip((np.hypot(c, SOFTENING) + c) / 2, 0, 1))

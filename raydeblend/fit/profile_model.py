@@ -2,7 +2,7 @@
 
 A galaxy is a profile of concentric Gaussians (`profiles.py`), convolved analytically with the
 Gaussians of the PSF.  Its parameters are theta = (x, y, g1, g2, ln T) and, for ``bdf``, the
-fraction of the light in the bulge; x and y in pixels from the deblended position, T in arcsec².
+concentration; x and y in pixels from the deblended position, T in arcsec².
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from raydeblend.fit.compiled.galaxy import Family
 from raydeblend.fit.config import PROFILE_FIT
-from raydeblend.fit.profiles import Profile
+from raydeblend.fit.profiles import DISK, FLAT, Profile
 from raydeblend.fit.psf import PsfMixture
 from raydeblend.fit.single_priors import Priors
 
@@ -42,21 +42,23 @@ def make_family(
     """
     psf_weight, psf_cov = _psf_arrays(psf)
     variance = 0.5 * (psf_cov[:, :, 0] + psf_cov[:, :, 2]).min(0)
-    light = _light(shape)
+    light = shape.light
     columns = []
     for c, (most, size) in enumerate(zip(psf_weight.max(0), variance, strict=True)):
         for group in _groups(shape, most, np.inf if half_t is None else half_t / size):
             own = light[group]
-            is_bulge = shape.slope is not None and bool(shape.slope[group[0]] > 0)
-            columns.append((is_bulge, c, own.sum(), own @ shape.fractions[group] / own.sum()))
+            columns.append(
+                (int(shape.part[group[0]]), c, own.sum(), own @ shape.fractions[group] / own.sum())
+            )
     columns.sort(key=lambda column: column[0])
-    bulge, which, weight, fraction = (np.array(column) for column in zip(*columns, strict=True))
+    part, which, weight, fraction = (np.array(column) for column in zip(*columns, strict=True))
     # In the order of memory that the fit is compiled for.
     return Family(
         weight=np.ascontiguousarray(psf_weight[:, which] * weight),
         fraction=fraction,
         psf_cov=np.ascontiguousarray(psf_cov[:, which] + square * np.array([1.0, 0.0, 1.0])),
-        disk=int((~bulge).sum()),
+        disk=int((part == DISK).sum()),
+        bulge=int((part != FLAT).sum()),
         mean=priors.mean(shape),
         precision=priors.precision(shape),
         pixel_scale=float(pixel_scale),
@@ -72,11 +74,6 @@ def size_class(log_t: Array, pixel_scale: float) -> tuple[NDArray[np.int_], Arra
     return number, 0.5 * np.exp(number * CONFIG.class_width) / pixel_scale**2
 
 
-def _light(shape: Profile) -> Array:
-    """Return the light ``(k,)`` of each Gaussian in a disk or bulge of unit flux."""
-    return shape.weights if shape.slope is None else np.abs(shape.slope)
-
-
 def _groups(shape: Profile, light: float, relative: float) -> list[NDArray[np.intp]]:
     """Return which Gaussians of the galaxy to merge behind one of the PSF.
 
@@ -90,15 +87,12 @@ def _groups(shape: Profile, light: float, relative: float) -> list[NDArray[np.in
     relative
         T/2 over its variance.
     """
-    families = [np.arange(len(shape.weights))]
-    if shape.slope is not None:
-        families = [np.flatnonzero(shape.slope < 0), np.flatnonzero(shape.slope > 0)]
     groups = []
-    for family in families:
+    for family in (np.flatnonzero(shape.part == part) for part in np.unique(shape.part)):
         merged = 1
         for end in range(2, len(family) + 1) if np.isfinite(relative) else ():
             part = family[:end]
-            mass, size = _light(shape)[part], relative * shape.fractions[part]
+            mass, size = shape.light[part], relative * shape.fractions[part]
             mean = mass @ size / mass.sum()
             error = light * mass @ (size - mean) ** 2 / (1 + mean) ** 2
             merged = end if error < CONFIG.merging_error else merged

@@ -12,11 +12,13 @@ index.  They are no better here: an exponential disk takes 10 of them in place o
 below 0, for 0.03 in place of 0.04 % of the light within any radius; the brightness of a de
 Vaucouleurs profile is off by up to 4 % (the 6 of bulges: 13 %) in place of 0.9 %.
 
-``bdf`` is a bulge (``dev``) and a disk (``exp``) of one center and shape, the fraction of the
-light in the bulge being the same in all bands and one more parameter of the shape: the model that
-ngmix calls ``bdf``.  Its sizes are tied as there, ngmix's T of the bulge over that of the disk
-being 1, which makes the bulge's half-light radius `BULGE_RADIUS` times the disk's.  Amplitudes of
-bulge and disk free in every band would be linear, but at low S/N nothing tells them apart.
+``bdf`` is a bulge (``dev``) and a disk (``exp``) of one center and shape, whose concentration c is
+the same in all bands and one more parameter of the shape.  Above 0 it is the fraction of the light
+in the bulge, as in the model that ngmix calls ``bdf``; below 0, -c is that in a Gaussian of the
+disk's half-light radius, since many galaxies are flatter in their middle than a disk.  Sizes are
+tied as in ngmix, whose T of the bulge over that of the disk is 1, which makes the bulge's
+half-light radius `BULGE_RADIUS` times the disk's.  Amplitudes of the parts free in every band would
+be linear, but at low S/N nothing tells them apart.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from raydeblend.errors import ConfigError
 
 MODELS = ("exp", "dev", "gauss", "bdf")
+DISK, BULGE, FLAT = range(3)
 EXPONENTIAL_VARIANCE = 1.065
 """Along an axis, of an exponential disk of half-light radius 1: three times its squared scale
 length, which is 1 / 1.678."""
@@ -40,24 +43,33 @@ class Profile:
 
     Attributes
     ----------
-    weights
-        ``(k,)``, sum 1.
     fractions
         ``(k,)``: <x²> + <y²> of each Gaussian over that of the exact profile.
+    part
+        ``(k,)`` `DISK`, `BULGE` or `FLAT`, to which each Gaussian belongs.
+    light
+        ``(k,)`` weight of each in that part, of unit flux.
     t_per_radius2
         <x²> + <y²> of the exact profile in units of its squared half-light radius; for ``bdf``
         of the disk alone, by whose T the size of the whole is told: the far wings of a bulge,
         which no image shows, would make the second moment of the whole 4 f times as large.
-    slope
-        ``(k,)`` change of the weights with the bulge's fraction f, which is 0 in `weights`; None
-        for a profile without it.
     """
 
     name: str
-    weights: NDArray[np.float64]
+    light: NDArray[np.float64]
     fractions: NDArray[np.float64]
+    part: NDArray[np.int_]
     t_per_radius2: float
-    slope: NDArray[np.float64] | None = None
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights ``(k,)`` of the disk alone, or of a profile without other parts; sum 1."""
+        return np.where(self.part == DISK, self.light, 0.0)
+
+    @property
+    def has_concentration(self) -> bool:
+        """Whether there is more than one part."""
+        return bool(self.part.any())
 
 
 _EXP = (
@@ -116,21 +128,28 @@ def profile(name: str) -> Profile:
         return _bulge_and_disk()
     table, t_per_radius2 = _TABLES[name]
     weights, fractions = np.array(table).T
-    return Profile(name, weights / weights.sum(), fractions, t_per_radius2)
+    whole = np.full(len(weights), DISK)
+    return Profile(name, weights / weights.sum(), fractions, whole, t_per_radius2)
 
 
 def parameters(name: str) -> int:
-    """Return how many parameters the shape has: (x, y, g1, g2, ln T) and a bulge's fraction."""
+    """Return how many parameters the shape has: (x, y, g1, g2, ln T) and a concentration."""
     return 6 if name == "bdf" else 5
 
 
 def _bulge_and_disk() -> Profile:
-    disk, bulge = profile("exp"), profile("dev")
-    ratio = BULGE_RADIUS**2 * bulge.t_per_radius2 / disk.t_per_radius2
+    disk = profile("exp")
+    parts = (disk, profile("dev"), profile("gauss"))
+    radii = (1.0, BULGE_RADIUS, 1.0)
     return Profile(
         "bdf",
-        np.concatenate([disk.weights, 0 * bulge.weights]),
-        np.concatenate([disk.fractions, ratio * bulge.fractions]),
+        np.concatenate([own.light for own in parts]),
+        np.concatenate(
+            [
+                own.fractions * radius**2 * own.t_per_radius2 / disk.t_per_radius2
+                for own, radius in zip(parts, radii, strict=True)
+            ]
+        ),
+        np.repeat([DISK, BULGE, FLAT], [len(own.light) for own in parts]),
         disk.t_per_radius2,
-        np.concatenate([-disk.weights, bulge.weights]),
     )

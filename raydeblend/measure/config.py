@@ -60,10 +60,10 @@ class MeasureConfig:
     joint_bdf_noise: float = 0.06
     template_noise: float = 0.41
     by_deblender: tuple[DeblenderErrors, ...] = (
-        DeblenderErrors(("rdn", "rdn-joint"), ErrorParts(0.05, 0.005, 0.0095)),
-        DeblenderErrors(("branched",), ErrorParts(0.18, 0.005, 0.0105)),
-        DeblenderErrors(("vae",), ErrorParts(0.16, 0.0065, 0.01)),
-        DeblenderErrors(("sep",), ErrorParts(0.02, 0.011, 0.025)),
+        DeblenderErrors(("rdn", "rdn-joint"), ErrorParts(0.06, 0.0045, 0.01)),
+        DeblenderErrors(("branched",), ErrorParts(0.17, 0.0045, 0.0105)),
+        DeblenderErrors(("vae",), ErrorParts(0.2, 0.005, 0.009)),
+        DeblenderErrors(("sep",), ErrorParts(0.02, 0.011, 0.029)),
     )
     max_values: int = 2**23
 

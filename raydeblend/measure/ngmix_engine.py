@@ -181,7 +181,7 @@ def _joint_prior(rng: Any, bands: int, pixel_scale: float, model: str, priors: P
     )
     fluxes = [ngmix_priors.FlatPrior(-1e15, 1e15, rng=rng)] * bands
     if model == "bdf":
-        fraction = ngmix_priors.Normal(priors.bulge, priors.bulge_scatter, rng=rng)
+        fraction = ngmix_priors.Normal(priors.concentration, priors.concentration_scatter, rng=rng)
         return PriorBDFSep(*shape, fraction, fluxes)
     return PriorSimpleSep(*shape, fluxes)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from raydeblend.fit.compiled.galaxy import Family
+from raydeblend.fit.compiled.galaxy import SOFTENING, Family
 
 Array = NDArray[np.float64]
 
@@ -16,14 +16,16 @@ def draw(family: Family, theta: Array, center: Array, side: int) -> Array:
     e = 2 * g / (1 + abs(g) ** 2)
     shape = np.array([[1 + e.real, e.imag], [e.imag, 1 - e.real]])
     shape *= 0.5 * np.exp(theta[4]) / family.pixel_scale**2
-    bulge = theta[5] if len(theta) > 5 else 0.0
+    c = theta[5] if len(theta) > 5 else 0.0
+    size = np.hypot(c, SOFTENING) if len(theta) > 5 else 0.0
+    shares = np.array([1 - size, (size + c) / 2, (size - c) / 2])
     out = np.zeros((len(family.weight), side, side))
     for band, weights in enumerate(family.weight):
         for i, weight in enumerate(weights):
             xx, xy, yy = family.psf_cov[band, i]
             cov = family.fraction[i] * shape + np.array([[xx, xy], [xy, yy]])
             chi2 = np.einsum("yxi,ij,yxj->yx", offset, np.linalg.inv(cov), offset)
-            light = weight * ((1 - bulge) if i < family.disk else bulge)
+            light = weight * shares[int(i >= family.disk) + int(i >= family.bulge)]
             out[band] += light * np.exp(-0.5 * chi2) / (2 * np.pi * np.sqrt(np.linalg.det(cov)))
     return out
 
@@ -63,13 +65,13 @@ def distance_from_minimum(
 ) -> Array:
     """Return how far each parameter ``(K, q)`` is from a minimum along its axis, in its errors.
 
-    From a parabola through the objective at an error's third to either side.
+    From a parabola through the objective at a thirtieth of an error to either side.
     """
     out = np.empty(theta.shape)
     here = objective(family, theta, centers, data, weight)
     for index in np.ndindex(theta.shape):
         step = np.zeros(theta.shape)
-        step[index] = error[index] / 3
+        step[index] = error[index] / 30
         up, down = (objective(family, theta + s, centers, data, weight) for s in (step, -step))
-        out[index] = (up - down) / (up + down - 2 * here) / 6
+        out[index] = (up - down) / (up + down - 2 * here) / 60
     return out

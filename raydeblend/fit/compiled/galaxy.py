@@ -1,8 +1,8 @@
 """A galaxy of one center and shape as Gaussians: its image and derivatives, in compiled loops.
 
 For the photometry of single sources (`fit.single`, `fit.blend`): theta is (x, y, g1, g2, ln T) and,
-of a disk with a bulge, the part of the light in the bulge.  The sums are those of `gaussians`, with
-s the part of T/2 that a Gaussian has, and N by the bulge's part of the light.
+of ``bdf``, the concentration c.  The sums are those of `gaussians`, with s the part of T/2 that a
+Gaussian has, and N by c.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-_BULGE = 5
+_CONCENTRATION = 5
+SOFTENING = 0.05
+"""Of |c| at 0, so that a fit comes from bulges to flat disks smoothly."""
 
 
 class Family(NamedTuple):
@@ -36,13 +38,14 @@ class Family(NamedTuple):
     Attributes
     ----------
     weight
-        ``(b, g)`` of each Gaussian in a disk, or in a bulge, of unit flux.
+        ``(b, g)`` of each Gaussian in its part, of unit flux: disk, bulge or flat core.
     fraction
         ``(g,)`` its variance along an axis over T/2.
     psf_cov
         ``(b, g, 3)`` (xx, xy, yy) in pixels² of the PSF's Gaussian behind it.
-    disk
-        How many of them, the first ones, are the disk's; all where there is no bulge.
+    disk, bulge
+        Where the Gaussians of the disk end, which come first, and those of the bulge; those of the
+        flat core are the last.  Both are g for a profile without such parts.
     mean, precision
         ``(q,)`` of the Gaussian priors on theta.
     pixel_scale
@@ -53,6 +56,7 @@ class Family(NamedTuple):
     fraction: Array
     psf_cov: Array
     disk: int
+    bulge: int
     mean: Array
     precision: Array
     pixel_scale: float
@@ -108,21 +112,32 @@ def shape_covariance(theta: Array, pixel_scale: float, cov: Array, slopes: Array
 
 
 @part()
-def convolve(family: Family, cov: Array, bulge: float, band: int, table: FloatArray) -> None:
-    """Write the `COLUMNS` of each Gaussian, see `gaussians.convolve`."""
+def convolve(family: Family, cov: Array, c: float, band: int, table: FloatArray) -> None:
+    """Write the `COLUMNS` of each Gaussian, see `gaussians.convolve`, at a concentration.
+
+    With |c| = √(c² + `SOFTENING`²) the disk has 1 − |c| of the light, the bulge (|c| + c)/2 and the
+    flat core (|c| − c)/2.
+    """
+    root = np.sqrt(c * c + SOFTENING * SOFTENING) if family.disk < len(family.fraction) else 0.0
+    slope = c / root if root > 0 else 0.0
     for g in range(len(family.fraction)):
         own, seeing = family.fraction[g], family.psf_cov[band, g]
         xx, xy, yy = own * cov[0] + seeing[0], own * cov[1] + seeing[1], own * cov[2] + seeing[2]
         determinant = xx * yy - xy * xy
         largest = 0.5 * (xx + yy + np.sqrt((xx - yy) ** 2 + 4 * xy * xy))
         peak = family.weight[band, g] / (2 * np.pi * np.sqrt(determinant))
-        is_disk = g < family.disk
+        if g < family.disk:
+            light, change = 1 - root, -slope
+        elif g < family.bulge:
+            light, change = 0.5 * (root + c), 0.5 * (slope + 1)
+        else:
+            light, change = 0.5 * (root - c), 0.5 * (slope - 1)
         table[0, g] = yy / determinant
         table[1, g] = -xy / determinant
         table[2, g] = xx / determinant
-        table[3, g] = peak * (1 - bulge if is_disk else bulge)
+        table[3, g] = peak * light
         table[4, g] = own
-        table[5, g] = -peak if is_disk else peak
+        table[5, g] = peak * change
         table[6, g] = 2 * MOST_EXPONENT * largest if peak != 0 else -1.0
 
 
@@ -135,8 +150,8 @@ def draw_galaxy(
     The brush holds the shape and the offsets of all samples from the center.
     """
     count = len(family.fraction)
-    bulge = theta[_BULGE] if count > family.disk else 0.0
-    convolve(family, brush.cov, bulge, band, brush.table)
+    c = theta[_CONCENTRATION] if count > family.disk else 0.0
+    convolve(family, brush.cov, c, band, brush.table)
     for block in range(len(brush.nearest)):
         at = slice(block * BLOCK, (block + 1) * BLOCK)
         near = within_reach(brush.table, 0, count, brush.nearest[block], brush.near)
@@ -160,8 +175,8 @@ def _write_block(
         out = slopes[2 + q, at]
         for i in range(BLOCK):
             out[i] = a * sums[3, i] + b * sums[4, i] + c * sums[5, i]
-    if len(slopes) > _BULGE:
-        _copy(sums[6], slopes[_BULGE, at])
+    if len(slopes) > _CONCENTRATION:
+        _copy(sums[6], slopes[_CONCENTRATION, at])
 
 
 @part()

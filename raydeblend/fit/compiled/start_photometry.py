@@ -37,7 +37,9 @@ def _call_each() -> None:
     one, row = np.ones((1, 1)), np.zeros(1, dtype=np.int64)
     sides, evaluations = row + 3, row.copy()
     theta, none = np.zeros((1, 5)), np.zeros((1, 2))
-    family = Family(one, np.ones(1), np.array([[[4.0, 0.0, 4.0]]]), 1, theta[0], theta[0] + 1, 0.2)
+    family = Family(
+        one, np.ones(1), np.array([[[4.0, 0.0, 4.0]]]), 1, 1, theta[0], theta[0] + 1, 0.2
+    )
     stop, cutouts = Stop(1.0, 0.0, 1), Cutouts(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), none)
     found = Solutions(
         theta=theta.copy(),
