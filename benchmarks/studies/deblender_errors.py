@@ -30,9 +30,9 @@ from raydeblend.fit.stamps import weight_of
 from raydeblend.measure.blendedness import blendedness, neighbor_flux
 from raydeblend.measure.config import ErrorParts, MeasureConfig
 from raydeblend.measure.measure import error_parts, measure_blends
+from raydeblend.pipeline.deblended import DeblendedCell
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.ownership import to_sky
-from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.preparation import RunRequest, prepare
 from raydeblend.pipeline.stages import MODELS, detect_cell
 
