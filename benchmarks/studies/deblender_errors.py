@@ -31,6 +31,7 @@ from raydeblend.fit.stamps import weight_of
 from raydeblend.measure.blendedness import blendedness, neighbor_flux
 from raydeblend.measure.config import ErrorParts, MeasureConfig
 from raydeblend.measure.measure import error_parts, measure_blends
+from raydeblend.pipeline.deblended import DeblendedCell
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.ownership import to_sky
 from raydeblend.pipeline.preparation import RunRequest, prepare
