@@ -64,12 +64,12 @@ def models_figure(
     most
         Models that are drawn alone.
     """
-    from matplotlib.figure import Figure
+    from raydeblend.notebook_figure import NotebookFigure
 
     n, k = len(models), min(most, models.shape[1])
     names = ["models", *(f"source {i + 1}" for i in range(k))]
     names = names if images is None else ["image", "residual", *names]
-    figure = Figure(figsize=(PANEL * len(names), (PANEL + 0.35) * n), layout="constrained")
+    figure = NotebookFigure(figsize=(PANEL * len(names), (PANEL + 0.35) * n), layout="constrained")
     grid = figure.subplots(n, len(names), squeeze=False)
     for row in range(n):
         whole = models[row].sum(axis=0)

@@ -19,9 +19,11 @@ def without_lines(pattern: re.Pattern[bytes]) -> Iterator[None]:
     """Leave out lines of this process's stderr, file descriptor 2, in which `pattern` is found.
 
     `sys.stderr` itself goes on to where it went, so that what asks it for a terminal finds one.
-    Nothing is done where `sys.stderr` is not that file, as in notebooks and under pytest.
+    A notebook shows that file below its cells. Nothing is done where `sys.stderr` is another one
+    otherwise, as under pytest.
     """
-    if not _is_plain():
+    plain = _is_plain()
+    if not plain and "ipykernel" not in sys.modules:
         yield
         return
     target = os.dup(STDERR)
@@ -31,7 +33,8 @@ def without_lines(pattern: re.Pattern[bytes]) -> Iterator[None]:
     thread = threading.Thread(target=_pass_on, args=(reading, target, pattern), daemon=True)
     thread.start()
     python = sys.stderr
-    sys.stderr = open(target, "w", buffering=1, closefd=False)  # noqa: SIM115
+    if plain:
+        sys.stderr = open(target, "w", buffering=1, closefd=False)  # noqa: SIM115
     try:
         yield
     finally:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from io import TextIOBase
+from io import StringIO, TextIOBase
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 BAR_WIDTH = 24
+NOTEBOOK_EVERY_S, NOTEBOOK_WIDTH = 0.5, 100
 
 
 def is_quiet() -> bool:
@@ -31,9 +33,43 @@ def terminal() -> Console | None:
 @contextmanager
 def live(render: Callable[[], RenderableType], console: Console) -> Iterator[None]:
     """Draw what `render` gives at the foot of a terminal, again and again while the block runs."""
+    if console.is_jupyter:
+        with _live_in_notebook(render):
+            yield
+        return
     # Nothing but this is drawn over, so that no line of other programs is.
     with Live(get_renderable=render, console=console, transient=True), _logged_above(console):
         yield
+
+
+@contextmanager
+def _live_in_notebook(render: Callable[[], RenderableType]) -> Iterator[None]:
+    """Do so below a notebook's cell; rich itself would need ipywidgets for that."""
+    from IPython.display import HTML, display
+
+    shown = display(HTML(_to_html(render())), display_id=True)
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.wait(NOTEBOOK_EVERY_S):
+            shown.update(HTML(_to_html(render())))
+
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        shown.update(HTML(""))
+
+
+def _to_html(drawn: RenderableType) -> str:
+    page = Console(
+        file=StringIO(), record=True, width=NOTEBOOK_WIDTH, force_terminal=True, force_jupyter=False
+    )
+    page.print(drawn)
+    return page.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def bar(done: float | None, total: float, *said: str) -> RenderableType:

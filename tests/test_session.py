@@ -113,6 +113,15 @@ def test_the_warning_of_restarts_is_left_out_and_nothing_else() -> None:
     assert lines[2:] == ["after"]
 
 
+def test_so_it_is_in_a_notebook_whose_stderr_is_another() -> None:
+    notebook = "import io, sys; sys.modules['ipykernel'] = sys; sys.stderr = cell = io.StringIO()\n"
+    said = "print(cell.getvalue())"
+    program = notebook + CHATTY + said
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.splitlines() == ["[x E 1 1] core_worker.cc:1: another line"]
+    assert done.stdout.split("\n")[:2] == ["python's own", "after"]
+
+
 @pytest.mark.ray
 def test_a_wrong_token_ends_the_command_with_2(token_head: Head, tmp_path: Path) -> None:
     token = tmp_path / "other"

@@ -41,6 +41,8 @@ def test_it_is_a_figure_of_images_and_models(result: Deblended) -> None:
     n, k, *stamp = result.models.shape
     alone = result.plot()
     assert len(alone.axes) == n * (1 + k)
+    # As IPython asks for it.
+    assert alone._repr_png_().startswith(b"\x89PNG")
     images = result.models.sum(axis=1) + np.random.default_rng(0).normal(size=(n, *stamp))
     figure = result.plot(images, most=1)
     titles = [axes.get_title() for axes in figure.axes]

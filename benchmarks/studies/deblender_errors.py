@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
+from raydeblend.pipeline.parts import DeblendedCell
 from scipy.optimize import minimize
 
 from benchmarks.circumstances import circumstances
@@ -30,9 +31,9 @@ from raydeblend.fit.stamps import weight_of
 from raydeblend.measure.blendedness import blendedness, neighbor_flux
 from raydeblend.measure.config import ErrorParts, MeasureConfig
 from raydeblend.measure.measure import error_parts, measure_blends
+from raydeblend.pipeline.deblended import DeblendedCell
 from raydeblend.pipeline.deblending import DeblendCell
 from raydeblend.pipeline.ownership import to_sky
-from raydeblend.pipeline.parts import DeblendedCell
 from raydeblend.pipeline.preparation import RunRequest, prepare
 from raydeblend.pipeline.stages import MODELS, detect_cell
 

@@ -13,10 +13,27 @@ from raydeblend.tile import Deblended, FloatArray
 
 Floats = NDArray[np.floating]
 
-MERGE_RADIUS = 2.0
-"""Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual."""
-MIN_SIGNIFICANCE = 3.0
-"""A model is a source if a matched filter would detect it at this signal-to-noise ratio."""
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Which models of a network are sources, and where these are.
+
+    Attributes
+    ----------
+    merge_radius
+        Pixels, half of a usual seeing: nearer models are of one galaxy, whose peel left a residual.
+    min_significance
+        Signal-to-noise ratio at which a matched filter must detect a model.
+    core_radius
+        Pixels around the brightest one in which a model is centered.
+    """
+
+    merge_radius: float = 2.0
+    min_significance: float = 3.0
+    core_radius: int = 3
+
+
+SOURCES = SourceConfig()
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,7 @@ def select_sources(models: FloatArray, weight: FloatArray) -> tuple[FloatArray, 
 def brightest_first(models: FloatArray, weight: FloatArray) -> NDArray[np.intp]:
     """Return which models ``(k, bands, y, x)`` are significant, brightest first."""
     order = np.argsort(-models.sum(axis=(1, 2, 3)), kind="stable")
-    return order[significances(models, weight)[order] > MIN_SIGNIFICANCE]
+    return order[significances(models, weight)[order] > SOURCES.min_significance]
 
 
 def significances(models: FloatArray, weight: FloatArray) -> FloatArray:
@@ -84,12 +101,12 @@ def significances(models: FloatArray, weight: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt((models**2 * weight).sum(axis=(1, 2, 3))))
 
 
-def positions_of(models: FloatArray, radius: int = 3) -> FloatArray:
+def positions_of(models: FloatArray) -> FloatArray:
     """Return the positions ``(k, 2)`` (x, y) of models ``(k, bands, y, x)``; NaN of empty ones.
 
     The centroid of the pixels around the brightest one that exceed half of it, all bands together.
     """
-    xy = [_core(image, radius) for image in models.sum(axis=1)]
+    xy = [_core(image, SOURCES.core_radius) for image in models.sum(axis=1)]
     return np.array(xy, dtype=np.float32).reshape(-1, 2)
 
 
@@ -97,7 +114,11 @@ def galaxies_of(xy: FloatArray) -> NDArray[np.intp]:
     """Return for each model ``(k,)`` the first one of its galaxy, itself if that is the first."""
     first: list[int] = []
     for k, position in enumerate(xy):
-        near = [j for j in range(k) if first[j] == j and _distance(xy[j], position) < MERGE_RADIUS]
+        near = [
+            j
+            for j in range(k)
+            if first[j] == j and _distance(xy[j], position) < SOURCES.merge_radius
+        ]
         first.append(near[0] if near else k)
     return np.array(first, dtype=np.intp)
 

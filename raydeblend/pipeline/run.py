@@ -13,6 +13,7 @@ from raydeblend.deblend.holes import HOLES
 from raydeblend.deblend.logistic import LOGISTIC
 from raydeblend.deblend.preparation import PREPARATION
 from raydeblend.deblend.sep import SEP
+from raydeblend.deblend.sources import SOURCES
 from raydeblend.detect.footprints import DetectConfig
 from raydeblend.detect.given import GIVEN
 from raydeblend.detect.noise_correlation import NOISE
@@ -50,6 +51,7 @@ TUNED = (
     FOOTPRINTS,
     HOLES,
     PREPARATION,
+    SOURCES,
     STAMPS,
     LOGISTIC,
     STARS,

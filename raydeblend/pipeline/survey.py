@@ -109,7 +109,7 @@ def run_catalog(
         if execution.gpus:
             connect()
             claim_gpus(execution.gpus, execution.address)
-        watch.say("looking for tiles and planning cells")
+        watch.say("looking for tiles, planning cells, loading the deblender")
         prepared = prepare(input, out, config, request, connect)
         root, plan, todo = prepared.root, prepared.plan, prepared.choice.now
         tiles, cells = amount(len(plan.tiles), "tile"), amount(len(plan), "cell")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from raydeblend import __version__
+from raydeblend.cli.main import main
 
 HEAVY = ("torch", "galsim", "astropy", "ray", "scipy", "numba", "botocore", "fsspec", "pyarrow")
 CALLS = (
@@ -25,6 +26,13 @@ atexit.register(lambda: print([name for name in {heavy!r} if name in sys.modules
 from raydeblend.cli.main import main
 main({arguments!r})
 """
+
+
+def test_small_is_the_preset_of_a_training_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "-h"])
+    of_preset = capsys.readouterr().out.partition("--preset")[2].partition("--workers")[0]
+    assert "[default: small]" in of_preset
 
 
 @pytest.mark.parametrize("arguments", CALLS, ids=" ".join)

@@ -155,7 +155,7 @@ def test_a_few_a_cell_are_some_cells_with_one(small, tmp_path):
 
 def test_the_table_by_magnitude_is_printed(out, plain):
     text = "\n".join(injected_lines(str(out), 0.5))
-    galaxies = int(text.split(" of which ")[1].split()[0])
+    galaxies = int(text.split(" of them galaxies ")[0].split()[-1])
     rows = read_injected(str(out))
     assert galaxies == sum(kind == "galaxy" for kind in rows["kind"].to_pylist())
     assert not set(CONTROLS) & set(text)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from raydeblend.deblend.base import Batch, NetworkDeblender
 from raydeblend.deblend.peeling.config import PEELING
-from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.peeling.finish import finish, image_to_peel
 from raydeblend.deblend.peeling.pieces import fitter_on
-from raydeblend.deblend.sources import MIN_SIGNIFICANCE, Sources
+from raydeblend.deblend.sources import SOURCES, Sources
 from raydeblend.errors import ConfigError
 from raydeblend.networks.branched import BRANCHES, Branched
 from raydeblend.networks.forward import choose_device, forward
@@ -111,9 +111,9 @@ class BranchedDeblender(NetworkDeblender):
         y, x = image.shape[2:]
         padding = (0, -x % self.downscale, 0, -y % self.downscale)
         pair = forward(self.network, nn.functional.pad(channels, padding))[..., :y, :x]
-        pair = nn.functional.threshold(pair * maximum[:, None], MODEL_FLOOR, 0.0)
+        pair = nn.functional.threshold(pair * maximum[:, None], PEELING.model_floor, 0.0)
         significance = pair.square().sum(dim=(2, 3, 4), keepdim=True).sqrt()
-        return torch.where(significance > MIN_SIGNIFICANCE, pair, 0.0)
+        return torch.where(significance > SOURCES.min_significance, pair, 0.0)
 
 
 @dataclass(frozen=True)

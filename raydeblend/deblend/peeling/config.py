@@ -79,11 +79,17 @@ class PeelingConfig:
         The same count this often in a row means that the RDN no longer finds what is there.
     max_passes
         Passes through the branched network, two galaxies each; more in one stamp means low quality.
+    model_floor
+        Sky sigmas below which a model is zero: the networks' own floor, which thousands of dark
+        pixels would add up to some percent of a faint galaxy's flux.
+    second_pass, correction
+        What follows.
     """
 
     max_peels: int = 10
     repeats: int = 3
     max_passes: int = 5
+    model_floor: float = 0.01
     second_pass: SecondPassConfig = SecondPassConfig()
     correction: CorrectionConfig = CorrectionConfig()
 

@@ -19,10 +19,6 @@ from raydeblend.deblend.peeling.second_pass import Brightest, second_pass
 from raydeblend.deblend.sources import select_sources
 from raydeblend.tile import FloatArray
 
-MODEL_FLOOR = 0.01
-"""Sky sigmas below which a model is zero: the networks' own floor, which thousands of dark pixels
-would add up to some percent of a faint galaxy's flux."""
-
 Found = tuple[FloatArray, FloatArray]
 """Models ``(k, bands, y, x)`` in the user's unit and positions ``(k, 2)`` of one stamp."""
 

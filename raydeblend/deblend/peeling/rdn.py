@@ -23,7 +23,7 @@ from raydeblend.deblend.base import Batch, Call, NetworkDeblender
 from raydeblend.deblend.counter import GalaxyCounter
 from raydeblend.deblend.peaks import band_psf_widths
 from raydeblend.deblend.peeling.config import PEELING
-from raydeblend.deblend.peeling.finish import MODEL_FLOOR, finish, image_to_peel
+from raydeblend.deblend.peeling.finish import finish, image_to_peel
 from raydeblend.deblend.peeling.pieces import fitter_on
 from raydeblend.deblend.sources import Sources
 from raydeblend.errors import ConfigError
@@ -201,7 +201,7 @@ class RdnDeblender(NetworkDeblender):
         # The trunk works at half resolution: odd stamps get one row or column more.
         padded = nn.functional.pad(channels, (0, x % 2, 0, y % 2))
         model = forward(self.network, padded)[:, :, :y, :x] * maximum
-        return nn.functional.threshold(model, MODEL_FLOOR, 0.0)
+        return nn.functional.threshold(model, PEELING.model_floor, 0.0)
 
 
 def _stuck(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raydeblend.deblend.peeling.config import PEELING
-from raydeblend.deblend.sources import MERGE_RADIUS, galaxies_of, positions_of
+from raydeblend.deblend.sources import SOURCES, galaxies_of, positions_of
 
 Brightest = Callable[..., Tensor]
 """From images ``(n, bands, y, x)``, and what else the network is shown of each stamp
@@ -106,7 +106,7 @@ def recover_missed(
     moved = np.hypot(*(positions_of(found.cpu().numpy()) - np.array(wanted)).T)
     there: list[list[Tensor]] = [[] for _ in range(len(image))]
     for (row, _), model, distance in zip(seeds, found, moved, strict=True):
-        if distance < MERGE_RADIUS:
+        if distance < SOURCES.merge_radius:
             there[row].append(model)
     return _stack(there, models)
 
