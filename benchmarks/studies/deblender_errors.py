@@ -20,7 +20,6 @@ import pyarrow as pa
 import torch
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
-from raydeblend.pipeline.parts import DeblendedCell
 from scipy.optimize import minimize
 
 from benchmarks.circumstances import circumstances
