@@ -161,8 +161,8 @@ def _psf_faults(facts: CellFacts, config: CheckConfig) -> Iterator[str]:
             broader = broader_by(excess)
             word = "broader" if broader > 0 else "narrower"
             yield (
-                f"the PSF of band {band} is {abs(broader):.0%} {word} than its sources say, beside "
-                "those of the other bands"
+                f"the PSF of band {band} is {abs(broader):.0%} {word} than its sources say, "
+                "compared with the other bands"
             )
 
 

@@ -21,7 +21,7 @@ def test_a_psf_that_is_far_too_narrow_is_named_by_few_stars(narrower: float) -> 
     width = np.full((6, 3), 2.0) * [1, narrower, 1]
     faults = list(find_faults(facts_of(excess, width), CHECKS))
     assert faults == [
-        f"the PSF of band r is {1 - narrower:.0%} narrower than its sources say, beside those of "
+        f"the PSF of band r is {1 - narrower:.0%} narrower than its sources say, compared with "
         "the other bands"
     ]
 
