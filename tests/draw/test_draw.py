@@ -46,8 +46,9 @@ def test_a_blend_is_taken_apart_as_it_was(out: str) -> None:
     assert len(seen.rows) == len(seen.part.models) == 2
     place = seen.part.xy + np.array([seen.blend.box.x0, seen.blend.box.y0])
     rows = np.column_stack([seen.rows["x"].to_numpy(), seen.rows["y"].to_numpy()])
-    # The rows have the fitted places, the models those of SExtractor; the two are 9 pixels apart.
-    np.testing.assert_allclose(rows, place, atol=1.0)
+    # The rows have the fitted places, the models those of SExtractor, which are far more apart.
+    assert np.hypot(*np.diff(place, axis=0)[0]) > 8
+    np.testing.assert_allclose(rows, place, atol=2.0)
     assert set(seen.rows["parent_id"].to_pylist()) == {table["parent_id"][pair].as_py()}
     # What is shown around it is the file's pixels in nJy, but for the sky, to a tenth of the noise.
     box = seen.view

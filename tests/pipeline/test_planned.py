@@ -112,13 +112,9 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
 
 
 def test_the_address_of_a_dashboard_is_refused_before_tiles_are_looked_for(tmp_path: Path) -> None:
+    there = Execution(address="http://head:8265")
     with pytest.raises(ConfigError, match="ray job submit --address http://head:8265"):
-        run_catalog(
-            "no-such-input",
-            str(tmp_path),
-            CatalogConfig(("g",)),
-            execution=Execution("http://head:8265"),
-        )
+        run_catalog("no-such-input", str(tmp_path), CatalogConfig(("g",)), execution=there)
 
 
 def test_a_forecast_is_in_units_that_suit_it() -> None:
