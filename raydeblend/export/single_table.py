@@ -15,6 +15,9 @@ from raydeblend import storage
 from raydeblend.errors import ConfigError
 from raydeblend.export.rows import rows_for
 
+NAME = "catalog"
+"""Of the table in files that have one."""
+
 
 def export_table(
     outs: str | Sequence[str],
@@ -80,6 +83,7 @@ def _to_fits(table: Table) -> bytes:
     written.seek(0)
     with fits.open(written) as hdus:
         header = hdus[1].header
+        header["EXTNAME"] = NAME
         # astropy has a record of its own in the comments; TOPCAT and STILTS look in these cards.
         for number, column in enumerate(table.itercols(), start=1):
             header[f"TCOMM{number}"] = column.description
@@ -90,7 +94,7 @@ def _to_fits(table: Table) -> bytes:
 
 def _to_votable(table: Table) -> bytes:
     buffer = io.BytesIO()
-    writeto(from_table(table, table_id="catalog"), buffer, tabledata_format="binary2")
+    writeto(from_table(table, table_id=NAME), buffer, tabledata_format="binary2")
     return buffer.getvalue()
 
 

@@ -84,6 +84,7 @@ def test_parts_are_exported_as_one_table(out: str, tmp_path: Path) -> None:
 def test_topcat_finds_ucds_and_descriptions_in_their_cards(out: str, tmp_path: Path) -> None:
     export_table(out, str(tmp_path / "a.fits"), "fits")
     header = fits.getheader(tmp_path / "a.fits", 1)
+    assert header["EXTNAME"] == "catalog"
     for number, column in enumerate(DESCRIBED.values(), start=1):
         assert header[f"TTYPE{number}"] == column.name
         assert header[f"TUCD{number}"] == column.ucd
