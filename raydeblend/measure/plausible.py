@@ -98,7 +98,7 @@ def is_absurd(
         _negative(measured, config),
         _inconsistent(measured),
         _too_large(measured, blend, place, pixel_scale, config),
-        _unseen(measured, config),
+        _unseen(measured, blend, pixel_scale, config),
         ~_near_footprint(blend, place, config.position_margin),
     )
     fitted = np.isfinite(measured.flux).any(1)
@@ -140,11 +140,19 @@ def _too_large(
         return np.asarray(longer > config.size_factor * reach + config.size_margin, dtype=bool)
 
 
-def _unseen(measured: Measurements, config: PlausibleConfig) -> BoolArray:
-    """Tell which sources are too faint to be seen as wide as they were fitted."""
+def _unseen(
+    measured: Measurements, blend: Blend, pixel_scale: float, config: PlausibleConfig
+) -> BoolArray:
+    """Tell which sources are too faint to be seen as wide as they were fitted.
+
+    A source alone in a footprint so wide is seen; its profile is what makes its errors large.
+    """
     with np.errstate(invalid="ignore"):
         faint = signal_to_noise(measured) < config.faint_snr
-        return np.asarray(faint & (measured.r50 > config.faint_r50), dtype=bool)
+        wide = measured.r50 > config.faint_r50
+    seen_radius = np.sqrt(blend.footprint.sum() / np.pi) * pixel_scale
+    is_seen = len(wide) == 1 and seen_radius > config.faint_r50
+    return np.asarray(faint & wide & (not is_seen), dtype=bool)
 
 
 def _near_footprint(blend: Blend, place: Array, margin: int) -> BoolArray:

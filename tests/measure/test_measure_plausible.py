@@ -129,3 +129,11 @@ def test_what_was_not_measured_is_not_absurd():
 def test_a_blend_without_sources_has_none_afterwards():
     out = only_plausible(not_attempted(0, 3, "bdf", "mixture"), footprint_blend(), XY[:0], SCALE)
     assert out.flux.shape == (0, 3)
+
+
+def test_a_source_alone_in_a_wide_footprint_is_seen_however_large_its_error() -> None:
+    blend = footprint_blend()
+    wide = replace(blend, footprint=np.ones_like(blend.footprint))
+    one = measured(flux_err=20.0, r50=2.0).take(np.arange(1))
+    out = [only_plausible(one, each, XY[:1], SCALE) for each in (wide, blend)]
+    assert [bool(each.flags[0] & Flag.FIT_FAILED) for each in out] == [False, True]

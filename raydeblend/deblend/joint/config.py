@@ -152,10 +152,14 @@ class LargeConfig:
         Sigma of a pixel of all bands from which it shows the galaxy.
     min_radius
         PSF widths that the half-light radius of what is seen must have.
+    most_growth
+        Largest half-light radius of a disk over the seen one, or over `min_radius`, of a fit that
+        counts.
     """
 
     min_brightness: float = 1.0
     min_radius: float = 3.0
+    most_growth: float = 3.0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from raydeblend.deblend.joint.fitting import fit_requests
 from raydeblend.deblend.joint.prune import within_limit
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
-from raydeblend.fit.parameters import BULGE_LOG_RADIUS, LOG_RADII, PARAMETERS, POSITION
+from raydeblend.fit.parameters import BULGE_LOG_RADIUS, LOG_RADII, LOG_RADIUS, PARAMETERS, POSITION
 
 Array = NDArray[np.float64]
 HALF_LIGHT_OF_PSF = np.sqrt(2 * np.log(2))
@@ -46,8 +46,17 @@ def try_large(
     requests = {i: from_seen_sizes(stamps[i], start[i], settings) for i in going}
     large = [i for i, request in requests.items() if request.base is not None]
     for i, fit in zip(large, fit_requests([requests[i] for i in large], settings), strict=True):
-        best[i] = better_of(best[i], fit, fit.objective < best[i].objective)
+        sane = not _has_grown(requests[i], fit, settings.config.large)
+        best[i] = better_of(best[i], fit, sane and fit.objective < best[i].objective)
     return best
+
+
+def _has_grown(request: FitRequest, fit: BlendFit, config: LargeConfig) -> bool:
+    """Tell whether a disk is far larger than it is seen: it is not the galaxy's, but the sky's."""
+    assert request.base is not None
+    seen = np.exp(request.base.theta[:, LOG_RADIUS]) / request.stamp.pixel_scale
+    most = config.most_growth * np.maximum(seen, config.min_radius * request.stamp.width)
+    return bool((np.exp(fit.theta[:, LOG_RADIUS]) / request.stamp.pixel_scale > most).any())
 
 
 def seen_radii(stamp: Stamp, xy: Array, config: LargeConfig) -> Array:
