@@ -25,6 +25,7 @@ from raydeblend.deblend.joint.prune import within_limit
 from raydeblend.deblend.joint.settings import FitSettings
 from raydeblend.deblend.joint.stamp import Stamp
 from raydeblend.fit.parameters import BULGE_LOG_RADIUS, LOG_RADII, LOG_RADIUS, PARAMETERS, POSITION
+from raydeblend.tile import FloatArray
 
 Array = NDArray[np.float64]
 HALF_LIGHT_OF_PSF = np.sqrt(2 * np.log(2))
@@ -41,60 +42,58 @@ def try_large(
 
     `start` holds the expected positions ``(k, 2)`` of the sources of each stamp.
     """
-    best = list(fits)
-    going = within_limit(best, range(len(best)), settings.limit)
-    requests = {i: from_seen_sizes(stamps[i], start[i], settings) for i in going}
-    large = [i for i, request in requests.items() if request.base is not None]
-    for i, fit in zip(large, fit_requests([requests[i] for i in large], settings), strict=True):
-        sane = not _has_grown(requests[i], fit, settings.config.large)
+    best, config = list(fits), settings.config.large
+    sizes: dict[int, Array] = {}
+    for i in within_limit(best, range(len(best)), settings.limit):
+        radii = seen_radii(stamps[i], start[i], config)
+        if (radii > config.min_radius * stamps[i].width).any():
+            sizes[i] = radii
+    requests = [_from_seen(stamps[i], start[i], radii, settings) for i, radii in sizes.items()]
+    for i, fit in zip(sizes, fit_requests(requests, settings), strict=True):
+        sane = not _has_grown(fit, stamps[i], sizes[i], config)
         best[i] = better_of(best[i], fit, sane and fit.objective < best[i].objective)
     return best
-
-
-def _has_grown(request: FitRequest, fit: BlendFit, config: LargeConfig) -> bool:
-    """Tell whether a disk is far larger than it is seen: it is not the galaxy's, but the sky's."""
-    assert request.base is not None
-    seen = np.exp(request.base.theta[:, LOG_RADIUS]) / request.stamp.pixel_scale
-    most = config.most_growth * np.maximum(seen, config.min_radius * request.stamp.width)
-    return bool((np.exp(fit.theta[:, LOG_RADIUS]) / request.stamp.pixel_scale > most).any())
 
 
 def seen_radii(stamp: Stamp, xy: Array, config: LargeConfig) -> Array:
     """Return the half-light radii ``(k,)`` in pixels of what is seen about positions ``(k, 2)``.
 
-    Each sample is light of the nearest position.  The radius is that of a circle as large as the
-    brightest samples that hold half the light of a position, less that of the PSF.
+    Each sample is light of the nearest position.
     """
     weight = stamp.weights.sum(0)
     light = (stamp.weights * stamp.data).sum(0)
     seen = light > config.min_brightness * np.sqrt(weight)
-    sizes, flux = stamp.sizes[seen], light[seen] / weight[seen]
+    sizes, brightness = stamp.sizes[seen], light[seen] / weight[seen]
     nearest = cKDTree(xy).query(stamp.centers.T[seen])[1]
-    order = np.lexsort((-flux, nearest))
-    radii = np.zeros(len(xy))
-    for source in range(len(xy)):
-        own = order[nearest[order] == source]
-        total = np.cumsum(flux[own] * sizes[own])
-        if len(own):
-            half = np.searchsorted(total, total[-1] / 2) + 1
-            area = sizes[own][:half].sum()
-            radii[source] = np.sqrt(max(area / np.pi - (HALF_LIGHT_OF_PSF * stamp.width) ** 2, 0))
-    return radii
+    own = [nearest == source for source in range(len(xy))]
+    return np.array([_half_light_radius(brightness[i], sizes[i], stamp.width) for i in own])
 
 
-def from_seen_sizes(stamp: Stamp, xy: Array, settings: FitSettings) -> FitRequest:
-    """Return the request of a fit of sources at ``(k, 2)``, in which large ones have their size.
+def _half_light_radius(brightness: FloatArray, sizes: NDArray[np.intp], width: float) -> float:
+    """Return the radius of a circle as large as the brightest samples ``(s,)`` with half the light.
 
-    Without any it has no base: all begin with the usual size.
+    It is less that of a PSF of some `width`, in quadrature; 0 where nothing is seen.
     """
-    config = settings.config.large
-    radius = seen_radii(stamp, xy, config)
-    large = radius > config.min_radius * stamp.width
-    if not large.any():
-        return FitRequest(stamp, xy, np.zeros(len(xy), dtype=bool))
+    if not len(brightness):
+        return 0.0
+    order = np.argsort(-brightness, kind="stable")
+    total = np.cumsum(brightness[order] * sizes[order])
+    area = sizes[order][: np.searchsorted(total, total[-1] / 2) + 1].sum()
+    return float(np.sqrt(max(area / np.pi - (HALF_LIGHT_OF_PSF * width) ** 2, 0)))
+
+
+def _from_seen(stamp: Stamp, xy: Array, radii: Array, settings: FitSettings) -> FitRequest:
+    """Return the request of a fit in which sources that are seen to be large begin so."""
+    large = radii > settings.config.large.min_radius * stamp.width
     theta = np.zeros((len(xy), PARAMETERS))
     theta[:, POSITION] = xy
     theta[:, LOG_RADII] = settings.priors.log_radius
-    theta[large, LOG_RADII] = np.log(radius[large] * stamp.pixel_scale)[:, None]
+    theta[large, LOG_RADII] = np.log(radii[large] * stamp.pixel_scale)[:, None]
     theta[:, BULGE_LOG_RADIUS] += settings.priors.log_ratio
     return refit(stamp, without_sources(stamp).add(theta, compact=False))
+
+
+def _has_grown(fit: BlendFit, stamp: Stamp, radii: Array, config: LargeConfig) -> bool:
+    """Tell whether a disk is far larger than it is seen: it is not the galaxy's, but the sky's."""
+    most = config.most_growth * np.maximum(radii, config.min_radius * stamp.width)
+    return bool((np.exp(fit.theta[:, LOG_RADIUS]) / stamp.pixel_scale > most).any())
