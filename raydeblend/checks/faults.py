@@ -78,15 +78,15 @@ def cell_facts(
     keeps_sky
         Whether no sky is subtracted from the pixels.
     """
-    files = tile.header.files
+    files, detected = tile.header.files, detected_pixels(inner, blends)
     return CellFacts(
         tile.header.bands,
         tuple(file is not None for file in files),
-        pixel_facts(tile, inner, blends, config.pixels),
+        pixel_facts(tile, inner, detected, config.pixels),
         bright_sources(blends, psf, inner, config.sources),
         all(file is None or file.layout in LOCUS_LAYOUTS for file in files),
         keeps_sky,
-        count_sharp(tile.crop(inner), detected_pixels(inner, blends), config),
+        count_sharp(tile.crop(inner), detected, config),
     )
 
 

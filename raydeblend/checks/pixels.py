@@ -54,18 +54,17 @@ class PixelFacts:
     hidden: FloatArray
 
 
-def pixel_facts(tile: Tile, inner: Box, blends: Sequence[Blend], config: PixelConfig) -> PixelFacts:
+def pixel_facts(tile: Tile, inner: Box, detected: BoolArray, config: PixelConfig) -> PixelFacts:
     """Return what the pixels of a cell's inner region say.
 
     Parameters
     ----------
     tile
         As it was read.
-    blends
-        All footprints that reach into the region.
+    detected
+        ``(y, x)`` which pixels of the region lie in a footprint, see `detected_pixels`.
     """
     part = tile.crop(inner)
-    detected = detected_pixels(part.box, blends)
     blank = ~ndimage.binary_dilation(detected, iterations=config.margin)
     saturated = ndimage.binary_dilation(part.saturated, iterations=config.saturation_margin)
     bands = [_band(part, band, blank, saturated, config) for band in range(len(part.image))]

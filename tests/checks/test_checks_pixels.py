@@ -5,7 +5,7 @@ import pytest
 
 from raydeblend.checks.config import CHECKS
 from raydeblend.checks.faults import CellFacts, find_faults
-from raydeblend.checks.pixels import pixel_facts
+from raydeblend.checks.pixels import detected_pixels, pixel_facts
 from raydeblend.checks.sources import bright_sources
 from raydeblend.detect.footprints import DetectConfig, find_blends
 from raydeblend.psf import constant
@@ -52,6 +52,7 @@ def test_cosmic_rays_on_a_galaxy_that_fills_the_cell_are_no_fault() -> None:
 
 
 def faults_of(tile: Tile) -> list[str]:
-    facts = pixel_facts(tile, tile.box, find_blends(tile, DetectConfig()), CHECKS.pixels)
+    detected = detected_pixels(tile.box, find_blends(tile, DetectConfig()))
+    facts = pixel_facts(tile, tile.box, detected, CHECKS.pixels)
     sources = bright_sources([], tile.psf, tile.box, CHECKS.sources)
     return list(find_faults(CellFacts(("r",), (True,), facts, sources, False), CHECKS))
