@@ -48,20 +48,29 @@ def _live_in_notebook(render: Callable[[], RenderableType]) -> Iterator[None]:
     from IPython.display import HTML, display
 
     shown = display(HTML(_to_html(render())), display_id=True)
+    try:
+        with repeated(lambda: shown.update(HTML(_to_html(render()))), NOTEBOOK_EVERY_S):
+            yield
+    finally:
+        shown.update(HTML(""))
+
+
+@contextmanager
+def repeated(action: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Do something every so many seconds, in a thread, while the block runs."""
     ended = threading.Event()
 
-    def draw() -> None:
-        while not ended.wait(NOTEBOOK_EVERY_S):
-            shown.update(HTML(_to_html(render())))
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            action()
 
-    thread = threading.Thread(target=draw, daemon=True)
+    thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
-        shown.update(HTML(""))
 
 
 def _to_html(drawn: RenderableType) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from raydeblend.pipeline.entries import LedgerEntry
 from raydeblend.pipeline.under_way import UnderWay
-from raydeblend.terminal import bar, duration, is_quiet, live, terminal
+from raydeblend.terminal import bar, duration, is_quiet, live, repeated, terminal
 from raydeblend.wording import amount
 
 LOG_EVERY_S = 10.0
@@ -104,21 +103,12 @@ def watched(show: bool) -> Iterator[Watch]:
 @contextmanager
 def _lines(watch: Watch) -> Iterator[None]:
     """Log a line every so often, whether anything came meanwhile or not, and one in the end."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_log_until, args=(watch, ended), daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(lambda: log.info("%s", watch.line()), LOG_EVERY_S):
+            yield
     finally:
-        ended.set()
-        thread.join()
         if watch.tally is not None:
             log.info("%s", watch.line())
-
-
-def _log_until(watch: Watch, ended: threading.Event) -> None:
-    while not ended.wait(LOG_EVERY_S):
-        log.info("%s", watch.line())
 
 
 def track_json(
